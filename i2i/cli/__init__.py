@@ -1,0 +1,146 @@
+"""The command line.  Commands import what they need when they run, so that --help needs no torch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import click
+import typer
+
+from i2i.errors import I2IError
+
+_HELP = {"help_option_names": ["-h", "--help"]}
+
+
+class App(typer.Typer):
+    """A Typer application whose errors are one line each, with exit code 2 (wrong request) or 1 (failed job)."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line and exit."""
+        sys.exit(self.run(sys.argv[1:]))
+
+    def run(self, words: list[str]) -> int:
+        """Run one command line.  -> exit code"""
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")       # File names may hold bytes that are no text.
+        try:
+            command = typer.main.get_command(self)
+            return int(command.main(words, prog_name="i2i", standalone_mode=False) or 0)
+        except click.exceptions.NoArgsIsHelpError as error:
+            print(error.format_message())
+            return 2
+        except click.ClickException as error:
+            return _fail(error.format_message(), 2)
+        except I2IError as error:
+            return _fail(str(error), error.exit_code)
+        except (KeyboardInterrupt, click.Abort):
+            return _fail("interrupted", 130)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except MemoryError:
+            return _fail("out of memory; a smaller batch or size needs less", 1)
+        except (RuntimeError, ImportError) as error:
+            known = _known(error)
+            if known is None:
+                raise
+            return _fail(known, 1)
+
+
+def _fail(message: str, code: int) -> int:
+    print("error: " + " ".join(message.split("\n")), file=sys.stderr)
+    return code
+
+
+def _known(error: Exception) -> str | None:
+    """One line for failures that are the machine's, not the program's."""
+    text = str(error)
+    if "torchvision::nms does not exist" in text:
+        return ("torch and torchvision are from different builds (operator torchvision::nms does not exist); "
+                "install them together: pip install --force-reinstall torch torchvision")
+    if "out of memory" in text or "can't allocate memory" in text:
+        return f"out of memory; train.batch, generator.width or data.size must be smaller ({text.splitlines()[0][:120]})"
+    return None
+
+
+app = App(help="Train, run and judge image-to-image translation and image generation.", no_args_is_help=True, add_completion=False,
+          pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=_HELP)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        import i2i
+        print(i2i.__version__)
+        raise typer.Exit
+
+
+@app.command()
+def train(
+    words: Annotated[list[str] | None, typer.Argument(metavar="RECIPE [KEY=VALUE]...", show_default=False,
+                     help="A recipe (pix2pix) and settings, e.g. generator=resnet lambda_l1=50 train.batch=8 train.images=400k.")] = None,
+    data: Annotated[str | None, typer.Option(metavar="DIR|ZIP|NAME", help="Images; by default a bundled data set.")] = None,
+    out: Annotated[str | None, typer.Option(metavar="RUN", help="The run folder; by default the next free runs/RECIPE.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Length in epochs instead of train.images.")] = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Continue this run exactly where it was.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole plan and exit.")] = False,
+) -> None:
+    """Train a recipe; settings are listed by `i2i show`."""
+    from i2i.cli import training
+    training.train(words or [], data=data, out=out, epochs=epochs, resume=resume, device=device, dry_run=dry_run)
+
+
+@app.command()
+def translate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model file or a run folder.")],
+    source: Annotated[str, typer.Argument(metavar="INPUT", help="An image, a folder tree, a zip or zip/folder.")],
+    out: Annotated[str, typer.Option(metavar="DIR", help="Where results go, under the inputs' names.")],
+    half: Annotated[str | None, typer.Option(metavar="left|right", help="Inputs are A|B strips: translate this half of each.")] = None,
+    batch: Annotated[int, typer.Option(min=0, help="Images at once; 0 goes by their size.")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Draw a dropout sample instead of the deterministic result.")] = None,
+    statistics: Annotated[str | None, typer.Option(metavar="running|image", help="Batch norm statistics; by default as trained.")] = None,
+    suffix: Annotated[str, typer.Option("--format", metavar="png|jpg|webp|bmp|tif", help="File format; by default the input's.")] = "",
+    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave out what is in DIR already.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """Translate images: any size in, exactly that size out."""
+    from i2i.cli import using
+    using.translate(model, source, out, half=half, batch=batch, seed=seed, statistics=statistics, suffix=suffix,
+                    skip_existing=skip_existing, device=device)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model file or a run folder.")],
+    data: Annotated[str | None, typer.Option(metavar="DIR|ZIP|NAME", help="Pairs; by default those the model was trained on.")] = None,
+    split: Annotated[str, typer.Option(metavar="test|val|train", help="Which split.")] = "test",
+    json_file: Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON too.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """L1, PSNR and SSIM of a model's translations beside those of its inputs."""
+    from i2i.cli import using
+    using.evaluate(model, data=data, split=split, json_file=json_file, device=device)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[str, typer.Argument(metavar="FILE.pth", help="A generator of pytorch-CycleGAN-and-pix2pix.")],
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="The model file to write; by default FILE.safetensors.")] = None,
+) -> None:
+    """Make a model of ours from another project's checkpoint."""
+    from i2i.cli import using
+    using.import_(file, out=out)
+
+
+@app.command()
+def show(
+    kind: Annotated[str | None, typer.Argument(metavar="[KIND", help="A kind of piece, such as generator.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]]", help="One piece.")] = None,
+) -> None:
+    """List recipes, their pieces and every option."""
+    from i2i.cli import using
+    using.show(kind, name)

@@ -1,0 +1,108 @@
+"""i2i train."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from i2i import jobs
+from i2i.engine.train import Observer, Silent
+from i2i.plan import peak_memory, size_in_words
+from i2i.spec import names, nearest
+
+SHOWN = ("grad_norm_", "real_logits", "fake_logits")       # Logged, but not shown while training.
+
+
+def train(words: list[str], *, data: str | None, out: str | None, epochs: float | None, resume: str | None, device: str, dry_run: bool) -> None:
+    """Plan, and unless it is a dry run, train."""
+    recipe = words[0] if words and "=" not in words[0] else ""
+    if recipe and recipe not in names("recipe"):
+        from i2i.errors import RequestError
+        raise RequestError(f"no recipe is called {recipe!r}; {nearest(recipe, names('recipe'))}")
+    folder, job = jobs.request(recipe, words[1:] if recipe else words, data=data, out=out, epochs=epochs, resume=resume)
+    plan = jobs.describe(job)
+    if dry_run:
+        print("\n".join(plan))
+        return
+    observer = observer_for_this_terminal()
+    observer.said(f"{job.name}: {len(job.splits['train']):,} training pairs from {job.where}, {job.train.images:,} images in "
+                  f"{job.train.steps:,} steps of {job.train.batch} -> {folder.path}")
+    try:
+        interrupted = jobs.execute(job, folder, resume=resume is not None, device=device, observer=observer)
+    finally:
+        if isinstance(observer, Bar):
+            observer.progress.stop()
+    if interrupted:
+        print(f"stopped and saved; continue with: i2i train --resume {folder.path}", file=sys.stderr)
+        raise typer.Exit(128 + interrupted)
+    newest = sorted((Path(folder.path) / "samples").glob("*.png"))[-1]
+    print(f"done: model {folder.model}, samples {newest}, peak memory {size_in_words(peak_memory())}")
+
+
+def observer_for_this_terminal() -> Observer:
+    """A progress bar on a terminal, plain lines elsewhere, nothing on processes that do not lead."""
+    import os
+    if os.environ.get("RANK", "0") != "0":
+        return Silent()
+    return Bar() if sys.stdout.isatty() else Lines()
+
+
+def in_words(logs: Mapping[str, float]) -> str:
+    """The losses a person follows."""
+    return "  ".join(f"{key} {value:.4g}" for key, value in logs.items() if not key.startswith(SHOWN))
+
+
+class Lines:
+    """A line for each log entry, but at most one every few seconds."""
+
+    seconds = 10.0
+
+    def started(self, images: int, total: int) -> None:
+        """The first step is about to run."""
+        self.began, self.first, self.total, self.told = time.monotonic(), images, total, 0.0
+
+    def progressed(self, images: int, logs: Mapping[str, float] | None) -> None:
+        """A step is done."""
+        now = time.monotonic()
+        if logs and (now - self.told >= self.seconds or images >= self.total):
+            self.told = now
+            speed = (images - self.first) / max(now - self.began, 1e-9)
+            left = int((self.total - images) / max(speed, 1e-9))
+            print(f"{images:,}/{self.total:,} images  {speed:.1f} images/s  {left // 3600}:{left // 60 % 60:02}:{left % 60:02} left  {in_words(logs)}",
+                  flush=True)
+
+    def said(self, line: str) -> None:
+        """Something a person should read."""
+        print(line, flush=True)
+
+
+class Bar:
+    """A live line on a terminal."""
+
+    def __init__(self) -> None:
+        self.progress = Progress(
+            BarColumn(None), MofNCompleteColumn(), TextColumn("images  {task.fields[speed]}"), TimeRemainingColumn(),
+            TextColumn("{task.fields[losses]}"), console=Console(), refresh_per_second=4)
+
+    def started(self, images: int, total: int) -> None:
+        """The first step is about to run."""
+        self.began, self.first = time.monotonic(), images
+        self.task = self.progress.add_task("", total=total, completed=images, speed="", losses="")
+        self.progress.start()
+
+    def progressed(self, images: int, logs: Mapping[str, float] | None) -> None:
+        """A step is done."""
+        speed = (images - self.first) / max(time.monotonic() - self.began, 1e-9)
+        self.progress.update(self.task, completed=images, speed=f"{speed:.1f}/s", **({"losses": in_words(logs)} if logs else {}))
+
+    def said(self, line: str) -> None:
+        """Something a person should read."""
+        self.progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+

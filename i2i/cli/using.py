@@ -1,0 +1,125 @@
+"""i2i translate, evaluate, import, show."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from i2i import foreign, infer, spec
+from i2i import translate as translation
+from i2i.data.datasets import find_pairs
+from i2i.data.files import open_source
+from i2i.errors import JobError, RequestError
+from i2i.evaluate import evaluate_pairs
+from i2i.runs.folder import write_atomically
+
+
+def translate(model: str, source: str, out: str, *, half: str | None, batch: int, seed: int | None, statistics: str | None,
+              suffix: str, skip_existing: bool, device: str) -> None:
+    """Run a folder job and say what became of every input."""
+    if half not in (None, "left", "right"):
+        raise RequestError(f"--half {half} is not known; accepted: left or right")
+    suffix = f".{suffix.lower().lstrip('.')}" if suffix else ""
+    if suffix and suffix not in translation.SAVING:
+        raise RequestError(f"--format {suffix[1:]} is not known; accepted: {', '.join(key[1:] for key in translation.SAVING)}")
+    loaded = infer.load(model, device)
+    if statistics is not None:
+        loaded.statistics = statistics
+    where = Path(out)
+    try:
+        where.mkdir(parents=True, exist_ok=True)
+        (where / ".i2i-write-test").touch()
+        (where / ".i2i-write-test").unlink()
+    except OSError as error:
+        raise RequestError(f"--out {out} cannot be written: {error.strerror}") from None
+    began = time.monotonic()
+    with Progress(BarColumn(None), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn(),
+                  console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("", total=None)
+
+        def tell(report: translation.Report, total: int) -> None:
+            progress.update(task, total=total, completed=report.done + report.skipped + len(report.failed))
+
+        report = translation.translate(loaded, open_source(source), where, half=cast(Literal["left", "right"] | None, half), batch=batch,
+                                       seed=seed, skip_existing=skip_existing, suffix=suffix, progress=tell)
+    seconds = time.monotonic() - began
+    print(f"{report.done:,} translated" + (f", {report.skipped:,} there already" if report.skipped else "")
+          + f" -> {out}  ({report.done / max(seconds, 1e-9):.1f} images/s)")
+    for problem in report.failed:
+        print(f"failed: {problem}", file=sys.stderr)
+    if report.failed:
+        raise JobError(f"{len(report.failed)} of {report.done + report.skipped + len(report.failed)} images could not be translated")
+
+
+def evaluate(model: str, *, data: str | None, split: str, json_file: str | None, device: str) -> None:
+    """Print the figures of a model beside those of doing nothing."""
+    loaded = infer.load(model, device)
+    where = data or loaded.header.get("data")
+    if not where:
+        raise RequestError(f"{model} does not say what it was trained on; give --data")
+    splits = find_pairs(open_source(where), loaded.header.get("direction", "ab"))
+    if split not in splits:
+        raise RequestError(f"{where} has no {split} split; {spec.nearest(split, splits)}")
+    began = time.monotonic()
+    scores = evaluate_pairs(loaded, splits[split])
+    print(f"{len(splits[split])} {split} pairs of {where}, {time.monotonic() - began:.0f} s")
+    print(f"{'':16}{'L1 /255':>9}{'PSNR dB':>9}{'SSIM':>8}")
+    for name, values in scores.items():
+        print(f"{name:16}{values['l1']:9.2f}{values['psnr']:9.2f}{values['ssim']:8.3f}")
+    if json_file:
+        clean = {name: {key: None if math.isnan(value) else value for key, value in values.items()} for name, values in scores.items()}
+        result = {"data": str(where), "split": split, "n": len(splits[split]), "statistics": loaded.statistics,
+                  "images": loaded.header.get("images"), "quantised": "uint8, rounded", "scores": clean}
+        write_atomically(Path(json_file), lambda path: _write(path, json.dumps(result, indent=1) + "\n"))
+
+
+def import_(file: str, *, out: str | None) -> None:
+    """Convert a foreign checkpoint."""
+    path = Path(file)
+    target = Path(out) if out else path.with_suffix(".safetensors")
+    if target.suffix != ".safetensors":
+        raise RequestError(f"--out {out} must end in .safetensors")
+    header = foreign.import_generator(path, target)
+    generator = spec.from_dict(cast(Any, spec.lookup("recipe", "pix2pix")), header["recipe"]["settings"]).generator
+    ins, outs = (header["kinds"][side]["channels"] for side in "ab")
+    print(f"{file}: {generator}, {ins} -> {outs} channels -> {target}")
+    if generator.options["norm"] == "batch":
+        print("batch norms use their running statistics, as test.py --eval does; "
+              "without --eval it used each image's own: i2i translate --statistics image")
+
+
+def show(kind: str | None, name: str | None) -> None:
+    """What can be chosen and set."""
+    from i2i import jobs
+    if kind is None:
+        for each in spec.kinds():
+            print(f"{each:14} {', '.join(spec.names(each))}")
+        for prefix, config in (("data.", jobs.DataConfig()), ("train.", jobs.TrainConfig())):
+            print()
+            for key in spec.settings(config):
+                print(f"{prefix + key:24} {_value(getattr(config, key))}")
+        return
+    if kind not in spec.kinds():
+        raise RequestError(f"no kind of piece is called {kind!r}; {spec.nearest(kind, spec.kinds())}")
+    for each in [name] if name else spec.names(kind):
+        item = spec.lookup(kind, each)
+        print(f"{each}: {' '.join((inspect.getdoc(item) or '').split())}")
+        for key, parameter in spec.schema(kind, each).items():
+            default = parameter.default.default if hasattr(parameter.default, "default") else parameter.default
+            print(f"  {key:20} {_value(default)}")
+
+
+def _value(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text)

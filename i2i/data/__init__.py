@@ -1,0 +1,1 @@
+"""Files to arrays to batches.  Knows no networks and no recipes."""

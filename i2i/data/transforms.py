@@ -1,0 +1,42 @@
+"""Random variation of training pairs; the same for both images, and a function of the seed alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from i2i.images import Array
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")      # Its version check would ask the network at import.
+
+import albumentations  # noqa: E402
+import cv2  # noqa: E402
+
+Jitter = Callable[[Array, Array, int], tuple[Array, Array]]
+
+
+def jitter(crop: tuple[int, int], load: tuple[int, int], *, flip: bool) -> Jitter:
+    """Resize to `load`, crop `crop` at random, mirror half of the time; jointly.  Isola et al. 2017, section 6.2.
+
+    Enlarging is bicubic; shrinking averages areas, so that no detail is aliased.
+    """
+    steps = [
+        albumentations.Resize(*load, interpolation=cv2.INTER_CUBIC, area_for_downscale="image"),
+        albumentations.RandomCrop(*crop),
+        albumentations.HorizontalFlip(p=0.5 if flip else 0.0)]
+    compose = albumentations.Compose(steps, additional_targets={"b": "image"})
+
+    def apply(a: Array, b: Array, seed: int) -> tuple[Array, Array]:
+        compose.set_random_seed(seed)
+        out = compose(image=a, b=b)
+        return out["image"], out["b"]
+
+    return apply
+
+
+def fit(image: Array, size: tuple[int, int]) -> Array:
+    """The whole image at this size, for sample grids and evaluation at the training size."""
+    if image.shape[:2] == size:
+        return image
+    shrinks = image.shape[0] > size[0] or image.shape[1] > size[1]
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)

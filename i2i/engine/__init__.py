@@ -1,0 +1,1 @@
+"""The one training engine.  Knows recipes only by their protocol."""

@@ -1,0 +1,40 @@
+"""What may be set about training itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from i2i.spec import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Intervals and lengths are counted in images.  `images` 0 is replaced by epochs times the size of the data set."""
+
+    images: int = 0                                 # Length of the run.
+    batch: int = 1                                  # Images per step, all processes together.
+    seed: int = 0
+    precision: Literal["fp32", "bf16"] = "fp32"     # fp16 is not offered: loss scaling and gradient penalties do not go together.
+    ema_half_life: int = 10_000                     # Images after which the average has forgotten half; 0 keeps no average.
+    ema_ramp_up: float = 0.05                       # The half-life is at most this share of the images seen (Karras et al. 2020a, code).
+    log: int = 1_000                                # A line in log.jsonl: losses averaged over this many images.
+    tick: int = 10_000                              # A sample grid, a checkpoint and the model file.
+    keep: int = 2                                   # Training states kept.
+    workers: int = 0                                # Loader processes; 0 reads in the training process.
+    max_skips: int = 10                             # Steps in a row with non-finite gradients before the run stops.
+
+    def __post_init__(self) -> None:
+        for key in ("batch", "log", "tick", "keep", "max_skips"):
+            require(getattr(self, key) >= 1, f"train.{key}", getattr(self, key), "1 or more")
+        for key in ("images", "seed", "ema_half_life", "workers"):
+            require(getattr(self, key) >= 0, f"train.{key}", getattr(self, key), "0 or more")
+        require(self.ema_ramp_up > 0, "train.ema_ramp_up", self.ema_ramp_up, "more than 0")
+
+    @property
+    def steps(self) -> int:
+        """Steps in the run; the last one completes the images asked for."""
+        return -(-self.images // self.batch)
+
+
+OPERATIONAL = ("workers", "keep")       # Settings that do not change what is learnt, free to change when a run is resumed.

@@ -1,0 +1,102 @@
+"""update("D", loss): one gradient step of one player.  The only place where gradients are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from i2i.clock import Clock
+from i2i.engine.runtime import Runtime
+from i2i.errors import JobError
+from i2i.recipes.base import Recipe
+from i2i.spec import build
+
+
+class Learner:
+    """The optimisers of all players, and the running sums of what they log."""
+
+    def __init__(self, recipe: Recipe, modules: nn.ModuleDict, runtime: Runtime, *, max_skips: int) -> None:
+        self.runtime, self.max_skips = runtime, max_skips
+        self.optimisers: dict[str, torch.optim.Optimizer] = {}
+        self._rates: dict[str, Any] = {}
+        self._base: dict[str, float] = {}
+        for name, player in recipe.players.items():
+            parameters = [p for module in player.modules for p in modules[module].parameters()]
+            self.optimisers[name] = build("optimiser", player.optimiser, parameters)
+            self._base[name] = self.optimisers[name].param_groups[0]["lr"]
+            self._rates[name] = build("schedule", player.schedule)
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+        self._skipped = dict.fromkeys(self.optimisers, 0)       # In a row.
+        self._clock: Clock | None = None
+
+    def begin(self, clock: Clock) -> None:
+        """Set the learning rates of this step."""
+        self._clock = clock
+        for name, optimiser in self.optimisers.items():
+            for group in optimiser.param_groups:
+                group["lr"] = self._base[name] * self._rates[name](clock)
+
+    def __call__(self, player: str, loss: Tensor, /, **logs: Tensor) -> None:
+        """Gradients of `loss` for this player's parameters alone, averaged over processes, and one optimiser step.
+
+        A step whose gradients are not finite is skipped by all processes alike; JobError after `max_skips` in a row.
+        """
+        optimiser = self.optimisers[player]
+        parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        loss.backward(inputs=parameters)            # Nothing leaks into other players; nothing has to be frozen.
+        self.runtime.average_gradients(parameters)
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if bool(torch.isfinite(norm)):              # After averaging, so all processes see the same.
+            optimiser.step()
+            self._skipped[player] = 0
+            for key, value in {**logs, f"grad_norm_{player}": norm}.items():
+                self._add(key, value)
+        else:
+            self._skip(player)
+        optimiser.zero_grad(set_to_none=True)       # Also frees the memory for the next player.
+
+    def _skip(self, player: str) -> None:
+        self._skipped[player] += 1
+        self._add(f"skipped_{player}", torch.ones(()))
+        if self._skipped[player] >= self.max_skips:
+            raise JobError(f"the gradients of player {player} were not finite for {self.max_skips} steps in a row; "
+                           "lower its learning rate or check the data for values that are not numbers")
+
+    def _add(self, key: str, value: Tensor) -> None:
+        value = value.detach().double() if value.device.type == "cpu" else value.detach().float()
+        self._sums[key] = self._sums[key] + value if key in self._sums else value.clone()
+        self._counts[key] = self._counts.get(key, 0) + 1
+
+    def means(self) -> dict[str, float]:
+        """Means of everything logged since the last call; counts of skipped steps."""
+        out = {}
+        for key, value in self._sums.items():
+            total = float(self.runtime.mean(value))
+            out[key] = total if key.startswith("skipped_") else total / self._counts[key]
+        self._sums, self._counts = {}, {}
+        return out
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything that has to survive: tensors and JSON data."""
+        tensors = {f"log.{key}": value for key, value in self._sums.items()}
+        for player, optimiser in self.optimisers.items():
+            for i, values in optimiser.state_dict()["state"].items():
+                tensors |= {f"optimiser.{player}.{i}.{key}": value for key, value in values.items()}
+        return tensors, {"counts": self._counts, "skipped": self._skipped}
+
+    def restore(self, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
+        """The opposite of `state`."""
+        self._counts, self._skipped = dict(data["counts"]), dict(data["skipped"])
+        self._sums = {key[4:]: value.to(self.runtime.device) for key, value in tensors.items() if key.startswith("log.")}
+        for player, optimiser in self.optimisers.items():
+            state: dict[int, dict[str, Tensor]] = {}
+            prefix = f"optimiser.{player}."
+            for name, value in tensors.items():
+                if name.startswith(prefix):
+                    i, key = name[len(prefix):].split(".", 1)
+                    state.setdefault(int(i), {})[key] = value
+            optimiser.load_state_dict(optimiser.state_dict() | {"state": state})

@@ -1,0 +1,223 @@
+"""The one training loop."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from i2i.clock import Clock, seed_step
+from i2i.engine.average import Average
+from i2i.engine.config import TrainConfig
+from i2i.engine.learner import Learner
+from i2i.engine.runtime import Runtime
+from i2i.errors import JobError, RequestError
+from i2i.images import grid
+from i2i.recipes.base import Batch, DataInfo, Recipe
+from i2i.runs import checkpoint, log
+from i2i.runs.folder import RunFolder, write_atomically
+
+WEIGHTS_SEED = 2**32 - 1        # The "step" whose seed draws the initial weights.
+SAMPLE_SEED = 2**32 - 2         # The one that is set before every sample grid.
+
+BatchesFrom = Callable[[int], Iterator[Mapping[str, Tensor]]]      # Position of the first image -> batches.
+
+
+class Observer(Protocol):
+    """Whoever wants to follow a run."""
+
+    def started(self, images: int, total: int) -> None:
+        """The first step is about to run."""
+        ...
+
+    def progressed(self, images: int, logs: Mapping[str, float] | None) -> None:
+        """A step is done; `logs` are given when a log line was written."""
+        ...
+
+    def said(self, line: str) -> None:
+        """Something a person should read."""
+        ...
+
+
+class Silent:
+    """An observer that tells nobody."""
+
+    def started(self, images: int, total: int) -> None:
+        """Nothing."""
+
+    def progressed(self, images: int, logs: Mapping[str, float] | None) -> None:
+        """Nothing."""
+
+    def said(self, line: str) -> None:
+        """Nothing."""
+
+
+@dataclass
+class Interruption:
+    """Ctrl-C and SIGTERM ask the loop to save and stop; a second signal acts at once."""
+
+    signal: int = 0
+    _old: dict[int, Any] = field(default_factory=dict)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+        signal.signal(number, self._old[number])
+
+    def __enter__(self) -> Interruption:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._old[number] = signal.signal(number, self._take)
+            except ValueError:      # Not in the main thread: whoever started it decides.
+                break
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, old in self._old.items():
+            signal.signal(number, old)
+
+
+class Trainer:
+    """A recipe, its state and its run folder."""
+
+    def __init__(self, recipe: Recipe, info: DataInfo, config: TrainConfig, runtime: Runtime, folder: RunFolder,
+                 header: Mapping[str, Any], observer: Observer | None = None) -> None:
+        if config.batch % runtime.world:
+            raise RequestError(f"train.batch={config.batch} cannot be shared by {runtime.world} processes; accepted: a multiple of {runtime.world}")
+        self.recipe, self.config, self.runtime, self.folder, self.header = recipe, config, runtime, folder, header
+        self.observer = observer or Silent()
+        seed_step(config.seed, 0, WEIGHTS_SEED)     # The same initial weights in every process.
+        self.modules = recipe.modules(info).to(runtime.device)
+        self.average = Average(self.modules, recipe.averaged, config)
+        self.learner = Learner(recipe, self.modules, runtime, max_skips=config.max_skips)
+        self.step = 0
+
+    @property
+    def images(self) -> int:
+        """Images seen so far."""
+        return self.step * self.config.batch
+
+    # ------------------------------------------------------------------------------------------ state
+
+    def save(self) -> None:
+        """Write the training state and the model; older states go once the new one is safe."""
+        if self.runtime.leads:
+            tensors, data = self.learner.state()
+            tensors |= {f"modules.{k}": v for k, v in self.modules.state_dict().items()}
+            if self.config.ema_half_life:
+                tensors |= {f"average.{k}": v for k, v in self.average.modules.state_dict().items()}
+            progress = {"step": self.step, "images": self.images}
+            checkpoint.save(self.folder.state(self.images), tensors, {"kind": "state", **progress, "learner": data})
+            checkpoint.save(self.folder.model, self.average.modules.state_dict(), {"kind": "model", **self.header, **progress})
+            for old in self.folder.states()[:-self.config.keep]:
+                old.unlink()
+        self.runtime.barrier()
+
+    def restore(self) -> None:
+        """Go back to the newest state that can be read, and cut the logs to it.  RequestError if none can."""
+        states = self.folder.states()
+        problems = []
+        for path in reversed(states):
+            try:
+                tensors, header = checkpoint.load(path, "state")
+                self._load(tensors, header)
+                break
+            except RequestError as error:
+                problems.append(str(error))
+        else:
+            if problems:
+                raise RequestError("; ".join(problems))
+        for problem in problems:
+            self.observer.said(f"{problem}; going on from the state before it, at {self.images:,} images")
+        if self.runtime.leads:
+            for log_file in (self.folder.log, self.folder.speed):
+                log.cut(log_file, self.images)
+        self.runtime.barrier()
+
+    def _load(self, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+        try:
+            self.modules.load_state_dict(checkpoint.part(tensors, "modules"))
+            if self.config.ema_half_life:
+                self.average.modules.load_state_dict(checkpoint.part(tensors, "average"))
+        except RuntimeError as error:
+            raise RequestError(f"the state at {header['images']:,} images does not fit the networks: {str(error).splitlines()[-1].strip()}") from None
+        self.learner.restore(tensors, header["learner"])
+        self.step = header["step"]
+
+    # ------------------------------------------------------------------------------------------ the loop
+
+    def run(self, batches_from: BatchesFrom, sample: Batch) -> int:
+        """Train to the end of the run.  -> 0, or the number of the signal that interrupted it after the state was saved"""
+        config, total = self.config, self.config.steps * self.config.batch
+        if not self.folder.states():
+            self._tick(sample)
+        self.observer.started(self.images, total)
+        batches = batches_from(self.images)
+        began = time.perf_counter(), self.images
+        with Interruption() as interruption:
+            while self.step < config.steps and not interruption.signal:
+                clock = Clock(self.step, config.batch, total)
+                try:
+                    batch = next(batches)
+                except JobError:        # Between two steps, so the state is whole: nothing learnt is lost.
+                    self.save()
+                    raise
+                self._step(clock, batch)
+                logs = self._log(began) if clock.passes(config.log) or self.step == config.steps else None
+                if clock.passes(config.tick) and self.step < config.steps:
+                    self._tick(sample)
+                self.observer.progressed(self.images, logs)
+            if interruption.signal:
+                self.save()
+            elif not self.folder.state(self.images).exists():
+                self._tick(sample)
+        return interruption.signal
+
+    def _step(self, clock: Clock, batch: Mapping[str, Tensor]) -> None:
+        batch = {key: value.to(self.runtime.device, non_blocking=True) for key, value in batch.items()}
+        seed_step(self.config.seed, self.runtime.rank, clock.step)
+        self.modules.train()
+        self.learner.begin(clock)
+        with self.runtime.autocast():
+            self.recipe.step(self.modules, batch, clock, self.learner)
+        self.average.update(clock)
+        self.step += 1
+
+    def _log(self, began: tuple[float, int]) -> dict[str, float]:
+        logs = self.learner.means()
+        if self.runtime.leads:
+            log.append(self.folder.log, {"images": self.images, **logs})
+            speed = (self.images - began[1]) / (time.perf_counter() - began[0])
+            log.append(self.folder.speed, {"images": self.images, "unix": round(time.time(), 1), "images_per_second": round(speed, 2)})
+        return logs
+
+    def _tick(self, sample: Batch) -> None:
+        if self.runtime.leads:
+            sheet = self.sample_sheet(sample)
+            write_atomically(self.folder.sample(self.images), lambda path: Image.fromarray(sheet).save(path, "png"))
+        self.save()
+
+    @torch.no_grad()
+    def sample_sheet(self, sample: Batch) -> np.ndarray[Any, Any]:
+        """Source, result, target of the same inputs every time, from the averaged modules in eval mode.  -> HWC uint8"""
+        batch = {key: value.to(self.runtime.device) for key, value in sample.items()}
+        seed_step(self.config.seed, 0, SAMPLE_SEED)
+        self.average.modules.eval()
+        rows = []
+        for key, image in self.recipe.generate(self.average.modules, batch).items():
+            triples = zip(batch[self.recipe.sources[key]], image.float(), batch[self.recipe.targets[key]], strict=True)
+            rows.append([picture for triple in triples for picture in triple])
+        across = 12         # Four triples a row.
+        return grid([row[i:i + across] for row in rows for i in range(0, len(row), across)])
+
+
+def count_parameters(modules: nn.Module) -> int:
+    """How many numbers are learnt."""
+    return sum(p.numel() for p in modules.parameters())

@@ -1,0 +1,19 @@
+"""Errors a user can act on: each is one line, and the kind decides the exit code."""
+
+
+class I2IError(Exception):
+    """Base of all errors that reach the user as one line without a traceback."""
+
+    exit_code = 1
+
+
+class RequestError(I2IError, ValueError):
+    """The request was wrong; the message says which key or path, what came and what is accepted.  Exit code 2."""
+
+    exit_code = 2
+
+
+class JobError(I2IError, RuntimeError):
+    """The request was right but the job failed, or some of its inputs did.  Exit code 1."""
+
+    exit_code = 1

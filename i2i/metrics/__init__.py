@@ -1,0 +1,1 @@
+"""Metrics: formulas with citations.  They know no recipes, data sets or engine."""

@@ -1,0 +1,44 @@
+"""What several networks are built from."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from i2i.nets import norms
+
+
+class ReflectPad(nn.Module):
+    """Reflection padding made of flipped slices, whose backward is deterministic on every device (ReflectionPad2d's is not on CUDA)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """NCHW -> NC(H + 2w)(W + 2w)"""
+        w = self.width
+        x = torch.cat([x[..., 1:w + 1].flip(-1), x, x[..., -w - 1:-1].flip(-1)], -1)
+        return torch.cat([x[..., 1:w + 1, :].flip(-2), x, x[..., -w - 1:-1, :].flip(-2)], -2)
+
+
+def upsample(up: str, in_channels: int, out_channels: int, *, kernel: int, bias: bool) -> nn.Module:
+    """Twice the size: `transposed` convolution (4 or 3 wide, as the papers) or nearest-neighbour `resize` and a 3-wide convolution,
+    which has no checkerboard (Odena et al. 2016).  NCHW -> NC'(2H)(2W)"""
+    if up == "transposed":
+        return nn.ConvTranspose2d(in_channels, out_channels, kernel, 2, 1, output_padding=kernel % 2, bias=bias)
+    return nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(in_channels, out_channels, 3, 1, 1, bias=bias))
+
+
+@torch.no_grad()
+def initialise(network: nn.Module, std: float = 0.02) -> nn.Module:
+    """Weights from N(0, std), norm gains from N(1, std), biases 0.  Isola et al. 2017, section 6.2; Radford et al. 2016."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.normal_(module.weight, 0.0, std)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, norms.BatchNorm | nn.SyncBatchNorm):
+            nn.init.normal_(module.weight, 1.0, std)
+            nn.init.zeros_(module.bias)
+    return network

@@ -1,0 +1,53 @@
+"""Discriminators that judge patches."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from i2i.nets import norms
+from i2i.nets.blocks import initialise
+from i2i.spec import register, require
+
+
+@register("discriminator", "patch")
+class Patch(nn.Module):
+    """PatchGAN: one logit for each overlapping patch, 70x70 pixels with three layers.  Isola et al. 2017, section 6.1.2."""
+
+    def __init__(self, in_channels: int, size: tuple[int, int], *, width: int = 64, layers: int = 3, norm: str = "batch") -> None:
+        super().__init__()
+        require(width >= 1, "discriminator.width", width, "1 or more")
+        smallest = 3 * 2**layers        # Two more 4-wide convolutions of stride 1 each take a pixel off and must leave one.
+        require(layers >= 1 and min(size) >= smallest, "discriminator.layers", layers,
+                f"1 or more, and images of at least {smallest} pixels (3 * 2^layers; these are {size[0]}x{size[1]})")
+        bias = norms.needs_bias(norm)
+        stack: list[nn.Module] = [nn.Conv2d(in_channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
+        c = width
+        for i in range(1, layers + 1):
+            out = width * min(2**i, 8)
+            stack += [nn.Conv2d(c, out, 4, 2 if i < layers else 1, 1, bias=bias), norms.make(norm, out), nn.LeakyReLU(0.2)]
+            c = out
+        self.layers = nn.Sequential(*stack, nn.Conv2d(c, 1, 4, 1, 1))
+        initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """NCHW -> N1hw logits"""
+        return self.layers(x)
+
+
+@register("discriminator", "pixel")
+class Pixel(nn.Module):
+    """PixelGAN: one logit for each pixel.  Isola et al. 2017, section 6.1.2, 1x1 discriminator."""
+
+    def __init__(self, in_channels: int, size: tuple[int, int], *, width: int = 64, norm: str = "batch") -> None:
+        super().__init__()
+        require(width >= 1, "discriminator.width", width, "1 or more")
+        bias = norms.needs_bias(norm)
+        self.layers = nn.Sequential(
+            nn.Conv2d(in_channels, width, 1), nn.LeakyReLU(0.2),
+            nn.Conv2d(width, 2 * width, 1, bias=bias), norms.make(norm, 2 * width), nn.LeakyReLU(0.2),
+            nn.Conv2d(2 * width, 1, 1, bias=bias))
+        initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """NCHW -> N1HW logits"""
+        return self.layers(x)

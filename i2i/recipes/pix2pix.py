@@ -1,0 +1,69 @@
+"""Pix2pix: paired image-to-image translation with a conditional GAN."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from i2i.clock import Clock
+from i2i.recipes.base import Batch, DataInfo, Player, Update
+from i2i.spec import Spec, build, piece, register, require
+
+
+@register("recipe", "pix2pix")
+@dataclass(frozen=True, kw_only=True)
+class Pix2Pix:
+    """Isola, Zhu, Zhou, Efros 2017, "Image-to-Image Translation with Conditional Adversarial Networks", arXiv:1611.07004."""
+
+    generator: Spec = piece("generator", "unet")
+    discriminator: Spec = piece("discriminator", "patch")
+    adversarial: Spec = piece("adversarial", "nonsaturating")
+    lambda_l1: float = 100.0
+    g_optimiser: Spec = piece("optimiser", "adam")
+    d_optimiser: Spec = piece("optimiser", "adam")
+    schedule: Spec = piece("schedule", "linear")
+
+    needs: ClassVar[tuple[str, ...]] = ("a", "b")
+    targets: ClassVar[Mapping[str, str]] = {"fake_b": "b"}
+    sources: ClassVar[Mapping[str, str]] = {"fake_b": "a"}
+    averaged: ClassVar[tuple[str, ...]] = ("G",)
+
+    def __post_init__(self) -> None:
+        require(self.lambda_l1 >= 0, "lambda_l1", self.lambda_l1, "0 or more")
+
+    @property
+    def players(self) -> Mapping[str, Player]:
+        """D and G, each with its own optimiser."""
+        return {"D": Player(("D",), self.d_optimiser, self.schedule), "G": Player(("G",), self.g_optimiser, self.schedule)}
+
+    def modules(self, info: DataInfo) -> nn.ModuleDict:
+        """G: a -> b; D: the pair (a, b) -> logits."""
+        return nn.ModuleDict({
+            "G": build("generator", self.generator, info.a_channels, info.b_channels, info.size),
+            "D": build("discriminator", self.discriminator, info.a_channels + info.b_channels, info.size)})
+
+    def step(self, m: nn.ModuleDict, batch: Batch, clock: Clock, update: Update) -> None:
+        """Equations 1 to 4; D's loss is halved (section 3.3)."""
+        adversarial = build("adversarial", self.adversarial)
+        a, b = batch["a"], batch["b"]
+        fake = m["G"](a)                                    # Computed once, used by both players.
+
+        def critic(image: Tensor) -> Tensor:
+            return m["D"](torch.cat([a, image], 1))         # D sees the pair.
+
+        fake_logits, real_logits = critic(fake.detach()), critic(b)
+        d = adversarial.d(real_logits, fake_logits) / 2
+        update("D", d, d=d, real_logits=real_logits.mean(), fake_logits=fake_logits.mean())
+
+        gan = adversarial.g(critic(fake), critic(b) if adversarial.relativistic else None)
+        l1 = F.l1_loss(fake, b)
+        update("G", gan + self.lambda_l1 * l1, gan=gan, l1=l1)
+
+    def generate(self, m: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
+        """{"a"} -> {"fake_b"}"""
+        return {"fake_b": m["G"](batch["a"])}

@@ -1,0 +1,225 @@
+"""Pieces chosen by name.  The signature of a registered callable is the schema of its options:
+what stands before the `*` is supplied by code, what stands after it may be set by a person."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import math
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from i2i.errors import RequestError
+
+T = TypeVar("T")
+_PIECES: dict[str, dict[str, Callable[..., Any]]] = {}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A piece and its options, e.g. Spec("unet", {"width": 32})."""
+
+    name: str
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __str__(self) -> str:
+        inside = ", ".join(f"{key}={plain(value)}" for key, value in self.options.items())
+        return f"{self.name}({inside})" if inside else self.name
+
+
+def piece(kind: str, name: str, **options: Any) -> Any:
+    """A dataclass field that holds the Spec of a piece of this kind."""
+    return dataclasses.field(default=Spec(name, options), metadata={"kind": kind})
+
+
+def register(kind: str, name: str) -> Callable[[T], T]:
+    """Make a callable known as `name` among the pieces of this kind."""
+
+    def add(item: T) -> T:
+        table = _PIECES.setdefault(kind, {})
+        if name in table:
+            raise ValueError(f"{kind} {name!r} is registered twice")
+        table[name] = typing.cast(Callable[..., Any], item)
+        return item
+
+    return add
+
+
+def kinds() -> list[str]:
+    """All kinds of piece that are registered."""
+    return sorted(_PIECES)
+
+
+def names(kind: str) -> list[str]:
+    """All pieces of a kind."""
+    return sorted(_PIECES.get(kind, {}))
+
+
+def nearest(word: str, among: Iterable[str]) -> str:
+    """'did you mean …? known: …', to end an error message."""
+    among = list(among)
+    lower = {name.lower(): name for name in among}
+    near = difflib.get_close_matches(word.lower(), list(lower), n=1)
+    return (f"did you mean {lower[near[0]]!r}? " if near else "") + "known: " + (", ".join(among) or "none")
+
+
+def lookup(kind: str, name: str) -> Callable[..., Any]:
+    """The registered piece; RequestError with the nearest name if there is none."""
+    table = _PIECES.get(kind, {})
+    if name not in table:
+        raise RequestError(f"no {kind} is called {name!r}; {nearest(name, sorted(table))}")
+    return table[name]
+
+
+def schema(kind: str, name: str) -> dict[str, inspect.Parameter]:
+    """Options of a piece: its keyword-only parameters, with evaluated annotations."""
+    parameters = inspect.signature(lookup(kind, name), eval_str=True).parameters
+    return {key: p for key, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+
+
+def build(kind: str, spec: Spec, *supplied: Any) -> Any:
+    """The piece made from its spec and what code supplies; unknown options raise RequestError."""
+    known = schema(kind, spec.name)
+    for key in spec.options:
+        if key not in known:
+            raise RequestError(f"{kind} {spec.name!r} has no option {key!r}; {nearest(key, known)}")
+    return lookup(kind, spec.name)(*supplied, **spec.options)
+
+
+def require(condition: bool, key: str, value: Any, accepted: str) -> None:
+    """Raise RequestError unless the value of a setting is acceptable."""
+    if not condition:
+        raise RequestError(f"{key}={plain(value)} cannot be used; accepted: {accepted}")
+
+
+# ---------------------------------------------------------------------------------------------- text to values
+
+_SUFFIX = {"k": 1_000, "m": 1_000_000}
+
+
+def _number(text: str) -> float:
+    factor = _SUFFIX.get(text[-1:].lower(), 1)
+    value = float(text[:-1] if factor > 1 else text) * factor
+    if not math.isfinite(value):
+        raise ValueError
+    return value
+
+
+def expected(to: Any) -> str:
+    """What a type accepts, in words."""
+    if typing.get_origin(to) is Literal:
+        return " or ".join(str(choice) for choice in typing.get_args(to))
+    if typing.get_origin(to) is tuple:
+        return f"a list such as 1,2 of {expected(typing.get_args(to)[0])}"
+    words = {int: "a whole number (400000 or 400k)", float: "a number", bool: "true or false", str: "text"}
+    return words.get(to, str(getattr(to, "__name__", to)))
+
+
+def parse(key: str, text: str, to: Any) -> Any:
+    """Text from a command line as the annotated type; numbers may end in k or M.  RequestError names the key."""
+    refused = RequestError(f"{key}={text} cannot be read; accepted: {expected(to)}")
+    origin = typing.get_origin(to)
+    if origin is Literal:
+        if text not in typing.get_args(to):
+            raise refused
+        return text
+    if origin is tuple:
+        return tuple(parse(key, part, typing.get_args(to)[0]) for part in text.split(","))
+    if to is bool:
+        if text.lower() not in ("true", "false"):
+            raise refused
+        return text.lower() == "true"
+    if to is str:
+        return text
+    try:
+        value = _number(text)
+    except ValueError:
+        raise refused from None
+    if to is int:
+        if value != int(value):
+            raise refused
+        return int(value)
+    return value
+
+
+def plain(value: Any) -> Any:
+    """A setting as JSON data."""
+    if isinstance(value, Spec):
+        return {"name": value.name, "options": {k: plain(v) for k, v in value.options.items()}}
+    if isinstance(value, tuple | list):
+        return [plain(v) for v in value]
+    return value
+
+
+# ---------------------------------------------------------------------------------------------- configs
+
+def settings(config: Any) -> dict[str, dataclasses.Field[Any]]:
+    """The fields of a frozen config."""
+    return {f.name: f for f in dataclasses.fields(config)}
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A frozen config as JSON data."""
+    return {name: plain(getattr(config, name)) for name in settings(config)}
+
+
+def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
+    """The config that `to_dict` wrote; keys that the class does not know raise RequestError."""
+    known, values = settings(cls), {}
+    types = typing.get_type_hints(cls)
+    for key, value in data.items():
+        if key not in known:
+            raise RequestError(f"{cls.__name__} has no setting {key!r}; {nearest(key, known)}")
+        if "kind" in known[key].metadata:
+            value = _spec(known[key].metadata["kind"], value)
+        elif typing.get_origin(types[key]) is tuple:
+            value = tuple(value)
+        values[key] = value
+    return cls(**values)
+
+
+def _spec(kind: str, data: Mapping[str, Any]) -> Spec:
+    options = schema(kind, data["name"])
+    return Spec(data["name"], {
+        key: tuple(value) if key in options and typing.get_origin(options[key].annotation) is tuple else value
+        for key, value in data["options"].items()})
+
+
+def split(assignments: Sequence[str]) -> list[tuple[str, str]]:
+    """KEY=VALUE words as pairs, whole pieces before their options so that the order of words does not matter."""
+    pairs = []
+    for word in assignments:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise RequestError(f"{word!r} is not KEY=VALUE, such as lambda_l1=50 or generator.width=32")
+        pairs.append((key, value))
+    return sorted(pairs, key=lambda pair: "." in pair[0])
+
+
+def override(config: T, pairs: Sequence[tuple[str, str]], prefix: str = "") -> T:
+    """A copy of a frozen config with (key, text) and (piece.option, text) applied."""
+    types = typing.get_type_hints(type(config))
+    for key, text in pairs:
+        known = settings(config)
+        head, _, option = key.partition(".")
+        if head not in known:
+            raise RequestError(f"no setting {prefix + head!r}; {nearest(head, known)}")
+        kind = known[head].metadata.get("kind")
+        old = getattr(config, head)
+        if option and not kind:
+            raise RequestError(f"{prefix + head} has no options; it takes {expected(types[head])}")
+        if option:
+            options = schema(kind, old.name)
+            if option not in options:
+                raise RequestError(f"{kind} {old.name!r} has no option {option!r}; {nearest(option, options)}")
+            new: Any = Spec(old.name, {**old.options, option: parse(prefix + key, text, options[option].annotation)})
+        elif kind:
+            lookup(kind, text)
+            new = old if text == old.name else Spec(text)
+        else:
+            new = parse(prefix + key, text, types[head])
+        config = dataclasses.replace(config, **{head: new})  # type: ignore[type-var]
+    return config

@@ -1,0 +1,173 @@
+"""Translate a file, a folder tree or a zip: decoding and encoding overlap the network."""
+
+from __future__ import annotations
+
+import io
+import os
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from i2i.data.datasets import halves
+from i2i.data.files import Source, Unreadable, load_image
+from i2i.errors import JobError, RequestError
+from i2i.images import Array, to_array, to_pil
+from i2i.infer import Model
+
+PIXELS = 8 * 256 * 256      # In one batch unless the user says otherwise.
+LOSSY = {"quality": 95, "subsampling": 0}
+SAVING: dict[str, tuple[str, dict[str, object]]] = {
+    ".png": ("png", {"compress_level": 1}), ".jpg": ("jpeg", LOSSY), ".jpeg": ("jpeg", LOSSY), ".bmp": ("bmp", {}),
+    ".webp": ("webp", {"lossless": True, "quality": 20}), ".tif": ("tiff", {"compression": "tiff_adobe_deflate"}),
+    ".tiff": ("tiff", {"compression": "tiff_adobe_deflate"})}
+
+
+@dataclass
+class Report:
+    """What became of each input."""
+
+    done: int = 0
+    skipped: int = 0
+    failed: list[str] = field(default_factory=list)     # "name: reason"
+
+
+@dataclass(frozen=True)
+class _Item:
+    name: str
+    target: Path
+    image: Tensor
+
+
+def translate(model: Model, source: Source, out: Path, *, half: Literal["left", "right"] | None = None, batch: int = 0,
+              seed: int | None = None, skip_existing: bool = False, suffix: str = "",
+              progress: Callable[[Report, int], None] | None = None) -> Report:
+    """Write the translation of every image under the same name below `out`.
+
+    `half`: inputs are A|B strips of which this half is the source.  `batch` 0 fits the image size.  With a `seed`, dropout is drawn
+    from (seed, name), one image at a time.  `suffix` (".png") changes the format.  What cannot be read or written is in the report;
+    JobError only if nothing more can be written.
+    """
+    report = Report()
+    jobs = _targets(source, out, suffix, report)
+    total = len(jobs) + len(report.failed)
+    tell = progress or (lambda report, total: None)
+    if skip_existing:
+        left = [(name, target) for name, target in jobs if not target.exists()]
+        report.skipped, jobs = len(jobs) - len(left), left
+
+    def read(job: tuple[str, Path]) -> _Item:
+        array = load_image(source, job[0])
+        if half:
+            array = halves(array, job[0])[half == "right"]
+        return _Item(*job, model.prepare(array))
+
+    with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
+        writing: deque[tuple[str, Future[None]]] = deque()
+        for items in _batches(pool, read, jobs, report, batch, model.multiple, single=seed is not None):
+            images = torch.stack([item.image for item in items])
+            results = model(images, seed=None if seed is None else _seed_of(seed, items[0].name)).cpu()
+            for item, result in zip(items, results, strict=True):
+                writing.append((item.name, pool.submit(_write, item.target, result, model)))
+            while len(writing) > 64 or writing and writing[0][1].done():
+                _finish(writing, report)
+                tell(report, total)
+        while writing:
+            _finish(writing, report)
+            tell(report, total)
+    report.failed.sort()
+    return report
+
+
+def _targets(source: Source, out: Path, suffix: str, report: Report) -> list[tuple[str, Path]]:
+    names = source.names()
+    if not names:
+        raise RequestError(f"{source.root} holds no images (.png .jpg .webp .bmp .tif)")
+    jobs, taken = [], dict[Path, str]()
+    base = Path(source.root)
+    base = base if base.is_dir() else base.parent
+    for name in names:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts:
+            report.failed.append(f"{name}: its name leads out of the output folder")
+            continue
+        target = out / (path.with_suffix(suffix) if suffix else path)
+        if target in taken:
+            raise RequestError(f"{taken[target]} and {name} would both be written to {target}; keep their formats or translate them apart")
+        if (base / name).exists() and target.resolve() == (base / name).resolve():
+            raise RequestError(f"--out {out} would overwrite the inputs, such as {name}; choose another folder")
+        taken[target] = name
+        jobs.append((name, target))
+    inside = out.resolve()
+    return [(name, target) for name, target in jobs if inside not in (base / name).resolve().parents]
+
+
+def _batches(pool: ThreadPoolExecutor, read: Callable[[tuple[str, Path]], _Item], jobs: list[tuple[str, Path]], report: Report,
+             batch: int, multiple: int, *, single: bool) -> Iterator[list[_Item]]:
+    """Images of one size together, read ahead of the network; what cannot be read goes to the report."""
+    ahead = 64
+    waiting = deque((job[0], pool.submit(read, job)) for job in jobs[:ahead])
+    upcoming = iter(jobs[ahead:])
+    groups: dict[tuple[int, ...], list[_Item]] = {}
+    while waiting:
+        name, future = waiting.popleft()
+        job = next(upcoming, None)
+        if job:
+            waiting.append((job[0], pool.submit(read, job)))
+        try:
+            item = future.result()
+        except (Unreadable, RequestError) as error:
+            report.failed.append(str(error) if isinstance(error, Unreadable) else f"{name}: {error}")
+            continue
+        shape = tuple(item.image.shape)
+        group = groups.setdefault(shape, [])
+        group.append(item)
+        pixels = (shape[1] + -shape[1] % multiple) * (shape[2] + -shape[2] % multiple)
+        if len(group) >= (1 if single else batch or max(1, min(32, PIXELS // pixels))):
+            yield groups.pop(shape)
+        elif len(groups) > 8:       # Many sizes: do not hold them all.
+            yield groups.pop(max(groups, key=lambda key: len(groups[key])))
+    yield from groups.values()
+
+
+def _seed_of(seed: int, name: str) -> int:
+    return seed * 2**32 + zlib.crc32(name.encode("utf-8", "surrogateescape"))
+
+
+def _write(target: Path, image: Tensor, model: Model) -> None:
+    save_image(target, to_array(image, model.kinds["b"]))
+
+
+def save_image(target: Path, array: Array) -> None:
+    """Encode by the name's extension and put the whole file in place at once."""
+    kind, options = SAVING[target.suffix.lower()]
+    buffer = io.BytesIO()
+    to_pil(array).save(buffer, kind, **options)  # type: ignore[arg-type]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name[:200]}.part")
+    try:
+        part.write_bytes(buffer.getbuffer())
+        os.replace(part, target)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _finish(writing: deque[tuple[str, Future[None]]], report: Report) -> None:
+    name, future = writing.popleft()
+    try:
+        future.result()
+        report.done += 1
+    except OSError as error:
+        if error.errno in (28, 27, 30, 122):    # No space, file too large, read-only, quota: the others would fail alike.
+            for _, pending in writing:
+                pending.cancel()
+            raise JobError(f"{name} could not be written: {error.strerror}; {report.done} images are done, "
+                           "continue with --skip-existing") from None
+        report.failed.append(f"{name}: could not be written: {error.strerror or error}")
