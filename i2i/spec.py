@@ -182,7 +182,7 @@ def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
 
 
 def _spec(kind: str, data: Mapping[str, Any]) -> Spec:
-    options = schema(kind, data["name"])
+    options = schema(kind, data["name"]) if kind in _PIECES else {}     # Kinds of rooms that are not loaded will not be built.
     return Spec(data["name"], {
         key: tuple(value) if key in options and typing.get_origin(options[key].annotation) is tuple else value
         for key, value in data["options"].items()})

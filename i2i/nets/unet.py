@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from i2i.errors import RequestError
 from i2i.nets import norms
-from i2i.nets.blocks import initialise, upsample
+from i2i.nets.blocks import Conv, initialise, upsample
 from i2i.spec import register, require
 
 
@@ -46,7 +46,7 @@ class UNet(nn.Module):
         bias = norms.needs_bias(norm)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for i, out in enumerate(widths):
-            layers: list[nn.Module] = [nn.Conv2d(widths[i - 1] if i else in_channels, out, 4, 2, 1, bias=bias)]
+            layers: list[nn.Module] = [Conv(widths[i - 1] if i else in_channels, out, 4, 2, 1, bias=bias)]
             if 0 < i < depth - 1:
                 layers.append(norms.make(norm, out))
             self.down.append(nn.Sequential(*layers))
