@@ -20,7 +20,6 @@ import torch
 from torch import nn
 
 from i2i.clock import Clock
-from i2i.engine import optimisers  # noqa: F401 - registers the optimisers.
 from i2i.engine.config import TrainConfig
 from i2i.engine.runtime import Runtime
 from i2i.engine.train import Trainer

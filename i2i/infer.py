@@ -49,6 +49,7 @@ class Model:
         self.kinds = {side: Kind(**kind) for side, kind in header["kinds"].items()}
         self.statistics = header["statistics"]
         self.multiple = max((int(getattr(m, "multiple", 1)) for m in modules.values()), default=1)
+        self.smallest = max((int(getattr(m, "smallest", 1)) for m in modules.values()), default=1)
 
     @property
     def statistics(self) -> str:
@@ -77,7 +78,7 @@ class Model:
         if seed is not None:
             torch.manual_seed(stable_seed(seed))
         height, width = a.shape[-2:]
-        padded, top, left = reflect_to_multiple(a.to(self.device), self.multiple)
+        padded, top, left = reflect_to_multiple(a.to(self.device), self.multiple, self.smallest)
         out = next(iter(self.recipe.generate(self.modules, {"a": padded}).values()))
         return out[..., top:top + height, left:left + width].float()
 
@@ -137,11 +138,11 @@ def load(path: str | Path, device: str = "auto") -> Model:
     return Model(recipe, modules, header, best_device(device))
 
 
-def reflect_to_multiple(x: Tensor, multiple: int) -> tuple[Tensor, int, int]:
-    """Enlarge to a multiple by reflecting, as often as needed, half on each side.  NCHW -> NCH'W', top, left"""
+def reflect_to_multiple(x: Tensor, multiple: int, smallest: int = 1) -> tuple[Tensor, int, int]:
+    """Enlarge to a multiple, and to `smallest` at least, by reflecting, as often as needed, half on each side.  NCHW -> NCH'W', top, left"""
     height, width = x.shape[-2:]
-    rows, top = _reflected(height, multiple, x.device)
-    columns, left = _reflected(width, multiple, x.device)
+    rows, top = _reflected(height, multiple, smallest, x.device)
+    columns, left = _reflected(width, multiple, smallest, x.device)
     if len(rows) != height:
         x = x[..., rows, :]
     if len(columns) != width:
@@ -149,8 +150,8 @@ def reflect_to_multiple(x: Tensor, multiple: int) -> tuple[Tensor, int, int]:
     return x, top, left
 
 
-def _reflected(size: int, multiple: int, device: torch.device) -> tuple[Tensor, int]:
-    extra = -size % multiple
+def _reflected(size: int, multiple: int, smallest: int, device: torch.device) -> tuple[Tensor, int]:
+    extra = max(-(-size // multiple) * multiple, -(-smallest // multiple) * multiple) - size
     before = extra // 2
     at = torch.arange(-before, size + extra - before, device=device)
     if size == 1:

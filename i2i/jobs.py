@@ -19,7 +19,6 @@ from i2i.data.datasets import DataConfig, Facts, Pairs, find_pairs, look, traini
 from i2i.data.files import Unreadable, bundled, open_source
 from i2i.data.stream import TrainingPairs, batches
 from i2i.data.transforms import fit, jitter
-from i2i.engine import optimisers  # noqa: F401 - registers the optimisers.
 from i2i.engine.config import OPERATIONAL, TrainConfig
 from i2i.engine.runtime import Runtime
 from i2i.engine.train import Observer, Trainer

@@ -127,7 +127,10 @@ def parse(key: str, text: str, to: Any) -> Any:
             raise refused
         return text
     if origin is tuple:
-        return tuple(parse(key, part, typing.get_args(to)[0]) for part in text.split(","))
+        try:
+            return tuple(parse(key, part, typing.get_args(to)[0]) for part in text.split(","))
+        except RequestError:
+            raise refused from None
     if to is bool:
         if text.lower() not in ("true", "false"):
             raise refused

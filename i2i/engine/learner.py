@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from i2i.clock import Clock
+from i2i.engine import optimisers  # noqa: F401 - registers them.
 from i2i.engine.runtime import Runtime
 from i2i.errors import JobError
 from i2i.recipes.base import Recipe

@@ -36,6 +36,7 @@ class ResNet(nn.Module):
     """
 
     multiple = 4
+    smallest = 16       # Below, reflection has nothing left to reflect at the innermost layers.
 
     def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int], *, width: int = 64, blocks: int = 0,
                  norm: str = "instance", dropout: float = 0.0, up: Literal["transposed", "resize"] = "transposed") -> None:
@@ -44,7 +45,7 @@ class ResNet(nn.Module):
         require(width >= 1, "generator.width", width, "1 or more")
         require(blocks >= 1, "generator.blocks", blocks, "0 (by size) or more")
         require(0 <= dropout < 1, "generator.dropout", dropout, "0 or more and less than 1")
-        require(min(size) >= 16 and not any(side % 4 for side in size), "data.size", f"{size[0]}x{size[1]}",
+        require(min(size) >= self.smallest and not any(side % 4 for side in size), "data.size", f"{size[0]}x{size[1]}",
                 "multiples of 4 from 16 up, for generator=resnet")
         bias = norms.needs_bias(norm)
         layers: list[nn.Module] = [ReflectPad(3), nn.Conv2d(in_channels, width, 7, bias=bias), norms.make(norm, width), nn.ReLU()]

@@ -1,0 +1,101 @@
+"""Fixtures: small data sets made on the spot, a small trained run, and the command line in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from i2i.cli import app
+
+REFERENCE = Path(__file__).parent / "reference"
+SMALL = ("generator.width=4", "discriminator.width=4", "discriminator.layers=1", "train.batch=2", "train.log=6", "train.tick=8")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the tests that take minutes too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--slow"):
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="takes minutes: --slow"))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def drawing(index: int, size: int = 32) -> np.ndarray:
+    """A strip: the outline of a box, and the same box filled with a colour that follows its place."""
+    g = np.random.default_rng(index)
+    x, y = g.integers(2, size // 2, 2)
+    strip = np.full((size, 2 * size, 3), 255, np.uint8)
+    strip[y:y + 12, x:x + 12] = 0
+    strip[y + 1:y + 11, x + 1:x + 11] = 255
+    strip[y:y + 12, size + x:size + x + 12] = (8 * x, 8 * y, 128)
+    return strip
+
+
+@pytest.fixture
+def strips(tmp_path: Path) -> Path:
+    """A folder of A|B strips, 32x32 each: 10 train, 3 val, 4 test."""
+    for split, count, first in (("train", 10, 0), ("val", 3, 100), ("test", 4, 200)):
+        (tmp_path / "strips" / split).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(drawing(first + i)).save(tmp_path / "strips" / split / f"{i:02}.png")
+    return tmp_path / "strips"
+
+
+@dataclass
+class Result:
+    """What a command line did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def line(self) -> str:
+        """The one line of the error."""
+        lines = self.err.strip().splitlines()
+        assert len(lines) == 1, self.err
+        assert lines[0].startswith("error: ")
+        return lines[0]
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def i2i(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run one command line in this process, from an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: object) -> Result:
+        capsys.readouterr()
+        code = app.run([str(word) for word in words])
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a small finished pix2pix run."""
+    import i2i as package
+    base = tmp_path_factory.mktemp("trained")
+    (base / "data" / "train").mkdir(parents=True)
+    (base / "data" / "test").mkdir()
+    for i in range(6):
+        Image.fromarray(drawing(i)).save(base / "data" / "train" / f"{i}.png")
+        Image.fromarray(drawing(50 + i)).save(base / "data" / "test" / f"{i}.png")
+    return package.train("pix2pix", *SMALL, "train.images=24", data=base / "data", out=base / "run", device="cpu")

@@ -1,0 +1,142 @@
+"""A contract over the registry: every generator and discriminator, and what the papers say of the default ones."""
+
+import pytest
+import torch
+from torch import nn
+
+from i2i.errors import RequestError
+from i2i.nets import norms
+from i2i.nets.blocks import Conv, ConvTranspose, ReflectPad
+from i2i.nets.unet import UNet, default_depth
+from i2i.spec import Spec, build, names
+
+SIZE = (32, 64)
+
+
+def make(kind: str, name: str, **options: object) -> nn.Module:
+    torch.manual_seed(0)
+    supplied = (2, 3, SIZE) if kind == "generator" else (4, SIZE)
+    return build(kind, Spec(name, {"width": 4, **options}), *supplied)
+
+
+@pytest.mark.parametrize("name", names("generator"))
+class TestGenerators:
+    def test_shape_and_range(self, name: str) -> None:
+        out = make("generator", name)(torch.randn(2, 2, *SIZE) * 3)
+        assert out.shape == (2, 3, *SIZE)
+        assert out.abs().max() <= 1
+        assert out.std() > 0
+
+    def test_every_parameter_gets_a_gradient(self, name: str) -> None:
+        network = make("generator", name, norm="batch")
+        network(torch.randn(2, 2, *SIZE)).square().sum().backward()
+        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+    def test_in_eval_an_image_does_not_depend_on_its_neighbours(self, name: str) -> None:
+        network, x = make("generator", name).eval(), torch.randn(3, 2, *SIZE)
+        alone = torch.cat([network(image[None]) for image in x])
+        torch.testing.assert_close(network(x), alone, atol=1e-5, rtol=1e-5)
+
+    def test_in_eval_there_is_no_noise_and_dropout_is_noise(self, name: str) -> None:
+        network, x = make("generator", name, dropout=0.5), torch.randn(2, 2, *SIZE)
+        assert not torch.equal(network(x), network(x))
+        assert torch.equal(network.eval()(x), network(x))
+
+    @pytest.mark.parametrize("up", ["transposed", "resize"])
+    def test_both_ways_up(self, name: str, up: str) -> None:
+        assert make("generator", name, up=up)(torch.randn(1, 2, *SIZE)).shape == (1, 3, *SIZE)
+
+    def test_other_sizes_that_are_multiples(self, name: str) -> None:
+        network = make("generator", name).eval()
+        m = max(network.multiple, getattr(network, "smallest", 1))
+        assert network(torch.randn(1, 2, m, 2 * m)).shape == (1, 3, m, 2 * m)
+
+
+@pytest.mark.parametrize("name", names("discriminator"))
+class TestDiscriminators:
+    def test_logits(self, name: str) -> None:
+        out = make("discriminator", name)(torch.randn(2, 4, *SIZE))
+        assert out.shape[:2] == (2, 1)
+
+    def test_every_parameter_gets_a_gradient(self, name: str) -> None:
+        network = make("discriminator", name)
+        network(torch.randn(2, 4, *SIZE)).square().sum().backward()
+        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+    def test_in_eval_an_image_does_not_depend_on_its_neighbours(self, name: str) -> None:
+        network, x = make("discriminator", name).eval(), torch.randn(3, 4, *SIZE)
+        torch.testing.assert_close(network(x), torch.cat([network(image[None]) for image in x]), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("norm", names("norm"))
+def test_every_norm_keeps_the_shape(norm: str) -> None:
+    if norm == "syncbatch":
+        assert isinstance(norms.make(norm, 6), nn.SyncBatchNorm)
+        return
+    assert norms.make(norm, 6)(torch.randn(2, 6, 8, 8)).shape == (2, 6, 8, 8)
+
+
+def test_batch_norm_can_use_each_images_own_statistics() -> None:
+    norm = norms.BatchNorm(3)
+    x = torch.randn(1, 3, 8, 8) * 5 + 2
+    trained = norm(x)
+    norm.eval()
+    assert not torch.allclose(norm(x), trained, atol=1e-3)
+    norm.per_image = True
+    torch.testing.assert_close(norm(x), trained, atol=1e-5, rtol=1e-5)
+
+
+def test_the_papers_model_at_256() -> None:
+    with torch.device("meta"):
+        G, D = build("generator", Spec("unet"), 3, 3, (256, 256)), build("discriminator", Spec("patch"), 6, (256, 256))
+    assert sum(p.numel() for p in G.parameters()) == 54_413_955      # As the reference implementation prints for unet_256.
+    assert sum(p.numel() for p in D.parameters()) == 2_768_705       # ... and for the basic discriminator on pairs.
+    assert [layer[0].out_channels for layer in G.down] == [64, 128, 256, 512, 512, 512, 512, 512]
+    assert [any(isinstance(m, nn.Dropout) for m in layer) for layer in G.up] == [True] * 3 + [False] * 5
+    assert D(torch.empty(1, 6, 256, 256, device="meta")).shape == (1, 1, 30, 30)
+
+
+def test_a_patch_sees_seventy_pixels() -> None:
+    D = build("discriminator", Spec("patch", {"norm": "none", "width": 2}), 1, (128, 128)).double()
+    x = torch.randn(1, 1, 128, 128, dtype=torch.float64, requires_grad=True)
+    logits = D(x)
+    logits[0, 0, 7, 7].backward()
+    seen = x.grad[0, 0].abs().sum(0).nonzero()
+    assert seen.max() - seen.min() + 1 == 70
+
+
+def test_depth_follows_the_size() -> None:
+    assert [default_depth((side, side)) for side in (64, 256, 512, 96)] == [6, 8, 9, 5]
+    assert default_depth((64, 256)) == 6
+
+
+@pytest.mark.parametrize(("size", "options"), [((50, 50), {}), ((64, 64), {"depth": 7}), ((33, 64), {}), ((64, 64), {"dropout": 1.0}), ((64, 64), {"width": 0})])
+def test_sizes_and_options_that_do_not_go_together_are_refused(size: tuple[int, int], options: dict[str, object]) -> None:
+    with pytest.raises(RequestError):
+        UNet(3, 3, size, **options)
+
+
+def test_a_patch_needs_room() -> None:
+    with pytest.raises(RequestError, match="at least 24"):
+        build("discriminator", Spec("patch"), 6, (16, 16))
+    assert build("discriminator", Spec("patch", {"width": 2}), 6, (24, 24))(torch.randn(1, 6, 24, 24)).shape[-1] == 1
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(4, 2, 1), (3, 1, 1), (3, 2, 1), (1, 1, 0)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_matrix_product_is_the_convolution(kernel: int, stride: int, padding: int, batch: int) -> None:
+    x = torch.randn(batch, 5, 4, 6, dtype=torch.float64, requires_grad=True)
+    for layer, base in ((Conv(5, 7, kernel, stride, padding), nn.Conv2d),
+                        (ConvTranspose(5, 7, kernel, stride, padding, output_padding=stride - 1 if kernel == 3 else 0), nn.ConvTranspose2d)):
+        layer = layer.double()
+        ours, theirs = layer(x), base.forward(layer, x)
+        torch.testing.assert_close(ours, theirs)
+        weight = torch.randn_like(ours)
+        for mine, its in zip(torch.autograd.grad((ours * weight).sum(), [x, *layer.parameters()]),
+                             torch.autograd.grad((theirs * weight).sum(), [x, *layer.parameters()]), strict=True):
+            torch.testing.assert_close(mine, its)
+
+
+def test_reflection_is_torchs() -> None:
+    x = torch.randn(2, 3, 9, 7)
+    assert torch.equal(ReflectPad(3)(x), nn.ReflectionPad2d(3)(x))

@@ -1,0 +1,85 @@
+"""Arrows point one way: each room imports only what docs/architecture.md allows it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "i2i"
+ALLOWED = {     # room -> rooms of ours, packages from outside
+    "errors": (set(), set()),
+    "spec": ({"errors"}, set()),
+    "clock": ({"spec"}, {"numpy", "torch"}),
+    "images": (set(), {"numpy", "torch", "PIL"}),
+    "nets": ({"spec", "errors"}, {"torch"}),
+    "losses": ({"spec"}, {"torch"}),
+    "data": ({"spec", "errors", "clock", "images"}, {"numpy", "PIL", "albumentations", "cv2", "torch"}),
+    "metrics": ({"spec", "errors", "images"}, {"numpy", "torch", "scipy", "timm"}),
+    "recipes": ({"spec", "clock", "nets", "losses"}, {"torch"}),
+    "runs": ({"spec", "errors"}, {"safetensors", "torch"}),
+    "engine": ({"spec", "errors", "clock", "images", "runs", "recipes.base"}, {"numpy", "torch", "accelerate", "PIL"}),
+    "infer": ({"spec", "errors", "clock", "images", "nets", "recipes", "runs"}, {"numpy", "torch", "PIL"}),
+    "translate": ({"infer", "data", "images", "errors"}, {"torch"}),
+    "evaluate": ({"infer", "metrics", "data", "images", "errors"}, {"torch"}),
+    "plan": ({"clock", "recipes.base"}, {"torch"}),
+    "foreign": ({"infer", "images", "recipes", "runs", "spec", "errors"}, {"torch"}),
+    "jobs": ({"plan", "recipes", "data", "engine", "infer", "images", "runs", "spec", "errors"}, {"numpy", "PIL", "torch"}),
+    "cli": (None, {"typer", "click", "rich"}),
+}
+PYTHON = set(__import__("sys").stdlib_module_names) | {"__future__"}
+
+
+def imports(path: Path) -> list[str]:
+    """Every module a file imports, also inside functions; ours as `i2i.room[.file]`."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: relative import"
+            found += [f"i2i.{alias.name}" for alias in node.names] if node.module == "i2i" else [node.module]
+    return found
+
+
+def files() -> list[tuple[str, Path]]:
+    return [(path.relative_to(ROOT).parts[0].removesuffix(".py"), path) for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]
+
+
+@pytest.mark.parametrize(("room", "path"), files(), ids=lambda value: str(value).split("/i2i/")[-1])
+def test_a_room_imports_only_what_its_row_allows(room: str, path: Path) -> None:
+    ours, outside = ALLOWED[room]
+    for module in imports(path):
+        if module == "i2i":
+            assert room in ("jobs", "cli"), f"{path.name} imports the package itself"
+        elif module.startswith("i2i."):
+            inner = module[4:]
+            same = inner.split(".")[0] == room
+            allowed = same or ours is None or any(inner == name or inner.startswith(name + ".") for name in ours)
+            assert allowed, f"{path.name} imports {module}"
+            assert room == "cli" or not inner.startswith("cli"), f"{path.name} imports the command line"
+        else:
+            assert module.split(".")[0] in PYTHON | outside, f"{path.name} imports {module}"
+
+
+def test_every_room_has_a_row_and_every_row_a_room() -> None:
+    assert {room for room, _ in files()} == set(ALLOWED)
+
+
+def test_runs_know_no_networks() -> None:
+    for path in (ROOT / "runs").glob("*.py"):
+        assert "torch.nn" not in imports(path)
+        assert "from torch import nn" not in path.read_text()
+
+
+def test_the_architecture_page_names_every_room() -> None:
+    page = (ROOT.parent / "docs" / "architecture.md").read_text()
+    for room in ALLOWED:
+        assert f"`{room}`" in page, room
+
+
+def test_help_needs_no_torch() -> None:
+    import subprocess
+    import sys
+    code = "import sys; from i2i.cli import app; app.run(['--help']); print('torch' in sys.modules, 'numpy' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == "False False"
