@@ -34,7 +34,7 @@ def read_pth(path: Path) -> Tensors:
         raise RequestError(f"{path} holds more than tensors, or is no PyTorch file; it was not loaded. "
                            "Accepted: a state dict such as latest_net_G.pth") from None
     except Exception as error:      # A broken zip, an old or cut file: torch raises whatever it met.
-        raise RequestError(f"{path} cannot be read as a PyTorch file: {str(error).splitlines()[0]}") from None
+        raise RequestError(f"{path} cannot be read as a PyTorch file: {(str(error) or type(error).__name__).splitlines()[0]}") from None
     if not isinstance(data, dict) or not data or not all(isinstance(v, Tensor) for v in data.values()):
         raise RequestError(f"{path} is not a state dict of tensors; accepted: a generator such as latest_net_G.pth")
     return {str(key).removeprefix("module."): value for key, value in data.items()}
@@ -111,7 +111,8 @@ def _unet(source: Mapping[str, Tensor]) -> tuple[Spec, Tensors, int, int, tuple[
 def _resnet(source: Mapping[str, Tensor]) -> tuple[Spec, Tensors, int, int, tuple[int, int]]:
     width, ins = source["model.1.weight"].shape[:2]
     blocks = len({key.split(".")[1] for key in source if ".conv_block." in key})
-    dropout = any(".conv_block.6." in key for key in source)
+    sixth = source.get("model.10.conv_block.6.weight")      # The second convolution if a dropout layer pushed it there, else its norm.
+    dropout = sixth is not None and sixth.ndim == 4
     last = f"model.{10 + blocks + 7}"       # Three layers for each of two upsamplings, a padding, then the last convolution.
     if not blocks or f"{last}.weight" not in source:
         raise RequestError("this looks like a ResNet generator of pytorch-CycleGAN-and-pix2pix but its last layer is not where it should be")
