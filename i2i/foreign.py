@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ def read_pth(path: Path) -> Tensors:
     if not path.is_file():
         raise RequestError(f"{path} does not exist")
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")     # Of unusual pickles, which are refused below in our own words.
+            data = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise RequestError(f"{path} holds more than tensors, or is no PyTorch file; it was not loaded. "
                            "Accepted: a state dict such as latest_net_G.pth") from None

@@ -92,7 +92,7 @@ class Learner:
     def restore(self, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
         """The opposite of `state`."""
         self._counts, self._skipped = dict(data["counts"]), dict(data["skipped"])
-        self._sums = {key[4:]: value.to(self.runtime.device) for key, value in tensors.items() if key.startswith("log.")}
+        self._sums = {key: tensors[f"log.{key}"].to(self.runtime.device) for key in self._counts}      # In their old order.
         for player, optimiser in self.optimisers.items():
             state: dict[int, dict[str, Tensor]] = {}
             prefix = f"optimiser.{player}."

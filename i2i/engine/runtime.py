@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 
 import torch
-from accelerate import Accelerator
+from accelerate import PartialState
+from accelerate.utils import reduce
 from torch import Tensor, nn
 
 from i2i.errors import RequestError
@@ -22,34 +23,35 @@ class Runtime:
             raise RequestError(f"--device {device} is not known; accepted: auto, cpu, cuda, mps")
         if device == "cuda" and not torch.cuda.is_available() or device == "mps" and not torch.backends.mps.is_available():
             raise RequestError(f"--device {device}: this machine or this build of torch has none; accepted: auto, cpu")
-        self._accelerator = Accelerator(mixed_precision={"fp32": "no", "bf16": "bf16"}[precision], cpu=device == "cpu")
-        self.device: torch.device = self._accelerator.device
-        self.rank: int = self._accelerator.process_index
-        self.world: int = self._accelerator.num_processes
+        self._state = PartialState(cpu=device == "cpu")
+        self.device = torch.device("cpu") if device == "cpu" else self._state.device
+        self.rank: int = self._state.process_index
+        self.world: int = self._state.num_processes
+        self._bf16 = precision == "bf16"
 
     @property
     def leads(self) -> bool:
         """Whether this process writes the files."""
         return self.rank == 0
 
-    def autocast(self) -> AbstractContextManager[None]:
+    def autocast(self) -> AbstractContextManager[object]:
         """The context in which a recipe's step runs."""
-        return self._accelerator.autocast()
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16)
 
     def barrier(self) -> None:
         """Wait for all processes."""
-        self._accelerator.wait_for_everyone()
+        self._state.wait_for_everyone()
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean of a tensor over processes."""
-        return self._accelerator.reduce(value, reduction="mean") if self.world > 1 else value
+        return reduce(value, reduction="mean") if self.world > 1 else value
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace each gradient by its mean over processes.  Which gradients are None must not depend on the process."""
         if self.world == 1:
             return
         for bucket in _buckets([p for p in parameters if p.grad is not None]):
-            flat = self._accelerator.reduce(torch.cat([p.grad.flatten() for p in bucket if p.grad is not None]), reduction="mean")
+            flat = reduce(torch.cat([p.grad.flatten() for p in bucket if p.grad is not None]), reduction="mean")
             for p, gradient in zip(bucket, flat.split([p.numel() for p in bucket]), strict=True):
                 p.grad = gradient.view_as(p)
 

@@ -176,7 +176,7 @@ class Trainer:
                 self.observer.progressed(self.images, logs)
             if interruption.signal:
                 self.save()
-            elif not self.folder.state(self.images).exists():
+            elif self.images > began[1]:
                 self._tick(sample)
         return interruption.signal
 
