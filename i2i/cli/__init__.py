@@ -6,11 +6,13 @@ import os
 import sys
 from typing import Annotated, Any
 
-import click
 import typer
 
 from i2i.errors import I2IError
 
+# Newer Typers carry a click of their own, older ones use the package; the ancestors of what it exports are right in both.
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+_ClickException: type[Exception] = _UsageError.__bases__[0]
 _HELP = {"help_option_names": ["-h", "--help"]}
 
 
@@ -28,15 +30,12 @@ class App(typer.Typer):
                 stream.reconfigure(errors="backslashreplace")       # File names may hold bytes that are no text.
         try:
             command = typer.main.get_command(self)
-            return int(command.main(words, prog_name="i2i", standalone_mode=False) or 0)
-        except click.exceptions.NoArgsIsHelpError as error:
-            print(error.format_message())
-            return 2
-        except click.ClickException as error:
-            return _fail(error.format_message(), 2)
+            return int(command.main(words or ["--help"], prog_name="i2i", standalone_mode=False) or 0)
+        except _ClickException as error:
+            return _fail(str(getattr(error, "format_message", error.__str__)()), 2)
         except I2IError as error:
             return _fail(str(error), error.exit_code)
-        except (KeyboardInterrupt, click.Abort):
+        except (KeyboardInterrupt, typer.Abort):
             return _fail("interrupted", 130)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -66,16 +65,20 @@ def _known(error: Exception) -> str | None:
     return None
 
 
-app = App(help="Train, run and judge image-to-image translation and image generation.", no_args_is_help=True, add_completion=False,
+app = App(help="Train, run and judge image-to-image translation and image generation.", add_completion=False,
           pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=_HELP)
 
 
-@app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
-    if version:
+def _version(wanted: bool) -> None:
+    if wanted:
         import i2i
         print(i2i.__version__)
         raise typer.Exit
+
+
+@app.callback()
+def _root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False) -> None:
+    pass
 
 
 @app.command()

@@ -47,7 +47,7 @@ class Source(Protocol):
 def is_image(name: str) -> bool:
     """Whether the name ends like an image and is not a hidden file."""
     path = PurePosixPath(name)
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    hidden = any(part.startswith(".") and part != ".." or part == "__MACOSX" for part in path.parts)
     return path.suffix.lower() in EXTENSIONS and not hidden
 
 
