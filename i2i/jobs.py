@@ -27,7 +27,7 @@ from i2i.images import Kind, to_tensor
 from i2i.infer import header_for
 from i2i.recipes.base import DataInfo, Recipe
 from i2i.runs.folder import RunFolder
-from i2i.spec import from_dict, lookup, nearest, override, schema, settings, split, to_dict
+from i2i.spec import build, from_dict, lookup, names, nearest, override, settings, split, to_dict
 
 DEFAULT_DATA = {"pix2pix": "openmoji-64"}
 DEFAULT_EPOCHS = 200        # Isola et al. 2017, section 6.2: facades; and the reference implementation's 100 + 100.
@@ -127,13 +127,12 @@ def configure(recipe: Recipe, data: DataConfig, train: TrainConfig, pairs: Seque
 
 
 def check_pieces(recipe: Recipe) -> None:
-    """Build every piece's schema once, so that a wrong option is found before any data is read."""
+    """Try every piece but the networks, which need the data's size, so that a wrong option is found before any data is read."""
     for name, field in settings(recipe).items():
-        if "kind" in field.metadata:
-            spec = getattr(recipe, name)
-            for option in spec.options:
-                if option not in schema(field.metadata["kind"], spec.name):
-                    raise RequestError(f"{name} {spec.name!r} has no option {option!r}")
+        kind = field.metadata.get("kind")
+        if kind and kind not in ("generator", "discriminator"):
+            supplied = [[torch.nn.Parameter(torch.zeros(1))]] if kind == "optimiser" else []
+            build(kind, getattr(recipe, name), *supplied)
 
 
 def reopen(folder: RunFolder, assignments: Sequence[str] = ()) -> Job:
@@ -177,7 +176,7 @@ def describe(job: Job) -> list[str]:
     counts = ", ".join(f"{len(pairs):,} {name}" for name, pairs in job.splits.items())
     layout = "A|B strips" if job.splits["train"].strips else "two folders paired by name"
     steps, train = job.train.steps, job.train
-    recipe = {name: value for name in settings(job.recipe) for value in [getattr(job.recipe, name)]}
+    recipe = {name: getattr(job.recipe, name) for name in settings(job.recipe)}
     return [
         f"recipe {job.name}", *plan.as_lines(recipe),
         f"data {job.where}", *plan.as_lines({
@@ -259,7 +258,7 @@ def request(recipe: str, assignments: Sequence[str], *, data: str | Path | None,
     """The run folder and the job that these words mean."""
     if resume is None:
         if not recipe:
-            raise RequestError("which recipe? i2i train RECIPE, or i2i train --resume RUN; " + nearest("", lookup_names()))
+            raise RequestError("which recipe? i2i train RECIPE, or i2i train --resume RUN; " + nearest("", names("recipe")))
         job = prepare(recipe, assignments, data=data, epochs=epochs)
         return RunFolder(out or next_folder(recipe)), job
     for flag, value in (("a recipe", recipe), ("--data", data), ("--out", out), ("--epochs", epochs)):
@@ -268,8 +267,3 @@ def request(recipe: str, assignments: Sequence[str], *, data: str | Path | None,
     folder = RunFolder(resume)
     return folder, reopen(folder, assignments)
 
-
-def lookup_names() -> list[str]:
-    """All recipes."""
-    from i2i.spec import names
-    return names("recipe")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 
@@ -28,6 +29,8 @@ class Runtime:
         self.rank: int = self._state.process_index
         self.world: int = self._state.num_processes
         self._bf16 = precision == "bf16"
+        if self.world > 1:
+            atexit.register(self._state.destroy_process_group)      # A process that leaves its group open may abort on its way out.
 
     @property
     def leads(self) -> bool:

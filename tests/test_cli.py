@@ -1,0 +1,267 @@
+"""What a user types, and what happens when it is wrong: one line, the right exit code, no traceback, nothing lost."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import i2i as package
+from i2i import load
+from i2i.data.files import bundled
+from i2i.runs.folder import RunFolder
+from tests.conftest import SMALL, Run, drawing
+
+
+def test_train_translate_evaluate(strips: Path, i2i: Run, tmp_path: Path) -> None:
+    """End to end through the command line, from a folder of strips to figures."""
+    result = i2i("train", "pix2pix", *SMALL, "--data", strips, "--out", "run", "--epochs", 2, "--device", "cpu")
+    assert result.code == 0, result.err
+    assert "20/20 images" in result.out
+    assert "images/s" in result.out
+    assert "done: model run/model.safetensors" in result.out
+    assert sorted(p.name for p in Path("run/samples").iterdir()) == ["00000000.png", "00000008.png", "00000016.png", "00000020.png"]
+    sheet = np.asarray(Image.open("run/samples/00000020.png"))
+    assert sheet.shape == (2 + 34, 2 + 34 * 9, 3)       # Three validation pairs, three pictures each.
+    result = i2i("translate", "run", f"{strips}/test", "--half", "left", "--out", "out", "--device", "cpu")
+    assert result.code == 0
+    result = i2i("evaluate", "run", "--json", "figures.json", "--device", "cpu")
+    assert result.code == 0, result.err
+    assert "4 test pairs" in result.out
+    figures = json.loads(Path("figures.json").read_text())
+    targets = [drawing(200 + i)[:, 32:].astype(float) for i in range(4)]
+    ours = [np.asarray(Image.open(f"out/{i:02}.png")).astype(float) for i in range(4)]
+    inputs = [drawing(200 + i)[:, :32].astype(float) for i in range(4)]
+    assert figures["scores"]["model"]["l1"] == pytest.approx(np.mean([np.abs(o - t).mean() for o, t in zip(ours, targets, strict=True)]), abs=1e-6)
+    assert figures["scores"]["copy the input"]["l1"] == pytest.approx(np.mean([np.abs(o - t).mean() for o, t in zip(inputs, targets, strict=True)]))
+    assert figures["n"] == 4
+
+
+def test_direction_swaps_source_and_target(strips: Path, i2i: Run) -> None:
+    assert i2i("train", "pix2pix", *SMALL, "direction=ba", "train.images=2", "--data", strips, "--out", "run", "--device", "cpu").code == 0
+    sheet = np.asarray(Image.open("run/samples/00000002.png"))
+    assert np.array_equal(sheet[2:34, 2:34], drawing(100)[:, 32:])
+    assert np.array_equal(sheet[2:34, 70:102], drawing(100)[:, :32])
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(i2i: Run) -> None:
+    result = i2i("train", "pix2pix", "--dry-run")
+    assert result.code == 0
+    for words in ("openmoji-64", "1,167 train, 96 val, 208 test", "29,244,035 parameters", "1x3x64x64 -> 1x3x64x64", "1x1x6x6", "233,400 steps of 1 (200 epochs)",
+                  "memory", "lambda_l1", "cropped to 64x64"):
+        assert words in result.out, words
+    assert list(Path().iterdir()) == []
+
+
+def test_settings_from_the_issue_and_the_paper_parse(i2i: Run) -> None:
+    result = i2i("train", "pix2pix", "generator=resnet", "generator.blocks=6", "adversarial=lsgan", "lambda_l1=50", "train.batch=8", "train.images=400k", "--dry-run")
+    assert result.code == 0
+    assert "resnet(blocks=6)" in result.out
+    assert "400,000 images = 50,000 steps of 8" in result.out
+
+
+def test_the_next_free_folder_is_taken(strips: Path, i2i: Run) -> None:
+    for _ in range(2):
+        assert i2i("train", "pix2pix", *SMALL, "train.images=2", "--data", strips, "--device", "cpu").code == 0
+    assert sorted(p.name for p in Path("runs").iterdir()) == ["pix2pix", "pix2pix-2"]
+
+
+@pytest.mark.parametrize(("words", "expected"), [
+    (["pix3pix"], "did you mean 'pix2pix'"), ([], "which recipe"), (["pix2pix", "lamda_l1=3"], "did you mean 'lambda_l1'"),
+    (["pix2pix", "generator=unett"], "did you mean 'unet'"), (["pix2pix", "generator.widht=3"], "did you mean 'width'"),
+    (["pix2pix", "train.bach=3"], "did you mean 'train.batch'"), (["pix2pix", "lambda_l1=much"], "lambda_l1=much cannot be read"),
+    (["pix2pix", "lambda_l1=-1"], "0 or more"), (["pix2pix", "train.batch=0"], "1 or more"), (["pix2pix", "train.batch=1.5"], "whole number"),
+    (["pix2pix", "direction=aa"], "ab or ba"), (["pix2pix", "data.flip=maybe"], "true or false"), (["pix2pix", "train.precision=fp16"], "fp32 or bf16"),
+    (["pix2pix", "oops"], "not KEY=VALUE"), (["pix2pix", "--epochs", "0"], "--epochs 0"), (["pix2pix", "--epochs", "2", "images=3"], "give one of them"),
+    (["pix2pix", "--data", "no-such-folder"], "no-such-folder does not exist"), (["pix2pix", "--data", "openmoji-46"], "did you mean 'openmoji-64'"),
+    (["pix2pix", "generator.depth=9", "--dry-run"], "unet of depth 9"), (["pix2pix", "discriminator.layers=6", "--dry-run"], "discriminator.layers=6"),
+    (["pix2pix", "data.size=50", "--dry-run"], "cannot halve 50x50"), (["pix2pix", "schedule.start=2", "train.images=2"], "schedule.start=2.0"),
+    (["pix2pix", "g_optimiser.lr=0", "train.images=2"], "optimiser.lr=0"), (["--resume", "nothing"], "nothing does not exist"), (["--resume", "."], "no config.json"),
+    (["pix2pix", "--device", "tpu", "train.images=2"], "--device tpu"), (["pix2pix", "generator.norm=bach", "--dry-run"], "did you mean 'batch'")])
+def test_wrong_requests_are_one_line_and_write_nothing(i2i: Run, words: list[str], expected: str) -> None:
+    result = i2i("train", *words)
+    assert result.code == 2
+    assert expected in result.line
+    assert not Path("runs").exists()
+
+
+def test_wrong_data_is_one_line(strips: Path, i2i: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "squares" / "train").mkdir(parents=True)
+    Image.new("RGB", (32, 32)).save(tmp_path / "squares" / "train" / "0.png")
+    (tmp_path / "only-test" / "test").mkdir(parents=True)
+    Image.fromarray(drawing(0)).save(tmp_path / "only-test" / "test" / "0.png")
+    (tmp_path / "tiny" / "train").mkdir(parents=True)
+    Image.new("RGB", (16, 8)).save(tmp_path / "tiny" / "train" / "0.png")
+    (tmp_path / "unpaired" / "trainA").mkdir(parents=True)
+    (tmp_path / "unpaired" / "trainB").mkdir()
+    Image.new("RGB", (32, 32)).save(tmp_path / "unpaired" / "trainA" / "0.png")
+    Image.new("RGB", (32, 32)).save(tmp_path / "unpaired" / "trainB" / "1.png")
+    (tmp_path / "text.txt").touch()
+    for name, expected in {"empty": "holds no images", "squares": "an A|B strip is wider than high", "only-test": "none to train on", "tiny": "16x16 or more",
+                           "unpaired": "have no partner", "text.txt": "neither a folder, a zip nor an image"}.items():
+        result = i2i("train", "pix2pix", *SMALL, "--data", tmp_path / name, "--epochs", 1)
+        assert result.code == 2, name
+        assert expected in result.line, name
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_one_corrupt_image_among_many(strips: Path, i2i: Run, workers: int) -> None:
+    (strips / "train" / "05.png").write_bytes((strips / "train" / "05.png").read_bytes()[:60])
+    words = ["pix2pix", *SMALL, "train.tick=100", "--data", strips, "--device", "cpu", f"train.workers={workers}", "--epochs", 2]
+    result = i2i("train", *words, "--out", "run")
+    if result.code == 2:        # Among the images that were looked at before training.
+        assert "05.png" in result.line
+        assert not Path("run").exists()
+    else:
+        assert result.code == 1
+        assert "05.png" in result.line
+        assert RunFolder("run").states()
+    assert i2i("train", *words, "--out", "skipping", "data.on_error=skip").code == 0
+
+
+def test_an_output_that_cannot_be_written(strips: Path, i2i: Run, tmp_path: Path, trained: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    for out, expected in ((tmp_path / "file" / "run", "cannot be written"), (tmp_path / "file", "cannot be written"), (tmp_path / "full", "not empty"),
+                          (trained, "holds a run already")):
+        result = i2i("train", "pix2pix", *SMALL, "--data", strips, "--epochs", 1, "--out", out, "--device", "cpu")
+        assert result.code == 2, out
+        assert expected in result.line
+
+
+def test_a_full_disk_while_training(strips: Path, tmp_path: Path) -> None:
+    """A limit on file sizes stands for the disk: the first checkpoint fits, a log that grows past the limit or a larger state does not."""
+    code = f"""
+import resource, sys
+from i2i.cli import app
+from i2i.engine import train
+save, calls = train.Trainer.save, []
+def limited(self):
+    calls.append(1)
+    if len(calls) == 3:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+    save(self)
+train.Trainer.save = limited
+sys.exit(app.run(["train", "pix2pix", *{SMALL!r}, "--data", {str(strips)!r}, "--out", {str(tmp_path / 'run')!r}, "--epochs", "4", "--device", "cpu"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1
+    assert re.match(r"error: .*state-00000016.safetensors could not be written: .*File too large", lines[0])
+    assert [path.stem for path in RunFolder(tmp_path / "run").states()] == ["state-00000000", "state-00000008"]
+    assert not list((tmp_path / "run").glob(".*.part"))
+    assert app_resumes(tmp_path / "run")
+
+
+def app_resumes(run: Path) -> bool:
+    done = subprocess.run([sys.executable, "-m", "i2i.cli", "train", "--resume", str(run), "--device", "cpu"], capture_output=True, text=True, check=False)
+    return done.returncode == 0 and "40/40 images" in done.stdout
+
+
+def test_ctrl_c_saves_and_prints_the_resume_line(strips: Path, tmp_path: Path) -> None:
+    import signal
+    import time
+    process = subprocess.Popen([sys.executable, "-m", "i2i.cli", "train", "pix2pix", *SMALL, "--data", str(strips), "--out", str(tmp_path / "run"),
+                                "train.images=1M", "--device", "cpu"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               env=os.environ | {"OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 60
+    while len(RunFolder(tmp_path / "run").states()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.strip() == f"stopped and saved; continue with: i2i train --resume {tmp_path / 'run'}"
+    assert "Traceback" not in out + err
+
+
+def test_the_python_api(strips: Path, tmp_path: Path) -> None:
+    folder = package.train("pix2pix", *SMALL, "train.images=4", data=strips, out=tmp_path / "run", device="cpu")
+    model = package.load(folder, device="cpu")
+    picture = Image.fromarray(drawing(3)[:, :32])
+    assert model.translate(picture).size == (32, 32)
+    assert folder == tmp_path / "run"
+
+
+def test_evaluate_says_what_is_missing(trained: Path, i2i: Run, tmp_path: Path, strips: Path) -> None:
+    result = i2i("evaluate", trained, "--split", "val")
+    assert result.code == 2
+    assert "no val split" in result.line
+    assert i2i("evaluate", trained, "--data", tmp_path / "nothing").code == 2
+    (strips / "test" / "01.png").write_bytes(b"")
+    result = i2i("evaluate", trained, "--data", strips)
+    assert result.code == 1
+    assert "01.png: empty file" in result.line
+
+
+def test_show_lists_every_piece_and_option(i2i: Run) -> None:
+    out = i2i("show").out
+    for words in ("generator", "unet", "patch", "train.batch", "data.direction", "lsgan", "linear"):
+        assert words in out
+    out = i2i("show", "generator", "unet").out
+    assert "width" in out
+    assert "64" in out
+    assert "Isola et al. 2017" in out
+    assert "lambda_l1" in i2i("show", "recipe").out
+    assert i2i("show", "generators").code == 2
+    assert i2i("show", "generator", "unett").code == 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the resident size where Linux tells it")
+def test_the_plans_memory_is_near_what_training_takes(tmp_path: Path) -> None:
+    """Beside what torch itself takes, the estimate is within a third of the measured peak."""
+    code = """
+import re, torch; torch.set_num_threads(1)
+from i2i import jobs, plan, train
+words = ["generator.width=48", "discriminator.width=48", "train.batch=4", "train.images=12", "data.size=128"]
+job = jobs.prepare("pix2pix", words)
+_, estimate = plan.inspect(job.recipe, job.info, batch=4, averages=True)
+train("pix2pix", "generator.width=2", "discriminator.width=2", "train.images=2", out="warm", device="cpu")
+before = 1024 * int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1])
+train("pix2pix", *words, out="run", device="cpu")
+print(estimate.total, plan.peak_memory() - before)
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    estimated, measured = map(int, out.split())
+    assert 0.67 < estimated / measured < 1.5, (estimated, measured)
+
+
+def test_the_bundled_data_carries_its_licence() -> None:
+    folder = bundled()["openmoji-64"].parent
+    assert "CC BY-SA 4.0" in (folder / "LICENSE-openmoji-64.txt").read_text()
+
+
+def test_a_broken_torchvision_is_explained(i2i: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from i2i.cli import training
+
+    def fail(*words: object, **options: object) -> None:
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(training, "train", fail)
+    result = i2i("train", "pix2pix")
+    assert result.code == 1
+    assert "pip install --force-reinstall torch torchvision" in result.line
+
+
+def test_what_is_a_bug_still_shows_its_traceback(i2i: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from i2i.cli import training
+
+    def fail(*words: object, **options: object) -> None:
+        raise RuntimeError("a bug of ours")
+
+    monkeypatch.setattr(training, "train", fail)
+    with pytest.raises(RuntimeError, match="a bug of ours"):
+        i2i("train", "pix2pix")
+
+
+def test_load_is_the_same_function() -> None:
+    assert package.load is load
+    with pytest.raises(AttributeError):
+        package.no_such_thing  # noqa: B018
