@@ -130,7 +130,8 @@ def main():
         ours, plain = measure(size, options.width, options.batch, options.rounds)
         ratios = [o / p for o, p in zip(ours, plain, strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4)
-        print(f"{size:>6}{statistics.median(ours) * 1e3:>10.1f}{statistics.median(plain) * 1e3:>10.1f}{middle:>8.2f}   {low:.2f} … {high:.2f}", flush=True)
+        times = [statistics.median(seconds) * 1e3 for seconds in (ours, plain)]
+        print(f"{size:>6}{times[0]:>10.1f}{times[1]:>10.1f}{middle:>8.2f}   {low:.2f} … {high:.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -148,8 +148,8 @@ def reopen(folder: RunFolder, assignments: Sequence[str] = ()) -> Job:
     for prefix, old, changed in zip(("", "data.", "train."), (recipe, data, train), new, strict=True):
         for key in settings(old):
             if getattr(old, key) != getattr(changed, key) and key not in (*OPERATIONAL, "on_error"):
-                raise RequestError(f"{prefix}{key} is {getattr(old, key)} in {folder.path} and cannot become {getattr(changed, key)} when it is resumed; "
-                                   f"free to change: {', '.join('train.' + word for word in OPERATIONAL)}, data.on_error")
+                raise RequestError(f"{prefix}{key} is {getattr(old, key)} in {folder.path} and cannot become {getattr(changed, key)} "
+                                   f"when it is resumed; free to change: {', '.join('train.' + word for word in OPERATIONAL)}, data.on_error")
     splits = find_pairs(open_source(where), new[1].direction)
     if fingerprint(splits) != known:
         raise RequestError(f"the images in {where} are not those the run was started with "

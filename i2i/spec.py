@@ -214,7 +214,7 @@ def override(config: T, pairs: Sequence[tuple[str, str]], prefix: str = "") -> T
         old = getattr(config, head)
         if option and not kind:
             raise RequestError(f"{prefix + head} has no options; it takes {expected(types[head])}")
-        if option:
+        if option and kind:
             options = schema(kind, old.name)
             if option not in options:
                 raise RequestError(f"{kind} {old.name!r} has no option {option!r}; {nearest(option, options)}")

@@ -6,7 +6,7 @@ import io
 import os
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -22,8 +22,8 @@ from i2i.images import Array, to_array, to_pil
 from i2i.infer import Model
 
 PIXELS = 8 * 256 * 256      # In one batch unless the user says otherwise.
-LOSSY = {"quality": 95, "subsampling": 0}
-SAVING: dict[str, tuple[str, dict[str, object]]] = {
+LOSSY: dict[str, object] = {"quality": 95, "subsampling": 0}
+SAVING: dict[str, tuple[str, Mapping[str, object]]] = {
     ".png": ("png", {"compress_level": 1}), ".jpg": ("jpeg", LOSSY), ".jpeg": ("jpeg", LOSSY), ".bmp": ("bmp", {}),
     ".webp": ("webp", {"lossless": True, "quality": 20}), ".tif": ("tiff", {"compression": "tiff_adobe_deflate"}),
     ".tiff": ("tiff", {"compression": "tiff_adobe_deflate"})}
@@ -75,7 +75,7 @@ def translate(model: Model, source: Source, out: Path, *, half: Literal["left", 
             results = model(images, seed=None if seed is None else _seed_of(seed, items[0].name)).cpu()
             for item, result in zip(items, results, strict=True):
                 writing.append((item.name, pool.submit(_write, item.target, result, model)))
-            while len(writing) > 64 or writing and writing[0][1].done():
+            while len(writing) > 64 or (writing and writing[0][1].done()):
                 _finish(writing, report)
                 tell(report, total)
         while writing:

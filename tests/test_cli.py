@@ -30,9 +30,12 @@ def test_train_translate_evaluate(strips: Path, i2i: Run, tmp_path: Path) -> Non
     assert sheet.shape == (2 + 34, 2 + 34 * 9, 3)       # Three validation pairs, three pictures each.
     result = i2i("translate", "run", f"{strips}/test", "--half", "left", "--out", "out", "--device", "cpu")
     assert result.code == 0
-    result = i2i("evaluate", "run", "--json", "figures.json", "--device", "cpu")
+    result = i2i("evaluate", "run", "--json", "figures.json", "--sheet", "sheet.png", "--device", "cpu")
     assert result.code == 0, result.err
     assert "4 test pairs" in result.out
+    picture = np.asarray(Image.open("sheet.png"))
+    assert np.array_equal(picture[2:34, 70:102], drawing(200)[:, 32:])
+    assert np.array_equal(picture[2:34, 36:68], np.asarray(Image.open("out/00.png")))
     figures = json.loads(Path("figures.json").read_text())
     targets = [drawing(200 + i)[:, 32:].astype(float) for i in range(4)]
     ours = [np.asarray(Image.open(f"out/{i:02}.png")).astype(float) for i in range(4)]

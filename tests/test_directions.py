@@ -20,11 +20,11 @@ ALLOWED = {     # room -> rooms of ours, packages from outside
     "engine": ({"spec", "errors", "clock", "images", "runs", "recipes.base"}, {"numpy", "torch", "accelerate", "PIL"}),
     "infer": ({"spec", "errors", "clock", "images", "nets", "recipes", "runs"}, {"numpy", "torch", "PIL"}),
     "translate": ({"infer", "data", "images", "errors"}, {"torch"}),
-    "evaluate": ({"infer", "metrics", "data", "images", "errors"}, {"torch"}),
+    "evaluate": ({"infer", "metrics", "data", "images", "errors"}, {"numpy", "torch"}),
     "plan": ({"clock", "recipes.base"}, {"torch"}),
     "foreign": ({"infer", "images", "recipes", "runs", "spec", "errors"}, {"torch"}),
     "jobs": ({"plan", "recipes", "data", "engine", "infer", "images", "runs", "spec", "errors"}, {"numpy", "PIL", "torch"}),
-    "cli": (None, {"typer", "click", "rich"}),
+    "cli": (None, {"typer", "rich", "PIL"}),
 }
 PYTHON = set(__import__("sys").stdlib_module_names) | {"__future__"}
 

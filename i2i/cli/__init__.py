@@ -121,12 +121,13 @@ def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A model file or a run folder.")],
     data: Annotated[str | None, typer.Option(metavar="DIR|ZIP|NAME", help="Pairs; by default those the model was trained on.")] = None,
     split: Annotated[str, typer.Option(metavar="test|val|train", help="Which split.")] = "test",
+    sheet: Annotated[str | None, typer.Option(metavar="FILE.png", help="Write a picture of inputs, results and targets.")] = None,
     json_file: Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON too.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """L1, PSNR and SSIM of a model's translations beside those of its inputs."""
     from i2i.cli import using
-    using.evaluate(model, data=data, split=split, json_file=json_file, device=device)
+    using.evaluate(model, data=data, split=split, sheet=sheet, json_file=json_file, device=device)
 
 
 @app.command("import")

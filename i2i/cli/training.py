@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from i2i import jobs
 from i2i.engine.train import Observer, Silent
+from i2i.errors import RequestError
 from i2i.plan import peak_memory, size_in_words
 from i2i.spec import names, nearest
 
@@ -23,7 +25,6 @@ def train(words: list[str], *, data: str | None, out: str | None, epochs: float 
     """Plan, and unless it is a dry run, train."""
     recipe = words[0] if words and "=" not in words[0] else ""
     if recipe and recipe not in names("recipe"):
-        from i2i.errors import RequestError
         raise RequestError(f"no recipe is called {recipe!r}; {nearest(recipe, names('recipe'))}")
     folder, job = jobs.request(recipe, words[1:] if recipe else words, data=data, out=out, epochs=epochs, resume=resume)
     plan = jobs.describe(job)
@@ -47,7 +48,6 @@ def train(words: list[str], *, data: str | None, out: str | None, epochs: float 
 
 def observer_for_this_terminal() -> Observer:
     """A progress bar on a terminal, plain lines elsewhere, nothing on processes that do not lead."""
-    import os
     if os.environ.get("RANK", "0") != "0":
         return Silent()
     return Bar() if sys.stdout.isatty() else Lines()
@@ -74,8 +74,8 @@ class Lines:
             self.told = now
             speed = (images - self.first) / max(now - self.began, 1e-9)
             left = int((self.total - images) / max(speed, 1e-9))
-            print(f"{images:,}/{self.total:,} images  {speed:.1f} images/s  {left // 3600}:{left // 60 % 60:02}:{left % 60:02} left  {in_words(logs)}",
-                  flush=True)
+            clock = f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
+            print(f"{images:,}/{self.total:,} images  {speed:.1f} images/s  {clock} left  {in_words(logs)}", flush=True)
 
     def said(self, line: str) -> None:
         """Something a person should read."""
@@ -99,7 +99,9 @@ class Bar:
     def progressed(self, images: int, logs: Mapping[str, float] | None) -> None:
         """A step is done."""
         speed = (images - self.first) / max(time.monotonic() - self.began, 1e-9)
-        self.progress.update(self.task, completed=images, speed=f"{speed:.1f}/s", **({"losses": in_words(logs)} if logs else {}))
+        self.progress.update(self.task, completed=images, speed=f"{speed:.1f}/s")
+        if logs:
+            self.progress.update(self.task, losses=in_words(logs))
 
     def said(self, line: str) -> None:
         """Something a person should read."""

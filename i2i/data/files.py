@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from i2i.errors import RequestError
 from i2i.images import Array, from_pil
@@ -47,7 +47,7 @@ class Source(Protocol):
 def is_image(name: str) -> bool:
     """Whether the name ends like an image and is not a hidden file."""
     path = PurePosixPath(name)
-    hidden = any(part.startswith(".") and part != ".." or part == "__MACOSX" for part in path.parts)
+    hidden = any((part.startswith(".") and part != "..") or part == "__MACOSX" for part in path.parts)
     return path.suffix.lower() in EXTENSIONS and not hidden
 
 
@@ -164,7 +164,7 @@ def decode(name: str, data: bytes) -> Array:
                 return from_pil(ImageOps.exif_transpose(image))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise Unreadable(name, f"more than {Image.MAX_IMAGE_PIXELS:,} pixels, refused as a decompression bomb") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise Unreadable(name, "empty file" if not data else "not an image, or of an unknown format") from None
     except Exception as error:  # Decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error ...
         raise Unreadable(name, str(error) or type(error).__name__) from None

@@ -9,8 +9,8 @@ from i2i.images import Array
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")      # Its version check would ask the network at import.
 
-import albumentations  # noqa: E402
-import cv2  # noqa: E402
+import albumentations
+import cv2
 
 Jitter = Callable[[Array, Array, int], tuple[Array, Array]]
 

@@ -10,7 +10,6 @@ from torch import nn
 from i2i.spec import register, require
 
 
-
 @register("optimiser", "adam")
 def adam(parameters: Iterable[nn.Parameter], *, lr: float = 2e-4, beta1: float = 0.5, beta2: float = 0.999, eps: float = 1e-8,
          weight_decay: float = 0.0) -> torch.optim.Optimizer:

@@ -22,7 +22,7 @@ class Runtime:
     def __init__(self, *, precision: str = "fp32", device: str = "auto") -> None:
         if device not in ("auto", "cpu", "cuda", "mps"):
             raise RequestError(f"--device {device} is not known; accepted: auto, cpu, cuda, mps")
-        if device == "cuda" and not torch.cuda.is_available() or device == "mps" and not torch.backends.mps.is_available():
+        if (device == "cuda" and not torch.cuda.is_available()) or (device == "mps" and not torch.backends.mps.is_available()):
             raise RequestError(f"--device {device}: this machine or this build of torch has none; accepted: auto, cpu")
         self._state = PartialState(cpu=device == "cpu")
         self.device = torch.device("cpu") if device == "cpu" else self._state.device

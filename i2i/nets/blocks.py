@@ -32,8 +32,8 @@ class ConvTranspose(nn.ConvTranspose2d):
         """NCHW -> NC'HW"""
         if x.device.type != "cpu" or x.shape[0] * x.shape[2] * x.shape[3] > FEW:
             return super().forward(x, output_size)
-        size = [(side - 1) * s - 2 * p + k + o for side, s, p, k, o in zip(
-            x.shape[2:], self.stride, _two(self.padding), self.kernel_size, _two(self.output_padding), strict=True)]
+        size = tuple((side - 1) * s - 2 * p + k + o for side, s, p, k, o in zip(
+            x.shape[2:], self.stride, _two(self.padding), self.kernel_size, _two(self.output_padding), strict=True))
         columns = self.weight.flatten(1).t() @ x.flatten(2)
         out = F.fold(columns, size, self.kernel_size, padding=_two(self.padding), stride=self.stride)
         return out if self.bias is None else out + self.bias[:, None, None]

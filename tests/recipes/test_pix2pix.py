@@ -53,7 +53,7 @@ def test_the_objective_is_the_papers() -> None:
 
 @pytest.mark.parametrize("words", [[], ["adversarial=lsgan"], ["adversarial=hinge"], ["generator=resnet"], ["discriminator=pixel", "discriminator.width=4"]])
 def test_each_update_moves_only_its_player(words: list[str]) -> None:
-    recipe = override(small(), split([word for word in words]))
+    recipe = override(small(), split(words))
     if "generator=resnet" in words:
         recipe = override(recipe, split(["generator.width=4", "generator.blocks=1"]))
     m = recipe.modules(INFO)
