@@ -40,6 +40,13 @@ def header_for(recipe_name: str, settings: Mapping[str, Any], info: DataInfo, ki
             "kinds": {"a": vars(kinds[0]).copy(), "b": vars(kinds[1]).copy()}, "statistics": statistics, **more}
 
 
+def use_statistics(modules: nn.Module, statistics: str) -> None:
+    """Make batch norms normalise with their `running` statistics or with those of each `image` when they are not training."""
+    for module in modules.modules():
+        if isinstance(module, BatchNorm):
+            module.per_image = statistics == "image"
+
+
 class Model:
     """A trained translator.  Deterministic unless a seed for the dropout samples is given."""
 
@@ -62,9 +69,7 @@ class Model:
         if value not in STATISTICS:
             raise RequestError(f"statistics={value} is not known; accepted: {' or '.join(STATISTICS)}")
         self._statistics = value
-        for module in self.modules.modules():
-            if isinstance(module, BatchNorm):
-                module.per_image = value == "image"
+        use_statistics(self.modules, value)
 
     @torch.inference_mode()
     def __call__(self, a: Tensor, *, seed: int | None = None) -> Tensor:

@@ -24,7 +24,7 @@ from i2i.engine.runtime import Runtime
 from i2i.engine.train import Observer, Trainer
 from i2i.errors import RequestError
 from i2i.images import Kind, to_tensor
-from i2i.infer import header_for
+from i2i.infer import header_for, use_statistics
 from i2i.recipes.base import DataInfo, Recipe
 from i2i.runs.folder import RunFolder
 from i2i.spec import build, from_dict, lookup, names, nearest, override, settings, split, to_dict
@@ -222,7 +222,9 @@ def execute(job: Job, folder: RunFolder, *, resume: bool, device: str = "auto", 
     runtime.barrier()
     if runtime.leads:
         folder.lock()
-    trainer = Trainer(job.recipe, job.info, job.train, runtime, folder, job.header(runtime.world), observer)
+    header = job.header(runtime.world)
+    trainer = Trainer(job.recipe, job.info, job.train, runtime, folder, header, observer)
+    use_statistics(trainer.average.modules, header["statistics"])       # The grids show what inference will give.
     trainer.restore()
     dataset = TrainingPairs(job.splits["train"], jitter(job.crop, job.load, flip=job.data.flip), job.kinds,
                             seed=job.train.seed, on_error=job.data.on_error)

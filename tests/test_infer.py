@@ -85,6 +85,8 @@ def test_statistics_follow_how_it_was_trained(strips: Path, tmp_path: Path, mode
     assert single.statistics == "image"
     x = torch.rand(1, 3, 32, 32)
     image = single.translate(x)
+    sheet = np.asarray(Image.open(alone / "samples" / "00000004.png"))
+    assert np.array_equal(single.translate(sheet[2:34, 2:34]), sheet[2:34, 36:68])
     single.statistics = "running"
     assert not torch.equal(single.translate(x), image)
     with pytest.raises(RequestError, match="running or image"):
