@@ -26,8 +26,10 @@ from i2i.errors import RequestError
 from i2i.images import Kind, to_tensor
 from i2i.infer import header_for, use_statistics
 from i2i.recipes.base import DataInfo, Recipe
-from i2i.runs.folder import RunFolder
+from i2i.runs import log
+from i2i.runs.folder import RunFolder, write_atomically
 from i2i.spec import build, from_dict, lookup, names, nearest, override, settings, split, to_dict
+from i2i.watch import METRIC, Watch, conclude
 
 DEFAULT_DATA = {"pix2pix": "openmoji-64"}
 DEFAULT_EPOCHS = 200        # Isola et al. 2017, section 6.2: facades; and the reference implementation's 100 + 100.
@@ -223,7 +225,8 @@ def execute(job: Job, folder: RunFolder, *, resume: bool, device: str = "auto", 
     if runtime.leads:
         folder.lock()
     header = job.header(runtime.world)
-    trainer = Trainer(job.recipe, job.info, job.train, runtime, folder, header, observer)
+    watch = watching(job, runtime)
+    trainer = Trainer(job.recipe, job.info, job.train, runtime, folder, header, observer, watch, METRIC)
     use_statistics(trainer.average.modules, header["statistics"])       # The grids show what inference will give.
     trainer.restore()
     dataset = TrainingPairs(job.splits["train"], jitter(job.crop, job.load, flip=job.data.flip), job.kinds,
@@ -234,9 +237,30 @@ def execute(job: Job, folder: RunFolder, *, resume: bool, device: str = "auto", 
                        workers=job.train.workers, pin=runtime.device.type == "cuda")
 
     try:
-        return trainer.run(from_position, sample)
+        interrupted = trainer.run(from_position, sample)
+        if not interrupted and runtime.leads and watch:
+            conclude_run(job, folder, watch, trainer)
+        return interrupted
     finally:
         folder.unlock()
+
+
+def watching(job: Job, runtime: Runtime) -> Watch | None:
+    """Who judges the run on its validation split; nobody where there is none."""
+    if "val" not in job.splits:
+        return None
+    return Watch(job.recipe, job.splits["train"], job.splits["val"], job.kinds, job.crop, runtime.device)
+
+
+def conclude_run(job: Job, folder: RunFolder, watch: Watch, trainer: Trainer) -> None:
+    """Write the verdict and the best and worst pairs of the test split, or of the validation split where there is no other."""
+    pairs = job.splits.get("test", watch.heldout)
+    folder.write_json("pairs.json", watch.extremes(trainer.average.modules, pairs, lambda name, write: write_atomically(folder.path / name, write)))
+    told = conclude(log.read(folder.metrics))
+    folder.write_json("verdict.json", told)
+    for warning in told["warnings"]:
+        trainer.observer.said(f"warning: {warning}")
+    trainer.observer.said(told["sentence"])
 
 
 def train(recipe: str = "", *assignments: str, data: str | Path | None = None, out: str | Path | None = None,

@@ -22,8 +22,9 @@ ALLOWED = {     # room -> rooms of ours, packages from outside
     "translate": ({"infer", "data", "images", "errors"}, {"torch"}),
     "evaluate": ({"infer", "metrics", "data", "images", "errors"}, {"numpy", "torch"}),
     "plan": ({"clock", "recipes.base"}, {"torch"}),
+    "watch": ({"data", "images", "metrics", "recipes.base"}, {"numpy", "torch", "PIL"}),
     "foreign": ({"infer", "images", "recipes", "runs", "spec", "errors"}, {"torch"}),
-    "jobs": ({"plan", "recipes", "data", "engine", "infer", "images", "runs", "spec", "errors"}, {"numpy", "PIL", "torch"}),
+    "jobs": ({"watch", "plan", "recipes", "data", "engine", "infer", "images", "runs", "spec", "errors"}, {"numpy", "PIL", "torch"}),
     "cli": (None, {"typer", "rich", "PIL"}),
 }
 PYTHON = set(__import__("sys").stdlib_module_names) | {"__future__"}

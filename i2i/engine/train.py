@@ -26,9 +26,18 @@ from i2i.runs import checkpoint, log
 from i2i.runs.folder import RunFolder, write_atomically
 
 WEIGHTS_SEED = 2**32 - 1        # The "step" whose seed draws the initial weights.
+SHARE = 0.1                     # Of the time, at most, goes into evaluation.
 SAMPLE_SEED = 2**32 - 2         # The one that is set before every sample grid.
 
 BatchesFrom = Callable[[int], Iterator[Mapping[str, Tensor]]]      # Position of the first image -> batches.
+
+
+class Judge(Protocol):
+    """Whoever evaluates the run while it trains."""
+
+    def __call__(self, live: nn.ModuleDict, averaged: nn.ModuleDict, images: int) -> dict[str, Any]:
+        """One line of metrics.jsonl; `scores` holds the deciding metric's value, lower is better."""
+        ...
 
 
 class Observer(Protocol):
@@ -88,11 +97,12 @@ class Trainer:
     """A recipe, its state and its run folder."""
 
     def __init__(self, recipe: Recipe, info: DataInfo, config: TrainConfig, runtime: Runtime, folder: RunFolder,
-                 header: Mapping[str, Any], observer: Observer | None = None) -> None:
+                 header: Mapping[str, Any], observer: Observer | None = None, judge: Judge | None = None, metric: str = "") -> None:
         if config.batch % runtime.world:
             raise RequestError(f"train.batch={config.batch} cannot be shared by {runtime.world} processes; accepted: a multiple of {runtime.world}")
         self.recipe, self.config, self.runtime, self.folder, self.header = recipe, config, runtime, folder, header
-        self.observer = observer or Silent()
+        self.observer, self.judge, self.metric = observer or Silent(), judge, metric
+        self._began, self._judging = time.perf_counter(), 0.0
         seed_step(config.seed, 0, WEIGHTS_SEED)     # The same initial weights in every process.
         self.modules = recipe.modules(info).to(runtime.device)
         self.average = Average(self.modules, recipe.averaged, config)
@@ -137,7 +147,7 @@ class Trainer:
         for problem in problems:
             self.observer.said(f"{problem}; going on from the state before it, at {self.images:,} images")
         if self.runtime.leads:
-            for log_file in (self.folder.log, self.folder.speed):
+            for log_file in (self.folder.log, self.folder.speed, self.folder.metrics):
                 log.cut(log_file, self.images)
         self.runtime.barrier()
 
@@ -203,6 +213,26 @@ class Trainer:
             sheet = self.sample_sheet(sample)
             write_atomically(self.folder.sample(self.images), lambda path: Image.fromarray(sheet).save(path, "png"))
         self.save()
+        if self.judge and self.runtime.leads and self.step:
+            self._evaluate(self.judge)
+        self.runtime.barrier()
+
+    def _evaluate(self, judge: Judge) -> None:
+        """Evaluate unless evaluations would then have taken more than a tenth of the time; always at the end.  Keeps the best model."""
+        entries = log.read(self.folder.metrics)
+        cost = entries[-1]["seconds"] if entries else 0.0
+        if self.step < self.config.steps and self._judging + cost > SHARE * (time.perf_counter() - self._began):
+            return
+        began = time.perf_counter()
+        entry = judge(self.modules, self.average.modules, self.images)
+        seconds = time.perf_counter() - began
+        self._judging += seconds
+        if all(entry["scores"][self.metric]["value"] < old["scores"][self.metric]["value"] for old in entries):
+            checkpoint.save(self.folder.best, self.average.modules.state_dict(),
+                            {"kind": "model", **self.header, "step": self.step, "images": self.images})
+        log.append(self.folder.metrics, {**entry, "seconds": round(seconds, 3)})
+        figures = "  ".join(f"{name} {score['value']:.4g}" for name, score in entry["scores"].items())
+        self.observer.said(f"{entry['split']} at {self.images:,} images: {figures}  ({entry['n']} pairs)")
 
     @torch.no_grad()
     def sample_sheet(self, sample: Batch) -> np.ndarray[Any, Any]:

@@ -64,3 +64,7 @@ class Recipe(Protocol):
     def generate(self, m: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
         """Images from a batch; called without gradients, in eval mode."""
         ...
+
+    def judge(self, m: nn.ModuleDict, batch: Batch) -> Tensor:
+        """The discriminator's logits for the images of a batch, as they are; called without gradients, in eval mode."""
+        ...

@@ -67,3 +67,7 @@ class Pix2Pix:
     def generate(self, m: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
         """{"a"} -> {"fake_b"}"""
         return {"fake_b": m["G"](batch["a"])}
+
+    def judge(self, m: nn.ModuleDict, batch: Batch) -> Tensor:
+        """{"a", "b"} -> N1hw logits"""
+        return m["D"](torch.cat([batch["a"], batch["b"]], 1))
