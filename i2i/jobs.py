@@ -219,6 +219,7 @@ def execute(job: Job, folder: RunFolder, *, resume: bool, device: str = "auto", 
     runtime = Runtime(precision=job.train.precision, device=device)
     plan.inspect(job.recipe, job.info, batch=1, averages=False)     # A network that does not fit is refused before anything is written.
     sample = samples(job)
+    folder = RunFolder(runtime.first(str(folder.path)))     # Each process may have found another folder to be free.
     if not resume and runtime.leads:
         folder.create(job.config())
     runtime.barrier()
@@ -256,7 +257,7 @@ def conclude_run(job: Job, folder: RunFolder, watch: Watch, trainer: Trainer) ->
     """Write the verdict and the best and worst pairs of the test split, or of the validation split where there is no other."""
     pairs = job.splits.get("test", watch.heldout)
     folder.write_json("pairs.json", watch.extremes(trainer.average.modules, pairs, lambda name, write: write_atomically(folder.path / name, write)))
-    told = conclude(log.read(folder.metrics))
+    told = conclude(log.read(folder.metrics) or [watch(trainer.modules, trainer.average.modules, trainer.images)])
     folder.write_json("verdict.json", told)
     for warning in told["warnings"]:
         trainer.observer.said(f"warning: {warning}")

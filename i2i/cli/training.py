@@ -18,6 +18,7 @@ from i2i.errors import RequestError
 from i2i.plan import peak_memory, size_in_words
 from i2i.spec import names, nearest
 
+LEADS = os.environ.get("RANK", "0") == "0"      # As launchers tell each process.
 SHOWN = ("grad_norm_", "real_logits", "fake_logits")       # Logged, but not shown while training.
 
 
@@ -40,15 +41,18 @@ def train(words: list[str], *, data: str | None, out: str | None, epochs: float 
         if isinstance(observer, Bar):
             observer.progress.stop()
     if interrupted:
-        print(f"stopped and saved; continue with: i2i train --resume {folder.path}", file=sys.stderr)
+        if LEADS:
+            print(f"stopped and saved; continue with: i2i train --resume {folder.path}", file=sys.stderr)
         raise typer.Exit(128 + interrupted)
+    if not LEADS:
+        return
     newest = sorted((Path(folder.path) / "samples").glob("*.png"))[-1]
     print(f"done: model {folder.model}, samples {newest}, peak memory {size_in_words(peak_memory())}")
 
 
 def observer_for_this_terminal() -> Observer:
     """A progress bar on a terminal, plain lines elsewhere, nothing on processes that do not lead."""
-    if os.environ.get("RANK", "0") != "0":
+    if not LEADS:
         return Silent()
     return Bar() if sys.stdout.isatty() else Lines()
 

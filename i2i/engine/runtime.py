@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import reduce
+from accelerate.utils import broadcast_object_list, reduce
 from torch import Tensor, nn
 
 from i2i.errors import RequestError
@@ -44,6 +44,18 @@ class Runtime:
     def barrier(self) -> None:
         """Wait for all processes."""
         self._state.wait_for_everyone()
+
+    def first(self, text: str) -> str:
+        """The leading process's text, in all processes."""
+        return str(broadcast_object_list([text])[0]) if self.world > 1 else text
+
+    def largest(self, number: int) -> int:
+        """The largest of the processes' numbers, in all of them."""
+        if self.world == 1:
+            return number
+        everyone = torch.zeros(self.world, device=self.device)
+        everyone[self.rank] = number
+        return int(reduce(everyone, reduction="sum").max())
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean of a tensor over processes."""

@@ -170,25 +170,26 @@ class Trainer:
             self._tick(sample)
         self.observer.started(self.images, total)
         batches = batches_from(self.images)
-        began = time.perf_counter(), self.images
+        began, stopped = (time.perf_counter(), self.images), 0
         with Interruption() as interruption:
-            while self.step < config.steps and not interruption.signal:
+            while self.step < config.steps and not (stopped := self.runtime.largest(interruption.signal)):
                 clock = Clock(self.step, config.batch, total)
                 try:
                     batch = next(batches)
                 except JobError:        # Between two steps, so the state is whole: nothing learnt is lost.
-                    self.save()
+                    if self.runtime.world == 1:     # Others would wait for gradients, not for this.
+                        self.save()
                     raise
                 self._step(clock, batch)
                 logs = self._log(began) if clock.passes(config.log) or self.step == config.steps else None
                 if clock.passes(config.tick) and self.step < config.steps:
                     self._tick(sample)
                 self.observer.progressed(self.images, logs)
-            if interruption.signal:
+            if stopped:
                 self.save()
             elif self.images > began[1]:
                 self._tick(sample)
-        return interruption.signal
+        return stopped
 
     def _step(self, clock: Clock, batch: Mapping[str, Tensor]) -> None:
         batch = {key: value.to(self.runtime.device, non_blocking=True) for key, value in batch.items()}

@@ -87,3 +87,25 @@ def test_resume_with_two_ranks_is_exact(strips: Path, tmp_path: Path) -> None:
     (one, header), (other, other_header) = (checkpoint.load(RunFolder(tmp_path / name).states()[-1], "state") for name in ("straight", "cut"))
     assert header == other_header
     assert all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+def test_the_command_line_under_a_launcher(strips: Path, tmp_path: Path) -> None:
+    """One run folder though each process looks for a free one, one voice, and an interruption that stops both."""
+    import signal
+    import time
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1", f"--master_port={free_port()}",
+               "-m", "i2i.cli", "train", "pix2pix", *SMALL, "--data", str(strips), "--device", "cpu", "train.batch=4"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([*command, "train.images=8"], capture_output=True, text=True, timeout=240, check=False, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("done: model") == 1
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["pix2pix"]
+
+    process = subprocess.Popen([*command, "train.images=1M", "--out", "long"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               cwd=tmp_path, env=environment)
+    deadline = time.monotonic() + 120
+    while len(RunFolder(tmp_path / "long").states()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert err.count("stopped and saved; continue with: i2i train --resume long") == 1, err[-3000:]

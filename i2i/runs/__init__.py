@@ -1,0 +1,1 @@
+"""The run folder: read and written only here."""
