@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import zlib
@@ -22,6 +23,8 @@ from i2i.images import Array, to_array, to_pil
 from i2i.infer import Model
 
 PIXELS = 8 * 256 * 256      # In one batch unless the user says otherwise.
+TOGETHER = 8                # Images encoded by one task: handing over costs as much as encoding a small one.
+NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EDQUOT)
 LOSSY: dict[str, object] = {"quality": 95, "subsampling": 0}
 SAVING: dict[str, tuple[str, Mapping[str, object]]] = {
     ".png": ("png", {"compress_level": 1}), ".jpg": ("jpeg", LOSSY), ".jpeg": ("jpeg", LOSSY), ".bmp": ("bmp", {}),
@@ -69,13 +72,13 @@ def translate(model: Model, source: Source, out: Path, *, half: Literal["left", 
         return _Item(*job, model.prepare(array))
 
     with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
-        writing: deque[tuple[str, Future[None]]] = deque()
+        writing: deque[Future[list[tuple[str, OSError | None]]]] = deque()
         for items in _batches(pool, read, jobs, report, batch, model.multiple, single=seed is not None):
             images = torch.stack([item.image for item in items])
             results = model(images, seed=None if seed is None else _seed_of(seed, items[0].name)).cpu()
-            for item, result in zip(items, results, strict=True):
-                writing.append((item.name, pool.submit(_write, item.target, result, model)))
-            while len(writing) > 64 or (writing and writing[0][1].done()):
+            for first in range(0, len(items), TOGETHER):
+                writing.append(pool.submit(_write, items[first:first + TOGETHER], results[first:first + TOGETHER], model))
+            while len(writing) > 16 or (writing and writing[0].done()):
                 _finish(writing, report)
                 tell(report, total)
         while writing:
@@ -140,8 +143,16 @@ def _seed_of(seed: int, name: str) -> int:
     return seed * 2**32 + zlib.crc32(name.encode("utf-8", "surrogateescape"))
 
 
-def _write(target: Path, image: Tensor, model: Model) -> None:
-    save_image(target, to_array(image, model.kinds["b"]))
+def _write(items: list[_Item], images: Tensor, model: Model) -> list[tuple[str, OSError | None]]:
+    """Save a few results; what went wrong with which."""
+    told: list[tuple[str, OSError | None]] = []
+    for item, image in zip(items, images, strict=True):
+        try:
+            save_image(item.target, to_array(image, model.kinds["b"]))
+            told.append((item.name, None))
+        except OSError as error:
+            told.append((item.name, error))
+    return told
 
 
 def save_image(target: Path, array: Array) -> None:
@@ -159,15 +170,13 @@ def save_image(target: Path, array: Array) -> None:
         raise
 
 
-def _finish(writing: deque[tuple[str, Future[None]]], report: Report) -> None:
-    name, future = writing.popleft()
-    try:
-        future.result()
-        report.done += 1
-    except OSError as error:
-        if error.errno in (28, 27, 30, 122):    # No space, file too large, read-only, quota: the others would fail alike.
-            for _, pending in writing:
+def _finish(writing: deque[Future[list[tuple[str, OSError | None]]]], report: Report) -> None:
+    for name, error in writing.popleft().result():
+        if error is None:
+            report.done += 1
+        elif error.errno in NO_ROOM:    # The others would fail alike.
+            for pending in writing:
                 pending.cancel()
-            raise JobError(f"{name} could not be written: {error.strerror}; {report.done} images are done, "
-                           "continue with --skip-existing") from None
-        report.failed.append(f"{name}: could not be written: {error.strerror or error}")
+            raise JobError(f"{name} could not be written: {error.strerror}; {report.done} images are done, continue with --skip-existing")
+        else:
+            report.failed.append(f"{name}: could not be written: {error.strerror or error}")
