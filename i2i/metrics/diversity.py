@@ -50,7 +50,7 @@ def pairwise_images(read: Callable[[int], Array], n: int, distance: Callable[[Te
     for i, j in random_pairs(n, pairs, seed):
         a, b = (_levels(read(int(k))) for k in (i, j))
         if a.shape != b.shape:
-            raise ValueError(f"images of different sizes ({a.shape[-1]}x{a.shape[-2]}, {b.shape[-1]}x{b.shape[-2]}) cannot be compared pixel by pixel")
+            raise ValueError(f"images of different sizes ({a.shape[-1]}x{a.shape[-2]}, {b.shape[-1]}x{b.shape[-2]}) cannot be compared")
         values.append(float(distance(a, b)))
     return float(np.mean(values))
 
@@ -62,7 +62,7 @@ def ms_ssim_between(read: Callable[[int], Array], n: int, *, pairs: int = 100, s
 
 def large_enough(image: Array) -> bool:
     """Whether MS-SSIM is defined for images of this size.  HWC"""
-    return min(image.shape[:2]) >= MS_SSIM_SMALLEST
+    return bool(min(image.shape[:2]) >= MS_SSIM_SMALLEST)
 
 
 def duplicate_rate(digests: Sequence[str]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import difflib
 import pickle
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +19,7 @@ from i2i.errors import RequestError
 from i2i.images import Array
 from i2i.metrics import inception
 from i2i.metrics import resize as resizing
+from i2i.pretrained import sha256
 from i2i.spec import lookup
 
 LITE0_DEPTHS = (1, 2, 2, 3, 3, 4, 1)        # Blocks of each stage.  Tan and Le 2019, table 1.
@@ -76,12 +77,6 @@ def exact_float32() -> Iterator[None]:
 
 
 # ---------------------------------------------------------------------------------------------- weights files
-
-def sha256(path: Path) -> str:
-    """Of a file, read in pieces.  -> 64 hex digits"""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
 
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a `.pth` (never unpickling code) or `.safetensors` file.  RequestError if it is damaged or something else."""
@@ -142,8 +137,8 @@ class TimmNetwork(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """N3HW -> ND, NK"""
         model: Any = self.model
-        before = model.forward_head(model.forward_features(x), pre_logits=True)
-        return before.flatten(1), model.get_classifier()(before)
+        before, classifier = model.forward_head(model.forward_features(x), pre_logits=True), model.get_classifier()
+        return before.flatten(1), None if isinstance(classifier, nn.Identity) else classifier(before)
 
 
 def efficientnet_lite0(path: Path | None = None, *, resize: str = "clean", device: str = "cpu") -> Extractor:
@@ -172,8 +167,8 @@ def timm_features(name: str, path: Path, *, resize: str = "clean", device: str =
 def _timm(label: str, architecture: str, path: Path, state: dict[str, Tensor], resize: str, device: str) -> Extractor:
     import timm
     if not timm.is_model(architecture):
-        from i2i.spec import nearest
-        raise RequestError(f"timm has no model {architecture!r}; {nearest(architecture, timm.list_models(architecture[:4] + '*')[:8])}")
+        near = difflib.get_close_matches(architecture, timm.list_models(), 3)
+        raise RequestError(f"timm has no model {architecture!r}; nearest: {', '.join(near) or 'none'}")
     if label == "efficientnet-lite0":
         names = lite0_names(list(state))
         state = {names[key]: value for key, value in state.items()}

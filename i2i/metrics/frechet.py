@@ -98,11 +98,13 @@ class Side:
 def _root(covariance: Matrix) -> Matrix:
     """Some A with AᵀA = Σ: Cholesky's factor, or from eigenvalues where Σ is singular.  D×D -> R×D"""
     try:
-        return np.linalg.cholesky(covariance).T
+        factor: Matrix = np.linalg.cholesky(covariance).T
+        return factor
     except np.linalg.LinAlgError:
         values, vectors = np.linalg.eigh(covariance)
         kept = values > values[-1] * len(values) * np.finfo(np.float64).eps
-        return (vectors[:, kept] * np.sqrt(values[kept])).T
+        root: Matrix = (vectors[:, kept] * np.sqrt(values[kept])).T
+    return root
 
 
 def between(a: Side, b: Side) -> float:

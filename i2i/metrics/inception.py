@@ -8,6 +8,7 @@ pools leave the padding out of the mean, and the last block pools by maximum.  N
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ class Conv(nn.Module):
 
     def fold(self) -> None:
         """Move the batch norm into the convolution, computed in float64; the output stays the same up to rounding."""
-        fused = fuse_conv_bn_eval(self.conv.double(), self.bn.double())
+        fused = fuse_conv_bn_eval(self.conv.double(), cast(nn.BatchNorm2d, self.bn).double())
         self.conv, self.bn = fused.float(), nn.Identity()
 
 

@@ -67,6 +67,9 @@ LAYERS = {"alex": _alex, "vgg": _vgg, "squeeze": _squeeze}
 class Lpips(nn.Module):
     """The distance of image pairs; lower is more alike.  N3HW, N3HW in [-1, 1] -> N"""
 
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self, net: Net, backbone: Mapping[str, Tensor], lins: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.net, self.features = net, nn.Sequential(*LAYERS[net]())
@@ -85,7 +88,8 @@ class Lpips(nn.Module):
             if float(image.min()) < -1 or float(image.max()) > 1:
                 raise ValueError("LPIPS takes images in [-1, 1]")
         with exact_float32():
-            pair, out = (torch.cat([x, y]).float() - self.shift) / self.scale, []
+            pair = (torch.cat([x, y]).float() - self.shift) / self.scale
+            out: list[Tensor] = []
             for i, layer in enumerate(self.features):
                 pair = layer(pair)
                 if i in TAPS[self.net]:
