@@ -1,10 +1,8 @@
-"""i2i translate, evaluate, import, show."""
+"""i2i translate, import, show."""
 
 from __future__ import annotations
 
 import inspect
-import json
-import math
 import sys
 import time
 from pathlib import Path
@@ -15,11 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from i2i import foreign, infer, spec
 from i2i import translate as translation
-from i2i.data.datasets import find_pairs
 from i2i.data.files import open_source
 from i2i.errors import JobError, RequestError
-from i2i.evaluate import evaluate_pairs
-from i2i.runs.folder import write_atomically
 
 
 def translate(model: str, source: str, out: str, *, half: str | None, batch: int, seed: int | None, statistics: str | None,
@@ -59,28 +54,6 @@ def translate(model: str, source: str, out: str, *, half: str | None, batch: int
         raise JobError(f"{len(report.failed)} of {report.done + report.skipped + len(report.failed)} images could not be translated")
 
 
-def evaluate(model: str, *, data: str | None, split: str, json_file: str | None, device: str) -> None:
-    """Print the figures of a model beside those of doing nothing."""
-    loaded = infer.load(model, device)
-    where = data or loaded.header.get("data")
-    if not where:
-        raise RequestError(f"{model} does not say what it was trained on; give --data")
-    splits = find_pairs(open_source(where), loaded.header.get("direction", "ab"))
-    if split not in splits:
-        raise RequestError(f"{where} has no {split} split; {spec.nearest(split, splits)}")
-    began = time.monotonic()
-    scores = evaluate_pairs(loaded, splits[split])
-    print(f"{len(splits[split])} {split} pairs of {where}, {time.monotonic() - began:.0f} s")
-    print(f"{'':16}{'L1 /255':>9}{'PSNR dB':>9}{'SSIM':>8}")
-    for name, values in scores.items():
-        print(f"{name:16}{values['l1']:9.2f}{values['psnr']:9.2f}{values['ssim']:8.3f}")
-    if json_file:
-        clean = {name: {key: None if math.isnan(value) else value for key, value in values.items()} for name, values in scores.items()}
-        result = {"data": str(where), "split": split, "n": len(splits[split]), "statistics": loaded.statistics,
-                  "images": loaded.header.get("images"), "quantised": "uint8, rounded", "scores": clean}
-        write_atomically(Path(json_file), lambda path: _write(path, json.dumps(result, indent=1) + "\n"))
-
-
 def import_(file: str, *, out: str | None) -> None:
     """Convert a foreign checkpoint."""
     path = Path(file)
@@ -99,6 +72,7 @@ def import_(file: str, *, out: str | None) -> None:
 def show(kind: str | None, name: str | None) -> None:
     """What can be chosen and set."""
     from i2i import jobs
+    from i2i.metrics import pairs, sets  # noqa: F401 - registers the metrics.
     if kind is None:
         for each in spec.kinds():
             print(f"{each:14} {', '.join(spec.names(each))}")
@@ -120,6 +94,3 @@ def show(kind: str | None, name: str | None) -> None:
 def _value(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text)

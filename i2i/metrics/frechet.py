@@ -26,15 +26,18 @@ class Moments:
         self.mean: Matrix = np.zeros(width)
         self.scatter: Matrix = np.zeros((width, width))      # Sum of outer products of deviations from the mean.
 
-    def update(self, features: Matrix) -> None:
-        """Add a batch.  N×D.  ValueError if a number is not finite."""
+    def update(self, features: Matrix, counts: Matrix | None = None) -> None:
+        """Add a batch, each row once or `counts` times.  N×D.  ValueError if a number is not finite."""
         for start in range(0, len(features), BLOCK):
             x = np.asarray(features[start:start + BLOCK], dtype=np.float64)
             if not np.isfinite(x).all():
                 raise ValueError(f"{(~np.isfinite(x).all(1)).sum()} feature vectors are not finite")
-            mean = x.mean(0)
-            x = x - mean
-            self._add(len(x), mean, x.T @ x)
+            w = np.ones(len(x)) if counts is None else counts[start:start + BLOCK].astype(np.float64)
+            x, w = x[w > 0], w[w > 0]
+            if len(x):
+                mean = w @ x / w.sum()
+                x = (x - mean) * np.sqrt(w)[:, None]
+                self._add(int(w.sum()), mean, x.T @ x)
 
     def merge(self, other: Moments) -> None:
         """Add what another has seen, as if this one had seen it."""
@@ -72,19 +75,25 @@ class Side:
 
     @classmethod
     def of_features(cls, features: Matrix, counts: Matrix | None = None) -> Side:
-        """From N×D features, each row taken `counts` times (a bootstrap sample) or once.  ValueError below two rows."""
-        x = np.asarray(features, dtype=np.float64)
-        if counts is not None:
-            x, counts = x[counts > 0], counts[counts > 0].astype(np.float64)
-        n = len(x) if counts is None else int(counts.sum())
+        """From N×D features, each row taken once or `counts` times (a bootstrap sample).  ValueError below two rows.
+
+        No more than D rows are ever held in float64; the rest is streamed.
+        """
+        rows = len(features) if counts is None else int((counts > 0).sum())
+        if rows > features.shape[1]:
+            moments = Moments(features.shape[1])
+            moments.update(features, counts)
+            return cls.of_moments(moments)
+        w = np.ones(rows) if counts is None else counts[counts > 0].astype(np.float64)
+        x = np.asarray(features if counts is None else features[counts > 0], dtype=np.float64)
+        n = int(w.sum())
         if n < 2:
             raise ValueError(f"a covariance needs at least 2 images, these are {n}")
-        mean = x.mean(0) if counts is None else counts @ x / n
-        x = (x - mean) * (1 / np.sqrt(n - 1)) if counts is None else (x - mean) * np.sqrt(counts / (n - 1))[:, None]
         if not np.isfinite(x).all():
-            raise ValueError("features are not finite")
-        trace = float(np.einsum("ij,ij->", x, x))
-        return cls(n, mean, trace, x if len(x) <= x.shape[1] else _root(x.T @ x))
+            raise ValueError(f"{(~np.isfinite(x).all(1)).sum()} feature vectors are not finite")
+        mean = w @ x / n
+        root = (x - mean) * np.sqrt(w / (n - 1))[:, None]
+        return cls(n, mean, float(np.einsum("ij,ij->", root, root)), root)
 
     @classmethod
     def of_moments(cls, moments: Moments) -> Side:
@@ -135,9 +144,13 @@ def frechet_infinity(fake: Matrix, real: Side, *, seed: int, points: int = 8, sm
     whole, so its own share of the bias stays.  N×D -> intercept, [(n, distance)]
     """
     total = len(fake)
-    order = np.random.default_rng(seed)
+    draw = np.random.default_rng(seed)
     sizes = np.rint(1 / np.linspace(1 / total, 1 / max(2, total * smallest), points)).astype(int)
-    curve = [(int(n), between(Side.of_features(fake[np.sort(order.choice(total, n, replace=False))]), real)) for n in sizes]
+    curve = []
+    for n in sizes.tolist():
+        chosen = np.zeros(total, int)
+        chosen[draw.choice(total, n, replace=False)] = 1
+        curve.append((n, between(Side.of_features(fake, chosen), real)))
     x, y = np.array([1 / n for n, _ in curve]), np.array([value for _, value in curve])
     if np.ptp(x) == 0:
         raise ValueError(f"{total} images are too few to extrapolate from")
@@ -145,12 +158,18 @@ def frechet_infinity(fake: Matrix, real: Side, *, seed: int, points: int = 8, sm
     return float(y.mean() - slope * x.mean()), curve
 
 
-def resampled(fake: Matrix, real: Matrix, *, seed: int, rounds: int) -> list[float]:
-    """Distances of bootstrap samples of both sets (Efron 1979).  N×D, M×D -> rounds"""
-    random = np.random.default_rng(seed)
-    return [between(Side.of_features(fake, _counts(random, len(fake))), Side.of_features(real, _counts(random, len(real)))) for _ in range(rounds)]
+def standard_error(fake: Matrix, real: Matrix, *, seed: int, rounds: int, limit: int = 5000) -> float:
+    """Standard deviation of the distance over bootstrap samples of both sets (Efron 1979).  N×D, M×D
 
+    Of more than `limit` rows, `limit` are drawn each time and the result is scaled by the root of the sizes' ratio (the m out of n
+    bootstrap of Bickel, Götze and van Zwet 1997).  Only the spread is used: repeated rows raise the distance itself.
+    """
+    draw = np.random.default_rng(seed)
 
-def _counts(random: np.random.Generator, n: int) -> Matrix:
-    return random.multinomial(n, np.full(n, 1 / n))
+    def side(features: Matrix, m: int) -> Side:
+        picks, counts = np.unique(draw.integers(0, len(features), m), return_counts=True)
+        return Side.of_features(features[picks], counts)
 
+    n, m = min(len(fake), limit), min(len(real), limit)
+    values = [between(side(fake, n), side(real, m)) for _ in range(rounds)]
+    return float(np.std(values, ddof=1) * np.sqrt((1 / len(fake) + 1 / len(real)) / (1 / n + 1 / m)))

@@ -19,24 +19,29 @@ def kernel(x: Matrix, y: Matrix) -> Matrix:
 
 def mmd2(x: Matrix, y: Matrix) -> float:
     """Unbiased squared MMD of two whole sets.  Gretton et al. 2012, equation 3.  N×D, M×D, float64 inside"""
-    return mmd2_weighted(x, y, np.ones(len(x)), np.ones(len(y)))
+    return float(mmd2_weighted(x, y, np.ones((1, len(x))), np.ones((1, len(y))))[0])
 
 
-def mmd2_weighted(x: Matrix, y: Matrix, u: Matrix, v: Matrix) -> float:
-    """Gretton et al. 2012, equation 3, with row i taken u_i times; a row is never paired with a copy of itself.  N×D, M×D, N, M"""
-    def within(a: Matrix, w: Matrix) -> float:
-        own = np.einsum("ij,ij->i", a.astype(np.float64), a.astype(np.float64)) / a.shape[1] + 1
-        return float((_form(a, a, w, w) - (w * w) @ own**3) / (w.sum() ** 2 - w @ w))
+def mmd2_weighted(x: Matrix, y: Matrix, u: Matrix, v: Matrix) -> Matrix:
+    """Gretton et al. 2012, equation 3, with row i taken u_i times; a row is never paired with a copy of itself.  N×D, M×D, R×N, R×M -> R"""
+    def within(a: Matrix, w: Matrix) -> Matrix:
+        out: Matrix = (_form(a, a, w, w, diagonal=False)) / (w.sum(1) ** 2 - (w * w).sum(1))
+        return out
 
-    return within(x, u) + within(y, v) - 2 * _form(x, y, u, v) / float(u.sum() * v.sum())
+    between: Matrix = _form(x, y, u, v) / (u.sum(1) * v.sum(1))
+    out: Matrix = within(x, u) + within(y, v) - 2 * between
+    return out
 
 
-def _form(x: Matrix, y: Matrix, u: Matrix, v: Matrix) -> float:
-    total = 0.0
+def _form(x: Matrix, y: Matrix, u: Matrix, v: Matrix, *, diagonal: bool = True) -> Matrix:
+    """Sum of u_i v_j k(x_i, y_j), block by block; without i = j if `diagonal` is not wanted.  -> R"""
+    total: Matrix = np.zeros(len(u))
     for i in range(0, len(x), BLOCK):
         for j in range(0, len(y), BLOCK):
             block = kernel(np.asarray(x[i:i + BLOCK], np.float64), np.asarray(y[j:j + BLOCK], np.float64))
-            total += float(u[i:i + BLOCK] @ block @ v[j:j + BLOCK])
+            if i == j and not diagonal:
+                np.fill_diagonal(block, 0)
+            total += ((u[:, i:i + BLOCK] @ block) * v[:, j:j + BLOCK]).sum(1)
     return total
 
 
@@ -56,11 +61,19 @@ def kid(fake: Matrix, real: Matrix, *, subsets: int = 100, size: int = 1000, see
     return float(np.mean(values)), float(np.std(values))
 
 
-def resampled(fake: Matrix, real: Matrix, *, seed: int, rounds: int) -> list[float]:
-    """Whole-set values of bootstrap samples of both sets (Efron 1979).  N×D, M×D -> rounds"""
+def standard_error(fake: Matrix, real: Matrix, *, seed: int, rounds: int, limit: int = 5000) -> float:
+    """Standard deviation of the whole-set value over bootstrap samples of both sets (Efron 1979).  N×D, M×D
+
+    At most `limit` rows of each are looked at, and the result is scaled by the root of the sizes' ratio.
+    """
     draw = np.random.default_rng(seed)
 
-    def counts(n: int) -> Matrix:
-        return draw.multinomial(n, np.full(n, 1 / n)).astype(np.float64)
+    def some(features: Matrix) -> tuple[Matrix, Matrix]:
+        n = min(len(features), limit)
+        rows = features[np.sort(draw.choice(len(features), n, replace=False))]
+        return rows, draw.multinomial(n, np.full(n, 1 / n), size=rounds).astype(np.float64)
 
-    return [mmd2_weighted(fake, real, counts(len(fake)), counts(len(real))) for _ in range(rounds)]
+    (x, u), (y, v) = some(fake), some(real)
+    scale = np.sqrt((1 / len(fake) + 1 / len(real)) / (1 / len(x) + 1 / len(y)))
+    with np.errstate(invalid="ignore"):     # A sample of one image alone has no pairs: then there is no error to be told.
+        return float(mmd2_weighted(x, y, u, v).std(ddof=1) * scale)

@@ -43,7 +43,7 @@ def test_kid_by_the_double_sum() -> None:
     within = lambda z: np.mean([k(z[i], z[j]) for i in range(len(z)) for j in range(len(z)) if i != j])     # noqa: E731
     want = within(x) + within(y) - 2 * np.mean([[k(a, b) for b in y] for a in x])
     assert kids.mmd2(x, y) == pytest.approx(want, rel=1e-12)
-    twice = kids.mmd2_weighted(x, y, np.array([2, 0, 1, 1, 0, 2.0]), np.ones(4))
+    twice = kids.mmd2_weighted(x, y, np.array([[2, 0, 1, 1, 0, 2.0]]), np.ones((1, 4)))[0]
     rows = [0, 0, 2, 3, 5, 5]
     pairs = [k(x[i], x[j]) for a, i in enumerate(rows) for b, j in enumerate(rows) if i != j]
     assert twice == pytest.approx(np.mean(pairs) + within(y) - 2 * np.mean([[k(x[i], b) for b in y] for i in rows]), rel=1e-12)
@@ -126,7 +126,13 @@ def test_bootstraps_surround_the_value_and_repeat() -> None:
         assert abs(np.mean(again[key]) - value) < 0.05
         assert 0 < np.std(again[key]) < 0.1
     assert again == balls.resampled(found, seed=1, rounds=200)
-    kid = kids.resampled(FAKE[:300], REAL[:300], seed=1, rounds=50)
-    assert abs(np.mean(kid) - kids.mmd2(FAKE[:300], REAL[:300])) < 2 * np.std(kid)
     logits = scores.resampled(SETS["logits"], splits=10, seed=1, rounds=50)
     assert abs(np.mean(logits) - scores.inception_score(SETS["logits"])[0]) < 3 * np.std(logits)
+
+
+def test_kid_bootstrap_spread_is_that_of_new_samples() -> None:
+    g = np.random.default_rng(7)
+    draw = lambda: (g.standard_normal((150, 6)) + 0.3, g.standard_normal((150, 6)))      # noqa: E731
+    fresh = np.std([kids.mmd2(*draw()) for _ in range(200)])
+    assert 0.7 < np.mean([kids.standard_error(*draw(), seed=0, rounds=200) for _ in range(5)]) / fresh < 1.5
+    assert 0.7 < np.mean([kids.standard_error(*draw(), seed=0, rounds=200, limit=75) for _ in range(5)]) / fresh < 1.5
