@@ -33,6 +33,10 @@ class Conv(nn.Module):
         """NCHW -> NC'H'W'"""
         return F.relu(self.bn(self.conv(x)), inplace=True)
 
+    def of_mean(self, x: Tensor) -> Tensor:
+        """Of the 3x3 means of x.  A folded 1x1 convolution is linear and the mean is cheaper on its fewer channels.  NCHW -> NC'HW"""
+        return F.relu(_mean3(self.conv(x)), inplace=True) if isinstance(self.bn, nn.Identity) else self(_mean3(x))
+
     def fold(self) -> None:
         """Move the batch norm into the convolution, computed in float64; the output stays the same up to rounding."""
         fused = fuse_conv_bn_eval(self.conv.double(), cast(nn.BatchNorm2d, self.bn).double())
@@ -63,7 +67,7 @@ class BlockA(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """NCHW -> NC'HW"""
         return torch.cat([self.branch1x1(x), _chain(x, self.branch5x5_1, self.branch5x5_2),
-                          _chain(x, self.branch3x3dbl_1, self.branch3x3dbl_2, self.branch3x3dbl_3), self.branch_pool(_mean3(x))], 1)
+                          _chain(x, self.branch3x3dbl_1, self.branch3x3dbl_2, self.branch3x3dbl_3), self.branch_pool.of_mean(x)], 1)
 
 
 class BlockB(nn.Module):
@@ -99,7 +103,7 @@ class BlockC(nn.Module):
         """NCHW -> NC'HW"""
         double = (self.branch7x7dbl_1, self.branch7x7dbl_2, self.branch7x7dbl_3, self.branch7x7dbl_4, self.branch7x7dbl_5)
         return torch.cat([self.branch1x1(x), _chain(x, self.branch7x7_1, self.branch7x7_2, self.branch7x7_3), _chain(x, *double),
-                          self.branch_pool(_mean3(x))], 1)
+                          self.branch_pool.of_mean(x)], 1)
 
 
 class BlockD(nn.Module):
@@ -133,9 +137,9 @@ class BlockE(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """NCHW -> NC'HW"""
         one, two = self.branch3x3_1(x), _chain(x, self.branch3x3dbl_1, self.branch3x3dbl_2)
-        pooled = F.max_pool2d(x, 3, 1, 1) if self.last else _mean3(x)
+        pooled = self.branch_pool(F.max_pool2d(x, 3, 1, 1)) if self.last else self.branch_pool.of_mean(x)
         return torch.cat([self.branch1x1(x), self.branch3x3_2a(one), self.branch3x3_2b(one),
-                          self.branch3x3dbl_3a(two), self.branch3x3dbl_3b(two), self.branch_pool(pooled)], 1)
+                          self.branch3x3dbl_3a(two), self.branch3x3dbl_3b(two), pooled], 1)
 
 
 class Inception(nn.Module):
