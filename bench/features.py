@@ -5,6 +5,7 @@ by pair, so that a machine whose speed drifts does not decide it.  Features of b
 
     python bench/features.py                     batch 16
     python bench/features.py --batch 32 --rounds 10
+    python bench/features.py --compile           ours through torch.compile too, with what compiling costs (needs a C++ compiler)
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
     plain = lively(Inception())
     ours = Extractor("inception", "random", "clean", SIZE, FEATURES, copy.deepcopy(plain).folded())
@@ -58,6 +60,20 @@ def main():
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch {options.batch}, {options.rounds} pairs")
     print(f"ours {speed[0]:.1f} images/s, plain {speed[1]:.1f}, ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} … {max(ratios):.2f})")
     print(f"largest difference of features {float((a - b).abs().max()):.1e}, of features up to {float(b.abs().max()):.1f}")
+    if options.compile:
+        compiled = Extractor("inception", "random", "clean", SIZE, FEATURES, torch.compile(ours.network))
+        start = time.perf_counter()
+        compiled(images)
+        first = time.perf_counter() - start
+        each = []
+        for _ in range(options.rounds):
+            start = time.perf_counter()
+            compiled(images)
+            middle = time.perf_counter()
+            ours(images)
+            each.append((time.perf_counter() - middle) / (middle - start))
+        print(f"compiled: {statistics.median(each):.2f} times the speed of ours, "
+              f"after {first:.0f} s, in which ours does {first * speed[0]:.0f} images")
 
 
 if __name__ == "__main__":

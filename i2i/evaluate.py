@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -89,7 +90,8 @@ def choose_features(name: str | None, weights: Path | None, resize: str, device:
     if name is None:
         known = pretrained.entry("inception")
         there = pretrained.locate("inception") or (folder and (folder / known.file).is_file()) or (weights and not folder)
-        name = "inception" if there else "efficientnet-lite0"
+        lite = weights is not None and weights.is_file() and pretrained.entry("efficientnet-lite0").matches(weights)
+        name = "inception" if there and not lite else "efficientnet-lite0"
     if name.startswith("timm:"):
         if weights is None or folder:
             raise RequestError(f"--features {name} needs its weights as a local file: --weights FILE")
@@ -104,14 +106,15 @@ def choose_features(name: str | None, weights: Path | None, resize: str, device:
 # ---------------------------------------------------------------------------------------------- sets
 
 def evaluate_sets(fake: PictureSet, real: PictureSet, extractor: Extractor | None, request: Request, *,
-                  formats: tuple[str, ...] | None = None) -> dict[str, Any]:
+                  original: Facts | None = None) -> dict[str, Any]:
     """All requested metrics of two sets of pictures, with the protocol they were measured by, as JSON data.
 
-    `formats`: of the reference files, where `real` are copies of them.  RequestError or JobError says in one line what is wrong.
+    `original`: the files that `real` are decoded copies of, whose formats and hash then stand for the copies'.
+    RequestError or JobError says in one line what is wrong.
     """
     facts = {"fakes": fake.facts(), "reals": real.facts()}
-    if formats is not None:
-        facts["reals"] = replace(facts["reals"], formats=dict.fromkeys(formats, facts["reals"].n))
+    if original is not None:
+        facts["reals"] = replace(facts["reals"], formats=original.formats, content=original.content)
     wanted_sets = [spec for spec in request.metrics if _kind(spec.name) == "metric"]
     figures: dict[str, Figure] = {}
     told = protocol.warnings(facts["fakes"], facts["reals"]) if wanted_sets else []
@@ -235,9 +238,12 @@ def evaluate_model(model: Model, pairs: Pairs, extractor: Extractor | None, requ
                 to_pil(image).save(folder / f"{i:08}.png", compress_level=1)
             request.tell("translations", i + 1, len(pairs))
         sets = {name: PictureSet(Folder(folder), tuple(f"{i:08}.png" for i in range(len(pairs)))) for name, folder in folders.items()}
-        formats = tuple(sorted({PictureSet(pairs.source, (name,)).facts().formats.popitem()[0] for name in pairs.b}))
-        return {"model": evaluate_sets(sets["translations"], sets["targets"], extractor, request, formats=formats),
-                "copy the input": evaluate_sets(sets["inputs"], sets["targets"], extractor, request, formats=formats)}
+        files = PictureSet(pairs.source, pairs.b).facts()
+        layout = "strips" if pairs.strips else "folders"
+        side = f"{files.content} {pairs.direction} {layout} {model.kinds['b'].channels}"     # What is decoded of them.
+        files = replace(files, content=hashlib.sha256(side.encode()).hexdigest())
+        return {"model": evaluate_sets(sets["translations"], sets["targets"], extractor, request, original=files),
+                "copy the input": evaluate_sets(sets["inputs"], sets["targets"], extractor, request, original=files)}
 
 
 def _translated(model: Model, pairs: Pairs) -> Iterator[tuple[Array, Array, Array]]:

@@ -402,6 +402,14 @@ def test_a_model_is_judged_beside_its_inputs(run: Run, model: Path, tmp_path: Pa
         assert data["scores"][name]["fd_efficientnet_lite0"] > 0
         assert np.isnan(want[name]["ms_ssim"])          # 32 pixels are too few.
     assert data["stamp"]["n_real"] == 5
+    again = tmp_path / "again"
+    shutil.copytree(loaded.header["data"], again)
+    assert run("evaluate", model, "--data", again, "--against", tmp_path / "r.json", "--device", "cpu").code == 0
+    for file in (again / "test").iterdir():      # The same pixels in other files are another reference set.
+        Image.open(file).save(file.with_suffix(".bmp"))
+        file.unlink()
+    line = run("evaluate", model, "--data", again, "--against", tmp_path / "r.json", "--device", "cpu").line
+    assert 'real_formats is ["BMP"] here and ["PNG"] there' in line
     assert "ms_ssim is left out" in done.err
     done = run("evaluate", model, "--metrics", "l1", "--split", "train", "--against", tmp_path / "r.json", "--device", "cpu")
     assert "n_fake is 4 here and 5 there" in done.line
