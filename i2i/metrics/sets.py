@@ -81,7 +81,7 @@ Figures = Mapping[str, Figure]
 @register("metric", "fd")
 def fd(fake: Judged, real: Judged, draw: Draw) -> Figures:
     """Fréchet distance of features: FID where the features are the FID Inception's.  Heusel et al. 2017."""
-    value = frechet.between(fake.side, real.side)
+    value = max(0.0, frechet.between(fake.side, real.side))      # Rounding may leave -1e-7 between equal sets.
     error = frechet.standard_error(fake.features, real.features, seed=draw.seed, rounds=draw.rounds) if draw.rounds > 1 else None
     return {draw.named("fd"): Figure(value, better="lower").within(error, least=0)}
 

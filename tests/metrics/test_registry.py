@@ -59,6 +59,10 @@ def test_a_seed_decides_everything(name: str) -> None:
     assert figures(name, judged(0), judged(1), rounds=4, seed=3) == figures(name, judged(0), judged(1), rounds=4, seed=3)
 
 
+def test_a_set_against_itself_is_never_below_zero() -> None:
+    assert 0 <= figures("fd", judged(0), judged(0), rounds=4)["fid"].low <= figures("fd", judged(0), judged(0))["fid"].value < 1e-5
+
+
 def test_no_two_metrics_give_the_same_name() -> None:
     every = [key for name in names("metric") for key in figures(name, judged(0), judged(1))] + names("pair-metric")
     assert len(every) == len(set(every))
