@@ -1,50 +1,258 @@
-"""How far results are from their targets, beside the score of doing nothing."""
+"""How good results are: sets against sets, images against their targets, a model beside the score of doing nothing."""
 
 from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from i2i import pretrained, protocol
 from i2i.data.datasets import Pairs
-from i2i.data.files import Unreadable
-from i2i.errors import JobError
-from i2i.images import Array, as_channels, grid, to_array, to_tensor
+from i2i.data.files import Folder, Unreadable
+from i2i.data.pictures import Facts, PictureSet, paired
+from i2i.errors import JobError, RequestError
+from i2i.images import Array, as_channels, grid, to_array, to_pil, to_tensor
 from i2i.infer import Model
-from i2i.metrics.paired import PairedMetrics
+from i2i.measure import measure, reference
+from i2i.metrics import features as networks
+from i2i.metrics import pairs as pair_metrics  # noqa: F401 - registers the metrics of pairs.
+from i2i.metrics.features import Extractor
+from i2i.metrics.pairs import BETTER
+from i2i.metrics.sets import Draw, Figure, Judged, overlap
+from i2i.spec import Spec, build, lookup, names, nearest, parse, schema
 
-Triple = tuple[Array, Array, Array]         # Input, result, target.
-SHEET = 24      # Pairs on a sheet, spread over the split.
+ALIASES = {"fid": "fd", "fid_infinity": "fd_infinity"}     # Words that ask for the FID Inception.
+SETS = ("fd", "kid", "precision_recall", "density_coverage", "diversity", "colour")
+MODEL = ("l1", "psnr", "ssim", "ms_ssim", "fd")
+Tell = Callable[[str, int, int], None]      # What is measured, how many are done, of how many.
 
 
-def evaluate_pairs(model: Model, pairs: Pairs) -> tuple[dict[str, dict[str, float]], list[Triple]]:
-    """L1 (of 255), PSNR (dB) and SSIM of the translations and of the inputs themselves ("copy the input").
+@dataclass(frozen=True)
+class Request:
+    """What to measure and how."""
 
-    Each image is translated whole, at its own size, and judged as the 8-bit image that would be saved.
-    Also gives up to 24 pairs to look at.  JobError names an image that cannot be read.
+    metrics: tuple[Spec, ...]
+    asked: bool                 # By name: a metric that cannot be computed is then an error, not a line among the warnings.
+    seed: int = 0
+    bootstrap: int = 20
+    batch: int = 32
+    cache: bool = True
+    weights: Path | None = None
+    tell: Tell = field(default=lambda what, done, of: None, compare=False)
+
+    def find(self, name: str) -> Path:
+        """A weights file of the catalogue; a folder given as --weights is looked into first."""
+        inside = self.weights / pretrained.entry(name).file if self.weights and self.weights.is_dir() else None
+        return pretrained.find(name, inside if inside and inside.exists() else None)
+
+
+# ---------------------------------------------------------------------------------------------- the request
+
+def choose_metrics(words: str | None, options: Sequence[str], default: Sequence[str], features: str) -> tuple[Spec, ...]:
+    """Metrics by name, with options such as kid.subsets=50, defaults filled in.  RequestError names what is unknown."""
+    known = [*names("metric"), *names("pair-metric"), *ALIASES]
+    chosen: dict[str, dict[str, Any]] = {}
+    for word in words.split(",") if words else default:
+        name = word.strip()
+        if name not in known:
+            raise RequestError(f"--metrics: no metric is called {name!r}; {nearest(name, known)}")
+        if name in ALIASES and features != "inception":
+            raise RequestError(f"--metrics {name} is of the FID Inception, and the features are {features}: ask for {ALIASES[name]}, "
+                               "or --features inception")
+        chosen[ALIASES.get(name, name)] = {}
+    for word in options:
+        key, equals, text = word.partition("=")
+        name, _, option = key.partition(".")
+        if not equals or name not in chosen:
+            raise RequestError(f"--set {word} is not METRIC.OPTION=VALUE of a chosen metric; chosen: {', '.join(chosen)}")
+        known_options = schema(_kind(name), name)
+        if option not in known_options:
+            raise RequestError(f"metric {name!r} has no option {option!r}; {nearest(option, known_options)}")
+        chosen[name][option] = parse(key, text, known_options[option].annotation)
+    return tuple(Spec(name, {key: given.get(key, p.default) for key, p in schema(_kind(name), name).items()}) for name, given in chosen.items())
+
+
+def _kind(name: str) -> str:
+    return "metric" if name in names("metric") else "pair-metric"
+
+
+def choose_features(name: str | None, weights: Path | None, resize: str, device: str = "cpu") -> Extractor:
+    """The feature network: by default the FID Inception where its weights are, else EfficientNet-Lite0.  RequestError says what is absent."""
+    lookup("resize", resize)
+    folder = weights if weights is not None and weights.is_dir() else None
+    if name is None:
+        known = pretrained.entry("inception")
+        there = pretrained.locate("inception") or (folder and (folder / known.file).is_file()) or (weights and not folder)
+        lite = weights is not None and weights.is_file() and pretrained.entry("efficientnet-lite0").matches(weights)
+        name = "inception" if there and not lite else "efficientnet-lite0"
+    if name.startswith("timm:"):
+        if weights is None or folder:
+            raise RequestError(f"--features {name} needs its weights as a local file: --weights FILE")
+        return networks.timm_features(name.removeprefix("timm:"), weights, resize=resize, device=device)
+    makers = {"inception": networks.inception_features, "efficientnet-lite0": networks.efficientnet_lite0}
+    if name not in makers:
+        raise RequestError(f"--features {name} is not known; {nearest(name, [*makers, 'timm:NAME'])}")
+    given = weights if weights and (not folder or (folder / pretrained.entry(name).file).is_file()) else None
+    return makers[name](pretrained.find(name, given), resize=resize, device=device)
+
+
+# ---------------------------------------------------------------------------------------------- sets
+
+def evaluate_sets(fake: PictureSet, real: PictureSet, extractor: Extractor | None, request: Request, *,
+                  original: Facts | None = None) -> dict[str, Any]:
+    """All requested metrics of two sets of pictures, with the protocol they were measured by, as JSON data.
+
+    `original`: the files that `real` are decoded copies of, whose formats and hash then stand for the copies'.
+    RequestError or JobError says in one line what is wrong.
     """
-    ours, copied = PairedMetrics(), PairedMetrics()
+    facts = {"fakes": fake.facts(), "reals": real.facts()}
+    if original is not None:
+        facts["reals"] = replace(facts["reals"], formats=original.formats, content=original.content)
+    wanted_sets = [spec for spec in request.metrics if _kind(spec.name) == "metric"]
+    figures: dict[str, Figure] = {}
+    told = protocol.warnings(facts["fakes"], facts["reals"]) if wanted_sets else []
+    pairs = [spec for spec in request.metrics if spec not in wanted_sets]
+    if pairs:
+        figures |= _pair_figures(fake, real, pairs, request, told)
+    if wanted_sets:
+        assert extractor is not None
+        _check_sizes(facts)
+        with tempfile.TemporaryDirectory(prefix="i2i-") as folder:
+            ours = measure(fake, extractor, Path(folder) / "fakes", batch=request.batch, tell=_telling(request, "fakes", len(fake)))
+            tell = _telling(request, "reals", len(real))
+            theirs = reference(real, facts["reals"], extractor, batch=request.batch, tell=tell) if request.cache else \
+                measure(real, extractor, Path(folder) / "reals", batch=request.batch, tell=tell)
+            figures |= _set_figures(ours, theirs, wanted_sets, Draw(extractor.name, request.seed, request.bootstrap), request, told)
+            told += _overlapping(ours, theirs, request.seed)
+    if not figures:
+        raise RequestError("none of the metrics could be computed: " + "; ".join(told))
+    return protocol.result(figures, _stamp(facts["fakes"], facts["reals"], extractor if wanted_sets else None, request), facts["fakes"], told)
+
+
+def _telling(request: Request, what: str, of: int) -> Callable[[int], None]:
+    return lambda done: request.tell(what, done, of)
+
+
+def _check_sizes(facts: dict[str, Facts]) -> None:
+    for name, each in facts.items():
+        if each.n < 2:
+            raise RequestError(f"there is one image among the {name}; metrics of sets need at least 2")
+
+
+def _set_figures(ours: Judged, theirs: Judged, wanted: Sequence[Spec], draw: Draw, request: Request, told: list[str]) -> dict[str, Figure]:
+    figures: dict[str, Figure] = {}
+    for spec in wanted:
+        try:
+            figures |= build("metric", spec, ours, theirs, draw)
+        except ValueError as error:
+            _left_out(spec, str(error), request, told)
+    return figures
+
+
+def _left_out(spec: Spec, reason: str, request: Request, told: list[str]) -> None:
+    if request.asked:
+        raise RequestError(f"{spec.name}: {reason}")
+    told.append(f"{spec.name} is left out: {reason}")
+
+
+def _overlapping(ours: Judged, theirs: Judged, seed: int) -> list[str]:
+    exact, near = overlap(ours, theirs, seed=seed)
+    told = []
+    if exact:
+        told.append(f"{exact} of {len(ours)} fakes have exactly the pixels of a real: the sets overlap")
+    if near > exact:
+        told.append(f"{near} of {min(len(ours), 2000)} fakes looked at lie nearer to a real than a tenth of the distance between reals: copies?")
+    return told
+
+
+def _pair_figures(fake: PictureSet, real: PictureSet, wanted: Sequence[Spec], request: Request, told: list[str]) -> dict[str, Figure]:
+    partners = paired(fake, real)
+    values: dict[str, list[float]] = {spec.name: [] for spec in wanted}
+    made = [(spec, build("pair-metric", spec, request.find)) for spec in wanted]
+    for done, (i, j) in enumerate(partners):
+        a, b = _levels(fake.read(i)), _levels(real.read(j))
+        if a.shape != b.shape:
+            raise RequestError(f"{fake.source.root}/{fake.names[i]} is {a.shape[3]}x{a.shape[2]} and its partner {b.shape[3]}x{b.shape[2]}; "
+                               "metrics of pairs need one size")
+        for spec, metric in list(made):
+            try:
+                values[spec.name] += metric(a, b).tolist()
+            except ValueError as error:
+                _left_out(spec, str(error), request, told)
+                made.remove((spec, metric))
+                del values[spec.name]
+        request.tell("pairs", done + 1, len(partners))
+    return {name: mean_figure(each, BETTER[name]) for name, each in values.items()}
+
+
+def mean_figure(values: Sequence[float], better: str) -> Figure:
+    """The mean over images; the bootstrap of a mean has the standard error s/√n, which needs no drawing (Efron 1979, section 3)."""
+    error = float(np.std(values) / len(values) ** 0.5) if len(values) > 1 else None
+    return Figure(float(np.mean(values)), better=better).within(error)
+
+
+def _stamp(fake: Facts, real: Facts, extractor: Extractor | None, request: Request) -> protocol.Stamp:
+    options: dict[str, Any] = {}
+    for spec in request.metrics:
+        options[spec.name] = dict(spec.options) | ({"size": min(spec.options["size"], fake.n, real.n)} if spec.name == "kid" else {})
+    return protocol.Stamp(
+        features=extractor.name if extractor else "none", weights=extractor.weights if extractor else "none",
+        resize=extractor.resize if extractor else "none", quantised=protocol.QUANTISED, channels=protocol.CONVERTED, n_fake=fake.n, n_real=real.n,
+        real=real.content, real_formats=tuple(real.formats), fake_formats=tuple(fake.formats), metrics=options, seed=request.seed,
+        bootstrap=request.bootstrap)
+
+
+# ---------------------------------------------------------------------------------------------- models
+
+def sheet(model: Model, pairs: Pairs, *, count: int = 24, across: int = 4) -> Array:
+    """Input, result and target of pairs spread over the split, several pairs in a row; those of another size than the first are left out.
+    -> HWC uint8"""
+    chosen = np.unique(np.linspace(0, len(pairs) - 1, count).astype(int)).tolist()
+    few = replace(pairs, a=tuple(pairs.a[i] for i in chosen), b=tuple(pairs.b[i] for i in chosen))
+    triples = [(copy, fake, real) for fake, real, copy in _translated(model, few)]
+    size = triples[0][0].shape[:2]
+    flat = [to_tensor(as_channels(array, 3)) for triple in triples if triple[0].shape[:2] == size for array in triple]
+    return grid([flat[i:i + 3 * across] for i in range(0, len(flat), 3 * across)])
+
+
+def evaluate_model(model: Model, pairs: Pairs, extractor: Extractor | None, request: Request) -> dict[str, dict[str, Any]]:
+    """`evaluate_sets` of a model's translations against the targets, and of the inputs against them ("copy the input").
+
+    The translations are written as PNG and read back: what is judged is what would be saved.
+    """
+    with tempfile.TemporaryDirectory(prefix="i2i-") as where:
+        folders = {name: Path(where) / name for name in ("translations", "targets", "inputs")}
+        for folder in folders.values():
+            folder.mkdir()
+        for i, images in enumerate(_translated(model, pairs)):
+            for folder, image in zip(folders.values(), images, strict=True):
+                to_pil(image).save(folder / f"{i:08}.png", compress_level=1)
+            request.tell("translations", i + 1, len(pairs))
+        sets = {name: PictureSet(Folder(folder), tuple(f"{i:08}.png" for i in range(len(pairs)))) for name, folder in folders.items()}
+        files = PictureSet(pairs.source, pairs.b).facts()
+        layout = "strips" if pairs.strips else "folders"
+        side = f"{files.content} {pairs.direction} {layout} {model.kinds['b'].channels}"     # What is decoded of them.
+        files = replace(files, content=hashlib.sha256(side.encode()).hexdigest())
+        return {"model": evaluate_sets(sets["translations"], sets["targets"], extractor, request, original=files),
+                "copy the input": evaluate_sets(sets["inputs"], sets["targets"], extractor, request, original=files)}
+
+
+def _translated(model: Model, pairs: Pairs) -> Iterator[tuple[Array, Array, Array]]:
+    """Translation, target and input of each pair, with the target's channels.  -> uint8, HW or HWC"""
     channels = model.kinds["b"].channels
-    shown = set(np.unique(np.linspace(0, len(pairs) - 1, SHEET).astype(int)).tolist())
-    triples: list[Triple] = []
     for index in range(len(pairs)):
         try:
             a, b = pairs[index]
         except Unreadable as error:
             raise JobError(str(error)) from None
         fake = to_array(model(model.prepare(a)[None])[0].cpu(), model.kinds["b"])
-        real = _levels(as_channels(b, channels))
-        ours.update(_levels(fake), real)
-        copied.update(_levels(as_channels(a, channels)), real)
-        if index in shown:
-            triples.append((a, fake, b))
-    return {"model": ours.compute(), "copy the input": copied.compute()}, triples
-
-
-def sheet(triples: list[Triple], *, across: int = 4) -> Array:
-    """Input, result and target side by side, several pairs in a row, images of other sizes than the first left out.  -> HWC uint8"""
-    size = triples[0][0].shape[:2]
-    flat = [to_tensor(as_channels(array, 3)) for triple in triples if triple[0].shape[:2] == size for array in triple]
-    return grid([flat[i:i + 3 * across] for i in range(0, len(flat), 3 * across)])
+        yield fake, as_channels(b, channels), as_channels(a, channels)
 
 
 def _levels(array: Array) -> torch.Tensor:

@@ -118,16 +118,63 @@ def translate(
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model file or a run folder.")],
+    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="A model file or a run folder; or give --real and --fake.")] = None,
+    real: Annotated[str | None, typer.Option(metavar="DIR|ZIP|NAME", help="The reference set.")] = None,
+    fake: Annotated[str | None, typer.Option(metavar="DIR|ZIP|NAME", help="The set to judge.")] = None,
     data: Annotated[str | None, typer.Option(metavar="DIR|ZIP|NAME", help="Pairs; by default those the model was trained on.")] = None,
     split: Annotated[str, typer.Option(metavar="test|val|train", help="Which split.")] = "test",
-    sheet: Annotated[str | None, typer.Option(metavar="FILE.png", help="Write a picture of inputs, results and targets.")] = None,
-    json_file: Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON too.")] = None,
+    sheet: Annotated[str | None, typer.Option(metavar="FILE.png", help="Write a picture of a model's inputs, results and targets.")] = None,
+    metrics: Annotated[str | None, typer.Option(metavar="NAME,NAME", help="fd, fid, kid, is, precision_recall, density_coverage, diversity, colour, "
+                                                "fd_infinity; of pairs by name: l1, psnr, ssim, ms_ssim, lpips.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="METRIC.OPTION=VALUE",
+                                                       help="Such as kid.subsets=50; see i2i show metric.")] = None,
+    features: Annotated[str | None, typer.Option(metavar="inception|efficientnet-lite0|timm:NAME",
+                                                 help="What is compared; by default inception where its weights are.")] = None,
+    weights: Annotated[str | None, typer.Option(metavar="FILE|DIR", help="Weights of the features; by default the cache, then weights/.")] = None,
+    resize: Annotated[str, typer.Option(metavar="clean|legacy-pytorch|legacy-tf", help="How images are brought to the network's size.")] = "clean",
+    bootstrap: Annotated[int, typer.Option(min=0, help="Rounds for the intervals; 0 for none.")] = 20,
+    batch: Annotated[int, typer.Option(min=1, help="Images through the network at once.")] = 32,
+    seed: Annotated[int, typer.Option(min=0, help="Of bootstrap samples and random pairs.")] = 0,
+    cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep the features of the reference set for the next time.")] = True,
+    against: Annotated[str | None, typer.Option(metavar="FILE", help="An earlier --json; refused if it was measured otherwise.")] = None,
+    json_file: Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write figures and protocol as JSON too.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
-    """L1, PSNR and SSIM of a model's translations beside those of its inputs."""
-    from i2i.cli import using
-    using.evaluate(model, data=data, split=split, sheet=sheet, json_file=json_file, device=device)
+    """Judge a set of images against a reference set, or a model's translations beside its inputs."""
+    from i2i.cli import judging
+    judging.evaluate(model, real=real, fake=fake, data=data, split=split, sheet=sheet, options=judging.Options(
+        metrics, settings or (), features, weights, resize, seed, bootstrap, batch, cache, against, json_file, device))
+
+
+weights_app = typer.Typer(help="Weights of feature networks: what is known, what is here, and how to get the rest.", no_args_is_help=True,
+                          rich_markup_mode=None, context_settings=_HELP)
+app.add_typer(weights_app, name="weights")
+
+
+@weights_app.command("list")
+def weights_list() -> None:
+    """Every known file with its licence, purpose and checksum, and where it lies."""
+    from i2i.cli import judging
+    judging.list_weights()
+
+
+@weights_app.command("add")
+def weights_add(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files that are known by their checksum.")],
+    name: Annotated[str | None, typer.Option(help="Which weights it is meant to be.")] = None,
+) -> None:
+    """Copy files into the user's cache, after checking them."""
+    from i2i.cli import judging
+    judging.add_weights(files, name)
+
+
+@weights_app.command("fetch")
+def weights_fetch(
+    wanted: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names from i2i weights list.")],
+) -> None:
+    """Download files into the user's cache, and check them."""
+    from i2i.cli import judging
+    judging.fetch_weights(wanted)
 
 
 @app.command("import")

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import inspect
-import json
-import math
 import sys
 import time
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from i2i import evaluate as evaluation
 from i2i import foreign, infer, spec
 from i2i import translate as translation
-from i2i.data.datasets import DataConfig, find_pairs
+from i2i.data.datasets import DataConfig
 from i2i.data.files import open_source
 from i2i.engine import optimisers  # noqa: F401 - registers them for `show`.
 from i2i.engine.config import TrainConfig
 from i2i.errors import JobError, RequestError
-from i2i.runs.folder import write_atomically
 
 
 def translate(model: str, source: str, out: str, *, half: str | None, batch: int, seed: int | None, statistics: str | None,
@@ -62,32 +57,6 @@ def translate(model: str, source: str, out: str, *, half: str | None, batch: int
         raise JobError(f"{len(report.failed)} of {report.done + report.skipped + len(report.failed)} images could not be translated")
 
 
-def evaluate(model: str, *, data: str | None, split: str, sheet: str | None, json_file: str | None, device: str) -> None:
-    """Print the figures of a model beside those of doing nothing."""
-    loaded = infer.load(model, device)
-    where = data or loaded.header.get("data")
-    if not where:
-        raise RequestError(f"{model} does not say what it was trained on; give --data")
-    splits = find_pairs(open_source(where), loaded.header.get("direction", "ab"))
-    if split not in splits:
-        raise RequestError(f"{where} has no {split} split; {spec.nearest(split, splits)}")
-    began = time.monotonic()
-    scores, triples = evaluation.evaluate_pairs(loaded, splits[split])
-    print(f"{len(splits[split])} {split} pairs of {where}, {time.monotonic() - began:.0f} s")
-    print(f"{'':16}{'L1 /255':>9}{'PSNR dB':>9}{'SSIM':>8}")
-    for name, values in scores.items():
-        print(f"{name:16}{values['l1']:9.2f}{values['psnr']:9.2f}{values['ssim']:8.3f}")
-    if sheet:
-        picture = evaluation.sheet(triples)
-        write_atomically(Path(sheet), lambda path: Image.fromarray(picture).save(path, "png"))
-        print(f"input, result, target of {len(triples)} pairs: {sheet}")
-    if json_file:
-        clean = {name: {key: None if math.isnan(value) else value for key, value in values.items()} for name, values in scores.items()}
-        result = {"data": str(where), "split": split, "n": len(splits[split]), "statistics": loaded.statistics,
-                  "images": loaded.header.get("images"), "quantised": "uint8, rounded", "scores": clean}
-        write_atomically(Path(json_file), lambda path: _write(path, json.dumps(result, indent=1) + "\n"))
-
-
 def import_(file: str, *, out: str | None) -> None:
     """Convert a foreign checkpoint."""
     path = Path(file)
@@ -105,6 +74,7 @@ def import_(file: str, *, out: str | None) -> None:
 
 def show(kind: str | None, name: str | None) -> None:
     """What can be chosen and set."""
+    from i2i.metrics import pairs, sets  # noqa: F401 - registers the metrics.
     if kind is None:
         for each in spec.kinds():
             print(f"{each:14} {', '.join(spec.names(each))}")
@@ -125,7 +95,3 @@ def show(kind: str | None, name: str | None) -> None:
 
 def _value(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text)

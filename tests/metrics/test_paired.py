@@ -1,34 +1,13 @@
-"""Paired metrics against scikit-image's recorded values and closed forms."""
+"""Paired metrics against scikit-image itself and closed forms."""
 
-import json
 import math
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from skimage.metrics import structural_similarity
 
-from i2i.metrics.paired import PSNR_CAP, PairedMetrics, l1, psnr, ssim
-from tests.conftest import REFERENCE
-
-EXPECTED = json.loads((REFERENCE / "metrics" / "expected.json").read_text())["pairs"]
-FILES = {"0": ("0_ref", "0_dist"), "1": ("1_ref", "1_dist"), "2": ("2_ref", "2_dist"), "3": ("3_ref", "3_dist"),
-         "big0": ("big_ref", "big_dist0"), "big1": ("big_ref", "big_dist1")}
-
-
-def load(name: str) -> torch.Tensor:
-    image = np.asarray(Image.open(REFERENCE / "metrics" / "pairs" / f"{name}.png"))
-    image = image[..., None] if image.ndim == 2 else image
-    return torch.from_numpy(image.transpose(2, 0, 1).copy())[None].double() / 255
-
-
-@pytest.mark.parametrize("name", EXPECTED)
-def test_psnr_and_ssim_are_those_of_scikit_image(name: str) -> None:
-    real, fake = map(load, FILES[name])
-    assert psnr(fake, real, data_range=1).item() == pytest.approx(EXPECTED[name]["psnr_skimage"], abs=1e-5)
-    assert ssim(fake, real, data_range=1).item() == pytest.approx(EXPECTED[name]["ssim_skimage"], abs=1e-9)
-    assert ssim(fake, real, data_range=1).item() == pytest.approx(EXPECTED[name]["ssim_valid_window_formula_float64"], abs=1e-7)
+from i2i.metrics.paired import PSNR_CAP, l1, psnr, ssim
 
 
 def test_live_scikit_image_agrees_on_odd_sizes() -> None:
@@ -57,21 +36,6 @@ def test_the_range_matters_and_scaling_both_does_not() -> None:
     assert psnr(2 * a - 1, 2 * b - 1, data_range=2).item() == pytest.approx(psnr(a, b, data_range=1).item())
 
 
-def test_means_do_not_depend_on_how_images_are_batched() -> None:
-    torch.manual_seed(0)
-    fake, real = torch.rand(2, 6, 3, 16, 16) * 255
-    whole, parts = PairedMetrics(), PairedMetrics()
-    whole.update(fake, real)
-    for i in (0, 1, 4):
-        parts.update(fake[i:{0: 1, 1: 4, 4: 6}[i]], real[i:{0: 1, 1: 4, 4: 6}[i]])
-    assert whole.compute() == pytest.approx(parts.compute())
-    assert whole.compute()["psnr"] == pytest.approx(psnr(fake, real, data_range=255).mean().item())
-
-
 def test_images_smaller_than_the_window() -> None:
     with pytest.raises(ValueError, match="at least 11"):
         ssim(torch.zeros(1, 1, 10, 40), torch.zeros(1, 1, 10, 40), data_range=1)
-    metrics = PairedMetrics()
-    metrics.update(torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 8, 8))
-    assert math.isnan(metrics.compute()["ssim"])
-    assert metrics.compute()["l1"] == 1

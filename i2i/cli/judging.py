@@ -1,0 +1,197 @@
+"""i2i evaluate, i2i weights."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from i2i import evaluate as judging
+from i2i import infer, pretrained, protocol, spec
+from i2i.data.datasets import Pairs, find_pairs
+from i2i.data.files import open_source
+from i2i.data.pictures import picture_set
+from i2i.errors import RequestError
+from i2i.runs.folder import write_atomically
+
+ARROWS = {"lower": "lower is better", "higher": "higher is better"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of `i2i evaluate`, as typed."""
+
+    metrics: str | None = None
+    settings: Sequence[str] = ()
+    features: str | None = None
+    weights: str | None = None
+    resize: str = "clean"
+    seed: int = 0
+    bootstrap: int = 20
+    batch: int = 32
+    cache: bool = True
+    against: str | None = None
+    json_file: str | None = None
+    device: str = "auto"
+
+
+def evaluate(model: str | None, *, real: str | None, fake: str | None, data: str | None, split: str, sheet: str | None,
+             options: Options) -> None:
+    """Judge a model, or a folder of fakes against a folder of reals."""
+    if (model is None) == (real is None and fake is None):
+        raise RequestError("what to evaluate? i2i evaluate --real DIR --fake DIR, or i2i evaluate MODEL [--data DIR]")
+    old = protocol.read(Path(options.against)) if options.against else None
+    if model is None:
+        if real is None or fake is None:
+            raise RequestError("--real and --fake go together")
+        for flag, value in (("--data", data), ("--sheet", sheet)):
+            if value is not None:
+                raise RequestError(f"{flag} {value} belongs to i2i evaluate MODEL; the sets are --real and --fake")
+        began = time.monotonic()
+        fakes, reals = picture_set(fake, "--fake"), picture_set(real, "--real")
+        request, extractor = _request(options, judging.SETS)
+        with Bars() as tell:
+            outcome = judging.evaluate_sets(fakes, reals, extractor, _told(request, tell))
+        print(f"{len(fakes):,} fakes of {fake} against {len(reals):,} reals of {real}, {time.monotonic() - began:.0f} s")
+        columns = {"": outcome["results"]}
+    else:
+        outcome, columns = _model(model, data, split, sheet, options)
+    if old is not None:
+        protocol.check_comparable(outcome, old, str(options.against))
+        columns |= {"before": old["results"]}
+    _print(outcome, columns)
+    if options.json_file:
+        write_atomically(Path(options.json_file), lambda path: _write(path, protocol.text(outcome)))
+
+
+def _model(model: str, data: str | None, split: str, sheet: str | None, options: Options) -> tuple[dict[str, Any], dict[str, Any]]:
+    loaded = infer.load(model, options.device)
+    where = data or loaded.header.get("data")
+    if not where:
+        raise RequestError(f"{model} does not say what it was trained on; give --data")
+    splits: dict[str, Pairs] = find_pairs(open_source(where), loaded.header.get("direction", "ab"))
+    if split not in splits:
+        raise RequestError(f"{where} has no {split} split; {spec.nearest(split, splits)}")
+    began = time.monotonic()
+    request, extractor = _request(options, judging.MODEL)
+    with Bars() as tell:
+        both = judging.evaluate_model(loaded, splits[split], extractor, _told(request, tell))
+    print(f"{len(splits[split])} {split} pairs of {where}, {time.monotonic() - began:.0f} s")
+    if sheet:
+        picture = judging.sheet(loaded, splits[split])
+        write_atomically(Path(sheet), lambda path: Image.fromarray(picture).save(path, "png"))
+    columns = {name: outcome["results"] for name, outcome in both.items()}
+    scores = {name: {key: figure["value"] for key, figure in results.items()} for name, results in columns.items()}
+    head = {"data": str(where), "split": split, "n": len(splits[split]), "statistics": loaded.statistics, "images": loaded.header.get("images"),
+            "quantised": "uint8, rounded", "scores": scores}
+    return head | both["model"], columns
+
+
+def _request(options: Options, default: Sequence[str]) -> tuple[judging.Request, Any]:
+    """The request, and the feature network if a metric needs one."""
+    weights = Path(options.weights) if options.weights else None
+    if weights is not None and not weights.exists():
+        raise RequestError(f"--weights {weights} does not exist")
+    words = [word.strip() for word in options.metrics.split(",")] if options.metrics else list(default)
+    needs = any(word not in spec.names("pair-metric") for word in words)
+    features = "inception" if options.features is None and any(word in judging.ALIASES or word == "is" for word in words) else options.features
+    extractor = None
+    if needs:
+        device = str(infer.best_device(options.device))
+        judging.choose_metrics(options.metrics, options.settings, default, features or "inception")      # Wrong words before slow files.
+        extractor = judging.choose_features(features, weights, options.resize, device)
+    name = extractor.name if extractor else "none"
+    if name == "inception" and not options.metrics and default is judging.SETS:
+        default = (*default, "is")
+    metrics = judging.choose_metrics(options.metrics, options.settings, default, name)
+    return judging.Request(metrics, options.metrics is not None, options.seed, options.bootstrap, options.batch, options.cache, weights), extractor
+
+
+def _told(request: judging.Request, tell: judging.Tell) -> judging.Request:
+    return judging.Request(**{**vars(request), "tell": tell})
+
+
+class Bars:
+    """A bar for each thing that is measured, on a terminal only."""
+
+    def __init__(self) -> None:
+        self.bars = Progress(TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn(),
+                             console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
+        self.tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> judging.Tell:
+        self.bars.__enter__()
+        return self.tell
+
+    def __exit__(self, *error: Any) -> None:
+        self.bars.__exit__(*error)
+
+    def tell(self, what: str, done: int, of: int) -> None:
+        """Move the bar of `what`."""
+        if what not in self.tasks:
+            self.tasks[what] = self.bars.add_task(what, total=of)
+        self.bars.update(self.tasks[what], completed=done, total=of)
+
+
+def _print(outcome: Mapping[str, Any], columns: Mapping[str, Mapping[str, Any]]) -> None:
+    first = next(iter(columns.values()))
+    width = max([len(name) for name in first] + [6])
+    print(f"{'':{width}}" + "".join(f"{name or 'value':>16}" for name in columns) + (f"{'95 % interval':>22}" if _has_intervals(first) else ""))
+    for name, figure in first.items():
+        cells = "".join(f"{_number(results[name]['value']) if name in results else '-':>16}" for results in columns.values())
+        interval = f"{_number(figure['low'])} … {_number(figure['high'])}" if "low" in figure else ""
+        words = [ARROWS.get(figure.get("better", ""), ""), f"± {_number(figure['spread'])} over subsets" if "spread" in figure else "",
+                 figure.get("note", "")]
+        print(f"{name:{width}}{cells}" + (f"{interval:>22}" if _has_intervals(first) else "") + "  " + "; ".join(word for word in words if word))
+    stamp = outcome["stamp"]
+    if stamp["features"] != "none":
+        print(f"features {stamp['features']} (weights {stamp['weights'][:8]}), resize {stamp['resize']}, "
+              f"n {stamp['n_fake']:,} against {stamp['n_real']:,}")
+    for line in outcome["warnings"]:
+        print(f"warning: {line}", file=sys.stderr)
+
+
+def _has_intervals(figures: Mapping[str, Any]) -> bool:
+    return any("low" in figure for figure in figures.values())
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+# ---------------------------------------------------------------------------------------------- weights
+
+def list_weights() -> None:
+    """What is known, and whether and where it lies."""
+    for name, known in pretrained.catalogue().items():
+        found = pretrained.locate(name)
+        print(f"{name:20}{'here' if found else 'absent':8}{known.licence:14}{known.purpose}")
+        print(f"{'':20}{found or pretrained.how(known)}")
+        print(f"{'':20}sha256 {known.sha256}")
+
+
+def add_weights(files: Sequence[str], name: str | None) -> None:
+    """Take files that the user has into the cache."""
+    if name and len(files) > 1:
+        raise RequestError(f"--name {name} is for one file; {len(files)} came")
+    for file in files:
+        known, where = pretrained.add(Path(file), name)
+        print(f"{known.name} -> {where}")
+
+
+def fetch_weights(wanted: Sequence[str]) -> None:
+    """Download files into the cache."""
+    for name in wanted:
+        known, where = pretrained.fetch(name)
+        print(f"{known.name} -> {where}")

@@ -1,0 +1,109 @@
+"""A set of pictures to be judged: what its files are, and each of them as three channels of 8 bits."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from i2i.data.files import Source, Unreadable, load_image, open_source
+from i2i.errors import JobError, RequestError
+from i2i.images import Array, as_channels
+
+LOSSY = ("JPEG", "WEBP", "MPO")     # WebP may be lossless, which its header does not always say.
+ALPHA = ("LA", "PA", "RGBA", "La", "RGBa")
+GREY = ("1", "L", "LA", "La")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the headers of a set's files say, and a hash of all their bytes."""
+
+    n: int
+    content: str                                        # sha256 over the sha256 of each file, in the order of names.
+    formats: dict[str, int] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    grey: int = 0
+    alpha: int = 0
+
+    @property
+    def lossy(self) -> set[str]:
+        """Formats among them that lose detail."""
+        return set(self.formats) & set(LOSSY)
+
+
+@dataclass(frozen=True)
+class PictureSet:
+    """Pictures under one source, in the order of their names."""
+
+    source: Source
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, index: int) -> Array:
+        """One picture; grey is repeated, alpha laid over white.  -> HW3 uint8.  JobError if it cannot be read"""
+        try:
+            return as_channels(load_image(self.source, self.names[index]), 3)
+        except Unreadable as error:
+            raise JobError(str(error)) from None
+
+    def facts(self) -> Facts:
+        """Read every file's bytes and header once.  JobError names a file that is no picture."""
+        digest = hashlib.sha256()
+        formats, sizes, modes = Counter[str](), Counter[str](), Counter[str]()
+        for name in self.names:
+            try:
+                data = self.source.read(name)
+                with Image.open(io.BytesIO(data)) as image:
+                    formats[str(image.format)] += 1
+                    sizes[f"{image.width}x{image.height}"] += 1
+                    modes["alpha"] += image.mode in ALPHA or "transparency" in image.info
+                    modes["grey"] += image.mode in GREY
+            except Unreadable as error:
+                raise JobError(f"{self.source.root}/{error}") from None
+            except Exception as error:      # Image.open raises OSError, SyntaxError, DecompressionBombError ...
+                reason = "empty file" if not data else "not an image, or of an unknown format" \
+                    if isinstance(error, UnidentifiedImageError) else str(error)
+                raise JobError(f"{self.source.root}/{name}: {reason}") from None
+            digest.update(hashlib.sha256(data).digest())
+        return Facts(len(self.names), digest.hexdigest(), dict(sorted(formats.items())), dict(sizes.most_common(8)), modes["grey"], modes["alpha"])
+
+
+def picture_set(where: str | Path, option: str) -> PictureSet:
+    """All pictures below a folder, in a zip or of a bundled data set.  RequestError if there are none."""
+    source = open_source(where)
+    names = tuple(source.names())
+    if not names:
+        raise RequestError(f"{option} {where} holds no images (.png .jpg .webp .bmp .tif)")
+    return PictureSet(source, names)
+
+
+def pixel_digest(image: Array) -> str:
+    """Equal for equal pixels, whatever the file format.  HWC uint8 -> hex"""
+    return hashlib.sha256(str(image.shape).encode() + image.tobytes()).hexdigest()
+
+
+def paired(fake: PictureSet, real: PictureSet) -> list[tuple[int, int]]:
+    """Indices of pictures of the same name but for the extension.  RequestError if some have no partner."""
+    def stems(pictures: PictureSet) -> dict[str, int]:
+        out: dict[str, int] = {}
+        for i, name in enumerate(pictures.names):
+            stem = name.rsplit(".", 1)[0]
+            if stem in out:
+                raise RequestError(f"{pictures.source.root}: {pictures.names[out[stem]]} and {name} have the same name but for the extension; "
+                                   "one must go")
+            out[stem] = i
+        return out
+
+    left, right = stems(fake), stems(real)
+    alone = sorted(left.keys() ^ right.keys())
+    if alone:
+        raise RequestError(f"{len(alone)} of {len(left) + len(right)} files of {fake.source.root} and {real.source.root} have no partner "
+                           f"of the same name, such as {', '.join(alone[:3])}; metrics of pairs need one for each")
+    return [(left[stem], right[stem]) for stem in sorted(left)]

