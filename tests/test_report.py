@@ -18,7 +18,7 @@ from PIL import Image
 from i2i.report import write
 from i2i.report.charts import MOST_POINTS, Axis, Chart, Curve, Point, embedded, figure, running_mean, thin, words
 from i2i.report.contents import MOST_PICTURES, evenly, read
-from i2i.report.groups import losses
+from i2i.report.groups import losses, readings
 
 from .conftest import Run
 
@@ -135,7 +135,8 @@ def test_config_and_log_alone_are_enough(run: Path) -> None:
 def test_a_run_of_the_trainer(trained: Path, tmp_path: Path) -> None:
     written = write(trained, tmp_path / "report.html")
     assert written.problems == ()
-    assert "pix2pix" in written.path.read_text()
+    page = written.path.read_text()
+    assert all(f'id="{section}"' in page for section in ("settings", "losses", "speed", "samples"))
 
 
 def test_damaged_pictures_are_named_and_left_out(run: Path, i2i: Run) -> None:
@@ -255,6 +256,13 @@ def test_groups() -> None:
     assert {chart.title: [curve.name for curve in chart.curves] for chart in charts} == {
         "adversarial losses": ["d_a", "gan_b"], "cycle": ["cycle_a", "cycle_b"], "l1": ["l1"], "logits of the discriminator": ["real_logits"],
         "gradient norms": ["grad_norm_G"]}
+
+
+def test_groups_of_readings() -> None:
+    names = ("real_logits_train", "real_logits_heldout", "fake_logits", "diversity", "diversity_real", "other")
+    charts = readings([{"images": 1, "readings": dict.fromkeys(names, 1.0)}])
+    assert {chart.title: [curve.name for curve in chart.curves] for chart in charts} == {
+        "logits of the discriminator": ["real train", "real heldout", "fake"], "diversity": ["generated", "real"], "other": ["other"]}
 
 
 def test_few_sheets_of_many_first_and_last_kept(run: Path) -> None:

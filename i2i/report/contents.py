@@ -55,6 +55,7 @@ class Contents:
     verdict: Entry = field(default_factory=dict)
     pairs: dict[str, list[Pair]] = field(default_factory=dict)
     pairs_metric: str = ""
+    pairs_split: str = ""
     samples: list[tuple[int, Picture]] = field(default_factory=list)
     samples_found: int = 0
     problems: list[str] = field(default_factory=list)
@@ -76,7 +77,7 @@ def read(run: str | Path) -> Contents:
     contents = Contents(folder.path.resolve().name, config)
     contents.log = _entries(folder.log, contents.problems)
     contents.speed = _entries(folder.speed, contents.problems)
-    contents.metrics = _entries(folder.path / "metrics.jsonl", contents.problems)
+    contents.metrics = _entries(folder.metrics, contents.problems)
     if not contents.log and not contents.metrics:
         raise RequestError(f"{folder.path} has no logs yet: the run has not reached its first log entry (train.log)")
     contents.verdict = _object(folder.path / "verdict.json", contents.problems)
@@ -156,7 +157,7 @@ def _read_samples(folder: Path, contents: Contents) -> None:
 
 def _read_pairs(folder: Path, contents: Contents) -> None:
     found = _object(folder / "pairs.json", contents.problems)
-    contents.pairs_metric = str(found.get("metric", ""))
+    contents.pairs_metric, contents.pairs_split = str(found.get("metric", "")), str(found.get("split", ""))
     for side in ("best", "worst"):
         listed = found.get(side)
         contents.pairs[side] = []

@@ -9,6 +9,8 @@ from i2i.report.charts import Chart, Curve, Point
 from i2i.report.contents import Entry, number
 
 ADVERSARIAL = ("d", "g", "gan", "adversarial")      # Stems of what players minimise against each other.
+LOGITS = "logits of the discriminator"
+UNITS = {"l1": "levels of 255", "psnr": "dB"}       # Of the metrics; names that are not here have none or tell it.
 SIDES = ("_train", "_heldout", "_real", "_fake")    # Endings that set one reading beside another.
 NOT_CURVES = ("images", "skipped_")
 
@@ -49,19 +51,22 @@ def scores(entries: Sequence[Entry], best: Mapping[str, Any]) -> list[Chart]:
             points = [point(entry, name) for entry in entries if str(entry.get("split", "")) == split and name in part(entry, "scores")]
             if points:
                 curves.append(Curve(split or name, points))
-        charts.append(Chart(name, curves, best=at, best_name=f"best by {by}" if by else "best"))
+        charts.append(Chart(f"{name}, {UNITS[name]}" if name in UNITS else name, curves, best=at, best_name=f"best by {by}" if by else "best"))
     return charts
 
 
 def readings(entries: Sequence[Entry]) -> list[Chart]:
-    """Readings that differ only in their ending share a chart."""
-    found: dict[str, list[str]] = {}
+    """Logits share a chart, and readings that differ only in their ending do."""
+    found: dict[str, dict[str, str]] = {}
     for name in names_of(entries, "readings"):
         stem = next((name.removesuffix(side) for side in SIDES if name.endswith(side)), name)
-        found.setdefault(stem, []).append(name)
+        if "logits" in name:
+            found.setdefault(LOGITS, {})[name] = name.replace("logits", "").replace("__", "_").strip("_").replace("_", " ")
+        else:
+            found.setdefault(stem, {})[name] = name.removeprefix(stem).strip("_")
     flat = [{"images": entry["images"], **part(entry, "readings")} for entry in entries]
-    return [Chart(stem, [curve(name, flat, name.removeprefix(stem).strip("_") or ("generated" if len(names) > 1 else name)) for name in names])
-            for stem, names in found.items()]
+    return [Chart(stem, [curve(name, flat, label or ("generated" if len(labels) > 1 else name)) for name, label in labels.items()])
+            for stem, labels in found.items()]
 
 
 def point(entry: Entry, metric: str) -> Point:
@@ -87,7 +92,7 @@ def _group(name: str) -> tuple[int, str]:
     if name.startswith("grad_norm_"):
         return 3, "gradient norms"
     if "logits" in name:
-        return 2, "logits of the discriminator"
+        return 2, LOGITS
     if stem in ADVERSARIAL:
         return 0, "adversarial losses"
     return 1, stem

@@ -126,7 +126,8 @@ def _metrics(contents: Contents) -> str:
 
 def _summary(entries: Sequence[Entry], best: Mapping[str, Any]) -> str:
     """The figures of the best evaluation beside those of the last."""
-    shown = {"best": next((entry for entry in entries if best and entry["images"] == best.get("images")), None), "last": entries[-1]}
+    top = next((entry for entry in entries if best and entry["images"] == best.get("images")), None)
+    shown = {"best and last": top} if top is entries[-1] else {"best": top, "last": entries[-1]}
     columns = {f"{kind}, image {words(entry['images'])}": entry for kind, entry in shown.items() if entry}
     head = "".join(f'<th scope="col">{escape(title)}</th>' for title in columns)
     rows = "".join(f'<tr><th scope="row">{escape(name)}</th>{"".join(_score(entry, name) for entry in columns.values())}</tr>'
@@ -200,7 +201,8 @@ def _pairs(contents: Contents) -> str:
         if pairs:
             out.append(f'<h3>{side.capitalize()}</h3><div class="pairs">{"".join(_pair(pair, contents.pairs_metric) for pair in pairs)}</div>')
     by = f" by {escape(contents.pairs_metric)}" if contents.pairs_metric else ""
-    return f'<p class="note">Input, output, target; best and worst{by}.</p>{"".join(out)}' if out else ""
+    of = f" of the {escape(contents.pairs_split)} split" if contents.pairs_split else ""
+    return f'<p class="note">Input, output, target; best and worst{of}{by}.</p>{"".join(out)}' if out else ""
 
 
 def _pair(pair: Pair, metric: str) -> str:
