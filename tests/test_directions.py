@@ -24,6 +24,7 @@ ALLOWED = {     # room -> rooms of ours, packages from outside
     "infer": ({"spec", "errors", "clock", "images", "nets", "recipes", "runs"}, {"numpy", "torch", "PIL"}),
     "translate": ({"infer", "data", "images", "errors"}, {"torch"}),
     "evaluate": ({"infer", "metrics", "measure", "protocol", "pretrained", "data", "images", "errors", "spec"}, {"numpy", "torch"}),
+    "report": ({"runs", "errors"}, {"PIL"}),
     "plan": ({"clock", "recipes.base"}, {"torch"}),
     "watch": ({"data", "images", "metrics", "recipes.base"}, {"numpy", "torch", "PIL"}),
     "foreign": ({"infer", "images", "recipes", "runs", "spec", "errors"}, {"torch"}),

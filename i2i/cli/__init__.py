@@ -177,6 +177,16 @@ def weights_fetch(
     judging.fetch_weights(wanted)
 
 
+@app.command()
+def report(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, of a finished or a running training.")],
+    out: Annotated[str | None, typer.Option(metavar="FILE.html", help="The file to write; by default RUN/report.html.")] = None,
+) -> None:
+    """One HTML file of a run: settings, curves, samples, best and worst pairs, verdict."""
+    from i2i.cli import reporting
+    reporting.report(run, out)
+
+
 @app.command("import")
 def import_(
     file: Annotated[str, typer.Argument(metavar="FILE.pth", help="A generator of pytorch-CycleGAN-and-pix2pix.")],

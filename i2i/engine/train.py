@@ -103,6 +103,7 @@ class Trainer:
         self.recipe, self.config, self.runtime, self.folder, self.header = recipe, config, runtime, folder, header
         self.observer, self.judge, self.metric = observer or Silent(), judge, metric
         self._began, self._judging = time.perf_counter(), 0.0
+        self._logged = self._began, 0       # When the last log line was written, and at how many images.
         seed_step(config.seed, 0, WEIGHTS_SEED)     # The same initial weights in every process.
         self.modules = recipe.modules(info).to(runtime.device)
         self.average = Average(self.modules, recipe.averaged, config)
@@ -170,7 +171,8 @@ class Trainer:
             self._tick(sample)
         self.observer.started(self.images, total)
         batches = batches_from(self.images)
-        began, stopped = (time.perf_counter(), self.images), 0
+        first, stopped = self.images, 0
+        self._logged = time.perf_counter(), first
         with Interruption() as interruption:
             while self.step < config.steps and not (stopped := self.runtime.largest(interruption.signal)):
                 clock = Clock(self.step, config.batch, total)
@@ -181,13 +183,13 @@ class Trainer:
                         self.save()
                     raise
                 self._step(clock, batch)
-                logs = self._log(began) if clock.passes(config.log) or self.step == config.steps else None
+                logs = self._log() if clock.passes(config.log) or self.step == config.steps else None
                 if clock.passes(config.tick) and self.step < config.steps:
                     self._tick(sample)
                 self.observer.progressed(self.images, logs)
             if stopped:
                 self.save()
-            elif self.images > began[1]:
+            elif self.images > first:
                 self._tick(sample)
         return stopped
 
@@ -201,11 +203,13 @@ class Trainer:
         self.average.update(clock)
         self.step += 1
 
-    def _log(self, began: tuple[float, int]) -> dict[str, float]:
+    def _log(self) -> dict[str, float]:
         logs = self.learner.means()
         if self.runtime.leads:
             log.append(self.folder.log, {"images": self.images, **logs})
-            speed = (self.images - began[1]) / (time.perf_counter() - began[0])
+            now = time.perf_counter()
+            speed = (self.images - self._logged[1]) / (now - self._logged[0])       # Since the last line, ticks included.
+            self._logged = now, self.images
             log.append(self.folder.speed, {"images": self.images, "unix": round(time.time(), 1), "images_per_second": round(speed, 2)})
         return logs
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import io
 import json
@@ -29,7 +30,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except Exception as error:      # safetensors reports a full disk as its own error type, with the system's words inside.
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         if isinstance(error, OSError):
             raise JobError(f"{path} could not be written: {error.strerror or error}") from None
         if "Error" in type(error).__name__ and "safetensor" in type(error).__module__.lower() + type(error).__name__.lower():

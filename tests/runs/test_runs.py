@@ -55,6 +55,12 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["f"]
 
 
+def test_a_place_that_is_no_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(JobError, match="could not be written"):
+        write_atomically(tmp_path / "file" / "x", lambda part: part.touch())
+
+
 def test_a_full_disk_while_saving_a_checkpoint(tmp_path: Path) -> None:
     """A file-size limit makes every write past it fail, as a full disk does."""
     code = f"""
