@@ -161,7 +161,7 @@ def _speed(contents: Contents) -> str:
     if not any("images_per_second" in entry for entry in contents.speed):
         return ""
     return _charts([Chart("images per second", [groups.curve("images_per_second", contents.speed, "images/s")],
-                          note="Since training was last started; evaluations and samples included.")])
+                          note="Between two log entries; evaluations and samples included.")])
 
 
 def _samples(contents: Contents) -> str:
