@@ -12,7 +12,6 @@ from typing import Any
 
 from i2i.errors import JobError, RequestError
 
-
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 
