@@ -19,7 +19,7 @@ from i2i.data.datasets import DataConfig, Facts, Pairs, look, training_sizes, wi
 from i2i.data.files import Unreadable, bundled, open_source
 from i2i.data.stream import batches, training
 from i2i.data.transforms import fit
-from i2i.data.unpaired import Sides
+from i2i.data.unpaired import Sides, apart
 from i2i.engine.config import OPERATIONAL, TrainConfig
 from i2i.engine.runtime import Runtime
 from i2i.engine.train import Observer, Trainer
@@ -65,7 +65,8 @@ class Job:
     @property
     def shown(self) -> Pairs | Sides:
         """The split that sample grids are made of: validation, else test, else training images."""
-        return next(self.splits[name] for name in ("val", "test", "train") if name in self.splits)
+        split = next(self.splits[name] for name in ("val", "test", "train") if name in self.splits)
+        return apart(split) if isinstance(self.splits["train"], Sides) else split
 
     def held_out(self, name: str) -> Pairs | None:
         """A split whose images can be compared, if it is there: pairs of one size."""

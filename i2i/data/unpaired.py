@@ -73,6 +73,11 @@ class Sides:
         return fingerprint(self.split, self.a, self.b)
 
 
+def apart(split: Pairs | Sides) -> Sides:
+    """The images of a split without their pairing, so that partners may differ in size."""
+    return Sides(split.source, split.split, split.a, split.b, split.direction)
+
+
 @register("dataset", "unpaired")
 def find_sides(source: Source, direction: str = "ab") -> dict[str, Pairs | Sides]:
     """The splits of an unpaired data set: `trainA trainB [valA valB testA testB]`, `train/A train/B`, `A/train B/train` or `A B`, of any numbers
@@ -89,8 +94,7 @@ def find_sides(source: Source, direction: str = "ab") -> dict[str, Pairs | Sides
     if "train" not in splits:
         splits = {**find_pairs(source, direction), **splits}        # Strips, or one line that says what is missing.
     if "train" in splits:
-        whole = splits["train"]
-        splits["train"] = Sides(source, "train", whole.a, whole.b, direction)
+        splits["train"] = apart(splits["train"])
     return {split: splits[split] for split in SPLITS if split in splits}
 
 
