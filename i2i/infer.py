@@ -92,7 +92,7 @@ class Model:
     def sides(self, direction: str) -> tuple[str, str]:
         """The sides a direction leads from and to: "ba" -> "b", "a".  RequestError if the model has not learnt it."""
         if direction not in self.directions:
-            raise RequestError(f"direction {direction}: this {self.header['recipe']['name']} model translates one way; "
+            raise RequestError(f"direction {direction} is none that this {self.header['recipe']['name']} model has learnt; "
                                f"accepted: {' or '.join(self.directions)}")
         return direction[0], direction[1]
 

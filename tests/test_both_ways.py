@@ -66,7 +66,7 @@ def test_the_model_file_holds_both(cycle: Path) -> None:
 def test_a_model_of_one_way_refuses_the_other(trained: Path, strips: Path, i2i: Run, direction: str) -> None:
     result = i2i("translate", trained, strips / "test", "--half", "left", "--out", "out", "--direction", direction)
     assert result.code == 2
-    assert f"direction {direction}: this pix2pix model translates one way; accepted: ab" in result.line
+    assert f"direction {direction} is none that this pix2pix model has learnt; accepted: ab" in result.line
     assert not Path("out").exists()
 
 
