@@ -34,7 +34,7 @@ def random_model(size, width):
     recipe = Pix2Pix(generator=Spec("unet", {"width": width}))
     info = DataInfo((size, size))
     modules = nn.ModuleDict({"G": recipe.modules(info)["G"]})
-    return Model(recipe, modules, header_for("pix2pix", to_dict(recipe), info, (Kind(), Kind()), "running"), torch.device("cpu"))
+    return Model(recipe, modules, header_for("pix2pix", to_dict(recipe), info, (Kind(), Kind())), torch.device("cpu"))
 
 
 def fill(folder, count, size):

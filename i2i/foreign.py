@@ -17,6 +17,7 @@ from i2i.errors import RequestError
 from i2i.images import Kind
 from i2i.infer import header_for
 from i2i.recipes.base import DataInfo
+from i2i.recipes.cyclegan import CycleGAN
 from i2i.recipes.pix2pix import Pix2Pix
 from i2i.runs import checkpoint
 from i2i.spec import Spec, build, to_dict
@@ -133,12 +134,34 @@ def _resnet(source: Mapping[str, Tensor]) -> tuple[Spec, Tensors, int, int, tupl
 
 def import_generator(path: Path, out: Path) -> dict[str, Any]:
     """Write the model file of a foreign generator.  -> its header"""
+    spec, tensors, info = _open(path)
+    header = _header("pix2pix", Pix2Pix(generator=spec), info, path.name)
+    checkpoint.save(out, {f"G.{key}": value for key, value in tensors.items()}, {"kind": "model", **header})
+    return header
+
+
+def import_cyclegan(ab: Path, ba: Path, out: Path) -> dict[str, Any]:
+    """Write one model file of the two generators of a foreign CycleGAN, which must be alike.  -> its header"""
+    spec, forward, info = _open(ab)
+    other, backward, back = _open(ba)
+    if other != spec or (back.a_channels, back.b_channels) != (info.b_channels, info.a_channels):
+        raise RequestError(f"{ab} is {spec}, {info.a_channels} -> {info.b_channels} channels, but {ba} is {other}, {back.a_channels} -> "
+                           f"{back.b_channels}; accepted: two generators of one CycleGAN")
+    identity = 0.0 if info.a_channels != info.b_channels else CycleGAN.lambda_identity
+    header = _header("cyclegan", CycleGAN(generator=spec, lambda_identity=identity), info, f"{ab.name}, {ba.name}")
+    tensors = {f"G_{way}.{key}": value for way, each in (("ab", forward), ("ba", backward)) for key, value in each.items()}
+    checkpoint.save(out, tensors, {"kind": "model", **header})
+    return header
+
+
+def _open(path: Path) -> tuple[Spec, Tensors, DataInfo]:
     spec, tensors, ins, outs, size = convert(read_pth(path))
     for channels in (ins, outs):
         if channels not in (1, 3):
             raise RequestError(f"{path} translates {ins} channels to {outs}; accepted: 1 (grey) or 3 (colour)")
-    recipe = Pix2Pix(generator=spec)
-    header = header_for("pix2pix", to_dict(recipe), DataInfo(size, ins, outs), (Kind(ins), Kind(outs)), "running",
-                        imported=path.name, images=0, step=0, direction="ab")
-    checkpoint.save(out, {f"G.{key}": value for key, value in tensors.items()}, {"kind": "model", **header})
-    return header
+    return spec, tensors, DataInfo(size, ins, outs)
+
+
+def _header(name: str, recipe: Pix2Pix | CycleGAN, info: DataInfo, imported: str) -> dict[str, Any]:
+    return header_for(name, to_dict(recipe), info, (Kind(info.a_channels), Kind(info.b_channels)),
+                      imported=imported, images=0, step=0, direction="ab")

@@ -33,18 +33,10 @@ def best_device(name: str = "auto") -> torch.device:
     return torch.device(found if name == "auto" else name)
 
 
-def header_for(recipe_name: str, settings: Mapping[str, Any], info: DataInfo, kinds: tuple[Kind, Kind], statistics: str,
-               **more: Any) -> dict[str, Any]:
+def header_for(recipe_name: str, settings: Mapping[str, Any], info: DataInfo, kinds: tuple[Kind, Kind], **more: Any) -> dict[str, Any]:
     """What a model file must say of itself so that the file alone is enough."""
     return {"recipe": {"name": recipe_name, "settings": dict(settings)}, "info": vars(info).copy(),
-            "kinds": {"a": vars(kinds[0]).copy(), "b": vars(kinds[1]).copy()}, "statistics": statistics, **more}
-
-
-def use_statistics(modules: nn.Module, statistics: str) -> None:
-    """Make batch norms normalise with their `running` statistics or with those of each `image` when they are not training."""
-    for module in modules.modules():
-        if isinstance(module, BatchNorm):
-            module.per_image = statistics == "image"
+            "kinds": {"a": vars(kinds[0]).copy(), "b": vars(kinds[1]).copy()}, **more}
 
 
 class Model:
@@ -54,14 +46,14 @@ class Model:
         self.recipe, self.header, self.device = recipe, header, device
         self.modules = modules.to(device).eval().requires_grad_(False)
         self.kinds = {side: Kind(**kind) for side, kind in header["kinds"].items()}
-        self.statistics = header["statistics"]
+        self.directions = {source + recipe.targets[key]: key for key, source in recipe.sources.items()}     # "ab" -> what is generated.
+        self.statistics = "running"
         self.multiple = max((int(getattr(m, "multiple", 1)) for m in modules.values()), default=1)
         self.smallest = max((int(getattr(m, "smallest", 1)) for m in modules.values()), default=1)
 
     @property
     def statistics(self) -> str:
-        """What batch norms normalise with: `running` statistics of training, or those of each `image` (the default of a model
-        trained one image at a time, which has never seen anything else)."""
+        """What batch norms normalise with: the `running` statistics of training, or those of each `image` by itself."""
         return self._statistics
 
     @statistics.setter
@@ -69,57 +61,69 @@ class Model:
         if value not in STATISTICS:
             raise RequestError(f"statistics={value} is not known; accepted: {' or '.join(STATISTICS)}")
         self._statistics = value
-        use_statistics(self.modules, value)
+        for module in self.modules.modules():
+            if isinstance(module, BatchNorm):
+                module.per_image = value == "image"
 
     @torch.inference_mode()
-    def __call__(self, a: Tensor, *, seed: int | None = None) -> Tensor:
+    def __call__(self, images: Tensor, *, seed: int | None = None, direction: str = "ab") -> Tensor:
         """Any H and W: reflect-padded to what the network needs and cropped again.  NCHW in [-1, 1] -> NC'HW in [-1, 1]
 
         With a seed, dropout is active and drawn from it.
         """
+        source, _ = self.sides(direction)
         for module in self.modules.modules():
             if isinstance(module, nn.Dropout):
                 module.train(seed is not None)
         if seed is not None:
             torch.manual_seed(stable_seed(seed))
-        height, width = a.shape[-2:]
-        padded, top, left = reflect_to_multiple(a.to(self.device), self.multiple, self.smallest)
-        out = next(iter(self.recipe.generate(self.modules, {"a": padded}).values()))
+        height, width = images.shape[-2:]
+        padded, top, left = reflect_to_multiple(images.to(self.device), self.multiple, self.smallest)
+        out = self.recipe.generate(self.modules, {source: padded})[self.directions[direction]]
         return out[..., top:top + height, left:left + width].float()
 
+    def sides(self, direction: str) -> tuple[str, str]:
+        """The sides a direction leads from and to: "ba" -> "b", "a".  RequestError if the model has not learnt it."""
+        if direction not in self.directions:
+            raise RequestError(f"direction {direction} is none that this {self.header['recipe']['name']} model has learnt; "
+                               f"accepted: {' or '.join(self.directions)}")
+        return direction[0], direction[1]
+
     @overload
-    def translate(self, images: Picture, *, seed: int | None = None) -> Picture: ...
+    def translate(self, images: Picture, *, seed: int | None = None, direction: str = "ab") -> Picture: ...
     @overload
-    def translate(self, images: Sequence[Picture], *, seed: int | None = None) -> list[Picture]: ...
-    def translate(self, images: Any, *, seed: int | None = None) -> Any:
+    def translate(self, images: Sequence[Picture], *, seed: int | None = None, direction: str = "ab") -> list[Picture]: ...
+    def translate(self, images: Any, *, seed: int | None = None, direction: str = "ab") -> Any:
         """Translate one image or a list: a PIL image, a uint8 array (HW or HWC) or a tensor (CHW or NCHW in [-1, 1]).
 
-        The result is of the same type and size.  `seed` draws a dropout sample instead of the deterministic result.
+        The result is of the same type and size.  `seed` draws a dropout sample instead of the deterministic result.  `direction` "ba" goes
+        from b to a, in models that learnt both.
         """
         if isinstance(images, list | tuple):
-            return [self.translate(image, seed=seed) for image in images]
+            return [self.translate(image, seed=seed, direction=direction) for image in images]
         if isinstance(images, Tensor):
-            return self._tensor(images, seed)
+            return self._tensor(images, seed, direction)
         if isinstance(images, Image.Image):
-            return to_pil(self.translate(from_pil(ImageOps.exif_transpose(images)), seed=seed))
+            return to_pil(self.translate(from_pil(ImageOps.exif_transpose(images)), seed=seed, direction=direction))
         if isinstance(images, np.ndarray):
-            return to_array(self(self.prepare(images)[None], seed=seed)[0].cpu(), self.kinds["b"])
+            out = self(self.prepare(images, direction)[None], seed=seed, direction=direction)
+            return to_array(out[0].cpu(), self.kinds[direction[1]])
         raise RequestError(f"translate takes a PIL image, a uint8 array or a tensor, not {type(images).__name__}")
 
-    def _tensor(self, image: Tensor, seed: int | None) -> Tensor:
-        channels = self.kinds["a"].channels
+    def _tensor(self, image: Tensor, seed: int | None, direction: str) -> Tensor:
+        channels = self.kinds[self.sides(direction)[0]].channels
         if image.ndim not in (3, 4) or image.shape[-3] != channels or not image.is_floating_point():
             raise RequestError(f"a tensor must be CHW or NCHW with {channels} channels of floats in [-1, 1]; "
                                f"this one is {tuple(image.shape)} of {image.dtype}")
-        out = self(image if image.ndim == 4 else image[None], seed=seed).to(image.device)
+        out = self(image if image.ndim == 4 else image[None], seed=seed, direction=direction).to(image.device)
         return out if image.ndim == 4 else out[0]
 
-    def prepare(self, array: Array) -> Tensor:
+    def prepare(self, array: Array, direction: str = "ab") -> Tensor:
         """A uint8 image as the network takes it.  HW or HWC -> CHW in [-1, 1]"""
         if array.dtype != np.uint8 or array.ndim not in (2, 3) or 0 in array.shape:
             raise RequestError(f"an array must be uint8, HW or HWC; this one is {array.shape} of {array.dtype}")
         try:
-            return to_tensor(as_channels(array, self.kinds["a"].channels))
+            return to_tensor(as_channels(array, self.kinds[self.sides(direction)[0]].channels))
         except ValueError as error:
             raise RequestError(str(error)) from None
 

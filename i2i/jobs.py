@@ -15,23 +15,25 @@ from torch import Tensor
 
 import i2i
 from i2i import plan, recipes  # noqa: F401 - importing recipes registers them.
-from i2i.data.datasets import DataConfig, Facts, Pairs, find_pairs, look, training_sizes, with_channels
+from i2i.data.datasets import DataConfig, Facts, Pairs, look, training_sizes, with_channels
 from i2i.data.files import Unreadable, bundled, open_source
-from i2i.data.stream import TrainingPairs, batches
-from i2i.data.transforms import fit, jitter
+from i2i.data.stream import batches, training
+from i2i.data.transforms import fit
+from i2i.data.unpaired import Sides, apart
 from i2i.engine.config import OPERATIONAL, TrainConfig
 from i2i.engine.runtime import Runtime
 from i2i.engine.train import Observer, Trainer
 from i2i.errors import RequestError
 from i2i.images import Kind, to_tensor
-from i2i.infer import header_for, use_statistics
+from i2i.infer import header_for
 from i2i.recipes.base import DataInfo, Recipe
 from i2i.runs import log
 from i2i.runs.folder import RunFolder, write_atomically
-from i2i.spec import build, from_dict, lookup, names, nearest, override, settings, split, to_dict
+from i2i.spec import Spec, build, from_dict, lookup, names, nearest, override, settings, split, to_dict
 from i2i.watch import METRIC, Watch, conclude
 
-DEFAULT_DATA = {"pix2pix": "openmoji-64"}
+DEFAULT_DATA = {"pix2pix": "openmoji-64", "cyclegan": "noto-twemoji-64"}
+Splits = Mapping[str, Pairs | Sides]
 DEFAULT_EPOCHS = 200        # Isola et al. 2017, section 6.2: facades; and the reference implementation's 100 + 100.
 SAMPLES = 12                # Pictures in a sample grid.
 
@@ -45,7 +47,7 @@ class Job:
     data: DataConfig
     train: TrainConfig
     where: str
-    splits: Mapping[str, Pairs]
+    splits: Splits
     facts: Facts
     crop: tuple[int, int]
     load: tuple[int, int]
@@ -61,14 +63,22 @@ class Job:
         return self.facts.a, self.facts.b
 
     @property
-    def shown(self) -> Pairs:
+    def shown(self) -> Pairs | Sides:
         """The split that sample grids are made of: validation, else test, else training images."""
-        return next(self.splits[name] for name in ("val", "test", "train") if name in self.splits)
+        split = next(self.splits[name] for name in ("val", "test", "train") if name in self.splits)
+        return apart(split) if isinstance(self.splits["train"], Sides) else split
 
-    def header(self, world: int = 1) -> dict[str, Any]:
+    def held_out(self, name: str) -> Pairs | None:
+        """A split whose images can be compared, if it is there: pairs of one size."""
+        split = self.splits.get(name)
+        try:
+            return split if isinstance(split, Pairs) and look(split, on_error="skip") else None
+        except RequestError:
+            return None
+
+    def header(self) -> dict[str, Any]:
         """What the model file says of itself."""
-        alone = self.train.batch == world       # Each image was normalised by itself: so it must be when the model is used.
-        return header_for(self.name, to_dict(self.recipe), self.info, self.kinds, "image" if alone else "running",
+        return header_for(self.name, to_dict(self.recipe), self.info, self.kinds,
                           i2i=i2i.__version__, direction=self.data.direction, data=self.where)
 
     def config(self) -> dict[str, Any]:
@@ -81,9 +91,9 @@ class Job:
             "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__, "pillow": PIL.__version__}}
 
 
-def fingerprint(splits: Mapping[str, Pairs]) -> dict[str, str]:
+def fingerprint(splits: Splits) -> dict[str, str]:
     """What must stay the same for a run to be continued."""
-    return {name: f"{len(pairs)} pairs, {pairs.fingerprint()}" for name, pairs in splits.items()}
+    return {name: f"{split.counted}, {split.fingerprint()}" for name, split in splits.items()}
 
 
 # ---------------------------------------------------------------------------------------------- from words to a job
@@ -96,7 +106,7 @@ def prepare(recipe_name: str, assignments: Sequence[str] = (), *, data: str | Pa
     if data is None:
         data = DEFAULT_DATA[recipe_name]
     where = str(data) if str(data).partition("/")[0] in bundled() and not Path(data).exists() else str(Path(data).absolute())
-    splits = find_pairs(open_source(data), data_config.direction)
+    splits = build("dataset", Spec(recipe.dataset), open_source(data), data_config.direction)
     if "train" not in splits:
         raise RequestError(f"{data} has {' and '.join(splits)} images but none to train on; accepted: train/ or trainA/ and trainB/")
     if epochs is not None and train_config.images:
@@ -152,7 +162,7 @@ def reopen(folder: RunFolder, assignments: Sequence[str] = ()) -> Job:
             if getattr(old, key) != getattr(changed, key) and key not in (*OPERATIONAL, "on_error"):
                 raise RequestError(f"{prefix}{key} is {getattr(old, key)} in {folder.path} and cannot become {getattr(changed, key)} "
                                    f"when it is resumed; free to change: {', '.join('train.' + word for word in OPERATIONAL)}, data.on_error")
-    splits = find_pairs(open_source(where), new[1].direction)
+    splits = build("dataset", Spec(new[0].dataset), open_source(where), new[1].direction)
     if fingerprint(splits) != known:
         raise RequestError(f"the images in {where} are not those the run was started with "
                            f"(were {known}, are {fingerprint(splits)}); put them back to resume")
@@ -175,14 +185,14 @@ def describe(job: Job) -> list[str]:
     """The whole plan as lines: data, networks, settings, steps, memory.  Raises RequestError where a network does not fit."""
     parts, estimate = plan.inspect(job.recipe, job.info, batch=job.train.batch, averages=bool(job.train.ema_half_life))
     height, width = job.crop
-    counts = ", ".join(f"{len(pairs):,} {name}" for name, pairs in job.splits.items())
-    layout = "A|B strips" if job.splits["train"].strips else "two folders paired by name"
+    counts = ", ".join(f"{split.counted} {name}" if isinstance(split, Sides) else f"{len(split):,} {name}" for name, split in job.splits.items())
+    judged = "L1, PSNR, SSIM of the val pairs" if job.held_out("val") else "not while training: there are no val pairs"
     steps, train = job.train.steps, job.train
     recipe = {name: getattr(job.recipe, name) for name in settings(job.recipe)}
     return [
         f"recipe {job.name}", *plan.as_lines(recipe),
         f"data {job.where}", *plan.as_lines({
-            "layout": f"{layout}: {counts}", "direction": f"{job.data.direction[0].upper()} -> {job.data.direction[1].upper()}",
+            "layout": f"{job.splits['train'].layout}: {counts}", "direction": f"{job.data.direction[0].upper()} -> {job.data.direction[1].upper()}",
             "channels": f"{job.kinds[0].channels} -> {job.kinds[1].channels}",
             "pictures": f"{job.facts.width}x{job.facts.height}, loaded at {job.load[1]}x{job.load[0]}, cropped to {width}x{height}"
                         + (", mirrored half of the time" if job.data.flip else "")}),
@@ -191,6 +201,7 @@ def describe(job: Job) -> list[str]:
             "length": f"{train.images:,} images = {steps:,} steps of {train.batch} ({train.images / len(job.splits['train']):.4g} epochs)",
             "files": f"sample grid, checkpoint and model every {train.tick:,} images, log every {train.log:,}",
             "average": f"half-life {train.ema_half_life:,} images" if train.ema_half_life else "none",
+            "judged": judged,
             "precision": train.precision, "seed": train.seed,
             "memory": f"about {plan.size_in_words(estimate.total)} beside torch itself: weights, averages and moments "
                       f"{plan.size_in_words(estimate.weights)}, gradients {plan.size_in_words(estimate.gradients)}, "
@@ -225,13 +236,10 @@ def execute(job: Job, folder: RunFolder, *, resume: bool, device: str = "auto", 
     runtime.barrier()
     if runtime.leads:
         folder.lock()
-    header = job.header(runtime.world)
     watch = watching(job, runtime)
-    trainer = Trainer(job.recipe, job.info, job.train, runtime, folder, header, observer, watch, METRIC)
-    use_statistics(trainer.average.modules, header["statistics"])       # The grids show what inference will give.
+    trainer = Trainer(job.recipe, job.info, job.train, runtime, folder, job.header(), observer, watch, METRIC)
     trainer.restore()
-    dataset = TrainingPairs(job.splits["train"], jitter(job.crop, job.load, flip=job.data.flip), job.kinds,
-                            seed=job.train.seed, on_error=job.data.on_error)
+    dataset = training(job.splits["train"], job.crop, job.load, job.kinds, flip=job.data.flip, seed=job.train.seed, on_error=job.data.on_error)
 
     def from_position(start: int) -> Iterator[Mapping[str, Tensor]]:
         return batches(dataset, seed=job.train.seed, start=start, batch=job.train.batch, rank=runtime.rank, world=runtime.world,
@@ -247,15 +255,16 @@ def execute(job: Job, folder: RunFolder, *, resume: bool, device: str = "auto", 
 
 
 def watching(job: Job, runtime: Runtime) -> Watch | None:
-    """Who judges the run on its validation split; nobody where there is none."""
-    if "val" not in job.splits:
+    """Who judges the run on its validation pairs; nobody where there are none."""
+    held_out = job.held_out("val")
+    if held_out is None:
         return None
-    return Watch(job.recipe, job.splits["train"], job.splits["val"], job.kinds, job.crop, runtime.device)
+    return Watch(job.recipe, job.splits["train"], held_out, job.kinds, job.crop, runtime.device)
 
 
 def conclude_run(job: Job, folder: RunFolder, watch: Watch, trainer: Trainer) -> None:
     """Write the verdict and the best and worst pairs of the test split, or of the validation split where there is no other."""
-    pairs = job.splits.get("test", watch.heldout)
+    pairs = job.held_out("test") or watch.heldout
     folder.write_json("pairs.json", watch.extremes(trainer.average.modules, pairs, lambda name, write: write_atomically(folder.path / name, write)))
     told = conclude(log.read(folder.metrics) or [watch(trainer.modules, trainer.average.modules, trainer.images)])
     folder.write_json("verdict.json", told)

@@ -19,7 +19,7 @@ from torch import Tensor
 from i2i.data.datasets import halves
 from i2i.data.files import Source, Unreadable, load_image
 from i2i.errors import JobError, RequestError
-from i2i.images import Array, to_array, to_pil
+from i2i.images import Array, Kind, to_array, to_pil
 from i2i.infer import Model
 
 PIXELS = 8 * 256 * 256      # In one batch unless the user says otherwise.
@@ -48,16 +48,16 @@ class _Item:
     image: Tensor
 
 
-def translate(model: Model, source: Source, out: Path, *, half: Literal["left", "right"] | None = None, batch: int = 0,
+def translate(model: Model, source: Source, out: Path, *, direction: str = "ab", half: Literal["left", "right"] | None = None, batch: int = 0,
               seed: int | None = None, skip_existing: bool = False, suffix: str = "",
               progress: Callable[[Report, int], None] | None = None) -> Report:
     """Write the translation of every image under the same name below `out`.
 
-    `half`: inputs are A|B strips of which this half is the source.  `batch` 0 fits the image size.  With a `seed`, dropout is drawn
-    from (seed, name), one image at a time.  `suffix` (".png") changes the format.  What cannot be read or written is in the report;
-    JobError only if nothing more can be written.
+    `direction` "ba": from b to a.  `half`: inputs are A|B strips of which this half is the source.  `batch` 0 fits the image size.  With a
+    `seed`, dropout is drawn from (seed, name), one image at a time.  `suffix` (".png") changes the format.  What cannot be read or written is
+    in the report; JobError only if nothing more can be written.
     """
-    report = Report()
+    report, (_, target_side) = Report(), model.sides(direction)
     jobs = _targets(source, out, suffix, report)
     total = len(jobs) + len(report.failed)
     tell = progress or (lambda report, total: None)
@@ -69,15 +69,15 @@ def translate(model: Model, source: Source, out: Path, *, half: Literal["left", 
         array = load_image(source, job[0])
         if half:
             array = halves(array, job[0])[half == "right"]
-        return _Item(*job, model.prepare(array))
+        return _Item(*job, model.prepare(array, direction))
 
     with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
         writing: deque[Future[list[tuple[str, OSError | None]]]] = deque()
         for items in _batches(pool, read, jobs, report, batch, model.multiple, single=seed is not None):
             images = torch.stack([item.image for item in items])
-            results = model(images, seed=None if seed is None else _seed_of(seed, items[0].name)).cpu()
+            results = model(images, seed=None if seed is None else _seed_of(seed, items[0].name), direction=direction).cpu()
             for first in range(0, len(items), TOGETHER):
-                writing.append(pool.submit(_write, items[first:first + TOGETHER], results[first:first + TOGETHER], model))
+                writing.append(pool.submit(_write, items[first:first + TOGETHER], results[first:first + TOGETHER], model.kinds[target_side]))
             while len(writing) > 16 or (writing and writing[0].done()):
                 _finish(writing, report)
                 tell(report, total)
@@ -143,12 +143,12 @@ def _seed_of(seed: int, name: str) -> int:
     return seed * 2**32 + zlib.crc32(name.encode("utf-8", "surrogateescape"))
 
 
-def _write(items: list[_Item], images: Tensor, model: Model) -> list[tuple[str, OSError | None]]:
+def _write(items: list[_Item], images: Tensor, kind: Kind) -> list[tuple[str, OSError | None]]:
     """Save a few results; what went wrong with which."""
     told: list[tuple[str, OSError | None]] = []
     for item, image in zip(items, images, strict=True):
         try:
-            save_image(item.target, to_array(image, model.kinds["b"]))
+            save_image(item.target, to_array(image, kind))
             told.append((item.name, None))
         except OSError as error:
             told.append((item.name, error))

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2i.data.datasets import Pairs, with_channels
+from i2i.data.datasets import Indexed, Pairs, with_channels
 from i2i.data.files import Unreadable
 from i2i.data.transforms import fit
 from i2i.images import Kind, grid, to_tensor
@@ -33,7 +33,7 @@ class Watch:
     """The averaged generator against held-out targets at the training size, in 8-bit levels; and D on training and held-out pairs."""
 
     recipe: Recipe
-    training: Pairs
+    training: Indexed
     heldout: Pairs
     kinds: tuple[Kind, Kind]
     size: tuple[int, int]
@@ -72,7 +72,7 @@ class Watch:
         """The translation of batch["a"].  -> NCHW"""
         return next(iter(self.recipe.generate(modules, batch).values())).float()
 
-    def batches(self, pairs: Pairs) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+    def batches(self, pairs: Indexed) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
         """Up to 256 pairs spread over a split, whole at the training size, with their numbers; unreadable ones are left out."""
         chosen = np.unique(np.linspace(0, len(pairs) - 1, min(MOST, len(pairs))).astype(int)).tolist()
         for first in range(0, len(chosen), self.batch):

@@ -14,6 +14,7 @@ from PIL import Image
 from i2i.cli import app
 
 REFERENCE = Path(__file__).parent / "reference"
+CYCLE = ("generator.width=4", "generator.blocks=1", "discriminator.width=4", "discriminator.layers=1", "pool=3", "train.batch=2", "train.log=6", "train.tick=8")
 SMALL = ("generator.width=4", "discriminator.width=4", "discriminator.layers=1", "train.batch=2", "train.log=6", "train.tick=8")
 
 
@@ -52,6 +53,29 @@ def strips(tmp_path: Path) -> Path:
         for i in range(count):
             Image.fromarray(drawing(first + i)).save(tmp_path / "strips" / split / f"{i:02}.png")
     return tmp_path / "strips"
+
+
+def two_styles(folder: Path, *splits: str) -> Path:
+    """Unpaired sides of other numbers, names and sizes: 7 dark boxes of 32x32, 5 light ones of 40x48; 3 test images of each, of equal names.
+
+    `splits` ("val") get such pairs too.
+    """
+    for split, count_a, count_b in (("train", 7, 5), ("test", 3, 3), *((split, 3, 3) for split in splits)):
+        for side, count, size in (("A", count_a, (32, 32)), ("B", count_b, (40, 48) if split == "train" else (32, 32))):
+            (folder / f"{split}{side}").mkdir(parents=True)
+            for i in range(count):
+                g = np.random.default_rng([len(split), i, ord(side)])
+                picture = np.full((*size, 3), 0 if side == "A" else 255, np.uint8)
+                y, x = g.integers(2, 16, 2)
+                picture[y:y + 12, x:x + 12] = g.integers(80, 180, 3)
+                Image.fromarray(picture).save(folder / f"{split}{side}" / (f"{i}.png" if split != "train" else f"{side.lower()}{i}.png"))
+    return folder
+
+
+@pytest.fixture
+def sides(tmp_path: Path) -> Path:
+    """A folder of two unpaired sides."""
+    return two_styles(tmp_path / "sides")
 
 
 @dataclass

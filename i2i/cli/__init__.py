@@ -84,7 +84,7 @@ def _root(version: Annotated[bool, typer.Option("--version", callback=_version, 
 @app.command()
 def train(
     words: Annotated[list[str] | None, typer.Argument(metavar="RECIPE [KEY=VALUE]...", show_default=False,
-                     help="A recipe (pix2pix) and settings, e.g. generator=resnet lambda_l1=50 train.batch=8 train.images=400k.")] = None,
+                     help="A recipe (pix2pix, cyclegan) and settings, e.g. generator=resnet lambda_l1=50 train.batch=8 train.images=400k.")] = None,
     data: Annotated[str | None, typer.Option(metavar="DIR|ZIP|NAME", help="Images; by default a bundled data set.")] = None,
     out: Annotated[str | None, typer.Option(metavar="RUN", help="The run folder; by default the next free runs/RECIPE.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Length in epochs instead of train.images.")] = None,
@@ -102,17 +102,18 @@ def translate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A model file or a run folder.")],
     source: Annotated[str, typer.Argument(metavar="INPUT", help="An image, a folder tree, a zip or zip/folder.")],
     out: Annotated[str, typer.Option(metavar="DIR", help="Where results go, under the inputs' names.")],
+    direction: Annotated[str, typer.Option(metavar="ab|ba", help="ba: from b to a, in models that learnt both ways.")] = "ab",
     half: Annotated[str | None, typer.Option(metavar="left|right", help="Inputs are A|B strips: translate this half of each.")] = None,
     batch: Annotated[int, typer.Option(min=0, help="Images at once; 0 goes by their size.")] = 0,
     seed: Annotated[int | None, typer.Option(min=0, help="Draw a dropout sample instead of the deterministic result.")] = None,
-    statistics: Annotated[str | None, typer.Option(metavar="running|image", help="Batch norm statistics; by default as trained.")] = None,
+    statistics: Annotated[str | None, typer.Option(metavar="running|image", help="Batch norm statistics; by default running.")] = None,
     suffix: Annotated[str, typer.Option("--format", metavar="png|jpg|webp|bmp|tif", help="File format; by default the input's.")] = "",
     skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave out what is in DIR already.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """Translate images: any size in, exactly that size out."""
     from i2i.cli import using
-    using.translate(model, source, out, half=half, batch=batch, seed=seed, statistics=statistics, suffix=suffix,
+    using.translate(model, source, out, direction=direction, half=half, batch=batch, seed=seed, statistics=statistics, suffix=suffix,
                     skip_existing=skip_existing, device=device)
 
 
@@ -189,12 +190,16 @@ def report(
 
 @app.command("import")
 def import_(
-    file: Annotated[str, typer.Argument(metavar="FILE.pth", help="A generator of pytorch-CycleGAN-and-pix2pix.")],
-    out: Annotated[str | None, typer.Option(metavar="FILE", help="The model file to write; by default FILE.safetensors.")] = None,
+    file: Annotated[str | None, typer.Argument(metavar="[FILE.pth]", show_default=False,
+                    help="A generator of pytorch-CycleGAN-and-pix2pix.")] = None,
+    ab: Annotated[str | None, typer.Option("--ab", metavar="FILE.pth", help="With --ba: a CycleGAN's generator from A to B, G_A.")] = None,
+    ba: Annotated[str | None, typer.Option("--ba", metavar="FILE.pth", help="Its generator from B to A, G_B.")] = None,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="The model file to write; by default FILE.safetensors or cyclegan.safetensors "
+                                            "beside it.")] = None,
 ) -> None:
     """Make a model of ours from another project's checkpoint."""
     from i2i.cli import using
-    using.import_(file, out=out)
+    using.import_(file, ab=ab, ba=ba, out=out)
 
 
 @app.command()

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from i2i import evaluate as judging
 from i2i import infer, pretrained, protocol, spec
-from i2i.data.datasets import Pairs, find_pairs
+from i2i.data.datasets import Pairs
 from i2i.data.files import open_source
 from i2i.data.pictures import picture_set
 from i2i.errors import RequestError
@@ -76,9 +76,12 @@ def _model(model: str, data: str | None, split: str, sheet: str | None, options:
     where = data or loaded.header.get("data")
     if not where:
         raise RequestError(f"{model} does not say what it was trained on; give --data")
-    splits: dict[str, Pairs] = find_pairs(open_source(where), loaded.header.get("direction", "ab"))
+    splits = spec.build("dataset", spec.Spec(loaded.recipe.dataset), open_source(where), loaded.header.get("direction", "ab"))
     if split not in splits:
         raise RequestError(f"{where} has no {split} split; {spec.nearest(split, splits)}")
+    if not isinstance(splits[split], Pairs):
+        raise RequestError(f"the {split} images of {where} are no pairs ({splits[split].layout}): there is nothing to hold a translation against; "
+                           f"accepted: {split}A and {split}B with the same names, or the translations as --fake and a folder as --real")
     began = time.monotonic()
     request, extractor = _request(options, judging.MODEL)
     with Bars() as tell:

@@ -33,7 +33,7 @@ def train(words: list[str], *, data: str | None, out: str | None, epochs: float 
         print("\n".join(plan))
         return
     observer = observer_for_this_terminal()
-    observer.said(f"{job.name}: {len(job.splits['train']):,} training pairs from {job.where}, {job.train.images:,} images in "
+    observer.said(f"{job.name}: {job.splits['train'].counted} to learn from in {job.where}, {job.train.images:,} images in "
                   f"{job.train.steps:,} steps of {job.train.batch} -> {folder.path}")
     try:
         interrupted = jobs.execute(job, folder, resume=resume is not None, device=device, observer=observer)

@@ -20,7 +20,7 @@ from i2i.engine.config import TrainConfig
 from i2i.errors import JobError, RequestError
 
 
-def translate(model: str, source: str, out: str, *, half: str | None, batch: int, seed: int | None, statistics: str | None,
+def translate(model: str, source: str, out: str, *, direction: str, half: str | None, batch: int, seed: int | None, statistics: str | None,
               suffix: str, skip_existing: bool, device: str) -> None:
     """Run a folder job and say what became of every input."""
     if half not in (None, "left", "right"):
@@ -29,6 +29,7 @@ def translate(model: str, source: str, out: str, *, half: str | None, batch: int
     if suffix and suffix not in translation.SAVING:
         raise RequestError(f"--format {suffix[1:]} is not known; accepted: {', '.join(key[1:] for key in translation.SAVING)}")
     loaded = infer.load(model, device)
+    loaded.sides(direction)     # Refused before anything is written.
     if statistics is not None:
         loaded.statistics = statistics
     where = Path(out)
@@ -46,8 +47,9 @@ def translate(model: str, source: str, out: str, *, half: str | None, batch: int
         def tell(report: translation.Report, total: int) -> None:
             progress.update(task, total=total, completed=report.done + report.skipped + len(report.failed))
 
-        report = translation.translate(loaded, open_source(source), where, half=cast(Literal["left", "right"] | None, half), batch=batch,
-                                       seed=seed, skip_existing=skip_existing, suffix=suffix, progress=tell)
+        report = translation.translate(loaded, open_source(source), where, direction=direction,
+                                       half=cast(Literal["left", "right"] | None, half), batch=batch, seed=seed,
+                                       skip_existing=skip_existing, suffix=suffix, progress=tell)
     seconds = time.monotonic() - began
     print(f"{report.done:,} translated" + (f", {report.skipped:,} there already" if report.skipped else "")
           + f" -> {out}  ({report.done / max(seconds, 1e-9):.1f} images/s)")
@@ -57,16 +59,18 @@ def translate(model: str, source: str, out: str, *, half: str | None, batch: int
         raise JobError(f"{len(report.failed)} of {report.done + report.skipped + len(report.failed)} images could not be translated")
 
 
-def import_(file: str, *, out: str | None) -> None:
-    """Convert a foreign checkpoint."""
-    path = Path(file)
-    target = Path(out) if out else path.with_suffix(".safetensors")
+def import_(file: str | None, *, ab: str | None, ba: str | None, out: str | None) -> None:
+    """Convert a foreign checkpoint, or the two of a CycleGAN."""
+    if bool(file) == bool(ab or ba) or bool(ab) != bool(ba):
+        raise RequestError("what to import? accepted: i2i import FILE, or i2i import --ab FILE --ba FILE for the two generators of a CycleGAN")
+    target = Path(out) if out else Path(file).with_suffix(".safetensors") if file else Path(str(ab)).with_name("cyclegan.safetensors")
     if target.suffix != ".safetensors":
         raise RequestError(f"--out {out} must end in .safetensors")
-    header = foreign.import_generator(path, target)
-    generator = spec.from_dict(cast(Any, spec.lookup("recipe", "pix2pix")), header["recipe"]["settings"]).generator
+    header = foreign.import_generator(Path(file), target) if file else foreign.import_cyclegan(Path(str(ab)), Path(str(ba)), target)
+    name = header["recipe"]["name"]
+    generator = spec.from_dict(cast(Any, spec.lookup("recipe", name)), header["recipe"]["settings"]).generator
     ins, outs = (header["kinds"][side]["channels"] for side in "ab")
-    print(f"{file}: {generator}, {ins} -> {outs} channels -> {target}")
+    print(f"{header['imported']}: {name}, {generator}, {ins} -> {outs} channels -> {target}")
     if generator.options["norm"] == "batch":
         print("batch norms use their running statistics, as test.py --eval does; "
               "without --eval it used each image's own: i2i translate --statistics image")

@@ -6,14 +6,14 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
 from i2i.data.files import Source, Unreadable, load_image
 from i2i.errors import RequestError
 from i2i.images import Array, Kind, as_channels
-from i2i.spec import require
+from i2i.spec import register, require
 
 SPLITS = ("train", "val", "test")
 
@@ -68,10 +68,24 @@ class Pairs:
                                  f"is {_size(a)} but its partner {self.b[index]} is {_size(b)}; a pair must have one size")
         return (a, b) if self.direction == "ab" else (b, a)
 
+    @property
+    def counted(self) -> str:
+        """How much there is, in words."""
+        return f"{len(self)} pairs"
+
+    @property
+    def layout(self) -> str:
+        """How the files lie, in words."""
+        return "A|B strips" if self.strips else "two folders paired by name"
+
     def fingerprint(self) -> str:
         """Changes when files are added, removed or renamed."""
-        digest = hashlib.sha256("\n".join((self.split, *self.a, "", *self.b)).encode("utf-8", "surrogateescape"))
-        return digest.hexdigest()[:16]
+        return fingerprint(self.split, self.a, self.b)
+
+
+def fingerprint(split: str, a: Iterable[str], b: Iterable[str]) -> str:
+    """16 hexadecimal digits that name these files in this order."""
+    return hashlib.sha256("\n".join((split, *a, "", *b)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def _size(array: Array) -> str:
@@ -86,6 +100,12 @@ def halves(strip: Array, name: str) -> tuple[Array, Array]:
     return strip[:, : width // 2], strip[:, width // 2:]
 
 
+def folders(split: str) -> tuple[tuple[str, str], ...]:
+    """Where the two sides of a split may lie."""
+    return ((f"{split}A/", f"{split}B/"), (f"{split}/A/", f"{split}/B/"), (f"A/{split}/", f"B/{split}/"))
+
+
+@register("dataset", "paired")
 def find_pairs(source: Source, direction: str = "ab") -> dict[str, Pairs]:
     """The splits of a paired data set, by its layout:
 
@@ -104,13 +124,13 @@ def find_pairs(source: Source, direction: str = "ab") -> dict[str, Pairs]:
         else:
             strips = tuple(name for name in names if "/" not in name) or tuple(names)
             if first & {f"{split}{side}" for split in SPLITS for side in "AB"} | first & {"A", "B"}:
-                raise RequestError(f"{source.root} has only one side ({', '.join(sorted(first))}); pairs need both, such as trainA and trainB")
+                raise RequestError(f"{source.root} has only one side ({', '.join(sorted(first))}); both are needed, such as trainA and trainB")
             splits = {"train": Pairs(source, "train", strips, strips, direction)}
     return splits
 
 
 def _split(source: Source, names: list[str], split: str, direction: str) -> Pairs | None:
-    for sides in ((f"{split}A/", f"{split}B/"), (f"{split}/A/", f"{split}/B/"), (f"A/{split}/", f"B/{split}/")):
+    for sides in folders(split):
         pairs = _two_sided(source, names, split, sides, direction)
         if pairs:
             return pairs
@@ -140,9 +160,21 @@ def _two_sided(source: Source, names: list[str], split: str, sides: tuple[str, s
     return Pairs(source, split, tuple(a[key] for key in both), tuple(b[key] for key in both), direction)
 
 
+class Indexed(Protocol):
+    """Images of both sides by number."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def __getitem__(self, index: int) -> tuple[Array, Array]:
+        """One image of each side; Unreadable if that fails."""
+        ...
+
+
 @dataclass(frozen=True)
 class Facts:
-    """What the first images of a data set tell: the size of the first pair and the kinds of both sides."""
+    """What the first images of a data set tell: the smallest height and width and the kinds of both sides."""
 
     height: int
     width: int
@@ -150,7 +182,7 @@ class Facts:
     b: Kind
 
 
-def look(pairs: Pairs, *, on_error: str = "stop", count: int = 16) -> Facts:
+def look(pairs: Indexed, *, on_error: str = "stop", count: int = 16) -> Facts:
     """Decode up to `count` pairs spread over the split; colour as soon as one image has it."""
     seen: list[tuple[Array, Array]] = []
     error: Unreadable | None = None
@@ -163,7 +195,7 @@ def look(pairs: Pairs, *, on_error: str = "stop", count: int = 16) -> Facts:
             error = problem
     if not seen:
         raise RequestError(f"no image could be read; the last: {error}")
-    return Facts(min(a.shape[0] for a, _ in seen), min(a.shape[1] for a, _ in seen),
+    return Facts(min(image.shape[0] for pair in seen for image in pair), min(image.shape[1] for pair in seen for image in pair),
                  _kind(a for a, _ in seen), _kind(b for _, b in seen))
 
 

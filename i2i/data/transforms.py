@@ -1,10 +1,11 @@
-"""Random variation of training pairs; the same for both images, and a function of the seed alone."""
+"""Random variation of training images, a function of the seed alone: the same for both images of a pair, or each its own."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 
+from i2i.clock import stable_seed
 from i2i.images import Array
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")      # Its version check would ask the network at import.
@@ -20,11 +21,7 @@ def jitter(crop: tuple[int, int], load: tuple[int, int], *, flip: bool) -> Jitte
 
     Enlarging is bicubic; shrinking averages areas, so that no detail is aliased.
     """
-    steps = [
-        albumentations.Resize(*load, interpolation=cv2.INTER_CUBIC, area_for_downscale="image"),
-        albumentations.RandomCrop(*crop),
-        albumentations.HorizontalFlip(p=0.5 if flip else 0.0)]
-    compose = albumentations.Compose(steps, additional_targets={"b": "image"})
+    compose = _compose(crop, load, flip, {"b": "image"})
 
     def apply(a: Array, b: Array, seed: int) -> tuple[Array, Array]:
         compose.set_random_seed(seed)
@@ -32,6 +29,25 @@ def jitter(crop: tuple[int, int], load: tuple[int, int], *, flip: bool) -> Jitte
         return out["image"], out["b"]
 
     return apply
+
+
+def jitter_apart(crop: tuple[int, int], load: tuple[int, int], *, flip: bool) -> Jitter:
+    """As `jitter`, but each image by itself: they may have different sizes, and their crops and mirrorings are independent."""
+    compose = _compose(crop, load, flip, {})
+
+    def alone(image: Array, seed: int) -> Array:
+        compose.set_random_seed(seed)
+        return compose(image=image)["image"]
+
+    return lambda a, b, seed: (alone(a, stable_seed(seed, 1)), alone(b, stable_seed(seed, 2)))
+
+
+def _compose(crop: tuple[int, int], load: tuple[int, int], flip: bool, targets: dict[str, str]) -> albumentations.Compose:
+    steps = [
+        albumentations.Resize(*load, interpolation=cv2.INTER_CUBIC, area_for_downscale="image"),
+        albumentations.RandomCrop(*crop),
+        albumentations.HorizontalFlip(p=0.5 if flip else 0.0)]
+    return albumentations.Compose(steps, additional_targets=targets)
 
 
 def fit(image: Array, size: tuple[int, int]) -> Array:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import atexit
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, reduce
+from accelerate.utils import broadcast_object_list, gather, reduce
 from torch import Tensor, nn
 
 from i2i.errors import RequestError
@@ -56,6 +56,17 @@ class Runtime:
         everyone = torch.zeros(self.world, device=self.device)
         everyone[self.rank] = number
         return int(reduce(everyone, reduction="sum").max())
+
+    def gather(self, tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+        """The tensors of the processes that do not lead, by rank; all processes must ask."""
+        if self.world == 1:
+            return {}
+        everyone: dict[int, dict[str, Tensor]] = {rank: {} for rank in range(1, self.world)}
+        for name, tensor in tensors.items():
+            for rank, value in enumerate(gather(tensor[None]).unbind()):
+                if rank:
+                    everyone[rank][name] = value
+        return everyone
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean of a tensor over processes."""

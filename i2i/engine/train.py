@@ -26,6 +26,7 @@ from i2i.runs import checkpoint, log
 from i2i.runs.folder import RunFolder, write_atomically
 
 WEIGHTS_SEED = 2**32 - 1        # The "step" whose seed draws the initial weights.
+PICTURES = 12                   # In a row of a sample grid, at most.
 SHARE = 0.1                     # Of the time, at most, goes into evaluation.
 SAMPLE_SEED = 2**32 - 2         # The one that is set before every sample grid.
 
@@ -119,8 +120,10 @@ class Trainer:
 
     def save(self) -> None:
         """Write the training state and the model; older states go once the new one is safe."""
+        others = self.runtime.gather(dict(self.modules.named_buffers()))       # All must take part.
         if self.runtime.leads:
             tensors, data = self.learner.state()
+            tensors |= {f"rank{rank}.{k}": v for rank, buffers in others.items() for k, v in buffers.items()}
             tensors |= {f"modules.{k}": v for k, v in self.modules.state_dict().items()}
             if self.config.ema_half_life:
                 tensors |= {f"average.{k}": v for k, v in self.average.modules.state_dict().items()}
@@ -154,7 +157,7 @@ class Trainer:
 
     def _load(self, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
         try:
-            self.modules.load_state_dict(checkpoint.part(tensors, "modules"))
+            self.modules.load_state_dict({**checkpoint.part(tensors, "modules"), **checkpoint.part(tensors, f"rank{self.runtime.rank}")})
             if self.config.ema_half_life:
                 self.average.modules.load_state_dict(checkpoint.part(tensors, "average"))
         except RuntimeError as error:
@@ -241,16 +244,19 @@ class Trainer:
 
     @torch.no_grad()
     def sample_sheet(self, sample: Batch) -> np.ndarray[Any, Any]:
-        """Source, result, target of the same inputs every time, from the averaged modules in eval mode.  -> HWC uint8"""
+        """Each source, what is made of it, and the targets that are no sources, of the same inputs every time, from the averaged modules in
+        eval mode: a, fake_b, b; or a, fake_b, b, fake_a.  -> HWC uint8"""
         batch = {key: value.to(self.runtime.device) for key, value in sample.items()}
         seed_step(self.config.seed, 0, SAMPLE_SEED)
         self.average.modules.eval()
-        rows = []
-        for key, image in self.recipe.generate(self.average.modules, batch).items():
-            triples = zip(batch[self.recipe.sources[key]], image.float(), batch[self.recipe.targets[key]], strict=True)
-            rows.append([picture for triple in triples for picture in triple])
-        across = 12         # Four triples a row.
-        return grid([row[i:i + across] for row in rows for i in range(0, len(row), across)])
+        made = self.recipe.generate(self.average.modules, batch)
+        columns: dict[str, Tensor] = {}
+        for key, image in made.items():
+            columns |= {self.recipe.sources[key]: batch[self.recipe.sources[key]], key: image.float()}
+        columns |= {side: batch[side] for side in (self.recipe.targets[key] for key in made) if side not in columns}
+        row = [picture for example in zip(*columns.values(), strict=True) for picture in example]
+        across = PICTURES // len(columns) * len(columns)
+        return grid([row[i:i + across] for i in range(0, len(row), across)])
 
 
 def count_parameters(modules: nn.Module) -> int:

@@ -71,3 +71,19 @@ class Hinge:
     def g(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
         """-D(fake)"""
         return -fake.mean()
+
+
+@register("adversarial", "wasserstein")
+@dataclass(frozen=True)
+class Wasserstein:
+    """D is a critic without limits of its own: give it a penalty.  Arjovsky et al. 2017, equations 2 and 3; Gulrajani et al. 2017."""
+
+    relativistic: ClassVar[bool] = False
+
+    def d(self, real: Tensor, fake: Tensor) -> Tensor:
+        """D(fake) - D(real)"""
+        return fake.mean() - real.mean()
+
+    def g(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
+        """-D(fake)"""
+        return -fake.mean()

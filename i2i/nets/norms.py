@@ -56,3 +56,13 @@ def make(name: str, channels: int) -> nn.Module:
 def needs_bias(name: str) -> bool:
     """Whether the convolution before this norm needs a bias, i.e. the norm has none of its own."""
     return name in ("instance", "none")
+
+
+def mixes_images(network: nn.Module) -> bool:
+    """Whether, while training, the output for one image depends on the other images of its batch."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+
+
+def draws(network: nn.Module) -> bool:
+    """Whether, while training, the output depends on chance."""
+    return any(isinstance(module, nn.Dropout) and module.p > 0 for module in network.modules())

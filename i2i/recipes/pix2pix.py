@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from i2i.clock import Clock
-from i2i.recipes.base import Batch, DataInfo, Player, Update
+from i2i.losses.penalties import penalised
+from i2i.recipes.base import Batch, DataInfo, Player, Update, check_critics
 from i2i.spec import Spec, build, piece, register, require
 
 
@@ -23,11 +24,13 @@ class Pix2Pix:
     generator: Spec = piece("generator", "unet")
     discriminator: Spec = piece("discriminator", "patch")
     adversarial: Spec = piece("adversarial", "nonsaturating")
+    penalty: Spec = piece("penalty", "none")
     lambda_l1: float = 100.0
     g_optimiser: Spec = piece("optimiser", "adam")
     d_optimiser: Spec = piece("optimiser", "adam")
     schedule: Spec = piece("schedule", "linear")
 
+    dataset: ClassVar[str] = "paired"
     needs: ClassVar[tuple[str, ...]] = ("a", "b")
     targets: ClassVar[Mapping[str, str]] = {"fake_b": "b"}
     sources: ClassVar[Mapping[str, str]] = {"fake_b": "a"}
@@ -43,13 +46,15 @@ class Pix2Pix:
 
     def modules(self, info: DataInfo) -> nn.ModuleDict:
         """G: a -> b; D: the pair (a, b) -> logits."""
-        return nn.ModuleDict({
+        m = nn.ModuleDict({
             "G": build("generator", self.generator, info.a_channels, info.b_channels, info.size),
             "D": build("discriminator", self.discriminator, info.a_channels + info.b_channels, info.size)})
+        check_critics(self.penalty, m["D"])
+        return m
 
     def step(self, m: nn.ModuleDict, batch: Batch, clock: Clock, update: Update) -> None:
-        """Equations 1 to 4; D's loss is halved (section 3.3)."""
-        adversarial = build("adversarial", self.adversarial)
+        """Equations 1 to 4; D's loss is halved (section 3.3), a penalty with it."""
+        adversarial, penalty = build("adversarial", self.adversarial), build("penalty", self.penalty)
         a, b = batch["a"], batch["b"]
         fake = m["G"](a)                                    # Computed once, used by both players.
 
@@ -58,7 +63,7 @@ class Pix2Pix:
 
         fake_logits, real_logits = critic(fake.detach()), critic(b)
         d = adversarial.d(real_logits, fake_logits) / 2
-        update("D", d, d=d, real_logits=real_logits.mean(), fake_logits=fake_logits.mean())
+        update("D", d + penalised(penalty, clock.step, critic, b, fake) / 2, d=d, real_logits=real_logits.mean(), fake_logits=fake_logits.mean())
 
         gan = adversarial.g(critic(fake), critic(b) if adversarial.relativistic else None)
         l1 = F.l1_loss(fake, b)

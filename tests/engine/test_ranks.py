@@ -12,14 +12,15 @@ import torch
 
 from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
-from tests.conftest import SMALL
+from tests.conftest import CYCLE, SMALL
 
 SCRIPT = """
 import sys, torch, torch.distributed as dist
 torch.set_num_threads(1)
 from i2i import jobs
-words, out, data, resume = sys.argv[4:], sys.argv[1], sys.argv[2], sys.argv[3] == "resume"
-folder, job = jobs.request("" if resume else "pix2pix", words, data=None if resume else data, out=None if resume else out, epochs=None,
+words, out, data, recipe = sys.argv[4:], sys.argv[1], sys.argv[2], sys.argv[3]
+resume = recipe == "resume"
+folder, job = jobs.request("" if resume else recipe, words, data=None if resume else data, out=None if resume else out, epochs=None,
                            resume=out if resume else None)
 kept = {}
 original = jobs.Trainer.run
@@ -58,7 +59,7 @@ def launch(*words: object) -> str:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_ranks_end_identical(strips: Path, tmp_path: Path, precision: str) -> None:
-    out = launch(tmp_path / "two", strips, "start", *SMALL, "train.batch=4", "train.images=24", f"train.precision={precision}")
+    out = launch(tmp_path / "two", strips, "pix2pix", *SMALL, "train.batch=4", "train.images=24", f"train.precision={precision}")
     assert "identical True 2" in out
 
 
@@ -66,7 +67,7 @@ def test_two_ranks_are_one_with_the_joint_batch_where_no_statistics_are_shared(s
     """With instance norm and no dropout an image does not feel its neighbours, so averaging gradients is exact up to rounding."""
     import i2i
     words = [*SMALL, "train.batch=4", "train.images=12", "generator.norm=instance", "discriminator.norm=instance", "generator.dropout=0"]
-    launch(tmp_path / "two", strips, "start", *words)
+    launch(tmp_path / "two", strips, "pix2pix", *words)
     i2i.train("pix2pix", *words, data=strips, out=tmp_path / "one", device="cpu")
     ones, twos = ([json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()] for name in ("one", "two"))
     for one, two in zip(ones, twos, strict=True):
@@ -79,8 +80,8 @@ def test_two_ranks_are_one_with_the_joint_batch_where_no_statistics_are_shared(s
 
 def test_resume_with_two_ranks_is_exact(strips: Path, tmp_path: Path) -> None:
     words = [*SMALL, "train.batch=4", "train.images=24", "train.tick=8"]
-    launch(tmp_path / "straight", strips, "start", *words)
-    launch(tmp_path / "cut", strips, "start", *words)
+    launch(tmp_path / "straight", strips, "pix2pix", *words)
+    launch(tmp_path / "cut", strips, "pix2pix", *words)
     for path in RunFolder(tmp_path / "cut").states()[1:]:
         path.unlink()       # As if it had been killed after its first kept state.
     launch(tmp_path / "cut", strips, "resume")
@@ -109,3 +110,19 @@ def test_the_command_line_under_a_launcher(strips: Path, tmp_path: Path) -> None
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert err.count("stopped and saved; continue with: i2i train --resume long") == 1, err[-3000:]
+
+
+def test_cyclegan_ranks_end_identical_and_resume_with_pools_of_their_own(sides: Path, tmp_path: Path) -> None:
+    """Each process has drawn its own images into its pools: they are saved for each, so resume is exact."""
+    words = [*CYCLE, "train.batch=4", "train.images=28", "train.tick=16", "adversarial=wasserstein", "penalty=wgan-gp"]
+    assert "identical True 2" in launch(tmp_path / "straight", sides, "cyclegan", *words)
+    assert "identical True 2" in launch(tmp_path / "cut", sides, "cyclegan", *words)
+    *_, middle, last = RunFolder(tmp_path / "cut").states()
+    last.unlink()       # As if it had been killed.
+    tensors, _ = checkpoint.load(middle, "state")
+    assert not torch.equal(tensors["rank1.pool_b.images"], tensors["modules.pool_b.images"])
+    assert "identical True 2" in launch(tmp_path / "cut", sides, "resume")
+    (one, header), (other, other_header) = (checkpoint.load(RunFolder(tmp_path / name).states()[-1], "state") for name in ("straight", "cut"))
+    assert header == other_header
+    assert one.keys() == other.keys()
+    assert all(torch.equal(value, other[key]) for key, value in one.items())

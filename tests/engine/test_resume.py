@@ -19,11 +19,14 @@ from i2i import jobs
 from i2i.errors import JobError, RequestError
 from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
-from tests.conftest import SMALL, Run
+from tests.conftest import CYCLE, SMALL, Run
 
 VARIANTS = {
-    "paper": [], "resnet, lsgan": ["generator=resnet", "generator.blocks=1", "generator.width=4", "adversarial=lsgan"],
-    "no average, hinge": ["train.ema_half_life=0", "adversarial=hinge"], "bf16": ["train.precision=bf16"]}
+    "paper": ["pix2pix", *SMALL],
+    "resnet, lsgan": ["pix2pix", *SMALL, "generator=resnet", "generator.blocks=1", "generator.width=4", "adversarial=lsgan"],
+    "no average, hinge": ["pix2pix", *SMALL, "train.ema_half_life=0", "adversarial=hinge"], "bf16": ["pix2pix", *SMALL, "train.precision=bf16"],
+    "penalty": ["pix2pix", *SMALL, "discriminator.norm=instance", "adversarial=wasserstein", "penalty=wgan-gp", "penalty.every=2"],
+    "cyclegan": ["cyclegan", *CYCLE], "cyclegan, bf16": ["cyclegan", *CYCLE, "train.precision=bf16", "train.ema_half_life=0"]}
 
 
 def images_seen(folder: Path) -> int:
@@ -68,15 +71,35 @@ class StopAfter:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_an_interrupted_run_resumes_bit_for_bit(strips: Path, tmp_path: Path, variant: str) -> None:
-    words = [*SMALL, "train.images=26", *VARIANTS[variant]]
-    i2i.train("pix2pix", *words, data=strips, out=tmp_path / "straight", device="cpu")
+    recipe, *words = [*VARIANTS[variant], "train.images=26"]
+    i2i.train(recipe, *words, data=strips, out=tmp_path / "straight", device="cpu")
     with pytest.raises(KeyboardInterrupt):
-        i2i.train("pix2pix", *words, data=strips, out=tmp_path / "cut", device="cpu", observer=StopAfter(10))
+        i2i.train(recipe, *words, data=strips, out=tmp_path / "cut", device="cpu", observer=StopAfter(10))
     assert images_seen(tmp_path / "cut") == 10
     folder, job = jobs.request("", ["train.workers=2"], data=None, out=None, epochs=None, resume=tmp_path / "cut")
     assert jobs.execute(job, folder, resume=True, device="cpu", observer=StopAfter(20, signal.SIGTERM)) == signal.SIGTERM
     i2i.train(resume=tmp_path / "cut", device="cpu")
     assert_same(tmp_path / "straight", tmp_path / "cut")
+
+
+def test_an_interrupted_unpaired_run_resumes_bit_for_bit_with_its_pool(sides: Path, tmp_path: Path) -> None:
+    """Interrupted while the pools fill and when they are full; without the pools the end would be another."""
+    words = [*CYCLE, "train.images=30", "pool=9"]
+    i2i.train("cyclegan", *words, data=sides, out=tmp_path / "straight", device="cpu")
+    with pytest.raises(KeyboardInterrupt):
+        i2i.train("cyclegan", *words, data=sides, out=tmp_path / "cut", device="cpu", observer=StopAfter(6))
+    with pytest.raises(KeyboardInterrupt):
+        i2i.train(resume=tmp_path / "cut", device="cpu", observer=StopAfter(18))
+    path = RunFolder(tmp_path / "cut").states()[-1]
+    shutil.copytree(tmp_path / "cut", tmp_path / "without")
+    i2i.train(resume=tmp_path / "cut", device="cpu")
+    assert_same(tmp_path / "straight", tmp_path / "cut")
+    tensors, header = checkpoint.load(path, "state") if path.exists() else checkpoint.load(tmp_path / "without" / path.name, "state")
+    assert int(tensors["modules.pool_a.count"]) == 9
+    tensors["modules.pool_a.images"].zero_()
+    checkpoint.save(tmp_path / "without" / path.name, tensors, header)
+    i2i.train(resume=tmp_path / "without", device="cpu")
+    assert (tmp_path / "without" / "log.jsonl").read_text() != (tmp_path / "cut" / "log.jsonl").read_text()
 
 
 COMMAND = [sys.executable, "-m", "i2i.cli", "train"]

@@ -51,7 +51,8 @@ def test_formulas() -> None:
     expected = {
         "nonsaturating": (-math.log(sigmoid(r)) - math.log(1 - sigmoid(f)), -math.log(sigmoid(f))),
         "lsgan": ((r - 1) ** 2 + f**2, (f - 1) ** 2),
-        "hinge": (max(0, 1 - r) + max(0, 1 + f), -f)}
+        "hinge": (max(0, 1 - r) + max(0, 1 + f), -f),
+        "wasserstein": (f - r, -f)}
     assert set(expected) == set(LOSSES)
     for name, (d, g) in expected.items():
         loss = build("adversarial", Spec(name))

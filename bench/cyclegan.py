@@ -1,0 +1,69 @@
+"""Time a CycleGAN training step in two ways: the forward and the identity term of a generator as one batch, or one after the other.
+
+Both run in turn on the same batches, in fp32, in one process; the ratio is taken pair by pair, so that a machine whose speed drifts
+does not decide it.
+
+    python bench/cyclegan.py                                64 and 128 pixels, batch 1, width 64
+    python bench/cyclegan.py --batch 4 --width 32 --device cuda
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import torch
+
+from i2i.clock import Clock
+from i2i.engine.learner import Learner
+from i2i.engine.runtime import Runtime
+from i2i.recipes import cyclegan
+from i2i.recipes.base import DataInfo
+from i2i.spec import Spec
+
+
+def measure(size, options):
+    """Seconds per step of both ways, in turn.  -> joined, apart"""
+    recipe = cyclegan.CycleGAN(generator=Spec("resnet", {"width": options.width}),
+                               discriminator=Spec("patch", {"width": options.width, "norm": "instance"}))
+    runtime = Runtime(device=options.device)
+    modules = recipe.modules(DataInfo((size, size))).to(runtime.device)
+    learner = Learner(recipe, modules, runtime, max_skips=3)
+    times = {cyclegan.joined: [], cyclegan.apart: []}
+    for i in range(options.rounds + 1):
+        a, b = (torch.rand(2, options.batch, 3, size, size, device=runtime.device) * 2 - 1).unbind()
+        for way, seconds in times.items():
+            cyclegan.both = way
+            start = time.perf_counter()
+            clock = Clock(i, options.batch, 10**9)
+            learner.begin(clock)
+            recipe.step(modules, {"a": a, "b": b}, clock, learner)
+            if runtime.device.type == "cuda":
+                torch.cuda.synchronize()
+            if i:       # The first step makes the optimisers' state.
+                seconds.append(time.perf_counter() - start)
+    return times.values()
+
+
+def main():
+    """Print one row for each size."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128])
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.device}, batch {options.batch}, width {options.width}, "
+          f"{options.rounds} pairs")
+    print(f"{'pixels':>6}{'joined ms':>11}{'apart ms':>10}{'joined/apart':>14}   quartiles of the ratio")
+    for size in options.sizes:
+        joined, apart = measure(size, options)
+        low, middle, high = statistics.quantiles([j / a for j, a in zip(joined, apart, strict=True)], n=4)
+        times = [statistics.median(seconds) * 1e3 for seconds in (joined, apart)]
+        print(f"{size:>6}{times[0]:>11.1f}{times[1]:>10.1f}{middle:>14.3f}   {low:.3f} … {high:.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

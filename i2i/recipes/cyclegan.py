@@ -1,0 +1,119 @@
+"""CycleGAN: unpaired image-to-image translation, both ways at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from i2i.clock import Clock
+from i2i.losses.penalties import penalised
+from i2i.nets.norms import draws, mixes_images
+from i2i.nets.pool import ImagePool
+from i2i.recipes.base import Batch, DataInfo, Player, Update, check_critics
+from i2i.spec import Spec, build, piece, register, require
+
+
+@register("recipe", "cyclegan")
+@dataclass(frozen=True, kw_only=True)
+class CycleGAN:
+    """Zhu, Park, Isola, Efros 2017, "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks", arXiv:1703.10593."""
+
+    generator: Spec = piece("generator", "resnet")
+    discriminator: Spec = piece("discriminator", "patch", norm="instance")
+    adversarial: Spec = piece("adversarial", "lsgan")
+    penalty: Spec = piece("penalty", "none")
+    lambda_cycle_a: float = 10.0        # Of |G_ba(G_ab(a)) - a|.
+    lambda_cycle_b: float = 10.0        # Of |G_ab(G_ba(b)) - b|.
+    lambda_identity: float = 0.5        # Of |G_ba(a) - a| and |G_ab(b) - b|, as a share of the cycle's weight on the same side.
+    pool: int = 50                      # Generated images of each side that the discriminators may be shown again; 0 shows new ones only.
+    g_optimiser: Spec = piece("optimiser", "adam")
+    d_optimiser: Spec = piece("optimiser", "adam")
+    schedule: Spec = piece("schedule", "linear")
+
+    dataset: ClassVar[str] = "unpaired"
+    needs: ClassVar[tuple[str, ...]] = ("a", "b")
+    targets: ClassVar[Mapping[str, str]] = {"fake_b": "b", "fake_a": "a"}
+    sources: ClassVar[Mapping[str, str]] = {"fake_b": "a", "fake_a": "b"}
+    averaged: ClassVar[tuple[str, ...]] = ("G_ab", "G_ba")
+
+    def __post_init__(self) -> None:
+        for key in ("lambda_cycle_a", "lambda_cycle_b", "lambda_identity", "pool"):
+            require(getattr(self, key) >= 0, key, getattr(self, key), "0 or more")
+
+    @property
+    def players(self) -> Mapping[str, Player]:
+        """Both generators together, both discriminators together."""
+        return {"G": Player(("G_ab", "G_ba"), self.g_optimiser, self.schedule), "D": Player(("D_a", "D_b"), self.d_optimiser, self.schedule)}
+
+    def modules(self, info: DataInfo) -> nn.ModuleDict:
+        """G_ab: a -> b, G_ba: b -> a; D_a and D_b judge images of one side; the pools hold generated ones."""
+        a, b = info.a_channels, info.b_channels
+        require(a == b or self.lambda_identity == 0, "lambda_identity", self.lambda_identity,
+                f"0, where the sides differ in channels ({a} and {b}) and no image of one can be held against the other")
+        m = nn.ModuleDict({
+            "G_ab": build("generator", self.generator, a, b, info.size), "G_ba": build("generator", self.generator, b, a, info.size),
+            "D_a": build("discriminator", self.discriminator, a, info.size), "D_b": build("discriminator", self.discriminator, b, info.size),
+            "pool_a": ImagePool(self.pool, a, info.size), "pool_b": ImagePool(self.pool, b, info.size)})
+        check_critics(self.penalty, m["D_a"], m["D_b"])
+        return m
+
+    def step(self, m: nn.ModuleDict, batch: Batch, clock: Clock, update: Update) -> None:
+        """Equations 1 to 3 and the identity term of section 5.2; generators first, then discriminators, as the reference implementation."""
+        fake_a, fake_b = self._generators(m, batch["a"], batch["b"], update)
+        self._discriminators(m, {"b": (batch["b"], fake_b), "a": (batch["a"], fake_a)}, clock, update)
+
+    def _generators(self, m: nn.ModuleDict, a: Tensor, b: Tensor, update: Update) -> tuple[Tensor, Tensor]:
+        adversarial = build("adversarial", self.adversarial)
+        with_identity = self.lambda_identity > 0
+        fake_b, same_b = both(m["G_ab"], a, b) if with_identity else (m["G_ab"](a), b)
+        fake_a, same_a = both(m["G_ba"], b, a) if with_identity else (m["G_ba"](b), a)
+        gan_b = adversarial.g(m["D_b"](fake_b), m["D_b"](b) if adversarial.relativistic else None)
+        gan_a = adversarial.g(m["D_a"](fake_a), m["D_a"](a) if adversarial.relativistic else None)
+        cycle_a, cycle_b = F.l1_loss(m["G_ba"](fake_b), a), F.l1_loss(m["G_ab"](fake_a), b)
+        identity_a, identity_b = F.l1_loss(same_a, a), F.l1_loss(same_b, b)
+        loss = (gan_b + gan_a + self.lambda_cycle_a * (cycle_a + self.lambda_identity * identity_a)
+                + self.lambda_cycle_b * (cycle_b + self.lambda_identity * identity_b))
+        update("G", loss, gan_a=gan_a, gan_b=gan_b, cycle_a=cycle_a, cycle_b=cycle_b, identity_a=identity_a, identity_b=identity_b)
+        return fake_a.detach(), fake_b.detach()
+
+    def _discriminators(self, m: nn.ModuleDict, sides: Mapping[str, tuple[Tensor, Tensor]], clock: Clock, update: Update) -> None:
+        adversarial, penalty = build("adversarial", self.adversarial), build("penalty", self.penalty)
+        total = torch.zeros((), device=sides["a"][0].device)
+        logs: dict[str, Tensor] = {}
+        for side, (real, fresh) in sides.items():
+            D, fake = m[f"D_{side}"], m[f"pool_{side}"](fresh)
+            real_logits, fake_logits = D(real), D(fake)
+            d = adversarial.d(real_logits, fake_logits) / 2        # Section 4: slower than G.
+            total = total + d + penalised(penalty, clock.step, D, real, fake) / 2
+            logs |= {f"d_{side}": d, f"real_logits_{side}": real_logits.mean(), f"fake_logits_{side}": fake_logits.mean()}
+        update("D", total, **logs)
+
+    def generate(self, m: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
+        """{"a", "b"} -> {"fake_b", "fake_a"}, or one of them"""
+        networks = {"fake_b": m["G_ab"], "fake_a": m["G_ba"]}
+        return {key: networks[key](batch[side]) for key, side in self.sources.items() if side in batch}
+
+    def judge(self, m: nn.ModuleDict, batch: Batch) -> Tensor:
+        """{"b"} -> N1hw logits of D_b"""
+        return m["D_b"](batch["b"])
+
+
+def joined(G: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """G(x) and G(y) as one batch."""
+    one, other = G(torch.cat([x, y])).chunk(2)
+    return one, other
+
+
+def apart(G: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """G(x) and G(y), one after the other."""
+    return G(x), G(y)
+
+
+def both(G: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """G(x) and G(y): as one batch, which is faster (bench/cyclegan.py), unless the images of a batch or the noise would then be others."""
+    return apart(G, x, y) if mixes_images(G) or draws(G) else joined(G, x, y)

@@ -1,0 +1,138 @@
+"""Penalties by their closed forms on a linear critic, in the right precision, applied for real."""
+
+import pytest
+import torch
+from torch import nn
+
+from i2i import losses  # noqa: F401 - registers them.
+from i2i.clock import Clock
+from i2i.engine.learner import Learner
+from i2i.engine.runtime import Runtime
+from i2i.errors import RequestError
+from i2i.losses.penalties import gradients, penalised
+from i2i.recipes.base import DataInfo, Recipe
+from i2i.recipes.cyclegan import CycleGAN
+from i2i.recipes.pix2pix import Pix2Pix
+from i2i.spec import Spec, build, names, override, split
+
+W = torch.randn(3 * 4 * 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def linear(x: torch.Tensor) -> torch.Tensor:
+    """D(x) = w·x: its gradient is w everywhere."""
+    return x.flatten(1) @ W.to(x.dtype)[:, None]
+
+
+def images(n: int = 5, seed: int = 0) -> torch.Tensor:
+    return torch.randn(n, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def test_closed_forms_on_a_linear_critic() -> None:
+    expected = {"none": ({}, 0.0), "wgan-gp": ({"weight": 7.0}, 7 * (W.norm() - 1) ** 2), "r1": ({"gamma": 3.0}, 3 / 2 * W.norm() ** 2)}
+    assert set(expected) == set(names("penalty"))
+    for name, (options, value) in expected.items():
+        penalty = build("penalty", Spec(name, options))
+        assert penalty(linear, images(), images(seed=1)).item() == pytest.approx(float(value), abs=1e-12), name
+
+
+def test_r1_looks_at_real_images_and_wgan_gp_between_them() -> None:
+    """With D(x) = |x|^2 / 2 the gradient is x itself."""
+    def square(x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1).square().sum(1) / 2
+
+    real, fake = images(), images(seed=1)
+    assert build("penalty", Spec("r1", {"gamma": 2.0}))(square, real, fake).item() == pytest.approx(real.flatten(1).square().sum(1).mean().item())
+    torch.manual_seed(3)
+    share = torch.rand(5, 1, 1, 1, dtype=torch.float64)
+    torch.manual_seed(3)
+    between = share * real + (1 - share) * fake
+    expected = (between.flatten(1).norm(dim=1) - 1).square().mean()
+    assert build("penalty", Spec("wgan-gp", {"weight": 1.0}))(square, real, fake).item() == pytest.approx(expected.item())
+
+
+def test_a_patch_critic_is_the_mean_of_its_patches() -> None:
+    torch.testing.assert_close(gradients(lambda x: linear(x)[:, :, None, None].expand(len(x), 1, 6, 6), images()), W.expand(5, -1))
+
+
+@pytest.mark.parametrize("name", ["wgan-gp", "r1"])
+def test_it_teaches_the_critic(name: str) -> None:
+    """The gradient with respect to the critic's weights, by finite differences."""
+    w = torch.randn(48, 1, dtype=torch.float64, requires_grad=True)
+
+    def loss(w: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(0)
+        return build("penalty", Spec(name))(lambda x: (x.flatten(1) @ w).tanh(), images(), images(seed=1))
+
+    assert torch.autograd.gradcheck(loss, (w,))
+
+
+@pytest.mark.parametrize("name", ["wgan-gp", "r1"])
+def test_it_is_in_single_precision_inside_a_step_that_is_not(name: str) -> None:
+    D, seen = nn.Conv2d(3, 2, 3), []
+
+    def critic(x: torch.Tensor) -> torch.Tensor:
+        out = D(x)
+        seen.append((x.dtype, out.dtype))
+        return out
+
+    with torch.autocast("cpu", torch.bfloat16):
+        assert D(torch.zeros(1, 3, 4, 4)).dtype == torch.bfloat16
+        value = penalised(build("penalty", Spec(name)), 0, critic, images().float(), images(seed=1).bfloat16())
+        assert D(torch.zeros(1, 3, 4, 4)).dtype == torch.bfloat16
+    assert seen == [(torch.float32, torch.float32)]
+    assert value.dtype == torch.float32
+    value.backward()
+    assert D.weight.grad.dtype == torch.float32
+
+
+def test_a_penalty_that_is_seldom_due_weighs_more() -> None:
+    lazy = build("penalty", Spec("r1", {"every": 4}))
+    whole = build("penalty", Spec("r1"))(linear, images(), images())
+    values = [penalised(lazy, step, linear, images(), images()).item() for step in range(8)]
+    assert values == pytest.approx([4 * whole.item(), 0, 0, 0] * 2)
+
+
+@pytest.mark.parametrize("recipe", [Pix2Pix(), CycleGAN()])
+@pytest.mark.parametrize("name", ["wgan-gp", "r1"])
+def test_a_critic_with_batch_norm_is_refused_with_the_reason(recipe: Recipe, name: str) -> None:
+    with pytest.raises(RequestError, match=r"batch norm.*Gulrajani et al. 2017, section 4.*discriminator.norm=instance"):
+        override(recipe, split([f"penalty={name}", "discriminator.norm=batch"])).modules(DataInfo((32, 32)))
+    override(recipe, split([f"penalty={name}", "discriminator.norm=instance"])).modules(DataInfo((32, 32)))
+
+
+@pytest.mark.parametrize("words", [["penalty=wgan-gp", "penalty.weight=-1"], ["penalty=r1", "penalty.gamma=-1"], ["penalty=r1", "penalty.every=0"], ["penalty=wgangp"],
+                                   ["penalty.weight=3"]])
+def test_what_cannot_be_is_refused(words: list[str]) -> None:
+    with pytest.raises(RequestError):
+        build("penalty", override(CycleGAN(), split(words)).penalty)
+
+
+def train(recipe: Recipe, steps: int) -> tuple[list[float], list[float]]:
+    """Train on two kinds of noise and measure both critics between real and generated images.  -> gradient norms of D_a and D_b"""
+    torch.manual_seed(0)
+    m = recipe.modules(DataInfo((16, 16)))
+    learner = Learner(recipe, m, Runtime(device="cpu"), max_skips=3)
+    norms: dict[str, list[float]] = {"a": [], "b": []}
+    for step in range(steps):
+        x = {"a": torch.rand(4, 3, 16, 16) * 0.5 - 1, "b": torch.rand(4, 3, 16, 16) * 0.5 + 0.5}
+        clock = Clock(step, 4, 10**6)
+        learner.begin(clock)
+        recipe.step(m, x, clock, learner)
+        if step >= steps - 20:
+            fake = {"b": m["G_ab"](x["a"]).detach(), "a": m["G_ba"](x["b"]).detach()}
+            for side, values in norms.items():
+                share = torch.rand(4, 1, 1, 1)
+                values += gradients(m[f"D_{side}"], share * x[side] + (1 - share) * fake[side]).norm(dim=1).tolist()
+    return norms["a"], norms["b"]
+
+
+WORDS = ["generator.width=2", "generator.blocks=1", "discriminator.width=8", "discriminator.layers=1", "discriminator.norm=none", "adversarial=wasserstein",
+         "d_optimiser.lr=2e-3", "d_optimiser.beta1=0", "schedule=constant", "pool=0"]
+
+
+def test_the_critics_gradient_norm_is_held_near_one_and_is_not_without_the_penalty() -> None:
+    held = train(override(CycleGAN(), split([*WORDS, "penalty=wgan-gp"])), 150)
+    free = train(override(CycleGAN(), split(WORDS)), 150)
+    for side in (0, 1):
+        assert sum(held[side]) / len(held[side]) == pytest.approx(1, abs=0.25), side
+        assert sum(free[side]) / len(free[side]) > 3, side

@@ -1,0 +1,182 @@
+"""CycleGAN from the command line to files: trained, both directions, imported, judged where it can be, refused where it cannot."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import i2i as package
+from i2i import load
+from i2i.runs.folder import RunFolder
+from tests.conftest import CYCLE, REFERENCE, Run, two_styles
+
+RESNET = REFERENCE / "networks" / "resnet_9blocks_instance_ngf8_net.pth"
+SMALLER = REFERENCE / "networks" / "resnet_6blocks_batch_ngf8_net.pth"
+
+
+@pytest.fixture(scope="module")
+def cycle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small finished CycleGAN run."""
+    base = tmp_path_factory.mktemp("cycle")
+    return package.train("cyclegan", *CYCLE, "train.images=24", "generator.width=8", data=two_styles(base / "data"), out=base / "run", device="cpu")
+
+
+def test_train_then_translate_both_ways(sides: Path, i2i: Run) -> None:
+    result = i2i("train", "cyclegan", *CYCLE, "--data", sides, "--out", "run", "--epochs", 2, "--device", "cpu")
+    assert result.code == 0, result.err
+    assert "7 + 5 images to learn from" in result.out
+    assert "14/14 images" in result.out
+    sheet = np.asarray(Image.open("run/samples/00000014.png"))
+    assert sheet.shape == (2 + 34, 2 + 34 * 12, 3)          # Three test pairs, four pictures each.
+    for i in range(3):
+        a, b = (np.asarray(Image.open(sides / f"test{side}" / f"{i}.png")) for side in "AB")
+        left = 2 + 34 * 4 * i
+        assert np.array_equal(sheet[2:34, left:left + 32], a)
+        assert np.array_equal(sheet[2:34, left + 68:left + 100], b)
+    for direction, side, place in (("ab", "A", 34), ("ba", "B", 102)):
+        assert i2i("translate", "run", sides / f"test{side}", "--out", direction, "--direction", direction, "--device", "cpu").code == 0
+        for i in range(3):
+            left = 2 + 34 * 4 * i + place
+            assert np.array_equal(np.asarray(Image.open(f"{direction}/{i}.png")), sheet[2:34, left:left + 32])
+    assert i2i("translate", "run", sides / "testA", "--out", "default", "--device", "cpu").code == 0
+    assert Path("default/0.png").read_bytes() == Path("ab/0.png").read_bytes()
+    assert i2i("evaluate", "run", "--device", "cpu").code == 0       # testA and testB have the same names.
+
+
+def test_the_model_file_holds_both(cycle: Path) -> None:
+    model = load(cycle / "model.safetensors", device="cpu")
+    assert set(model.modules) == {"G_ab", "G_ba"}
+    x = torch.rand(1, 3, 37, 50) * 2 - 1
+    with torch.no_grad():
+        for direction in ("ab", "ba"):
+            inside = torch.rand(2, 3, 32, 32) * 2 - 1
+            assert torch.equal(model.translate(inside, direction=direction), model.modules[f"G_{direction}"](inside))
+    there, back = model.translate(x), model.translate(x, direction="ba")
+    assert there.shape == back.shape == x.shape
+    assert not torch.equal(there, back)
+    picture = Image.new("L", (21, 33), 90)
+    one, two = model.translate([picture, picture], direction="ba")
+    assert (one.size, one.mode, one.tobytes()) == (picture.size, "RGB", two.tobytes())
+
+
+@pytest.mark.parametrize("direction", ["ba", "up"])
+def test_a_model_of_one_way_refuses_the_other(trained: Path, strips: Path, i2i: Run, direction: str) -> None:
+    result = i2i("translate", trained, strips / "test", "--half", "left", "--out", "out", "--direction", direction)
+    assert result.code == 2
+    assert f"direction {direction} is none that this pix2pix model has learnt; accepted: ab" in result.line
+    assert not Path("out").exists()
+
+
+def test_a_direction_nobody_knows(cycle: Path, i2i: Run, sides: Path) -> None:
+    result = i2i("translate", cycle, sides / "testA", "--out", "out", "--direction", "aa")
+    assert result.code == 2
+    assert "accepted: ab or ba" in result.line
+
+
+def test_without_data_it_trains_on_the_bundled_sets(i2i: Run) -> None:
+    result = i2i("train", "cyclegan", "--dry-run")
+    assert result.code == 0, result.err
+    for words in ("noto-twemoji-64", "two folders, unpaired: 600 + 600 images train, 120 test", "120,000 steps of 1 (200 epochs)", "not while training",
+                  "7,837,699 parameters", "pool_a", "1x3x64x64 -> 1x1x6x6"):
+        assert words in result.out, words
+
+
+def test_held_out_pairs_judge_and_others_do_not(tmp_path: Path, i2i: Run) -> None:
+    two_styles(tmp_path / "paired", "val")
+    assert i2i("train", "cyclegan", *CYCLE, "train.images=12", "--data", "paired", "--out", "one", "--device", "cpu").code == 0
+    assert json.loads(Path("one/metrics.jsonl").read_text().splitlines()[-1])["n"] == 3
+    assert json.loads(Path("one/verdict.json").read_text())["best"]["metric"] == "l1"
+    assert Path("one/best.safetensors").exists()
+    two_styles(tmp_path / "other", "val")
+    for path in (tmp_path / "other" / "valB").iterdir():
+        path.rename(path.with_name(f"b{path.name}"))
+    two_styles(tmp_path / "large", "val")
+    for path in (tmp_path / "large" / "valB").iterdir():
+        Image.open(path).resize((40, 40)).save(path)
+    for folder in ("other", "large"):
+        result = i2i("train", "cyclegan", *CYCLE, "train.images=12", "--data", folder, "--out", f"run-{folder}", "--device", "cpu")
+        assert result.code == 0, result.err
+        assert not Path(f"run-{folder}/metrics.jsonl").exists()
+        assert "not while training: there are no val pairs" in i2i("train", "cyclegan", *CYCLE, "--data", folder, "--dry-run").out
+    result = i2i("evaluate", "run-other", "--split", "val")
+    assert result.code == 2
+    assert "are no pairs" in result.line
+
+
+def test_strips_train_it_too(strips: Path, i2i: Run) -> None:
+    result = i2i("train", "cyclegan", *CYCLE, "train.images=8", "--data", strips, "--out", "run", "--device", "cpu")
+    assert result.code == 0, result.err
+    assert "A|B strips, taken apart: 10 + 10 images train, 3 val, 4 test" in i2i("train", "cyclegan", *CYCLE, "--data", strips, "--dry-run").out
+
+
+def test_sides_of_different_channels(tmp_path: Path, i2i: Run) -> None:
+    folder = two_styles(tmp_path / "grey")
+    for path in (*(folder / "trainA").iterdir(), *(folder / "testA").iterdir()):
+        Image.open(path).convert("L").save(path)
+    result = i2i("train", "cyclegan", *CYCLE, "train.images=4", "--data", folder, "--out", "run")
+    assert result.code == 2
+    assert "lambda_identity=0.5 cannot be used" in result.line
+    assert i2i("train", "cyclegan", *CYCLE, "lambda_identity=0", "train.images=4", "--data", folder, "--out", "run", "--device", "cpu").code == 0
+    for direction, side, mode in (("ab", "A", "RGB"), ("ba", "B", "L")):
+        assert i2i("translate", "run", folder / f"test{side}", "--out", direction, "--direction", direction, "--device", "cpu").code == 0
+        assert Image.open(f"{direction}/0.png").mode == mode
+
+
+@pytest.mark.parametrize("words", [["penalty=wgan-gp", "penalty.weight=10", "adversarial=wasserstein"], ["penalty=r1", "train.precision=bf16"]])
+@pytest.mark.parametrize("recipe", ["cyclegan", "pix2pix"])
+def test_penalties_by_name(strips: Path, i2i: Run, recipe: str, words: list[str]) -> None:
+    own = CYCLE if recipe == "cyclegan" else [word for word in CYCLE if not word.startswith(("pool", "generator.blocks"))] + ["discriminator.norm=instance"]
+    result = i2i("train", recipe, *own, *words, "train.images=6", "--data", strips, "--out", "run", "--device", "cpu")
+    assert result.code == 0, result.err
+    assert RunFolder("run").states()
+
+
+def test_wrong_requests_are_one_line(sides: Path, i2i: Run, tmp_path: Path) -> None:
+    (tmp_path / "half" / "trainA").mkdir(parents=True)
+    (tmp_path / "half" / "trainB").mkdir()
+    Image.new("RGB", (32, 32)).save(tmp_path / "half" / "trainA" / "0.png")
+    for words, expected in ((["--data", tmp_path / "half"], "has only one side (trainA); both are needed"), (["penalty=wgangp"], "did you mean 'wgan-gp'"),
+                            (["penalty=wgan-gp", "penalty.wieght=3"], "did you mean 'weight'"), (["penalty=r1", "penalty.gamma=-1"], "0 or more"),
+                            (["penalty=wgan-gp", "discriminator.norm=batch"], "Gulrajani"), (["pool=-1"], "0 or more"),
+                            (["lambda_cycle=3"], "did you mean 'lambda_cycle_")):
+        data = [] if "--data" in words else ["--data", sides]
+        result = i2i("train", "cyclegan", *words, *data, "--epochs", 1, "--dry-run")
+        assert result.code == 2, words
+        assert expected in result.line
+
+
+def test_two_official_generators_become_one_model(i2i: Run, tmp_path: Path) -> None:
+    result = i2i("import", "--ab", RESNET, "--ba", RESNET, "--out", "both.safetensors")
+    assert result.code == 0, result.err
+    assert i2i("import", RESNET, "--out", "one.safetensors").code == 0
+    both, one = load("both.safetensors", device="cpu"), load("one.safetensors", device="cpu")
+    x = torch.rand(1, 3, 64, 72) * 2 - 1
+    for direction in ("ab", "ba"):
+        assert torch.equal(both.translate(x, direction=direction), one.translate(x))
+    tensors = torch.load(RESNET, weights_only=True)
+    torch.save({key: value * 1.1 for key, value in tensors.items()}, tmp_path / "b.pth")
+    (tmp_path / "a.pth").write_bytes(RESNET.read_bytes())
+    assert i2i("import", "--ab", "a.pth", "--ba", "b.pth").code == 0
+    mixed = load("cyclegan.safetensors", device="cpu")
+    assert torch.equal(mixed.translate(x), one.translate(x))
+    assert not torch.equal(mixed.translate(x, direction="ba"), one.translate(x))
+
+
+def test_what_cannot_be_imported_together(i2i: Run) -> None:
+    for words in ([], [RESNET, "--ab", RESNET, "--ba", RESNET], ["--ab", RESNET], ["--ba", RESNET], [RESNET, "--ba", RESNET]):
+        result = i2i("import", *words)
+        assert result.code == 2, words
+        assert "i2i import --ab FILE --ba FILE" in result.line
+    result = i2i("import", "--ab", RESNET, "--ba", SMALLER, "--out", "x.safetensors")
+    assert result.code == 2
+    assert "accepted: two generators of one CycleGAN" in result.line
+    assert not Path("x.safetensors").exists()
+
+
+def test_the_bundled_data_carries_its_licence() -> None:
+    text = (Path(__file__).parents[1] / "datasets" / "LICENSE-noto-twemoji-64.txt").read_text()
+    assert "Apache License 2.0" in text
+    assert "CC BY 4.0" in text
