@@ -136,5 +136,7 @@ def test_evaluation_takes_at_most_a_tenth_of_the_time(strips: Path, tmp_path: Pa
     entries = log.read(tmp_path / "run" / "metrics.jsonl")
     speed = log.read(tmp_path / "run" / "speed.jsonl")
     total = speed[-1]["unix"] - speed[0]["unix"]
-    assert sum(entry["seconds"] for entry in entries[:-1]) <= 0.1 * total + 0.4
+    seconds = [entry["seconds"] for entry in entries]
+    assert sum(seconds[:-1]) <= 0.1 * total + 2 * max(seconds)      # The first has no cost to go by, the last may take longer than the one before.
+    assert len(entries) < 60        # Of 100 ticks.
     assert entries[-1]["images"] == 400
