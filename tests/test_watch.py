@@ -42,6 +42,11 @@ def test_a_plateau_starts_where_it_starts_most_of_the_time() -> None:
     assert starts.count("3,000:") > 32
 
 
+def test_coming_back_to_what_was_reached_before_is_no_improvement() -> None:
+    for seed in range(20):
+        assert verdict(history([9, 4, 0, 3, 0.05], seed=seed), "l1").startswith("flat since image 3,000")
+
+
 def test_too_little_to_tell() -> None:
     assert "too few" in verdict(history([3, 2]), "l1")
 

@@ -42,8 +42,8 @@ def verdict(history: Sequence[Judged], name: str) -> str:
     """One plain sentence: still improving, flat since image N, or worse since image N.
 
     Differences are paired, image by image, and their intervals widened because the best is chosen among all.  "Worse": the last evaluation
-    is worse than the best by more than its interval.  "Flat": since N, no evaluation can be told from the best.  Otherwise the run was
-    still improving when it ended.
+    is worse than the best by more than its interval.  "Flat": the last cannot be told from the one at N, which was as
+    good as the best.  Otherwise the run was still improving when it ended.
     """
     if len(history) < 3:
         return f"too few evaluations ({len(history)}) to tell whether it is still improving"
@@ -57,6 +57,7 @@ def verdict(history: Sequence[Judged], name: str) -> str:
         if worse(judged, best, others)[0] > 0:
             break
         flat = judged
+    flat = min(flat, best, key=lambda judged: judged.images)        # What was reached once and is not beaten now counts too.
     if flat is last:
         return f"still improving at image {last.images:,}: {name} {last.mean:.4g}, before {history[-2].mean:.4g}; longer training should help"
     low, high = worse(last, flat, others)
