@@ -42,8 +42,8 @@ def verdict(history: Sequence[Judged], name: str) -> str:
     """One plain sentence: still improving, flat since image N, or worse since image N.
 
     Differences are paired, image by image, and their intervals widened because the best is chosen among all.  "Worse": the last evaluation
-    is worse than the best by more than its interval.  "Flat": the last cannot be told from the one at N, which was as
-    good as the best.  Otherwise the run was still improving when it ended.
+    is worse than the best by more than its interval.  "Flat": N was the first that cannot be told from the
+    best.  Otherwise the run was still improving when it ended.
     """
     if len(history) < 3:
         return f"too few evaluations ({len(history)}) to tell whether it is still improving"
@@ -52,12 +52,7 @@ def verdict(history: Sequence[Judged], name: str) -> str:
     if low > 0:
         return (f"worse since image {best.images:,}: {name} went from {best.mean:.4g} to {last.mean:.4g} "
                 f"(by {low:.2g} to {high:.2g}, 95 % interval); best.safetensors is from image {best.images:,}")
-    flat = last
-    for judged in reversed(history):
-        if worse(judged, best, others)[0] > 0:
-            break
-        flat = judged
-    flat = min(flat, best, key=lambda judged: judged.images)        # What was reached once and is not beaten now counts too.
+    flat = next(judged for judged in history if worse(judged, best, others)[0] <= 0)
     if flat is last:
         return f"still improving at image {last.images:,}: {name} {last.mean:.4g}, before {history[-2].mean:.4g}; longer training should help"
     low, high = worse(last, flat, others)
