@@ -8,12 +8,14 @@ from torch.nn import functional as F
 
 from i2i.nets import norms
 
-FEW = 128       # Positions up to which one matrix product beats the CPU's convolution kernels; bench/convolution.py shows the crossing.
+# Positions up to which one matrix product replaces the CPU's convolution kernels: it wins below 64 with any number of channels, up to 256
+# with 512 of them (bench/convolution.py).
+FEW = 128
 
 
 class Conv(nn.Conv2d):
     """A convolution that is computed as one matrix product where few positions meet many channels, as deep in a U-Net, on a CPU:
-    the same sums up to rounding, two to five times as fast there."""
+    the same sums up to rounding, up to ten times as fast there."""
 
     def forward(self, x: Tensor) -> Tensor:
         """NCHW -> NC'hw"""
