@@ -147,9 +147,9 @@ def open_source(where: str | Path) -> Source:
     for outer in (path, *path.parents):
         if outer.is_file() and outer.suffix.lower() == ".zip":
             return Zip(outer, path.relative_to(outer).as_posix().strip(".") if path != outer else "")
-    if path.is_file():
-        if is_image(path.name):
-            return SingleFile(path)
+    if path.is_file() and is_image(path.name):
+        return SingleFile(path)
+    if path.exists():
         raise RequestError(f"{where} is neither a folder, a zip nor an image ({', '.join(EXTENSIONS)})")
     raise RequestError(f"{where} does not exist; accepted: a folder, a zip or a bundled data set ({nearest(head, named)})")
 
