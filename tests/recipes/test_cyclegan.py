@@ -126,10 +126,13 @@ def naive_loop(m: nn.ModuleDict, steps: int, capacity: int) -> list[list[float]]
     return out
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_trajectory_is_that_of_a_plain_loop(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("seed", range(3))
+def test_a_trajectory_is_that_of_a_plain_loop(seed: int) -> None:
+    """In double precision: where a gradient is nothing but rounding, as of biases before an instance norm, Adam makes whole steps of it in single
+    precision, and two equal programs that add in another order part by up to 4e-4 in six steps."""
+    torch.manual_seed(seed)
     recipe = small("pool=3", "schedule=constant")
-    m = recipe.modules(INFO).to(dtype)
+    m = recipe.modules(INFO).double()
     naive = copy.deepcopy(m)
     learner = Learner(recipe, m, Runtime(device="cpu"), max_skips=3)
     ours = []
@@ -137,14 +140,13 @@ def test_a_trajectory_is_that_of_a_plain_loop(dtype: torch.dtype) -> None:
         clock = Clock(step, 2, 1000)
         learner.begin(clock)
         seed_step(0, 0, step)
-        recipe.step(m, {key: value.to(dtype) for key, value in batch(seed=step).items()}, clock, learner)
+        recipe.step(m, {key: value.double() for key, value in batch(seed=step).items()}, clock, learner)
         logs = learner.means()
         ours.append([logs[key] for key in ("gan_a", "gan_b", "cycle_a", "cycle_b", "identity_a", "identity_b", "d_a", "d_b")])
     theirs = naive_loop(naive, 6, 3)
-    torch.testing.assert_close(torch.tensor(ours), torch.tensor(theirs), rtol=1e-5, atol=1e-5)
-    if dtype is torch.float64:      # In single precision, biases before an instance norm have no gradient but rounding, which Adam makes steps of.
-        for (name, one), (_, other) in zip(m.named_parameters(), naive.named_parameters(), strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5, msg=name)
+    torch.testing.assert_close(torch.tensor(ours), torch.tensor(theirs), rtol=1e-6, atol=1e-6)
+    for (name, one), (_, other) in zip(m.named_parameters(), naive.named_parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6, msg=name)
 
 
 def test_one_pair_is_overfitted() -> None:
