@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,43 +14,19 @@ import torch
 from PIL import Image
 
 from i2i import pretrained, protocol
-from i2i.cli import app
 from i2i.errors import RequestError
 from i2i.metrics.inception import Inception
-
-
-@dataclass
-class Done:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def line(self) -> str:
-        lines = self.err.strip().splitlines()
-        assert len(lines) == 1, self.err
-        assert lines[0].startswith("error: ")
-        return lines[0]
-
-
-Run = Callable[..., Done]
+from tests.conftest import Run
 
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("I2I_CACHE", str(tmp_path / "cache"))
-    torch.set_num_threads(1)
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*words: object) -> Done:
-        capsys.readouterr()
-        code = app.run([str(word) for word in words])
-        captured = capsys.readouterr()
-        return Done(code, captured.out, captured.err)
-
-    return call
+def run(i2i: Run) -> Run:
+    return i2i
 
 
 def shapes(folder: Path, n: int, *, seed: int, size: int = 48, suffix: str = ".png", tint: int = 0, mode: str = "RGB") -> Path:
