@@ -17,3 +17,8 @@ class JobError(I2IError, RuntimeError):
     """The request was right but the job failed, or some of its inputs did.  Exit code 1."""
 
     exit_code = 1
+
+
+def printable(text: str) -> str:
+    """The text on one line and without power over a terminal: what is no printable character is escaped, as file names may hold any."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -13,11 +13,13 @@ import numpy as np
 import torch
 
 from i2i import pretrained, protocol
-from i2i.data.datasets import Pairs
+from i2i.data.datasets import Pairs, with_kinds
+from i2i.data.encoding import encode
 from i2i.data.files import Folder, Unreadable
 from i2i.data.pictures import Facts, PictureSet, paired
+from i2i.data.transforms import fit
 from i2i.errors import JobError, RequestError
-from i2i.images import Array, as_channels, grid, to_array, to_pil, to_tensor
+from i2i.images import Array, Kind, Picture, conform, grid, pil_holds, to_array, to_tensor, visible
 from i2i.infer import Model
 from i2i.measure import measure, reference
 from i2i.metrics import features as networks
@@ -176,7 +178,10 @@ def _pair_figures(fake: PictureSet, real: PictureSet, wanted: Sequence[Spec], re
     values: dict[str, list[float]] = {spec.name: [] for spec in wanted}
     made = [(spec, build("pair-metric", spec, request.find)) for spec in wanted]
     for done, (i, j) in enumerate(partners):
-        a, b = _levels(fake.read(i)), _levels(real.read(j))
+        a, b = _levels(fake.levels(i)), _levels(real.levels(j))
+        if a.shape[1] != b.shape[1]:
+            raise RequestError(f"{fake.source.root}/{fake.names[i]} has {a.shape[1]} channels and its partner {b.shape[1]}; "
+                               "metrics of pairs need the same")
         if a.shape != b.shape:
             raise RequestError(f"{fake.source.root}/{fake.names[i]} is {a.shape[3]}x{a.shape[2]} and its partner {b.shape[3]}x{b.shape[2]}; "
                                "metrics of pairs need one size")
@@ -215,44 +220,71 @@ def sheet(model: Model, pairs: Pairs, *, count: int = 24, across: int = 4) -> Ar
     -> HWC uint8"""
     chosen = np.unique(np.linspace(0, len(pairs) - 1, count).astype(int)).tolist()
     few = replace(pairs, a=tuple(pairs.a[i] for i in chosen), b=tuple(pairs.b[i] for i in chosen))
-    triples = [(copy, fake, real) for fake, real, copy in _translated(model, few)]
+    triples = [(source, fake, real) for fake, real, source in _translated(model, few, [])]
     size = triples[0][0].shape[:2]
-    flat = [to_tensor(as_channels(array, 3)) for triple in triples if triple[0].shape[:2] == size for array in triple]
+    flat = [to_tensor(visible(array)) for triple in triples if triple[0].shape[:2] == size for array in triple]
     return grid([flat[i:i + 3 * across] for i in range(0, len(flat), 3 * across)])
 
 
 def evaluate_model(model: Model, pairs: Pairs, extractor: Extractor | None, request: Request) -> dict[str, dict[str, Any]]:
     """`evaluate_sets` of a model's translations against the targets, and of the inputs against them ("copy the input").
 
-    The translations are written as PNG and read back: what is judged is what would be saved.
+    The translations are written and read back: what is judged is what would be saved, in 8-bit levels of the target side's range.  Inputs
+    whose channels cannot become those of the targets are not compared.  Targets of another size than their inputs are resized to it, and a
+    warning says so.
     """
+    fitted: list[str] = []
+    level, copied = _level(model.kinds["b"]), True
+    suffix = ".png" if pil_holds(level) else ".npy"
     with tempfile.TemporaryDirectory(prefix="i2i-") as where:
         folders = {name: Path(where) / name for name in ("translations", "targets", "inputs")}
         for folder in folders.values():
             folder.mkdir()
-        for i, images in enumerate(_translated(model, pairs)):
-            for folder, image in zip(folders.values(), images, strict=True):
-                to_pil(image).save(folder / f"{i:08}.png", compress_level=1)
+        for i, (fake, real, source) in enumerate(_translated(model, pairs, fitted)):
+            images = {"translations": fake, "targets": real}
+            try:
+                images["inputs"] = conform(Picture(source, model.kinds["a"].alpha), level)
+            except ValueError:
+                copied = False
+            for name, image in images.items():
+                (folders[name] / f"{i:08}{suffix}").write_bytes(encode(suffix, image, level))
             request.tell("translations", i + 1, len(pairs))
-        sets = {name: PictureSet(Folder(folder), tuple(f"{i:08}.png" for i in range(len(pairs)))) for name, folder in folders.items()}
+        sets = {name: PictureSet(Folder(folder), tuple(f"{i:08}{suffix}" for i in range(len(pairs)))) for name, folder in folders.items()}
         files = PictureSet(pairs.source, pairs.b).facts()
         layout = "strips" if pairs.strips else "folders"
-        side = f"{files.content} {pairs.direction} {layout} {model.kinds['b'].channels}"     # What is decoded of them.
+        side = f"{files.content} {pairs.direction} {layout} {model.kinds['b']}"     # What is decoded of them.
+        side += "".join(f" {each}" for each in fitted)
         files = replace(files, content=hashlib.sha256(side.encode()).hexdigest())
-        return {"model": evaluate_sets(sets["translations"], sets["targets"], extractor, request, original=files),
-                "copy the input": evaluate_sets(sets["inputs"], sets["targets"], extractor, request, original=files)}
+        judged = {"model": evaluate_sets(sets["translations"], sets["targets"], extractor, request, original=files)}
+        if copied:
+            judged["copy the input"] = evaluate_sets(sets["inputs"], sets["targets"], extractor, request, original=files)
+        else:
+            judged["model"]["warnings"].append(f"the inputs, {model.kinds['a']}, cannot be held against the targets, {model.kinds['b']}")
+    if fitted:
+        judged["model"]["warnings"].append(f"{len(fitted)} of {len(pairs)} targets were resized to their inputs, such as {fitted[0]}")
+    return judged
 
 
-def _translated(model: Model, pairs: Pairs) -> Iterator[tuple[Array, Array, Array]]:
-    """Translation, target and input of each pair, with the target's channels.  -> uint8, HW or HWC"""
-    channels = model.kinds["b"].channels
+def _level(kind: Kind) -> Kind:
+    """The 8-bit levels of a kind's range."""
+    return replace(kind, dtype="uint8", range=None)
+
+
+def _translated(model: Model, pairs: Pairs, fitted: list[str]) -> Iterator[tuple[Array, Array, Array]]:
+    """Translation, target and input of each pair in 8-bit levels of their ranges; `fitted` hears of targets that were resized to their input,
+    which is the size of its translation.  -> uint8, HW or HWC"""
+    kinds = model.kinds["a"], model.kinds["b"]
     for index in range(len(pairs)):
         try:
-            a, b = pairs[index]
+            source, target = with_kinds(pairs[index], kinds)
         except Unreadable as error:
             raise JobError(str(error)) from None
-        fake = to_array(model(model.prepare(a)[None])[0].cpu(), model.kinds["b"])
-        yield fake, as_channels(b, channels), as_channels(a, channels)
+        if target.shape[:2] != source.shape[:2]:
+            fitted.append(f"{pairs.name(index)}, {target.shape[1]}x{target.shape[0]} to {source.shape[1]}x{source.shape[0]}")
+            target = fit(target, source.shape[:2])
+        a, b = to_tensor(source, kinds[0]), to_tensor(target, kinds[1])
+        fake = model(a[None])[0].cpu()
+        yield to_array(fake, _level(kinds[1])), to_array(b, _level(kinds[1])), to_array(a, _level(kinds[0]))
 
 
 def _levels(array: Array) -> torch.Tensor:

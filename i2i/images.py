@@ -1,8 +1,8 @@
-"""The one place where images inside ([-1, 1], float32, CHW) meet images outside (integers, HWC, files)."""
+"""The one place where images inside ([-1, 1], float32, CHW) meet images outside (integers or floats of any range, HWC, files)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,75 +13,228 @@ from PIL import Image
 from torch import Tensor
 
 Array = NDArray[Any]
+DTYPES = ("uint8", "uint16", "float32")
 _MAX = {"uint8": 255, "uint16": 65535}
+_OPAQUE = {"uint8": 255, "uint16": 65535, "float32": 1.0}
+_LUMA = (0.299, 0.587, 0.114)       # ITU-R BT.601, as Pillow has it for 8 bits.
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What the images of one side look like outside: integer type and number of channels (1 grey, 3 colour)."""
+    """What the images of one side look like outside: read from the data, kept in the model's header, inverted on output.
+
+    `range` are the values that become -1 and 1; None is all of an integer type, and 0 … 1 for floats.  With `alpha` the last channel is
+    opacity; without, pictures that have it are laid over `background` (8-bit levels, one for grey or three for red, green, blue).
+    """
 
     channels: int = 3
     dtype: str = "uint8"
+    range: tuple[float, float] | None = None
+    alpha: bool = False
+    background: tuple[int, ...] = (255,)
+
+    @staticmethod
+    def of(header: Mapping[str, Any]) -> Kind:
+        """From the JSON of a header; models of before a field have its default."""
+        given = dict(header)
+        for key in ("range", "background"):
+            if given.get(key) is not None:
+                given[key] = tuple(given[key])
+        return Kind(**given)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The values that become -1 and 1."""
+        return self.range or (0, _MAX.get(self.dtype, 1))
+
+    @property
+    def colours(self) -> int:
+        """Channels without alpha."""
+        return self.channels - self.alpha
+
+    def __str__(self) -> str:
+        words = f"{self.channels} {'channel' if self.channels == 1 else 'channels'} of {self.dtype}" + (", the last alpha" if self.alpha else "")
+        return words + (f", {self.range[0]:g} … {self.range[1]:g}" if self.range else "")
 
 
-def to_tensor(array: Array) -> Tensor:
-    """Integers to [-1, 1].  HW or HWC, uint8 or uint16 -> CHW float32"""
-    top = _MAX[array.dtype.name]
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One image as stored, and what came with it.  `array` is HW or HWC of one of three types; with `alpha` its last channel is opacity."""
+
+    array: Array
+    alpha: bool = False
+    name: str = ""
+    profile: bytes | None = None                        # ICC.
+    dpi: tuple[float, float] | None = None              # Pixels per inch, across and down.
+    notes: tuple[str, ...] = ()                         # What of the file is not in the array.
+
+    @property
+    def channels(self) -> int:
+        """With alpha."""
+        return channels_of(self.array)
+
+
+def channels_of(array: Array) -> int:
+    """HW or HWC -> C"""
+    return 1 if array.ndim == 2 else int(array.shape[2])
+
+
+def to_tensor(array: Array, kind: Kind | None = None) -> Tensor:
+    """Values to [-1, 1]; what lies outside the kind's range goes on beyond it.  HW or HWC -> CHW float32
+
+    Without a kind, that of the array: the full range of its type.
+    """
+    low, high = (kind or Kind(dtype=array.dtype.name)).limits
     chw = np.ascontiguousarray((array[..., None] if array.ndim == 2 else array).transpose(2, 0, 1))
-    return torch.from_numpy(chw.astype(np.float32)).div_(top).sub_(0.5).div_(0.5)
+    values = torch.from_numpy(chw.astype(np.float64 if array.dtype.kind == "f" else np.float32))     # 32 bits hold 24 of an integer.
+    if low:
+        values.sub_(low)
+    return values.div_(high - low).sub_(0.5).div_(0.5).float()
 
 
 def to_array(image: Tensor, kind: Kind) -> Array:
-    """[-1, 1] to integers, clamped and rounded to nearest, so to_array(to_tensor(x)) is x.  CHW -> HWC, or HW for one channel"""
-    top = _MAX[kind.dtype]
-    values = image.detach().to("cpu", torch.float64 if top > 255 else torch.float32)
-    array = ((values + 1) * (top / 2)).round_().clamp_(0, top).numpy().astype(kind.dtype)
+    """[-1, 1] to values of a kind, so that to_array(to_tensor(x, kind), kind) is x.  CHW -> HWC, or HW for one channel
+
+    Integers are rounded to nearest and clamped to what their type holds; floats are neither.
+    """
+    low, high = kind.limits
+    values = image.detach().to("cpu", torch.float32 if kind.dtype == "uint8" else torch.float64)
+    values = (values + 1) * ((high - low) / 2) + low
+    if kind.dtype in _MAX:
+        values = values.round_().clamp_(0, _MAX[kind.dtype])
+    array = values.numpy().astype(kind.dtype)
     return array[0] if len(array) == 1 else np.ascontiguousarray(array.transpose(1, 2, 0))
+
+
+# ---------------------------------------------------------------------------------------------- from one kind to another
+
+def conform(picture: Picture, kind: Kind) -> Array:
+    """A picture as its side has them.  -> HW or HWC of the kind's type and channels; ValueError where that would lose what it holds
+
+    8 bits become 16 exactly (times 257), grey becomes colour by repetition and colour grey by luma, alpha is added opaque or laid over
+    the background.  Where files do not say what their channels are (NPY), as many as the kind has are taken to be those.
+    """
+    array = _of_type(picture.array, kind)
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if not kind.alpha:
+        return as_channels(over(array, kind.background) if picture.alpha else array, kind.channels)
+    if picture.channels == kind.channels:
+        return array
+    colour, alpha = (array[..., :-1], array[..., -1:]) if picture.alpha else (array, np.full((*array.shape[:2], 1), _OPAQUE[kind.dtype]))
+    colour = as_channels(colour, kind.colours).reshape(*array.shape[:2], kind.colours)
+    return np.concatenate([colour, alpha.astype(kind.dtype)], 2)
+
+
+def _of_type(array: Array, kind: Kind) -> Array:
+    name = array.dtype.name
+    if name == kind.dtype:
+        return array
+    if (name, kind.dtype) == ("uint8", "uint16") and kind.range is None:
+        return array.astype(np.uint16) * np.uint16(257)         # 65535 / 255.
+    told = f"{kind.dtype}" + (f" from {kind.range[0]:g} to {kind.range[1]:g}" if kind.range else "")
+    raise ValueError(f"is {name}, and the images of its side are {told}")
 
 
 def as_channels(array: Array, channels: int) -> Array:
     """Grey to colour by repetition, colour to grey by ITU-R 601 luma, as Pillow does.  HW or HWC -> HW or HWC"""
-    have = 1 if array.ndim == 2 else array.shape[2]
+    have = channels_of(array)
     if have == channels:
         return array[..., 0] if array.ndim == 3 and channels == 1 else array
     if have == 1 and channels == 3:
         return np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
     if have == 3 and channels == 1:
-        return np.asarray(Image.fromarray(array).convert("L"))
+        if array.dtype == np.uint8:
+            return np.asarray(Image.fromarray(np.ascontiguousarray(array)).convert("L"))
+        return _rounded(array @ np.array(_LUMA), array.dtype)
     raise ValueError(f"an image of {have} channels cannot become one of {channels}")
 
 
-def from_pil(image: Image.Image, background: int = 255) -> Array:
-    """An opened picture as uint8 HW (grey) or HWC (RGB); alpha is laid over the background, palettes and CMYK become RGB.
+def _rounded(values: Array, dtype: Any) -> Array:
+    return (values if np.dtype(dtype).kind == "f" else np.rint(values)).astype(dtype)
 
-    16-bit and floating-point pictures raise ValueError: clipping them to 8 bits would lose what they hold.
+
+def over(array: Array, background: Sequence[int] = (255,)) -> Array:
+    """A picture with alpha laid over a colour of 8-bit levels.  HW2 or HW4, the last opacity -> HW or HW3"""
+    colours = channels_of(array) - 1
+    level = tuple(background) * 3 if len(background) == 1 else tuple(background)
+    if array.dtype == np.uint8 and colours in (1, 3):
+        rgba = Image.fromarray(np.ascontiguousarray(array)).convert("RGBA")
+        sheet = Image.new("RGBA", rgba.size, (*level, 255))
+        return np.asarray(Image.alpha_composite(sheet, rgba).convert("L" if colours == 1 else "RGB"))
+    top = _OPAQUE[array.dtype.name]
+    below = np.array(level if colours == 3 else (float(np.dot(level, _LUMA)),)) / 255 * top
+    opacity = array[..., -1:].astype(np.float64) / top
+    laid = _rounded(array[..., :-1] * opacity + below * (1 - opacity), array.dtype)
+    return laid[..., 0] if colours == 1 else laid
+
+
+def flat(picture: Picture) -> Array:
+    """A picture of integers in 8-bit levels of its type's range, alpha laid over white.  -> uint8 HW or HWC"""
+    array = over(picture.array) if picture.alpha else picture.array
+    return array if array.dtype == np.uint8 else to_array(to_tensor(array), Kind(channels_of(array)))
+
+
+def visible(array: Array) -> Array:
+    """Grey repeated; of two channels the first as grey, of four or more the first three.  HW or HWC -> HW3"""
+    channels = channels_of(array)
+    return as_channels(array if channels in (1, 3) else array[..., 0] if channels == 2 else array[..., :3], 3)
+
+
+# ---------------------------------------------------------------------------------------------- Pillow
+
+def from_pil(image: Image.Image) -> Picture:
+    """An opened picture: 8 or 16 bits or floats, grey or RGB, with or without alpha; palettes, CMYK and the rest become RGB.
+
+    ValueError for 32-bit integers, which no dtype here holds.
     """
-    if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        raise ValueError(f"mode {image.mode} (more than 8 bits a channel) is not supported; 8-bit grey or colour is")
-    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
-        grey = image.mode in ("LA", "La", "L", "1")
-        rgba = image.convert("RGBA")
-        below = Image.new("RGBA", rgba.size, (background, background, background, 255))
-        image = Image.alpha_composite(below, rgba).convert("L" if grey else "RGB")
-    elif image.mode in ("1", "L"):
-        image = image.convert("L")
+    mode, notes = image.mode, tuple[str, ...]()
+    alpha = mode in ("LA", "PA", "RGBA", "La", "RGBa") or ("transparency" in image.info and mode in ("1", "L", "P", "RGB"))
+    if mode == "F":
+        array = np.asarray(image, np.float32)
+    elif mode in ("I;16", "I;16L", "I;16B", "I;16N"):
+        array = np.asarray(image).astype(np.uint16)
+    elif mode == "I" or mode.startswith("I;"):
+        raise ValueError(f"mode {mode} (32-bit integers) is not supported; accepted: 8 or 16 bits without sign, or 32-bit floats")
+    elif alpha:
+        array = np.asarray(image.convert("RGBA"))
+        array = np.ascontiguousarray(array[..., [0, 3]]) if mode in ("1", "L", "LA", "La") else array
     else:
-        image = image.convert("RGB")
-    return np.asarray(image)
+        array = np.asarray(image.convert("L" if mode in ("1", "L") else "RGB"))
+        if mode in ("CMYK", "LAB"):
+            notes = (f"{mode}, read as RGB without its profile",)
+    return Picture(array, alpha, profile=image.info.get("icc_profile") or None, dpi=resolution(image.info.get("dpi")), notes=notes)
+
+
+def resolution(dpi: Any) -> tuple[float, float] | None:
+    """Pixels per inch, across and down, if a file's words for it mean anything."""
+    try:
+        across, down = (float(value) for value in dpi)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return (across, down) if 1 < across < float("inf") and 1 < down < float("inf") else None       # 1: Pillow's word for none.
+
+
+def pil_holds(kind: Kind) -> bool:
+    """Whether Pillow has a mode for such images."""
+    if kind.dtype == "uint8":
+        return (kind.channels, kind.alpha) in ((1, False), (3, False), (2, True), (4, True))
+    return kind.channels == 1
 
 
 def to_pil(array: Array) -> Image.Image:
-    """uint8 HW or HWC -> picture."""
+    """HW of any type (L, I;16, F) or uint8 HWC of 2 (LA), 3 or 4 (RGBA) channels -> picture."""
     return Image.fromarray(array)
 
 
 def grid(rows: Sequence[Sequence[Tensor]], *, gap: int = 2) -> Array:
-    """Rows of equally large images in [-1, 1] on a white sheet.  CHW each -> HWC uint8"""
+    """Rows of equally large images in [-1, 1] on a white sheet, in 8-bit levels of their range; of many channels the first three.
+    CHW each -> HWC uint8"""
     height, width = rows[0][0].shape[-2:]
     down, across = len(rows), max(len(row) for row in rows)
     sheet = np.full((down * (height + gap) + gap, across * (width + gap) + gap, 3), 255, np.uint8)
     for i, row in enumerate(rows):
         for j, image in enumerate(row):
             y, x = gap + i * (height + gap), gap + j * (width + gap)
-            sheet[y:y + height, x:x + width] = as_channels(to_array(image, Kind(len(image))), 3)
+            sheet[y:y + height, x:x + width] = visible(to_array(image, Kind(len(image))))
     return sheet

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 import numpy as np
 import torch
@@ -14,15 +14,16 @@ from torch import Tensor, nn
 from i2i import recipes  # noqa: F401 - registers the recipes.
 from i2i.clock import stable_seed
 from i2i.errors import RequestError
-from i2i.images import Array, Kind, as_channels, from_pil, to_array, to_pil, to_tensor
+from i2i.images import DTYPES, Array, Kind, Picture, conform, from_pil, pil_holds, to_array, to_pil, to_tensor
 from i2i.nets.norms import BatchNorm
 from i2i.recipes.base import DataInfo, Recipe
 from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
-from i2i.spec import from_dict, lookup
+from i2i.spec import from_dict, lookup, nearest, require
 
-Picture = TypeVar("Picture", Image.Image, Array, Tensor)
+Given = TypeVar("Given", Image.Image, Array, Tensor)
 STATISTICS = ("running", "image")
+Labels = int | str | Sequence[int | str] | Tensor | None
 
 
 def best_device(name: str = "auto") -> torch.device:
@@ -39,13 +40,18 @@ def header_for(recipe_name: str, settings: Mapping[str, Any], info: DataInfo, ki
             "kinds": {"a": vars(kinds[0]).copy(), "b": vars(kinds[1]).copy()}, **more}
 
 
+def noise_of(seed: int, index: int, inputs: int) -> Tensor:
+    """The standard normal numbers that picture `index` of a seed is made from, the same on every device and in every batch.  -> inputs"""
+    return torch.randn(inputs, generator=torch.Generator().manual_seed(stable_seed(seed, index)))
+
+
 class Model:
     """A trained translator.  Deterministic unless a seed for the dropout samples is given."""
 
     def __init__(self, recipe: Recipe, modules: nn.ModuleDict, header: Mapping[str, Any], device: torch.device) -> None:
         self.recipe, self.header, self.device = recipe, header, device
         self.modules = modules.to(device).eval().requires_grad_(False)
-        self.kinds = {side: Kind(**kind) for side, kind in header["kinds"].items()}
+        self.kinds = {side: Kind.of(kind) for side, kind in header["kinds"].items()}
         self.directions = {source + recipe.targets[key]: key for key, source in recipe.sources.items()}     # "ab" -> what is generated.
         self.statistics = "running"
         self.multiple = max((int(getattr(m, "multiple", 1)) for m in modules.values()), default=1)
@@ -84,31 +90,107 @@ class Model:
 
     def sides(self, direction: str) -> tuple[str, str]:
         """The sides a direction leads from and to: "ba" -> "b", "a".  RequestError if the model has not learnt it."""
+        if not self.directions:
+            raise RequestError(f"this {self.header['recipe']['name']} model makes images from noise; use generate")
         if direction not in self.directions:
             raise RequestError(f"direction {direction} is none that this {self.header['recipe']['name']} model has learnt; "
                                f"accepted: {' or '.join(self.directions)}")
         return direction[0], direction[1]
 
     @overload
-    def translate(self, images: Picture, *, seed: int | None = None, direction: str = "ab") -> Picture: ...
+    def translate(self, images: Given, *, seed: int | None = None, direction: str = "ab") -> Given: ...
     @overload
-    def translate(self, images: Sequence[Picture], *, seed: int | None = None, direction: str = "ab") -> list[Picture]: ...
+    def translate(self, images: Sequence[Given], *, seed: int | None = None, direction: str = "ab") -> list[Given]: ...
     def translate(self, images: Any, *, seed: int | None = None, direction: str = "ab") -> Any:
-        """Translate one image or a list: a PIL image, a uint8 array (HW or HWC) or a tensor (CHW or NCHW in [-1, 1]).
+        """Translate one image or a list: a PIL image, an array (HW or HWC of uint8, uint16 or float32) or a tensor (CHW or NCHW in [-1, 1]).
 
-        The result is of the same type and size.  `seed` draws a dropout sample instead of the deterministic result.  `direction` "ba" goes
-        from b to a, in models that learnt both.
+        The result is of the same type and size, and of the kind (dtype, channels, range) of the target images.  `seed` draws a dropout sample
+        instead of the deterministic result.  `direction` "ba" goes from b to a, in models that learnt both.
         """
         if isinstance(images, list | tuple):
             return [self.translate(image, seed=seed, direction=direction) for image in images]
         if isinstance(images, Tensor):
             return self._tensor(images, seed, direction)
         if isinstance(images, Image.Image):
-            return to_pil(self.translate(from_pil(ImageOps.exif_transpose(images)), seed=seed, direction=direction))
+            kind = self.kinds[self.sides(direction)[1]]
+            if not pil_holds(kind):
+                raise RequestError(f"the results have {kind}, which no PIL image holds; accepted: arrays and tensors")
+            return to_pil(self._array(_from_pil(images), seed, direction))
         if isinstance(images, np.ndarray):
-            out = self(self.prepare(images, direction)[None], seed=seed, direction=direction)
-            return to_array(out[0].cpu(), self.kinds[direction[1]])
-        raise RequestError(f"translate takes a PIL image, a uint8 array or a tensor, not {type(images).__name__}")
+            return self._array(_from_array(images), seed, direction)
+        raise RequestError(f"translate takes a PIL image, an array or a tensor, not {type(images).__name__}")
+
+    def _array(self, picture: Picture, seed: int | None, direction: str) -> Array:
+        out = self(self.prepare(picture, direction)[None], seed=seed, direction=direction)
+        return to_array(out[0].cpu(), self.kinds[direction[1]])
+
+    # ------------------------------------------------------------------------------------------ from noise
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that images can be asked for; none in models without labels."""
+        return tuple(self.header.get("classes", ()))
+
+    def generate(self, n: int, *, labels: Labels = None, seed: int = 0, truncation: float = 1.0,
+                 batch: int = 64) -> Tensor:
+        """The first `n` images of a seed.  -> NCHW in [-1, 1], on the CPU
+
+        Image i depends on (seed, i), its label and the truncation alone, but for the rounding that goes with the size of a batch.  `labels`: a
+        class, by number or name, for each image, or one for all; by default the classes take turns.  `truncation` < 1 draws styles to their
+        mean (Karras et al. 2019, section B); others refuse it.
+        """
+        require(n >= 1, "n", n, "1 or more")
+        numbers, parts = self.labels(n, labels), []
+        for i in range(0, n, batch):
+            some = None if numbers is None else numbers[i:i + batch]
+            parts.append(self.render(range(i, min(i + batch, n)), some, seed=seed, truncation=truncation))
+        return torch.cat(parts)
+
+    @torch.inference_mode()
+    def render(self, places: Sequence[int], labels: Tensor | None, *, seed: int, truncation: float = 1.0) -> Tensor:
+        """Images number `places` of a seed as one batch.  labels N of class numbers, in models that know classes -> NCHW on the CPU"""
+        if self.recipe.sources:
+            raise RequestError(f"this {self.header['recipe']['name']} model makes images from images; use translate")
+        count = cast(int, self.modules["Z"].inputs)
+        inputs = {"eps": torch.stack([noise_of(seed, place, count) for place in places]).to(self.device)}
+        if labels is not None:
+            inputs["c"] = labels.to(self.device)
+        self.truncate(truncation)
+        return next(iter(self.recipe.generate(self.modules, inputs).values())).float().cpu()
+
+    def truncate(self, truncation: float) -> None:
+        """How far styles may be from their mean: 1 as trained, 0 the mean itself.  RequestError for networks without styles."""
+        G = cast(Any, self.modules["G"])
+        require(hasattr(G, "truncation") or truncation == 1, "truncation", truncation, "1, in a network without a style space")
+        require(-2 <= truncation <= 2, "truncation", truncation, "-2 to 2")
+        if hasattr(G, "truncation"):
+            G.truncation = truncation
+
+    def labels(self, n: int, labels: Labels) -> Tensor | None:
+        """Class numbers for n images, from numbers or names; in turn if nothing is said; None for a model without classes."""
+        classes = self.classes
+        if not classes and labels is None:
+            return None
+        if labels is None:
+            return torch.arange(n) % len(classes)
+        given = labels.tolist() if isinstance(labels, Tensor) else labels
+        numbers = [self.class_number(label) for label in ([given] if isinstance(given, int | str) else given)]
+        if len(numbers) not in (1, n):
+            raise RequestError(f"{len(numbers)} labels for {n} images; accepted: one for each, or one for all")
+        return torch.tensor(numbers * n if len(numbers) == 1 else numbers)
+
+    def class_number(self, label: int | str) -> int:
+        """The number of a class by its name or number.  RequestError for others, and in models without labels."""
+        if not self.classes:
+            raise RequestError("this model was trained without labels; it makes no images of a class")
+        if isinstance(label, str):
+            if label not in self.classes:
+                raise RequestError(f"no class is called {label!r}; {nearest(label, self.classes)}")
+            return self.classes.index(label)
+        require(hasattr(label, "__index__") and 0 <= label < len(self.classes), "label", label, f"0 to {len(self.classes) - 1}, or a name")
+        return int(label)
+
+    # ------------------------------------------------------------------------------------------ from images
 
     def _tensor(self, image: Tensor, seed: int | None, direction: str) -> Tensor:
         channels = self.kinds[self.sides(direction)[0]].channels
@@ -118,22 +200,42 @@ class Model:
         out = self(image if image.ndim == 4 else image[None], seed=seed, direction=direction).to(image.device)
         return out if image.ndim == 4 else out[0]
 
-    def prepare(self, array: Array, direction: str = "ab") -> Tensor:
-        """A uint8 image as the network takes it.  HW or HWC -> CHW in [-1, 1]"""
-        if array.dtype != np.uint8 or array.ndim not in (2, 3) or 0 in array.shape:
-            raise RequestError(f"an array must be uint8, HW or HWC; this one is {array.shape} of {array.dtype}")
+    def prepare(self, picture: Picture, direction: str = "ab") -> Tensor:
+        """A picture as the network takes it.  -> CHW in [-1, 1]; RequestError if it cannot be brought to the source side's kind"""
+        kind = self.kinds[self.sides(direction)[0]]
         try:
-            return to_tensor(as_channels(array, self.kinds[self.sides(direction)[0]].channels))
+            return to_tensor(conform(picture, kind), kind)
         except ValueError as error:
             raise RequestError(str(error)) from None
 
 
-def load(path: str | Path, device: str = "auto") -> Model:
-    """A model from a `.safetensors` file or a run folder.  RequestError if it is neither, or damaged."""
+def _from_array(array: Array) -> Picture:
+    if array.dtype.name not in DTYPES or array.ndim not in (2, 3) or 0 in array.shape:
+        raise RequestError(f"an array must be HW or HWC of {', '.join(DTYPES)}; this one is {array.shape} of {array.dtype}")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise RequestError("an array must hold numbers; this one has NaN or infinite values")
+    return Picture(array.astype(array.dtype.newbyteorder("="), copy=False))
+
+
+def _from_pil(image: Image.Image) -> Picture:
+    try:
+        return from_pil(ImageOps.exif_transpose(image))
+    except ValueError as error:
+        raise RequestError(str(error)) from None
+
+
+def model_file(path: str | Path) -> Path:
+    """The file that holds a model: this one, or that of a run folder.  RequestError if the folder is none."""
     path = Path(path)
     file = RunFolder(path).model if path.is_dir() else path
     if path.is_dir() and not file.exists():
         raise RequestError(f"{path} is a folder without model.safetensors; accepted: a run folder made by i2i train, or a model file")
+    return file
+
+
+def load(path: str | Path, device: str = "auto") -> Model:
+    """A model from a `.safetensors` file or a run folder.  RequestError if it is neither, or damaged."""
+    file = model_file(path)
     tensors, header = checkpoint.load(file, "model")
     try:
         recipe = from_dict(lookup("recipe", header["recipe"]["name"]), header["recipe"]["settings"])  # type: ignore[arg-type]

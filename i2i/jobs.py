@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,31 +11,26 @@ from typing import Any
 import numpy as np
 import PIL
 import torch
-from torch import Tensor
 
 import i2i
 from i2i import plan, recipes  # noqa: F401 - importing recipes registers them.
-from i2i.data.datasets import DataConfig, Facts, Pairs, look, training_sizes, with_channels
+from i2i.data.datasets import DataConfig, Facts, Pairs, look, training_sizes, with_kinds
 from i2i.data.files import Unreadable, bundled, open_source
-from i2i.data.stream import batches, training
-from i2i.data.transforms import fit
+from i2i.data.labelled import Images
 from i2i.data.unpaired import Sides, apart
 from i2i.engine.config import OPERATIONAL, TrainConfig
-from i2i.engine.runtime import Runtime
-from i2i.engine.train import Observer, Trainer
 from i2i.errors import RequestError
-from i2i.images import Kind, to_tensor
+from i2i.images import Kind
 from i2i.infer import header_for
 from i2i.recipes.base import DataInfo, Recipe
-from i2i.runs import log
-from i2i.runs.folder import RunFolder, write_atomically
+from i2i.recipes.presets import PRESETS
+from i2i.runs.folder import RunFolder
 from i2i.spec import Spec, build, from_dict, lookup, names, nearest, override, settings, split, to_dict
-from i2i.watch import METRIC, Watch, conclude
 
-DEFAULT_DATA = {"pix2pix": "openmoji-64", "cyclegan": "noto-twemoji-64"}
-Splits = Mapping[str, Pairs | Sides]
+DEFAULT_DATA = {"paired": "openmoji-64", "unpaired": "noto-twemoji-64", "images": "fluent3d-64"}       # By kind of data set.
+Splits = Mapping[str, Pairs | Sides | Images]
+LOOKED = 16                 # Held-out pairs of which one must be of the kinds that are learnt.
 DEFAULT_EPOCHS = 200        # Isola et al. 2017, section 6.2: facades; and the reference implementation's 100 + 100.
-SAMPLES = 12                # Pictures in a sample grid.
 
 
 @dataclass(frozen=True)
@@ -55,7 +50,13 @@ class Job:
     @property
     def info(self) -> DataInfo:
         """What the networks have to know of the data."""
-        return DataInfo(self.crop, self.kinds[0].channels, self.kinds[1].channels)
+        return DataInfo(self.crop, self.kinds[0].channels, self.kinds[1].channels, len(self.classes))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that the recipe tells apart."""
+        split = self.splits["train"]
+        return split.classes if isinstance(split, Images) and "c" in self.recipe.needs else ()
 
     @property
     def kinds(self) -> tuple[Kind, Kind]:
@@ -63,23 +64,32 @@ class Job:
         return self.facts.a, self.facts.b
 
     @property
-    def shown(self) -> Pairs | Sides:
+    def shown(self) -> Pairs | Sides | Images:
         """The split that sample grids are made of: validation, else test, else training images."""
         split = next(self.splits[name] for name in ("val", "test", "train") if name in self.splits)
-        return apart(split) if isinstance(self.splits["train"], Sides) else split
+        return apart(split) if isinstance(self.splits["train"], Sides) and not isinstance(split, Images) else split
 
     def held_out(self, name: str) -> Pairs | None:
-        """A split whose images can be compared, if it is there: pairs of one size."""
+        """A split whose images can be compared, if it is there: pairs of the kinds that are learnt."""
         split = self.splits.get(name)
+        if not isinstance(split, Pairs):
+            return None
         try:
-            return split if isinstance(split, Pairs) and look(split, on_error="skip") else None
+            look(split, replace(self.data, on_error="skip"))
+            return split if any(self._readable(split, index) for index in range(min(LOOKED, len(split)))) else None
         except RequestError:
             return None
+
+    def _readable(self, split: Pairs, index: int) -> bool:
+        try:
+            return bool(with_kinds(split[index], self.kinds))
+        except Unreadable:
+            return False
 
     def header(self) -> dict[str, Any]:
         """What the model file says of itself."""
         return header_for(self.name, to_dict(self.recipe), self.info, self.kinds,
-                          i2i=i2i.__version__, direction=self.data.direction, data=self.where)
+                          i2i=i2i.__version__, direction=self.data.direction, data=self.where, classes=list(self.classes))
 
     def config(self) -> dict[str, Any]:
         """config.json."""
@@ -87,7 +97,7 @@ class Job:
             "i2i": i2i.__version__, "recipe": {"name": self.name, "settings": to_dict(self.recipe)},
             "data": {"where": self.where, "settings": to_dict(self.data), "fingerprint": fingerprint(self.splits)},
             "train": to_dict(self.train),
-            "sizes": {"crop": list(self.crop), "load": list(self.load)}, "channels": [kind.channels for kind in self.kinds],
+            "sizes": {"crop": list(self.crop), "load": list(self.load)}, "kinds": self.header()["kinds"],
             "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__, "pillow": PIL.__version__}}
 
 
@@ -100,24 +110,38 @@ def fingerprint(splits: Splits) -> dict[str, str]:
 
 def prepare(recipe_name: str, assignments: Sequence[str] = (), *, data: str | Path | None = None, epochs: float | None = None) -> Job:
     """A job from a recipe's name and KEY=VALUE words; everything that can be wrong is found here.  RequestError says what."""
-    make = lookup("recipe", recipe_name)
-    recipe, data_config, train_config = configure(make(), DataConfig(), TrainConfig(), split(assignments))
+    recipe_name, words = known(recipe_name)
+    recipe, data_config, train_config = lookup("recipe", recipe_name)(), DataConfig(), TrainConfig()
+    for each in (words, assignments):       # A preset's first, whole, so that what a person says comes on top of it.
+        recipe, data_config, train_config = configure(recipe, data_config, train_config, split(each))
     check_pieces(recipe)
     if data is None:
-        data = DEFAULT_DATA[recipe_name]
+        data = DEFAULT_DATA[recipe.dataset]
     where = str(data) if str(data).partition("/")[0] in bundled() and not Path(data).exists() else str(Path(data).absolute())
-    splits = build("dataset", Spec(recipe.dataset), open_source(data), data_config.direction)
+    splits = build("dataset", Spec(recipe.dataset), open_source(data, index=data_config.index), data_config.direction)
     if "train" not in splits:
         raise RequestError(f"{data} has {' and '.join(splits)} images but none to train on; accepted: train/ or trainA/ and trainB/")
+    if "c" in recipe.needs and not getattr(splits["train"], "classes", ()):
+        raise RequestError(f"{data} has no labels, which {recipe_name} with conditional=true learns from; accepted: a folder for each class, "
+                           "or labels in dataset.json")
     if epochs is not None and train_config.images:
         raise RequestError("--epochs and train.images both say how long to train; give one of them")
     if not train_config.images:
         if epochs is not None and epochs <= 0:
             raise RequestError(f"--epochs {epochs:g} cannot be used; accepted: more than 0")
         train_config = replace(train_config, images=round((epochs or DEFAULT_EPOCHS) * len(splits["train"])) or 1)
-    facts = look(splits["train"], on_error=data_config.on_error)
+    facts = look(splits["train"], data_config)
     crop, load = training_sizes(data_config, facts)
     return Job(recipe_name, recipe, data_config, train_config, where, splits, facts, crop, load)
+
+
+def known(name: str) -> tuple[str, tuple[str, ...]]:
+    """The recipe that a name stands for, and the settings that go with it.  RequestError for other words."""
+    if name in PRESETS:
+        return PRESETS[name].recipe, PRESETS[name].words
+    if name not in names("recipe"):
+        raise RequestError(f"no recipe or preset is called {name!r}; {nearest(name, [*PRESETS, *names('recipe')])}")
+    return name, ()
 
 
 def configure(recipe: Recipe, data: DataConfig, train: TrainConfig, pairs: Sequence[tuple[str, str]]) -> tuple[Recipe, DataConfig, TrainConfig]:
@@ -142,9 +166,10 @@ def check_pieces(recipe: Recipe) -> None:
     """Try every piece but the networks, which need the data's size, so that a wrong option is found before any data is read."""
     for name, field in settings(recipe).items():
         kind = field.metadata.get("kind")
-        if kind and kind not in ("generator", "discriminator"):
-            supplied = [[torch.nn.Parameter(torch.zeros(1))]] if kind == "optimiser" else []
-            build(kind, getattr(recipe, name), *supplied)
+        if kind and kind not in ("generator", "synthesis", "discriminator", "latent"):
+            layer = torch.nn.Linear(1, 1)
+            supplied: dict[str, Any] = {"optimiser": layer.parameters(), "parametrisation": layer}
+            build(kind, getattr(recipe, name), *([supplied[kind]] if kind in supplied else []))
 
 
 def reopen(folder: RunFolder, assignments: Sequence[str] = ()) -> Job:
@@ -159,14 +184,17 @@ def reopen(folder: RunFolder, assignments: Sequence[str] = ()) -> Job:
     new = configure(recipe, data, train, split(assignments))
     for prefix, old, changed in zip(("", "data.", "train."), (recipe, data, train), new, strict=True):
         for key in settings(old):
-            if getattr(old, key) != getattr(changed, key) and key not in (*OPERATIONAL, "on_error"):
+            if getattr(old, key) != getattr(changed, key) and key not in (*OPERATIONAL, "on_error", "index"):
                 raise RequestError(f"{prefix}{key} is {getattr(old, key)} in {folder.path} and cannot become {getattr(changed, key)} "
-                                   f"when it is resumed; free to change: {', '.join('train.' + word for word in OPERATIONAL)}, data.on_error")
-    splits = build("dataset", Spec(new[0].dataset), open_source(where), new[1].direction)
+                                   f"when it is resumed; free to change: {', '.join('train.' + word for word in OPERATIONAL)}, "
+                                   "data.on_error, data.index")
+    splits = build("dataset", Spec(new[0].dataset), open_source(where, index=new[1].index), new[1].direction)
     if fingerprint(splits) != known:
         raise RequestError(f"the images in {where} are not those the run was started with "
                            f"(were {known}, are {fingerprint(splits)}); put them back to resume")
-    facts = look(splits["train"], on_error=new[1].on_error)
+    facts = look(splits["train"], new[1])
+    if "kinds" in config:       # Not what the images have become since.
+        facts = replace(facts, a=Kind.of(config["kinds"]["a"]), b=Kind.of(config["kinds"]["b"]))
     crop, load = training_sizes(new[1], facts)
     return Job(name, new[0], new[1], new[2], where, splits, facts, crop, load)
 
@@ -185,17 +213,20 @@ def describe(job: Job) -> list[str]:
     """The whole plan as lines: data, networks, settings, steps, memory.  Raises RequestError where a network does not fit."""
     parts, estimate = plan.inspect(job.recipe, job.info, batch=job.train.batch, averages=bool(job.train.ema_half_life))
     height, width = job.crop
-    counts = ", ".join(f"{split.counted} {name}" if isinstance(split, Sides) else f"{len(split):,} {name}" for name, split in job.splits.items())
+    counts = ", ".join(f"{len(split):,} {name}" if isinstance(split, Pairs) else f"{split.counted} {name}" for name, split in job.splits.items())
     judged = "L1, PSNR, SSIM of the val pairs" if job.held_out("val") else "not while training: there are no val pairs"
+    sided = {"direction": f"{job.data.direction[0].upper()} -> {job.data.direction[1].upper()}",
+             "kinds": f"{job.kinds[0]} -> {job.kinds[1]}"} if job.recipe.sources else {"kind": job.kinds[1]}
+    notes = {"notes": "; ".join(job.facts.notes)} if job.facts.notes else {}
+    labels = {"classes": ", ".join(job.classes)} if job.classes else {}
     steps, train = job.train.steps, job.train
     recipe = {name: getattr(job.recipe, name) for name in settings(job.recipe)}
     return [
         f"recipe {job.name}", *plan.as_lines(recipe),
         f"data {job.where}", *plan.as_lines({
-            "layout": f"{job.splits['train'].layout}: {counts}", "direction": f"{job.data.direction[0].upper()} -> {job.data.direction[1].upper()}",
-            "channels": f"{job.kinds[0].channels} -> {job.kinds[1].channels}",
+            "layout": f"{job.splits['train'].layout}: {counts}", **sided, **labels,
             "pictures": f"{job.facts.width}x{job.facts.height}, loaded at {job.load[1]}x{job.load[0]}, cropped to {width}x{height}"
-                        + (", mirrored half of the time" if job.data.flip else "")}),
+                        + (", mirrored half of the time" if job.data.flip else ""), **notes}),
         "networks", *plan.table(parts),
         "training", *plan.as_lines({
             "length": f"{train.images:,} images = {steps:,} steps of {train.batch} ({train.images / len(job.splits['train']):.4g} epochs)",
@@ -209,92 +240,12 @@ def describe(job: Job) -> list[str]:
             "disk": f"about {plan.size_in_words(estimate.weights * (train.keep + 1))}"})]
 
 
-def samples(job: Job) -> dict[str, Tensor]:
-    """The same pictures for every grid, at the training size."""
-    rows: list[tuple[Tensor, Tensor]] = []
-    for index in np.unique(np.linspace(0, len(job.shown) - 1, SAMPLES).astype(int)):
-        try:
-            a, b = with_channels(job.shown[int(index)], job.kinds)
-        except Unreadable as error:
-            if job.data.on_error == "stop":
-                raise RequestError(str(error)) from None
-            continue
-        rows.append((to_tensor(fit(a, job.crop)), to_tensor(fit(b, job.crop))))
-    if not rows:
-        raise RequestError(f"none of the {len(job.shown)} images in {job.shown.split} that were tried can be read")
-    return {"a": torch.stack([a for a, _ in rows]), "b": torch.stack([b for _, b in rows])}
-
-
-def execute(job: Job, folder: RunFolder, *, resume: bool, device: str = "auto", observer: Observer | None = None) -> int:
-    """Run or continue a job in its folder.  -> 0, or the signal that interrupted it after everything was saved"""
-    runtime = Runtime(precision=job.train.precision, device=device)
-    plan.inspect(job.recipe, job.info, batch=1, averages=False)     # A network that does not fit is refused before anything is written.
-    sample = samples(job)
-    folder = RunFolder(runtime.first(str(folder.path)))     # Each process may have found another folder to be free.
-    if not resume and runtime.leads:
-        folder.create(job.config())
-    runtime.barrier()
-    if runtime.leads:
-        folder.lock()
-    watch = watching(job, runtime)
-    trainer = Trainer(job.recipe, job.info, job.train, runtime, folder, job.header(), observer, watch, METRIC)
-    trainer.restore()
-    dataset = training(job.splits["train"], job.crop, job.load, job.kinds, flip=job.data.flip, seed=job.train.seed, on_error=job.data.on_error)
-
-    def from_position(start: int) -> Iterator[Mapping[str, Tensor]]:
-        return batches(dataset, seed=job.train.seed, start=start, batch=job.train.batch, rank=runtime.rank, world=runtime.world,
-                       workers=job.train.workers, pin=runtime.device.type == "cuda")
-
-    try:
-        interrupted = trainer.run(from_position, sample)
-        if not interrupted and runtime.leads and watch:
-            conclude_run(job, folder, watch, trainer)
-        return interrupted
-    finally:
-        folder.unlock()
-
-
-def watching(job: Job, runtime: Runtime) -> Watch | None:
-    """Who judges the run on its validation pairs; nobody where there are none."""
-    held_out = job.held_out("val")
-    if held_out is None:
-        return None
-    return Watch(job.recipe, job.splits["train"], held_out, job.kinds, job.crop, runtime.device)
-
-
-def conclude_run(job: Job, folder: RunFolder, watch: Watch, trainer: Trainer) -> None:
-    """Write the verdict and the best and worst pairs of the test split, or of the validation split where there is no other."""
-    pairs = job.held_out("test") or watch.heldout
-    folder.write_json("pairs.json", watch.extremes(trainer.average.modules, pairs, lambda name, write: write_atomically(folder.path / name, write)))
-    told = conclude(log.read(folder.metrics) or [watch(trainer.modules, trainer.average.modules, trainer.images)])
-    folder.write_json("verdict.json", told)
-    for warning in told["warnings"]:
-        trainer.observer.said(f"warning: {warning}")
-    trainer.observer.said(told["sentence"])
-
-
-def train(recipe: str = "", *assignments: str, data: str | Path | None = None, out: str | Path | None = None,
-          epochs: float | None = None, resume: str | Path | None = None, device: str = "auto", observer: Observer | None = None) -> Path:
-    """Train a recipe, or continue a run, and return its folder.
-
-    train("pix2pix", "train.batch=8", "generator.width=32", data="drawings/", out="runs/x", epochs=20)
-    train(resume="runs/x")
-
-    RequestError if something about the request is wrong, JobError if training fails, KeyboardInterrupt after an interruption
-    that was saved.
-    """
-    folder, job = request(recipe, assignments, data=data, out=out, epochs=epochs, resume=resume)
-    if execute(job, folder, resume=resume is not None, device=device, observer=observer):
-        raise KeyboardInterrupt
-    return folder.path
-
-
 def request(recipe: str, assignments: Sequence[str], *, data: str | Path | None, out: str | Path | None, epochs: float | None,
             resume: str | Path | None) -> tuple[RunFolder, Job]:
     """The run folder and the job that these words mean."""
     if resume is None:
         if not recipe:
-            raise RequestError("which recipe? i2i train RECIPE, or i2i train --resume RUN; " + nearest("", names("recipe")))
+            raise RequestError("which recipe? i2i train RECIPE, or i2i train --resume RUN; " + nearest("", [*PRESETS, *names("recipe")]))
         job = prepare(recipe, assignments, data=data, epochs=epochs)
         return RunFolder(out or next_folder(recipe)), job
     for flag, value in (("a recipe", recipe), ("--data", data), ("--out", out), ("--epochs", epochs)):

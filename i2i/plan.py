@@ -71,6 +71,7 @@ def inspect(recipe: Recipe, info: DataInfo, *, batch: int, averages: bool) -> tu
     with torch.device("meta"):
         modules = recipe.modules(info)
         data = {key: torch.empty(batch, channels, *info.size) for key, channels in (("a", info.a_channels), ("b", info.b_channels))}
+        data["c"] = torch.empty(batch, dtype=torch.int64)
     shapes: dict[str, str] = {}
     for name, module in modules.items():
         module.register_forward_hook(_remember(shapes, name))
@@ -96,8 +97,10 @@ def inspect(recipe: Recipe, info: DataInfo, *, batch: int, averages: bool) -> tu
 
 
 def _remember(shapes: dict[str, str], name: str) -> Any:
-    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        shapes.setdefault(name, f"{_shape(inputs[0])} -> {_shape(output)}")
+    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        made = output if isinstance(output, Tensor) else output[0]
+        if isinstance(inputs[0], Tensor) and isinstance(made, Tensor):
+            shapes.setdefault(name, f"{_shape(inputs[0])} -> {_shape(made)}")
     return hook
 
 

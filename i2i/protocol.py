@@ -17,7 +17,7 @@ from i2i.metrics.sets import Figure
 
 FEW, SOME = 2048, 10_000        # Images below which a Fréchet distance is mostly bias, and below which it is still much of it.
 QUANTISED = "uint8"
-CONVERTED = "grey repeated to three channels; alpha over white; more than 8 bits refused"
+CONVERTED = "grey repeated to three channels; alpha over white; 16 bits as 8-bit levels; of many channels the first three, in metrics of pairs all"
 LIBRARIES = ("numpy", "pillow", "torch", "timm")
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -17,19 +16,15 @@ import torch
 from torch import Tensor
 
 from i2i.data.datasets import halves
-from i2i.data.files import Source, Unreadable, load_image
+from i2i.data.encoding import FORMATS, encode, holding
+from i2i.data.files import EXTENSIONS, Source, Unreadable, load_image
 from i2i.errors import JobError, RequestError
-from i2i.images import Array, Kind, to_array, to_pil
+from i2i.images import Kind, Picture, to_array
 from i2i.infer import Model
 
 PIXELS = 8 * 256 * 256      # In one batch unless the user says otherwise.
 TOGETHER = 8                # Images encoded by one task: handing over costs as much as encoding a small one.
 NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EDQUOT)
-LOSSY: dict[str, object] = {"quality": 95, "subsampling": 0}
-SAVING: dict[str, tuple[str, Mapping[str, object]]] = {
-    ".png": ("png", {"compress_level": 1}), ".jpg": ("jpeg", LOSSY), ".jpeg": ("jpeg", LOSSY), ".bmp": ("bmp", {}),
-    ".webp": ("webp", {"lossless": True, "quality": 20}), ".tif": ("tiff", {"compression": "tiff_adobe_deflate"}),
-    ".tiff": ("tiff", {"compression": "tiff_adobe_deflate"})}
 
 
 @dataclass
@@ -39,6 +34,7 @@ class Report:
     done: int = 0
     skipped: int = 0
     failed: list[str] = field(default_factory=list)     # "name: reason"
+    notes: dict[str, str] = field(default_factory=dict)     # What of an input is not in its result -> the first such input.
 
 
 @dataclass(frozen=True)
@@ -46,19 +42,22 @@ class _Item:
     name: str
     target: Path
     image: Tensor
+    picture: Picture        # Without its pixels.
 
 
 def translate(model: Model, source: Source, out: Path, *, direction: str = "ab", half: Literal["left", "right"] | None = None, batch: int = 0,
-              seed: int | None = None, skip_existing: bool = False, suffix: str = "",
+              seed: int | None = None, skip_existing: bool = False, suffix: str = "", stop: bool = False,
               progress: Callable[[Report, int], None] | None = None) -> Report:
     """Write the translation of every image under the same name below `out`.
 
     `direction` "ba": from b to a.  `half`: inputs are A|B strips of which this half is the source.  `batch` 0 fits the image size.  With a
     `seed`, dropout is drawn from (seed, name), one image at a time.  `suffix` (".png") changes the format.  What cannot be read or written is
-    in the report; JobError only if nothing more can be written.
+    in the report, or with `stop` ends the job as a JobError, as does what lets nothing more be written.  The results are of the kind of the
+    model's target side; RequestError, before anything is written, if a format cannot hold it.
     """
     report, (_, target_side) = Report(), model.sides(direction)
     jobs = _targets(source, out, suffix, report)
+    _check_formats(jobs, model.kinds[target_side])
     total = len(jobs) + len(report.failed)
     tell = progress or (lambda report, total: None)
     if skip_existing:
@@ -66,23 +65,26 @@ def translate(model: Model, source: Source, out: Path, *, direction: str = "ab",
         report.skipped, jobs = len(jobs) - len(left), left
 
     def read(job: tuple[str, Path]) -> _Item:
-        array = load_image(source, job[0])
+        picture = load_image(source, job[0])
         if half:
-            array = halves(array, job[0])[half == "right"]
-        return _Item(*job, model.prepare(array, direction))
+            picture = replace(picture, array=halves(picture.array, job[0])[half == "right"])
+        return _Item(*job, model.prepare(picture, direction), replace(picture, array=picture.array[:0]))
 
     with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
         writing: deque[Future[list[tuple[str, OSError | None]]]] = deque()
-        for items in _batches(pool, read, jobs, report, batch, model.multiple, single=seed is not None):
+        for items in _batches(pool, read, jobs, report, batch, model.multiple, single=seed is not None, stop=stop):
             images = torch.stack([item.image for item in items])
+            for item in items:
+                for note in item.picture.notes:
+                    report.notes.setdefault(note, item.name)
             results = model(images, seed=None if seed is None else _seed_of(seed, items[0].name), direction=direction).cpu()
             for first in range(0, len(items), TOGETHER):
                 writing.append(pool.submit(_write, items[first:first + TOGETHER], results[first:first + TOGETHER], model.kinds[target_side]))
             while len(writing) > 16 or (writing and writing[0].done()):
-                _finish(writing, report)
+                _finish(writing, report, stop=stop)
                 tell(report, total)
         while writing:
-            _finish(writing, report)
+            _finish(writing, report, stop=stop)
             tell(report, total)
     report.failed.sort()
     return report
@@ -90,8 +92,8 @@ def translate(model: Model, source: Source, out: Path, *, direction: str = "ab",
 
 def _targets(source: Source, out: Path, suffix: str, report: Report) -> list[tuple[str, Path]]:
     names = source.names()
-    if not names:
-        raise RequestError(f"{source.root} holds no images (.png .jpg .webp .bmp .tif)")
+    if not len(names):
+        raise RequestError(f"{source.root} holds no images ({', '.join(EXTENSIONS)})")
     jobs, taken = [], dict[Path, str]()
     base = Path(source.root)
     base = base if base.is_dir() else base.parent
@@ -103,16 +105,28 @@ def _targets(source: Source, out: Path, suffix: str, report: Report) -> list[tup
         target = out / (path.with_suffix(suffix) if suffix else path)
         if target in taken:
             raise RequestError(f"{taken[target]} and {name} would both be written to {target}; keep their formats or translate them apart")
-        if (base / name).exists() and target.resolve() == (base / name).resolve():
+        if os.path.exists(base / name) and _real(target) == _real(base / name):
             raise RequestError(f"--out {out} would overwrite the inputs, such as {name}; choose another folder")
         taken[target] = name
         jobs.append((name, target))
-    inside = out.resolve()
-    return [(name, target) for name, target in jobs if inside not in (base / name).resolve().parents]
+    inside = _real(out)
+    return [(name, target) for name, target in jobs if inside not in _real(base / name).parents]
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))     # Path.resolve() raises where links lead to themselves.
+
+
+def _check_formats(jobs: list[tuple[str, Path]], kind: Kind) -> None:
+    """RequestError names the first result whose format does not hold what the model makes."""
+    for name, target in jobs:
+        if target.suffix.lower() not in FORMATS or not FORMATS[target.suffix.lower()].holds(kind):
+            raise RequestError(f"the results have {kind}, which {target.suffix} files such as {name} would not hold; "
+                               f"accepted: {' or '.join(f'--format {word}' for word in holding(kind))}")
 
 
 def _batches(pool: ThreadPoolExecutor, read: Callable[[tuple[str, Path]], _Item], jobs: list[tuple[str, Path]], report: Report,
-             batch: int, multiple: int, *, single: bool) -> Iterator[list[_Item]]:
+             batch: int, multiple: int, *, single: bool, stop: bool) -> Iterator[list[_Item]]:
     """Images of one size together, read ahead of the network; what cannot be read goes to the report."""
     ahead = 64
     waiting = deque((job[0], pool.submit(read, job)) for job in jobs[:ahead])
@@ -125,8 +139,9 @@ def _batches(pool: ThreadPoolExecutor, read: Callable[[tuple[str, Path]], _Item]
             waiting.append((job[0], pool.submit(read, job)))
         try:
             item = future.result()
-        except (Unreadable, RequestError) as error:
-            report.failed.append(str(error) if isinstance(error, Unreadable) else f"{name}: {error}")
+        except Exception as error:      # Of whatever kind: the others can still be translated.
+            cause = str(error) if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
+            _fail(str(error) if isinstance(error, Unreadable) else f"{name}: {cause}", report, stop=stop)
             continue
         shape = tuple(item.image.shape)
         group = groups.setdefault(shape, [])
@@ -148,29 +163,32 @@ def _write(items: list[_Item], images: Tensor, kind: Kind) -> list[tuple[str, OS
     told: list[tuple[str, OSError | None]] = []
     for item, image in zip(items, images, strict=True):
         try:
-            save_image(item.target, to_array(image, kind))
+            save_image(item.target, encode(item.target.suffix, to_array(image, kind), kind, item.picture))
             told.append((item.name, None))
         except OSError as error:
             told.append((item.name, error))
     return told
 
 
-def save_image(target: Path, array: Array) -> None:
-    """Encode by the name's extension and put the whole file in place at once."""
-    kind, options = SAVING[target.suffix.lower()]
-    buffer = io.BytesIO()
-    to_pil(array).save(buffer, kind, **options)  # type: ignore[arg-type]
+def save_image(target: Path, data: bytes) -> None:
+    """Put the whole file in place at once."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name[:200]}.part")
     try:
-        part.write_bytes(buffer.getbuffer())
+        part.write_bytes(data)
         os.replace(part, target)
     except OSError:
         part.unlink(missing_ok=True)
         raise
 
 
-def _finish(writing: deque[Future[list[tuple[str, OSError | None]]]], report: Report) -> None:
+def _fail(problem: str, report: Report, *, stop: bool) -> None:
+    if stop:
+        raise JobError(f"{problem}; stopped there, as --on-error stop asks: once it is repaired or removed, --skip-existing goes on")
+    report.failed.append(problem)
+
+
+def _finish(writing: deque[Future[list[tuple[str, OSError | None]]]], report: Report, *, stop: bool) -> None:
     for name, error in writing.popleft().result():
         if error is None:
             report.done += 1
@@ -179,4 +197,4 @@ def _finish(writing: deque[Future[list[tuple[str, OSError | None]]]], report: Re
                 pending.cancel()
             raise JobError(f"{name} could not be written: {error.strerror}; {report.done} images are done, continue with --skip-existing")
         else:
-            report.failed.append(f"{name}: could not be written: {error.strerror or error}")
+            _fail(f"{name}: could not be written: {error.strerror or error}", report, stop=stop)

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2i.data.datasets import Indexed, Pairs, with_channels
+from i2i.data.datasets import Indexed, Pairs, with_kinds
 from i2i.data.files import Unreadable
 from i2i.data.transforms import fit
 from i2i.images import Kind, grid, to_tensor
@@ -79,11 +79,11 @@ class Watch:
             numbers, rows = [], []
             for index in chosen[first:first + self.batch]:
                 try:
-                    a, b = with_channels(pairs[index], self.kinds)
+                    a, b = with_kinds(pairs[index], self.kinds)
                 except Unreadable:
                     continue
                 numbers.append(index)
-                rows.append((to_tensor(fit(a, self.size)), to_tensor(fit(b, self.size))))
+                rows.append((to_tensor(fit(a, self.size), self.kinds[0]), to_tensor(fit(b, self.size), self.kinds[1])))
             if rows:
                 yield numbers, {"a": torch.stack([a for a, _ in rows]).to(self.device), "b": torch.stack([b for _, b in rows]).to(self.device)}
 
@@ -114,7 +114,7 @@ def _score(values: Sequence[float]) -> dict[str, float | None]:
 
 
 def to_levels(images: Tensor) -> Tensor:
-    """Grey levels 0 … 255 as they would be saved."""
+    """Levels 0 … 255 of the range, whole ones: as 8-bit images would be saved, and so that figures of all kinds of image have one scale."""
     return ((images.float() + 1) * 127.5).round().clamp(0, 255)
 
 

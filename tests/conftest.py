@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,3 +124,24 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(drawing(i)).save(base / "data" / "train" / f"{i}.png")
         Image.fromarray(drawing(50 + i)).save(base / "data" / "test" / f"{i}.png")
     return package.train("pix2pix", *SMALL, "train.images=24", data=base / "data", out=base / "run", device="cpu")
+
+
+NOISY = {
+    "plain": ("dcgan", "generator.width=4", "generator.z_dim=8", "discriminator.width=4"),
+    "classes": ("cgan", "generator.width=4", "generator.z_dim=8", "discriminator.width=4"),
+    "styles": ("stylegan2", "conditional=true", "generator.width=4", "generator.max_channels=8", "generator.z_dim=8", "generator.w_dim=8",
+               "generator.mapping_layers=2", "discriminator.width=4", "discriminator.max_channels=8")}
+CLASSES = ("red", "train", "blue/green")        # Of which two are no names for folders of a data set.
+
+
+@pytest.fixture(scope="session")
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Run folders of small models that make 32x32 images from noise: without labels, with three classes, and those with styles."""
+    import i2i as package
+    base = tmp_path_factory.mktemp("noisy")
+    (base / "data").mkdir()
+    for i in range(6):
+        Image.fromarray(drawing(i)[:, 32:]).save(base / "data" / f"{i}.png")
+    (base / "data" / "dataset.json").write_text(json.dumps({"labels": [[f"{i}.png", i % 3] for i in range(6)], "classes": CLASSES}))
+    return {name: package.train(recipe, *words, "train.batch=4", "train.images=160", "train.ema_half_life=0", data=base / "data", out=base / name, device="cpu")
+            for name, (recipe, *words) in NOISY.items()}

@@ -371,8 +371,8 @@ def test_a_model_is_judged_beside_its_inputs(run: Run, model: Path, tmp_path: Pa
     assert "copy the input" in done.out
     loaded = infer.load(model, "cpu")
     pairs = find_pairs(open_source(loaded.header["data"]))["test"]
-    targets, inputs = (torch.stack([torch.from_numpy(pairs[i][side].copy()).permute(2, 0, 1) for i in range(5)]) for side in (1, 0))
-    outputs = torch.stack([torch.from_numpy(loaded.translate(pairs[i][0])).permute(2, 0, 1) for i in range(5)])
+    targets, inputs = (torch.stack([torch.from_numpy(pairs[i][side].array.copy()).permute(2, 0, 1) for i in range(5)]) for side in (1, 0))
+    outputs = torch.stack([torch.from_numpy(loaded.translate(pairs[i][0].array)).permute(2, 0, 1) for i in range(5)])
     want = {name: {"l1": paired.l1(fakes, targets), "psnr": paired.psnr(fakes, targets, data_range=255), "ssim": paired.ssim(fakes, targets, data_range=255)}
             for name, fakes in (("model", outputs), ("copy the input", inputs))}
     for name in ("model", "copy the input"):
@@ -393,3 +393,15 @@ def test_a_model_is_judged_beside_its_inputs(run: Run, model: Path, tmp_path: Pa
     done = run("evaluate", model, "--metrics", "l1", "--split", "train", "--against", tmp_path / "r.json", "--device", "cpu")
     assert "n_fake is 4 here and 5 there" in done.line
     assert "has no tset split; did you mean 'test'" in run("evaluate", model, "--split", "tset").line
+
+
+def test_targets_of_another_size_are_resized_and_that_is_said(run: Run, model: Path, tmp_path: Path) -> None:
+    for i in range(3):
+        for side, scale in (("A", 1), ("B", 2)):
+            picture = np.random.default_rng(i).integers(0, 256, (24, 32, 3), dtype=np.uint8).repeat(scale, 0).repeat(scale, 1)
+            (tmp_path / "two" / f"test{side}").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(tmp_path / "two" / f"test{side}" / f"{i}.png")
+    done = run("evaluate", model, "--data", tmp_path / "two", "--metrics", "l1", "--json", tmp_path / "r.json", "--device", "cpu")
+    assert done.code == 0, done.err
+    assert "3 of 3 targets were resized to their inputs, such as testA/0.png, 64x48 to 32x24" in done.err
+    assert result(tmp_path / "r.json")["scores"]["copy the input"]["l1"] == 0

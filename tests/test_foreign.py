@@ -12,7 +12,8 @@ import torch
 
 from i2i import load
 from i2i.errors import RequestError
-from i2i.foreign import convert, read_pth
+from i2i.foreign.cyclegan_pix2pix import convert
+from i2i.foreign.files import read_pth
 from i2i.recipes.base import DataInfo
 from i2i.spec import Spec, build
 from tests.conftest import REFERENCE, Run

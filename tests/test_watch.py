@@ -86,10 +86,10 @@ class Constant(nn.Module):
 
 
 def test_a_collapsed_generator_is_noticed_and_a_copying_one_is_not(strips: Path) -> None:
-    from i2i import jobs
+    from i2i import jobs, training
     from i2i.engine.runtime import Runtime
     job = jobs.prepare("pix2pix", SMALL, data=strips)
-    watch = jobs.watching(job, Runtime(device="cpu"))
+    watch = training.watching(job, Runtime(device="cpu"))
     assert watch is not None
     live = job.recipe.modules(job.info)
     collapsed = watch(live, nn.ModuleDict({"G": Constant()}), 10)
@@ -97,7 +97,7 @@ def test_a_collapsed_generator_is_noticed_and_a_copying_one_is_not(strips: Path)
     healthy = watch(live, nn.ModuleDict({"G": nn.Identity()}), 10)
     assert not any("look alike" in told for told in warnings([healthy]))
     inputs = [job.splits["val"][i] for i in range(3)]
-    assert healthy["scores"]["l1"]["value"] == pytest.approx(np.mean([np.abs(a.astype(float) - b).mean() for a, b in inputs]))
+    assert healthy["scores"]["l1"]["value"] == pytest.approx(np.mean([np.abs(a.array.astype(float) - b.array).mean() for a, b in inputs]))
     assert healthy["n"] == 3
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from i2i.errors import I2IError
+from i2i.errors import I2IError, printable
 
 # Newer Typers carry a click of their own, older ones use the package; the ancestors of what it exports are right in both.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -50,7 +50,7 @@ class App(typer.Typer):
 
 
 def _fail(message: str, code: int) -> int:
-    print("error: " + " ".join(message.split("\n")), file=sys.stderr)
+    print("error: " + printable(" ".join(message.split("\n"))), file=sys.stderr)
     return code
 
 
@@ -85,16 +85,18 @@ def _root(version: Annotated[bool, typer.Option("--version", callback=_version, 
 def train(
     words: Annotated[list[str] | None, typer.Argument(metavar="RECIPE [KEY=VALUE]...", show_default=False,
                      help="A recipe (pix2pix, cyclegan) and settings, e.g. generator=resnet lambda_l1=50 train.batch=8 train.images=400k.")] = None,
-    data: Annotated[str | None, typer.Option(metavar="DIR|ZIP|NAME", help="Images; by default a bundled data set.")] = None,
+    data: Annotated[str | None, typer.Option(metavar="DIR|ZIP|MANIFEST|NAME", help="Images; by default a bundled data set.")] = None,
     out: Annotated[str | None, typer.Option(metavar="RUN", help="The run folder; by default the next free runs/RECIPE.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Length in epochs instead of train.images.")] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Continue this run exactly where it was.")] = None,
+    on_error: Annotated[str | None, typer.Option("--on-error", metavar="stop|skip", help="At an image that cannot be read: stop (the default) or "
+                                                 "go on without it, told and listed in RUN/skipped.jsonl.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole plan and exit.")] = False,
 ) -> None:
     """Train a recipe; settings are listed by `i2i show`."""
     from i2i.cli import training
-    training.train(words or [], data=data, out=out, epochs=epochs, resume=resume, device=device, dry_run=dry_run)
+    training.train(words or [], data=data, out=out, epochs=epochs, resume=resume, on_error=on_error, device=device, dry_run=dry_run)
 
 
 @app.command()
@@ -107,14 +109,84 @@ def translate(
     batch: Annotated[int, typer.Option(min=0, help="Images at once; 0 goes by their size.")] = 0,
     seed: Annotated[int | None, typer.Option(min=0, help="Draw a dropout sample instead of the deterministic result.")] = None,
     statistics: Annotated[str | None, typer.Option(metavar="running|image", help="Batch norm statistics; by default running.")] = None,
-    suffix: Annotated[str, typer.Option("--format", metavar="png|jpg|webp|bmp|tif", help="File format; by default the input's.")] = "",
+    suffix: Annotated[str, typer.Option("--format", metavar="png|jpg|webp|bmp|tif|npy", help="File format; by default the input's.")] = "",
     skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave out what is in DIR already.")] = False,
+    on_error: Annotated[str, typer.Option("--on-error", metavar="skip|stop", help="What fails is told at the end, or ends the job.")] = "skip",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """Translate images: any size in, exactly that size out."""
     from i2i.cli import using
     using.translate(model, source, out, direction=direction, half=half, batch=batch, seed=seed, statistics=statistics, suffix=suffix,
-                    skip_existing=skip_existing, device=device)
+                    skip_existing=skip_existing, on_error=on_error, device=device)
+
+
+@app.command()
+def generate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model file or a run folder, trained to make images from noise.")],
+    out: Annotated[str, typer.Option(metavar="DIR|ZIP", help="Where images go; the same command goes on with what is there.")],
+    n: Annotated[int | None, typer.Option("--n", metavar="N", help="How many.")] = None,
+    classes: Annotated[str | None, typer.Option(metavar="NAME,NAME|balanced", help="Classes that take turns; by default all.")] = None,
+    truncation: Annotated[float | None, typer.Option(help="Below 1: styles nearer to their mean, less variety. Style networks only.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Another seed, other images; by default 0.")] = None,
+    batch: Annotated[int | None, typer.Option(min=0, help="Images at once; by default, and for 0, by their size.")] = None,
+    suffix: Annotated[str | None, typer.Option("--format", metavar="png|jpg|webp|bmp|tif|npy", help="File format; by default png.")] = None,
+    only: Annotated[str | None, typer.Option(metavar="INDEX,INDEX", help="Only these images, as they are among all.")] = None,
+    like: Annotated[str | None, typer.Option(metavar="DIR|ZIP", help="Everything as in what was generated there.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """Make images from noise, in class folders and with a manifest from which each can be made again alone."""
+    from i2i.cli import generating
+    generating.generate(model, out, n=n, only=only, like=like, device=device, settings={
+        "classes": classes, "truncation": truncation, "seed": seed, "batch": batch, "suffix": suffix})
+
+
+explore_app = typer.Typer(help="Look at what a model from noise has learnt: ways between images, mixed styles, walks.", no_args_is_help=True,
+                          rich_markup_mode=None, context_settings=_HELP)
+app.add_typer(explore_app, name="explore")
+_Noisy = Annotated[str, typer.Argument(metavar="MODEL", help="A model file or a run folder, trained to make images from noise.")]
+_Classes = Annotated[str | None, typer.Option(metavar="NAME,NAME|balanced", help="Classes to show; by default all.")]
+_Truncation = Annotated[float, typer.Option(help="Below 1: styles nearer to their mean, less variety. Style networks only.")]
+_Seed = Annotated[int, typer.Option(min=0, help="Another seed, other images.")]
+_Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+
+
+@explore_app.command()
+def interpolate(
+    model: _Noisy,
+    out: Annotated[str, typer.Option(metavar="FILE.png|jpg", help="The picture to write.")],
+    grid: Annotated[str, typer.Option(metavar="COLUMNS[xROWS]", help="With ROWS the plane between four images, else a row for each class.")] = "8",
+    classes: _Classes = None, truncation: _Truncation = 1.0, seed: _Seed = 0, device: _Device = "auto",
+) -> None:
+    """The ways between images of a seed: on arcs in the noise, on lines in the styles of networks that have them."""
+    from i2i.cli import exploring
+    exploring.interpolate(model, out, grid=grid, classes=classes, truncation=truncation, seed=seed, device=device)
+
+
+@explore_app.command()
+def mix(
+    model: _Noisy,
+    out: Annotated[str, typer.Option(metavar="FILE.png|jpg", help="The picture to write.")],
+    grid: Annotated[str, typer.Option(metavar="COLUMNSxROWS", help="How many images are mixed with how many.")] = "5x5",
+    layers: Annotated[str | None, typer.Option(metavar="FIRST-LAST", help="Layers that have the column's style; by default the finer half.")] = None,
+    classes: _Classes = None, truncation: _Truncation = 1.0, seed: _Seed = 0, device: _Device = "auto",
+) -> None:
+    """Each row's image with the column's styles in some layers. Style networks only."""
+    from i2i.cli import exploring
+    exploring.mix(model, out, grid=grid, layers=layers, classes=classes, truncation=truncation, seed=seed, device=device)
+
+
+@explore_app.command()
+def walk(
+    model: _Noisy,
+    out: Annotated[str, typer.Option(metavar="FILE.gif|mp4|png|jpg", help="A film that can run in circles; as png or jpg a strip.")],
+    frames: Annotated[int, typer.Option(help="How many in all.")] = 96,
+    fps: Annotated[int | None, typer.Option(help="Frames a second of a film; by default 24.")] = None,
+    stops: Annotated[int, typer.Option(help="How many images it passes.")] = 4,
+    classes: _Classes = None, truncation: _Truncation = 1.0, seed: _Seed = 0, device: _Device = "auto",
+) -> None:
+    """A closed walk past some images, for all classes at once."""
+    from i2i.cli import exploring
+    exploring.walk(model, out, frames=frames, fps=fps, stops=stops, classes=classes, truncation=truncation, seed=seed, device=device)
 
 
 @app.command()
@@ -145,6 +217,30 @@ def evaluate(
     from i2i.cli import judging
     judging.evaluate(model, real=real, fake=fake, data=data, split=split, sheet=sheet, options=judging.Options(
         metrics, settings or (), features, weights, resize, seed, bootstrap, batch, cache, against, json_file, device))
+
+
+data_app = typer.Typer(help="Data sets: look one over before training on it, and list those that come with the package.", no_args_is_help=True,
+                       rich_markup_mode=None, context_settings=_HELP)
+app.add_typer(data_app, name="data")
+
+
+@data_app.command("check")
+def data_check(
+    where: Annotated[str, typer.Argument(metavar="DIR|ZIP|NAME|MANIFEST", help="A data set.")],
+    full: Annotated[bool, typer.Option("--full", help="Open every file, however many there are.")] = False,
+    sample: Annotated[int | None, typer.Option(min=1, metavar="N", help="Open about so many files; by default 20,000.")] = None,
+    json_file: Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write everything as JSON too.")] = None,
+) -> None:
+    """Tell the layout and the command that trains on it, counts, and what is wrong; exit code 1 if a training would be stopped or spoilt."""
+    from i2i.cli import checking
+    checking.check(where, full=full, sample=sample, json_file=json_file)
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """The data sets that come with the package."""
+    from i2i.cli import checking
+    checking.list_bundled()
 
 
 weights_app = typer.Typer(help="Weights of feature networks: what is known, what is here, and how to get the rest.", no_args_is_help=True,
@@ -190,8 +286,8 @@ def report(
 
 @app.command("import")
 def import_(
-    file: Annotated[str | None, typer.Argument(metavar="[FILE.pth]", show_default=False,
-                    help="A generator of pytorch-CycleGAN-and-pix2pix.")] = None,
+    file: Annotated[str | None, typer.Argument(metavar="FILE", show_default=False, help="A generator: of pytorch-CycleGAN-and-pix2pix "
+                    "(.pth), or of stylegan2-ada-pytorch (.pkl, of which nothing is run, or its state dict as .pth, .npz or .safetensors).")] = None,
     ab: Annotated[str | None, typer.Option("--ab", metavar="FILE.pth", help="With --ba: a CycleGAN's generator from A to B, G_A.")] = None,
     ba: Annotated[str | None, typer.Option("--ba", metavar="FILE.pth", help="Its generator from B to A, G_B.")] = None,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="The model file to write; by default FILE.safetensors or cyclegan.safetensors "

@@ -12,21 +12,23 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from i2i import jobs
+from i2i import jobs, training
 from i2i.engine.train import Observer, Silent
-from i2i.errors import RequestError
+from i2i.errors import printable
 from i2i.plan import peak_memory, size_in_words
-from i2i.spec import names, nearest
+from i2i.runs import log
 
 LEADS = os.environ.get("RANK", "0") == "0"      # As launchers tell each process.
 SHOWN = ("grad_norm_", "real_logits", "fake_logits")       # Logged, but not shown while training.
 
 
-def train(words: list[str], *, data: str | None, out: str | None, epochs: float | None, resume: str | None, device: str, dry_run: bool) -> None:
+def train(words: list[str], *, data: str | None, out: str | None, epochs: float | None, resume: str | None, on_error: str | None, device: str,
+          dry_run: bool) -> None:
     """Plan, and unless it is a dry run, train."""
+    words = [*words, f"data.on_error={on_error}"] if on_error else words
     recipe = words[0] if words and "=" not in words[0] else ""
-    if recipe and recipe not in names("recipe"):
-        raise RequestError(f"no recipe is called {recipe!r}; {nearest(recipe, names('recipe'))}")
+    if recipe:
+        jobs.known(recipe)
     folder, job = jobs.request(recipe, words[1:] if recipe else words, data=data, out=out, epochs=epochs, resume=resume)
     plan = jobs.describe(job)
     if dry_run:
@@ -35,8 +37,10 @@ def train(words: list[str], *, data: str | None, out: str | None, epochs: float 
     observer = observer_for_this_terminal()
     observer.said(f"{job.name}: {job.splits['train'].counted} to learn from in {job.where}, {job.train.images:,} images in "
                   f"{job.train.steps:,} steps of {job.train.batch} -> {folder.path}")
+    for note in job.facts.notes:
+        observer.said(f"note: {note}")
     try:
-        interrupted = jobs.execute(job, folder, resume=resume is not None, device=device, observer=observer)
+        interrupted = training.execute(job, folder, resume=resume is not None, device=device, observer=observer)
     finally:
         if isinstance(observer, Bar):
             observer.progress.stop()
@@ -46,6 +50,9 @@ def train(words: list[str], *, data: str | None, out: str | None, epochs: float 
         raise typer.Exit(128 + interrupted)
     if not LEADS:
         return
+    if missing := log.read(folder.skipped):
+        print(f"{len(missing):,} {'file' if len(missing) == 1 else 'files'} could not be read and had to be left out, such as "
+              f"{printable(missing[0]['file'])}: all in {folder.skipped}")
     newest = sorted((Path(folder.path) / "samples").glob("*.png"))[-1]
     print(f"done: model {folder.model}, samples {newest}, peak memory {size_in_words(peak_memory())}")
 

@@ -14,20 +14,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from i2i import foreign, infer, spec
 from i2i import translate as translation
 from i2i.data.datasets import DataConfig
+from i2i.data.encoding import FORMATS
 from i2i.data.files import open_source
 from i2i.engine import optimisers  # noqa: F401 - registers them for `show`.
 from i2i.engine.config import TrainConfig
-from i2i.errors import JobError, RequestError
+from i2i.errors import JobError, RequestError, printable
 
 
 def translate(model: str, source: str, out: str, *, direction: str, half: str | None, batch: int, seed: int | None, statistics: str | None,
-              suffix: str, skip_existing: bool, device: str) -> None:
+              suffix: str, skip_existing: bool, on_error: str, device: str) -> None:
     """Run a folder job and say what became of every input."""
+    if on_error not in ("stop", "skip"):
+        raise RequestError(f"--on-error {on_error} is not known; accepted: stop or skip")
     if half not in (None, "left", "right"):
         raise RequestError(f"--half {half} is not known; accepted: left or right")
     suffix = f".{suffix.lower().lstrip('.')}" if suffix else ""
-    if suffix and suffix not in translation.SAVING:
-        raise RequestError(f"--format {suffix[1:]} is not known; accepted: {', '.join(key[1:] for key in translation.SAVING)}")
+    if suffix and suffix not in FORMATS:
+        raise RequestError(f"--format {suffix[1:]} is not known; accepted: {', '.join(key[1:] for key in FORMATS)}")
     loaded = infer.load(model, device)
     loaded.sides(direction)     # Refused before anything is written.
     if statistics is not None:
@@ -49,12 +52,14 @@ def translate(model: str, source: str, out: str, *, direction: str, half: str | 
 
         report = translation.translate(loaded, open_source(source), where, direction=direction,
                                        half=cast(Literal["left", "right"] | None, half), batch=batch, seed=seed,
-                                       skip_existing=skip_existing, suffix=suffix, progress=tell)
+                                       skip_existing=skip_existing, suffix=suffix, stop=on_error == "stop", progress=tell)
     seconds = time.monotonic() - began
     print(f"{report.done:,} translated" + (f", {report.skipped:,} there already" if report.skipped else "")
           + f" -> {out}  ({report.done / max(seconds, 1e-9):.1f} images/s)")
+    for note, name in sorted(report.notes.items()):
+        print(f"note: {note}, such as {name}", file=sys.stderr)
     for problem in report.failed:
-        print(f"failed: {problem}", file=sys.stderr)
+        print(f"failed: {printable(problem)}", file=sys.stderr)
     if report.failed:
         raise JobError(f"{len(report.failed)} of {report.done + report.skipped + len(report.failed)} images could not be translated")
 
@@ -66,12 +71,18 @@ def import_(file: str | None, *, ab: str | None, ba: str | None, out: str | None
     target = Path(out) if out else Path(file).with_suffix(".safetensors") if file else Path(str(ab)).with_name("cyclegan.safetensors")
     if target.suffix != ".safetensors":
         raise RequestError(f"--out {out} must end in .safetensors")
+    if file and target.resolve() == Path(file).resolve():
+        raise RequestError(f"{target} would be written over; choose another --out")
     header = foreign.import_generator(Path(file), target) if file else foreign.import_cyclegan(Path(str(ab)), Path(str(ba)), target)
     name = header["recipe"]["name"]
-    generator = spec.from_dict(cast(Any, spec.lookup("recipe", name)), header["recipe"]["settings"]).generator
+    recipe = spec.from_dict(cast(Any, spec.lookup("recipe", name)), header["recipe"]["settings"])
     ins, outs = (header["kinds"][side]["channels"] for side in "ab")
-    print(f"{header['imported']}: {name}, {generator}, {ins} -> {outs} channels -> {target}")
-    if generator.options["norm"] == "batch":
+    makes = f"{ins} -> {outs} channels"
+    if not recipe.sources:
+        height, width = header["info"]["size"]
+        makes = f"noise -> {height}x{width}, {outs} channels" + (f", {len(header['classes'])} classes" if header["classes"] else "")
+    print(f"{header['imported']}: {name}, {recipe.generator}, {makes} -> {target}")
+    if recipe.generator.options.get("norm") == "batch":
         print("batch norms use their running statistics, as test.py --eval does; "
               "without --eval it used each image's own: i2i translate --statistics image")
 
@@ -81,7 +92,7 @@ def show(kind: str | None, name: str | None) -> None:
     from i2i.metrics import pairs, sets  # noqa: F401 - registers the metrics.
     if kind is None:
         for each in spec.kinds():
-            print(f"{each:14} {', '.join(spec.names(each))}")
+            print(f"{each:16} {', '.join(spec.names(each))}")
         for prefix, config in (("data.", DataConfig()), ("train.", TrainConfig())):
             print()
             for key in spec.settings(config):

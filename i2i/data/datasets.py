@@ -1,21 +1,27 @@
-"""Paired data sets: A|B strips, or two folders paired by name."""
+"""Paired data sets: A|B strips, two folders paired by name, or the rows of a manifest."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import Literal, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain, islice
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
-from i2i.data.files import Source, Unreadable, load_image
+from i2i.data.files import EXTENSIONS, Source, Unreadable, conformed, load_image
+from i2i.data.kinds import kind_of, limits
+from i2i.data.layouts import SPLITS, located, loose, meet, sided
+from i2i.data.manifest import Manifest
+from i2i.data.names import CHUNK, Names
 from i2i.errors import RequestError
-from i2i.images import Array, Kind, as_channels
+from i2i.images import Array, Kind, Picture
 from i2i.spec import register, require
 
-SPLITS = ("train", "val", "test")
+SHAPE = 0.01                # How much the proportions of two partners may differ: what rounding makes of a small picture.
+ENLARGED = 286 / 256        # Images are loaded this much larger than the crop: Isola et al. 2017, section 6.2.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +30,20 @@ class DataConfig:
 
     direction: Literal["ab", "ba"] = "ab"
     size: tuple[int, ...] = (0,)            # Training crop.
-    load_size: tuple[int, ...] = (0,)       # Images are resized to this before the crop: 286 for 256 (Isola et al. 2017, section 6.2).
+    load_size: tuple[int, ...] = (0,)       # Images are resized to this before the crop.
     flip: bool = True                       # Mirror half of the pairs.
+    alpha: Literal["drop", "keep"] = "drop"     # Transparent pictures are laid over the background, or keep alpha as their last channel.
+    background: tuple[int, ...] = (255,)    # One level of 0 … 255, or red,green,blue.
+    a_range: str = "auto"                   # Values of A that become -1 and 1: auto (bit depth, or floats seen), full (of the type) or LOW,HIGH;
+    b_range: str = "auto"                   # and of B.
     on_error: Literal["stop", "skip"] = "stop"
+    index: bool = False                     # Keep the names found in a file beside the data, and look them up there the next time.
 
     def __post_init__(self) -> None:
+        require(len(self.background) in (1, 3) and all(0 <= level <= 255 for level in self.background), "data.background",
+                ",".join(map(str, self.background)), "one level or red,green,blue of 0 to 255")
+        for key in ("a_range", "b_range"):
+            limits(f"data.{key}", getattr(self, key))       # Refused if it is none.
         for key in ("size", "load_size"):
             value = getattr(self, key)
             require(len(value) in (1, 2) and all(side == 0 or side >= 16 for side in value), f"data.{key}",
@@ -39,16 +54,19 @@ class DataConfig:
 class Pairs:
     """One split of a paired data set.  `a` and `b` are names in the source; equal names mean one strip that holds both."""
 
+    enlarged: ClassVar[float] = ENLARGED
+    square: ClassVar[bool] = False
     source: Source
     split: str
-    a: tuple[str, ...]
-    b: tuple[str, ...]
+    a: Sequence[str]
+    b: Sequence[str]
     direction: str = "ab"
+    listed: bool = False            # By a manifest.
 
     def __len__(self) -> int:
         return len(self.a)
 
-    @property
+    @cached_property
     def strips(self) -> bool:
         """Whether one file holds A and B side by side."""
         return self.a == self.b
@@ -57,15 +75,15 @@ class Pairs:
         """The file that pair `index` takes its name from."""
         return self.a[index]
 
-    def __getitem__(self, index: int) -> tuple[Array, Array]:
-        """Source and target of one pair, as stored.  -> uint8 HW or HWC, twice"""
+    def __getitem__(self, index: int) -> tuple[Picture, Picture]:
+        """Source and target of one pair, as stored: of one size or, but for rounding, of one shape."""
         if self.strips:
-            a, b = halves(load_image(self.source, self.a[index]), f"{self.source.root}/{self.a[index]}")
+            a, b = halved(load_image(self.source, self.a[index]))
         else:
             a, b = load_image(self.source, self.a[index]), load_image(self.source, self.b[index])
-            if a.shape[:2] != b.shape[:2]:
-                raise Unreadable(f"{self.source.root}/{self.a[index]}",
-                                 f"is {_size(a)} but its partner {self.b[index]} is {_size(b)}; a pair must have one size")
+            if not alike(a.array.shape[:2], b.array.shape[:2]):
+                raise Unreadable(a.name, f"is {_size(a.array)} but its partner {self.b[index]} is {_size(b.array)}; "
+                                 "a pair must have one size, or two of the same proportions")
         return (a, b) if self.direction == "ab" else (b, a)
 
     @property
@@ -76,7 +94,7 @@ class Pairs:
     @property
     def layout(self) -> str:
         """How the files lie, in words."""
-        return "A|B strips" if self.strips else "two folders paired by name"
+        return "A|B strips" if self.strips else "two folders paired by name" if not self.listed else "rows of a manifest"
 
     def fingerprint(self) -> str:
         """Changes when files are added, removed or renamed."""
@@ -85,7 +103,18 @@ class Pairs:
 
 def fingerprint(split: str, a: Iterable[str], b: Iterable[str]) -> str:
     """16 hexadecimal digits that name these files in this order."""
-    return hashlib.sha256("\n".join((split, *a, "", *b)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    digest = hashlib.sha256(split.encode())
+    lines = (f"\n{name}" for name in chain(a, ("",), b))
+    while part := "".join(islice(lines, CHUNK)):
+        digest.update(part.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]
+
+
+def alike(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether two pictures have one size, or the same proportions within 1% or a pixel.  (H, W) twice"""
+    small, large = sorted((one, other))
+    height, width = large[0] * small[1] / large[1], large[1] * small[0] / large[0]      # One side of the smaller by the proportions of the larger.
+    return abs(height - small[0]) <= max(1, SHAPE * small[0]) or abs(width - small[1]) <= max(1, SHAPE * small[1])
 
 
 def _size(array: Array) -> str:
@@ -100,64 +129,70 @@ def halves(strip: Array, name: str) -> tuple[Array, Array]:
     return strip[:, : width // 2], strip[:, width // 2:]
 
 
-def folders(split: str) -> tuple[tuple[str, str], ...]:
-    """Where the two sides of a split may lie."""
-    return ((f"{split}A/", f"{split}B/"), (f"{split}/A/", f"{split}/B/"), (f"A/{split}/", f"B/{split}/"))
+def halved(strip: Picture) -> tuple[Picture, Picture]:
+    """The left and right half of an A|B strip."""
+    a, b = halves(strip.array, strip.name)
+    return replace(strip, array=a), replace(strip, array=b)
+
+
+# ---------------------------------------------------------------------------------------------- finding them
+
+def named(source: Source) -> Names:
+    """All images of a source, sorted.  RequestError if there are none."""
+    names = source.names()
+    if not len(names):
+        raise RequestError(f"{source.root} holds no images ({', '.join(EXTENSIONS)})")
+    return names
 
 
 @register("dataset", "paired")
 def find_pairs(source: Source, direction: str = "ab") -> dict[str, Pairs]:
     """The splits of a paired data set, by its layout:
 
-    strips in `train/ val/ test/`, or directly in the root (then all are training images);
-    two folders `trainA trainB [valA valB testA testB]`, `train/A train/B`, `A/train B/train` or `A B`, paired by name without extension.
+    the rows of a manifest, with columns a and b, or file for strips; strips in `train/ val/ test/`, or directly in the root (then all are
+    training images); two folders `trainA trainB [valA valB testA testB]`, `train/A train/B`, `A/train B/train` or `A B`, paired by name
+    without extension.
     """
-    names = source.names()
-    if not names:
-        raise RequestError(f"{source.root} holds no images (.png .jpg .webp .bmp .tif)")
-    first = {PurePosixPath(name).parts[0] for name in names if "/" in name}
-    splits = {split: pairs for split in SPLITS if (pairs := _split(source, names, split, direction))}
-    if not splits:
-        whole = _two_sided(source, names, "train", ("A/", "B/"), direction)
-        if whole:
-            splits = {"train": whole}
+    told = source.manifest()
+    return pairs_told(source, told, direction) if told else pairs_among(source, named(source), direction)
+
+
+def pairs_told(source: Source, told: Manifest, direction: str) -> dict[str, Pairs]:
+    """The pairs of a manifest.  RequestError if a row has only one side."""
+    if told.alone is not None:
+        raise RequestError(f"{told.where}, line {told.alone}: only one side is named; a pair has both")
+    return {split: Pairs(source, split, rows.a, rows.b, direction, listed=True) for split, rows in told.splits.items()}
+
+
+def pairs_among(source: Source, names: Names, direction: str) -> dict[str, Pairs]:
+    """The pairs among the images of a source."""
+    two, one = located(names, 2), located(names, 1)
+    if one.get("train") == ("",) and sided(names):
+        if not two:
+            raise RequestError(f"{source.root} has only one side ({', '.join(sorted(names.folders()))}); both are needed, such as trainA and trainB")
+        del one["train"]
+    splits: dict[str, Pairs] = {}
+    for split in (split for split in SPLITS if split in one | two):
+        if split in two:
+            splits[split] = _two_sided(source, names, split, two[split], direction)
         else:
-            strips = tuple(name for name in names if "/" not in name) or tuple(names)
-            if first & {f"{split}{side}" for split in SPLITS for side in "AB"} | first & {"A", "B"}:
-                raise RequestError(f"{source.root} has only one side ({', '.join(sorted(first))}); both are needed, such as trainA and trainB")
-            splits = {"train": Pairs(source, "train", strips, strips, direction)}
+            strips = names.under(one[split][0]) if one[split][0] else loose(names)
+            splits[split] = Pairs(source, split, strips, strips, direction)
     return splits
 
 
-def _split(source: Source, names: list[str], split: str, direction: str) -> Pairs | None:
-    for sides in folders(split):
-        pairs = _two_sided(source, names, split, sides, direction)
-        if pairs:
-            return pairs
-    strips = tuple(name for name in names if name.startswith(f"{split}/"))
-    return Pairs(source, split, strips, strips, direction) if strips else None
-
-
-def _two_sided(source: Source, names: list[str], split: str, sides: tuple[str, str], direction: str) -> Pairs | None:
-    keyed = []
-    for side in sides:
-        keys: dict[str, str] = {}
-        for name in names:
-            if name.startswith(side):
-                key = name[len(side):].rsplit(".", 1)[0]
-                if key in keys:
-                    raise RequestError(f"{source.root}: {keys[key]} and {name} have the same name but for the extension; one must go")
-                keys[key] = name
-        keyed.append(keys)
-    a, b = keyed
-    if not a or not b:
-        return None
-    alone = sorted([a[key] for key in a.keys() - b.keys()] + [b[key] for key in b.keys() - a.keys()])
-    if alone:
+def _two_sided(source: Source, names: Names, split: str, sides: tuple[str, ...], direction: str) -> Pairs:
+    a, b = (names.under(side) for side in sides)
+    met = meet(names.within(sides[0]), names.within(sides[1]))
+    if met.twice:
+        side, *places = met.twice
+        one, other = ((a, b)[side][place] for place in places)
+        raise RequestError(f"{source.root}: {one} and {other} have the same name but for the extension; one must go")
+    if met.alone:
+        alone = sorted((a, b)[side][place] for side, place in met.alone)
         raise RequestError(f"{source.root}: {len(alone)} of {len(a) + len(b)} files in {sides[0]} and {sides[1]} have no partner of the same name, "
                            f"such as {', '.join(alone[:3])}")
-    both = sorted(a)
-    return Pairs(source, split, tuple(a[key] for key in both), tuple(b[key] for key in both), direction)
+    return Pairs(source, split, a.take(met.a), b.take(met.b), direction)
 
 
 class Indexed(Protocol):
@@ -167,61 +202,90 @@ class Indexed(Protocol):
         """How many there are."""
         ...
 
-    def __getitem__(self, index: int) -> tuple[Array, Array]:
+    def __getitem__(self, index: int) -> tuple[Picture, Picture]:
         """One image of each side; Unreadable if that fails."""
+        ...
+
+
+class Looked(Protocol):
+    """Images by number, of one side or both."""
+
+    enlarged: ClassVar[float]       # How much larger than the crop they are loaded by default.
+    square: ClassVar[bool]          # Whether the crop is a square by default, of a size that generators from noise can make.
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def __getitem__(self, index: int) -> tuple[Picture, Any]:
+        """An image and its partner or label; Unreadable if that fails."""
         ...
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the first images of a data set tell: the smallest height and width and the kinds of both sides."""
+    """What the first images of a data set tell: the smallest height and width and the kinds of both sides, which are one where there is one side.
+    `notes`: what of the files is not in the pictures, each with an example."""
 
     height: int
     width: int
     a: Kind
     b: Kind
+    enlarged: float = ENLARGED
+    square: bool = False
+    notes: tuple[str, ...] = ()
 
 
-def look(pairs: Indexed, *, on_error: str = "stop", count: int = 16) -> Facts:
-    """Decode up to `count` pairs spread over the split; colour as soon as one image has it."""
-    seen: list[tuple[Array, Array]] = []
+def look(split: Looked, config: DataConfig | None = None, *, count: int = 16) -> Facts:
+    """Decode up to `count` images or pairs spread over the split.  RequestError if one cannot be read, or a side is of several kinds.
+
+    A side is colour as soon as one image has it, of 16 bits as soon as one has them, and keeps alpha, if it is to be kept, as soon as one has it.
+    """
+    config = config or DataConfig()
+    seen: list[tuple[Picture, Picture]] = []
     error: Unreadable | None = None
-    for index in np.unique(np.linspace(0, len(pairs) - 1, count).astype(int)):
+    for index in np.unique(np.linspace(0, len(split) - 1, count).astype(int)):
         try:
-            seen.append(pairs[int(index)])
+            image, other = split[int(index)]
+            paired = isinstance(other, Picture)
+            seen.append((image, other if paired else image))
         except Unreadable as problem:
-            if on_error == "stop":
+            if config.on_error == "stop":
                 raise RequestError(str(problem)) from None
             error = problem
     if not seen:
         raise RequestError(f"no image could be read; the last: {error}")
-    return Facts(min(image.shape[0] for pair in seen for image in pair), min(image.shape[1] for pair in seen for image in pair),
-                 _kind(a for a, _ in seen), _kind(b for _, b in seen))
-
-
-def _kind(arrays: Iterable[Array]) -> Kind:
-    return Kind(max(1 if array.ndim == 2 else array.shape[2] for array in arrays))
+    texts = {"data.a_range": config.a_range, "data.b_range": config.b_range}
+    keys = ("data.a_range", "data.b_range") if paired and config.direction == "ab" else ("data.b_range", "data.a_range" if paired else "data.b_range")
+    a, b = (kind_of(side, config.alpha == "keep", config.background, key, texts[key])
+            for side, key in zip(zip(*seen, strict=True), keys, strict=True))
+    notes = {note: picture.name for pair in seen for picture in pair for note in picture.notes}
+    shapes = [picture.array.shape for pair in seen for picture in pair]
+    return Facts(min(shape[0] for shape in shapes), min(shape[1] for shape in shapes), a, b, split.enlarged, split.square,
+                 tuple(f"{name}: {note}" for note, name in notes.items()))
 
 
 def training_sizes(config: DataConfig, facts: Facts) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(crop, load) as (height, width).  By default the crop is the images' size rounded down to a multiple of 32, at most 256,
-    and images are loaded 286/256 larger than it."""
+    """(crop, load) as (height, width).  By default the crop is the images' size rounded down to a multiple of 32, at most 256, or the largest
+    square of 28 or a power of two; and images are loaded larger than it by what their kind of data set asks for."""
 
     def whole(value: tuple[int, ...], default: Callable[[int], int]) -> tuple[int, int]:
         pair = value if len(value) == 2 else (value[0], value[0])
         return (pair[0] or default(0), pair[1] or default(1))
 
     seen = (facts.height, facts.width)
-    crop = whole(config.size, lambda i: min(256, seen[i] // 32 * 32 or seen[i] // 16 * 16))
+    side = min(256, *seen)
+    square = 28 if 28 <= side < 32 else 2 ** int(np.log2(max(1, side)))
+    crop = whole(config.size, lambda i: square if facts.square else min(256, seen[i] // 32 * 32 or seen[i] // 16 * 16))
     if min(crop) < 16:
         raise RequestError(f"the images are {facts.width}x{facts.height} pixels; training needs 16x16 or more")
     if config.size == (0,) and min(seen) >= 256:
         crop = (256, 256)
-    load = whole(config.load_size, lambda i: round(crop[i] * 286 / 256))
+    load = whole(config.load_size, lambda i: round(crop[i] * facts.enlarged))
     require(load[0] >= crop[0] and load[1] >= crop[1], "data.load_size", f"{load[0]},{load[1]}", f"at least data.size ({crop[0]},{crop[1]})")
     return crop, load
 
 
-def with_channels(pair: tuple[Array, Array], kinds: tuple[Kind, Kind]) -> tuple[Array, Array]:
-    """Both images with the channels that their side has."""
-    return as_channels(pair[0], kinds[0].channels), as_channels(pair[1], kinds[1].channels)
+def with_kinds(pair: tuple[Picture, Picture], kinds: tuple[Kind, Kind]) -> tuple[Array, Array]:
+    """Both images as their sides have them; Unreadable names one that cannot be brought to its side's kind."""
+    return conformed(pair[0], kinds[0]), conformed(pair[1], kinds[1])

@@ -5,18 +5,26 @@ from __future__ import annotations
 import importlib.resources
 import io
 import os
-import warnings
+import stat
 import zipfile
-from pathlib import Path, PurePosixPath
-from typing import Protocol
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO, Protocol
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+import numpy as np
 
+from i2i.data import index as indexing
+from i2i.data import manifest as manifests
+from i2i.data.archive import Archive
+from i2i.data.decoding import read
+from i2i.data.manifest import MANIFESTS, Manifest
+from i2i.data.names import Names, hidden, walk
 from i2i.errors import RequestError
-from i2i.images import Array, from_pil
+from i2i.images import Array, Kind, Picture, conform
 from i2i.spec import nearest
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".npy", ".gif")
 
 
 class Unreadable(Exception):
@@ -35,95 +43,165 @@ class Source(Protocol):
 
     root: str
 
-    def names(self) -> list[str]:
+    def names(self) -> Names:
         """All image names below the root, sorted."""
         ...
 
     def read(self, name: str) -> bytes:
         """The bytes of one file; Unreadable if that fails."""
+        ...
+
+    def beside(self, name: str) -> BinaryIO | None:
+        """A file in the root that describes the images, such as dataset.json; None if there is none."""
+        ...
+
+    def manifest(self) -> Manifest | None:
+        """The manifest that names the images: the one this was opened from, or the one in the root; None if there is none."""
         ...
 
 
 def is_image(name: str) -> bool:
     """Whether the name ends like an image and is not a hidden file."""
-    path = PurePosixPath(name)
-    hidden = any((part.startswith(".") and part != "..") or part == "__MACOSX" for part in path.parts)
-    return path.suffix.lower() in EXTENSIONS and not hidden
+    return name.lower().endswith(EXTENSIONS) and not (any(map(hidden, name.split("/"))) if "/" in name else hidden(name))
 
 
-class Folder:
-    """A folder tree; links to folders are followed once."""
+class Described(ABC):
+    """What a folder and a zip have in common: both may hold a manifest, or be opened from one (`listed`)."""
 
-    def __init__(self, path: Path, root: str | None = None) -> None:
-        self.path, self.root = path, root or str(path)
+    root: str
+    listed: str = ""
 
-    def names(self) -> list[str]:
+    @abstractmethod
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+
+    @abstractmethod
+    def beside(self, name: str) -> BinaryIO | None:
+        """A file in the root that describes the images, such as dataset.json; None if there is none."""
+
+    def manifest(self) -> Manifest | None:
+        """The manifest that names the images: the one this was opened from, or the one in the root; None if there is none."""
+        there = [self.listed] if self.listed else [name for name in MANIFESTS if self.has(name)]
+        if len(there) > 1:
+            raise RequestError(f"{self.root} has {' and '.join(there)}; one must go")
+        file = self.beside(there[0]) if there else None
+        if file is None:
+            return None
+        with file:
+            where = self.root if self.listed else f"{self.root}/{there[0]}"
+            return manifests.read(file, where, has=self.has, is_image=lambda name: name.lower().endswith(EXTENSIONS))
+
+    def _named(self) -> Names:
+        told = self.manifest()
+        return Names.of(sorted(set(told.files()))) if told else Names.of(())
+
+
+class Folder(Described):
+    """A folder tree; links to folders are followed once.  `listed`: the manifest in it that names the images; `index`: keep an index beside it."""
+
+    def __init__(self, path: Path, root: str | None = None, *, listed: str = "", index: bool = False) -> None:
+        self.path, self.root, self.listed, self.index = path, root or str(path), listed, index
+
+    def names(self) -> Names:
         """All image names below the root, sorted."""
-        found, seen = [], set()
-        for folder, inside, files in os.walk(self.path, followlinks=True):
-            real = os.path.realpath(folder)
-            if real in seen:
-                inside.clear()
-                continue
-            seen.add(real)
-            inner = Path(folder).relative_to(self.path)
-            found += [(inner / file).as_posix() for file in files if is_image(file)]
-            inside[:] = [name for name in inside if not name.startswith(".")]
-        return sorted(found)
+        if self.listed:
+            return self._named()
+        stored = indexing.load(self.path, EXTENSIONS) if self.index else None
+        if stored:
+            return stored[0]
+        marks: indexing.Marks = []
+        names = Names.of(walk(str(self.path), is_image, lambda inner: marks.append(indexing.mark(self.path, inner)))).sorted()
+        if self.index:
+            indexing.save(self.path, EXTENSIONS, marks, names)
+        return names
 
     def read(self, name: str) -> bytes:
         """The bytes of one file; Unreadable if that fails."""
+        path = os.path.join(self.path, name)
         try:
-            return (self.path / name).read_bytes()
+            if not stat.S_ISREG(os.stat(path).st_mode):     # A named pipe would never end.
+                raise Unreadable(name, "is no regular file")
+            with open(path, "rb") as file:
+                return file.read()
+        except (OSError, ValueError) as error:      # ValueError: a zero byte in the name.
+            raise Unreadable(name, getattr(error, "strerror", None) or str(error)) from None
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return os.path.isfile(os.path.join(self.path, name))
+
+    def beside(self, name: str) -> BinaryIO | None:
+        """A file in the root that describes the images, such as dataset.json; None if there is none."""
+        try:
+            return (self.path / name).open("rb")
+        except FileNotFoundError:
+            return None
         except OSError as error:
-            raise Unreadable(name, error.strerror or str(error)) from None
+            raise RequestError(f"{self.path / name} cannot be read: {error.strerror or error}") from None
 
 
 class SingleFile(Folder):
-    """One image file, as a source of one."""
+    """One image file, as a source of one.  What lies beside it describes other files too, and is not looked at."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path.parent, str(path))
         self.file = path.name
 
-    def names(self) -> list[str]:
+    def names(self) -> Names:
         """The one name."""
-        return [self.file]
+        return Names.of([self.file])
+
+    def beside(self, name: str) -> BinaryIO | None:
+        """Nothing."""
+        return None
+
+    def manifest(self) -> Manifest | None:
+        """Nothing."""
+        return None
 
 
-class Zip:
-    """A zip file or a folder inside one; opened anew in every process, so loaders may fork."""
+class Zip(Described):
+    """A zip file or a folder inside one; nothing is kept open, so loaders may fork.  `listed`, `index` as for a folder."""
 
-    def __init__(self, path: Path, inside: str = "") -> None:
-        self.path, self.inside = path, inside + "/" if inside else ""
-        self.root = str(path / inside)
-        self._open: tuple[int, zipfile.ZipFile] | None = None
-        self._zip()
+    def __init__(self, path: Path, inside: str = "", *, listed: str = "", index: bool = False) -> None:
+        self.path, self.inside, self.listed = path, inside + "/" if inside else "", listed
+        self.root = str(path / inside / listed)
+        try:
+            stored = indexing.load(path, ()) if index else None
+            mark = indexing.mark(path)
+            self.archive = Archive(path, stored)
+        except (OSError, zipfile.BadZipFile, UnicodeError, ValueError) as error:
+            raise RequestError(f"{path} cannot be read as a zip: {error}") from None
+        if index and not stored:
+            indexing.save(path, (), [mark], self.archive.names, self.archive.places)
 
-    def _zip(self) -> zipfile.ZipFile:
-        if self._open is None or self._open[0] != os.getpid():
-            try:
-                self._open = os.getpid(), zipfile.ZipFile(self.path)
-            except (OSError, zipfile.BadZipFile) as error:
-                raise RequestError(f"{self.path} cannot be read as a zip: {error}") from None
-        return self._open[1]
-
-    def names(self) -> list[str]:
+    def names(self) -> Names:
         """All image names below the root, sorted; names that would leave it are kept and refused by whoever writes."""
-        cut = len(self.inside)
-        return sorted(name[cut:] for name in self._zip().namelist() if name.startswith(self.inside) and is_image(name[cut:]))
+        if self.listed:
+            return self._named()
+        inner = self.archive.names.within(self.inside)
+        images = np.fromiter((place for place, name in enumerate(inner) if is_image(name)), np.int64)
+        return inner if len(images) == len(inner) else inner.take(images)
 
     def read(self, name: str) -> bytes:
         """The bytes of one file; Unreadable if that fails."""
         try:
-            return self._zip().read(self.inside + name)
+            return self.archive.read(self.inside + name)
         except (OSError, KeyError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
             raise Unreadable(name, f"cannot be read from {self.path.name}: {error}") from None
         except Exception as error:  # zlib.error has no common base with the others.
             raise Unreadable(name, f"damaged in {self.path.name}: {error}") from None
 
-    def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"_open": None}
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return self.archive.names.find(self.inside + name) >= 0
+
+    def beside(self, name: str) -> BinaryIO | None:
+        """A file in the root that describes the images, such as dataset.json; None if there is none."""
+        try:
+            return io.BytesIO(self.read(name)) if self.has(name) else None
+        except Unreadable as error:
+            raise RequestError(f"{self.root}: {error}") from None
 
 
 def bundled() -> dict[str, Path]:
@@ -133,46 +211,54 @@ def bundled() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.zip"))}
 
 
-def open_source(where: str | Path) -> Source:
-    """A source of images from a folder, a zip, `some.zip/folder`, one image file or the name of a bundled data set."""
+def open_source(where: str | Path, *, index: bool = False) -> Source:
+    """A source of images from a folder, a zip, `some.zip/folder`, a manifest, one image file or the name of a bundled data set.
+
+    With `index`, the names found are kept in a file beside the folder or zip, and looked up there the next time.
+    """
     path = Path(where)
     named = bundled()
     head, _, rest = str(where).partition("/")
     if not path.exists() and head in named:
-        path = named[head] / rest
+        path, index = named[head] / rest, False
     if path.is_dir():
         if not os.access(path, os.R_OK | os.X_OK):
             raise RequestError(f"{where} cannot be read: permission denied")
-        return Folder(path)
+        return Folder(path, index=index)
+    listed = path.name if path.suffix.lower() in manifests.SUFFIXES else ""
     for outer in (path, *path.parents):
         if outer.is_file() and outer.suffix.lower() == ".zip":
-            return Zip(outer, path.relative_to(outer).as_posix().strip(".") if path != outer else "")
+            inner = (path.parent if listed else path).relative_to(outer).as_posix().strip(".") if path != outer else ""
+            return Zip(outer, inner, listed=listed, index=index)
+    if path.is_file() and listed:
+        return Folder(path.parent, str(path), listed=listed)
     if path.is_file() and is_image(path.name):
         return SingleFile(path)
     if path.exists():
-        raise RequestError(f"{where} is neither a folder, a zip nor an image ({', '.join(EXTENSIONS)})")
-    raise RequestError(f"{where} does not exist; accepted: a folder, a zip or a bundled data set ({nearest(head, named)})")
+        raise RequestError(f"{where} is neither a folder, a zip, a manifest ({', '.join(manifests.SUFFIXES)}) nor an image ({', '.join(EXTENSIONS)})")
+    raise RequestError(f"{where} does not exist; accepted: a folder, a zip, a manifest or a bundled data set ({nearest(head, named)})")
 
 
-def decode(name: str, data: bytes) -> Array:
-    """An encoded picture as uint8 HW or HWC, upright (EXIF orientation applied).  Unreadable names the file and the reason."""
+def decode(name: str, data: bytes) -> Picture:
+    """An encoded picture as stored, upright (EXIF orientation applied).  Unreadable names the file and the reason."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as image:
-                image.load()
-                return from_pil(ImageOps.exif_transpose(image))
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise Unreadable(name, f"more than {Image.MAX_IMAGE_PIXELS:,} pixels, refused as a decompression bomb") from None
-    except UnidentifiedImageError:
-        raise Unreadable(name, "empty file" if not data else "not an image, or of an unknown format") from None
-    except Exception as error:  # Decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error ...
-        raise Unreadable(name, str(error) or type(error).__name__) from None
+        return replace(read(data), name=name)
+    except Exception as error:  # Decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error, cv2.error ...
+        raise Unreadable(name, " ".join(str(error).split()) or type(error).__name__) from None
 
 
-def load_image(source: Source, name: str) -> Array:
+def load_image(source: Source, name: str) -> Picture:
     """Read and decode one image; Unreadable names it with its root."""
     try:
-        return decode(name, source.read(name))
+        picture = decode(name, source.read(name))
     except Unreadable as error:
         raise Unreadable(f"{source.root}/{name}", error.reason) from None
+    return replace(picture, name=f"{source.root}/{name}")
+
+
+def conformed(picture: Picture, kind: Kind) -> Array:
+    """A picture as its side has them; Unreadable names one of another kind that cannot be brought to it."""
+    try:
+        return conform(picture, kind)
+    except ValueError as error:
+        raise Unreadable(picture.name, str(error)) from None

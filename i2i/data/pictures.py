@@ -1,22 +1,19 @@
-"""A set of pictures to be judged: what its files are, and each of them as three channels of 8 bits."""
+"""A set of pictures to be judged: what its files are, and each of them in 8-bit levels."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
-
-from i2i.data.files import Source, Unreadable, load_image, open_source
+from i2i.data.decoding import header
+from i2i.data.files import EXTENSIONS, Source, Unreadable, load_image, open_source
 from i2i.errors import JobError, RequestError
-from i2i.images import Array, as_channels
+from i2i.images import Array, Picture, flat, visible
 
 LOSSY = ("JPEG", "WEBP", "MPO")     # WebP may be lossless, which its header does not always say.
-ALPHA = ("LA", "PA", "RGBA", "La", "RGBa")
-GREY = ("1", "L", "LA", "La")
 
 
 @dataclass(frozen=True)
@@ -41,17 +38,32 @@ class PictureSet:
     """Pictures under one source, in the order of their names."""
 
     source: Source
-    names: tuple[str, ...]
+    names: Sequence[str]
 
     def __len__(self) -> int:
         return len(self.names)
 
     def read(self, index: int) -> Array:
-        """One picture; grey is repeated, alpha laid over white.  -> HW3 uint8.  JobError if it cannot be read"""
+        """One picture as people and feature networks see it: grey is repeated, of many channels the first three.  -> HW3 uint8
+
+        Alpha is laid over white, 16 bits become 8.  JobError if it cannot be read.
+        """
+        return visible(flat(self._load(index)))
+
+    def levels(self, index: int) -> Array:
+        """As `read`, but all channels where they are more than three.  -> HWC uint8"""
+        array = flat(self._load(index))
+        return array if array.ndim == 3 and array.shape[2] > 3 else visible(array)
+
+    def _load(self, index: int) -> Picture:
         try:
-            return as_channels(load_image(self.source, self.names[index]), 3)
+            picture = load_image(self.source, self.names[index])
         except Unreadable as error:
             raise JobError(str(error)) from None
+        if picture.array.dtype.kind == "f":
+            raise JobError(f"{picture.name} is {picture.array.dtype}, which has no fixed range that levels could be of; "
+                           "accepted: 8 or 16 bits, or i2i evaluate MODEL, which knows the range")
+        return picture
 
     def facts(self) -> Facts:
         """Read every file's bytes and header once.  JobError names a file that is no picture."""
@@ -60,17 +72,15 @@ class PictureSet:
         for name in self.names:
             try:
                 data = self.source.read(name)
-                with Image.open(io.BytesIO(data)) as image:
-                    formats[str(image.format)] += 1
-                    sizes[f"{image.width}x{image.height}"] += 1
-                    modes["alpha"] += image.mode in ALPHA or "transparency" in image.info
-                    modes["grey"] += image.mode in GREY
+                told = header(data)
+                formats[told.format] += 1
+                sizes[f"{told.width}x{told.height}"] += 1
+                modes["alpha"] += told.alpha
+                modes["grey"] += told.grey
             except Unreadable as error:
                 raise JobError(f"{self.source.root}/{error}") from None
-            except Exception as error:      # Image.open raises OSError, SyntaxError, DecompressionBombError ...
-                reason = "empty file" if not data else "not an image, or of an unknown format" \
-                    if isinstance(error, UnidentifiedImageError) else str(error)
-                raise JobError(f"{self.source.root}/{name}: {reason}") from None
+            except Exception as error:      # Image.open raises OSError, SyntaxError, ValueError ...
+                raise JobError(f"{self.source.root}/{name}: {error}") from None
             digest.update(hashlib.sha256(data).digest())
         return Facts(len(self.names), digest.hexdigest(), dict(sorted(formats.items())), dict(sizes.most_common(8)), modes["grey"], modes["alpha"])
 
@@ -78,9 +88,9 @@ class PictureSet:
 def picture_set(where: str | Path, option: str) -> PictureSet:
     """All pictures below a folder, in a zip or of a bundled data set.  RequestError if there are none."""
     source = open_source(where)
-    names = tuple(source.names())
-    if not names:
-        raise RequestError(f"{option} {where} holds no images (.png .jpg .webp .bmp .tif)")
+    names = source.names()
+    if not len(names):
+        raise RequestError(f"{option} {where} holds no images ({', '.join(EXTENSIONS)})")
     return PictureSet(source, names)
 
 

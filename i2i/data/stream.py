@@ -3,25 +3,34 @@ so neither the number of loader workers nor an interruption changes what is lear
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator, Sized
+from collections.abc import Callable, Iterator, Sized
+from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Sampler
 
 from i2i.clock import stable_seed
-from i2i.data.datasets import Pairs, with_channels
-from i2i.data.files import Unreadable
-from i2i.data.transforms import Jitter, jitter, jitter_apart
+from i2i.data.datasets import Pairs, with_kinds
+from i2i.data.files import Unreadable, conformed
+from i2i.data.labelled import Images
+from i2i.data.transforms import Jitter, JitterAlone, jitter, jitter_apart, jitter_covering
 from i2i.data.unpaired import Sides
-from i2i.errors import JobError
 from i2i.images import Array, Kind, to_tensor
 
-Sample = dict[str, Tensor] | Unreadable
+T = TypeVar("T")
+Take = Callable[[str], None]        # Told the name of a file before it is read.
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What comes at a position: tensors, or None where nothing could be read; and what was left out on the way, at last the reason for None."""
+
+    tensors: dict[str, Tensor] | None
+    left_out: tuple[Unreadable, ...] = ()
 
 
 class Order:
@@ -63,95 +72,107 @@ class PositionsApart(Sampler[tuple[tuple[int, int], int]]):
             yield (self.a(position), self.b(position)), position
 
 
-class TrainingPairs(Dataset[Sample]):
-    """Jittered pairs as {"a", "b"} tensors.  An unreadable image is handed on as such, never raised in a worker;
-    with `skip` the next readable pair takes its place."""
+def first_readable(tries: int, name: Callable[[int], str], read: Callable[[int], T], take: Take) -> tuple[T | None, tuple[Unreadable, ...]]:
+    """The first of so many that can be read, and what could not be read before it.  Nothing that reading raises is left to end a loader process."""
+    problems: list[Unreadable] = []
+    for offset in range(tries):
+        take(name(offset))
+        try:
+            return read(offset), tuple(problems)
+        except Unreadable as problem:
+            problems.append(problem)
+        except Exception as error:
+            problems.append(Unreadable(name(offset), f"{type(error).__name__}: {error}"))
+    return None, tuple(problems)
+
+
+class TrainingPairs:
+    """Jittered pairs as {"a", "b"} tensors; with `skip` the next readable pair takes the place of an unreadable one."""
 
     def __init__(self, pairs: Pairs, jitter: Jitter, kinds: tuple[Kind, Kind], *, seed: int, on_error: str) -> None:
-        self.pairs, self.jitter, self.kinds, self.seed, self.on_error = pairs, jitter, kinds, seed, on_error
+        self.pairs, self.jitter, self.kinds, self.seed = pairs, jitter, kinds, seed
+        self.tries = len(pairs) if on_error == "skip" else 1
 
     def positions(self, **share: int) -> Positions:
         """What comes at each position."""
         return Positions(self.pairs, **share)
 
-    def __getitem__(self, at: tuple[int, int]) -> Sample:
+    def sample(self, at: tuple[int, int], take: Take) -> Sample:
+        """The pair at (index, position)."""
         index, position = at
-        for offset in range(len(self.pairs) if self.on_error == "skip" else 1):
-            try:
-                a, b = with_channels(self.pairs[(index + offset) % len(self.pairs)], self.kinds)
-            except Unreadable as error:
-                problem = error
-                continue
+
+        def name(offset: int) -> str:
+            pair = (index + offset) % len(self.pairs)
+            return f"{self.pairs.source.root}/{self.pairs.name(pair)}" + ("" if self.pairs.strips else f" or its partner {self.pairs.b[pair]}")
+
+        def read(offset: int) -> dict[str, Tensor]:
+            a, b = with_kinds(self.pairs[(index + offset) % len(self.pairs)], self.kinds)
             a, b = self.jitter(a, b, stable_seed(self.seed, position))
-            return {"a": to_tensor(a), "b": to_tensor(b)}
-        return problem
+            return {"a": to_tensor(a, self.kinds[0]), "b": to_tensor(b, self.kinds[1])}
+
+        return Sample(*first_readable(self.tries, name, read, take))
 
 
-class TrainingSides(Dataset[Sample]):
+class TrainingSides:
     """One jittered image of each side as {"a", "b"} tensors, unpaired; what cannot be read is treated as in `TrainingPairs`, side by side."""
 
     def __init__(self, sides: Sides, jitter: Jitter, kinds: tuple[Kind, Kind], *, seed: int, on_error: str) -> None:
-        self.sides, self.jitter, self.kinds, self.seed, self.on_error = sides, jitter, kinds, seed, on_error
+        self.sides, self.jitter, self.kinds, self.seed = sides, jitter, kinds, seed
+        self.tries = sides.sizes if on_error == "skip" else (1, 1)
 
     def positions(self, **share: int) -> PositionsApart:
         """What comes at each position."""
         return PositionsApart(self.sides.sizes, **share)
 
-    def _read(self, side: int, index: int) -> Array | Unreadable:
-        for offset in range(self.sides.sizes[side] if self.on_error == "skip" else 1):
-            try:
-                return self.sides.read(side, index + offset)
-            except Unreadable as error:
-                problem = error
-        return problem
+    def _read(self, side: int, index: int, take: Take) -> tuple[Array | None, tuple[Unreadable, ...]]:
+        return first_readable(self.tries[side], lambda offset: f"{self.sides.source.root}/{self.sides.name_of(side, index + offset)}",
+                              lambda offset: conformed(self.sides.read(side, index + offset), self.kinds[side]), take)
 
-    def __getitem__(self, at: tuple[tuple[int, int], int]) -> Sample:
+    def sample(self, at: tuple[tuple[int, int], int], take: Take) -> Sample:
+        """The images at ((index of a, index of b), position)."""
         indices, position = at
-        a, b = (self._read(side, index) for side, index in enumerate(indices))
-        if isinstance(a, Unreadable) or isinstance(b, Unreadable):
-            return a if isinstance(a, Unreadable) else b  # type: ignore[return-value]
-        a, b = self.jitter(*with_channels((a, b), self.kinds), stable_seed(self.seed, position))
-        return {"a": to_tensor(a), "b": to_tensor(b)}
+        a, problems = self._read(0, indices[0], take)
+        b, others = self._read(1, indices[1], take)
+        if a is None or b is None:
+            return Sample(None, others + problems if a is None else problems + others)
+        a, b = self.jitter(a, b, stable_seed(self.seed, position))
+        return Sample({"a": to_tensor(a, self.kinds[0]), "b": to_tensor(b, self.kinds[1])}, problems + others)
 
 
-Training = TrainingPairs | TrainingSides
+class TrainingImages:
+    """One jittered image as {"b"}, and its class as "c" where there are labels; what cannot be read is treated as in `TrainingPairs`."""
+
+    def __init__(self, images: Images, jitter: JitterAlone, kind: Kind, *, seed: int, on_error: str) -> None:
+        self.images, self.jitter, self.kind, self.seed = images, jitter, kind, seed
+        self.tries = len(images) if on_error == "skip" else 1
+
+    def positions(self, **share: int) -> Positions:
+        """What comes at each position."""
+        return Positions(self.images, **share)
+
+    def sample(self, at: tuple[int, int], take: Take) -> Sample:
+        """The image at (index, position)."""
+        index, position = at
+
+        def read(offset: int) -> dict[str, Tensor]:
+            picture, label = self.images[(index + offset) % len(self.images)]
+            image = self.jitter(conformed(picture, self.kind), stable_seed(self.seed, position))
+            return {"b": to_tensor(image, self.kind)} | ({} if label is None else {"c": torch.tensor(label)})
+
+        def name(offset: int) -> str:
+            return f"{self.images.source.root}/{self.images.name((index + offset) % len(self.images))}"
+
+        return Sample(*first_readable(self.tries, name, read, take))
 
 
-def training(split: Pairs | Sides, crop: tuple[int, int], load: tuple[int, int], kinds: tuple[Kind, Kind], *, flip: bool, seed: int,
+Training = TrainingPairs | TrainingSides | TrainingImages
+
+
+def training(split: Pairs | Sides | Images, crop: tuple[int, int], load: tuple[int, int], kinds: tuple[Kind, Kind], *, flip: bool, seed: int,
              on_error: str) -> Training:
     """The training images of a split: pairs are varied together, the images of two sides each by themselves."""
+    if isinstance(split, Images):
+        return TrainingImages(split, jitter_covering(crop, load, flip=flip), kinds[1], seed=seed, on_error=on_error)
     if isinstance(split, Sides):
         return TrainingSides(split, jitter_apart(crop, load, flip=flip), kinds, seed=seed, on_error=on_error)
     return TrainingPairs(split, jitter(crop, load, flip=flip), kinds, seed=seed, on_error=on_error)
-
-
-def collate(samples: list[Sample]) -> Sample:
-    """Samples as one batch, or the first that could not be read."""
-    batch: dict[str, list[Tensor]] = {}
-    for sample in samples:
-        if isinstance(sample, Unreadable):
-            return sample
-        for key, value in sample.items():
-            batch.setdefault(key, []).append(value)
-    return {key: torch.stack(values) for key, values in batch.items()}
-
-
-def _ignore_interrupt(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)        # Ctrl-C reaches the whole group; the trainer decides when to stop.
-
-
-def batches(data: Training, *, seed: int, start: int, batch: int, rank: int = 0, world: int = 1, workers: int = 0,
-            pin: bool = False) -> Iterator[dict[str, Tensor]]:
-    """Batches from position `start` on, without end.  JobError names an image that cannot be read."""
-    loader: DataLoader[Any] = DataLoader(
-        data, batch // world, sampler=data.positions(seed=seed, start=start, rank=rank, world=world),
-        num_workers=workers, collate_fn=collate, pin_memory=pin, worker_init_fn=_ignore_interrupt)
-    try:
-        for item in loader:
-            if isinstance(item, Unreadable):
-                raise JobError(f"{item}; remove it, or train with data.on_error=skip")
-            yield item
-    except RuntimeError as error:
-        if isinstance(error, JobError) or "DataLoader worker" not in str(error):
-            raise
-        raise JobError(f"a loader process ended: {str(error).splitlines()[0]}") from None

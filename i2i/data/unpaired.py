@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from functools import cached_property
+from typing import ClassVar
 
-from i2i.data.datasets import SPLITS, Pairs, find_pairs, fingerprint, folders, halves
+import numpy as np
+
+from i2i.data.datasets import ENLARGED, Pairs, fingerprint, halved, named, pairs_among, pairs_told
 from i2i.data.files import Source, load_image
-from i2i.images import Array
+from i2i.data.layouts import SPLITS, located, meet
+from i2i.data.manifest import Manifest
+from i2i.data.names import Names
+from i2i.errors import RequestError
+from i2i.images import Picture
 from i2i.spec import register
 
 
@@ -16,11 +24,14 @@ class Sides:
     """One split of an unpaired data set.  `a` and `b` are names in the source, in any numbers and sizes; if they are the same names,
     these are A|B strips of which each side has its half."""
 
+    enlarged: ClassVar[float] = ENLARGED
+    square: ClassVar[bool] = False
     source: Source
     split: str
-    a: tuple[str, ...]
-    b: tuple[str, ...]
+    a: Sequence[str]
+    b: Sequence[str]
     direction: str = "ab"
+    listed: bool = False            # By a manifest.
 
     def __len__(self) -> int:
         """An epoch: the number of images of the larger side."""
@@ -31,7 +42,7 @@ class Sides:
         """Whether a batch's "a" is B."""
         return self.direction == "ba"
 
-    @property
+    @cached_property
     def strips(self) -> bool:
         """Whether one file holds A and B side by side."""
         return self.a == self.b
@@ -49,23 +60,25 @@ class Sides:
     @property
     def layout(self) -> str:
         """How the files lie, in words."""
-        return "A|B strips, taken apart" if self.strips else "two folders, unpaired"
+        return "A|B strips, taken apart" if self.strips else "two folders, unpaired" if not self.listed else "rows of a manifest, unpaired"
 
     def name(self, index: int) -> str:
         """The file that number `index` of the source side takes its name from."""
-        names = self.b if self.swapped else self.a
+        return self.name_of(0, index)
+
+    def name_of(self, side: int, index: int) -> str:
+        """The file of image `index`, counted around, of the source (0) or target (1) side."""
+        names = (self.a, self.b)[1 - side if self.swapped else side]
         return names[index % len(names)]
 
-    def read(self, side: int, index: int) -> Array:
-        """Image `index`, counted around, of the source (0) or target (1) side.  -> uint8 HW or HWC"""
+    def read(self, side: int, index: int) -> Picture:
+        """Image `index`, counted around, of the source (0) or target (1) side, as stored."""
         which = 1 - side if self.swapped else side
-        names = (self.a, self.b)[which]
-        name = names[index % len(names)]
-        image = load_image(self.source, name)
-        return halves(image, f"{self.source.root}/{name}")[which] if self.strips else image
+        image = load_image(self.source, self.name_of(side, index))
+        return halved(image)[which] if self.strips else image
 
-    def __getitem__(self, index: int) -> tuple[Array, Array]:
-        """Number `index` of each side, counted around the smaller one.  -> uint8 HW or HWC, twice"""
+    def __getitem__(self, index: int) -> tuple[Picture, Picture]:
+        """Number `index` of each side, counted around the smaller one."""
         return self.read(0, index), self.read(1, index)
 
     def fingerprint(self) -> str:
@@ -75,33 +88,44 @@ class Sides:
 
 def apart(split: Pairs | Sides) -> Sides:
     """The images of a split without their pairing, so that partners may differ in size."""
-    return Sides(split.source, split.split, split.a, split.b, split.direction)
+    return Sides(split.source, split.split, split.a, split.b, split.direction, split.listed)
 
 
 @register("dataset", "unpaired")
 def find_sides(source: Source, direction: str = "ab") -> dict[str, Pairs | Sides]:
     """The splits of an unpaired data set: `trainA trainB [valA valB testA testB]`, `train/A train/B`, `A/train B/train` or `A B`, of any numbers
-    and names; or a paired one, whose training pairs are taken apart.  Held-out sides of equal names stay pairs: they can be compared.
+    and names, or the columns a and b of a manifest, where cells may be empty; or a paired one, whose training pairs are taken apart.
+    Held-out sides of equal names stay pairs: they can be compared.
     """
-    names = source.names()
-    splits: dict[str, Pairs | Sides] = {}
-    for split in SPLITS:
-        for where in folders(split) + ((("A/", "B/"),) if split == "train" else ()):
-            a, b = (tuple(name for name in names if name.startswith(side)) for side in where)
-            if a and b:
-                splits[split] = _paired(Sides(source, split, a, b, direction), where)
-                break
-    if "train" not in splits:
-        splits = {**find_pairs(source, direction), **splits}        # Strips, or one line that says what is missing.
+    told = source.manifest()
+    splits = _told(source, told, direction) if told else _among(source, named(source), direction)
     if "train" in splits:
         splits["train"] = apart(splits["train"])
     return {split: splits[split] for split in SPLITS if split in splits}
 
 
-def _paired(sides: Sides, where: tuple[str, str]) -> Pairs | Sides:
+def _among(source: Source, names: Names, direction: str) -> dict[str, Pairs | Sides]:
+    splits = {split: _sides(source, names, split, where, direction) for split, where in located(names, 2).items()}
+    return splits if "train" in splits else {**pairs_among(source, names, direction), **splits}     # Strips, or one line that says what is missing.
+
+
+def _sides(source: Source, names: Names, split: str, where: tuple[str, ...], direction: str) -> Pairs | Sides:
     """As pairs, if both sides have the same names but for the extension."""
-    a, b = ({str(PurePosixPath(name[len(folder):]).with_suffix("")): name for name in each}
-            for each, folder in zip((sides.a, sides.b), where, strict=True))
-    if a.keys() != b.keys() or len(a) != len(sides.a) or len(b) != len(sides.b):
-        return sides
-    return Pairs(sides.source, sides.split, tuple(a.values()), tuple(b[key] for key in a), sides.direction)
+    a, b = (names.under(folder) for folder in where)
+    met = meet(names.within(where[0]), names.within(where[1]))
+    if met.alone or met.twice:
+        return Sides(source, split, a, b, direction)
+    order = np.argsort(met.a)
+    return Pairs(source, split, a.take(met.a[order]), b.take(met.b[order]), direction)
+
+
+def _told(source: Source, told: Manifest, direction: str) -> dict[str, Pairs | Sides]:
+    if told.alone is None:
+        return dict(pairs_told(source, told, direction))
+    splits: dict[str, Pairs | Sides] = {}
+    for split, rows in told.splits.items():
+        a, b = rows.a.take(rows.a.filled()), rows.b.take(rows.b.filled())
+        if not len(a) or not len(b):
+            raise RequestError(f"{told.where} names {len(a)} images of side a and {len(b)} of side b for {split}; both are needed")
+        splits[split] = Sides(source, split, a, b, direction, listed=True)
+    return splits

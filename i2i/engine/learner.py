@@ -16,6 +16,14 @@ from i2i.recipes.base import Recipe
 from i2i.spec import build
 
 
+@torch.no_grad()
+def clamp(parameters: list[Tensor], limit: float) -> None:
+    """Keep parameters within [-limit, limit]; 0 is no limit."""
+    if limit:
+        torch._foreach_clamp_min_(parameters, -limit)
+        torch._foreach_clamp_max_(parameters, limit)
+
+
 class Learner:
     """The optimisers of all players, and the running sums of what they log."""
 
@@ -24,6 +32,7 @@ class Learner:
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
         self._rates: dict[str, Any] = {}
         self._base: dict[str, float] = {}
+        self._clips = {name: player.clip for name, player in recipe.players.items()}
         for name, player in recipe.players.items():
             parameters = [p for module in player.modules for p in modules[module].parameters()]
             self.optimisers[name] = build("optimiser", player.optimiser, parameters)
@@ -42,7 +51,7 @@ class Learner:
                 group["lr"] = self._base[name] * self._rates[name](clock)
 
     def __call__(self, player: str, loss: Tensor, /, **logs: Tensor) -> None:
-        """Gradients of `loss` for this player's parameters alone, averaged over processes, and one optimiser step.
+        """Gradients of `loss` for this player's parameters alone, averaged over processes, one optimiser step, and its limit kept.
 
         A step whose gradients are not finite is skipped by all processes alike; JobError after `max_skips` in a row.
         """
@@ -53,6 +62,7 @@ class Learner:
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if bool(torch.isfinite(norm)):              # After averaging, so all processes see the same.
             optimiser.step()
+            clamp(parameters, self._clips[player])
             self._skipped[player] = 0
             for key, value in {**logs, f"grad_norm_{player}": norm}.items():
                 self._add(key, value)

@@ -24,6 +24,14 @@ def adamw(parameters: Iterable[nn.Parameter], *, lr: float = 2e-4, beta1: float 
     return torch.optim.AdamW(_checked(parameters, lr, beta1, beta2), lr, (beta1, beta2), eps, weight_decay, fused=True)
 
 
+@register("optimiser", "rmsprop")
+def rmsprop(parameters: Iterable[nn.Parameter], *, lr: float = 5e-5, alpha: float = 0.99, eps: float = 1e-8) -> torch.optim.Optimizer:
+    """Steps divided by a running root mean square; the rate is that of Arjovsky et al. 2017, algorithm 1.  Tieleman and Hinton 2012."""
+    require(lr > 0, "optimiser.lr", lr, "more than 0")
+    require(0 <= alpha < 1, "optimiser.alpha", alpha, "0 or more and less than 1")
+    return torch.optim.RMSprop(list(parameters), lr, alpha, eps, foreach=True)
+
+
 def _checked(parameters: Iterable[nn.Parameter], lr: float, beta1: float, beta2: float) -> list[nn.Parameter]:
     require(lr > 0, "optimiser.lr", lr, "more than 0")
     require(0 <= beta1 < 1, "optimiser.beta1", beta1, "0 or more and less than 1")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import atexit
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from typing import TypeVar
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, gather, reduce
+from accelerate.utils import broadcast_object_list, gather, gather_object, reduce
 from torch import Tensor, nn
 
 from i2i.errors import RequestError
 
+T = TypeVar("T")
 BUCKET = 25 * 2**20     # Bytes of gradients averaged in one message, as DistributedDataParallel.
 
 
@@ -67,6 +69,10 @@ class Runtime:
                 if rank:
                     everyone[rank][name] = value
         return everyone
+
+    def collect(self, items: list[T]) -> list[T]:
+        """Every process's items, in all of them; all must ask."""
+        return list(gather_object(items)) if self.world > 1 else items
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean of a tensor over processes."""

@@ -19,7 +19,7 @@ from i2i.engine.average import Average
 from i2i.engine.config import TrainConfig
 from i2i.engine.learner import Learner
 from i2i.engine.runtime import Runtime
-from i2i.errors import JobError, RequestError
+from i2i.errors import JobError, RequestError, printable
 from i2i.images import grid
 from i2i.recipes.base import Batch, DataInfo, Recipe
 from i2i.runs import checkpoint, log
@@ -28,6 +28,7 @@ from i2i.runs.folder import RunFolder, write_atomically
 WEIGHTS_SEED = 2**32 - 1        # The "step" whose seed draws the initial weights.
 PICTURES = 12                   # In a row of a sample grid, at most.
 SHARE = 0.1                     # Of the time, at most, goes into evaluation.
+TOLD = 10                       # Files left out that are told one by one; all are in skipped.jsonl.
 SAMPLE_SEED = 2**32 - 2         # The one that is set before every sample grid.
 
 BatchesFrom = Callable[[int], Iterator[Mapping[str, Tensor]]]      # Position of the first image -> batches.
@@ -109,7 +110,9 @@ class Trainer:
         self.modules = recipe.modules(info).to(runtime.device)
         self.average = Average(self.modules, recipe.averaged, config)
         self.learner = Learner(recipe, self.modules, runtime, max_skips=config.max_skips)
+        self.shared = [getattr(module, name) for module in self.modules.modules() for name in getattr(module, "shared", ())]
         self.step = 0
+        self._missing: list[dict[str, Any]] = []        # Left out by this process since skipped.jsonl was last written.
 
     @property
     def images(self) -> int:
@@ -120,6 +123,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write the training state and the model; older states go once the new one is safe."""
+        self._write_skipped()
         others = self.runtime.gather(dict(self.modules.named_buffers()))       # All must take part.
         if self.runtime.leads:
             tensors, data = self.learner.state()
@@ -151,7 +155,7 @@ class Trainer:
         for problem in problems:
             self.observer.said(f"{problem}; going on from the state before it, at {self.images:,} images")
         if self.runtime.leads:
-            for log_file in (self.folder.log, self.folder.speed, self.folder.metrics):
+            for log_file in (self.folder.log, self.folder.speed, self.folder.metrics, self.folder.skipped):
                 log.cut(log_file, self.images)
         self.runtime.barrier()
 
@@ -164,6 +168,26 @@ class Trainer:
             raise RequestError(f"the state at {header['images']:,} images does not fit the networks: {str(error).splitlines()[-1].strip()}") from None
         self.learner.restore(tensors, header["learner"])
         self.step = header["step"]
+
+    # ------------------------------------------------------------------------------------------ files that are left out
+
+    def left_out(self, name: str, reason: str) -> None:
+        """The next step goes without a file that could not be read."""
+        self._missing.append({"images": self.images + self.config.batch, "file": name, "reason": reason})
+
+    def _write_skipped(self) -> None:
+        """Tell each file once, in the order of steps, whatever process met it.  All processes must take part."""
+        missing, self._missing = self.runtime.collect(self._missing), []
+        if not missing or not self.runtime.leads:
+            return
+        known = {entry["file"] for entry in log.read(self.folder.skipped)}
+        for entry in sorted(missing, key=lambda entry: (entry["images"], entry["file"])):
+            if entry["file"] not in known:
+                known.add(entry["file"])
+                log.append(self.folder.skipped, entry)
+                if len(known) <= TOLD:
+                    more = f"; all that follow are in {self.folder.skipped}" if len(known) == TOLD else ""
+                    self.observer.said(printable(f"skipped: {entry['file']}: {entry['reason']}") + more)
 
     # ------------------------------------------------------------------------------------------ the loop
 
@@ -181,10 +205,11 @@ class Trainer:
                 clock = Clock(self.step, config.batch, total)
                 try:
                     batch = next(batches)
-                except JobError:        # Between two steps, so the state is whole: nothing learnt is lost.
-                    if self.runtime.world == 1:     # Others would wait for gradients, not for this.
-                        self.save()
-                    raise
+                except JobError as error:       # Between two steps, so the state is whole: nothing learnt is lost.
+                    if self.runtime.world > 1:      # The others wait for gradients, not for this.
+                        raise
+                    self.save()
+                    raise JobError(f"{error}; saved at {self.images:,} images, to be continued with: i2i train --resume {self.folder.path}") from None
                 self._step(clock, batch)
                 logs = self._log() if clock.passes(config.log) or self.step == config.steps else None
                 if clock.passes(config.tick) and self.step < config.steps:
@@ -203,10 +228,13 @@ class Trainer:
         self.learner.begin(clock)
         with self.runtime.autocast():
             self.recipe.step(self.modules, batch, clock, self.learner)
+        for buffer in self.shared:
+            buffer.copy_(self.runtime.mean(buffer))
         self.average.update(clock)
         self.step += 1
 
     def _log(self) -> dict[str, float]:
+        self._write_skipped()
         logs = self.learner.means()
         if self.runtime.leads:
             log.append(self.folder.log, {"images": self.images, **logs})
@@ -245,15 +273,16 @@ class Trainer:
     @torch.no_grad()
     def sample_sheet(self, sample: Batch) -> np.ndarray[Any, Any]:
         """Each source, what is made of it, and the targets that are no sources, of the same inputs every time, from the averaged modules in
-        eval mode: a, fake_b, b; or a, fake_b, b, fake_a.  -> HWC uint8"""
+        eval mode: a, fake_b, b; or a, fake_b, b, fake_a; or what is made of noise.  -> HWC uint8"""
         batch = {key: value.to(self.runtime.device) for key, value in sample.items()}
         seed_step(self.config.seed, 0, SAMPLE_SEED)
         self.average.modules.eval()
         made = self.recipe.generate(self.average.modules, batch)
         columns: dict[str, Tensor] = {}
         for key, image in made.items():
-            columns |= {self.recipe.sources[key]: batch[self.recipe.sources[key]], key: image.float()}
-        columns |= {side: batch[side] for side in (self.recipe.targets[key] for key in made) if side not in columns}
+            source = self.recipe.sources.get(key)
+            columns |= ({source: batch[source]} if source else {}) | {key: image.float()}
+        columns |= {side: batch[side] for side in (self.recipe.targets[key] for key in made) if side in batch and side not in columns}
         row = [picture for example in zip(*columns.values(), strict=True) for picture in example]
         across = PICTURES // len(columns) * len(columns)
         return grid([row[i:i + across] for i in range(0, len(row), across)])

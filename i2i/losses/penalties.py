@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from i2i.spec import register, require
 
@@ -26,6 +27,11 @@ class Penalty(Protocol):
     @property
     def every(self) -> int:
         """It is due in one of so many steps."""
+        ...
+
+    @property
+    def clip(self) -> float:
+        """Largest absolute value of a critic's parameter after each of its steps, which the engine sees to; 0: no limit."""
         ...
 
     def __call__(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
@@ -56,6 +62,23 @@ def gradients(critic: Critic, images: Tensor) -> Tensor:
     return torch.autograd.grad(values.sum(), images, create_graph=True)[0].flatten(1)
 
 
+def steepness(critic: Critic, images: Tensor) -> Tensor:
+    """E[|grad D|^2].  NCHW -> ()"""
+    return gradients(critic, images).square().sum(1).mean()
+
+
+def between(real: Tensor, fake: Tensor) -> Tensor:
+    """One point for each image, uniform on the line from the generated to the real one.  NCHW, NCHW -> NCHW"""
+    share = torch.rand(len(real), 1, 1, 1, device=real.device, dtype=real.dtype)
+    return share * real + (1 - share) * fake
+
+
+def check_lazy(penalty: str, value: float, every: int) -> None:
+    """RequestError unless the weight, known as `penalty`, and `every` can be."""
+    require(value >= 0, f"penalty.{penalty}", value, "0 or more")
+    require(every >= 1, "penalty.every", every, "1 or more")
+
+
 @register("penalty", "none")
 @dataclass(frozen=True)
 class NoPenalty:
@@ -63,6 +86,29 @@ class NoPenalty:
 
     differentiates: ClassVar[bool] = False
     every: ClassVar[int] = 1
+    clip: ClassVar[float] = 0.0
+
+    def __call__(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        """0"""
+        return real.new_zeros(())
+
+
+@register("penalty", "clip")
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """Weight clipping: no addition to the loss, the critic's parameters stay in [-limit, limit].  Arjovsky et al. 2017 (WGAN), algorithm 1."""
+
+    limit: float = 0.01
+    differentiates: ClassVar[bool] = False
+    every: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        require(self.limit > 0, "penalty.limit", self.limit, "more than 0")
+
+    @property
+    def clip(self) -> float:
+        """The limit."""
+        return self.limit
 
     def __call__(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
         """0"""
@@ -77,16 +123,39 @@ class GradientPenalty:
     weight: float = 10.0
     every: int = 1
     differentiates: ClassVar[bool] = True
+    clip: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
-        require(self.weight >= 0, "penalty.weight", self.weight, "0 or more")
-        require(self.every >= 1, "penalty.every", self.every, "1 or more")
+        check_lazy("weight", self.weight, self.every)
 
     def __call__(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
         """weight (|grad D| - 1)^2"""
-        share = torch.rand(len(real), 1, 1, 1, device=real.device, dtype=real.dtype)
-        slopes = gradients(critic, share * real + (1 - share) * fake).norm(dim=1)
-        return self.weight * (slopes - 1).square().mean()
+        return self.weight * (gradients(critic, between(real, fake)).norm(dim=1) - 1).square().mean()
+
+
+@register("penalty", "wgan-lp")
+@dataclass(frozen=True, kw_only=True)
+class LipschitzPenalty(GradientPenalty):
+    """weight * E[max(0, |grad D(x)| - 1)^2] at the points of `wgan-gp`: a critic may be flatter than 1.  Petzka et al. 2018 (WGAN-LP)."""
+
+    def __call__(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        """weight max(0, |grad D| - 1)^2"""
+        return self.weight * F.relu(gradients(critic, between(real, fake)).norm(dim=1) - 1).square().mean()
+
+
+@register("penalty", "dragan")
+@dataclass(frozen=True, kw_only=True)
+class Dragan(GradientPenalty):
+    """weight * E[(|grad D(x)| - 1)^2], x around real images.  Kodali et al. 2017 (arXiv:1705.07215).
+
+    x = real + share * noise, as in the authors' code: noise uniform on [0, std / 2] for each value, std that of the batch; share uniform
+    on [0, 1] for each image.  The paper has normal noise.
+    """
+
+    def __call__(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        """weight (|grad D| - 1)^2"""
+        noise = 0.5 * real.std(correction=0) * torch.rand_like(real)
+        return self.weight * (gradients(critic, between(real + noise, real)).norm(dim=1) - 1).square().mean()
 
 
 @register("penalty", "r1")
@@ -97,11 +166,31 @@ class R1:
     gamma: float = 10.0
     every: int = 1
     differentiates: ClassVar[bool] = True
+    clip: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
-        require(self.gamma >= 0, "penalty.gamma", self.gamma, "0 or more")
-        require(self.every >= 1, "penalty.every", self.every, "1 or more")
+        check_lazy("gamma", self.gamma, self.every)
 
     def __call__(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
-        """gamma / 2 |grad D|^2"""
-        return self.gamma / 2 * gradients(critic, real).square().sum(1).mean()
+        """gamma / 2 |grad D(real)|^2"""
+        return self.gamma / 2 * steepness(critic, real)
+
+
+@register("penalty", "r2")
+@dataclass(frozen=True, kw_only=True)
+class R2(R1):
+    """gamma / 2 * E[|grad D(fake)|^2].  Mescheder et al. 2018, equation 10."""
+
+    def __call__(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        """gamma / 2 |grad D(fake)|^2"""
+        return self.gamma / 2 * steepness(critic, fake)
+
+
+@register("penalty", "r1r2")
+@dataclass(frozen=True, kw_only=True)
+class R1R2(R1):
+    """Both, with one gamma.  Huang et al. 2024 (R3GAN, arXiv:2501.05441), section 2."""
+
+    def __call__(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        """gamma / 2 |grad D(real)|^2 + gamma / 2 |grad D(fake)|^2"""
+        return self.gamma / 2 * (steepness(critic, real) + steepness(critic, fake))

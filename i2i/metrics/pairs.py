@@ -11,7 +11,7 @@ from torch import Tensor
 from i2i.metrics import lpips, paired
 from i2i.spec import register
 
-PairMetric = Callable[[Tensor, Tensor], Tensor]     # N3HW, N3HW in 0 … 255 -> N
+PairMetric = Callable[[Tensor, Tensor], Tensor]     # NCHW, NCHW in 0 … 255 -> N; C is 3, or more where images have more.
 Find = Callable[[str], Path]                        # The name of a weights file -> where it lies.
 BETTER = {"l1": "lower", "psnr": "higher", "ssim": "higher", "ms_ssim": "higher", "lpips": "lower"}
 BACKBONES = {"alex": "alexnet", "vgg": "vgg16", "squeeze": "squeezenet"}

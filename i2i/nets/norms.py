@@ -59,7 +59,10 @@ def needs_bias(name: str) -> bool:
 
 
 def mixes_images(network: nn.Module) -> bool:
-    """Whether, while training, the output for one image depends on the other images of its batch."""
+    """Whether, while training, an image is normalised with the other images of its batch.
+
+    The minibatch standard deviation is not counted: it tells a critic how alike the images are and changes none of them, and its papers take
+    gradient penalties through it (WGAN-GP: Karras et al. 2018; R1: Karras et al. 2019, 2020b)."""
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
+from i2i.augment.base import Augment
 from i2i.clock import Clock
+from i2i.losses.adversarial import Adversarial
 from i2i.nets.norms import mixes_images
 from i2i.spec import Spec, build, require
 
-Batch = Mapping[str, Tensor]  # "a", "b": NCHW in [-1, 1]
+Batch = Mapping[str, Tensor]  # "a", "b": NCHW in [-1, 1]; "c": N class indices; "eps": N x inputs of standard normal noise; "z": N x z_dim
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class DataInfo:
     size: tuple[int, int]  # Height and width of a training crop.
     a_channels: int = 3
     b_channels: int = 3
+    num_classes: int = 0    # 0 where labels are absent or not asked for.
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,12 @@ class Player:
     modules: tuple[str, ...]
     optimiser: Spec
     schedule: Spec = field(default_factory=lambda: Spec("constant"))
+    clip: float = 0.0   # Largest absolute value of a parameter after each step; 0: no limit.
+
+
+def limit(penalty: Spec) -> float:
+    """What the penalty asks of the critic's Player as `clip`."""
+    return float(build("penalty", penalty).clip)
 
 
 def check_critics(penalty: Spec, *critics: nn.Module) -> None:
@@ -39,6 +48,33 @@ def check_critics(penalty: Spec, *critics: nn.Module) -> None:
     mixed = build("penalty", penalty).differentiates and any(mixes_images(critic) for critic in critics)
     require(not mixed, "penalty", penalty.name, "none, with a discriminator that has batch norm, which mixes the images of a batch, so that "
             "a gradient belongs to no single one (Gulrajani et al. 2017, section 4); or set discriminator.norm=instance")
+
+
+def augmented(augment: Spec, adversarial: Spec) -> Augment:
+    """What D sees of an image.  RequestError if it follows the sign of D's logits where the loss gives that no meaning."""
+    T: Augment = build("augment", augment)
+    loss: Adversarial = build("adversarial", adversarial)
+    require(not T.adapts or loss.undecided is not None, "augment", augment.name, f"none, diffaugment, or ada of a fixed strength (augment.speed=0 "
+            f"augment.p=0.3), with adversarial={adversarial.name}: only differences of its logits mean something, and ada follows their sign")
+    return T
+
+
+def observe(T: Augment, adversarial: Adversarial, real_logits: Tensor, clock: Clock) -> None:
+    """Tell T once in a step how sure D is of real images."""
+    if adversarial.undecided is not None:
+        T.observe(real_logits - adversarial.undecided, clock.batch)
+
+
+def piece_of(m: nn.ModuleDict, name: str) -> Any:
+    """A module by name, whose own attributes and methods may be used."""
+    return m[name]
+
+
+def grow(m: nn.ModuleDict, clock: Clock) -> None:
+    """Tell networks that grow how far the run is."""
+    for network in m.values():
+        if callable(method := getattr(network, "grow", None)):
+            method(clock.progress)
 
 
 class Update(Protocol):
@@ -52,11 +88,15 @@ class Update(Protocol):
 class Recipe(Protocol):
     """An algorithm.  A frozen dataclass whose fields are its settings."""
 
-    dataset: ClassVar[str]                      # The kind of data set it learns from, by name: paired or unpaired.
-    needs: ClassVar[tuple[str, ...]]            # Batch keys it reads.
+    dataset: ClassVar[str]                      # The kind of data set it learns from, by name: paired, unpaired or images.
     targets: ClassVar[Mapping[str, str]]        # Generated key -> batch key of the images it should look like.
-    sources: ClassVar[Mapping[str, str]]        # Generated key -> batch key of the images it is made from.
+    sources: ClassVar[Mapping[str, str]]        # Generated key -> batch key of the images it is made from; empty: from noise.
     averaged: ClassVar[tuple[str, ...]]         # Modules of which an average is kept and used to generate.
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Batch keys it reads."""
+        ...
 
     @property
     def players(self) -> Mapping[str, Player]:
@@ -72,7 +112,7 @@ class Recipe(Protocol):
         ...
 
     def generate(self, m: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
-        """Images from those sides of a batch that are there; called without gradients, in eval mode."""
+        """Images from those sides of a batch that are there, or from its noise; called without gradients, in eval mode."""
         ...
 
     def judge(self, m: nn.ModuleDict, batch: Batch) -> Tensor:

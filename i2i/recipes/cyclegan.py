@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from i2i.augment.base import Augment
 from i2i.clock import Clock
-from i2i.losses.penalties import penalised
+from i2i.losses.penalties import Critic, penalised
 from i2i.nets.norms import draws, mixes_images
 from i2i.nets.pool import ImagePool
-from i2i.recipes.base import Batch, DataInfo, Player, Update, check_critics
+from i2i.recipes.base import Batch, DataInfo, Player, Update, augmented, check_critics, limit, observe
 from i2i.spec import Spec, build, piece, register, require
 
 
@@ -27,6 +28,9 @@ class CycleGAN:
     discriminator: Spec = piece("discriminator", "patch", norm="instance")
     adversarial: Spec = piece("adversarial", "lsgan")
     penalty: Spec = piece("penalty", "none")
+    augment: Spec = piece("augment", "none")
+    g_parametrisation: Spec = piece("parametrisation", "none")
+    d_parametrisation: Spec = piece("parametrisation", "none")
     lambda_cycle_a: float = 10.0        # Of |G_ba(G_ab(a)) - a|.
     lambda_cycle_b: float = 10.0        # Of |G_ab(G_ba(b)) - b|.
     lambda_identity: float = 0.5        # Of |G_ba(a) - a| and |G_ab(b) - b|, as a share of the cycle's weight on the same side.
@@ -48,16 +52,25 @@ class CycleGAN:
     @property
     def players(self) -> Mapping[str, Player]:
         """Both generators together, both discriminators together."""
-        return {"G": Player(("G_ab", "G_ba"), self.g_optimiser, self.schedule), "D": Player(("D_a", "D_b"), self.d_optimiser, self.schedule)}
+        return {"G": Player(("G_ab", "G_ba"), self.g_optimiser, self.schedule),
+                "D": Player(("D_a", "D_b"), self.d_optimiser, self.schedule, limit(self.penalty))}
 
     def modules(self, info: DataInfo) -> nn.ModuleDict:
-        """G_ab: a -> b, G_ba: b -> a; D_a and D_b judge images of one side; the pools hold generated ones."""
+        """G_ab: a -> b, G_ba: b -> a; D_a and D_b judge images of one side, T_a and T_b are what they see of them; the pools
+        hold generated ones."""
         a, b = info.a_channels, info.b_channels
         require(a == b or self.lambda_identity == 0, "lambda_identity", self.lambda_identity,
                 f"0, where the sides differ in channels ({a} and {b}) and no image of one can be held against the other")
+
+        def G(source: int, target: int) -> nn.Module:
+            return build("parametrisation", self.g_parametrisation, build("generator", self.generator, source, target, info.size))
+
+        def D(channels: int) -> nn.Module:
+            return build("parametrisation", self.d_parametrisation, build("discriminator", self.discriminator, channels, info.size))
+
         m = nn.ModuleDict({
-            "G_ab": build("generator", self.generator, a, b, info.size), "G_ba": build("generator", self.generator, b, a, info.size),
-            "D_a": build("discriminator", self.discriminator, a, info.size), "D_b": build("discriminator", self.discriminator, b, info.size),
+            "G_ab": G(a, b), "G_ba": G(b, a), "D_a": D(a), "D_b": D(b),
+            "T_a": augmented(self.augment, self.adversarial), "T_b": augmented(self.augment, self.adversarial),     # Either D overfits by itself.
             "pool_a": ImagePool(self.pool, a, info.size), "pool_b": ImagePool(self.pool, b, info.size)})
         check_critics(self.penalty, m["D_a"], m["D_b"])
         return m
@@ -72,8 +85,9 @@ class CycleGAN:
         with_identity = self.lambda_identity > 0
         fake_b, same_b = both(m["G_ab"], a, b) if with_identity else (m["G_ab"](a), b)
         fake_a, same_a = both(m["G_ba"], b, a) if with_identity else (m["G_ba"](b), a)
-        gan_b = adversarial.g(m["D_b"](fake_b), m["D_b"](b) if adversarial.relativistic else None)
-        gan_a = adversarial.g(m["D_a"](fake_a), m["D_a"](a) if adversarial.relativistic else None)
+        critic_a, critic_b = (critic(m, side) for side in "ab")
+        gan_b = adversarial.g(critic_b(fake_b), critic_b(b) if adversarial.relativistic else None)
+        gan_a = adversarial.g(critic_a(fake_a), critic_a(a) if adversarial.relativistic else None)
         cycle_a, cycle_b = F.l1_loss(m["G_ba"](fake_b), a), F.l1_loss(m["G_ab"](fake_a), b)
         identity_a, identity_b = F.l1_loss(same_a, a), F.l1_loss(same_b, b)
         loss = (gan_b + gan_a + self.lambda_cycle_a * (cycle_a + self.lambda_identity * identity_a)
@@ -85,13 +99,18 @@ class CycleGAN:
         adversarial, penalty = build("adversarial", self.adversarial), build("penalty", self.penalty)
         total = torch.zeros((), device=sides["a"][0].device)
         logs: dict[str, Tensor] = {}
+        seen: dict[str, Tensor] = {}
         for side, (real, fresh) in sides.items():
-            D, fake = m[f"D_{side}"], m[f"pool_{side}"](fresh)
+            D, fake = critic(m, side), m[f"pool_{side}"](fresh)
             real_logits, fake_logits = D(real), D(fake)
             d = adversarial.d(real_logits, fake_logits) / 2        # Section 4: slower than G.
             total = total + d + penalised(penalty, clock.step, D, real, fake) / 2
             logs |= {f"d_{side}": d, f"real_logits_{side}": real_logits.mean(), f"fake_logits_{side}": fake_logits.mean()}
+            logs |= {f"{key}_{side}": value for key, value in cast(Augment, m[f"T_{side}"]).logs().items()}
+            seen[side] = real_logits
         update("D", total, **logs)
+        for side, real_logits in seen.items():
+            observe(cast(Augment, m[f"T_{side}"]), adversarial, real_logits, clock)
 
     def generate(self, m: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
         """{"a", "b"} -> {"fake_b", "fake_a"}, or one of them"""
@@ -101,6 +120,12 @@ class CycleGAN:
     def judge(self, m: nn.ModuleDict, batch: Batch) -> Tensor:
         """{"b"} -> N1hw logits of D_b"""
         return m["D_b"](batch["b"])
+
+
+def critic(m: nn.ModuleDict, side: str) -> Critic:
+    """D of a side, of what T shows it."""
+    D, T = m[f"D_{side}"], m[f"T_{side}"]
+    return lambda image: D(*T(image))
 
 
 def joined(G: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

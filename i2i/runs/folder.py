@@ -57,6 +57,7 @@ class RunFolder:
         self.log = self.path / "log.jsonl"
         self.speed = self.path / "speed.jsonl"
         self.metrics = self.path / "metrics.jsonl"
+        self.skipped = self.path / "skipped.jsonl"
         self.best = self.path / "best.safetensors"
         self._lock: io.IOBase | None = None
 

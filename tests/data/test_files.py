@@ -95,7 +95,7 @@ def test_a_damaged_member_of_a_zip_is_named(tmp_path: Path) -> None:
     data[at:at + 12] = os.urandom(12)
     path.write_bytes(data)
     source = open_source(path)
-    assert load_image(source, "good.png").shape == (4, 6, 3)
+    assert load_image(source, "good.png").array.shape == (4, 6, 3)
     with pytest.raises(Unreadable, match=r"bad\.png"):
         load_image(source, "bad.png")
 
@@ -130,7 +130,7 @@ def test_exif_orientation_is_applied() -> None:
     exif[0x0112] = 6        # Turned: shown rotated by 90 degrees clockwise.
     buffer = io.BytesIO()
     Image.fromarray(upright).save(buffer, "png", exif=exif)
-    got = decode("turned.png", buffer.getvalue())
+    got = decode("turned.png", buffer.getvalue()).array
     assert got.shape == (3, 2, 3)
     assert got[0, 1].tolist() == [255, 255, 255]
 

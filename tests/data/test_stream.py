@@ -7,7 +7,8 @@ import torch
 
 from i2i.data.datasets import find_pairs
 from i2i.data.files import open_source
-from i2i.data.stream import Positions, TrainingPairs, batches
+from i2i.data.loader import batches
+from i2i.data.stream import Positions, TrainingPairs
 from i2i.data.transforms import fit, jitter
 from i2i.errors import JobError
 from i2i.images import Kind
@@ -82,7 +83,7 @@ def test_no_jitter_leaves_the_image_alone() -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_unreadable_image_ends_the_stream_with_its_name(strips: Path, workers: int) -> None:
     (strips / "train" / "03.png").write_bytes(b"broken")
-    with pytest.raises(JobError, match=r"03\.png.*on_error=skip"):
+    with pytest.raises(JobError, match=r"03\.png.*on-error skip"):
         take(strips, 5, workers=workers)
 
 

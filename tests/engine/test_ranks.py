@@ -17,22 +17,22 @@ from tests.conftest import CYCLE, SMALL
 SCRIPT = """
 import sys, torch, torch.distributed as dist
 torch.set_num_threads(1)
-from i2i import jobs
+from i2i import jobs, training
 words, out, data, recipe = sys.argv[4:], sys.argv[1], sys.argv[2], sys.argv[3]
 resume = recipe == "resume"
 folder, job = jobs.request("" if resume else recipe, words, data=None if resume else data, out=None if resume else out, epochs=None,
                            resume=out if resume else None)
 kept = {}
-original = jobs.Trainer.run
+original = training.Trainer.run
 def run(self, *args):
     kept["trainer"] = self
     return original(self, *args)
-jobs.Trainer.run = run
+training.Trainer.run = run
 class Stop:
     def started(self, images, total): pass
     def said(self, line): pass
     def progressed(self, images, logs): pass
-jobs.execute(job, folder, resume=resume, device="cpu", observer=Stop())
+training.execute(job, folder, resume=resume, device="cpu", observer=Stop())
 mine = torch.cat([p.detach().double().flatten() for p in kept["trainer"].modules.parameters()])
 all_of_them = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
 dist.all_gather(all_of_them, mine)
@@ -126,3 +126,13 @@ def test_cyclegan_ranks_end_identical_and_resume_with_pools_of_their_own(sides: 
     assert header == other_header
     assert one.keys() == other.keys()
     assert all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+def test_what_either_rank_leaves_out_is_told_once(strips: Path, tmp_path: Path) -> None:
+    for name in ("02.png", "07.png", "08.png"):
+        (strips / "train" / name).write_bytes(b"broken")
+    launch(tmp_path / "two", strips, "pix2pix", *SMALL, "train.images=40", "data.on_error=skip")
+    entries = [json.loads(line) for line in (tmp_path / "two" / "skipped.jsonl").read_text().splitlines()]
+    assert sorted(Path(entry["file"]).name for entry in entries) == ["02.png", "07.png", "08.png"]
+    assert [entry["images"] for entry in entries] == sorted(entry["images"] for entry in entries)
+    assert all(entry["images"] <= 40 for entry in entries)

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 import i2i
-from i2i import jobs
+from i2i import jobs, training
 from i2i.errors import JobError, RequestError
 from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
@@ -26,6 +26,8 @@ VARIANTS = {
     "resnet, lsgan": ["pix2pix", *SMALL, "generator=resnet", "generator.blocks=1", "generator.width=4", "adversarial=lsgan"],
     "no average, hinge": ["pix2pix", *SMALL, "train.ema_half_life=0", "adversarial=hinge"], "bf16": ["pix2pix", *SMALL, "train.precision=bf16"],
     "penalty": ["pix2pix", *SMALL, "discriminator.norm=instance", "adversarial=wasserstein", "penalty=wgan-gp", "penalty.every=2"],
+    "parametrised, clipped": ["pix2pix", *SMALL, "g_parametrisation=spectral", "d_parametrisation=weight", "adversarial=rpgan", "penalty=clip"],
+    "ada": ["pix2pix", *SMALL, "augment=ada", "augment.speed=30", "augment.interval=2", "augment.target=0.01", "discriminator.norm=instance", "penalty=r1"],
     "cyclegan": ["cyclegan", *CYCLE], "cyclegan, bf16": ["cyclegan", *CYCLE, "train.precision=bf16", "train.ema_half_life=0"]}
 
 
@@ -77,7 +79,7 @@ def test_an_interrupted_run_resumes_bit_for_bit(strips: Path, tmp_path: Path, va
         i2i.train(recipe, *words, data=strips, out=tmp_path / "cut", device="cpu", observer=StopAfter(10))
     assert images_seen(tmp_path / "cut") == 10
     folder, job = jobs.request("", ["train.workers=2"], data=None, out=None, epochs=None, resume=tmp_path / "cut")
-    assert jobs.execute(job, folder, resume=True, device="cpu", observer=StopAfter(20, signal.SIGTERM)) == signal.SIGTERM
+    assert training.execute(job, folder, resume=True, device="cpu", observer=StopAfter(20, signal.SIGTERM)) == signal.SIGTERM
     i2i.train(resume=tmp_path / "cut", device="cpu")
     assert_same(tmp_path / "straight", tmp_path / "cut")
 
@@ -187,7 +189,7 @@ def test_a_corrupt_image_stops_the_run_and_nothing_is_lost(strips: Path, tmp_pat
     folder, job = jobs.request("pix2pix", [*SMALL, "train.images=40", "train.tick=100"], data=strips, out="broken", epochs=None, resume=None)
     (strips / "train" / "04.png").write_bytes(b"broken")
     with pytest.raises(JobError, match=r"04\.png"):
-        jobs.execute(job, folder, resume=False, device="cpu")
+        training.execute(job, folder, resume=False, device="cpu")
     (strips / "train" / "04.png").write_bytes(good)
     assert i2i("train", "--resume", "broken", "--device", "cpu").code == 0
     assert_same(Path("straight"), Path("broken"))

@@ -13,7 +13,8 @@ from i2i.clock import Clock
 from i2i.engine.config import TrainConfig
 from i2i.engine.learner import Learner
 from i2i.engine.runtime import Runtime
-from i2i.foreign import convert, read_pth
+from i2i.foreign.cyclegan_pix2pix import convert
+from i2i.foreign.files import read_pth
 from i2i.images import to_tensor
 from i2i.losses.adversarial import NonSaturating
 from i2i.recipes.base import DataInfo
@@ -61,7 +62,8 @@ def test_each_update_moves_only_its_player(words: list[str]) -> None:
     learner.begin(CLOCK)
 
     def weights() -> dict[str, torch.Tensor]:
-        return {name: nn.utils.parameters_to_vector(module.parameters()).clone() for name, module in m.items()}
+        return {name: nn.utils.parameters_to_vector(module.parameters()).clone() for name, module in m.items()
+            if any(True for _ in module.parameters())}
 
     moved = []
 

@@ -1,47 +1,18 @@
-"""Checkpoints of other projects as models of ours; the architecture is read from the tensors."""
+"""Generators of pytorch-CycleGAN-and-pix2pix."""
 
 from __future__ import annotations
 
-import pickle
 import re
-import warnings
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from i2i import recipes  # noqa: F401 - registers networks and recipes.
 from i2i.errors import RequestError
-from i2i.images import Kind
-from i2i.infer import header_for
-from i2i.recipes.base import DataInfo
-from i2i.recipes.cyclegan import CycleGAN
-from i2i.recipes.pix2pix import Pix2Pix
-from i2i.runs import checkpoint
-from i2i.spec import Spec, build, to_dict
+from i2i.foreign.files import Tensors
+from i2i.spec import Spec, build
 
-Tensors = dict[str, Tensor]
 _INSTANCE_STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")
-
-
-def read_pth(path: Path) -> Tensors:
-    """A plain state dict, read without running any code in it.  RequestError if the file is something else."""
-    if not path.is_file():
-        raise RequestError(f"{path} does not exist")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")     # Of unusual pickles, which are refused below in our own words.
-            data = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise RequestError(f"{path} holds more than tensors, or is no PyTorch file; it was not loaded. "
-                           "Accepted: a state dict such as latest_net_G.pth") from None
-    except Exception as error:      # A broken zip, an old or cut file: torch raises whatever it met.
-        raise RequestError(f"{path} cannot be read as a PyTorch file: {(str(error) or type(error).__name__).splitlines()[0]}") from None
-    if not isinstance(data, dict) or not data or not all(isinstance(v, Tensor) for v in data.values()):
-        raise RequestError(f"{path} is not a state dict of tensors; accepted: a generator such as latest_net_G.pth")
-    return {str(key).removeprefix("module."): value for key, value in data.items()}
 
 
 def convert(source: Mapping[str, Tensor]) -> tuple[Spec, Tensors, int, int, tuple[int, int]]:
@@ -52,7 +23,7 @@ def convert(source: Mapping[str, Tensor]) -> tuple[Spec, Tensors, int, int, tupl
         return _resnet(source)
     example = next(iter(source))
     raise RequestError(f"no generator of pytorch-CycleGAN-and-pix2pix is recognised in these {len(source)} tensors (the first: {example}); "
-                       "accepted: its U-Net and ResNet generators")
+                       "accepted: its U-Net and ResNet generators, and generators of stylegan2-ada-pytorch")
 
 
 def _has_norm(source: Mapping[str, Tensor], prefix: str) -> bool:
@@ -130,38 +101,3 @@ def _resnet(source: Mapping[str, Tensor]) -> tuple[Spec, Tensors, int, int, tupl
     pairs |= {f"model.{10 + blocks + i}": f"layers.{10 + blocks + i}" for i in (0, 1, 3, 4, 7)}
     size = (256, 256)
     return spec, _copy(source, _empty(spec, int(ins), int(outs), size), pairs), int(ins), int(outs), size
-
-
-def import_generator(path: Path, out: Path) -> dict[str, Any]:
-    """Write the model file of a foreign generator.  -> its header"""
-    spec, tensors, info = _open(path)
-    header = _header("pix2pix", Pix2Pix(generator=spec), info, path.name)
-    checkpoint.save(out, {f"G.{key}": value for key, value in tensors.items()}, {"kind": "model", **header})
-    return header
-
-
-def import_cyclegan(ab: Path, ba: Path, out: Path) -> dict[str, Any]:
-    """Write one model file of the two generators of a foreign CycleGAN, which must be alike.  -> its header"""
-    spec, forward, info = _open(ab)
-    other, backward, back = _open(ba)
-    if other != spec or (back.a_channels, back.b_channels) != (info.b_channels, info.a_channels):
-        raise RequestError(f"{ab} is {spec}, {info.a_channels} -> {info.b_channels} channels, but {ba} is {other}, {back.a_channels} -> "
-                           f"{back.b_channels}; accepted: two generators of one CycleGAN")
-    identity = 0.0 if info.a_channels != info.b_channels else CycleGAN.lambda_identity
-    header = _header("cyclegan", CycleGAN(generator=spec, lambda_identity=identity), info, f"{ab.name}, {ba.name}")
-    tensors = {f"G_{way}.{key}": value for way, each in (("ab", forward), ("ba", backward)) for key, value in each.items()}
-    checkpoint.save(out, tensors, {"kind": "model", **header})
-    return header
-
-
-def _open(path: Path) -> tuple[Spec, Tensors, DataInfo]:
-    spec, tensors, ins, outs, size = convert(read_pth(path))
-    for channels in (ins, outs):
-        if channels not in (1, 3):
-            raise RequestError(f"{path} translates {ins} channels to {outs}; accepted: 1 (grey) or 3 (colour)")
-    return spec, tensors, DataInfo(size, ins, outs)
-
-
-def _header(name: str, recipe: Pix2Pix | CycleGAN, info: DataInfo, imported: str) -> dict[str, Any]:
-    return header_for(name, to_dict(recipe), info, (Kind(info.a_channels), Kind(info.b_channels)),
-                      imported=imported, images=0, step=0, direction="ab")

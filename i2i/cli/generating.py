@@ -1,0 +1,62 @@
+"""i2i generate."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+import i2i
+from i2i import generate as generating
+from i2i import infer
+from i2i.errors import RequestError
+
+
+def generate(model: str, out: str, *, n: int | None, only: str | None, like: str | None, settings: Mapping[str, Any], device: str) -> None:
+    """Make a set of images, or single ones of it, and say what was made."""
+    if (n is None) == (only is None):
+        raise RequestError("how many images? accepted: --n N, or --only INDEX,INDEX for single ones" if n is None else
+                           "--n and --only cannot both be given: all of the first N, or only some")
+    loaded = infer.load(model, device)
+    plan = _plan(model, loaded, like, {key: value for key, value in settings.items() if value is not None})
+    if only is not None:
+        if Path(out).suffix.lower() == ".zip":
+            raise RequestError(f"--only writes single files, not a zip; --out {out} must be a folder")
+        for path in generating.again(loaded, plan, Path(out), generating.indices(only)):
+            print(path)
+        return
+    assert n is not None
+    generating.check_number(n)
+    where = generating.store(out, plan)
+    began = time.monotonic()
+    try:
+        with Progress(BarColumn(None), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn(),
+                      console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+            task = progress.add_task("", total=n)
+            report = generating.generate(loaded, where, n, progress=lambda report: progress.update(task, completed=report.done + report.skipped))
+    finally:
+        where.close()
+    seconds = time.monotonic() - began
+    print(f"{report.done:,} generated" + (f", {report.skipped:,} there already" if report.skipped else "")
+          + f" -> {out}" + (f"  ({report.done / max(seconds, 1e-9):.1f} images/s)" if report.done else ""))
+
+
+def _plan(model: str, loaded: infer.Model, like: str | None, given: dict[str, Any]) -> generating.Plan:
+    """What to make: by the options, or as it was made elsewhere."""
+    if like is None:
+        if "suffix" in given:
+            given["suffix"] = f".{given['suffix'].lower().lstrip('.')}"
+        return generating.plan_for(model, loaded, **given)
+    if given:
+        option = next(iter(given)).replace("suffix", "format")
+        raise RequestError(f"--like takes everything from {like}; --{option} cannot be given with it")
+    plan = generating.plan_of(like)
+    generating.check_model(plan, model)
+    if plan.i2i != i2i.__version__:
+        print(f"{like} was made by i2i {plan.i2i}, this is {i2i.__version__}: pixels may differ", file=sys.stderr)
+    return plan

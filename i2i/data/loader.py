@@ -1,0 +1,148 @@
+"""Batches from a stream of positions, read here or in loader processes.  A process that dies or hangs is told, with the file it had in hand."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from i2i.data.files import Unreadable
+from i2i.data.stream import Sample, Training
+from i2i.errors import JobError
+
+LONGEST = 8192          # Bytes of a file name that are told.
+PATIENCE = 300.0        # Seconds that all loader processes together may take for a batch: network disks stall for minutes.
+GLANCE = 1.0            # Seconds between two looks whether they are alive.
+SHORTAGE = {"SIGKILL": " (out of memory?)", "SIGBUS": " (out of shared memory? a container's /dev/shm is small unless --shm-size says otherwise)"}
+
+Told = Callable[[Unreadable], None]
+_Collated = tuple[dict[str, Tensor] | None, tuple[Unreadable, ...]]
+
+
+class InHand:
+    """The file that each loader process is reading, in memory it shares with the training process."""
+
+    def __init__(self, workers: int) -> None:
+        self.pids = torch.zeros(workers, dtype=torch.int64).share_memory_()
+        self.names = torch.zeros(workers, LONGEST, dtype=torch.uint8).share_memory_()
+
+    def take(self, name: str) -> None:
+        """This process is about to read `name`; nothing more if that is empty."""
+        worker = get_worker_info()
+        if worker is not None:
+            data = name.encode("utf-8", "surrogateescape")[:LONGEST]
+            row = self.names.numpy()[worker.id]
+            row[:len(data)] = bytearray(data)
+            row[len(data):] = 0
+
+    def of(self, pid: int | None) -> str:
+        """What a process is reading."""
+        rows = (self.pids == (pid or 0)).nonzero().flatten().tolist()
+        return self.names[rows[0]].numpy().tobytes().rstrip(b"\0").decode("utf-8", "surrogateescape") if rows else ""
+
+
+class Loading(Dataset[Sample]):
+    """Training images for a DataLoader."""
+
+    def __init__(self, data: Training, hand: InHand) -> None:
+        self.data, self.hand = data, hand
+
+    def __getitem__(self, at: Any) -> Sample:
+        sample = self.data.sample(at, self.hand.take)
+        self.hand.take("")
+        return sample
+
+
+def collate(samples: list[Sample]) -> _Collated:
+    """Samples as one batch, or None if one of them could not be read; and what was left out."""
+    left_out = tuple(problem for sample in samples for problem in sample.left_out)
+    batch: dict[str, list[Tensor]] = {}
+    for sample in samples:
+        if sample.tensors is None:
+            return None, sample.left_out
+        for key, value in sample.tensors.items():
+            batch.setdefault(key, []).append(value)
+    return {key: torch.stack(values) for key, values in batch.items()}, left_out
+
+
+def _settle(hand: InHand, worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)        # Ctrl-C reaches the whole group; the trainer decides when to stop.
+    hand.pids[worker] = os.getpid()
+
+
+def batches(data: Training, *, seed: int, start: int, batch: int, rank: int = 0, world: int = 1, workers: int = 0,
+            pin: bool = False, told: Told | None = None) -> Iterator[dict[str, Tensor]]:
+    """Batches from position `start` on, without end.  `told` hears of each image that was left out before its batch comes.
+
+    JobError names an image that cannot be read, or the file that a loader process had in hand when it died or stopped answering.
+    """
+    hand = InHand(workers)
+    loader: DataLoader[Any] = DataLoader(
+        Loading(data, hand), batch // world, sampler=data.positions(seed=seed, start=start, rank=rank, world=world),  # type: ignore[arg-type]
+        num_workers=workers, collate_fn=collate, pin_memory=pin, worker_init_fn=functools.partial(_settle, hand), timeout=GLANCE if workers else 0)
+    for tensors, left_out in _patiently(*_start(loader), hand) if workers else loader:
+        if tensors is None:
+            raise JobError(f"{left_out[-1]}; remove or repair it, or pass over such files with --on-error skip (data.on_error=skip)")
+        for problem in left_out:
+            if told:
+                told(problem)
+        yield tensors
+
+
+def _start(loader: DataLoader[Any]) -> tuple[Iterator[_Collated], list[BaseProcess]]:
+    """The loader's iterator and its processes.
+
+    PyTorch's handler of SIGCHLD raises wherever the training process happens to be, so a step could be left half done; it is taken out again,
+    and death is noticed where batches are fetched.
+    """
+    before, handler = multiprocessing.active_children(), signal.getsignal(signal.SIGCHLD)
+    iterator = iter(loader)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)
+    return iterator, [process for process in multiprocessing.active_children() if process not in before]
+
+
+def _patiently(iterator: Iterator[_Collated], processes: list[BaseProcess], hand: InHand) -> Iterator[_Collated]:
+    """What the iterator gives, for as long as its processes live and answer."""
+    asked = time.monotonic()
+    while True:
+        try:
+            item = next(iterator)
+        except (RuntimeError, OSError, EOFError) as error:
+            late = "timed out" in str(error)
+            ending = multiprocessing.connection.wait([process.sentinel for process in processes], 0 if late else GLANCE)
+            for process in processes:
+                if process.sentinel in ending:
+                    process.join()      # Its connections close a moment before it has ended.
+                    raise JobError(_obituary(process, hand)) from None
+            if not late:
+                raise
+            if time.monotonic() - asked > PATIENCE:
+                raise JobError(_stuck(processes, hand)) from None
+            continue
+        yield item
+        asked = time.monotonic()
+
+
+def _obituary(process: BaseProcess, hand: InHand) -> str:
+    code, name = process.exitcode or 0, hand.of(process.pid)
+    cause = f"was ended by {signal.Signals(-code).name}{SHORTAGE.get(signal.Signals(-code).name, '')}" if code < 0 else f"ended with exit code {code}"
+    return f"a loader process {cause}" + (f" while reading {name}" if name else "") + "; train.workers=0 reads in the training process"
+
+
+def _stuck(processes: list[BaseProcess], hand: InHand) -> str:
+    names = sorted({name for process in processes if (name := hand.of(process.pid))})
+    for process in processes:
+        process.kill()      # Nothing less ends one that waits for a disk, or is stopped.
+    return f"no batch came from the loader processes in {PATIENCE:g} s" + (f"; they are reading {', '.join(names)}" if names else "")

@@ -1,0 +1,178 @@
+"""Images from noise into a folder or a zip: encoding overlaps the network, and every image can be made again alone."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import i2i
+from i2i.data.encoding import FORMATS, encode, holding
+from i2i.errors import JobError, RequestError
+from i2i.generate.plan import MOST, Plan, turn_of
+from i2i.generate.stores import MANIFEST, PLAN, Store, plan_of, store
+from i2i.images import to_array
+from i2i.infer import Model, model_file
+from i2i.spec import require
+from i2i.translate import PIXELS, TOGETHER, save_image
+
+__all__ = ["MANIFEST", "PLAN", "Plan", "Report", "again", "generate", "plan_for", "plan_of", "store"]
+
+Written = list[tuple[int, bytes | OSError]]
+
+
+@dataclass
+class Report:
+    """How many images were made, and how many were there before."""
+
+    done: int = 0
+    skipped: int = 0
+
+
+def plan_for(path: str | Path, model: Model, *, seed: int = 0, truncation: float = 1.0, classes: str | None = None, batch: int = 0,
+             suffix: str = "") -> Plan:
+    """The plan of a set of images by the model in this file.  RequestError where the model cannot make such images.
+
+    `classes`: names or numbers that take turns; by default, and as `balanced`, all do.  `batch` 0 fits the image size.
+    `suffix`: ".png" where that holds the model's kind of image, and something that does elsewhere.
+    """
+    if model.recipe.sources:
+        raise RequestError(f"this {model.header['recipe']['name']} model makes images from images; use translate")
+    require(seed >= 0, "--seed", seed, "0 or more")
+    require(batch >= 0, "--batch", batch, "1 or more; 0 goes by the size of the images")
+    kind = model.kinds["b"]
+    suffix = suffix or f".{holding(kind)[0]}"
+    if suffix not in FORMATS:
+        raise RequestError(f"--format {suffix[1:]} is not known; accepted: {', '.join(key[1:] for key in FORMATS)}")
+    if not FORMATS[suffix].holds(kind):
+        raise RequestError(f"--format {suffix[1:]} does not hold {kind}; accepted: {', '.join(holding(kind))}")
+    model.truncate(truncation)
+    height, width = model.header["info"]["size"]
+    return Plan(digest(path), seed, float(truncation), model.classes, turn_of(model, classes), batch or max(1, min(32, PIXELS // (height * width))),
+                suffix, i2i.__version__)
+
+
+def check_model(plan: Plan, path: str | Path) -> None:
+    """RequestError if the file is not the model that the plan is of."""
+    if (found := digest(path)) != plan.model:
+        raise RequestError(f"{path} is not the model that made those images: its sha256 is {found[:12]}…, theirs {plan.model[:12]}…")
+
+
+def digest(path: str | Path) -> str:
+    """The sha256 of a model's file."""
+    with open(model_file(path), "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_number(n: int) -> None:
+    """RequestError for a number of images that is none."""
+    require(1 <= n <= MOST, "--n", n, f"1 to {MOST:,}")
+
+
+def generate(model: Model, where: Store, n: int, *, progress: Callable[[Report], None] | None = None) -> Report:
+    """Make the first `n` images of the store's plan, but for those that are there.  JobError if one cannot be written; what is done stays."""
+    check_number(n)
+    report, tell = Report(), progress or (lambda report: None)
+    try:
+        with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
+            writing: deque[Future[Written]] = deque()
+            for images in _batches(model, where, n, report):
+                for first in range(0, len(images), TOGETHER):
+                    writing.append(pool.submit(_put, where, model, images[first:first + TOGETHER]))
+                while len(writing) > 16 or (writing and writing[0].done()):
+                    _record(writing, where, report)
+                tell(report)
+            while writing:
+                _record(writing, where, report)
+                tell(report)
+        where.finish()
+    except OSError as error:
+        raise JobError(f"{where.path} could not be written: {error.strerror or error}; {where.count:,} images are done, "
+                       "the same command goes on from there") from None
+    return report
+
+
+def _batches(model: Model, where: Store, n: int, report: Report) -> Iterator[list[tuple[int, Tensor]]]:
+    """The images that are missing, as many at a time as go through the network together."""
+    for first in range(0, n, where.plan.batch):
+        missing = [index for index in range(first, min(first + where.plan.batch, n)) if not where.has(index)]
+        report.skipped += min(where.plan.batch, n - first) - len(missing)
+        if missing:
+            images = together(model, where.plan, first)
+            yield [(index, images[index - first]) for index in missing]
+
+
+def together(model: Model, plan: Plan, first: int) -> Tensor:
+    """The whole batch that begins at `first`: an image has the same bits whichever of its neighbours are wanted.  -> plan.batch x CHW"""
+    places = range(first, first + plan.batch)
+    labels = torch.tensor([plan.label(place) for place in places]) if plan.turn else None
+    return model.render(places, labels, seed=plan.seed, truncation=plan.truncation)
+
+
+def encoded(model: Model, plan: Plan, image: Tensor) -> bytes:
+    """An image as a file of the plan's format.  CHW -> bytes"""
+    kind = model.kinds["b"]
+    return encode(plan.suffix, to_array(image, kind), kind)
+
+
+def _put(where: Store, model: Model, images: list[tuple[int, Tensor]]) -> Written:
+    """Encode a few and bring them to safety, up to the first that the disk refuses."""
+    told: Written = []
+    for index, image in images:
+        try:
+            told.append((index, where.put(index, encoded(model, where.plan, image))))
+        except OSError as error:
+            told.append((index, error))
+            break
+    return told
+
+
+def _record(writing: deque[Future[Written]], where: Store, report: Report) -> None:
+    for index, data in writing.popleft().result():
+        try:
+            if isinstance(data, OSError):
+                raise data
+            where.record(index, data)
+        except OSError:
+            for pending in writing:
+                pending.cancel()
+            raise
+        report.done += 1
+
+
+def again(model: Model, plan: Plan, out: Path, only: Sequence[int]) -> list[Path]:
+    """Single images of a plan, under the names they have in the whole, with the bits they have there.
+
+    RequestError if one would replace another file than itself.
+    """
+    for index in only:
+        require(0 <= index < MOST, "--only", index, f"0 to {MOST - 1}")
+    same = (out / PLAN).exists() and plan_of(out) == plan
+    targets = {index: out / plan.file(index) for index in sorted(set(only))}
+    for target in targets.values():
+        if target.exists() and not same:
+            raise RequestError(f"{target} is there already and may be another image; choose another --out")
+    made: dict[int, Tensor] = {}
+    try:
+        for index, target in targets.items():
+            first = index - index % plan.batch
+            if first not in made:
+                made = {first: together(model, plan, first)}
+            save_image(target, encoded(model, plan, made[first][index - first]))
+    except OSError as error:
+        raise JobError(f"{target} could not be written: {error.strerror or error}") from None
+    return list(targets.values())
+
+
+def indices(text: str) -> list[int]:
+    """`12,99` as numbers.  RequestError for other words."""
+    words = [word.strip() for word in text.split(",")]
+    require(all(word.isdecimal() for word in words), "--only", text, "numbers of images, such as 12,99")
+    return [int(word) for word in words]

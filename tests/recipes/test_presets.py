@@ -1,0 +1,81 @@
+"""Every preset parses, plans, trains, resumes bit for bit, and its model makes the images of its own last grid."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from i2i import jobs, load
+from i2i.recipes.presets import PRESETS
+from i2i.runs import checkpoint
+from i2i.runs.folder import RunFolder
+
+TINY = ("generator.width=4", "discriminator.width=4", "train.batch=4", "train.images=24", "train.log=8", "train.tick=12")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of six 32x32 pictures."""
+    folder = tmp_path_factory.mktemp("pictures")
+    g = np.random.default_rng(0)
+    for name, level in (("dark", 60), ("light", 190)):
+        (folder / name).mkdir()
+        for i in range(6):
+            Image.fromarray((level + g.integers(-50, 50, (32, 32, 3))).astype(np.uint8)).save(folder / name / f"{i}.png")
+    return folder
+
+
+def test_the_presets_of_the_literature_are_there() -> None:
+    assert set(PRESETS) >= {"dcgan", "lsgan", "wgan", "wgan-gp", "dragan", "sngan", "rpgan", "r3gan", "sagan", "cgan", "infogan", "progan", "stylegan",
+                            "stylegan2", "stylegan2-ada"}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_trains_and_resumes_exactly(name: str, pictures: Path, i2i, tmp_path: Path) -> None:
+    assert i2i("train", name, *TINY, "--data", pictures, "--out", "whole", "--device", "cpu").code == 0
+    assert i2i("train", name, *TINY, "--data", pictures, "--out", "cut", "--device", "cpu").code == 0
+    cut = RunFolder(tmp_path / "cut")
+    cut.state(24).unlink()          # As if it had been killed after the checkpoint before the last.
+    resumed = i2i("train", "--resume", "cut", "--device", "cpu")
+    assert resumed.code == 0, resumed.err
+    for file in (cut.state(24), cut.model):
+        ours, _ = checkpoint.load(file, "state" if "state" in file.name else "model")
+        theirs, _ = checkpoint.load(tmp_path / "whole" / file.name, "state" if "state" in file.name else "model")
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours), file
+    assert cut.log.read_text() == (tmp_path / "whole" / "log.jsonl").read_text()
+    lines = [json.loads(line) for line in cut.log.read_text().splitlines()]
+    assert all(np.isfinite(list(line.values())).all() for line in lines)
+
+
+@pytest.mark.parametrize("name", ["dcgan", "cgan", "stylegan2", "infogan"])
+def test_a_model_file_alone_makes_the_images(name: str, pictures: Path, i2i, tmp_path: Path) -> None:
+    assert i2i("train", name, *TINY, "train.ema_half_life=0", "--data", pictures, "--out", "run", "--device", "cpu").code == 0
+    model = load(tmp_path / "run" / "model.safetensors", device="cpu")
+    few, all_ = model.generate(3, seed=7), model.generate(5, seed=7, batch=2)
+    assert few.shape == (3, 3, 32, 32)
+    torch.testing.assert_close(few, all_[:3], atol=1e-5, rtol=0)
+    assert not torch.equal(few[0], few[1])
+    assert not torch.equal(few, model.generate(3, seed=8))
+
+
+def test_a_person_has_the_last_word(pictures: Path) -> None:
+    job = jobs.prepare("wgan-gp", ["penalty=r1", "d_optimiser.lr=0.5", "train.batch=4"], data=pictures)
+    assert (job.name, job.recipe.penalty.name, job.recipe.d_optimiser.options["lr"], job.recipe.d_optimiser.options["beta2"]) == ("gan", "r1", 0.5, 0.9)
+    assert job.train.batch == 4
+    assert job.recipe.d_steps == 5
+
+
+def test_words_that_are_wrong_are_told_in_a_line(pictures: Path, i2i, strips: Path, tmp_path: Path) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    Image.new("RGB", (32, 32)).save(flat / "x.png")
+    for words, said in ((("train", "dcgann", "--data", pictures), "dcgan"), (("train", "cgan", "--data", flat), "no labels"),
+                        (("train", "dcgan", "--data", pictures, "data.size=50"), "48"), (("train", "dcgan", "--data", strips / "nothing"), "does not exist"),
+                        (("train", "stylegan2", "--data", pictures, "data.size=50"), "48")):
+        result = i2i(*words, "--dry-run")
+        assert result.code == 2, words
+        assert said in result.line
