@@ -4,6 +4,7 @@ import errno
 import math
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -193,9 +194,18 @@ def test_what_cannot_be_written_is_told_and_leaves_nothing(noisy: Noisy, i2i: Ru
     def refuse(*args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    class Silent(cv2.VideoWriter):
+    writer = cv2.VideoWriter
+
+    class Silent:
+        """As the encoder on a full disk: no frame arrives, and no word of it.  Not a subclass: OpenCV's types free those as what they are not."""
+
+        fourcc = writer.fourcc
+
+        def __init__(self, *args: Any) -> None:
+            self.release = writer(*args).release
+
         def write(self, frame: object) -> None:
-            """As the encoder does on a full disk: nothing, and no word of it."""
+            """Nothing."""
 
     monkeypatch.setattr(films, "save_image", refuse)
     monkeypatch.setattr(cv2, "VideoWriter", Silent)
