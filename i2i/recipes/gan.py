@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from i2i.clock import Clock
 from i2i.losses.penalties import penalised
-from i2i.recipes.base import Batch, DataInfo, Player, Update, check_critics, grow, limit, piece_of
+from i2i.recipes.base import Batch, DataInfo, Player, Update, augmented, check_critics, grow, limit, observe, piece_of
 from i2i.spec import Spec, build, piece, register, require
 
 
@@ -66,7 +66,7 @@ class GAN:
         return nn.ModuleDict({
             "Z": build("latent", self.latent, G.z_dim),
             "G": build("parametrisation", self.g_parametrisation, G), "D": build("parametrisation", self.d_parametrisation, D),
-            "T": build("augment", self.augment), "P": P})
+            "T": augmented(self.augment, self.adversarial), "P": P})
 
     def step(self, m: nn.ModuleDict, batch: Batch, clock: Clock, update: Update) -> None:
         """D on real and generated images, then, where its turn has come, G on the same noise."""
@@ -84,11 +84,17 @@ class GAN:
             fake = G(z, c)                                  # Computed once, used by both players.
         fake_logits, real_logits = critic(fake.detach()), critic(real)
         d = adversarial.d(real_logits, fake_logits)
-        update("D", d + penalised(penalty, clock.step, critic, real, fake), d=d, real_logits=real_logits.mean(), fake_logits=fake_logits.mean())
-        T.observe(real_logits)
+        update("D", d + penalised(penalty, clock.step, critic, real, fake), d=d, real_logits=real_logits.mean(), fake_logits=fake_logits.mean(),
+               **T.logs())
+        observe(T, adversarial, real_logits, clock)
         if turn:
-            gan = adversarial.g(critic(fake), critic(real) if adversarial.relativistic else None)
-            update("G", gan + self._regularised(m, z, c, clock.step // self.d_steps), gan=gan)
+            logits, more, logs = self.judged(m, fake, z, c)
+            gan = adversarial.g(logits, critic(real) if adversarial.relativistic else None)
+            update("G", gan + more + self._regularised(m, z, c, clock.step // self.d_steps), gan=gan, **logs)
+
+    def judged(self, m: nn.ModuleDict, fake: Tensor, z: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """What D says of generated images, what else G minimises of what it sees in them, and that for the log.  -> logits, (), logs"""
+        return m["D"](*piece_of(m, "T")(fake), c), z.new_zeros(()), {}
 
     def _regularised(self, m: nn.ModuleDict, z: Tensor, c: Tensor | None, turn: int) -> Tensor:
         """The regulariser of G in turns when it is due, times `every`; else 0."""

@@ -1,4 +1,4 @@
-"""What the discriminators of the translators see, and what the augmentation hears of them."""
+"""What the discriminators of all recipes see, and what the augmentation hears of them."""
 
 import pytest
 import torch
@@ -9,16 +9,20 @@ from i2i.errors import RequestError
 from i2i.plan import inspect
 from i2i.recipes.base import DataInfo, Recipe
 from i2i.recipes.cyclegan import CycleGAN
+from i2i.recipes.gan import GAN
+from i2i.recipes.infogan import InfoGAN
 from i2i.recipes.pix2pix import Pix2Pix
 from i2i.spec import override, split
 
-SMALL = ["generator.width=2", "discriminator.width=2", "discriminator.layers=1"]
-RECIPES = {"pix2pix": Pix2Pix(), "cyclegan": CycleGAN()}
+SMALL = ["generator.width=2", "discriminator.width=2"]
+RECIPES = {"pix2pix": Pix2Pix(), "cyclegan": CycleGAN(), "gan": GAN(), "infogan": InfoGAN()}
+WORDS = {"pix2pix": ["discriminator.layers=1", "discriminator.norm=instance"],
+         "cyclegan": ["discriminator.layers=1", "generator.blocks=1", "pool=0"],
+         "gan": ["discriminator.norm=instance"], "infogan": ["discriminator.norm=instance"]}
 
 
 def made(name: str, *words: str) -> tuple[Recipe, nn.ModuleDict]:
-    blocks = ["generator.blocks=1", "pool=0"] if name == "cyclegan" else ["discriminator.norm=instance"]
-    recipe = override(RECIPES[name], split([*SMALL, *blocks, *words]))
+    recipe = override(RECIPES[name], split([*SMALL, *WORDS[name], *words]))
     torch.manual_seed(0)
     return recipe, recipe.modules(DataInfo((16, 16)))
 
@@ -34,8 +38,8 @@ def updates(recipe: Recipe, m: nn.ModuleDict, x: dict[str, torch.Tensor], step: 
 
     def update(player: str, loss: torch.Tensor, /, **logs: torch.Tensor) -> None:
         for name in recipe.players[player].modules:
-            grads = torch.autograd.grad(loss, list(m[name].parameters()), retain_graph=True)
-            logs[f"grad_{name}"] = torch.cat([g.flatten() for g in grads])
+            if parameters := list(m[name].parameters()):
+                logs[f"grad_{name}"] = torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters, retain_graph=True)])
         out[player] = logs
 
     torch.manual_seed(2)
@@ -47,10 +51,10 @@ def updates(recipe: Recipe, m: nn.ModuleDict, x: dict[str, torch.Tensor], step: 
 def test_d_never_sees_an_image_as_it_is(name: str) -> None:
     """Neither real nor generated, for neither player, nor in the penalty; and a pair moves together."""
     recipe, m = made(name, "augment=ada", "augment.p=1", "augment.speed=0", "augment.policy=geom", "penalty=r1", "adversarial=rpgan")
-    x = batch() if name == "cyclegan" else {side: batch()["a"] for side in "ab"}
+    x = {side: batch()["a"] for side in "ab"} if name == "pix2pix" else batch()
     seen: dict[str, list[torch.Tensor]] = {key: [] for key in m if key.startswith("D")}
     for key, inputs in seen.items():
-        m[key].register_forward_pre_hook(lambda module, args, inputs=inputs: inputs.append(args[0].detach()))
+        m[key].layers[0].register_forward_pre_hook(lambda module, args, inputs=inputs: inputs.append(args[0].detach()))
     shown = {key: [value.clone() for value in x.values()] for key in seen}
 
     def remember(module: nn.Module, inputs: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
@@ -85,7 +89,7 @@ def test_g_learns_through_it_and_without_it_nothing_changes(name: str) -> None:
 def test_ada_hears_once_a_step_how_sure_each_d_is_and_is_logged(name: str) -> None:
     recipe, m = made(name, "augment=ada", "augment.interval=1", "augment.speed=100")
     T = {key: m[key] for key in m if key.startswith("T")}
-    assert len(T) == (1 if name == "pix2pix" else 2)
+    assert len(T) == (2 if name == "cyclegan" else 1)
     for key in T:
         nn.init.constant_([*m[key.replace("T", "D")].parameters()][-1], 50.0)      # The bias of the logits: all images are real, D says.
     for step in range(3):
@@ -97,8 +101,9 @@ def test_ada_hears_once_a_step_how_sure_each_d_is_and_is_logged(name: str) -> No
         assert module.signs.item() == 2
 
 
-def test_ada_hears_of_least_squares_on_which_side_of_the_middle_a_logit_is() -> None:
-    recipe, m = made("pix2pix", "augment=ada", "adversarial=lsgan")
+@pytest.mark.parametrize("name", ["pix2pix", "gan", "infogan"])
+def test_ada_hears_of_least_squares_on_which_side_of_the_middle_a_logit_is(name: str) -> None:
+    recipe, m = made(name, "augment=ada", "adversarial=lsgan")
     for bias, sign in ((0.45, -1), (0.55, 1)):
         for p in m["D"].parameters():
             nn.init.zeros_(p)
@@ -122,4 +127,4 @@ def test_ada_is_refused_where_the_sign_of_a_logit_means_nothing(name: str, loss:
 def test_the_plan_knows_it(name: str) -> None:
     recipe, _ = made(name, "augment=ada", "penalty=r1")
     parts, _ = inspect(recipe, DataInfo((16, 16)), batch=2, averages=True)
-    assert {part.name: part.parameters for part in parts if part.name.startswith("T")} == dict.fromkeys(["T"] if name == "pix2pix" else ["T_a", "T_b"], 0)
+    assert {part.name: part.parameters for part in parts if part.name.startswith("T")} == dict.fromkeys(["T_a", "T_b"] if name == "cyclegan" else ["T"], 0)

@@ -167,6 +167,51 @@ def test_infogan_adds_the_bound_to_the_generators_loss() -> None:
     assert seen["G"].item() == pytest.approx((F.softplus(-m["D"](fake)).mean() - 0.7 * bound).item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("words", [
+    ["augment=diffaugment"], ["conditional=true"], ["conditional=true", "generator.condition=batchnorm", "discriminator.condition=projection"],
+    ["d_parametrisation=spectral", "g_parametrisation=weight", "discriminator.norm=none", "adversarial=hinge"], ["generator=progressive"],
+    ["adversarial=rpgan", "penalty=r1r2", "penalty.every=2", "discriminator.norm=none", "d_steps=2"], ["discriminator=sagan", "generator=sagan"],
+    ["generator=stylegan2", "generator.width=8", "g_penalty=path-length"]], ids=" ".join)
+def test_infogan_takes_whatever_a_gan_takes(words: list[str]) -> None:
+    """And each update moves its own players, Q with G, in every one of these ways."""
+    recipe = small("latent.categories=4", *words, recipe=InfoGAN)
+    m = recipe.modules(INFO)
+    learner = Learner(recipe, m, Runtime(device="cpu"), max_skips=3)
+    learner.begin(CLOCK)
+    before, moved, logged = copy.deepcopy(dict(m.named_parameters())), {}, {}
+
+    def update(who: str, loss: Tensor, /, **logs: Tensor) -> None:
+        learner(who, loss, **logs)
+        moved[who] = {name.split(".")[0] for name, value in m.named_parameters() if not torch.equal(value, before[name])}
+        before.update(copy.deepcopy(dict(m.named_parameters())))
+        logged.update(logs)
+
+    recipe.step(m, batch(), CLOCK, update)
+    assert moved == {"D": {"D"}, "G": {"G", "Q"}}
+    assert {"information_categories", "information_numbers"} <= logged.keys()
+
+
+def test_infogan_reads_the_image_that_d_sees() -> None:
+    """Q shares D's trunk, so it shares D's view of an image too."""
+    recipe = small("latent.categories=4", "augment=diffaugment", recipe=InfoGAN)
+    m, shown = recipe.modules(INFO), []
+    m["T"].register_forward_hook(lambda module, inputs, out: shown.append(out[0].detach()))
+    seen: list[Tensor] = []
+    m["Q"].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
+    losses(recipe, m, batch())
+    assert torch.equal(seen[0], m["D"].trunk(shown[2]))     # After those of D's own turn.
+
+
+def test_networks_that_grow_are_told_how_far_the_run_is() -> None:
+    for recipe in (small("generator=progressive", "discriminator=progressive"), small("generator=progressive", recipe=InfoGAN)):
+        m, levels = recipe.modules(INFO), []
+        for step in (0, 100, 200, 300, 400):
+            losses(recipe, m, batch(), Clock(step, 4, 2000))
+            levels.append(m["G"].growth.level.item())
+        assert levels == sorted(levels), levels
+        assert levels[0] == 0 < levels[-1], levels
+
+
 def test_infogan_learns_to_read_its_codes() -> None:
     """A few dozen steps on noise are enough for Q and G to agree on a code."""
     recipe = small("latent.categories=2", "latent.numbers=0", "generator.z_dim=4", recipe=InfoGAN)
