@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import inspect
 import math
 import typing
@@ -74,7 +75,8 @@ def lookup(kind: str, name: str) -> Callable[..., Any]:
     return table[name]
 
 
-def schema(kind: str, name: str) -> dict[str, inspect.Parameter]:
+@functools.cache        # Recipes build their losses in each step, which for small networks was a tenth of its time.
+def schema(kind: str, name: str) -> Mapping[str, inspect.Parameter]:
     """Options of a piece: its keyword-only parameters, with evaluated annotations."""
     parameters = inspect.signature(lookup(kind, name), eval_str=True).parameters
     return {key: p for key, p in parameters.items() if p.kind is p.KEYWORD_ONLY}

@@ -17,6 +17,8 @@ def test_a_step_draws_the_same_whatever_came_before() -> None:
     torch.rand(100)
     seed_step(3, 0, 17)
     assert torch.equal(first, torch.rand(4))
+    torch.manual_seed(stable_seed(3, 0, 17))
+    assert torch.equal(first, torch.rand(4))
     seed_step(3, 1, 17)
     assert not torch.equal(first, torch.rand(4))
 
