@@ -19,6 +19,10 @@ class JobError(I2IError, RuntimeError):
     exit_code = 1
 
 
+class Unverified(UserWarning):
+    """A file that nothing tells to be whole."""
+
+
 def printable(text: str) -> str:
     """The text on one line and without power over a terminal: what is no printable character is escaped, as file names may hold any."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

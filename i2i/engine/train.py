@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from types import FrameType
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from i2i.clock import Clock, seed_step
 from i2i.engine.average import Average
 from i2i.engine.config import TrainConfig
+from i2i.engine.interruption import Interrupted, Interruption
 from i2i.engine.learner import Learner
 from i2i.engine.runtime import Runtime
-from i2i.errors import JobError, RequestError, printable
+from i2i.errors import JobError, RequestError, Unverified, printable
 from i2i.images import grid
 from i2i.recipes.base import Batch, DataInfo, Recipe
 from i2i.runs import checkpoint, log
@@ -71,30 +72,6 @@ class Silent:
         """Nothing."""
 
 
-@dataclass
-class Interruption:
-    """Ctrl-C and SIGTERM ask the loop to save and stop; a second signal acts at once."""
-
-    signal: int = 0
-    _old: dict[int, Any] = field(default_factory=dict)
-
-    def _take(self, number: int, frame: FrameType | None) -> None:
-        self.signal = number
-        signal.signal(number, self._old[number])
-
-    def __enter__(self) -> Interruption:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self._old[number] = signal.signal(number, self._take)
-            except ValueError:      # Not in the main thread: whoever started it decides.
-                break
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, old in self._old.items():
-            signal.signal(number, old)
-
-
 class Trainer:
     """A recipe, its state and its run folder."""
 
@@ -112,6 +89,8 @@ class Trainer:
         self.learner = Learner(recipe, self.modules, runtime, max_skips=config.max_skips)
         self.shared = [getattr(module, name) for module in self.modules.modules() for name in getattr(module, "shared", ())]
         self.step = 0
+        self._saved = -1        # The step of the newest state.
+        self._interruption = Interruption()
         self._missing: list[dict[str, Any]] = []        # Left out by this process since skipped.jsonl was last written.
 
     @property
@@ -122,7 +101,7 @@ class Trainer:
     # ------------------------------------------------------------------------------------------ state
 
     def save(self) -> None:
-        """Write the training state and the model; older states go once the new one is safe."""
+        """Write the model and the training state, after which all that belongs to it is there; older states go once the new one is safe."""
         self._write_skipped()
         others = self.runtime.gather(dict(self.modules.named_buffers()))       # All must take part.
         if self.runtime.leads:
@@ -131,33 +110,56 @@ class Trainer:
             tensors |= {f"modules.{k}": v for k, v in self.modules.state_dict().items()}
             if self.config.ema_half_life:
                 tensors |= {f"average.{k}": v for k, v in self.average.modules.state_dict().items()}
-            progress = {"step": self.step, "images": self.images}
-            checkpoint.save(self.folder.state(self.images), tensors, {"kind": "state", **progress, "learner": data})
-            checkpoint.save(self.folder.model, self.average.modules.state_dict(), {"kind": "model", **self.header, **progress})
-            for old in self.folder.states()[:-self.config.keep]:
-                old.unlink()
+            self._write_model(self.folder.model)
+            checkpoint.save(self.folder.state(self.images), tensors, {"kind": "state", "step": self.step, "images": self.images, "learner": data})
+            self.folder.retire(self.images, self.config.keep)
+        self._saved = self.step
         self.runtime.barrier()
 
+    def _write_model(self, path: Path) -> None:
+        checkpoint.save(path, self.average.modules.state_dict(), {"kind": "model", **self.header, "step": self.step, "images": self.images})
+
     def restore(self) -> None:
-        """Go back to the newest state that can be read, and cut the logs to it.  RequestError if none can."""
-        states = self.folder.states()
-        problems = []
-        for path in reversed(states):
+        """Go back to the newest state that is whole, and cut the logs to it.  RequestError if none is."""
+        problems: dict[Path, str] = {}
+        doubts: list[warnings.WarningMessage] = []
+        for path in reversed(self.folder.states()):
             try:
-                tensors, header = checkpoint.load(path, "state")
+                with warnings.catch_warnings(record=True) as doubts:
+                    warnings.simplefilter("always", Unverified)
+                    tensors, header = checkpoint.load(path, "state")
                 self._load(tensors, header)
                 break
             except RequestError as error:
-                problems.append(str(error))
+                problems[path] = str(error)
         else:
             if problems:
-                raise RequestError("; ".join(problems))
-        for problem in problems:
-            self.observer.said(f"{problem}; going on from the state before it, at {self.images:,} images")
+                raise RequestError("; ".join(problems.values()))
+        self.runtime.barrier()          # All have read what is set aside now.
         if self.runtime.leads:
-            for log_file in (self.folder.log, self.folder.speed, self.folder.metrics, self.folder.skipped):
-                log.cut(log_file, self.images)
+            for path, problem in problems.items():
+                self.observer.said(f"{problem}; set aside as {self.folder.set_aside(path).name}, going on from the state before it, "
+                                   f"at {self.images:,} images")
+            for doubt in doubts:
+                self.observer.said(str(doubt.message))
+            self._tidy()
         self.runtime.barrier()
+        speeds = log.read(self.folder.speed)
+        before = [0, *(line["images"] for line in speeds)]
+        self._judging = sum(entry["seconds"] for entry in log.read(self.folder.metrics))
+        self._began -= sum((line["images"] - first) / max(line["images_per_second"], 0.01) for line, first in zip(speeds, before, strict=False))
+
+    def _tidy(self) -> None:
+        """Make the folder what it was when the state was written."""
+        self.folder.tidy()
+        for log_file in (self.folder.log, self.folder.speed, self.folder.metrics, self.folder.skipped):
+            log.cut(log_file, self.images)
+        if self._saved == self.step:
+            try:
+                checkpoint.load(self.folder.model, "model")
+            except RequestError as error:
+                self.observer.said(f"{error}; written anew from the state")
+                self._write_model(self.folder.model)
 
     def _load(self, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
         try:
@@ -167,7 +169,7 @@ class Trainer:
         except RuntimeError as error:
             raise RequestError(f"the state at {header['images']:,} images does not fit the networks: {str(error).splitlines()[-1].strip()}") from None
         self.learner.restore(tensors, header["learner"])
-        self.step = header["step"]
+        self.step = self._saved = header["step"]
 
     # ------------------------------------------------------------------------------------------ files that are left out
 
@@ -194,17 +196,20 @@ class Trainer:
     def run(self, batches_from: BatchesFrom, sample: Batch) -> int:
         """Train to the end of the run.  -> 0, or the number of the signal that interrupted it after the state was saved"""
         config, total = self.config, self.config.steps * self.config.batch
-        if not self.folder.states():
-            self._tick(sample)
-        self.observer.started(self.images, total)
-        batches = batches_from(self.images)
-        first, stopped = self.images, 0
-        self._logged = time.perf_counter(), first
-        with Interruption() as interruption:
+        stopped = 0
+        with self._interruption as interruption:
+            if self._ticks:
+                self._tick(sample)      # The first, or one in which the run was interrupted.
+            self.observer.started(self.images, total)
+            batches = batches_from(self.images)
+            self._logged = time.perf_counter(), self.images
             while self.step < config.steps and not (stopped := self.runtime.largest(interruption.signal)):
                 clock = Clock(self.step, config.batch, total)
                 try:
-                    batch = next(batches)
+                    with interruption.leaving(self.runtime.world == 1):     # Other processes would wait for this one's gradients.
+                        batch = next(batches)
+                except Interrupted:
+                    continue
                 except JobError as error:       # Between two steps, so the state is whole: nothing learnt is lost.
                     if self.runtime.world > 1:      # The others wait for gradients, not for this.
                         raise
@@ -212,14 +217,17 @@ class Trainer:
                     raise JobError(f"{error}; saved at {self.images:,} images, to be continued with: i2i train --resume {self.folder.path}") from None
                 self._step(clock, batch)
                 logs = self._log() if clock.passes(config.log) or self.step == config.steps else None
-                if clock.passes(config.tick) and self.step < config.steps:
+                if self._ticks:
                     self._tick(sample)
                 self.observer.progressed(self.images, logs)
-            if stopped:
+            if stopped and self._saved != self.step:
                 self.save()
-            elif self.images > first:
-                self._tick(sample)
         return stopped
+
+    @property
+    def _ticks(self) -> bool:
+        """Whether a sample grid, a state and an evaluation belong to where the run is: its beginning, its end, and every `tick` images."""
+        return self.step in (0, self.config.steps) or Clock(self.step - 1, self.config.batch, self.config.images).passes(self.config.tick)
 
     def _step(self, clock: Clock, batch: Mapping[str, Tensor]) -> None:
         batch = {key: value.to(self.runtime.device, non_blocking=True) for key, value in batch.items()}
@@ -245,27 +253,35 @@ class Trainer:
         return logs
 
     def _tick(self, sample: Batch) -> None:
-        if self.runtime.leads:
-            sheet = self.sample_sheet(sample)
-            write_atomically(self.folder.sample(self.images), lambda path: Image.fromarray(sheet).save(path, "png"))
-        self.save()
+        """A sample grid, the state, an evaluation; what is there already is not made again.  A signal leaves out what is no state: it is made
+        when the run is continued."""
+        if self.runtime.leads and not self.folder.sample(self.images).exists():
+            with suppress(Interrupted):
+                with self._interruption.leaving():
+                    sheet = self.sample_sheet(sample)
+                write_atomically(self.folder.sample(self.images), lambda path: Image.fromarray(sheet).save(path, "png"))
+        if self._saved != self.step:
+            self.save()
         if self.judge and self.runtime.leads and self.step:
-            self._evaluate(self.judge)
+            with suppress(Interrupted):
+                self._evaluate(self.judge)
         self.runtime.barrier()
 
     def _evaluate(self, judge: Judge) -> None:
         """Evaluate unless evaluations would then have taken more than a tenth of the time; always at the end.  Keeps the best model."""
         entries = log.read(self.folder.metrics)
+        if any(entry["images"] == self.images for entry in entries):
+            return
         cost = entries[-1]["seconds"] if entries else 0.0
         if self.step < self.config.steps and self._judging + cost > SHARE * (time.perf_counter() - self._began):
             return
         began = time.perf_counter()
-        entry = judge(self.modules, self.average.modules, self.images)
+        with self._interruption.leaving():
+            entry = judge(self.modules, self.average.modules, self.images)
         seconds = time.perf_counter() - began
         self._judging += seconds
         if all(entry["scores"][self.metric]["value"] < old["scores"][self.metric]["value"] for old in entries):
-            checkpoint.save(self.folder.best, self.average.modules.state_dict(),
-                            {"kind": "model", **self.header, "step": self.step, "images": self.images})
+            self._write_model(self.folder.best)
         log.append(self.folder.metrics, {**entry, "seconds": round(seconds, 3)})
         figures = "  ".join(f"{name} {score['value']:.4g}" for name, score in entry["scores"].items())
         self.observer.said(f"{entry['split']} at {self.images:,} images: {figures}  ({entry['n']} pairs)")

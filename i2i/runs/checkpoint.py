@@ -1,53 +1,110 @@
-"""Tensors by name and a JSON header in one safetensors file.  No pickle is written, none is read."""
+"""Tensors by name, a JSON header and a checksum of both in one safetensors file.  No pickle is written, none is read."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from i2i.errors import RequestError
+from i2i.errors import JobError, RequestError, Unverified
 from i2i.runs.folder import write_atomically
 
-_KEY = "i2i"        # The header's place in the file's metadata.
+_KEY, _SUM = "i2i", "sha256"        # Places of header and checksum in the file's metadata.  Files of version 0.1 have the header alone.
+LARGEST_HEADER = 32 * 2**20         # Bytes: names, shapes and places of tensors.  A network of 10,000 layers has 2 MB.
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write tensors and header in one step; JobError if the disk refuses, and what was there before stays."""
+    """Write tensors and header in one step; JobError if the disk refuses or gives back something else, and what was there before stays."""
     whole = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, lambda part: save_file(whole, part, {_KEY: json.dumps(header)}))
+    text = json.dumps(header)
+
+    def write(part: Path) -> None:
+        save_file(whole, part, {_KEY: text, _SUM: checksum(whole, text)})
+        try:
+            _tensors(part)
+        except RequestError:
+            raise JobError(f"{path} was written, but could not be read back as it was; what was there before stays") from None
+
+    write_atomically(path, write)
 
 
 def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and header of a file of this kind ("model" or "state"); RequestError says what the file is instead."""
+    """Tensors and header of a file of this kind ("model" or "state"); RequestError says what the file is instead, or that it is damaged.
+
+    A file of an older version has no checksum: the warning `Unverified` says so.
+    """
     header = read_header(path, kind)
-    with safe_open(path, "pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 - not a mapping.
+    return _tensors(path), header
 
 
 def read_header(path: Path, kind: str) -> dict[str, Any]:
-    """The header alone."""
+    """The header alone, of which nothing is verified."""
+    if not path.exists():
+        raise RequestError(f"{path} does not exist")
+    _check_size(path)
     try:
         with safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get(_KEY)
-    except FileNotFoundError:
-        raise RequestError(f"{path} does not exist") from None
     except (SafetensorError, OSError) as error:
         raise RequestError(f"{path} is damaged, truncated or not a safetensors file ({error})") from None
     try:
         header = json.loads(text or "")
-    except ValueError:
+    except (ValueError, RecursionError):
         raise RequestError(f"{path} is a safetensors file, but not one of i2i") from None
-    if header.get("kind") != kind:
-        raise RequestError(f"{path} holds a {header.get('kind')}, not a {kind}")
+    found = header.get("kind") if isinstance(header, dict) else None
+    if found not in ("model", "state"):
+        raise RequestError(f"{path} is a safetensors file, but not one of i2i")
+    if found != kind:
+        raise RequestError(f"{path} holds a {found}, not a {kind}")
     return header
+
+
+def checksum(tensors: Mapping[str, Tensor], text: str) -> str:
+    """SHA-256 of the header's text and, name by name, of each tensor's type, shape and bytes."""
+    digest = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors whose name starts with `prefix.`, without it."""
     return {name[len(prefix) + 1:]: tensor for name, tensor in tensors.items() if name.startswith(prefix + ".")}
+
+
+def _check_size(path: Path) -> None:
+    """RequestError for what is no file, before it is opened, and for a header that would have to be read for minutes."""
+    if not path.is_file():
+        raise RequestError(f"{path} is no file")
+    try:
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read: {error.strerror}") from None
+    if length > min(LARGEST_HEADER, path.stat().st_size):
+        raise RequestError(f"{path} is damaged, truncated or not a safetensors file (its header would have {length:,} bytes)")
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file whose header is one.  RequestError if they, or the header, are not those of the checksum."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping.
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise RequestError(f"{path} is damaged ({str(error).splitlines()[0]})") from None
+    if metadata.keys() == {_KEY}:
+        warnings.warn(f"{path} was written by an older version, without a checksum: damage to its numbers would not be noticed",
+                      Unverified, stacklevel=3)
+    elif metadata.get(_SUM) != checksum(tensors, metadata.get(_KEY, "")):
+        raise RequestError(f"{path} is damaged: its content does not have its checksum")
+    return tensors

@@ -71,13 +71,27 @@ class RunFolder:
 
     def states(self) -> list[Path]:
         """All training states, oldest first."""
-        return sorted(self.path.glob("state-*.safetensors"), key=lambda path: int(path.stem.split("-")[1]))
+        return sorted((path for path in self.path.glob("state-*.safetensors") if path.stem[len("state-"):].isdecimal()), key=_images)
+
+    def retire(self, images: int, keep: int) -> None:
+        """Delete all but the last `keep` of the states up to this one, which is known to be whole."""
+        for old in [path for path in self.states() if _images(path) <= images][:-keep]:
+            old.unlink()
+
+    def set_aside(self, state: Path) -> Path:
+        """Give a state that cannot be used a name that no run looks for.  -> its new path"""
+        return state.rename(state.with_suffix(".damaged"))
+
+    def tidy(self) -> None:
+        """Delete what a killed process had begun to write.  Only for whoever holds the lock."""
+        for part in [*self.path.glob(".*.part"), *self.path.glob("*/.*.part")]:
+            part.unlink(missing_ok=True)
 
     def create(self, config: Mapping[str, Any]) -> None:
         """Make the folder and write its config; RequestError if it holds a run already or cannot be written."""
         if self.config.exists():
             raise RequestError(f"{self.path} holds a run already; continue it with: i2i train --resume {self.path}, or choose another --out")
-        if self.path.is_dir() and any(self.path.iterdir()):
+        if self.path.is_dir() and any(path.name != ".config.json.part" for path in self.path.iterdir()):     # Killed at its very beginning.
             raise RequestError(f"{self.path} is not empty and is no run; choose another --out")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -121,6 +135,10 @@ class RunFolder:
             raise RequestError(f"{self.path} is no run folder: it has no config.json") from None
         except (OSError, ValueError) as error:
             raise RequestError(f"{self.config} cannot be read: {error}") from None
+
+
+def _images(state: Path) -> int:
+    return int(state.stem[len("state-"):])
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -22,22 +23,21 @@ def append(path: Path, entry: Mapping[str, Any]) -> None:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """All whole entries; a last line that was cut off by a crash is left out."""
+    """All whole entries; what a crash cut off, or a disk damaged, is left out."""
     if not path.exists():
         return []
     entries = []
-    for line in path.read_text().splitlines():
-        try:
-            entries.append(json.loads(line))
-        except ValueError:
-            break
+    for line in path.read_text(errors="replace").splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            if isinstance(entry := json.loads(line), dict):
+                entries.append(entry)
     return entries
 
 
 def cut(path: Path, images: int) -> None:
     """Drop what was written after so many images, so that a resumed run writes it again."""
     if path.exists():
-        kept = [entry for entry in read(path) if entry["images"] <= images]
+        kept = [entry for entry in read(path) if isinstance(at := entry.get("images"), int) and at <= images]
         text = "".join(json.dumps(entry) + "\n" for entry in kept)
         write_atomically(path, lambda new: _write(new, text))
 
