@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from i2i.nets import norms
 from i2i.nets.blocks import Conv, ConvTranspose, initialise, upsample
 from i2i.nets.conditional import LabelMap, Normalised, Projection, Vectors, needed
+from i2i.nets.minibatch import among
 from i2i.nets.sizes import halvings
 from i2i.spec import register, require
 
@@ -64,11 +65,12 @@ class Discriminator(nn.Module):
     """Radford et al. 2016: strided convolutions, a norm everywhere but at the input, LeakyReLU, one logit.
 
     With classes, the label comes in by `condition`: one more channel of the image (`concat`; Mirza and Osindero 2014), or the inner product
-    of its vector with the sum of the last features (`projection`; Miyato and Koyama 2018).
+    of its vector with the sum of the last features (`projection`; Miyato and Koyama 2018).  `kernels` and `kernel_dims`: minibatch discrimination
+    before the last layer (Salimans et al. 2016, section 3.2); `group`: minibatch standard deviation (Karras et al. 2018, section 3); 0 for none.
     """
 
     def __init__(self, in_channels: int, size: tuple[int, int], num_classes: int = 0, *, width: int = 64, norm: str = "batch",
-                 condition: Literal["concat", "projection"] = "concat") -> None:
+                 condition: Literal["concat", "projection"] = "concat", group: int = 0, kernels: int = 0, kernel_dims: int = 5) -> None:
         super().__init__()
         require(width >= 1, "discriminator.width", width, "1 or more")
         smallest, count = halvings(size, "dcgan")
@@ -79,7 +81,8 @@ class Discriminator(nn.Module):
         self.layers = nn.ModuleList([nn.Sequential(nn.Conv2d(in_channels + (1 if self.label else 0), width, 4, 2, 1), nn.LeakyReLU(0.2))])
         for a, b in pairwise(outer):
             self.layers.append(nn.Sequential(Conv(a, b, 4, 2, 1, bias=bias), norms.make(norm, b), nn.LeakyReLU(0.2)))
-        self.out = Conv(outer[-1], 1, smallest)     # type: ignore[arg-type]
+        self.among, channels = among(self.feature_shape, group, kernels, kernel_dims)
+        self.out = Conv(channels, 1, smallest)      # type: ignore[arg-type]
         self.projection = Projection(num_classes, outer[-1]) if num_classes and condition == "projection" else None
         initialise(self)
 
@@ -99,7 +102,7 @@ class Discriminator(nn.Module):
 
     def head(self, h: Tensor, c: Tensor | None = None) -> Tensor:
         """NChw features, N -> N1 logits"""
-        logits = self.out(h).flatten(1)
+        logits = self.out(self.among(h)).flatten(1)
         return logits + self.projection(h, needed(c)).sum((2, 3)) if self.projection else logits
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:

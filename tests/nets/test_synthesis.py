@@ -14,6 +14,7 @@ from i2i.nets.equalised import MinibatchStd
 from i2i.spec import Spec, build, lookup, names, schema
 
 TINY = {"width": 4, "max_channels": 8, "z_dim": 8, "w_dim": 8, "mapping_layers": 2}
+WIDE = {"mlp": 16}      # Of four ReLU units in each of four layers all may be dead.
 CLASSES = 3
 
 
@@ -35,7 +36,7 @@ def words(case: tuple[str, dict[str, object], int, tuple[int, int]]) -> str:
 def make(kind: str, case: tuple[str, dict[str, object], int, tuple[int, int]], channels: int = 3, seed: int = 0) -> nn.Module:
     name, options, classes, size = case
     torch.manual_seed(seed)
-    tiny = {key: value for key, value in TINY.items() if key in schema(kind, name)}
+    tiny = {key: value for key, value in TINY.items() if key in schema(kind, name)} | ({"width": WIDE[name]} if name in WIDE else {})
     return build(kind, Spec(name, {**tiny, **options}), channels, size, classes)
 
 
