@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TypeVar
 
 import torch
@@ -12,7 +12,8 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather, gather_object, reduce
 from torch import Tensor, nn
 
-from i2i.errors import RequestError
+from i2i.engine.draws import Share
+from i2i.errors import JobError, RequestError
 
 T = TypeVar("T")
 BUCKET = 25 * 2**20     # Bytes of gradients averaged in one message, as DistributedDataParallel.
@@ -43,13 +44,44 @@ class Runtime:
         """The context in which a recipe's step runs."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16)
 
+    def share(self) -> AbstractContextManager[object]:
+        """The context in which random numbers are those of this process's images among all that the step shows."""
+        return Share(self.rank, self.world) if self.world > 1 else nullcontext()
+
+    @contextmanager
+    def _meeting(self) -> Iterator[None]:
+        """Where all processes have to come to.  JobError if one has ended: its own last line says why."""
+        try:
+            yield
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise JobError(f"another process of this job has ended, and its own last line says why; process {self.rank} of {self.world} "
+                           f"cannot go on alone ({' '.join(str(error).split())[:120]})") from None
+
     def barrier(self) -> None:
         """Wait for all processes."""
-        self._state.wait_for_everyone()
+        with self._meeting():
+            self._state.wait_for_everyone()
 
     def first(self, text: str) -> str:
         """The leading process's text, in all processes."""
-        return str(broadcast_object_list([text])[0]) if self.world > 1 else text
+        if self.world == 1:
+            return text
+        with self._meeting():
+            return str(broadcast_object_list([text])[0])
+
+    def check_same(self, named: Iterable[tuple[str, Tensor]], when: str) -> None:
+        """JobError names the first tensor that has not the same bits in all processes; all must ask."""
+        if self.world == 1:
+            return
+        pairs = list(named)
+        with self._meeting():
+            sums = gather(torch.stack([_bits(tensor) for _, tensor in pairs])[None])
+        for (name, _), each in zip(pairs, sums.unbind(1), strict=True):
+            for rank in (each != each[0]).nonzero().flatten().tolist()[:1]:
+                raise JobError(f"{name} differs between processes 0 and {rank} {when}: something that is learnt depends on the process; "
+                               "nothing was written")
 
     def largest(self, number: int) -> int:
         """The largest of the processes' numbers, in all of them."""
@@ -57,7 +89,8 @@ class Runtime:
             return number
         everyone = torch.zeros(self.world, device=self.device)
         everyone[self.rank] = number
-        return int(reduce(everyone, reduction="sum").max())
+        with self._meeting():
+            return int(reduce(everyone, reduction="sum").max())
 
     def gather(self, tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
         """The tensors of the processes that do not lead, by rank; all processes must ask."""
@@ -65,27 +98,43 @@ class Runtime:
             return {}
         everyone: dict[int, dict[str, Tensor]] = {rank: {} for rank in range(1, self.world)}
         for name, tensor in tensors.items():
-            for rank, value in enumerate(gather(tensor[None]).unbind()):
+            with self._meeting():
+                values = gather(tensor[None]).unbind()
+            for rank, value in enumerate(values):
                 if rank:
                     everyone[rank][name] = value
         return everyone
 
     def collect(self, items: list[T]) -> list[T]:
         """Every process's items, in all of them; all must ask."""
-        return list(gather_object(items)) if self.world > 1 else items
+        if self.world == 1:
+            return items
+        with self._meeting():
+            return list(gather_object(items))
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean of a tensor over processes."""
-        return reduce(value, reduction="mean") if self.world > 1 else value
+        if self.world == 1:
+            return value
+        with self._meeting():
+            return reduce(value, reduction="mean")
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace each gradient by its mean over processes.  Which gradients are None must not depend on the process."""
         if self.world == 1:
             return
         for bucket in _buckets([p for p in parameters if p.grad is not None]):
-            flat = reduce(torch.cat([p.grad.flatten() for p in bucket if p.grad is not None]), reduction="mean")
+            flat = torch.cat([p.grad.flatten() for p in bucket if p.grad is not None])
+            with self._meeting():
+                flat = reduce(flat, reduction="mean")
             for p, gradient in zip(bucket, flat.split([p.numel() for p in bucket]), strict=True):
                 p.grad = gradient.view_as(p)
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    """The sum of a tensor's bits, taken as whole numbers, over 2^64.  -> (), int64"""
+    flat = tensor.detach().flatten()
+    return flat.view(torch.uint8 if flat.element_size() % 4 else torch.int32).sum(dtype=torch.int64)
 
 
 def _buckets(parameters: list[nn.Parameter]) -> Iterator[list[nn.Parameter]]:

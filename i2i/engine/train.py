@@ -91,6 +91,7 @@ class Trainer:
         self.step = 0
         self._saved = -1        # The step of the newest state.
         self._interruption = Interruption()
+        runtime.check_same(self.modules.named_parameters(), "at the start")
         self._missing: list[dict[str, Any]] = []        # Left out by this process since skipped.jsonl was last written.
 
     @property
@@ -102,6 +103,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write the model and the training state, after which all that belongs to it is there; older states go once the new one is safe."""
+        self.runtime.check_same(self.modules.named_parameters(), f"at {self.images:,} images")
         self._write_skipped()
         others = self.runtime.gather(dict(self.modules.named_buffers()))       # All must take part.
         if self.runtime.leads:
@@ -231,10 +233,10 @@ class Trainer:
 
     def _step(self, clock: Clock, batch: Mapping[str, Tensor]) -> None:
         batch = {key: value.to(self.runtime.device, non_blocking=True) for key, value in batch.items()}
-        seed_step(self.config.seed, self.runtime.rank, clock.step)
+        seed_step(self.config.seed, 0, clock.step)      # The same in all processes, of which each takes its share.
         self.modules.train()
         self.learner.begin(clock)
-        with self.runtime.autocast():
+        with self.runtime.autocast(), self.runtime.share():
             self.recipe.step(self.modules, batch, clock, self.learner)
         for buffer in self.shared:
             buffer.copy_(self.runtime.mean(buffer))
