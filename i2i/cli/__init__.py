@@ -50,7 +50,8 @@ class App(typer.Typer):
 
 
 def _fail(message: str, code: int) -> int:
-    print("error: " + printable(" ".join(message.split("\n"))), file=sys.stderr)
+    rank = os.environ.get("RANK", "0")      # As launchers tell each process.
+    print("error: " + (f"process {rank}: " if rank != "0" else "") + printable(" ".join(message.split("\n"))), file=sys.stderr)
     return code
 
 

@@ -92,8 +92,9 @@ class Learner:
         return out
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that has to survive: tensors and JSON data."""
+        """Everything that has to survive: tensors and JSON data.  All processes must ask."""
         tensors = {f"log.{key}": value for key, value in self._sums.items()}
+        tensors |= {f"log{rank}.{key}": value for rank, sums in self.runtime.gather(self._sums).items() for key, value in sums.items()}
         for player, optimiser in self.optimisers.items():
             for i, values in optimiser.state_dict()["state"].items():
                 tensors |= {f"optimiser.{player}.{i}.{key}": value for key, value in values.items()}
@@ -102,7 +103,8 @@ class Learner:
     def restore(self, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
         """The opposite of `state`."""
         self._counts, self._skipped = dict(data["counts"]), dict(data["skipped"])
-        self._sums = {key: tensors[f"log.{key}"].to(self.runtime.device) for key in self._counts}      # In their old order.
+        mine = f"log{self.runtime.rank}"        # Of processes that were not there, the first one's.
+        self._sums = {key: tensors.get(f"{mine}.{key}", tensors[f"log.{key}"]).to(self.runtime.device) for key in self._counts}     # In old order.
         for player, optimiser in self.optimisers.items():
             state: dict[int, dict[str, Tensor]] = {}
             prefix = f"optimiser.{player}."

@@ -106,8 +106,8 @@ class Trainer:
         self.runtime.check_same(self.modules.named_parameters(), f"at {self.images:,} images")
         self._write_skipped()
         others = self.runtime.gather(dict(self.modules.named_buffers()))       # All must take part.
+        tensors, data = self.learner.state()
         if self.runtime.leads:
-            tensors, data = self.learner.state()
             tensors |= {f"rank{rank}.{k}": v for rank, buffers in others.items() for k, v in buffers.items()}
             tensors |= {f"modules.{k}": v for k, v in self.modules.state_dict().items()}
             if self.config.ema_half_life:

@@ -1,138 +1,231 @@
-"""Two processes: they end identical, and resume too is exact."""
+"""Two processes: they end identical, are one process with the joint batch where that can be, and resume exactly."""
 
 import json
 import os
-import socket
+import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from i2i.engine.draws import Share
+from i2i.engine.runtime import Runtime
+from i2i.errors import JobError
 from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
-from tests.conftest import CYCLE, SMALL
+from tests.conftest import CYCLE, SMALL, drawing, two_styles
+from tests.pair import Done, environment, free_port, start, together
 
-SCRIPT = """
-import sys, torch, torch.distributed as dist
-torch.set_num_threads(1)
-from i2i import jobs, training
-words, out, data, recipe = sys.argv[4:], sys.argv[1], sys.argv[2], sys.argv[3]
-resume = recipe == "resume"
-folder, job = jobs.request("" if resume else recipe, words, data=None if resume else data, out=None if resume else out, epochs=None,
-                           resume=out if resume else None)
-kept = {}
-original = training.Trainer.run
-def run(self, *args):
-    kept["trainer"] = self
-    return original(self, *args)
-training.Trainer.run = run
-class Stop:
-    def started(self, images, total): pass
-    def said(self, line): pass
-    def progressed(self, images, logs): pass
-training.execute(job, folder, resume=resume, device="cpu", observer=Stop())
-mine = torch.cat([p.detach().double().flatten() for p in kept["trainer"].modules.parameters()])
-all_of_them = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
-dist.all_gather(all_of_them, mine)
-if dist.get_rank() == 0:
-    print("identical", all(torch.equal(mine, other) for other in all_of_them), dist.get_world_size(), mine.abs().sum().item())
-"""
+FEW = ("train.batch=4", "train.images=16", "train.log=4", "train.tick=8", "train.ema_half_life=0")
+NOISE = ("generator.width=4", "generator.z_dim=8", "discriminator.width=4", *FEW)
+STYLE = (*NOISE, "generator.w_dim=8", "generator.max_channels=8", "generator.mapping_layers=2", "discriminator.max_channels=8")
+PLAIN = ("generator.norm=none", "discriminator.norm=none")
+RUNS = {        # name -> recipe, words, whether the joint batch in one process is the same but for rounding
+    "pix2pix": ("pix2pix", [*SMALL, *FEW], False),
+    "pix2pix-bf16": ("pix2pix", [*SMALL, *FEW, "train.precision=bf16"], False),
+    "pix2pix-alone": ("pix2pix", [*SMALL, *FEW, "generator.norm=instance", "discriminator.norm=instance", "augment=diffaugment", "penalty=wgan-gp"], True),
+    "pix2pix-alone-bf16": ("pix2pix", [*SMALL, *FEW, "generator.norm=instance", "discriminator.norm=instance", "train.precision=bf16"], True),
+    "cyclegan": ("cyclegan", [*CYCLE, *FEW, "pool=0", "augment=ada", "augment.p=0.5", "augment.speed=0", "generator.dropout=0.5"], True),
+    "cyclegan-bf16": ("cyclegan", [*CYCLE, *FEW, "pool=0", "train.precision=bf16"], True),
+    "dcgan": ("dcgan", [*NOISE], False),
+    "wgan-gp": ("wgan-gp", [*NOISE, *PLAIN, "d_steps=2"], True),
+    "sngan-bf16": ("sngan", [*NOISE, "train.precision=bf16"], False),
+    "cgan": ("cgan", [*NOISE, *PLAIN], True),
+    "infogan": ("infogan", [*NOISE, *PLAIN, "generator.z_dim=14"], True),
+    "infogan-bf16": ("infogan", [*NOISE, *PLAIN, "generator.z_dim=14", "train.precision=bf16"], True),
+    "stylegan2-ada": ("stylegan2-ada", [*STYLE], False),
+    "stylegan2": ("stylegan2", [*STYLE, "discriminator.group=0", "g_penalty=none", "augment=ada", "augment.speed=100", "augment.interval=1"], True),
+    "stylegan2-bf16": ("stylegan2", [*STYLE, "train.precision=bf16"], False)}
+RESUMED = {"pix2pix": "paired", "cyclegan-pools": "unpaired", "stylegan2-ada": "images"}
+POOLS = ("cyclegan", [*CYCLE, *FEW, "train.images=28", "train.log=12", "adversarial=wasserstein", "penalty=wgan-gp"], False)
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Strips, strips of which three cannot be read, unpaired sides, and images in two classes."""
+    base = tmp_path_factory.mktemp("ranks")
+    for i in range(6):
+        (base / "paired" / "train").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(drawing(i)).save(base / "paired" / "train" / f"{i}.png")
+        (base / "images" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.ascontiguousarray(drawing(i)[:, 32:])).save(base / "images" / "ab"[i % 2] / f"{i}.png")
+    two_styles(base / "unpaired")
+    shutil.copytree(base / "paired", base / "broken")
+    for i in (1, 3, 4):
+        (base / "broken" / "train" / f"{i}.png").write_bytes(b"broken")
+    return base
 
 
-def launch(*words: object) -> str:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1", f"--master_port={free_port()}"]
-    script = Path(str(words[0])).parent / "script.py"
-    script.write_text(SCRIPT)
-    done = subprocess.run([*command, str(script), *map(str, words)], capture_output=True, text=True, timeout=240, check=False,
-                          env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(Path(__file__).parents[2])})
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+def data_of(recipe: str) -> str:
+    return {"pix2pix": "paired", "cyclegan": "unpaired"}.get(recipe, "images")
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_ranks_end_identical(strips: Path, tmp_path: Path, precision: str) -> None:
-    out = launch(tmp_path / "two", strips, "pix2pix", *SMALL, "train.batch=4", "train.images=24", f"train.precision={precision}")
-    assert "identical True 2" in out
+def train(base: Path, recipe: str, words: Sequence[str], out: str) -> list[object]:
+    return ["train", recipe, *words, "--data", base / data_of(recipe), "--out", base / out, "--device", "cpu"]
 
 
-def test_two_ranks_are_one_with_the_joint_batch_where_no_statistics_are_shared(strips: Path, tmp_path: Path) -> None:
-    """With instance norm and no dropout an image does not feel its neighbours, so averaging gradients is exact up to rounding."""
+def cut(folder: Path) -> None:
+    """As if it had been killed before its last state."""
+    *_, last = RunFolder(folder).states()
+    last.unlink()
+
+
+@pytest.fixture(scope="module")
+def runs(made: Path) -> dict[str, tuple[Done, Done]]:
+    """Every run of the table in two processes, and some of them to be gone on with."""
+    table = RUNS | {"cyclegan-pools": POOLS}
+    skipping = ["train", "pix2pix", *SMALL, "train.images=40", "data.on_error=skip", "--data", made / "broken", "--out", made / "two" / "skipping", "--device", "cpu"]
+    *done, skipped = together(made, [*(train(made, recipe, words, f"two/{name}") for name, (recipe, words, _) in table.items()), skipping])
+    for name in RESUMED:
+        shutil.copytree(made / "two" / name, made / "cut" / name)
+        cut(made / "cut" / name)
+    resumed = together(made, [["train", "--resume", made / "cut" / name, "--device", "cpu"] for name in RESUMED])
+    return dict(zip([*table, "skipping", *(f"resumed {name}" for name in RESUMED)], [*done, skipped, *resumed], strict=True))
+
+
+@pytest.mark.parametrize("name", [*RUNS, "cyclegan-pools"])
+def test_ranks_end_identical_and_one_speaks(runs: dict[str, tuple[Done, Done]], name: str) -> None:
+    one, other = runs[name]
+    assert (one.code, other.code) == (0, 0), one.err + other.err
+    assert one.identical
+    assert one.out.count("done: model") == 1
+    assert not other.out + other.err
+
+
+@pytest.mark.parametrize("name", [name for name, (_, _, same) in RUNS.items() if same])
+def test_two_ranks_are_one_with_the_joint_batch(runs: dict[str, tuple[Done, Done]], made: Path, name: str) -> None:
+    """Where an image does not feel its neighbours: noise, dropout, augmentation and points of penalties are those of the joint batch."""
     import i2i
-    words = [*SMALL, "train.batch=4", "train.images=12", "generator.norm=instance", "discriminator.norm=instance", "generator.dropout=0"]
-    launch(tmp_path / "two", strips, "pix2pix", *words)
-    i2i.train("pix2pix", *words, data=strips, out=tmp_path / "one", device="cpu")
-    ones, twos = ([json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()] for name in ("one", "two"))
-    for one, two in zip(ones, twos, strict=True):
-        for key in ("images", "d", "gan", "l1"):
-            assert two[key] == pytest.approx(one[key], rel=1e-4), key
-    x = torch.rand(2, 3, 32, 32) * 2 - 1
-    # Not the weights: biases before an instance norm have no gradient but rounding, which Adam makes steps of.
-    torch.testing.assert_close(i2i.load(tmp_path / "two").translate(x), i2i.load(tmp_path / "one").translate(x), atol=2e-3, rtol=0)
+    recipe, words, _ = RUNS[name]
+    i2i.train(recipe, *words, data=made / data_of(recipe), out=made / "one" / name, device="cpu")
+    ones, twos = ([json.loads(line) for line in (made / number / name / "log.jsonl").read_text().splitlines()] for number in ("one", "two"))
+    half = "bf16" in name
+    for one, two in zip(ones[:2] if half else ones, twos, strict=not half):
+        assert one.keys() == two.keys()
+        for key in one:
+            assert two[key] == pytest.approx(one[key], rel=0.1 if half else 2e-3, abs=0.02 if half else 1e-4), (key, one["images"])
 
 
-def test_resume_with_two_ranks_is_exact(strips: Path, tmp_path: Path) -> None:
-    words = [*SMALL, "train.batch=4", "train.images=24", "train.tick=8"]
-    launch(tmp_path / "straight", strips, "pix2pix", *words)
-    launch(tmp_path / "cut", strips, "pix2pix", *words)
-    for path in RunFolder(tmp_path / "cut").states()[1:]:
-        path.unlink()       # As if it had been killed after its first kept state.
-    launch(tmp_path / "cut", strips, "resume")
-    (one, header), (other, other_header) = (checkpoint.load(RunFolder(tmp_path / name).states()[-1], "state") for name in ("straight", "cut"))
+@pytest.mark.parametrize("name", RESUMED)
+def test_resume_with_two_ranks_is_exact(runs: dict[str, tuple[Done, Done]], made: Path, name: str) -> None:
+    assert runs[f"resumed {name}"][0].identical
+    (one, header), (other, other_header) = (checkpoint.load(RunFolder(made / number / name).states()[-1], "state") for number in ("two", "cut"))
     assert header == other_header
+    assert one.keys() == other.keys()
     assert all(torch.equal(value, other[key]) for key, value in one.items())
+    assert (made / "two" / name / "log.jsonl").read_text() == (made / "cut" / name / "log.jsonl").read_text()
 
 
-def test_the_command_line_under_a_launcher(strips: Path, tmp_path: Path) -> None:
+def test_pools_are_each_process_own(runs: dict[str, tuple[Done, Done]], made: Path) -> None:
+    tensors, _ = checkpoint.load(RunFolder(made / "two" / "cyclegan-pools").states()[-1], "state")
+    assert not torch.equal(tensors["rank1.pool_b.images"], tensors["modules.pool_b.images"])
+
+
+def test_a_share_of_what_is_drawn_is_that_of_the_joint_batch() -> None:
+    from torch.nn import functional as F
+
+    def draw(n: int) -> list[torch.Tensor]:
+        x = torch.ones(n, 3, 4, 5)
+        last = x.contiguous(memory_format=torch.channels_last)
+        z = torch.zeros(n, 7)
+        return [torch.randn(n, 6), torch.rand((n, 2)), torch.rand(size=(n, 2)), torch.randint(4, (n,)), torch.randint(1, 9, (n, 1)), torch.randn_like(z),
+                F.dropout(x, 0.3), torch.nn.Dropout(0.5)(last), F.dropout2d(x), torch.rand_like(last), torch.bernoulli(x / 2), torch.zeros(n, 3).uniform_(),
+                torch.cat([z, torch.randn_like(z)]).chunk(2)[1]]
+
+    torch.manual_seed(3)
+    joint = draw(6)
+    for world in (2, 3):
+        for rank in range(world):
+            torch.manual_seed(3)
+            with Share(rank, world):
+                for mine, everyone in zip(draw(6 // world), joint, strict=True):
+                    assert torch.equal(mine, everyone[rank::world])
+
+
+def test_weights_that_differ_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = Runtime(device="cpu")
+    runtime.world = 2
+    other = [torch.zeros(3), torch.tensor([1.0, 2.0])]
+
+    def gather(mine: torch.Tensor) -> torch.Tensor:
+        from i2i.engine.runtime import _bits
+        return torch.cat([mine, torch.stack([_bits(tensor) for tensor in other])[None]])
+
+    monkeypatch.setattr("i2i.engine.runtime.gather", gather)
+    runtime.check_same([("D.weight", torch.zeros(3)), ("G.weight", torch.tensor([1.0, 2.0]))], "at the start")
+    with pytest.raises(JobError, match=r"G\.weight differs between processes 0 and 1 at 8 images"):
+        runtime.check_same([("D.weight", torch.zeros(3)), ("G.weight", torch.tensor([1.0, 2.0000002]))], "at 8 images")
+
+
+# ---------------------------------------------------------------------------------------------- launchers, and ends
+
+LONG = ["-m", "i2i.cli", "train", "pix2pix", *SMALL, "train.batch=4", "train.images=1M", "--device", "cpu"]
+
+
+def until(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()[1][-3000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_accelerate_launch_and_an_interruption_under_torchrun(made: Path, tmp_path: Path) -> None:
     """One run folder though each process looks for a free one, one voice, and an interruption that stops both."""
-    import signal
-    import time
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1", f"--master_port={free_port()}",
-               "-m", "i2i.cli", "train", "pix2pix", *SMALL, "--data", str(strips), "--device", "cpu", "train.batch=4"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run([*command, "train.images=8"], capture_output=True, text=True, timeout=240, check=False, cwd=tmp_path, env=environment)
+    surroundings = {key: value for key, value in environment(0, 0).items() if not key.startswith(("RANK", "LOCAL_", "WORLD", "MASTER"))}
+    accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no",
+                  "--dynamo_backend=no", f"--main_process_port={free_port()}"]
+    done = subprocess.run([*accelerate, *LONG, "train.images=8", "--data", made / "paired"], capture_output=True, text=True, timeout=240, check=False, cwd=tmp_path, env=surroundings)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("done: model") == 1
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["pix2pix"]
 
-    process = subprocess.Popen([*command, "train.images=1M", "--out", "long"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               cwd=tmp_path, env=environment)
-    deadline = time.monotonic() + 120
-    while len(RunFolder(tmp_path / "long").states()) < 2 and time.monotonic() < deadline:
-        time.sleep(0.1)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1", f"--master_port={free_port()}"]
+    process = subprocess.Popen([*torchrun, *LONG, "--data", made / "paired", "--out", "long"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=surroundings)
+    until(lambda: len(RunFolder(tmp_path / "long").states()) == 2, process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert err.count("stopped and saved; continue with: i2i train --resume long") == 1, err[-3000:]
 
 
-def test_cyclegan_ranks_end_identical_and_resume_with_pools_of_their_own(sides: Path, tmp_path: Path) -> None:
-    """Each process has drawn its own images into its pools: they are saved for each, so resume is exact."""
-    words = [*CYCLE, "train.batch=4", "train.images=28", "train.tick=16", "adversarial=wasserstein", "penalty=wgan-gp"]
-    assert "identical True 2" in launch(tmp_path / "straight", sides, "cyclegan", *words)
-    assert "identical True 2" in launch(tmp_path / "cut", sides, "cyclegan", *words)
-    *_, middle, last = RunFolder(tmp_path / "cut").states()
-    last.unlink()       # As if it had been killed.
-    tensors, _ = checkpoint.load(middle, "state")
-    assert not torch.equal(tensors["rank1.pool_b.images"], tensors["modules.pool_b.images"])
-    assert "identical True 2" in launch(tmp_path / "cut", sides, "resume")
-    (one, header), (other, other_header) = (checkpoint.load(RunFolder(tmp_path / name).states()[-1], "state") for name in ("straight", "cut"))
-    assert header == other_header
-    assert one.keys() == other.keys()
-    assert all(torch.equal(value, other[key]) for key, value in one.items())
+def test_a_process_that_is_killed_ends_the_others_within_seconds(made: Path, tmp_path: Path) -> None:
+    """Without a launcher's help, and what was saved is there to go on from."""
+    processes = start([*LONG, "--data", made / "paired", "--out", "run"], tmp_path)
+    until(lambda: len(RunFolder(tmp_path / "run").states()) == 2, processes[0])
+    os.kill(processes[1].pid, signal.SIGKILL)
+    began = time.monotonic()
+    _, err = processes[0].communicate(timeout=60)
+    assert time.monotonic() - began < 30
+    assert processes[0].returncode == 1
+    (line,) = [line for line in err.splitlines() if "warn" not in line.lower()]
+    assert line.startswith("error: another process of this job has ended, and its own last line says why; process 0 of 2 cannot go on alone"), err
+    assert checkpoint.load(RunFolder(tmp_path / "run").states()[-1], "state")
 
 
-def test_what_either_rank_leaves_out_is_told_once(strips: Path, tmp_path: Path) -> None:
-    for name in ("02.png", "07.png", "08.png"):
-        (strips / "train" / name).write_bytes(b"broken")
-    launch(tmp_path / "two", strips, "pix2pix", *SMALL, "train.images=40", "data.on_error=skip")
-    entries = [json.loads(line) for line in (tmp_path / "two" / "skipped.jsonl").read_text().splitlines()]
-    assert sorted(Path(entry["file"]).name for entry in entries) == ["02.png", "07.png", "08.png"]
+def test_a_process_that_fails_says_why_and_ends_the_others(made: Path, tmp_path: Path) -> None:
+    for i in range(40):
+        (tmp_path / "data" / "train").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / "train" / f"{i:02}.png").write_bytes(b"broken" if i == 4 else (made / "paired" / "train" / "0.png").read_bytes())
+    processes = start([*LONG, "--data", tmp_path / "data", "--out", "run"], tmp_path)
+    told = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [1, 1]
+    lines = [line for err in told for line in err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 2, told
+    assert sum("04.png" in line for line in lines) == 1
+    assert sum("another process of this job has ended" in line for line in lines) == 1
+    assert not any("Traceback" in err for err in told)
+
+
+def test_what_either_rank_leaves_out_is_told_once(runs: dict[str, tuple[Done, Done]], made: Path) -> None:
+    assert runs["skipping"][0].code == 0, runs["skipping"][0].err
+    entries = [json.loads(line) for line in (made / "two" / "skipping" / "skipped.jsonl").read_text().splitlines()]
+    assert sorted(Path(entry["file"]).name for entry in entries) == ["1.png", "3.png", "4.png"]
     assert [entry["images"] for entry in entries] == sorted(entry["images"] for entry in entries)
     assert all(entry["images"] <= 40 for entry in entries)
