@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +54,7 @@ def samples(job: Job) -> dict[str, Tensor]:
 
 def execute(job: Job, folder: RunFolder, *, resume: bool, device: str = "auto", observer: Observer | None = None) -> int:
     """Run or continue a job in its folder.  -> 0, or the signal that interrupted it after everything was saved"""
-    runtime = Runtime(precision=job.train.precision, device=device)
+    runtime = Runtime(precision=job.train.precision, device=device, threads=job.train.threads)
     plan.inspect(job.recipe, job.info, batch=1, averages=False)     # A network that does not fit is refused before anything is written.
     sample = samples(job)
     folder = RunFolder(runtime.first(str(folder.path)))     # Each process may have found another folder to be free.
@@ -68,9 +68,10 @@ def execute(job: Job, folder: RunFolder, *, resume: bool, device: str = "auto", 
     trainer.restore()
     dataset = training(job.splits["train"], job.crop, job.load, job.kinds, flip=job.data.flip, seed=job.train.seed, on_error=job.data.on_error)
 
-    def from_position(start: int) -> Iterator[Mapping[str, Tensor]]:
+    def from_position(start: int) -> Generator[Mapping[str, Tensor]]:
         return batches(dataset, seed=job.train.seed, start=start, batch=job.train.batch, rank=runtime.rank, world=runtime.world,
-                       workers=job.train.workers, pin=runtime.device.type == "cuda",
+                       workers=job.train.workers, prefetch=job.train.prefetch,
+                       pin=job.train.pin and runtime.device.type == "cuda",
                        told=lambda problem: trainer.left_out(problem.name, problem.reason))
 
     try:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import multiprocessing
 import multiprocessing.connection
 import os
+import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,9 +25,11 @@ from i2i.errors import JobError
 
 LONGEST = 8192          # Bytes of a file name that are told.
 PATIENCE = 300.0        # Seconds that all loader processes together may take for a batch: network disks stall for minutes.
+PARTING = 5.0           # Seconds that a thread has for the file in its hand before it is left to end by itself.
 GLANCE = 1.0            # Seconds between two looks whether they are alive.
 SHORTAGE = {"SIGKILL": " (out of memory?)", "SIGBUS": " (out of shared memory? a container's /dev/shm is small unless --shm-size says otherwise)"}
 
+T = TypeVar("T")
 Told = Callable[[Unreadable], None]
 _Collated = tuple[dict[str, Tensor] | None, tuple[Unreadable, ...]]
 
@@ -82,22 +86,63 @@ def _settle(hand: InHand, worker: int) -> None:
 
 
 def batches(data: Training, *, seed: int, start: int, batch: int, rank: int = 0, world: int = 1, workers: int = 0,
-            pin: bool = False, told: Told | None = None) -> Iterator[dict[str, Tensor]]:
+            prefetch: int = 0, pin: bool = False, told: Told | None = None) -> Generator[dict[str, Tensor]]:
     """Batches from position `start` on, without end.  `told` hears of each image that was left out before its batch comes.
 
+    `prefetch` batches are read ahead by each loader process, or by a thread where there is none.
     JobError names an image that cannot be read, or the file that a loader process had in hand when it died or stopped answering.
     """
     hand = InHand(workers)
     loader: DataLoader[Any] = DataLoader(
         Loading(data, hand), batch // world, sampler=data.positions(seed=seed, start=start, rank=rank, world=world),  # type: ignore[arg-type]
-        num_workers=workers, collate_fn=collate, pin_memory=pin, worker_init_fn=functools.partial(_settle, hand), timeout=GLANCE if workers else 0)
-    for tensors, left_out in _patiently(*_start(loader), hand) if workers else loader:
-        if tensors is None:
-            raise JobError(f"{left_out[-1]}; remove or repair it, or pass over such files with --on-error skip (data.on_error=skip)")
-        for problem in left_out:
-            if told:
-                told(problem)
-        yield tensors
+        num_workers=workers, collate_fn=collate, pin_memory=pin, worker_init_fn=functools.partial(_settle, hand), timeout=GLANCE if workers else 0,
+        prefetch_factor=prefetch or 2 if workers else None)
+    read = _patiently(*_start(loader), hand) if workers else ahead(iter(loader), prefetch)
+    with contextlib.closing(read):
+        for tensors, left_out in read:
+            if tensors is None:
+                raise JobError(f"{left_out[-1]}; remove or repair it, or pass over such files with --on-error skip (data.on_error=skip)")
+            for problem in left_out:
+                if told:
+                    told(problem)
+            yield tensors
+
+
+def ahead(items: Iterator[T], count: int) -> Generator[T]:
+    """What the iterator gives, in its order, taken by a thread up to `count` items before they are asked for; so are errors.  The thread ends with
+    the generator.  0 takes each when it is asked for.
+
+    The iterator is made by whoever calls: PyTorch's draws a seed when it begins, which a step that runs at the same time would miss.
+    """
+    if not count:
+        yield from items
+        return
+    waiting: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue()
+    free, ended = threading.Semaphore(count), threading.Event()
+
+    def take() -> None:
+        while free.acquire() and not ended.is_set():
+            try:
+                waiting.put((next(items), None))
+            except BaseException as error:      # Also that there are no more.
+                waiting.put((None, error))
+                return
+
+    thread = threading.Thread(target=take, name="prefetch", daemon=True)    # Where nobody closes the generator, it holds up no exit.
+    thread.start()
+    try:
+        while True:
+            item, error = waiting.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            free.release()
+            yield item  # type: ignore[misc]
+    finally:
+        ended.set()
+        free.release()
+        thread.join(PARTING)
 
 
 def _start(loader: DataLoader[Any]) -> tuple[Iterator[_Collated], list[BaseProcess]]:
@@ -113,7 +158,7 @@ def _start(loader: DataLoader[Any]) -> tuple[Iterator[_Collated], list[BaseProce
     return iterator, [process for process in multiprocessing.active_children() if process not in before]
 
 
-def _patiently(iterator: Iterator[_Collated], processes: list[BaseProcess], hand: InHand) -> Iterator[_Collated]:
+def _patiently(iterator: Iterator[_Collated], processes: list[BaseProcess], hand: InHand) -> Generator[_Collated]:
     """What the iterator gives, for as long as its processes live and answer."""
     asked = time.monotonic()
     while True:

@@ -16,19 +16,26 @@ class TrainConfig:
     batch: int = 1                                  # Images per step, all processes together.
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"     # fp16 is not offered: loss scaling and gradient penalties do not go together.
+    memory_format: Literal["contiguous", "channels-last"] = "contiguous"    # How images lie in memory: NCHW or NHWC.
+    compile: bool = False                           # Networks by torch.compile, but for those that are differentiated twice.
+    threads: int = 0                                # Of torch on a CPU; 0: as many as torch takes.
     ema_half_life: int = 10_000                     # Images after which the average has forgotten half; 0 keeps no average.
     ema_ramp_up: float = 0.05                       # The half-life is at most this share of the images seen (Karras et al. 2020a, code).
     log: int = 1_000                                # A line in log.jsonl: losses averaged over this many images.
     tick: int = 10_000                              # A sample grid, a checkpoint and the model file.
     keep: int = 2                                   # Training states kept.
     workers: int = 0                                # Loader processes; 0 reads in the training process.
+    prefetch: int = 2                               # Batches read ahead, by each loader process or by a thread; 0 (without processes): none.
+    pin: bool = True                                # For a GPU, batches wait in memory that it copies from while it computes.
+    background: bool = True                         # Grids, states and models are written by a thread while training goes on.
     max_skips: int = 10                             # Steps in a row with non-finite gradients before the run stops.
 
     def __post_init__(self) -> None:
         for key in ("batch", "log", "tick", "keep", "max_skips"):
             require(getattr(self, key) >= 1, f"train.{key}", getattr(self, key), "1 or more")
-        for key in ("images", "seed", "ema_half_life", "workers"):
+        for key in ("images", "seed", "ema_half_life", "workers", "prefetch", "threads"):
             require(getattr(self, key) >= 0, f"train.{key}", getattr(self, key), "0 or more")
+        require(self.prefetch >= 1 or not self.workers, "train.prefetch", self.prefetch, "1 or more, with loader processes (train.workers)")
         require(self.ema_ramp_up > 0, "train.ema_ramp_up", self.ema_ramp_up, "more than 0")
 
     @property
@@ -37,4 +44,4 @@ class TrainConfig:
         return -(-self.images // self.batch)
 
 
-OPERATIONAL = ("workers", "keep")       # Settings that do not change what is learnt, free to change when a run is resumed.
+OPERATIONAL = ("workers", "prefetch", "pin", "background", "keep")      # Settings that change no number, free to change when a run is resumed.

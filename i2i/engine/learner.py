@@ -24,6 +24,11 @@ def clamp(parameters: list[Tensor], limit: float) -> None:
         torch._foreach_clamp_max_(parameters, limit)
 
 
+def _lying_as(p: Tensor, value: Tensor) -> Tensor:
+    """A moment of a parameter in its memory format: fused kernels go through both in the order of memory."""
+    return torch.empty_like(p, dtype=value.dtype, device=value.device).copy_(value) if value.shape == p.shape else value
+
+
 class Learner:
     """The optimisers of all players, and the running sums of what they log."""
 
@@ -98,7 +103,7 @@ class Learner:
         for player, optimiser in self.optimisers.items():
             for i, values in optimiser.state_dict()["state"].items():
                 tensors |= {f"optimiser.{player}.{i}.{key}": value for key, value in values.items()}
-        return tensors, {"counts": self._counts, "skipped": self._skipped}
+        return tensors, {"counts": dict(self._counts), "skipped": dict(self._skipped)}
 
     def restore(self, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
         """The opposite of `state`."""
@@ -106,10 +111,11 @@ class Learner:
         mine = f"log{self.runtime.rank}"        # Of processes that were not there, the first one's.
         self._sums = {key: tensors.get(f"{mine}.{key}", tensors[f"log.{key}"]).to(self.runtime.device) for key in self._counts}     # In old order.
         for player, optimiser in self.optimisers.items():
+            parameters = [p for group in optimiser.param_groups for p in group["params"]]
             state: dict[int, dict[str, Tensor]] = {}
             prefix = f"optimiser.{player}."
             for name, value in tensors.items():
                 if name.startswith(prefix):
                     i, key = name[len(prefix):].split(".", 1)
-                    state.setdefault(int(i), {})[key] = value
+                    state.setdefault(int(i), {})[key] = _lying_as(parameters[int(i)], value)
             optimiser.load_state_dict(optimiser.state_dict() | {"state": state})

@@ -22,7 +22,7 @@ BUCKET = 25 * 2**20     # Bytes of gradients averaged in one message, as Distrib
 class Runtime:
     """The device and process group this run has."""
 
-    def __init__(self, *, precision: str = "fp32", device: str = "auto") -> None:
+    def __init__(self, *, precision: str = "fp32", device: str = "auto", threads: int = 0) -> None:
         if device not in ("auto", "cpu", "cuda", "mps"):
             raise RequestError(f"--device {device} is not known; accepted: auto, cpu, cuda, mps")
         if (device == "cuda" and not torch.cuda.is_available()) or (device == "mps" and not torch.backends.mps.is_available()):
@@ -32,6 +32,8 @@ class Runtime:
         self.rank: int = self._state.process_index
         self.world: int = self._state.num_processes
         self._bf16 = precision == "bf16"
+        if threads:
+            torch.set_num_threads(threads)
         if self.world > 1:
             atexit.register(self._state.destroy_process_group)      # A process that leaves its group open may abort on its way out.
 
@@ -128,7 +130,21 @@ class Runtime:
             with self._meeting():
                 flat = reduce(flat, reduction="mean")
             for p, gradient in zip(bucket, flat.split([p.numel() for p in bucket]), strict=True):
-                p.grad = gradient.view_as(p)
+                p.grad = torch.empty_like(p).copy_(gradient.view_as(p))     # In the parameter's memory format, as fused optimisers need it.
+
+
+def compile_networks(modules: nn.ModuleDict, names: Iterable[str], device: torch.device) -> None:
+    """Have torch.compile take these modules, in place, so that the names of their states stay.  RequestError if it does not work here.
+
+    Each shape gets code of its own: with shapes left open, the code would depend on which came first, and a resumed run might see another first.
+    """
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.zeros(2, device=device))
+    except Exception as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise RequestError(f"train.compile=true: torch.compile does not work here ({reason}); accepted: false, or a compiler for it") from None
+    for name in names:
+        modules[name].compile(dynamic=False)
 
 
 def _bits(tensor: Tensor) -> Tensor:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +20,8 @@ from i2i.engine.average import Average
 from i2i.engine.config import TrainConfig
 from i2i.engine.interruption import Interrupted, Interruption
 from i2i.engine.learner import Learner
-from i2i.engine.runtime import Runtime
+from i2i.engine.runtime import Runtime, compile_networks
+from i2i.engine.writer import Writer
 from i2i.errors import JobError, RequestError, Unverified, printable
 from i2i.images import grid
 from i2i.recipes.base import Batch, DataInfo, Recipe
@@ -32,7 +34,7 @@ SHARE = 0.1                     # Of the time, at most, goes into evaluation.
 TOLD = 10                       # Files left out that are told one by one; all are in skipped.jsonl.
 SAMPLE_SEED = 2**32 - 2         # The one that is set before every sample grid.
 
-BatchesFrom = Callable[[int], Iterator[Mapping[str, Tensor]]]      # Position of the first image -> batches.
+BatchesFrom = Callable[[int], Generator[Mapping[str, Tensor]]]      # Position of the first image -> batches, until it is closed.
 
 
 class Judge(Protocol):
@@ -84,7 +86,8 @@ class Trainer:
         self._began, self._judging = time.perf_counter(), 0.0
         self._logged = self._began, 0       # When the last log line was written, and at how many images.
         seed_step(config.seed, 0, WEIGHTS_SEED)     # The same initial weights in every process.
-        self.modules = recipe.modules(info).to(runtime.device)
+        self.format = torch.channels_last if config.memory_format == "channels-last" else torch.contiguous_format
+        self.modules = recipe.modules(info).to(runtime.device).to(memory_format=self.format)
         self.average = Average(self.modules, recipe.averaged, config)
         self.learner = Learner(recipe, self.modules, runtime, max_skips=config.max_skips)
         self.shared = [getattr(module, name) for module in self.modules.modules() for name in getattr(module, "shared", ())]
@@ -92,6 +95,10 @@ class Trainer:
         self._saved = -1        # The step of the newest state.
         self._interruption = Interruption()
         runtime.check_same(self.modules.named_parameters(), "at the start")
+        self._writer = Writer(background=config.background)
+        if config.compile:      # After the average is made: it is used rarely, at other sizes of batches.
+            players = {name for player in recipe.players.values() for name in player.modules}
+            compile_networks(self.modules, players - set(recipe.differentiated_twice), runtime.device)
         self._missing: list[dict[str, Any]] = []        # Left out by this process since skipped.jsonl was last written.
 
     @property
@@ -105,6 +112,7 @@ class Trainer:
         """Write the model and the training state, after which all that belongs to it is there; older states go once the new one is safe."""
         self.runtime.check_same(self.modules.named_parameters(), f"at {self.images:,} images")
         self._write_skipped()
+        self._writer.finish()        # At most one state waits in memory.
         others = self.runtime.gather(dict(self.modules.named_buffers()))       # All must take part.
         tensors, data = self.learner.state()
         if self.runtime.leads:
@@ -112,14 +120,24 @@ class Trainer:
             tensors |= {f"modules.{k}": v for k, v in self.modules.state_dict().items()}
             if self.config.ema_half_life:
                 tensors |= {f"average.{k}": v for k, v in self.average.modules.state_dict().items()}
-            self._write_model(self.folder.model)
-            checkpoint.save(self.folder.state(self.images), tensors, {"kind": "state", "step": self.step, "images": self.images, "learner": data})
-            self.folder.retire(self.images, self.config.keep)
+            held = self._writer.hold(tensors)
+            kept = "average" if self.config.ema_half_life else "modules"
+            model = {name: held[f"{kept}.{name}"] for name in self.average.modules.state_dict()}
+            self._writer.submit(partial(self._write, self._progress, model, held, data))
         self._saved = self.step
         self.runtime.barrier()
 
-    def _write_model(self, path: Path) -> None:
-        checkpoint.save(path, self.average.modules.state_dict(), {"kind": "model", **self.header, "step": self.step, "images": self.images})
+    @property
+    def _progress(self) -> dict[str, int]:
+        return {"step": self.step, "images": self.images}
+
+    def _write(self, progress: Mapping[str, int], model: Mapping[str, Tensor], tensors: Mapping[str, Tensor], learner: Mapping[str, Any]) -> None:
+        self._write_model(self.folder.model, model, progress)
+        checkpoint.save(self.folder.state(progress["images"]), tensors, {"kind": "state", **progress, "learner": learner})
+        self.folder.retire(progress["images"], self.config.keep)
+
+    def _write_model(self, path: Path, model: Mapping[str, Tensor], progress: Mapping[str, int]) -> None:
+        checkpoint.save(path, model, {"kind": "model", **self.header, **progress})
 
     def restore(self) -> None:
         """Go back to the newest state that is whole, and cut the logs to it.  RequestError if none is."""
@@ -161,7 +179,7 @@ class Trainer:
                 checkpoint.load(self.folder.model, "model")
             except RequestError as error:
                 self.observer.said(f"{error}; written anew from the state")
-                self._write_model(self.folder.model)
+                self._write_model(self.folder.model, self.average.modules.state_dict(), self._progress)
 
     def _load(self, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
         try:
@@ -197,31 +215,34 @@ class Trainer:
 
     def run(self, batches_from: BatchesFrom, sample: Batch) -> int:
         """Train to the end of the run.  -> 0, or the number of the signal that interrupted it after the state was saved"""
-        config, total = self.config, self.config.steps * self.config.batch
+        config = self.config
         stopped = 0
-        with self._interruption as interruption:
+        with self._interruption as interruption, self._writer:
             if self._ticks:
                 self._tick(sample)      # The first, or one in which the run was interrupted.
-            self.observer.started(self.images, total)
+            self._writer.finish()       # No thread holds a lock while loader processes are forked.
+            self.observer.started(self.images, config.steps * config.batch)
             batches = batches_from(self.images)
             self._logged = time.perf_counter(), self.images
-            while self.step < config.steps and not (stopped := self.runtime.largest(interruption.signal)):
-                clock = Clock(self.step, config.batch, total)
-                try:
-                    with interruption.leaving(self.runtime.world == 1):     # Other processes would wait for this one's gradients.
-                        batch = next(batches)
-                except Interrupted:
-                    continue
-                except JobError as error:       # Between two steps, so the state is whole: nothing learnt is lost.
-                    if self.runtime.world > 1:      # The others wait for gradients, not for this.
-                        raise
-                    self.save()
-                    raise JobError(f"{error}; saved at {self.images:,} images, to be continued with: i2i train --resume {self.folder.path}") from None
-                self._step(clock, batch)
-                logs = self._log() if clock.passes(config.log) or self.step == config.steps else None
-                if self._ticks:
-                    self._tick(sample)
-                self.observer.progressed(self.images, logs)
+            with closing(batches):
+                while self.step < config.steps and not (stopped := self.runtime.largest(interruption.signal)):
+                    try:
+                        with interruption.leaving(self.runtime.world == 1):     # Other processes would wait for this one's gradients.
+                            batch = next(batches)
+                    except Interrupted:
+                        continue
+                    except JobError as error:       # Between two steps, so the state is whole: nothing learnt is lost.
+                        if self.runtime.world > 1:      # The others wait for gradients, not for this.
+                            raise
+                        self.save()
+                        self._writer.finish()
+                        raise JobError(f"{error}; saved at {self.images:,} images, to be continued with: "
+                                       f"i2i train --resume {self.folder.path}") from None
+                    clock = self.advance(batch)
+                    logs = self._log() if clock.passes(config.log) or self.step == config.steps else None
+                    if self._ticks:
+                        self._tick(sample)
+                    self.observer.progressed(self.images, logs)
             if stopped and self._saved != self.step:
                 self.save()
         return stopped
@@ -231,8 +252,10 @@ class Trainer:
         """Whether a sample grid, a state and an evaluation belong to where the run is: its beginning, its end, and every `tick` images."""
         return self.step in (0, self.config.steps) or Clock(self.step - 1, self.config.batch, self.config.images).passes(self.config.tick)
 
-    def _step(self, clock: Clock, batch: Mapping[str, Tensor]) -> None:
-        batch = {key: value.to(self.runtime.device, non_blocking=True) for key, value in batch.items()}
+    def advance(self, batch: Mapping[str, Tensor]) -> Clock:
+        """One step of the recipe on this batch.  -> where the run stood before it"""
+        clock = Clock(self.step, self.config.batch, self.config.steps * self.config.batch)
+        batch = {key: self._at_hand(value) for key, value in batch.items()}
         seed_step(self.config.seed, 0, clock.step)      # The same in all processes, of which each takes its share.
         self.modules.train()
         self.learner.begin(clock)
@@ -242,6 +265,11 @@ class Trainer:
             buffer.copy_(self.runtime.mean(buffer))
         self.average.update(clock)
         self.step += 1
+        return clock
+
+    def _at_hand(self, value: Tensor) -> Tensor:
+        value = value.to(self.runtime.device, non_blocking=True)
+        return value.contiguous(memory_format=self.format) if value.dim() == 4 else value
 
     def _log(self) -> dict[str, float]:
         self._write_skipped()
@@ -260,8 +288,8 @@ class Trainer:
         if self.runtime.leads and not self.folder.sample(self.images).exists():
             with suppress(Interrupted):
                 with self._interruption.leaving():
-                    sheet = self.sample_sheet(sample)
-                write_atomically(self.folder.sample(self.images), lambda path: Image.fromarray(sheet).save(path, "png"))
+                    sheet = Image.fromarray(self.sample_sheet(sample))
+                self._writer.submit(partial(write_atomically, self.folder.sample(self.images), lambda path: sheet.save(path, "png")))
         if self._saved != self.step:
             self.save()
         if self.judge and self.runtime.leads and self.step:
@@ -282,11 +310,16 @@ class Trainer:
             entry = judge(self.modules, self.average.modules, self.images)
         seconds = time.perf_counter() - began
         self._judging += seconds
-        if all(entry["scores"][self.metric]["value"] < old["scores"][self.metric]["value"] for old in entries):
-            self._write_model(self.folder.best)
-        log.append(self.folder.metrics, {**entry, "seconds": round(seconds, 3)})
+        best = all(entry["scores"][self.metric]["value"] < old["scores"][self.metric]["value"] for old in entries)
+        model = self._writer.hold(self.average.modules.state_dict()) if best else {}
+        self._writer.submit(partial(self._write_evaluation, {**entry, "seconds": round(seconds, 3)}, model, self._progress))
         figures = "  ".join(f"{name} {score['value']:.4g}" for name, score in entry["scores"].items())
         self.observer.said(f"{entry['split']} at {self.images:,} images: {figures}  ({entry['n']} pairs)")
+
+    def _write_evaluation(self, entry: Mapping[str, Any], best: Mapping[str, Tensor], progress: Mapping[str, int]) -> None:
+        if best:
+            self._write_model(self.folder.best, best, progress)
+        log.append(self.folder.metrics, entry)      # Last: what it tells of is there.
 
     @torch.no_grad()
     def sample_sheet(self, sample: Batch) -> np.ndarray[Any, Any]:

@@ -50,6 +50,11 @@ def check_critics(penalty: Spec, *critics: nn.Module) -> None:
             "a gradient belongs to no single one (Gulrajani et al. 2017, section 4); or set discriminator.norm=instance")
 
 
+def twice(penalty: Spec, *critics: str) -> tuple[str, ...]:
+    """Those of the critics that the penalty differentiates twice: all or none."""
+    return critics if build("penalty", penalty).differentiates else ()
+
+
 def augmented(augment: Spec, adversarial: Spec) -> Augment:
     """What D sees of an image.  RequestError if it follows the sign of D's logits where the loss gives that no meaning."""
     T: Augment = build("augment", augment)
@@ -101,6 +106,11 @@ class Recipe(Protocol):
     @property
     def players(self) -> Mapping[str, Player]:
         """Who minimises what with what."""
+        ...
+
+    @property
+    def differentiated_twice(self) -> tuple[str, ...]:
+        """Modules of which second derivatives are taken, which torch.compile cannot give: under gradient penalties, path length, unrolling."""
         ...
 
     def modules(self, info: DataInfo) -> nn.ModuleDict:

@@ -15,7 +15,7 @@ from i2i.clock import Clock
 from i2i.losses.penalties import Critic, penalised
 from i2i.nets.norms import draws, mixes_images
 from i2i.nets.pool import ImagePool
-from i2i.recipes.base import Batch, DataInfo, Player, Update, augmented, check_critics, limit, observe
+from i2i.recipes.base import Batch, DataInfo, Player, Update, augmented, check_critics, limit, observe, twice
 from i2i.spec import Spec, build, piece, register, require
 
 
@@ -54,6 +54,11 @@ class CycleGAN:
         """Both generators together, both discriminators together."""
         return {"G": Player(("G_ab", "G_ba"), self.g_optimiser, self.schedule),
                 "D": Player(("D_a", "D_b"), self.d_optimiser, self.schedule, limit(self.penalty))}
+
+    @property
+    def differentiated_twice(self) -> tuple[str, ...]:
+        """Both discriminators under a gradient penalty."""
+        return twice(self.penalty, "D_a", "D_b")
 
     def modules(self, info: DataInfo) -> nn.ModuleDict:
         """G_ab: a -> b, G_ba: b -> a; D_a and D_b judge images of one side, T_a and T_b are what they see of them; the pools

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from i2i.clock import Clock
 from i2i.losses.penalties import penalised
-from i2i.recipes.base import Batch, DataInfo, Player, Update, augmented, check_critics, grow, limit, observe, piece_of
+from i2i.recipes.base import Batch, DataInfo, Player, Update, augmented, check_critics, grow, limit, observe, piece_of, twice
 from i2i.spec import Spec, build, piece, register, require
 
 
@@ -53,6 +53,11 @@ class GAN:
         """D and G, each with its own optimiser; what is learnt of the prior belongs to G."""
         return {"D": Player(("D",), self.d_optimiser, self.schedule, limit(self.penalty)),
                 "G": Player(("G", "Z"), self.g_optimiser, self.schedule)}
+
+    @property
+    def differentiated_twice(self) -> tuple[str, ...]:
+        """D under a gradient penalty, G under path length."""
+        return twice(self.penalty, "D") + (("G",) if build("generator_penalty", self.g_penalty).every else ())
 
     def modules(self, info: DataInfo) -> nn.ModuleDict:
         """Z: noise -> z; G: z, c -> image; D: image, c -> logits; T: what D sees of an image; P: a regulariser of G."""

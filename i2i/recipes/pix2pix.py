@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from i2i.augment.base import Augment
 from i2i.clock import Clock
 from i2i.losses.penalties import penalised
-from i2i.recipes.base import Batch, DataInfo, Player, Update, augmented, check_critics, limit, observe
+from i2i.recipes.base import Batch, DataInfo, Player, Update, augmented, check_critics, limit, observe, twice
 from i2i.spec import Spec, build, piece, register, require
 
 
@@ -47,6 +47,11 @@ class Pix2Pix:
     def players(self) -> Mapping[str, Player]:
         """D and G, each with its own optimiser."""
         return {"D": Player(("D",), self.d_optimiser, self.schedule, limit(self.penalty)), "G": Player(("G",), self.g_optimiser, self.schedule)}
+
+    @property
+    def differentiated_twice(self) -> tuple[str, ...]:
+        """D under a gradient penalty."""
+        return twice(self.penalty, "D")
 
     def modules(self, info: DataInfo) -> nn.ModuleDict:
         """G: a -> b; D: the pair (a, b) -> logits; T: what D sees of the pair."""
