@@ -35,6 +35,7 @@ ALLOWED = {     # room -> rooms of ours, packages from outside
     "foreign": ({"infer", "images", "recipes", "runs", "spec", "errors"}, {"numpy", "safetensors", "torch"}),
     "jobs": ({"plan", "recipes", "data", "engine", "infer", "images", "runs", "spec", "errors"}, {"numpy", "PIL", "torch"}),
     "training": ({"jobs", "watch", "plan", "recipes.base", "data", "engine", "infer", "images", "runs", "errors"}, {"numpy", "torch"}),
+    "modes": ({"jobs", "recipes", "data", "engine", "runs", "clock", "spec", "errors"}, {"numpy", "PIL", "torch"}),
     "cli": (None, {"typer", "rich", "PIL"}),
 }
 PYTHON = set(__import__("sys").stdlib_module_names) | {"__future__"}

@@ -275,6 +275,30 @@ def weights_fetch(
     judging.fetch_weights(wanted)
 
 
+bench_app = typer.Typer(help="Measure what is claimed.", no_args_is_help=True, rich_markup_mode=None, context_settings=_HELP)
+app.add_typer(bench_app, name="bench")
+
+
+@bench_app.command("modes")
+def bench_modes(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[ring|grid|stacked-mnist]...", show_default=False,
+                                                      help="By default ring and grid.")] = None,
+    only: Annotated[str | None, typer.Option(metavar="REMEDY,REMEDY", help="By default all; the plain gan is always among them.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each remedy.")] = 10,
+    out: Annotated[str, typer.Option(metavar="DIR", help="Results; the same command goes on with what is there.")] = "runs/modes",
+    steps: Annotated[str | None, typer.Option(metavar="N", help="Rounds of training instead of each test's own.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE",
+                                                       help="A setting for all remedies, such as generator.width=400.")] = None,
+    mnist: Annotated[str | None, typer.Option(metavar="DIR", help="The idx files of MNIST; by default Debian's dataset-fashion-mnist.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes, of one thread each.")] = 1,
+    docs: Annotated[str | None, typer.Option(metavar="FILE.md", help="Put tables between the marks of this page, and plots beside it.")] = None,
+    costs: Annotated[bool, typer.Option("--costs/--no-costs", help="Time each remedy against the plain GAN, after the runs.")] = True,
+) -> None:
+    """Mode collapse: how many modes of a known distribution each remedy covers, over seeds, and what it costs."""
+    from i2i.cli import benching
+    benching.modes(names or [], only=only, seeds=seeds, out=out, steps=steps, extra=settings or [], mnist=mnist, jobs=jobs, docs=docs, costs=costs)
+
+
 @app.command()
 def report(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, of a finished or a running training.")],

@@ -32,8 +32,10 @@ class Dense(nn.Module):
         """NC -> NC'"""
         alone = len(h) == 1 and self.training and isinstance(self.norm, nn.modules.batchnorm._BatchNorm)
         require(not alone, "train.batch", 1, "2 or more for each process, with batch norm over single values; or norm=none")
-        h = self.linear(h).unflatten(1, (-1, self.pieces)).amax(2)
-        return self.act(self.norm(h[:, :, None, None]).flatten(1))
+        h = self.linear(h)
+        if self.pieces > 1:
+            h = h.unflatten(1, (-1, self.pieces)).max(2).values
+        return self.act(h if isinstance(self.norm, nn.Identity) else self.norm(h[:, :, None, None]).flatten(1))
 
 
 def hidden(player: str, into: int, width: int, layers: int, activation: str, norm: str) -> nn.Sequential:

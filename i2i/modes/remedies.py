@@ -1,0 +1,69 @@
+"""What is compared: each remedy is a row of words of the command line, as they may follow `i2i train gan`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from i2i.errors import RequestError
+from i2i.spec import nearest, split
+
+PLAIN = "gan"       # What all others are held against.
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A name, settings beside those of the test, and where they come from; `rounds` steps of the engine are one round of its algorithm."""
+
+    name: str
+    words: tuple[str, ...]
+    source: str
+    rounds: int = 1
+
+    def on(self, common: Sequence[str]) -> tuple[str, ...]:
+        """All words of a run.  A piece of another name takes none of the old one's options; `*0.25` is a factor on what `common` has."""
+        given = dict(split(common))
+        ours = {key: f"{float(given[key]) * float(value[1:]):g}" if value.startswith("*") else value
+                for key, value in split(self.words)}
+        kept = {key: value for key, value in given.items() if key.split(".")[0] not in ours}
+        return tuple(f"{key}={value}" for key, value in (kept | ours).items())
+
+
+_CRITIC = 5         # Steps of D for one of G in WGAN's and WGAN-GP's papers.
+_ROWS = (
+    (PLAIN, "", "Goodfellow et al. 2014, non-saturating"),
+    ("minimax", "adversarial=minimax", "Goodfellow et al. 2014, equation 1"),
+    ("lsgan", "adversarial=lsgan", "Mao et al. 2017"),
+    ("wgan", f"adversarial=wasserstein penalty=clip penalty.limit=0.1 d_steps={_CRITIC} g_optimiser=rmsprop d_optimiser=rmsprop "
+             "g_optimiser.lr=*0.25 d_optimiser.lr=*0.25", "Arjovsky et al. 2017"),
+    ("wgan-gp", f"adversarial=wasserstein penalty=wgan-gp penalty.weight=1 d_steps={_CRITIC}", "Gulrajani et al. 2017"),
+    ("dragan", "penalty=dragan penalty.weight=1", "Kodali et al. 2017"),
+    ("r1", "penalty=r1 penalty.gamma=0.2", "Mescheder et al. 2018"),
+    ("rpgan", "adversarial=rpgan", "Jolicoeur-Martineau 2019"),
+    ("r3gan", "adversarial=rpgan penalty=r1r2 penalty.gamma=0.2", "Huang et al. 2024"),
+    ("sngan", "adversarial=hinge d_parametrisation=spectral", "Miyato et al. 2018"),
+    ("label-smoothing", "adversarial.smooth=0.1", "Salimans et al. 2016, section 3.4"),
+    ("ttur", "g_optimiser.lr=*0.25", "Heusel et al. 2017: D four times as fast as G"),
+    ("d-steps-2", "d_steps=2", "Goodfellow et al. 2014, algorithm 1, k = 2"),
+    ("minibatch-discrimination", "discriminator.kernels=5 discriminator.kernel_dims=3", "Salimans et al. 2016, section 3.2"),
+    ("minibatch-std", "discriminator.group=4", "Karras et al. 2018, section 3"),
+    ("batchnorm", "generator.norm=batch", "in G, as Radford et al. 2016; the ring's networks have it"),
+    ("no-batchnorm", "generator.norm=none", "the grid's networks have none"),
+    ("ema", "train.ema_half_life=10k", "Yazici et al. 2019"),
+)
+
+
+def _rounds(words: Sequence[str]) -> int:
+    return next((int(word.split("=")[1]) for word in words if word.startswith("d_steps=")), 1)
+
+
+REMEDIES = {name: Remedy(name, tuple(words.split()), source, _rounds(words.split())) for name, words, source in _ROWS}
+
+
+def chosen(only: str | None) -> list[Remedy]:
+    """Those named in NAME,NAME, or all; the plain one always, as costs are relative to it.  RequestError for other names."""
+    names = list(REMEDIES) if only is None else [PLAIN, *(part.strip() for part in only.split(",") if part.strip())]
+    for name in names:
+        if name not in REMEDIES:
+            raise RequestError(f"--only {only}: no remedy is called {name!r}; {nearest(name, REMEDIES)}")
+    return [REMEDIES[name] for name in dict.fromkeys(names)]
