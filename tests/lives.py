@@ -1,0 +1,104 @@
+"""Lives of a training process that end where a test wants, in children of one process that has imported torch."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+import i2i
+from i2i.engine import train as engine
+from i2i.runs.folder import RunFolder
+
+ROOT = Path(i2i.__file__).parent
+ROOMS = ("engine", "runs")
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["tests.lives_begin"])
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is trained."""
+
+    words: tuple[str, ...]      # A recipe and settings.
+    data: Path
+
+
+class Fate:
+    """Kills its process, as kill -9 does, when it is about to execute the n-th line of a room; so the same n is the same moment."""
+
+    def __init__(self, room: str, n: int) -> None:
+        self.room, self.n = room, n
+        self.counts = dict.fromkeys(ROOMS, 0)
+        self.lines = {f"{ROOT / each}{os.sep}": functools.partial(self.line, each) for each in ROOMS}
+
+    def __call__(self, frame: FrameType, event: str, argument: object) -> Callable[..., Any] | None:
+        return next((line for path, line in self.lines.items() if frame.f_code.co_filename.startswith(path)), None)
+
+    def line(self, room: str, frame: FrameType, event: str, argument: object) -> Callable[..., Any]:
+        self.counts[room] += event == "line"
+        if room == self.room and self.counts[room] == self.n:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.lines[f"{ROOT / room}{os.sep}"]
+
+    def rule(self) -> None:
+        """From now on, in all threads."""
+        threading.settrace(self)
+        sys.settrace(self)
+
+
+def train(work: Work, out: Path) -> None:
+    """Begin or continue."""
+    recipe, *words = work.words
+    if RunFolder(out).config.exists():
+        i2i.train(resume=out, device="cpu")
+    else:
+        i2i.train(recipe, *words, data=work.data, out=out, device="cpu")
+
+
+def _live(work: Work, out: Path, room: str, n: int, counts: Any) -> None:
+    torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)        # Of the loader processes, as anywhere else.
+    engine.SHARE = 1e9          # Evaluations do not depend on the time.
+    fate = Fate(room, n)
+    fate.rule()
+    train(work, out)
+    counts[:] = list(fate.counts.values())
+
+
+def live(work: Work, out: Path, *, room: str = "", n: int = 0, seconds: float | None = None) -> tuple[int, dict[str, int]]:
+    """Train until the end, or until the process is killed at the n-th line of a room or after so many seconds.  -> exit code, lines of each room"""
+    counts = _CONTEXT.Array("q", len(ROOMS))
+    process = _CONTEXT.Process(target=_live, args=(work, out, room, n, counts))
+    process.start()
+    process.join(seconds)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    return int(process.exitcode or 0), dict(zip(ROOMS, counts, strict=True))
+
+
+def ask(question: Callable[..., Any], *details: object) -> Any:
+    """What a function says in a process of its own."""
+    mine, other = _CONTEXT.Pipe()
+    process = _CONTEXT.Process(target=functools.partial(_answer, other, question, details))
+    process.start()
+    other.close()
+    answer = mine.recv()
+    process.join()
+    return answer
+
+
+def _answer(pipe: Any, question: Callable[..., Any], details: tuple[object, ...]) -> None:
+    torch.set_num_threads(1)
+    pipe.send(question(*details))
