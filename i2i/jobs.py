@@ -168,7 +168,7 @@ def check_pieces(recipe: Recipe) -> None:
         kind = field.metadata.get("kind")
         if kind and kind not in ("generator", "synthesis", "discriminator", "latent"):
             layer = torch.nn.Linear(1, 1)
-            supplied: dict[str, Any] = {"optimiser": layer.parameters(), "parametrisation": layer}
+            supplied: dict[str, Any] = {"optimiser": layer.parameters(), "parametrisation": layer, "unrolling": layer}
             build(kind, getattr(recipe, name), *([supplied[kind]] if kind in supplied else []))
 
 

@@ -98,7 +98,7 @@ def inspect(recipe: Recipe, info: DataInfo, *, batch: int, averages: bool) -> tu
 
 def _remember(shapes: dict[str, str], name: str) -> Any:
     def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        made = output if isinstance(output, Tensor) else output[0]
+        made = output[0] if isinstance(output, tuple) else output
         if isinstance(inputs[0], Tensor) and isinstance(made, Tensor):
             shapes.setdefault(name, f"{_shape(inputs[0])} -> {_shape(made)}")
     return hook

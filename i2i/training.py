@@ -55,7 +55,8 @@ def samples(job: Job) -> dict[str, Tensor]:
 def execute(job: Job, folder: RunFolder, *, resume: bool, device: str = "auto", observer: Observer | None = None) -> int:
     """Run or continue a job in its folder.  -> 0, or the signal that interrupted it after everything was saved"""
     runtime = Runtime(precision=job.train.precision, device=device, threads=job.train.threads)
-    plan.inspect(job.recipe, job.info, batch=1, averages=False)     # A network that does not fit is refused before anything is written.
+    share = max(1, job.train.batch // runtime.world)
+    plan.inspect(job.recipe, job.info, batch=share, averages=False)     # What does not fit is refused before anything is written.
     sample = samples(job)
     folder = RunFolder(runtime.first(str(folder.path)))     # Each process may have found another folder to be free.
     if not resume and runtime.leads:

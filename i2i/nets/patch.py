@@ -11,6 +11,16 @@ from i2i.nets.conditional import Projection, needed
 from i2i.spec import register, require
 
 
+def activations(layers: nn.Sequential, x: Tensor) -> list[Tensor]:
+    """What each LeakyReLU makes of x.  NCHW -> [NChw, …]"""
+    out = []
+    for layer in layers:
+        x = layer(x)
+        if isinstance(layer, nn.LeakyReLU):
+            out.append(x)
+    return out
+
+
 @register("discriminator", "patch")
 class Patch(nn.Module):
     """PatchGAN: one logit for each overlapping patch, 70x70 pixels with three layers.  Isola et al. 2017, section 6.1.2.
@@ -37,6 +47,10 @@ class Patch(nn.Module):
         self.projection = Projection(num_classes, c) if num_classes else None
         initialise(self)
 
+    def features(self, x: Tensor, c: Tensor | None = None) -> list[Tensor]:
+        """The activations of all layers but the last, outermost first; the label plays no part in them.  NCHW -> [NChw, …]"""
+        return activations(self.layers, x)
+
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         """NCHW, N -> N1hw logits"""
         if not self.projection:
@@ -61,6 +75,10 @@ class Pixel(nn.Module):
             nn.Conv2d(2 * width, 1, 1, bias=bias))
         self.projection = Projection(num_classes, 2 * width) if num_classes else None
         initialise(self)
+
+    def features(self, x: Tensor, c: Tensor | None = None) -> list[Tensor]:
+        """As in `patch`.  NCHW -> [NCHW, …]"""
+        return activations(self.layers, x)
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         """NCHW, N -> N1HW logits"""

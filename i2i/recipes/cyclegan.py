@@ -12,22 +12,26 @@ from torch.nn import functional as F
 
 from i2i.augment.base import Augment
 from i2i.clock import Clock
-from i2i.losses.penalties import Critic, penalised
+from i2i.losses.penalties import Critic
 from i2i.nets.norms import draws, mixes_images
+from i2i.nets.packing import packed, with_neighbours
 from i2i.nets.pool import ImagePool
-from i2i.recipes.base import Batch, DataInfo, Player, Update, augmented, check_critics, limit, observe, twice
+from i2i.recipes.base import Batch, DataInfo, Player, Update, augmented, check_critics, grow, limit, observe
+from i2i.recipes.remedies import Remedies
 from i2i.spec import Spec, build, piece, register, require
+
+NOT = {"matching": "no image of one side belongs to one of the other, and its batches are too small for means",
+       "unrolling": "its discriminators answer images of the past (pool), not those that G is judged by"}
 
 
 @register("recipe", "cyclegan")
 @dataclass(frozen=True, kw_only=True)
-class CycleGAN:
+class CycleGAN(Remedies):
     """Zhu, Park, Isola, Efros 2017, "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks", arXiv:1703.10593."""
 
     generator: Spec = piece("generator", "resnet")
     discriminator: Spec = piece("discriminator", "patch", norm="instance")
     adversarial: Spec = piece("adversarial", "lsgan")
-    penalty: Spec = piece("penalty", "none")
     augment: Spec = piece("augment", "none")
     g_parametrisation: Spec = piece("parametrisation", "none")
     d_parametrisation: Spec = piece("parametrisation", "none")
@@ -46,6 +50,9 @@ class CycleGAN:
     averaged: ClassVar[tuple[str, ...]] = ("G_ab", "G_ba")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("matching", "unrolling"):
+            require(getattr(self, key).name == "none", key, getattr(self, key).name, "none with cyclegan: " + NOT[key])
         for key in ("lambda_cycle_a", "lambda_cycle_b", "lambda_identity", "pool"):
             require(getattr(self, key) >= 0, key, getattr(self, key), "0 or more")
 
@@ -58,7 +65,7 @@ class CycleGAN:
     @property
     def differentiated_twice(self) -> tuple[str, ...]:
         """Both discriminators under a gradient penalty."""
-        return twice(self.penalty, "D_a", "D_b")
+        return self.critics_twice("D_a", "D_b")
 
     def modules(self, info: DataInfo) -> nn.ModuleDict:
         """G_ab: a -> b, G_ba: b -> a; D_a and D_b judge images of one side, T_a and T_b are what they see of them; the pools
@@ -71,26 +78,35 @@ class CycleGAN:
             return build("parametrisation", self.g_parametrisation, build("generator", self.generator, source, target, info.size))
 
         def D(channels: int) -> nn.Module:
-            return build("parametrisation", self.d_parametrisation, build("discriminator", self.discriminator, channels, info.size))
+            return build("parametrisation", self.d_parametrisation, build("discriminator", self.discriminator, self.pack * channels, info.size))
 
         m = nn.ModuleDict({
             "G_ab": G(a, b), "G_ba": G(b, a), "D_a": D(a), "D_b": D(b),
             "T_a": augmented(self.augment, self.adversarial), "T_b": augmented(self.augment, self.adversarial),     # Either D overfits by itself.
             "pool_a": ImagePool(self.pool, a, info.size), "pool_b": ImagePool(self.pool, b, info.size)})
         check_critics(self.penalty, m["D_a"], m["D_b"])
+        self.add_remedies(m, self.players)
         return m
 
     def step(self, m: nn.ModuleDict, batch: Batch, clock: Clock, update: Update) -> None:
         """Equations 1 to 3 and the identity term of section 5.2; generators first, then discriminators, as the reference implementation."""
-        fake_a, fake_b = self._generators(m, batch["a"], batch["b"], update)
-        self._discriminators(m, {"b": (batch["b"], fake_b), "a": (batch["a"], fake_a)}, clock, update)
+        grow(m, clock)
+        update, (d_turn, g_turn) = self.drawn(m, update, self.players), self.turns(clock)
+        a, b = batch["a"], batch["b"]
+        if g_turn:
+            fake_a, fake_b = self._generators(m, a, b, update)
+        else:
+            with torch.no_grad():
+                fake_a, fake_b = m["G_ba"](b), m["G_ab"](a)
+        if d_turn:
+            self._discriminators(m, {"b": (b, fake_b), "a": (a, fake_a)}, clock, update)
 
     def _generators(self, m: nn.ModuleDict, a: Tensor, b: Tensor, update: Update) -> tuple[Tensor, Tensor]:
         adversarial = build("adversarial", self.adversarial)
         with_identity = self.lambda_identity > 0
         fake_b, same_b = both(m["G_ab"], a, b) if with_identity else (m["G_ab"](a), b)
         fake_a, same_a = both(m["G_ba"], b, a) if with_identity else (m["G_ba"](b), a)
-        critic_a, critic_b = (critic(m, side) for side in "ab")
+        critic_a, critic_b = (critic(m, side, self.pack) for side in "ab")
         gan_b = adversarial.g(critic_b(fake_b), critic_b(b) if adversarial.relativistic else None)
         gan_a = adversarial.g(critic_a(fake_a), critic_a(a) if adversarial.relativistic else None)
         cycle_a, cycle_b = F.l1_loss(m["G_ba"](fake_b), a), F.l1_loss(m["G_ab"](fake_a), b)
@@ -101,15 +117,15 @@ class CycleGAN:
         return fake_a.detach(), fake_b.detach()
 
     def _discriminators(self, m: nn.ModuleDict, sides: Mapping[str, tuple[Tensor, Tensor]], clock: Clock, update: Update) -> None:
-        adversarial, penalty = build("adversarial", self.adversarial), build("penalty", self.penalty)
+        adversarial = build("adversarial", self.adversarial)
         total = torch.zeros((), device=sides["a"][0].device)
         logs: dict[str, Tensor] = {}
         seen: dict[str, Tensor] = {}
         for side, (real, fresh) in sides.items():
-            D, fake = critic(m, side), m[f"pool_{side}"](fresh)
+            D, fake = critic(m, side, self.pack), m[f"pool_{side}"](fresh)
             real_logits, fake_logits = D(real), D(fake)
             d = adversarial.d(real_logits, fake_logits) / 2        # Section 4: slower than G.
-            total = total + d + penalised(penalty, clock.step, D, real, fake) / 2
+            total = total + d + self.penalised(clock, D, real, fake) / 2
             logs |= {f"d_{side}": d, f"real_logits_{side}": real_logits.mean(), f"fake_logits_{side}": fake_logits.mean()}
             logs |= {f"{key}_{side}": value for key, value in cast(Augment, m[f"T_{side}"]).logs().items()}
             seen[side] = real_logits
@@ -123,14 +139,14 @@ class CycleGAN:
         return {key: networks[key](batch[side]) for key, side in self.sources.items() if side in batch}
 
     def judge(self, m: nn.ModuleDict, batch: Batch) -> Tensor:
-        """{"b"} -> N1hw logits of D_b"""
-        return m["D_b"](batch["b"])
+        """{"b"} -> N1hw logits of D_b, of packs one for each image and those after it"""
+        return m["D_b"](with_neighbours(batch["b"], self.pack))
 
 
-def critic(m: nn.ModuleDict, side: str) -> Critic:
-    """D of a side, of what T shows it."""
-    D, T = m[f"D_{side}"], m[f"T_{side}"]
-    return lambda image: D(*T(image))
+def critic(m: nn.ModuleDict, side: str, pack: int) -> Critic:
+    """D of a side, of what T shows it, with noise, in packs."""
+    D, T, N = m[f"D_{side}"], m[f"T_{side}"], m["N"]
+    return lambda image: D(packed(N(*T(image)), pack))
 
 
 def joined(G: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

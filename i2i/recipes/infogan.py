@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
 from i2i.losses.information import information
 from i2i.nets.heads import QHead
-from i2i.recipes.base import DataInfo, Player, limit, piece_of
+from i2i.recipes.base import Player, limit, piece_of
 from i2i.recipes.gan import GAN
 from i2i.spec import Spec, piece, register, require
 
@@ -29,6 +30,7 @@ class InfoGAN(GAN):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.lambda_info >= 0, "lambda_info", self.lambda_info, "0 or more")
+        require(self.pack == 1, "pack", self.pack, "1: Q reads the codes of an image from D's trunk, which sees the images of a pack as one")
         require(self.latent.name == "codes", "latent", self.latent.name, "codes, which InfoGAN is about")
 
     @property
@@ -37,17 +39,16 @@ class InfoGAN(GAN):
         return {"D": Player(("D",), self.d_optimiser, self.schedule, limit(self.penalty)),
                 "G": Player(("G", "Z", "Q"), self.g_optimiser, self.schedule)}
 
-    def modules(self, info: DataInfo) -> nn.ModuleDict:
-        """Those of a GAN, and Q: D's trunk -> codes."""
-        m = super().modules(info)
+    def heads(self, m: nn.ModuleDict) -> dict[str, nn.Module]:
+        """Q: D's trunk -> codes."""
         D, Z = piece_of(m, "D"), piece_of(m, "Z")
         require(hasattr(D, "trunk"), "discriminator", self.discriminator.name, "dcgan or sagan, whose trunk Q can share")
-        m["Q"] = QHead(D.feature_shape, Z.categories, Z.numbers)
-        return m
+        return {"Q": QHead(D.feature_shape, Z.categories, Z.numbers)}
 
-    def judged(self, m: nn.ModuleDict, fake: Tensor, z: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def judged(self, m: nn.ModuleDict, D: Any, fake: Tensor, z: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Q reads the images as D sees them, from the same pass through the trunk that they share."""
-        D, Z, T = (piece_of(m, name) for name in "DZT")
-        h = D.trunk(*T(fake), c)
+        Z = piece_of(m, "Z")
+        x, c = self.shown(m, fake, c)
+        h = D.trunk(x, c)
         gained, logs = information(m["Q"](h), *Z.codes(z))
         return D.head(h, c), -self.lambda_info * gained, logs

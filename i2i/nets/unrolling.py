@@ -1,0 +1,144 @@
+"""A discriminator some steps into the future, in whose eyes G sees how D would answer.  Metz et al. 2017 (arXiv:1611.02163)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from i2i.nets.equalised import as_typed
+from i2i.spec import register, require
+
+
+class _Calls(nn.Module):
+    """Any method of a module as the forward that `functional_call` takes."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, method: str, *inputs: Any) -> Any:
+        """The method's output."""
+        return getattr(self.module, method)(*inputs)
+
+
+@dataclass(frozen=True)
+class At:
+    """A discriminator with other parameters and buffers than its own, which stay as they are."""
+
+    D: nn.Module
+    values: Mapping[str, Tensor]
+
+    def _call(self, method: str, *inputs: Any) -> Any:
+        return functional_call(_Calls(self.D), {f"module.{name}": value for name, value in self.values.items()}, (method, *inputs))
+
+    def __call__(self, *inputs: Any) -> Tensor:
+        """Logits."""
+        return self._call("__call__", *inputs)
+
+    def features(self, *inputs: Any) -> list[Tensor]:
+        """As those of D."""
+        return self._call("features", *inputs)
+
+    def trunk(self, *inputs: Any) -> Tensor:
+        """As that of D."""
+        return self._call("trunk", *inputs)
+
+    def head(self, *inputs: Any) -> Tensor:
+        """As that of D."""
+        return self._call("head", *inputs)
+
+
+Loss = Callable[[At], Tensor]       # D's loss with these parameters -> ()
+
+
+@register("unrolling", "none")
+class NoUnrolling(nn.Module):
+    """G sees D as it is."""
+
+    steps: ClassVar[int] = 0
+    through: ClassVar[bool] = False
+
+    def __init__(self, D: nn.Module) -> None:
+        super().__init__()
+
+    def forward(self, D: nn.Module, loss: Loss) -> At:
+        """D itself"""
+        return At(D, {})
+
+
+@register("unrolling", "descent")
+class Descent(nn.Module):
+    """theta_{i+1} = theta_i - lr * gradient of D's loss, `steps` times from D as it is; G's loss is that of the last.  Equations 7 to 9.
+
+    `through`: G's gradient takes into account how the steps depend on G (equation 11, second term); without it they are given.  The steps are
+    taken on copies, in single precision at least.  Each costs a forward and backward pass of D on real and generated images, through them two, and
+    memory for the activations of all steps.  The paper's steps are Adam's, with the moments of D's own optimiser; see `scaled`.
+    """
+
+    def __init__(self, D: nn.Module, *, steps: int = 5, lr: float = 0.1, through: bool = True) -> None:
+        super().__init__()
+        require(steps >= 0, "unrolling.steps", steps, "0 or more")
+        require(lr > 0, "unrolling.lr", lr, "more than 0")
+        self.steps, self.lr, self.through = steps, lr, through
+
+    def forward(self, D: nn.Module, loss: Loss) -> At:
+        """D after the steps.  Its own parameters and buffers stay."""
+        if not self.steps:
+            return At(D, {})
+        theta: dict[str, Tensor] = dict(D.named_parameters())
+        buffers = {name: value.clone() for name, value in D.named_buffers()}
+        for i in range(self.steps):
+            with as_typed(next(iter(theta.values()))):
+                value = loss(At(D, {**theta, **buffers}))
+                slopes = torch.autograd.grad(value, list(theta.values()), create_graph=self.through, materialize_grads=True)
+                if i == 0:
+                    self.observe(slopes)
+                theta = {name: self._next(p, move) for (name, p), move in zip(theta.items(), self.moves(slopes), strict=True)}
+        return At(D, {**theta, **buffers})
+
+    def _next(self, p: Tensor, move: Tensor) -> Tensor:
+        return p - self.lr * move if self.through else (p - self.lr * move).detach().requires_grad_()
+
+    def observe(self, slopes: tuple[Tensor, ...]) -> None:
+        """The gradients of D as it is."""
+
+    def moves(self, slopes: tuple[Tensor, ...]) -> list[Tensor]:
+        """Gradients -> what the rate is of."""
+        return list(slopes)
+
+
+@register("unrolling", "scaled")
+class Scaled(Descent):
+    """`descent` with each parameter's gradient divided by the running root mean square of its gradients in D as it is, as in Adam without momentum
+    (Tieleman and Hinton 2012, with the correction of Kingma and Ba 2015), so that lr is of the size of an Adam optimiser's.
+
+    The mean squares are constants of the unrolled steps.  Costs a copy of D's parameters more than `descent`.
+    """
+
+    count: Tensor
+
+    def __init__(self, D: nn.Module, *, steps: int = 5, lr: float = 2e-4, through: bool = True, beta2: float = 0.999, eps: float = 1e-8) -> None:
+        super().__init__(D, steps=steps, lr=lr, through=through)
+        require(0 <= beta2 < 1, "unrolling.beta2", beta2, "0 or more and less than 1")
+        self.beta2, self.eps = beta2, eps
+        self.shared = tuple(f"square_{i}" for i, _ in enumerate(D.parameters()))        # The engine averages them over processes.
+        for name, p in zip(self.shared, D.parameters(), strict=True):
+            self.register_buffer(name, torch.zeros_like(p.detach()))
+        self.register_buffer("count", torch.zeros(()))
+
+    @torch.no_grad()
+    def observe(self, slopes: tuple[Tensor, ...]) -> None:
+        """Their squares go into the mean squares."""
+        self.count.add_(1)
+        for name, slope in zip(self.shared, slopes, strict=True):
+            getattr(self, name).lerp_(slope.detach().square(), 1 - self.beta2)
+
+    def moves(self, slopes: tuple[Tensor, ...]) -> list[Tensor]:
+        """Gradients over the roots of the mean squares."""
+        correction = 1 - self.beta2**self.count
+        return [slope / ((getattr(self, name) / correction).sqrt() + self.eps) for name, slope in zip(self.shared, slopes, strict=True)]
