@@ -18,6 +18,7 @@ from i2i.data.datasets import DataConfig, Facts, Pairs, look, training_sizes, wi
 from i2i.data.files import Unreadable, bundled, open_source
 from i2i.data.labelled import Images
 from i2i.data.unpaired import Sides, apart
+from i2i.engine import optimisers  # noqa: F401 - registers them.
 from i2i.engine.config import OPERATIONAL, TrainConfig
 from i2i.errors import RequestError
 from i2i.images import Kind
@@ -209,9 +210,30 @@ def next_folder(name: str) -> Path:
 
 # ---------------------------------------------------------------------------------------------- running
 
+def needs(job: Job, world: int = 1) -> plan.Estimate:
+    """The memory that one of `world` processes takes.  RequestError from a network that does not fit."""
+    return plan.inspect(job.recipe, job.info, batch=max(1, job.train.batch // world), **_memory_settings(job))[1]
+
+
+def _memory_settings(job: Job) -> dict[str, Any]:
+    return {"averages": bool(job.train.ema_half_life), "precision": job.train.precision, "again": job.train.recompute}
+
+
+def shortage(job: Job, world: int, room: int) -> str:
+    """What to say, in one line, where a step did not fit into so many bytes."""
+    estimate, batch = needs(job, world), job.train.batch
+    most = plan.largest_batch(job.recipe, job.info, room, batch // world, **_memory_settings(job)) * world
+    told = (f"out of memory: a step of {batch // world} images{' in each process' if world > 1 else ''} takes about "
+            f"{plan.size_in_words(estimate.total)} beside torch itself, and there were {plan.size_in_words(room)}; ")
+    again = "" if job.train.recompute else ", or train.recompute=true"
+    if most >= 1:
+        return told + f"the largest batch that would fit is about train.batch={most}{again}"
+    return told + f"no smaller batch would fit: a smaller generator.width or data.size is needed{again}"
+
+
 def describe(job: Job) -> list[str]:
     """The whole plan as lines: data, networks, settings, steps, memory.  Raises RequestError where a network does not fit."""
-    parts, estimate = plan.inspect(job.recipe, job.info, batch=job.train.batch, averages=bool(job.train.ema_half_life))
+    parts, estimate = plan.inspect(job.recipe, job.info, batch=job.train.batch, **_memory_settings(job))
     height, width = job.crop
     counts = ", ".join(f"{len(split):,} {name}" if isinstance(split, Pairs) else f"{split.counted} {name}" for name, split in job.splits.items())
     judged = "L1, PSNR, SSIM of the val pairs" if job.held_out("val") else "not while training: there are no val pairs"
@@ -235,8 +257,9 @@ def describe(job: Job) -> list[str]:
             "judged": judged,
             "precision": train.precision, "seed": train.seed,
             "memory": f"about {plan.size_in_words(estimate.total)} beside torch itself: weights, averages and moments "
-                      f"{plan.size_in_words(estimate.weights)}, gradients {plan.size_in_words(estimate.gradients)}, "
-                      f"activations {plan.size_in_words(estimate.activations)}",
+                      f"{plan.size_in_words(estimate.weights)}, activations and gradients {plan.size_in_words(estimate.working)}"
+                      + (", the generators' computed again" if train.recompute else ""),
+            "several": f"gradients of {plan.size_in_words(estimate.sent)} go from each process to the others in a step",
             "disk": f"about {plan.size_in_words(estimate.weights * (train.keep + 1))}"})]
 
 

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Mapping
+import weakref
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
 
 from i2i.clock import Clock
-from i2i.recipes.base import DataInfo, Recipe
+from i2i.recipes.base import DataInfo, Recipe, recompute
+
+UNKNOWN = 1 << 60           # Bytes: more than any machine has.
+PRODUCTS = (F.conv2d, F.conv_transpose2d, F.linear, torch.matmul, torch.bmm, torch.addmm, Tensor.__matmul__, Tensor.__rmatmul__)
 
 
 @dataclass(frozen=True)
@@ -26,74 +35,131 @@ class Part:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes that training takes on the device that holds the networks."""
+    """Bytes that training takes on the device that holds the networks, in one process."""
 
     weights: int        # Parameters, buffers, their average and the optimisers' state.
-    gradients: int      # Of the largest player.
-    activations: int    # Kept for the backward pass, at their peak.
+    working: int        # Activations, gradients and what is in between, at their peak.
+    sent: int           # Gradients that a process averages with the others in a step, all players together.
 
     @property
     def total(self) -> int:
         """All of it; torch itself and the kernels' scratch space come on top."""
-        return self.weights + self.gradients + self.activations
+        return self.weights + self.working
 
 
-class _Alive:
-    """Counts the bytes that autograd holds at once, each storage once."""
+class _Alive(TorchDispatchMode):
+    """Counts the bytes of all tensors that are made within it and still there, each storage once, and remembers the most there were."""
 
-    def __init__(self, fixed: set[int]) -> None:
-        self.fixed, self.holders, self.bytes, self.peak = fixed, dict[int, int](), 0, 0
+    def __init__(self, fixed: Iterable[Tensor]) -> None:
+        super().__init__()
+        self.sizes = {tensor.untyped_storage()._cdata: 0 for tensor in fixed}
+        self.bytes = self.peak = 0
 
-    def pack(self, tensor: Tensor) -> _Held:
-        return _Held(tensor, self)
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for made in tree_leaves(out):
+            if isinstance(made, Tensor) and (key := made.untyped_storage()._cdata) not in self.sizes:
+                storage = made.untyped_storage()
+                self.sizes[key] = storage.nbytes()
+                self.bytes += storage.nbytes()
+                self.peak = max(self.peak, self.bytes)
+                weakref.finalize(storage, self._gone, key)
+        return out
 
-
-class _Held:
-    def __init__(self, tensor: Tensor, alive: _Alive) -> None:
-        self.tensor, self.alive = tensor, alive
-        self.key, self.size = tensor.untyped_storage()._cdata, tensor.untyped_storage().nbytes()
-        if self.key not in alive.fixed:
-            alive.holders[self.key] = alive.holders.get(self.key, 0) + 1
-            if alive.holders[self.key] == 1:
-                alive.bytes += self.size
-                alive.peak = max(alive.peak, alive.bytes)
-
-    def __del__(self) -> None:
-        if self.key in self.alive.holders:
-            self.alive.holders[self.key] -= 1
-            if not self.alive.holders[self.key]:
-                del self.alive.holders[self.key]
-                self.alive.bytes -= self.size
+    def _gone(self, key: int) -> None:
+        self.bytes -= self.sizes.pop(key)
 
 
-def inspect(recipe: Recipe, info: DataInfo, *, batch: int, averages: bool) -> tuple[list[Part], Estimate]:
-    """Run one step of the recipe on tensors without data.  RequestError from a network that cannot be built for this size."""
+class _Half(TorchFunctionMode):
+    """What autocast does, for tensors without data, which it leaves alone: matrix products and convolutions take and give bfloat16."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        if func in PRODUCTS:
+            args, kwargs = tree_map(_halved, (args, kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _halved(value: Any) -> Any:
+    return value.bfloat16() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def inspect(recipe: Recipe, info: DataInfo, *, batch: int, averages: bool, precision: str = "fp32",
+            again: bool = False) -> tuple[list[Part], Estimate]:
+    """Run one step of the recipe on tensors without data: that of `batch` images in one process, `again`: with activations computed again.
+
+    RequestError from a network that cannot be built for this size.
+    """
     with torch.device("meta"):
         modules = recipe.modules(info)
         data = {key: torch.empty(batch, channels, *info.size) for key, channels in (("a", info.a_channels), ("b", info.b_channels))}
         data["c"] = torch.empty(batch, dtype=torch.int64)
+    recompute(recipe, modules, again)
     shapes: dict[str, str] = {}
     for name, module in modules.items():
         module.register_forward_hook(_remember(shapes, name))
-    fixed = {tensor.untyped_storage()._cdata for tensor in [*modules.parameters(), *modules.buffers(), *data.values()]}
-    alive = _Alive(fixed)
+    sent = 0
 
     def update(player: str, loss: Tensor, /, **logs: Tensor) -> None:
+        nonlocal sent
         parameters = [p for name in recipe.players[player].modules for p in modules[name].parameters()]
         loss.backward(inputs=parameters)
+        sent += sum(p.nbytes for p in parameters if p.grad is not None)
+        del loss
+        scratch = [torch.empty_like(p) for p in parameters]     # Of an optimiser's step over all parameters at once.
+        del scratch
         for p in parameters:
             p.grad = None
 
-    with torch.autograd.graph.saved_tensors_hooks(alive.pack, lambda held: held.tensor):
-        recipe.step(modules, data, Clock(0, batch, batch), update)
+    alive = _Alive([*modules.parameters(), *modules.buffers()])
+    with alive, _Half() if precision == "bf16" else nullcontext():
+        recipe.step(modules, {key: tensor.clone() for key, tensor in data.items()}, Clock(0, batch, batch), update)
     sizes = {name: sum(p.nbytes for p in module.parameters()) for name, module in modules.items()}
     buffers = sum(b.nbytes for b in modules.buffers())
     learnt = {player: sum(sizes[name] for name in who.modules) for player, who in recipe.players.items()}
     averaged = sum(sizes[name] for name in recipe.averaged) if averages else 0
     parts = [Part(name, sum(p.numel() for p in module.parameters()), shapes.get(name, "")) for name, module in modules.items()]
     adam = 2        # Moments per parameter.
-    estimate = Estimate(sum(sizes.values()) + buffers + averaged + adam * sum(learnt.values()), max(learnt.values()), alive.peak)
-    return parts, estimate
+    return parts, Estimate(sum(sizes.values()) + buffers + averaged + adam * sum(learnt.values()), alive.peak, sent)
+
+
+def largest_batch(recipe: Recipe, info: DataInfo, room: int, below: int, **more: Any) -> int:
+    """The most images, fewer than `below`, of which a step fits into so many bytes by the estimate, to one in eight; 0 if not even one does."""
+    least, most = 0, below
+    while most - least > max(1, least // 8):
+        middle = (least + most) // 2
+        fits = inspect(recipe, info, batch=middle, **more)[1].total <= room
+        least, most = (middle, most) if fits else (least, middle)
+    return least
+
+
+def room(device: torch.device) -> int:
+    """Bytes that this process can still have on a device: what is free and, of a GPU, what it holds already; never more than the limits of the
+    process, its container and the machine."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
+    limits = [_number("/proc/meminfo", "MemAvailable") * 1024]
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY:
+        limits.append(soft - _number("/proc/self/status", "VmSize") * 1024)
+    if (most := _number("/sys/fs/cgroup/memory.max")) < UNKNOWN:
+        limits.append(most - _number("/sys/fs/cgroup/memory.current"))
+    return min(limits)
+
+
+def _number(path: str, key: str = "") -> int:
+    """The number in a file of the kernel's, behind `key:` where it has many; UNKNOWN where it is not told."""
+    try:
+        with open(path) as file:
+            words = next(line.removeprefix(f"{key}:").split() for line in file if line.startswith(key))
+        return int(words[0])
+    except (OSError, StopIteration, ValueError, IndexError):
+        return UNKNOWN
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this is how Python, torch or an allocator says that memory is used up."""
+    words = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc", "Cannot allocate memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and any(word in str(error) for word in words))
 
 
 def _remember(shapes: dict[str, str], name: str) -> Any:

@@ -18,11 +18,11 @@ from i2i.data.stream import training
 from i2i.data.transforms import fit
 from i2i.engine.runtime import Runtime
 from i2i.engine.train import Observer, Trainer
-from i2i.errors import RequestError
+from i2i.errors import I2IError, JobError, RequestError
 from i2i.images import to_tensor
 from i2i.infer import noise_of
-from i2i.jobs import Job, request
-from i2i.recipes.base import piece_of
+from i2i.jobs import Job, needs, request, shortage
+from i2i.recipes.base import Batch, piece_of
 from i2i.runs import log
 from i2i.runs.folder import RunFolder, write_atomically
 from i2i.watch import METRIC, Watch, conclude
@@ -55,15 +55,28 @@ def samples(job: Job) -> dict[str, Tensor]:
 def execute(job: Job, folder: RunFolder, *, resume: bool, device: str = "auto", observer: Observer | None = None) -> int:
     """Run or continue a job in its folder.  -> 0, or the signal that interrupted it after everything was saved"""
     runtime = Runtime(precision=job.train.precision, device=device, threads=job.train.threads)
-    share = max(1, job.train.batch // runtime.world)
-    plan.inspect(job.recipe, job.info, batch=share, averages=False)     # What does not fit is refused before anything is written.
+    estimate, there = needs(job, runtime.world), plan.room(runtime.device)      # A network that does not fit is refused before anything is written.
     sample = samples(job)
-    folder = RunFolder(runtime.first(str(folder.path)))     # Each process may have found another folder to be free.
+    folder = RunFolder(runtime.told(str(folder.path)))     # Each process may have found another folder to be free.
+    if observer:
+        observer.said(f"memory: about {plan.size_in_words(estimate.total)} beside torch itself" + (" in each process" if runtime.world > 1 else "")
+                      + (f"; warning: there are only {plan.size_in_words(there)}" if there < estimate.total else ""))
     if not resume and runtime.leads:
         folder.create(job.config())
     runtime.barrier()
     if runtime.leads:
         folder.lock()
+    try:
+        return _carried_out(job, folder, runtime, sample, observer)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, I2IError) or not plan.out_of_memory(error):
+            raise
+        raise JobError(shortage(job, runtime.world, there)) from None
+    finally:
+        folder.unlock()
+
+
+def _carried_out(job: Job, folder: RunFolder, runtime: Runtime, sample: Batch, observer: Observer | None) -> int:
     watch = watching(job, runtime)
     trainer = Trainer(job.recipe, job.info, job.train, runtime, folder, job.header(), observer, watch, METRIC)
     trainer.restore()
@@ -75,13 +88,10 @@ def execute(job: Job, folder: RunFolder, *, resume: bool, device: str = "auto", 
                        pin=job.train.pin and runtime.device.type == "cuda",
                        told=lambda problem: trainer.left_out(problem.name, problem.reason))
 
-    try:
-        interrupted = trainer.run(from_position, sample)
-        if not interrupted and runtime.leads and watch:
-            conclude_run(job, folder, watch, trainer)
-        return interrupted
-    finally:
-        folder.unlock()
+    interrupted = trainer.run(from_position, sample)
+    if not interrupted and runtime.leads and watch:
+        conclude_run(job, folder, watch, trainer)
+    return interrupted
 
 
 def watching(job: Job, runtime: Runtime) -> Watch | None:

@@ -30,9 +30,8 @@ def train(words: list[str], *, data: str | None, out: str | None, epochs: float 
     if recipe:
         jobs.known(recipe)
     folder, job = jobs.request(recipe, words[1:] if recipe else words, data=data, out=out, epochs=epochs, resume=resume)
-    plan = jobs.describe(job)
     if dry_run:
-        print("\n".join(plan))
+        print("\n".join(jobs.describe(job)))
         return
     observer = observer_for_this_terminal()
     observer.said(f"{job.name}: {job.splits['train'].counted} to learn from in {job.where}, {job.train.images:,} images in "

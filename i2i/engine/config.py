@@ -23,6 +23,7 @@ class TrainConfig:
     ema_ramp_up: float = 0.05                       # The half-life is at most this share of the images seen (Karras et al. 2020a, code).
     log: int = 1_000                                # A line in log.jsonl: losses averaged over this many images.
     tick: int = 10_000                              # A sample grid, a checkpoint and the model file.
+    recompute: bool = False                         # Generators compute activations again in the backward pass and keep few: less memory, more time.
     keep: int = 2                                   # Training states kept.
     workers: int = 0                                # Loader processes; 0 reads in the training process.
     prefetch: int = 2                               # Batches read ahead, by each loader process or by a thread; 0 (without processes): none.
@@ -36,6 +37,7 @@ class TrainConfig:
         for key in ("images", "seed", "ema_half_life", "workers", "prefetch", "threads"):
             require(getattr(self, key) >= 0, f"train.{key}", getattr(self, key), "0 or more")
         require(self.prefetch >= 1 or not self.workers, "train.prefetch", self.prefetch, "1 or more, with loader processes (train.workers)")
+        require(not (self.recompute and self.compile), "train.recompute", "true", "false, with train.compile=true, which has ways of its own")
         require(self.ema_ramp_up > 0, "train.ema_ramp_up", self.ema_ramp_up, "more than 0")
 
     @property
@@ -44,4 +46,4 @@ class TrainConfig:
         return -(-self.images // self.batch)
 
 
-OPERATIONAL = ("workers", "prefetch", "pin", "background", "keep")      # Settings that change no number, free to change when a run is resumed.
+OPERATIONAL = ("workers", "prefetch", "pin", "background", "keep", "recompute")     # Settings that change no number, free to change on resuming.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from accelerate import PartialState
@@ -66,12 +66,21 @@ class Runtime:
         with self._meeting():
             self._state.wait_for_everyone()
 
-    def first(self, text: str) -> str:
-        """The leading process's text, in all processes."""
+    def told(self, item: T) -> T:
+        """The leading process's item, in all processes."""
         if self.world == 1:
-            return text
+            return item
         with self._meeting():
-            return str(broadcast_object_list([text])[0])
+            return cast(T, broadcast_object_list([item])[0])
+
+    def hand_in(self, item: T) -> list[T]:
+        """Every process's item, by rank, in the leading process; nothing in the others.  All must ask."""
+        if self.world == 1:
+            return [item]
+        items: list[Any] = [None] * self.world if self.leads else []
+        with self._meeting():
+            torch.distributed.gather_object(item, items if self.leads else None)
+        return items
 
     def check_same(self, named: Iterable[tuple[str, Tensor]], when: str) -> None:
         """JobError names the first tensor that has not the same bits in all processes; all must ask."""

@@ -24,7 +24,7 @@ from i2i.engine.runtime import Runtime, compile_networks
 from i2i.engine.writer import Writer
 from i2i.errors import JobError, RequestError, Unverified, printable
 from i2i.images import grid
-from i2i.recipes.base import Batch, DataInfo, Recipe
+from i2i.recipes.base import Batch, DataInfo, Recipe, recompute
 from i2i.runs import checkpoint, log
 from i2i.runs.folder import RunFolder, write_atomically
 
@@ -88,6 +88,7 @@ class Trainer:
         seed_step(config.seed, 0, WEIGHTS_SEED)     # The same initial weights in every process.
         self.format = torch.channels_last if config.memory_format == "channels-last" else torch.contiguous_format
         self.modules = recipe.modules(info).to(runtime.device).to(memory_format=self.format)
+        recompute(recipe, self.modules, config.recompute)
         self.average = Average(self.modules, recipe.averaged, config)
         self.learner = Learner(recipe, self.modules, runtime, max_skips=config.max_skips)
         self.shared = [getattr(module, name) for module in self.modules.modules() for name in getattr(module, "shared", ())]

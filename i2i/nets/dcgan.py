@@ -13,6 +13,7 @@ from i2i.nets import norms
 from i2i.nets.blocks import Conv, ConvTranspose, initialise, upsample
 from i2i.nets.conditional import LabelMap, Normalised, Projection, Vectors, needed
 from i2i.nets.minibatch import among
+from i2i.nets.recompute import stage
 from i2i.nets.sizes import halvings
 from i2i.spec import register, require
 
@@ -24,6 +25,11 @@ def widths(width: int, count: int) -> list[int]:
     return [width * min(2**i, MOST) for i in range(count)]
 
 
+def grown(layer: nn.Module, norm: nn.Module, x: Tensor, c: Tensor | None) -> Tensor:
+    """One layer of the generator.  NChw, N -> NC'(2h)(2w)"""
+    return F.relu(norm(layer(x), c))
+
+
 @register("synthesis", "dcgan")
 class Generator(nn.Module):
     """Radford, Metz and Chintala 2016 (arXiv:1511.06434): no fully connected layer, a norm everywhere but at the output, ReLU, tanh.
@@ -31,6 +37,8 @@ class Generator(nn.Module):
     `width` channels next to the image, doubling inwards to at most eight times.  With classes, the label comes in by `condition`: its embedding
     beside z (`concat`; Mirza and Osindero 2014), or as gain and bias of every norm (`batchnorm`; de Vries et al. 2017).
     """
+
+    recompute = False
 
     def __init__(self, out_channels: int, size: tuple[int, int], num_classes: int = 0, *, z_dim: int = 100, width: int = 64,
                  norm: str = "batch", up: Literal["transposed", "resize"] = "transposed",
@@ -56,7 +64,7 @@ class Generator(nn.Module):
         x = torch.cat([z, self.embedding(needed(c))], 1) if self.embedding else z
         x = x[:, :, None, None]
         for layer, norm in zip(self.layers, self.norms, strict=True):
-            x = F.relu(norm(layer(x), c))
+            x = stage(self, grown, layer, norm, x, c)
         return torch.tanh(self.out(x))
 
 

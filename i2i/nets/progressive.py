@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from i2i.nets.conditional import Projection, Vectors, needed
 from i2i.nets.equalised import GAIN, EqualConv, EqualLinear, MinibatchStd, PixelNorm, halved, leaky
+from i2i.nets.recompute import stage
 from i2i.nets.sizes import halvings
 from i2i.spec import register, require
 
@@ -78,6 +79,8 @@ class Generator(nn.Module):
     A label's embedding stands beside z.
     """
 
+    recompute = False
+
     def __init__(self, out_channels: int, size: tuple[int, int], num_classes: int = 0, *, z_dim: int = 512, width: int = 32, max_channels: int = 512,
                  grown: float = 0.6, fade: float = 0.5) -> None:
         super().__init__()
@@ -105,11 +108,11 @@ class Generator(nn.Module):
         x = self.norm(leaky(self.conv(x), 1))
         k, alpha = self.growth.stage()
         for block in self.blocks[:k]:
-            x = block(x)
+            x = stage(self, block, x)
         image = self.to_rgb[k](x)
         if alpha is not None:
             k += 1
-            image = faded(F.interpolate(image, scale_factor=2), self.to_rgb[k](self.blocks[k - 1](x)), alpha)
+            image = faded(F.interpolate(image, scale_factor=2), self.to_rgb[k](stage(self, self.blocks[k - 1], x)), alpha)
         return F.interpolate(image, scale_factor=2 ** (self.growth.count - k)) if k < self.growth.count else image
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from i2i.nets import norms
 from i2i.nets.blocks import ReflectPad, initialise, upsample
+from i2i.nets.recompute import in_stages
 from i2i.spec import register, require
 
 
@@ -36,6 +37,7 @@ class ResNet(nn.Module):
     """
 
     multiple = 4
+    recompute = False
     smallest = 16       # Below, reflection has nothing left to reflect at the innermost layers.
 
     def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int], *, width: int = 64, blocks: int = 0,
@@ -60,4 +62,4 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """NCHW in [-1, 1] -> NC'HW in [-1, 1]; H and W divisible by `multiple`"""
-        return torch.tanh(self.layers(x))
+        return torch.tanh(in_stages(self, self.layers, (nn.ReLU, ResidualBlock), x))

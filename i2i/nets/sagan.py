@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from i2i.nets import norms
 from i2i.nets.conditional import Normalised, Projection, Vectors, needed
+from i2i.nets.recompute import stage
 from i2i.nets.sizes import halvings
 from i2i.spec import register, require
 
@@ -107,6 +108,8 @@ class Generator(nn.Module):
     both players have).  With classes, the label comes in by `condition`: gain and bias of every norm, or its embedding beside z.
     """
 
+    recompute = False
+
     def __init__(self, out_channels: int, size: tuple[int, int], num_classes: int = 0, *, z_dim: int = 128, width: int = 64,
                  attention: int = -1, norm: str = "batch",
                  condition: Literal["batchnorm", "concat"] = "batchnorm") -> None:
@@ -132,8 +135,8 @@ class Generator(nn.Module):
         x = self.dense(torch.cat([z, self.embedding(needed(c))], 1) if self.embedding else z).unflatten(1, (-1, *self.smallest))
         for i, block in enumerate(self.blocks):
             if self.attention and i == self.before:
-                x = self.attention(x)
-            x = block(x, c)
+                x = stage(self, self.attention, x)
+            x = stage(self, block, x, c)
         return torch.tanh(self.out(F.relu(self.norm(x))))
 
 

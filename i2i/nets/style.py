@@ -65,6 +65,7 @@ class Styled(nn.Module):
     the mean style.  In eval mode styles are drawn to that mean where `truncation` is below 1 (section B).
     """
 
+    recompute = False
     shared: ClassVar[tuple[str, ...]] = ("w_avg",)
     w_avg: Tensor
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from i2i.nets.equalised import GAIN, EqualConv, EqualLinear, as_typed, doubled, leaky, wide
 from i2i.nets.progressive import Growth, channels, faded
+from i2i.nets.recompute import stage
 from i2i.nets.sizes import halvings
 from i2i.nets.style import Noise, Styled
 from i2i.spec import register, require
@@ -109,10 +110,10 @@ class Generator(Styled):
         x = self.layer(self.start(w[0]), w[1])
         k, alpha = self.growth.stage()
         for i, level in enumerate(self.levels[:k], 1):
-            x = level(x, w[2 * i], w[2 * i + 1])
+            x = stage(self, level, x, w[2 * i], w[2 * i + 1])
         image = self.to_rgb[k](x)
         if alpha is not None:
             k += 1
-            new = self.to_rgb[k](self.levels[k - 1](x, w[2 * k], w[2 * k + 1]))
+            new = self.to_rgb[k](stage(self, self.levels[k - 1], x, w[2 * k], w[2 * k + 1]))
             image = faded(F.interpolate(image, scale_factor=2), new, alpha)
         return F.interpolate(image, scale_factor=2 ** (self.growth.count - k)) if k < self.growth.count else image

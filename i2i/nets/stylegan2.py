@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from i2i.nets.equalised import GAIN, EqualConv, EqualLinear, MinibatchStd, as_typed, blur, doubled, halved, leaky, wide
+from i2i.nets.recompute import stage
 from i2i.nets.sizes import halvings
 from i2i.nets.style import Mapping, Noise, Styled
 from i2i.spec import register, require
@@ -77,6 +78,12 @@ class ToRGB(Modulated):
         return wide(self.convolve(x, style)) + self.bias[:, None, None]
 
 
+def enlarged(up: StyledLayer, layer: StyledLayer, rgb: ToRGB, x: Tensor, image: Tensor, *w: Tensor) -> tuple[Tensor, Tensor]:
+    """Map and image at twice the size.  NChw, NChw, N x w_dim for each layer -> NC'(2h)(2w), NC(2h)(2w)"""
+    x = layer(up(x, w[0]), w[1])
+    return x, doubled(image) + rgb(x, w[2])
+
+
 @register("synthesis", "stylegan2")
 class Generator(Styled):
     """Karras et al. 2020b (arXiv:1912.04958): mapping network, modulated convolutions, images of all sizes summed (skip generator, section 4.1).
@@ -104,8 +111,7 @@ class Generator(Styled):
         x = self.first(self.constant.expand(len(ws), -1, -1, -1), w[0])
         image = self.rgb[0](x, w[1])
         for i, (up, layer, rgb) in enumerate(zip(self.up, self.layers, self.rgb[1:], strict=True)):
-            x = layer(up(x, w[2 * i + 1]), w[2 * i + 2])
-            image = doubled(image) + rgb(x, w[2 * i + 3])
+            x, image = stage(self, enlarged, up, layer, rgb, x, image, *w[2 * i + 1:2 * i + 4])
         return image
 
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from i2i.errors import RequestError
 from i2i.nets import norms
 from i2i.nets.blocks import Conv, initialise, upsample
+from i2i.nets.recompute import stage
 from i2i.spec import register, require
 
 
@@ -22,6 +23,16 @@ def default_depth(size: tuple[int, int]) -> int:
     return depth
 
 
+def encode(down: nn.Module, x: Tensor) -> Tensor:
+    """One layer of the encoder but the first.  NCHW -> NC'(H/2)(W/2)"""
+    return down(F.leaky_relu(x, 0.2))
+
+
+def decode(up: nn.Module, *maps: Tensor) -> Tensor:
+    """One layer of the decoder, of the skip and the map before it.  NChw … -> NC'(2h)(2w)"""
+    return up(F.relu(torch.cat(maps, 1) if len(maps) > 1 else maps[0]))
+
+
 @register("generator", "unet")
 class UNet(nn.Module):
     """Encoder and decoder with skip connections.  Isola et al. 2017 (arXiv:1611.07004), section 6.1.1.
@@ -30,6 +41,8 @@ class UNet(nn.Module):
     innermost layer, dropout in the innermost decoder layers: three of eight as in the paper, one fewer for each layer fewer.
     `dropout_skip` moves those layers outwards: 1 is what pytorch-CycleGAN-and-pix2pix does.
     """
+
+    recompute = False
 
     def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int], *, width: int = 64, depth: int = 0,
                  norm: str = "batch", dropout: float = 0.5, dropout_skip: int = 0,
@@ -66,8 +79,8 @@ class UNet(nn.Module):
         """NCHW in [-1, 1] -> NC'HW in [-1, 1]; H and W divisible by `multiple`"""
         skips = []
         for i, down in enumerate(self.down):
-            x = down(F.leaky_relu(x, 0.2) if i else x)
+            x = stage(self, encode, down, x) if i else down(x)
             skips.append(x)
         for i, up in enumerate(self.up):
-            x = up(F.relu(torch.cat([skips[-1 - i], x], 1) if i else x))
+            x = stage(self, decode, up, skips[-1 - i], x) if i else stage(self, decode, up, x)
         return torch.tanh(x)

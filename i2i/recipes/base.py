@@ -82,6 +82,14 @@ def grow(m: nn.ModuleDict, clock: Clock) -> None:
             method(clock.progress)
 
 
+def recompute(recipe: Recipe, m: nn.ModuleDict, wanted: bool) -> None:
+    """Tell the generators whether to keep their activations.  RequestError if they are to be computed again and none has stages to do it in."""
+    able = [network for name in recipe.averaged for network in m[name].modules() if hasattr(network, "recompute")]
+    require(bool(able) or not wanted, "train.recompute", str(wanted).lower(), "false, with a generator that has no stages")
+    for network in able:
+        network.recompute = wanted      # type: ignore[assignment]
+
+
 class Update(Protocol):
     """One gradient step of one player: the only way a recipe changes a parameter."""
 
