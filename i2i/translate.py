@@ -6,9 +6,10 @@ import errno
 import os
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -21,7 +22,10 @@ from i2i.data.files import EXTENSIONS, Source, Unreadable, load_image
 from i2i.errors import JobError, RequestError
 from i2i.images import Kind, Picture, to_array
 from i2i.infer import Model
+from i2i.share import Alone, Team, rounds
 
+BLOCK = 64                  # Names that one process takes at a time.  No batch reaches beyond: results do not depend on the number of processes.
+AHEAD = 64                  # Images read ahead of the network.
 PIXELS = 8 * 256 * 256      # In one batch unless the user says otherwise.
 TOGETHER = 8                # Images encoded by one task: handing over costs as much as encoding a small one.
 NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EDQUOT)
@@ -36,6 +40,16 @@ class Report:
     failed: list[str] = field(default_factory=list)     # "name: reason"
     notes: dict[str, str] = field(default_factory=dict)     # What of an input is not in its result -> the first such input.
 
+    def note(self, notes: Iterable[tuple[str, str]]) -> None:
+        """More notes, each with an input."""
+        for note, name in notes:
+            self.notes[note] = min(name, self.notes.get(note, name))
+
+    def add(self, other: Report) -> None:
+        """What became of others' inputs."""
+        self.done, self.skipped, self.failed = self.done + other.done, self.skipped + other.skipped, self.failed + other.failed
+        self.note(other.notes.items())
+
 
 @dataclass(frozen=True)
 class _Item:
@@ -46,23 +60,26 @@ class _Item:
 
 
 def translate(model: Model, source: Source, out: Path, *, direction: str = "ab", half: Literal["left", "right"] | None = None, batch: int = 0,
-              seed: int | None = None, skip_existing: bool = False, suffix: str = "", stop: bool = False,
+              seed: int | None = None, skip_existing: bool = False, suffix: str = "", stop: bool = False, team: Team | None = None,
               progress: Callable[[Report, int], None] | None = None) -> Report:
     """Write the translation of every image under the same name below `out`.
 
     `direction` "ba": from b to a.  `half`: inputs are A|B strips of which this half is the source.  `batch` 0 fits the image size.  With a
     `seed`, dropout is drawn from (seed, name), one image at a time.  `suffix` (".png") changes the format.  What cannot be read or written is
     in the report, or with `stop` ends the job as a JobError, as does what lets nothing more be written.  The results are of the kind of the
-    model's target side; RequestError, before anything is written, if a format cannot hold it.
+    model's target side; RequestError, before anything is written, if a format cannot hold it.  The processes of a `team` share the images; the
+    leading one's report is that of all.
     """
-    report, (_, target_side) = Report(), model.sides(direction)
-    jobs = _targets(source, out, suffix, report)
+    team, (_, target_side) = team or Alone(), model.sides(direction)
+    jobs, report = _targets(source, out, suffix)
     _check_formats(jobs, model.kinds[target_side])
-    total = len(jobs) + len(report.failed)
+    blocks = [[jobs[i] for i in block] for block in rounds(len(jobs), BLOCK, team)]
+    report = Report() if team.rank else report
+    total = sum(map(len, blocks)) + len(report.failed)
     tell = progress or (lambda report, total: None)
     if skip_existing:
-        left = [(name, target) for name, target in jobs if not target.exists()]
-        report.skipped, jobs = len(jobs) - len(left), left
+        blocks = [[job for job in block if not job[1].exists()] for block in blocks]
+        report.skipped = total - len(report.failed) - sum(map(len, blocks))
 
     def read(job: tuple[str, Path]) -> _Item:
         picture = load_image(source, job[0])
@@ -72,11 +89,9 @@ def translate(model: Model, source: Source, out: Path, *, direction: str = "ab",
 
     with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
         writing: deque[Future[list[tuple[str, OSError | None]]]] = deque()
-        for items in _batches(pool, read, jobs, report, batch, model.multiple, single=seed is not None, stop=stop):
+        for items in _batches(pool, read, blocks, report, batch, model.multiple, single=seed is not None, stop=stop):
             images = torch.stack([item.image for item in items])
-            for item in items:
-                for note in item.picture.notes:
-                    report.notes.setdefault(note, item.name)
+            report.note((note, item.name) for item in items for note in item.picture.notes)
             results = model(images, seed=None if seed is None else _seed_of(seed, items[0].name), direction=direction).cpu()
             for first in range(0, len(items), TOGETHER):
                 writing.append(pool.submit(_write, items[first:first + TOGETHER], results[first:first + TOGETHER], model.kinds[target_side]))
@@ -86,12 +101,16 @@ def translate(model: Model, source: Source, out: Path, *, direction: str = "ab",
         while writing:
             _finish(writing, report, stop=stop)
             tell(report, total)
-    report.failed.sort()
-    return report
+    merged = Report()
+    for each in team.hand_in(report):
+        merged.add(each)
+    merged.failed.sort()
+    return merged
 
 
-def _targets(source: Source, out: Path, suffix: str, report: Report) -> list[tuple[str, Path]]:
-    names = source.names()
+def _targets(source: Source, out: Path, suffix: str) -> tuple[list[tuple[str, Path]], Report]:
+    """What is to be written where, and a report of the names for which that must not be."""
+    names, report = source.names(), Report()
     if not len(names):
         raise RequestError(f"{source.root} holds no images ({', '.join(EXTENSIONS)})")
     jobs, taken = [], dict[Path, str]()
@@ -110,7 +129,7 @@ def _targets(source: Source, out: Path, suffix: str, report: Report) -> list[tup
         taken[target] = name
         jobs.append((name, target))
     inside = _real(out)
-    return [(name, target) for name, target in jobs if inside not in _real(base / name).parents]
+    return [(name, target) for name, target in jobs if inside not in _real(base / name).parents], report
 
 
 def _real(path: Path) -> Path:
@@ -125,18 +144,19 @@ def _check_formats(jobs: list[tuple[str, Path]], kind: Kind) -> None:
                                f"accepted: {' or '.join(f'--format {word}' for word in holding(kind))}")
 
 
-def _batches(pool: ThreadPoolExecutor, read: Callable[[tuple[str, Path]], _Item], jobs: list[tuple[str, Path]], report: Report,
+def _batches(pool: ThreadPoolExecutor, read: Callable[[tuple[str, Path]], _Item], blocks: list[list[tuple[str, Path]]], report: Report,
              batch: int, multiple: int, *, single: bool, stop: bool) -> Iterator[list[_Item]]:
-    """Images of one size together, read ahead of the network; what cannot be read goes to the report."""
-    ahead = 64
-    waiting = deque((job[0], pool.submit(read, job)) for job in jobs[:ahead])
-    upcoming = iter(jobs[ahead:])
+    """Images of one size in one block together, read ahead of the network; what cannot be read goes to the report."""
+    upcoming = ((number, job) for number, block in enumerate(blocks) for job in block)
+    waiting = deque((number, job[0], pool.submit(read, job)) for number, job in islice(upcoming, AHEAD))
     groups: dict[tuple[int, ...], list[_Item]] = {}
+    current = 0
     while waiting:
-        name, future = waiting.popleft()
-        job = next(upcoming, None)
-        if job:
-            waiting.append((job[0], pool.submit(read, job)))
+        number, name, future = waiting.popleft()
+        waiting.extend((number, job[0], pool.submit(read, job)) for number, job in islice(upcoming, 1))
+        if number != current:
+            yield from groups.values()
+            groups, current = {}, number
         try:
             item = future.result()
         except Exception as error:      # Of whatever kind: the others can still be translated.

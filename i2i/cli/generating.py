@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import i2i
 from i2i import generate as generating
 from i2i import infer
+from i2i.cli.launched import team
 from i2i.errors import RequestError
 
 
@@ -22,25 +23,30 @@ def generate(model: str, out: str, *, n: int | None, only: str | None, like: str
     if (n is None) == (only is None):
         raise RequestError("how many images? accepted: --n N, or --only INDEX,INDEX for single ones" if n is None else
                            "--n and --only cannot both be given: all of the first N, or only some")
+    processes = team(device)
     loaded = infer.load(model, device)
     plan = _plan(model, loaded, like, {key: value for key, value in settings.items() if value is not None})
     if only is not None:
         if Path(out).suffix.lower() == ".zip":
             raise RequestError(f"--only writes single files, not a zip; --out {out} must be a folder")
-        for path in generating.again(loaded, plan, Path(out), generating.indices(only)):
-            print(path)
+        if not processes.rank:      # Few: not worth sharing.
+            for path in generating.again(loaded, plan, Path(out), generating.indices(only)):
+                print(path)
         return
     assert n is not None
     generating.check_number(n)
-    where = generating.store(out, plan)
+    where = generating.store(out, plan, processes)
     began = time.monotonic()
     try:
         with Progress(BarColumn(None), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn(),
-                      console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+                      console=Console(stderr=True), disable=processes.rank > 0 or not sys.stderr.isatty()) as progress:
             task = progress.add_task("", total=n)
-            report = generating.generate(loaded, where, n, progress=lambda report: progress.update(task, completed=report.done + report.skipped))
+            report = generating.generate(loaded, where, n, team=processes,
+                                         progress=lambda report: progress.update(task, completed=report.done + report.skipped))
     finally:
         where.close()
+    if processes.rank:
+        return
     seconds = time.monotonic() - began
     print(f"{report.done:,} generated" + (f", {report.skipped:,} there already" if report.skipped else "")
           + f" -> {out}" + (f"  ({report.done / max(seconds, 1e-9):.1f} images/s)" if report.done else ""))

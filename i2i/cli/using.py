@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from i2i import foreign, infer, spec
 from i2i import translate as translation
+from i2i.cli.launched import team
 from i2i.data.datasets import DataConfig
 from i2i.data.encoding import FORMATS
 from i2i.data.files import open_source
@@ -31,6 +32,7 @@ def translate(model: str, source: str, out: str, *, direction: str, half: str | 
     suffix = f".{suffix.lower().lstrip('.')}" if suffix else ""
     if suffix and suffix not in FORMATS:
         raise RequestError(f"--format {suffix[1:]} is not known; accepted: {', '.join(key[1:] for key in FORMATS)}")
+    processes = team(device)
     loaded = infer.load(model, device)
     loaded.sides(direction)     # Refused before anything is written.
     if statistics is not None:
@@ -38,13 +40,14 @@ def translate(model: str, source: str, out: str, *, direction: str, half: str | 
     where = Path(out)
     try:
         where.mkdir(parents=True, exist_ok=True)
-        (where / ".i2i-write-test").touch()
-        (where / ".i2i-write-test").unlink()
+        probe = where / f".i2i-write-test-{processes.rank}"
+        probe.touch()
+        probe.unlink()
     except OSError as error:
         raise RequestError(f"--out {out} cannot be written: {error.strerror}") from None
     began = time.monotonic()
     with Progress(BarColumn(None), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn(),
-                  console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+                  console=Console(stderr=True), disable=processes.rank > 0 or not sys.stderr.isatty()) as progress:
         task = progress.add_task("", total=None)
 
         def tell(report: translation.Report, total: int) -> None:
@@ -52,7 +55,9 @@ def translate(model: str, source: str, out: str, *, direction: str, half: str | 
 
         report = translation.translate(loaded, open_source(source), where, direction=direction,
                                        half=cast(Literal["left", "right"] | None, half), batch=batch, seed=seed,
-                                       skip_existing=skip_existing, suffix=suffix, stop=on_error == "stop", progress=tell)
+                                       skip_existing=skip_existing, suffix=suffix, stop=on_error == "stop", team=processes, progress=tell)
+    if processes.rank:
+        return
     seconds = time.monotonic() - began
     print(f"{report.done:,} translated" + (f", {report.skipped:,} there already" if report.skipped else "")
           + f" -> {out}  ({report.done / max(seconds, 1e-9):.1f} images/s)")

@@ -20,6 +20,7 @@ from i2i.generate.plan import MOST, Plan, turn_of
 from i2i.generate.stores import MANIFEST, PLAN, Store, plan_of, store
 from i2i.images import to_array
 from i2i.infer import Model, model_file
+from i2i.share import Alone, Team, rounds
 from i2i.spec import require
 from i2i.translate import PIXELS, TOGETHER, save_image
 
@@ -76,37 +77,39 @@ def check_number(n: int) -> None:
     require(1 <= n <= MOST, "--n", n, f"1 to {MOST:,}")
 
 
-def generate(model: Model, where: Store, n: int, *, progress: Callable[[Report], None] | None = None) -> Report:
-    """Make the first `n` images of the store's plan, but for those that are there.  JobError if one cannot be written; what is done stays."""
+def generate(model: Model, where: Store, n: int, *, team: Team | None = None, progress: Callable[[Report], None] | None = None) -> Report:
+    """Make the first `n` images of the store's plan, but for those that are there.  JobError if one cannot be written; what is done stays.
+
+    The processes of a `team` make batches in turns, and the leading one records them in order; its report is that of all.
+    """
     check_number(n)
-    report, tell = Report(), progress or (lambda report: None)
+    report, tell, team = Report(), progress or (lambda report: None), team or Alone()
+    rounds_ahead = max(2, 16 * TOGETHER // where.plan.batch)
     try:
         with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
-            writing: deque[Future[Written]] = deque()
-            for images in _batches(model, where, n, report):
-                for first in range(0, len(images), TOGETHER):
-                    writing.append(pool.submit(_put, where, model, images[first:first + TOGETHER]))
-                while len(writing) > 16 or (writing and writing[0].done()):
-                    _record(writing, where, report)
+            writing: deque[tuple[int, list[Future[Written]]]] = deque()
+            for skipped, images in _batches(model, where, n, team):
+                writing.append((skipped, [pool.submit(_put, where, model, images[i:i + TOGETHER]) for i in range(0, len(images), TOGETHER)]))
+                if len(writing) > rounds_ahead:
+                    _record(writing, where, report, team)
                 tell(report)
             while writing:
-                _record(writing, where, report)
+                _record(writing, where, report, team)
                 tell(report)
-        where.finish()
+        if not team.rank:
+            where.finish()
     except OSError as error:
         raise JobError(f"{where.path} could not be written: {error.strerror or error}; {where.count:,} images are done, "
                        "the same command goes on from there") from None
     return report
 
 
-def _batches(model: Model, where: Store, n: int, report: Report) -> Iterator[list[tuple[int, Tensor]]]:
-    """The images that are missing, as many at a time as go through the network together."""
-    for first in range(0, n, where.plan.batch):
-        missing = [index for index in range(first, min(first + where.plan.batch, n)) if not where.has(index)]
-        report.skipped += min(where.plan.batch, n - first) - len(missing)
-        if missing:
-            images = together(model, where.plan, first)
-            yield [(index, images[index - first]) for index in missing]
+def _batches(model: Model, where: Store, n: int, team: Team) -> Iterator[tuple[int, list[tuple[int, Tensor]]]]:
+    """How many images of this process's batch are there, and those that are missing, as they go through the network together."""
+    for block in rounds(n, where.plan.batch, team):
+        missing = [index for index in block if not where.has(index)]
+        images = together(model, where.plan, block.start) if missing else torch.empty(0)
+        yield len(block) - len(missing), [(index, images[index - block.start]) for index in missing]
 
 
 def together(model: Model, plan: Plan, first: int) -> Tensor:
@@ -134,17 +137,22 @@ def _put(where: Store, model: Model, images: list[tuple[int, Tensor]]) -> Writte
     return told
 
 
-def _record(writing: deque[Future[Written]], where: Store, report: Report) -> None:
-    for index, data in writing.popleft().result():
-        try:
-            if isinstance(data, OSError):
-                raise data
-            where.record(index, data)
-        except OSError:
-            for pending in writing:
-                pending.cancel()
-            raise
-        report.done += 1
+def _record(writing: deque[tuple[int, list[Future[Written]]]], where: Store, report: Report, team: Team) -> None:
+    skipped, futures = writing.popleft()
+    written = [each for future in futures for each in future.result()]
+    for there, theirs in team.hand_in((skipped, written)):
+        report.skipped += there
+        for index, data in theirs:
+            try:
+                if isinstance(data, OSError):
+                    raise data
+                where.record(index, data)
+            except OSError:
+                for _, pending in writing:
+                    for future in pending:
+                        future.cancel()
+                raise
+            report.done += 1
 
 
 def again(model: Model, plan: Plan, out: Path, only: Sequence[int]) -> list[Path]:

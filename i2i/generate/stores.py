@@ -14,10 +14,11 @@ from i2i.data.labelled import LABELS
 from i2i.errors import RequestError
 from i2i.generate import archive
 from i2i.generate.plan import Plan
+from i2i.share import Alone, Team
 from i2i.translate import save_image
 
 PLAN, MANIFEST = "generated.json", "generated.jsonl"       # Not manifest.jsonl: a data set's own list of files may be called so.
-AHEAD = 512         # Files beyond the last one in the manifest that an interrupted job may have left, at most, beside a batch.
+AHEAD = 2048         # Files beyond the last one in the manifest that an interrupted job may have left, at most, beside a batch.
 
 
 class Store(ABC):
@@ -60,15 +61,20 @@ class Store(ABC):
         """Write what describes the whole.  OSError if the disk refuses"""
 
 
-def store(out: str | Path, plan: Plan) -> Store:
-    """A zip if the name says so, else a folder, ready to go on.  RequestError if it cannot be written, or holds something else."""
-    path = Path(out)
+def store(out: str | Path, plan: Plan, team: Team | None = None) -> Store:
+    """A zip if the name says so, else a folder, ready to go on.  RequestError if it cannot be written, or holds something else.
+
+    It is the leading process of a `team` that looks it through and locks it; the others are told how far it is, and put images only.
+    """
+    path, team = Path(out), team or Alone()
     made = (Zip if path.suffix.lower() == ".zip" and not path.is_dir() else Folder)(path, plan)
     try:
-        made.resume()
+        if not team.rank:
+            made.resume()
     except OSError as error:
         made.close()
         raise RequestError(f"--out {out} cannot be written: {error.strerror or error}") from None
+    made.count = team.told(made.count)
     return made
 
 
