@@ -42,7 +42,7 @@ def hidden(player: str, into: int, width: int, layers: int, activation: str, nor
     """`layers` layers of `width` units."""
     require(width >= 1, f"{player}.width", width, "1 or more")
     require(layers >= 1, f"{player}.layers", layers, "1 or more")
-    require(norm != "instance", f"{player}.norm", norm, "batch, syncbatch, virtual or none, as a unit has one value, which nothing remains of")
+    require(norm != "instance", f"{player}.norm", norm, "batch, syncbatch or none, as a unit has one value, which nothing remains of")
     return nn.Sequential(*(Dense(into if i == 0 else width, width, activation, norm) for i in range(layers)))
 
 
