@@ -20,6 +20,11 @@ class Remedy:
     source: str
     rounds: int = 1
 
+    @property
+    def differentiates(self) -> bool:
+        """Whether it takes gradients with respect to images, which no D with batch norm has."""
+        return any(word.startswith("penalty=") and word != "penalty=clip" for word in self.words)
+
     def on(self, common: Sequence[str]) -> tuple[str, ...]:
         """All words of a run.  A piece of another name takes none of the old one's options; `*0.25` is a factor on what `common` has."""
         given = dict(split(common))

@@ -47,7 +47,8 @@ class Task:
     @property
     def words(self) -> tuple[str, ...]:
         """Settings of the recipe `gan`, as on the command line."""
-        return REMEDIES[self.remedy].on((*TRIALS[self.trial].words, *self.extra))
+        trial, remedy = TRIALS[self.trial], REMEDIES[self.remedy]
+        return remedy.on((*trial.words, *(trial.without_batchnorm if remedy.differentiates else ()), *self.extra))
 
     @property
     def key(self) -> str:

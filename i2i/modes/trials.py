@@ -60,6 +60,7 @@ class Trial:
     samples: int                    # Drawn to be judged.
     words: tuple[str, ...]          # Settings that all remedies share.
     published: tuple[Published, ...] = field(repr=False)
+    without_batchnorm: tuple[str, ...] = ()     # Settings that gradient penalties ask for, where D has batch norm.
 
 
 _ADAM = " ".join(f"{player}_optimiser.{key}" for player in "gd" for key in ("lr={}", "beta1=0.5", "beta2=0.99"))
@@ -91,7 +92,8 @@ TRIALS = {trial.name: trial for trial in (
         Published("DCGAN, D 1/4 of G", "30.6 ± 20.73", "–", "5.99 ± 0.42", "Metz et al. 2017"),
         Published("Unrolled 5, D 1/4 of G", "236.4 ± 63.30", "–", "4.67 ± 0.43", "Metz et al. 2017"),
         Published("Unrolled 10, D 1/4 of G", "327.2 ± 74.67", "–", "4.66 ± 0.46", "Metz et al. 2017"),
-        Published("PacDCGAN4, D 1/4 of G", "667.4 ± 29.00", "–", "1.81 ± 0.15", _PACGAN))),
+        Published("PacDCGAN4, D 1/4 of G", "667.4 ± 29.00", "–", "1.81 ± 0.15", _PACGAN)),
+          ("discriminator.norm=none",)),
 )}
 
 

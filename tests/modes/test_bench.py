@@ -135,6 +135,13 @@ def test_every_remedy_is_what_its_words_say(name: str) -> None:
     assert torch.isfinite(run.samples(50)).all()
 
 
+@pytest.mark.parametrize("name", REMEDIES)
+def test_every_remedy_fits_the_networks_for_pictures(name: str) -> None:
+    """Also gradient penalties, for which D has to go without batch norm."""
+    recipe, _ = running.settle(Task("stacked-mnist", name, 0, 2, ("generator.width=2", "discriminator.width=2")))
+    assert set(recipe.modules(DataInfo((28, 28), 3, 3)))
+
+
 def test_words_of_a_remedy_replace_those_of_the_test() -> None:
     remedy = remedies.Remedy("x", ("g_optimiser=rmsprop", "g_optimiser.lr=*0.5", "discriminator.width=3"), "")
     common = ("g_optimiser.lr=4e-3", "g_optimiser.beta1=0.5", "d_optimiser.lr=1e-3", "discriminator.width=9")
