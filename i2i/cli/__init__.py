@@ -293,10 +293,11 @@ def bench_modes(
     jobs: Annotated[int, typer.Option(min=1, help="Processes, of one thread each.")] = 1,
     docs: Annotated[str | None, typer.Option(metavar="FILE.md", help="Put tables between the marks of this page, and plots beside it.")] = None,
     costs: Annotated[bool, typer.Option("--costs/--no-costs", help="Time each remedy against the plain GAN, after the runs.")] = True,
+    run: Annotated[bool, typer.Option("--run/--no-run", help="With --no-run only the tables of what is there.")] = True,
 ) -> None:
     """Mode collapse: how many modes of a known distribution each remedy covers, over seeds, and what it costs."""
     from i2i.cli import benching
-    benching.modes(names or [], only=only, seeds=seeds, out=out, steps=steps, extra=settings or [], mnist=mnist, jobs=jobs, docs=docs, costs=costs)
+    benching.modes(names or [], only=only, seeds=seeds, out=out, steps=steps, extra=settings or [], mnist=mnist, jobs=jobs, docs=docs, costs=costs, run=run)
 
 
 @app.command()

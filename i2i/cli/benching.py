@@ -10,7 +10,7 @@ from i2i.spec import parse, require
 
 
 def modes(names: list[str], *, only: str | None, seeds: int, out: str, steps: str | None, extra: list[str], mnist: str | None, jobs: int,
-          docs: str | None, costs: bool) -> None:
+          docs: str | None, costs: bool, run: bool) -> None:
     """Run what is not run yet, and write tables and plots."""
     length = None if steps is None else parse("--steps", steps, int)
     require(length is None or length >= 1, "--steps", length, "1 or more")
@@ -23,7 +23,8 @@ def modes(names: list[str], *, only: str | None, seeds: int, out: str, steps: st
     path = Path(out)
     folder = bench.open_folder(path)
     try:
-        bench.run(order, path, costs=costs, tell=lambda line: print(line, flush=True))
+        if run:
+            bench.run(order, path, costs=costs, tell=lambda line: print(line, flush=True))
         for text in table.write(order, path, bench.results(path), Path(docs) if docs else None):
             print("\n" + text, end="")
         print(f"\n{path}/table.md, table.json" + (f"; {docs}" if docs else ""))

@@ -49,7 +49,7 @@ class Points:
 
 
 def ring() -> Points:
-    """Eight on a circle of radius 1, standard deviation 0.01: the code of Lin et al. 2018.  Metz et al. 2017: twice as large."""
+    """Eight on a circle of radius 1, standard deviation 0.01: the code of Lin et al. 2018."""
     angles = 2 * math.pi * np.arange(8) / 8
     return Points(np.stack([np.cos(angles), np.sin(angles)], 1), 0.01, 2.0)
 
