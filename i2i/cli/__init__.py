@@ -297,7 +297,8 @@ def bench_modes(
 ) -> None:
     """Mode collapse: how many modes of a known distribution each remedy covers, over seeds, and what it costs."""
     from i2i.cli import benching
-    benching.modes(names or [], only=only, seeds=seeds, out=out, steps=steps, extra=settings or [], mnist=mnist, jobs=jobs, docs=docs, costs=costs, run=run)
+    benching.modes(names or [], only=only, seeds=seeds, out=out, steps=steps, extra=settings or [], mnist=mnist, jobs=jobs, docs=docs, costs=costs,
+                   run=run)
 
 
 @app.command()

@@ -50,7 +50,7 @@ _ROWS = (
     ("label-smoothing", "adversarial.smooth=0.1", "Salimans et al. 2016, section 3.4"),
     ("ttur", "g_optimiser.lr=*0.25", "Heusel et al. 2017: D four times as fast as G"),
     ("d-steps-2", "d_steps=2", "Goodfellow et al. 2014, algorithm 1, k = 2"),
-    ("g-steps-2", "g_steps=2", "two updates of G for one of D, as in the code of Radford et al. 2016 that Lin et al. 2018 took for pictures"),
+    ("g-steps-2", "g_steps=2", "two updates of G for one of D, as the code of Lin et al. 2018 for pictures"),
     ("pack-2", "pack=2", "Lin et al. 2018; the batch is of as many points, so of half as many packs"),
     ("pack-3", "pack=3 train.batch=126", "the same; 126 is what three divides"),
     ("pack-4", "pack=4", "the same"),
