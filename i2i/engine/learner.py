@@ -43,14 +43,13 @@ class Learner:
             self.optimisers[name] = build("optimiser", player.optimiser, parameters)
             self._base[name] = self.optimisers[name].param_groups[0]["lr"]
             self._rates[name] = build("schedule", player.schedule)
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
+        self._sums: dict[str, Tensor] = {}                      # Sum and number of the finite values of each key.
         self._skipped = dict.fromkeys(self.optimisers, 0)       # In a row.
-        self._clock: Clock | None = None
+        self.skips = False              # Whether a player of this step was skipped.
 
     def begin(self, clock: Clock) -> None:
         """Set the learning rates of this step."""
-        self._clock = clock
+        self.skips = False
         for name, optimiser in self.optimisers.items():
             for group in optimiser.param_groups:
                 group["lr"] = self._base[name] * self._rates[name](clock)
@@ -76,6 +75,7 @@ class Learner:
         optimiser.zero_grad(set_to_none=True)       # Also frees the memory for the next player.
 
     def _skip(self, player: str) -> None:
+        self.skips = True
         self._skipped[player] += 1
         self._add(f"skipped_{player}", torch.ones(()))
         if self._skipped[player] >= self.max_skips:
@@ -84,16 +84,17 @@ class Learner:
 
     def _add(self, key: str, value: Tensor) -> None:
         value = value.detach().double() if value.device.type == "cpu" else value.detach().float()
-        self._sums[key] = self._sums[key] + value if key in self._sums else value.clone()
-        self._counts[key] = self._counts.get(key, 0) + 1
+        told = torch.stack([value, torch.ones_like(value)]).where(torch.isfinite(value), 0)       # One infinite loss would hide all others.
+        self._sums[key] = self._sums[key] + told if key in self._sums else told
 
     def means(self) -> dict[str, float]:
-        """Means of everything logged since the last call; counts of skipped steps."""
+        """Means of everything finite that was logged since the last call; counts of skipped steps."""
         out = {}
         for key, value in self._sums.items():
-            total = float(self.runtime.mean(value))
-            out[key] = total if key.startswith("skipped_") else total / self._counts[key]
-        self._sums, self._counts = {}, {}
+            total, count = self.runtime.mean(value).tolist()
+            if count:
+                out[key] = total if key.startswith("skipped_") else total / count
+        self._sums = {}
         return out
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -103,13 +104,13 @@ class Learner:
         for player, optimiser in self.optimisers.items():
             for i, values in optimiser.state_dict()["state"].items():
                 tensors |= {f"optimiser.{player}.{i}.{key}": value for key, value in values.items()}
-        return tensors, {"counts": dict(self._counts), "skipped": dict(self._skipped)}
+        return tensors, {"logged": list(self._sums), "skipped": dict(self._skipped)}
 
     def restore(self, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
         """The opposite of `state`."""
-        self._counts, self._skipped = dict(data["counts"]), dict(data["skipped"])
+        self._skipped = dict(data["skipped"])
         mine = f"log{self.runtime.rank}"        # Of processes that were not there, the first one's.
-        self._sums = {key: tensors.get(f"{mine}.{key}", tensors[f"log.{key}"]).to(self.runtime.device) for key in self._counts}     # In old order.
+        self._sums = {key: tensors.get(f"{mine}.{key}", tensors[f"log.{key}"]).to(self.runtime.device) for key in data["logged"]}   # In old order.
         for player, optimiser in self.optimisers.items():
             parameters = [p for group in optimiser.param_groups for p in group["params"]]
             state: dict[int, dict[str, Tensor]] = {}

@@ -92,6 +92,8 @@ class Trainer:
         self.average = Average(self.modules, recipe.averaged, config)
         self.learner = Learner(recipe, self.modules, runtime, max_skips=config.max_skips)
         self.shared = [getattr(module, name) for module in self.modules.modules() for name in getattr(module, "shared", ())]
+        self._buffers = list(self.modules.buffers())
+        self._before = [torch.empty_like(buffer) for buffer in self._buffers]       # What they were when the step began.
         self.step = 0
         self._saved = -1        # The step of the newest state.
         self._interruption = Interruption()
@@ -254,14 +256,20 @@ class Trainer:
         return self.step in (0, self.config.steps) or Clock(self.step - 1, self.config.batch, self.config.images).passes(self.config.tick)
 
     def advance(self, batch: Mapping[str, Tensor]) -> Clock:
-        """One step of the recipe on this batch.  -> where the run stood before it"""
+        """One step of the recipe on this batch.  -> where the run stood before it
+
+        Where a player is skipped, what its forward pass wrote (running statistics, pools, singular vectors) is taken back: it may be NaN too.
+        """
         clock = Clock(self.step, self.config.batch, self.config.steps * self.config.batch)
         batch = {key: self._at_hand(value) for key, value in batch.items()}
         seed_step(self.config.seed, 0, clock.step)      # The same in all processes, of which each takes its share.
         self.modules.train()
         self.learner.begin(clock)
+        overwrite(self._before, self._buffers)
         with self.runtime.autocast(), self.runtime.share():
             self.recipe.step(self.modules, batch, clock, self.learner)
+        if self.learner.skips:
+            overwrite(self._buffers, self._before)
         for buffer in self.shared:
             buffer.copy_(self.runtime.mean(buffer))
         self.average.update(clock)
@@ -338,6 +346,13 @@ class Trainer:
         row = [picture for example in zip(*columns.values(), strict=True) for picture in example]
         across = PICTURES // len(columns) * len(columns)
         return grid([row[i:i + across] for i in range(0, len(row), across)])
+
+
+@torch.no_grad()
+def overwrite(old: list[Tensor], new: list[Tensor]) -> None:
+    """Copy tensors over others, each over its own."""
+    if old:
+        torch._foreach_copy_(old, new)
 
 
 def count_parameters(modules: nn.Module) -> int:
