@@ -216,7 +216,7 @@ def needs(job: Job, world: int = 1) -> plan.Estimate:
 
 
 def _memory_settings(job: Job) -> dict[str, Any]:
-    return {"averages": bool(job.train.ema_half_life), "precision": job.train.precision, "again": job.train.recompute}
+    return {"averages": bool(job.train.ema_half_life), "again": job.train.recompute}
 
 
 def shortage(job: Job, world: int, room: int) -> str:
@@ -258,7 +258,8 @@ def describe(job: Job) -> list[str]:
             "precision": train.precision, "seed": train.seed,
             "memory": f"about {plan.size_in_words(estimate.total)} beside torch itself: weights, averages and moments "
                       f"{plan.size_in_words(estimate.weights)}, activations and gradients {plan.size_in_words(estimate.working)}"
-                      + (", the generators' computed again" if train.recompute else ""),
+                      + (", the generators' computed again" if train.recompute else "")
+                      + (", in fp32; bf16 takes less" if train.precision == "bf16" else ""),
             "several": f"gradients of {plan.size_in_words(estimate.sent)} go from each process to the others in a step",
             "disk": f"about {plan.size_in_words(estimate.weights * (train.keep + 1))}"})]
 

@@ -6,22 +6,18 @@ import resource
 import sys
 import weakref
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from i2i.clock import Clock
 from i2i.recipes.base import DataInfo, Recipe, recompute
 
 UNKNOWN = 1 << 60           # Bytes: more than any machine has.
-PRODUCTS = (F.conv2d, F.conv_transpose2d, F.linear, torch.matmul, torch.bmm, torch.addmm, Tensor.__matmul__, Tensor.__rmatmul__)
 
 
 @dataclass(frozen=True)
@@ -70,22 +66,9 @@ class _Alive(TorchDispatchMode):
         self.bytes -= self.sizes.pop(key)
 
 
-class _Half(TorchFunctionMode):
-    """What autocast does, for tensors without data, which it leaves alone: matrix products and convolutions take and give bfloat16."""
-
-    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
-        if func in PRODUCTS:
-            args, kwargs = tree_map(_halved, (args, kwargs or {}))
-        return func(*args, **(kwargs or {}))
-
-
-def _halved(value: Any) -> Any:
-    return value.bfloat16() if isinstance(value, Tensor) and value.is_floating_point() else value
-
-
-def inspect(recipe: Recipe, info: DataInfo, *, batch: int, averages: bool, precision: str = "fp32",
-            again: bool = False) -> tuple[list[Part], Estimate]:
-    """Run one step of the recipe on tensors without data: that of `batch` images in one process, `again`: with activations computed again.
+def inspect(recipe: Recipe, info: DataInfo, *, batch: int, averages: bool, again: bool = False) -> tuple[list[Part], Estimate]:
+    """Run one step of the recipe on tensors without data: that of `batch` images in one process, in fp32, `again`: with activations
+    computed again.
 
     RequestError from a network that cannot be built for this size.
     """
@@ -111,7 +94,7 @@ def inspect(recipe: Recipe, info: DataInfo, *, batch: int, averages: bool, preci
             p.grad = None
 
     alive = _Alive([*modules.parameters(), *modules.buffers()])
-    with alive, _Half() if precision == "bf16" else nullcontext():
+    with alive:
         recipe.step(modules, {key: tensor.clone() for key, tensor in data.items()}, Clock(0, batch, batch), update)
     sizes = {name: sum(p.nbytes for p in module.parameters()) for name, module in modules.items()}
     buffers = sum(b.nbytes for b in modules.buffers())
