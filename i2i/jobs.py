@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,9 +25,9 @@ from i2i.errors import RequestError
 from i2i.images import Kind
 from i2i.infer import header_for
 from i2i.recipes.base import DataInfo, Recipe
-from i2i.recipes.presets import PRESETS
+from i2i.recipes.presets import PRESETS, Preset
 from i2i.runs.folder import RunFolder
-from i2i.spec import Spec, build, from_dict, lookup, names, nearest, override, settings, split, to_dict
+from i2i.spec import Spec, build, from_dict, lookup, names, nearest, override, schema, settings, split, to_dict
 
 DEFAULT_DATA = {"paired": "openmoji-64", "unpaired": "noto-twemoji-64", "images": "fluent3d-64"}       # By kind of data set.
 Splits = Mapping[str, Pairs | Sides | Images]
@@ -80,6 +81,20 @@ class Job:
             return split if any(self._readable(split, index) for index in range(min(LOOKED, len(split)))) else None
         except RequestError:
             return None
+
+    @property
+    def pictured(self) -> Images | None:
+        """Of images from noise, the split that they are judged by: one that is held out, else what is learnt from."""
+        splits = [split for name in ("val", "test", "train") if isinstance(split := self.splits.get(name), Images)]
+        return splits[0] if splits and isinstance(self.splits["train"], Images) else None
+
+    @property
+    def judged(self) -> str:
+        """By what, in words."""
+        if self.pictured:
+            which = "of training pictures, as none are held out" if self.pictured.split == "train" else f"of the {self.pictured.split} pictures"
+            return f"KID (Fréchet distance, precision and recall beside it) {which}"
+        return "L1, PSNR, SSIM of the val pairs" if self.held_out("val") else "not while training: there are no val pairs"
 
     def _readable(self, split: Pairs, index: int) -> bool:
         try:
@@ -200,6 +215,54 @@ def reopen(folder: RunFolder, assignments: Sequence[str] = ()) -> Job:
     return Job(name, new[0], new[1], new[2], where, splits, facts, crop, load)
 
 
+# ---------------------------------------------------------------------------------------------- and back to words
+
+def written(value: Any) -> str:
+    """A setting as it is typed."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(written, value)) if isinstance(value, tuple | list) else str(value)
+
+
+def differences(config: Any, base: Any, prefix: str = "") -> list[str]:
+    """The KEY=VALUE words that make `config` of `base`."""
+    words = []
+    for key, field in settings(config).items():
+        new, old = getattr(config, key), getattr(base, key)
+        if new == old:
+            continue
+        if not isinstance(new, Spec):
+            words.append(f"{prefix}{key}={written(new)}")
+            continue
+        options = dict(old.options) if new.name == old.name else {}
+        words += [f"{prefix}{key}={new.name}"] if new.name != old.name else []
+        defaults = {option: parameter.default for option, parameter in schema(field.metadata["kind"], new.name).items()}
+        wanted = {**{option: defaults[option] for option in options}, **new.options}
+        words += [f"{prefix}{key}.{option}={written(value)}" for option, value in wanted.items() if options.get(option, defaults[option]) != value]
+    return words
+
+
+def command(job: Job, changes: Sequence[str] = ()) -> str | None:
+    """The shortest `i2i train` line for this job with these changes; None if they change nothing or are refused."""
+    try:
+        recipe, data, train = configure(job.recipe, job.data, job.train, split(changes))
+        if changes and (recipe, data, train) == (job.recipe, job.data, job.train):
+            return None
+        check_pieces(recipe)
+        plan.inspect(recipe, job.info, batch=train.batch, averages=False)
+    except RequestError:
+        return None
+    named = {job.name: Preset(job.name, (), "")} | {name: preset for name, preset in PRESETS.items() if preset.recipe == job.name}
+    lines = []
+    for name, preset in named.items():
+        plain = configure(lookup("recipe", preset.recipe)(), DataConfig(), TrainConfig(), split(preset.words))
+        lines.append([name, *(word for one, other, prefix in zip((recipe, data, train), plain, ("", "data.", "train."), strict=True)
+                              for word in differences(one, other, prefix))])
+    best = min(lines, key=len)
+    where = [] if job.where == DEFAULT_DATA[job.recipe.dataset] else ["--data", job.where]
+    return shlex.join(["i2i", "train", best[0], *where, *best[1:]])
+
+
 def next_folder(name: str) -> Path:
     """runs/NAME, or the first runs/NAME-2, -3 … that is free."""
     count = 1
@@ -236,7 +299,7 @@ def describe(job: Job) -> list[str]:
     parts, estimate = plan.inspect(job.recipe, job.info, batch=job.train.batch, **_memory_settings(job))
     height, width = job.crop
     counts = ", ".join(f"{len(split):,} {name}" if isinstance(split, Pairs) else f"{split.counted} {name}" for name, split in job.splits.items())
-    judged = "L1, PSNR, SSIM of the val pairs" if job.held_out("val") else "not while training: there are no val pairs"
+    judged = job.judged
     sided = {"direction": f"{job.data.direction[0].upper()} -> {job.data.direction[1].upper()}",
              "kinds": f"{job.kinds[0]} -> {job.kinds[1]}"} if job.recipe.sources else {"kind": job.kinds[1]}
     notes = {"notes": "; ".join(job.facts.notes)} if job.facts.notes else {}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,27 +18,37 @@ from i2i.data.loader import batches
 from i2i.data.stream import training
 from i2i.data.transforms import fit
 from i2i.engine.runtime import Runtime
-from i2i.engine.train import Observer, Trainer
+from i2i.engine.train import ALARMED, Observer, Silent, Trainer
 from i2i.errors import I2IError, JobError, RequestError
 from i2i.images import to_tensor
 from i2i.infer import noise_of
-from i2i.jobs import Job, needs, request, shortage
+from i2i.jobs import Job, command, needs, request, shortage
 from i2i.recipes.base import Batch, piece_of
 from i2i.runs import log
 from i2i.runs.folder import RunFolder, write_atomically
-from i2i.watch import METRIC, Watch, conclude
+from i2i.spec import build
+from i2i.watch import Alarm, Look, NoiseWatch, Remedy, Watch, best_look, conclude, from_noise, from_pictures, remedies, unbalanced
+from i2i.watch.noise import FEWEST
+from i2i.watch.noise import MOST as NOISE_MOST
 
 SAMPLES = 12                # Translations in a sample grid,
 MADE = 60                   # or pictures made from noise.
+NOISE_SEEN = 64, 128        # Pictures of the alarm's first and second look,
+PICTURES_SEEN = 16, 64      # and translations.
+
+
+def noise(job: Job) -> Callable[[int], Tensor]:
+    """The same noise for each number every time.  -> inputs"""
+    with torch.device("meta"):
+        inputs = int(piece_of(job.recipe.modules(job.info), "Z").inputs)
+    return lambda i: noise_of(job.train.seed, i, inputs)
 
 
 def samples(job: Job) -> dict[str, Tensor]:
     """The same pictures for every grid, at the training size; or the same noise, class by class."""
     if isinstance(job.shown, Images):
-        with torch.device("meta"):
-            inputs = int(piece_of(job.recipe.modules(job.info), "Z").inputs)
-        noise = {"eps": torch.stack([noise_of(job.train.seed, i, inputs) for i in range(MADE)])}
-        return noise | ({"c": torch.arange(MADE) * len(job.classes) // MADE} if job.classes else {})
+        eps = torch.stack(list(map(noise(job), range(MADE))))
+        return {"eps": eps} | ({"c": torch.arange(MADE) * len(job.classes) // MADE} if job.classes else {})
     rows: list[tuple[Tensor, Tensor]] = []
     for index in np.unique(np.linspace(0, len(job.shown) - 1, SAMPLES).astype(int)):
         try:
@@ -77,8 +88,11 @@ def execute(job: Job, folder: RunFolder, *, resume: bool, device: str = "auto", 
 
 
 def _carried_out(job: Job, folder: RunFolder, runtime: Runtime, sample: Batch, observer: Observer | None) -> int:
-    watch = watching(job, runtime)
-    trainer = Trainer(job.recipe, job.info, job.train, runtime, folder, job.header(), observer, watch, METRIC)
+    observer = observer or Silent()
+    look = cache(lambda: best_look(runtime.device, observer.said))
+    watch = watching(job, runtime, look) if runtime.leads else None
+    alarm = alarm_for(job, runtime, folder, look, observer.said) if runtime.leads else None
+    trainer = Trainer(job.recipe, job.info, job.train, runtime, folder, job.header(), observer, watch, alarm)
     trainer.restore()
     dataset = training(job.splits["train"], job.crop, job.load, job.kinds, flip=job.data.flip, seed=job.train.seed, on_error=job.data.on_error)
 
@@ -88,29 +102,73 @@ def _carried_out(job: Job, folder: RunFolder, runtime: Runtime, sample: Batch, o
                        pin=job.train.pin and runtime.device.type == "cuda",
                        told=lambda problem: trainer.left_out(problem.name, problem.reason))
 
+    rung = alarm.rung if alarm else None
     interrupted = trainer.run(from_position, sample)
-    if not interrupted and runtime.leads and watch:
-        conclude_run(job, folder, watch, trainer)
+    if interrupted in (0, ALARMED) and runtime.leads:
+        conclude_run(job, folder, watch, alarm, trainer)
+    if interrupted == ALARMED or (alarm and alarm.stops and alarm.rung != rung):
+        raise JobError(f"stopped at {trainer.images:,} images, where the alarm rang; all is saved; to go on nevertheless: "
+                       f"i2i train --resume {folder.path}")
     return interrupted
 
 
-def watching(job: Job, runtime: Runtime) -> Watch | None:
-    """Who judges the run on its validation pairs; nobody where there are none."""
-    learnt, held_out = job.splits["train"], job.held_out("val")
-    if held_out is None or isinstance(learnt, Images):
+def watching(job: Job, runtime: Runtime, look: Callable[[], Look]) -> Watch | NoiseWatch | None:
+    """Who judges the run: pairs on the validation split, nobody where there are none; images from noise on held-out pictures or those learnt from."""
+    learnt = job.splits["train"]
+    if isinstance(learnt, Images):
+        held_out = job.pictured or learnt
+        probe, of_learnt = (from_noise(split, noise(job), NOISE_MOST, job.kinds[1], job.crop, told=bool(job.classes)) for split in (held_out, learnt))
+        enough = min(len(probe.rows), len(of_learnt.rows)) >= FEWEST
+        return NoiseWatch(job.recipe, probe, of_learnt, held_out.split, runtime.device, look) if enough else None
+    pairs = job.held_out("val")
+    return None if pairs is None else Watch(job.recipe, learnt, pairs, job.kinds, job.crop, runtime.device)
+
+
+def alarm_for(job: Job, runtime: Runtime, folder: RunFolder, look: Callable[[], Look], tell: Callable[[str], None]) -> Alarm | None:
+    """Who looks for collapse, unless that is not wanted or there are too few pictures to tell."""
+    if job.train.on_collapse == "off":
         return None
-    return Watch(job.recipe, learnt, held_out, job.kinds, job.crop, runtime.device)
+    learnt = job.splits["train"]
+    if isinstance(learnt, Images):
+        first, second = (from_noise(learnt, noise(job), n, job.kinds[1], job.crop, told=bool(job.classes)) for n in NOISE_SEEN)
+    else:
+        first, second = (from_pictures(learnt, n, job.recipe, job.kinds, job.crop) for n in PICTURES_SEEN)
+    if min(len(first.rows), len(second.rows)) < FEWEST:
+        return None
+
+    return Alarm(job.recipe, first, second, folder, runtime.device, look=look, advise=lambda kind: advised(job, kind), tell=tell,
+                 batch=job.train.batch, stops=job.train.on_collapse == "stop")
 
 
-def conclude_run(job: Job, folder: RunFolder, watch: Watch, trainer: Trainer) -> None:
-    """Write the verdict and the best and worst pairs of the test split, or of the validation split where there is no other."""
-    pairs = job.held_out("test") or watch.heldout
-    folder.write_json("pairs.json", watch.extremes(trainer.average.modules, pairs, lambda name, write: write_atomically(folder.path / name, write)))
-    told = conclude(log.read(folder.metrics) or [watch(trainer.modules, trainer.average.modules, trainer.images)])
-    folder.write_json("verdict.json", told)
-    for warning in told["warnings"]:
+def advised(job: Job, kind: str) -> list[Remedy]:
+    """What to try against a kind of collapse: only what this recipe accepts on these data."""
+    return remedies(kind, bool(job.recipe.sources), lambda words: command(job, words), slower(job))
+
+
+def slower(job: Job) -> list[str]:
+    """Words for half of both players' learning rates, where they have one."""
+    rates = {key: build("optimiser", getattr(job.recipe, key), [torch.zeros(1, requires_grad=True)]).param_groups[0]["lr"]
+             for key in ("g_optimiser", "d_optimiser") if hasattr(job.recipe, key)}
+    return [f"{key}.lr={lr / 2:g}" for key, lr in rates.items()]
+
+
+def conclude_run(job: Job, folder: RunFolder, watch: Watch | NoiseWatch | None, alarm: Alarm | None, trainer: Trainer) -> None:
+    """Write the verdict, and where pairs were judged the best and worst of the test split, or of the validation split where there is no other."""
+    if isinstance(watch, Watch):
+        pairs = job.held_out("test") or watch.heldout
+        written = watch.extremes(trainer.average.modules, pairs, lambda name, write: write_atomically(folder.path / name, write))
+        folder.write_json("pairs.json", written)
+    judged = log.read(folder.metrics)
+    if watch and not judged:
+        judged = [watch(trainer.modules, trainer.average.modules, trainer.images)]
+    verdict = conclude(judged, watch.metric if watch else "")
+    figures, problems = unbalanced(log.read(folder.log), job.recipe)
+    rung = alarm.rung if alarm else None
+    verdict |= {"warnings": [*([rung["sentence"]] if rung else []), *verdict["warnings"], *problems], "losses": figures}
+    folder.write_json("verdict.json", verdict)
+    for warning in verdict["warnings"]:
         trainer.observer.said(f"warning: {warning}")
-    trainer.observer.said(told["sentence"])
+    trainer.observer.said(verdict["sentence"])
 
 
 def train(recipe: str = "", *assignments: str, data: str | Path | None = None, out: str | Path | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _pixels_instead_of_features() -> Iterator[None]:
+    """Runs of images from noise are judged by small pictures: features take seconds.  tests/test_alarm.py has them too."""
+    from i2i import training
+    from i2i.watch import look
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "best_look", lambda device, tell: look.thumbnails(look.PIXELS))
+        yield
 
 
 def drawing(index: int, size: int = 32) -> np.ndarray:

@@ -32,10 +32,10 @@ ALLOWED = {     # room -> rooms of ours, packages from outside
     "evaluate": ({"share", "infer", "metrics", "measure", "protocol", "pretrained", "data", "images", "errors", "spec"}, {"numpy", "torch"}),
     "report": ({"runs", "errors"}, {"PIL"}),
     "plan": ({"clock", "recipes.base"}, {"torch"}),
-    "watch": ({"data", "images", "metrics", "recipes.base"}, {"numpy", "torch", "PIL"}),
+    "watch": ({"data", "images", "metrics", "recipes.base", "runs", "spec", "errors"}, {"numpy", "torch", "PIL"}),
     "foreign": ({"infer", "images", "recipes", "runs", "spec", "errors"}, {"numpy", "safetensors", "torch"}),
     "jobs": ({"plan", "recipes", "data", "engine", "infer", "images", "runs", "spec", "errors"}, {"numpy", "PIL", "torch"}),
-    "training": ({"jobs", "watch", "plan", "recipes.base", "data", "engine", "infer", "images", "runs", "errors"}, {"numpy", "torch"}),
+    "training": ({"jobs", "watch", "plan", "recipes.base", "data", "engine", "infer", "images", "runs", "spec", "errors"}, {"numpy", "torch"}),
     "modes": ({"jobs", "recipes", "data", "engine", "runs", "clock", "spec", "errors"}, {"numpy", "PIL", "torch"}),
     "cli": (None, {"typer", "rich", "PIL"}),
 }

@@ -11,7 +11,8 @@ from torch import nn
 from i2i import load
 from i2i.metrics.verdict import Judged, interval, verdict, worse
 from i2i.runs import log
-from i2i.watch import overfitting, spread, warnings
+from i2i.watch import Watch, overfitting, spread, warnings
+from i2i.watch.look import PIXELS, thumbnails
 from tests.conftest import SMALL, Run
 
 
@@ -89,8 +90,8 @@ def test_a_collapsed_generator_is_noticed_and_a_copying_one_is_not(strips: Path)
     from i2i import jobs, training
     from i2i.engine.runtime import Runtime
     job = jobs.prepare("pix2pix", SMALL, data=strips)
-    watch = training.watching(job, Runtime(device="cpu"))
-    assert watch is not None
+    watch = training.watching(job, Runtime(device="cpu"), lambda: thumbnails(PIXELS))
+    assert isinstance(watch, Watch)
     live = job.recipe.modules(job.info)
     collapsed = watch(live, nn.ModuleDict({"G": Constant()}), 10)
     assert any("look alike" in told for told in warnings([collapsed]))

@@ -92,12 +92,15 @@ def train(
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Continue this run exactly where it was.")] = None,
     on_error: Annotated[str | None, typer.Option("--on-error", metavar="stop|skip", help="At an image that cannot be read: stop (the default) or "
                                                  "go on without it, told and listed in RUN/skipped.jsonl.")] = None,
+    on_collapse: Annotated[str | None, typer.Option("--on-collapse", metavar="warn|stop|off", help="When the generator makes the same picture again "
+                                                    "and again: warn (the default), stop with everything saved, or do not look.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole plan and exit.")] = False,
 ) -> None:
     """Train a recipe; settings are listed by `i2i show`."""
     from i2i.cli import training
-    training.train(words or [], data=data, out=out, epochs=epochs, resume=resume, on_error=on_error, device=device, dry_run=dry_run)
+    training.train(words or [], data=data, out=out, epochs=epochs, resume=resume, on_error=on_error, on_collapse=on_collapse, device=device,
+                   dry_run=dry_run)
 
 
 @app.command()

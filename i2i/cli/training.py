@@ -22,10 +22,11 @@ LEADS = os.environ.get("RANK", "0") == "0"      # As launchers tell each process
 SHOWN = ("grad_norm_", "real_logits", "fake_logits")       # Logged, but not shown while training.
 
 
-def train(words: list[str], *, data: str | None, out: str | None, epochs: float | None, resume: str | None, on_error: str | None, device: str,
-          dry_run: bool) -> None:
+def train(words: list[str], *, data: str | None, out: str | None, epochs: float | None, resume: str | None, on_error: str | None,
+          on_collapse: str | None, device: str, dry_run: bool) -> None:
     """Plan, and unless it is a dry run, train."""
-    words = [*words, f"data.on_error={on_error}"] if on_error else words
+    flags = {"data.on_error": on_error, "train.on_collapse": on_collapse}
+    words = [*words, *(f"{key}={value}" for key, value in flags.items() if value)]
     recipe = words[0] if words and "=" not in words[0] else ""
     if recipe:
         jobs.known(recipe)

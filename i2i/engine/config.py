@@ -24,6 +24,8 @@ class TrainConfig:
     log: int = 1_000                                # A line in log.jsonl: losses averaged over this many images.
     tick: int = 10_000                              # A sample grid, a checkpoint and the model file.
     recompute: bool = False                         # Generators compute activations again in the backward pass and keep few: less memory, more time.
+    alarm: int = 1_000                              # A look at whether the generator has collapsed.
+    on_collapse: Literal["warn", "stop", "off"] = "warn"    # When it has: say so, say so and stop, or do not look.
     keep: int = 2                                   # Training states kept.
     workers: int = 0                                # Loader processes; 0 reads in the training process.
     prefetch: int = 2                               # Batches read ahead, by each loader process or by a thread; 0 (without processes): none.
@@ -32,7 +34,7 @@ class TrainConfig:
     max_skips: int = 10                             # Steps in a row with non-finite gradients before the run stops.
 
     def __post_init__(self) -> None:
-        for key in ("batch", "log", "tick", "keep", "max_skips"):
+        for key in ("batch", "log", "tick", "alarm", "keep", "max_skips"):
             require(getattr(self, key) >= 1, f"train.{key}", getattr(self, key), "1 or more")
         for key in ("images", "seed", "ema_half_life", "workers", "prefetch", "threads"):
             require(getattr(self, key) >= 0, f"train.{key}", getattr(self, key), "0 or more")
@@ -46,4 +48,4 @@ class TrainConfig:
         return -(-self.images // self.batch)
 
 
-OPERATIONAL = ("workers", "prefetch", "pin", "background", "keep", "recompute")     # Settings that change no number, free to change on resuming.
+OPERATIONAL = ("workers", "prefetch", "pin", "background", "keep", "recompute", "alarm", "on_collapse")    # They change no number, so they may.

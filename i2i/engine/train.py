@@ -33,6 +33,7 @@ PICTURES = 12                   # In a row of a sample grid, at most.
 SHARE = 0.1                     # Of the time, at most, goes into evaluation.
 TOLD = 10                       # Files left out that are told one by one; all are in skipped.jsonl.
 SAMPLE_SEED = 2**32 - 2         # The one that is set before every sample grid.
+ALARMED = 2**15                 # Returned in place of a signal's number by a run that the guard has stopped.
 
 BatchesFrom = Callable[[int], Generator[Mapping[str, Tensor]]]      # Position of the first image -> batches, until it is closed.
 
@@ -40,8 +41,21 @@ BatchesFrom = Callable[[int], Generator[Mapping[str, Tensor]]]      # Position o
 class Judge(Protocol):
     """Whoever evaluates the run while it trains."""
 
+    @property
+    def metric(self) -> str:
+        """Which of the `scores` decides what is best."""
+        ...
+
     def __call__(self, live: nn.ModuleDict, averaged: nn.ModuleDict, images: int) -> dict[str, Any]:
         """One line of metrics.jsonl; `scores` holds the deciding metric's value, lower is better."""
+        ...
+
+
+class Guard(Protocol):
+    """Whoever may stop a run that is lost.  It looks every `train.alarm` images and keeps what it knows in the run folder."""
+
+    def __call__(self, live: nn.ModuleDict, images: int) -> bool:
+        """Whether the run is to be saved and stopped."""
         ...
 
 
@@ -78,11 +92,11 @@ class Trainer:
     """A recipe, its state and its run folder."""
 
     def __init__(self, recipe: Recipe, info: DataInfo, config: TrainConfig, runtime: Runtime, folder: RunFolder,
-                 header: Mapping[str, Any], observer: Observer | None = None, judge: Judge | None = None, metric: str = "") -> None:
+                 header: Mapping[str, Any], observer: Observer | None = None, judge: Judge | None = None, guard: Guard | None = None) -> None:
         if config.batch % runtime.world:
             raise RequestError(f"train.batch={config.batch} cannot be shared by {runtime.world} processes; accepted: a multiple of {runtime.world}")
         self.recipe, self.config, self.runtime, self.folder, self.header = recipe, config, runtime, folder, header
-        self.observer, self.judge, self.metric = observer or Silent(), judge, metric
+        self.observer, self.judge, self.guard = observer or Silent(), judge, guard
         self._began, self._judging = time.perf_counter(), 0.0
         self._logged = self._began, 0       # When the last log line was written, and at how many images.
         seed_step(config.seed, 0, WEIGHTS_SEED)     # The same initial weights in every process.
@@ -175,7 +189,7 @@ class Trainer:
     def _tidy(self) -> None:
         """Make the folder what it was when the state was written."""
         self.folder.tidy()
-        for log_file in (self.folder.log, self.folder.speed, self.folder.metrics, self.folder.skipped):
+        for log_file in (self.folder.log, self.folder.speed, self.folder.metrics, self.folder.skipped, self.folder.alarm):
             log.cut(log_file, self.images)
         if self._saved == self.step:
             try:
@@ -217,7 +231,7 @@ class Trainer:
     # ------------------------------------------------------------------------------------------ the loop
 
     def run(self, batches_from: BatchesFrom, sample: Batch) -> int:
-        """Train to the end of the run.  -> 0, or the number of the signal that interrupted it after the state was saved"""
+        """Train to the end of the run.  -> 0, or what interrupted it after the state was saved: a signal's number, or ALARMED"""
         config = self.config
         stopped = 0
         with self._interruption as interruption, self._writer:
@@ -243,6 +257,8 @@ class Trainer:
                                        f"i2i train --resume {self.folder.path}") from None
                     clock = self.advance(batch)
                     logs = self._log() if clock.passes(config.log) or self.step == config.steps else None
+                    if self.guard and self.runtime.leads and clock.passes(config.alarm) and self.guard(self.modules, self.images):
+                        interruption.signal = interruption.signal or ALARMED
                     if self._ticks:
                         self._tick(sample)
                     self.observer.progressed(self.images, logs)
@@ -319,11 +335,11 @@ class Trainer:
             entry = judge(self.modules, self.average.modules, self.images)
         seconds = time.perf_counter() - began
         self._judging += seconds
-        best = all(entry["scores"][self.metric]["value"] < old["scores"][self.metric]["value"] for old in entries)
+        best = all(entry["scores"][judge.metric]["value"] < old["scores"][judge.metric]["value"] for old in entries)
         model = self._writer.hold(self.average.modules.state_dict()) if best else {}
         self._writer.submit(partial(self._write_evaluation, {**entry, "seconds": round(seconds, 3)}, model, self._progress))
         figures = "  ".join(f"{name} {score['value']:.4g}" for name, score in entry["scores"].items())
-        self.observer.said(f"{entry['split']} at {self.images:,} images: {figures}  ({entry['n']} pairs)")
+        self.observer.said(f"{entry['split']} at {self.images:,} images: {figures}  ({entry['n']} images, {seconds:.1f} s)")
 
     def _write_evaluation(self, entry: Mapping[str, Any], best: Mapping[str, Tensor], progress: Mapping[str, int]) -> None:
         if best:

@@ -58,12 +58,19 @@ class Contents:
     pairs_split: str = ""
     samples: list[tuple[int, Picture]] = field(default_factory=list)
     samples_found: int = 0
+    alarm: list[Entry] = field(default_factory=list)
+    alarm_picture: Picture | None = None
     problems: list[str] = field(default_factory=list)
 
     @property
     def images(self) -> int:
         """How far the run is."""
         return max((entry["images"] for entry in [*self.log, *self.metrics]), default=0)
+
+    @property
+    def rang(self) -> Entry:
+        """What the alarm told, empty if it never rang."""
+        return next((entry["rang"] for entry in self.alarm if isinstance(entry.get("rang"), dict)), {})
 
 
 def read(run: str | Path) -> Contents:
@@ -82,6 +89,8 @@ def read(run: str | Path) -> Contents:
         raise RequestError(f"{folder.path} has no logs yet: the run has not reached its first log entry (train.log)")
     contents.verdict = _object(folder.path / "verdict.json", contents.problems)
     _read_samples(folder.path, contents)
+    contents.alarm = _entries(folder.alarm, contents.problems)
+    _read_alarm(folder.path, contents)
     _read_pairs(folder.path, contents)
     return contents
 
@@ -153,6 +162,20 @@ def _read_samples(folder: Path, contents: Contents) -> None:
             contents.samples.append((int(path.stem), _picture(path)))
         except ValueError as error:
             contents.problems.append(f"samples/{path.name} {error}")
+
+
+def _read_alarm(folder: Path, contents: Contents) -> None:
+    """The picture that goes with what the alarm told."""
+    rang = contents.rang
+    if not isinstance(rang.get("picture"), str):
+        return
+    path = folder / rang["picture"]
+    try:
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise ValueError("lies outside the run folder")
+        contents.alarm_picture = _picture(path)
+    except ValueError as error:
+        contents.problems.append(f"{rang['picture']} {error}")
 
 
 def _read_pairs(folder: Path, contents: Contents) -> None:

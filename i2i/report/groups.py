@@ -69,6 +69,18 @@ def readings(entries: Sequence[Entry]) -> list[Chart]:
             for stem, labels in found.items()]
 
 
+def alarm(entries: Sequence[Entry], rang: Mapping[str, Any]) -> list[Chart]:
+    """A chart for each thing that is generated, a curve for each reading, and where the alarm rang."""
+    keys = dict.fromkeys(key for entry in entries for key, value in entry.items() if isinstance(value, dict) and key not in ("confirmed", "rang"))
+    at = number(rang.get("images"))
+    charts = []
+    for key in keys:
+        flat = [{"images": entry["images"], **part(entry, key)} for entry in entries]
+        names = dict.fromkeys(name for entry in entries for name in part(entry, key))
+        charts.append(Chart(f"variety of {key}", [curve(name, flat) for name in names], best=at if rang.get("of") == key else None, best_name="rang"))
+    return charts
+
+
 def point(entry: Entry, metric: str) -> Point:
     """A metric's value and interval in one evaluation; a bare number is a value without an interval."""
     found = part(entry, "scores").get(metric)

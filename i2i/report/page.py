@@ -24,7 +24,8 @@ def page(contents: Contents) -> str:
     style, script = (files("i2i.report").joinpath(name).read_text() for name in ("report.css", "report.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    parts = {"verdict": _verdict(contents), "settings": _settings(contents.config), "losses": _losses(contents), "metrics": _metrics(contents),
+    parts = {"verdict": _verdict(contents), "alarm": _alarm(contents), "settings": _settings(contents.config),
+             "losses": _losses(contents), "metrics": _metrics(contents),
              "speed": _speed(contents), "samples": _samples(contents), "pairs": _pairs(contents)}
     body = "".join(f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">{name.capitalize()}</h2>{part}</section>'
                    for name, part in parts.items() if part)
@@ -59,6 +60,26 @@ def _verdict(contents: Contents) -> str:
     line = f'<p>Best evaluation: {escape(str(best.get("metric", "")))} {words(value)} at image {words(images)}.</p>' if images is not None else ""
     return (f'<p class="sentence{"" if verdict else " muted"}">{escape(sentence)}</p>{line}'
             + (f'<div class="warnings"><h3>Warnings</h3><ul>{warnings}</ul></div>' if warnings else ""))
+
+
+def _alarm(contents: Contents) -> str:
+    """What rang, its evidence, what to try, and the readings; readings alone if it never did."""
+    if not contents.alarm:
+        return ""
+    rang, told = contents.rang, ""
+    if rang:
+        listed = rang.get("remedies")
+        tries = "".join(f"<li><code>{escape(str(each.get('command', '')))}</code><br>{escape(str(each.get('why', '')))}</li>"
+                        for each in (listed if isinstance(listed, list) else []) if isinstance(each, Mapping))
+        told = f'<div class="warnings"><p>{escape(str(rang.get("sentence", "")))}.</p></div>'
+        told += f"<h3>To try</h3><ul>{tries}</ul>" if tries else ""
+    else:
+        told = f'<p class="note">It did not ring in {len(contents.alarm):,} {"look" if len(contents.alarm) == 1 else "looks"}.</p>'
+    if contents.alarm_picture:
+        picture = _image(contents.alarm_picture, "evidence of collapse", ROOM)
+        told += f'<div class="wide" tabindex="0" role="region" aria-label="Evidence">{picture}</div>'
+    note = '<p class="note">Readings are shares of what real images have: 1 is as varied as those, 0 is collapse.</p>'
+    return told + note + _charts(groups.alarm(contents.alarm, rang))
 
 
 def _settings(config: Entry) -> str:

@@ -58,6 +58,7 @@ class RunFolder:
         self.speed = self.path / "speed.jsonl"
         self.metrics = self.path / "metrics.jsonl"
         self.skipped = self.path / "skipped.jsonl"
+        self.alarm = self.path / "alarm.jsonl"
         self.best = self.path / "best.safetensors"
         self._lock: io.IOBase | None = None
 

@@ -1,11 +1,11 @@
-"""Judges a run on held-out pairs while it trains: metrics with intervals, an overfitting discriminator, outputs that all look alike."""
+"""Judges a run on held-out pairs: metrics with intervals, and readings of D and of diversity."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,12 +18,10 @@ from i2i.data.files import Unreadable
 from i2i.data.transforms import fit
 from i2i.images import Kind, grid, to_tensor
 from i2i.metrics.paired import l1, psnr, ssim
-from i2i.metrics.verdict import Judged, interval, verdict
+from i2i.metrics.verdict import interval
 from i2i.recipes.base import Recipe
 
 MOST = 256          # Held-out pairs that are looked at.
-OVERFITTING = 0.5   # Share of the way from "held-out reals look real" to "held-out reals look fake"; 0 is none, 1 is complete.
-ALIKE = 0.3         # Share of the targets' mean distance below which outputs count as alike.
 SHOWN = 6           # Best and worst pairs kept as pictures.
 METRIC = "l1"       # Decides which evaluation is the best.
 
@@ -39,6 +37,7 @@ class Watch:
     size: tuple[int, int]
     device: torch.device
     batch: int = 16
+    metric: ClassVar[str] = METRIC
 
     @torch.no_grad()
     def __call__(self, live: nn.ModuleDict, averaged: nn.ModuleDict, images: int) -> dict[str, Any]:
@@ -124,32 +123,3 @@ def spread(flat: Tensor) -> float:
     if n < 2:
         return 0.0
     return float(torch.pdist(flat.float()).mean() / flat.shape[1] ** 0.5)
-
-
-def overfitting(readings: dict[str, float]) -> float:
-    """r_v = (E[D_train] - E[D_held-out]) / (E[D_train] - E[D_fake]): 0 none, 1 complete.  Karras et al. 2020a, equation 1."""
-    span = readings["real_logits_train"] - readings["fake_logits"]
-    return (readings["real_logits_train"] - readings["real_logits_heldout"]) / span if span > 0 else 0.0
-
-
-def warnings(entries: Sequence[dict[str, Any]]) -> list[str]:
-    """What is wrong at the last evaluation, each with its figures."""
-    told = []
-    if entries:
-        readings = entries[-1]["readings"]
-        if (r := overfitting(readings)) > OVERFITTING:
-            told.append(f"the discriminator overfits: held-out pairs look {r:.0%} of the way from real to fake to it "
-                        f"(logits {readings['real_logits_train']:.2f} on training, {readings['real_logits_heldout']:.2f} on held-out pairs); "
-                        "more data, or a narrower discriminator (discriminator.width)")
-        if readings["diversity"] < ALIKE * readings["diversity_real"]:
-            told.append(f"the outputs look alike: their mean distance is {readings['diversity']:.3f}, "
-                        f"that of the targets {readings['diversity_real']:.3f}")
-    return told
-
-
-def conclude(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The verdict on a run from the lines of its metrics.jsonl.  -> verdict.json"""
-    history = [Judged(entry["images"], entry["each"]) for entry in entries if len(entry["each"]) == len(entries[-1]["each"])]
-    best = min(entries, key=lambda entry: entry["scores"][METRIC]["value"])
-    return {"sentence": verdict(history, METRIC), "warnings": warnings(entries),
-            "best": {"images": best["images"], "metric": METRIC, "value": best["scores"][METRIC]["value"]}}

@@ -1,0 +1,59 @@
+"""How pictures are compared: by the features of a fixed network, or by small versions of themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from i2i.errors import RequestError
+from i2i.images import Kind, to_array, visible
+from i2i.metrics.features import efficientnet_lite0
+
+Matrix = NDArray[Any]
+SCREEN = 8              # Pixels a side: what is left of a picture in the first, cheap look,
+PIXELS = 16             # and where no feature network can be had.
+
+
+@dataclass(frozen=True)
+class Look:
+    """Pictures as points.  `take`: NCHW in [-1, 1] -> N×D"""
+
+    name: str
+    take: Callable[[Tensor], Matrix]
+
+
+def thumbnails(side: int) -> Look:
+    """Means over areas, so that noise and single pixels count for little."""
+    def take(images: Tensor) -> Matrix:
+        out: Matrix = F.adaptive_avg_pool2d(images.float(), side).flatten(1).double().cpu().numpy()
+        return out
+
+    return Look("pixels", take)
+
+
+def levels(image: Tensor) -> NDArray[np.uint8]:
+    """A picture as a person sees it: 8-bit levels of its range, three channels.  CHW in [-1, 1] -> HW3 uint8"""
+    shown: NDArray[np.uint8] = visible(to_array(image.float().cpu(), Kind(len(image))))
+    return shown
+
+
+def best_look(device: torch.device, tell: Callable[[str], None]) -> Look:
+    """EfficientNet-Lite0's features, whose weights come with the package; where they are missing, which is told, small pictures."""
+    try:
+        extractor = efficientnet_lite0(device=str(device))
+    except RequestError as error:
+        tell(f"note: pictures are compared by their pixels, not by features: {error}")
+        return thumbnails(PIXELS)
+
+    def take(images: Tensor) -> Matrix:
+        out: Matrix = extractor.images([levels(image) for image in images])[0].double().numpy()
+        return out
+
+    return Look(extractor.name.replace("-", "_"), take)

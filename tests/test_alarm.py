@@ -1,0 +1,235 @@
+"""The alarm rings on planted collapse of both kinds, soon, once, and at the same place in a resumed run; it is silent on healthy ones."""
+
+import json
+import shlex
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import i2i as package
+from i2i import jobs, spec, training
+from i2i.engine.runtime import Runtime
+from i2i.runs import log
+from i2i.runs.folder import RunFolder
+from i2i.watch import alarm as alarms
+from i2i.watch.alarm import GRACE, IN_A_ROW, collapsed, kind_of, suspects
+from i2i.watch.look import PIXELS, best_look, thumbnails
+from tests.conftest import CYCLE, SMALL, Run
+from tests.engine.test_resume import StopAfter
+from tests.planted import Planted, pictures
+
+EVERY = 8           # Images between two looks.
+AT = 200            # Where collapse is planted, of 400 images.
+WITHIN = (IN_A_ROW + 1) * EVERY
+WORDS = ("generator=planted", "discriminator.width=4", "g_optimiser.lr=1e-9", "train.batch=4", f"train.alarm={EVERY}", "train.images=400", "train.tick=1000",
+         "train.log=16", "train.ema_half_life=0")
+
+
+@pytest.fixture(autouse=True)
+def _planted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The planted generator has a name in these tests alone."""
+    monkeypatch.setitem(spec._PIECES["synthesis"], "planted", Planted)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pictures(tmp_path_factory.mktemp("drawn"), ("train", 96), ("val", 48))
+
+
+def ran(data: Path, out: Path, *words: str, recipe: str = "cgan", **more: object) -> list[dict]:
+    package.train(recipe, *WORDS, *words, data=data, out=out, device="cpu", **more)
+    return log.read(out / "alarm.jsonl")
+
+
+def rings(entries: list[dict]) -> list[dict]:
+    return [entry["rang"] for entry in entries if "rang" in entry]
+
+
+@pytest.mark.parametrize(("recipe", "kind", "told"), [("cgan", "inter", "inter-class"), ("cgan", "intra", "intra-class"), ("dcgan", "inter", "inter-class"),
+                                                      ("dcgan", "intra", "intra-class")])
+def test_it_rings_once_soon_after_a_planted_collapse(data: Path, tmp_path: Path, recipe: str, kind: str, told: str) -> None:
+    entries = ran(data, tmp_path / "run", f"generator.kind={kind}", recipe=recipe)
+    assert [entry["images"] for entry in entries] == list(range(EVERY, 401, EVERY))
+    (rang,) = rings(entries)
+    assert AT < rang["images"] <= AT + WITHIN
+    assert rang["kind"] == told
+    verdict = json.loads((tmp_path / "run" / "verdict.json").read_text())
+    assert verdict["warnings"][0] == rang["sentence"]
+    with Image.open(tmp_path / "run" / rang["picture"]) as sheet:
+        assert sheet.width > 16 * 16
+    low, high = rang["figures"]["different"][1:]
+    assert low <= (1 if kind == "inter" else 3) * 1.3
+    assert high < 6
+
+
+def test_few_modes_are_found_by_their_duplicates(data: Path, tmp_path: Path) -> None:
+    """Five pictures are nearly as far from one another as real ones on average."""
+    entries = ran(data, tmp_path / "run", "generator.kind=modes", "generator.modes=5", recipe="dcgan")
+    (rang,) = rings(entries)
+    assert rang["reading"] == "distinct"
+    assert rang["images"] <= AT + WITHIN
+    assert rang["figures"]["diversity"] > 0.6
+    assert rang["figures"]["different"][1] <= 5.5 <= rang["figures"]["different"][2] * 1.3
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_it_is_silent_while_a_run_is_healthy(data: Path, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where pictures come out of the grey only slowly: by then nothing was ever high, and it is early."""
+    monkeypatch.setattr(training, "NOISE_SEEN", (48, 48))
+    entries = ran(data, tmp_path / "run", f"train.seed={seed}", f"generator.grey={seed % 4 / 4}", "train.images=200", recipe=("cgan", "dcgan")[seed % 2])
+    assert len(entries) == 25
+    assert not rings(entries)
+    assert not any("confirmed" in entry for entry in entries)
+    assert entries[-1]["fake_b"]["diversity"] > 0.8
+
+
+def test_a_resumed_run_rings_at_the_same_place_once(data: Path, tmp_path: Path) -> None:
+    ran(data, tmp_path / "straight", "generator.kind=intra")
+    for name, stop in (("before", 212), ("after", 260)):
+        with pytest.raises(KeyboardInterrupt):
+            ran(data, tmp_path / name, "generator.kind=intra", observer=StopAfter(stop))
+        package.train(resume=tmp_path / name, device="cpu")
+        assert (tmp_path / name / "alarm.jsonl").read_text() == (tmp_path / "straight" / "alarm.jsonl").read_text()
+
+
+def test_what_was_told_after_the_last_state_is_told_again(data: Path, tmp_path: Path) -> None:
+    """A killed run: the log is ahead of the state that is left."""
+    ran(data, tmp_path / "run", "generator.kind=inter", "train.tick=100", "train.keep=9")
+    whole = (tmp_path / "run" / "alarm.jsonl").read_text()
+    for state in RunFolder(tmp_path / "run").states()[2:]:
+        state.unlink()
+    package.train(resume=tmp_path / "run", device="cpu")
+    assert (tmp_path / "run" / "alarm.jsonl").read_text() == whole
+
+
+def test_stop_saves_everything_and_ends_with_one_line(data: Path, i2i: Run) -> None:
+    result = i2i("train", "cgan", *WORDS, "generator.kind=intra", "--data", data, "--out", "run", "--on-collapse", "stop", "--device", "cpu")
+    assert result.code == 1
+    assert len(result.err.strip().splitlines()) == 1
+    assert "i2i train --resume run" in result.err
+    rang = rings(log.read(Path("run/alarm.jsonl")))[0]
+    assert RunFolder("run").states()[-1].stem.endswith(f"{rang['images']:08d}")
+    assert "alarm: intra-class collapse" in result.out
+    assert json.loads(Path("run/config.json").read_text())["train"]["on_collapse"] == "stop"
+    again = i2i("train", "--resume", "run", "--device", "cpu")          # It has been said: now it goes to the end.
+    assert again.code == 0, again.err
+    assert log.read(Path("run/log.jsonl"))[-1]["images"] == 400
+    assert len(rings(log.read(Path("run/alarm.jsonl")))) == 1
+    assert "alarm" in i2i("report", "run").out or Path("run/report.html").exists()
+    page = Path("run/report.html").read_text()
+    assert 'id="alarm"' in page
+    assert rang["remedies"][0]["command"].replace("'", "&#x27;") in page
+
+
+def test_off_does_not_look(data: Path, tmp_path: Path) -> None:
+    assert ran(data, tmp_path / "run", "generator.kind=inter", "train.on_collapse=off", "train.images=40") == []
+    assert not (tmp_path / "run" / "alarm.jsonl").exists()
+
+
+SLOW = [pytest.param(recipe, marks=pytest.mark.slow) for recipe in ("dcgan", "wgan-gp", "sngan", "stylegan2", "infogan", "cyclegan")]
+
+
+@pytest.mark.parametrize("recipe", ["cgan", "pix2pix", *SLOW])
+def test_every_command_it_proposes_is_accepted(recipe: str, tmp_path: Path, strips: Path, i2i: Run) -> None:
+    words = {"pix2pix": SMALL[:3], "cyclegan": CYCLE[:4]}.get(recipe, ("generator.width=4", "discriminator.width=4"))
+    where = strips if recipe in ("pix2pix", "cyclegan") else pictures(tmp_path / "pictures with spaces", ("train", 12))
+    job = jobs.prepare(recipe, words, data=where, epochs=2)
+    found = {kind: [remedy.command for remedy in training.advised(job, kind)] for kind in ("inter-class", "collapse")}
+    assert all(2 <= len(each) <= 4 for each in found.values())
+    for command in dict.fromkeys(command for each in found.values() for command in each):
+        program, verb, *rest = shlex.split(command)
+        assert (program, verb) == ("i2i", "train")
+        result = i2i(verb, *rest, "--dry-run")
+        assert result.code == 0, f"{command}: {result.err}"
+
+
+def test_the_command_of_a_job_is_that_job(tmp_path: Path) -> None:
+    where = pictures(tmp_path / "it's here", ("train", 12))
+    for words in (["sngan", "generator.width=4", "train.images=1k"], ["wgan-gp", "penalty.every=2", "data.flip=false", "data.size=16,32"], ["stylegan2-ada"]):
+        job = jobs.prepare(words[0], words[1:], data=where)
+        line = shlex.split(jobs.command(job) or "")
+        assert line[2] == words[0]
+        place = line.index("--data")
+        again = jobs.prepare(line[2], line[3:place] + line[place + 2:], data=line[place + 1])
+        assert (again.recipe, again.data, again.train) == (job.recipe, job.data, job.train)
+    assert jobs.command(job, ["augment=ada"]) is None           # Is so already.
+    assert jobs.command(job, ["no.such=word"]) is None
+
+
+def test_what_counts_as_collapse() -> None:
+    high, low = [0.9] * 6, [0.1] * IN_A_ROW
+    assert collapsed(high + low, late=False)
+    assert not collapsed(high + low[1:], late=False)                                  # For too short a time,
+    assert not collapsed([0.05, 0.9, 0.05, *low], late=False)                         # never high twice in a row,
+    assert not collapsed([0.5] * 6 + [0.35] * IN_A_ROW, late=False)                   # no fall to half,
+    assert not collapsed([0.05] * 60, late=False)                                     # early,
+    assert collapsed([0.05] * GRACE, late=True)
+    assert not collapsed([0.05] * 60 + [0.41], late=True)                             # not low any more.
+    history = [{"images": i, "fake_b": {"diversity": value, "distinct": 1.0}} for i, value in enumerate(high + low)]
+    assert suspects(history, 4) == [("fake_b", "diversity")]
+    assert suspects([], 4) == []
+
+
+def test_kinds() -> None:
+    assert kind_of({"diversity": 0.1}) == "collapse"
+    assert kind_of({"within": 0.1, "between": 0.9}) == "intra-class"
+    assert kind_of({"within": 0.1}) == "intra-class"
+    assert kind_of({"within": 0.9, "between": 0.1}) == "inter-class"
+    assert kind_of({"within": 0.1, "between": 0.1}) == "inter-class"
+    assert kind_of({"classes": 1.1, "classes_real": 7}) == "inter-class"
+    assert kind_of({"classes": 6.5, "classes_real": 7}) == "intra-class"
+
+
+class Constant(nn.Module):
+    """The same picture for every input."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(x)
+
+
+@pytest.mark.parametrize(("recipe", "broken", "key"), [("pix2pix", "G", "fake_b"), ("cyclegan", "G_ab", "fake_b"), ("cyclegan", "G_ba", "fake_a")])
+def test_translators_whose_outputs_do_not_follow_their_inputs(strips: Path, tmp_path: Path, recipe: str, broken: str, key: str) -> None:
+    """In either direction.  Healthy ones give back their input, which is as varied."""
+    job = jobs.prepare(recipe, ("discriminator.width=4",), data=strips)
+    told: list[str] = []
+    alarm = training.alarm_for(job, Runtime(device="cpu"), RunFolder(tmp_path), lambda: thumbnails(PIXELS), told.append)
+    assert alarm is not None
+    networks = {name: nn.Identity() for name in job.recipe.averaged}
+    for reading in range(12):
+        alarm(nn.ModuleDict(networks if reading < 6 else {**networks, broken: Constant()}), 1000 * (reading + 1))
+    (rang,) = rings(log.read(tmp_path / "alarm.jsonl"))
+    assert rang["images"] == 1000 * (6 + IN_A_ROW)
+    assert (rang["of"], rang["kind"]) == (key, "collapse")
+    assert told[0].startswith("alarm: collapse")
+    with Image.open(tmp_path / rang["picture"]) as sheet:
+        assert sheet.width > 3 * 8 * 32                     # Inputs, outputs, targets.
+
+
+def test_what_features_do_not_confirm_is_not_told(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is not asked again at every look."""
+    asked = []
+
+    def blind(images: torch.Tensor) -> np.ndarray:
+        asked.append(len(images))
+        return np.random.default_rng(len(asked)).normal(size=(len(images), 8))
+
+    monkeypatch.setattr(training, "best_look", lambda device, tell: alarms.Look("blind", blind))
+    monkeypatch.setattr(training, "watching", lambda *each: None)
+    entries = ran(data, tmp_path / "run", "generator.kind=inter")
+    assert not rings(entries)
+    checks = [entry["images"] for entry in entries if "confirmed" in entry]
+    assert len(checks) > 2
+    assert all(later >= 1.1 * earlier for earlier, later in pairwise(checks))
+
+
+def test_real_features_confirm_too(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "best_look", best_look)
+    monkeypatch.setattr(training, "NOISE_SEEN", (48, 24))
+    monkeypatch.setattr(training, "NOISE_MOST", 12)
+    (rang,) = rings(ran(data, tmp_path / "run", "generator.kind=intra"))
+    assert (rang["features"], rang["kind"]) == ("efficientnet_lite0", "intra-class")
