@@ -243,7 +243,7 @@ def differences(config: Any, base: Any, prefix: str = "") -> list[str]:
 
 
 def command(job: Job, changes: Sequence[str] = ()) -> str | None:
-    """The shortest `i2i train` line for this job with these changes; None if they change nothing or are refused."""
+    """The `i2i train` line for this job with these changes, by the name that says most of it; None if they change nothing or are refused."""
     try:
         recipe, data, train = configure(job.recipe, job.data, job.train, split(changes))
         if changes and (recipe, data, train) == (job.recipe, job.data, job.train):
@@ -253,14 +253,13 @@ def command(job: Job, changes: Sequence[str] = ()) -> str | None:
     except RequestError:
         return None
     named = {job.name: Preset(job.name, (), "")} | {name: preset for name, preset in PRESETS.items() if preset.recipe == job.name}
-    lines = []
-    for name, preset in named.items():
-        plain = configure(lookup("recipe", preset.recipe)(), DataConfig(), TrainConfig(), split(preset.words))
-        lines.append([name, *(word for one, other, prefix in zip((recipe, data, train), plain, ("", "data.", "train."), strict=True)
-                              for word in differences(one, other, prefix))])
-    best = min(lines, key=len)
+    def words(name: str, wanted: tuple[Any, Any, Any]) -> list[str]:
+        plain = configure(lookup("recipe", named[name].recipe)(), DataConfig(), TrainConfig(), split(named[name].words))
+        return [word for one, other, prefix in zip(wanted, plain, ("", "data.", "train."), strict=True) for word in differences(one, other, prefix)]
+
+    name = min(named, key=lambda name: len(words(name, (job.recipe, job.data, job.train))))
     where = [] if job.where == DEFAULT_DATA[job.recipe.dataset] else ["--data", job.where]
-    return shlex.join(["i2i", "train", best[0], *where, *best[1:]])
+    return shlex.join(["i2i", "train", name, *where, *words(name, (recipe, data, train))])
 
 
 def next_folder(name: str) -> Path:

@@ -19,6 +19,7 @@ from i2i.runs.folder import RunFolder
 from i2i.watch import alarm as alarms
 from i2i.watch.alarm import GRACE, IN_A_ROW, collapsed, kind_of, suspects
 from i2i.watch.look import PIXELS, best_look, thumbnails
+from i2i.watch.remedies import ALIKE, LABELS, TRANSLATING
 from tests.conftest import CYCLE, SMALL, Run
 from tests.engine.test_resume import StopAfter
 from tests.planted import Planted, pictures
@@ -146,6 +147,14 @@ def test_every_command_it_proposes_is_accepted(recipe: str, tmp_path: Path, stri
         assert (program, verb) == ("i2i", "train")
         result = i2i(verb, *rest, "--dry-run")
         assert result.code == 0, f"{command}: {result.err}"
+
+
+def test_every_remedy_is_one_of_some_recipe(tmp_path: Path, strips: Path) -> None:
+    where = pictures(tmp_path / "data", ("train", 12))
+    plain, bare = (jobs.prepare(recipe, ("generator.width=4", "discriminator.width=4"), data=where) for recipe in ("cgan", "sngan"))
+    pairs = jobs.prepare("pix2pix", SMALL[:3], data=strips)
+    for why, words in (*LABELS, *ALIKE, *TRANSLATING):
+        assert any(jobs.command(job, words.split()) for job in (pairs, plain, bare)), f"{words}: {why}"
 
 
 def test_the_command_of_a_job_is_that_job(tmp_path: Path) -> None:

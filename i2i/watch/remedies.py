@@ -9,21 +9,21 @@ from i2i.watch.alarm import Remedy
 MOST = 4            # Proposals: what comes first is cheapest or best founded.
 Attempt = Callable[[Sequence[str]], str | None]     # Words -> the whole command line, None if they are refused or change nothing.
 
-_LABELS = (
+LABELS = (
     ("D compares an image with its class by an inner product (Miyato and Koyama 2018)", "discriminator.condition=projection"),
     ("every norm of G is told the class (de Vries et al. 2017)", "generator.condition=batchnorm"),
 )
-_ALIKE = (
+ALIKE = (
     ("D sees two images at once and notices that they are alike (PacGAN, Lin et al. 2018)", "pack=2"),
-    ("D sees how much a batch varies (Karras et al. 2018)", "discriminator.stddev=true"),
+    ("D sees how much a batch varies (Karras et al. 2018)", "discriminator.group=4"),
     ("D cannot become steep around real images (Mescheder et al. 2018)", "penalty=r1"),
-    ("the same, of a D without batch norm, which a penalty needs", "discriminator.norm=none penalty=r1"),
-    ("the same, in patches", "discriminator.norm=instance penalty=r1"),
-    ("paired logits and both penalties: no image may drop out (R3GAN, Huang et al. 2024)", "adversarial=rpgan penalty=r1r2 discriminator.norm=none"),
-    ("D looks further ahead than G moves (Metz et al. 2017)", "unroll=5"),
+    ("D, without batch norm, cannot become steep around real images (Mescheder et al. 2018)", "discriminator.norm=none penalty=r1"),
+    ("D, without batch norm, cannot become steep around real images (Mescheder et al. 2018)", "discriminator.norm=instance penalty=r1"),
+    ("paired logits, both penalties: no image may drop out (R3GAN, Huang et al. 2024)", "adversarial=rpgan penalty=r1r2 discriminator.norm=none"),
+    ("D looks further ahead than G moves (Metz et al. 2017)", "unrolling=scaled unrolling.steps=5 unrolling.through=false"),
     ("D sees varied images, so it cannot learn few of them by heart (Karras et al. 2020a)", "augment=ada"),
 )
-_TRANSLATING = (
+TRANSLATING = (
     ("D's decisions are bounded in steepness (Miyato et al. 2018)", "d_parametrisation=spectral"),
     ("squares do not saturate when D is sure (Mao et al. 2017)", "adversarial=lsgan"),
 )
@@ -31,8 +31,8 @@ _TRANSLATING = (
 
 def remedies(kind: str, translates: bool, attempt: Attempt, rates: Sequence[str] = ()) -> list[Remedy]:
     """At most four proposals for a kind of collapse; `rates` are words for a lower learning rate, which always applies."""
-    first = _LABELS if kind == "inter-class" else ()
-    candidates = [*first, *(_TRANSLATING if translates else ()), *_ALIKE]
+    first = LABELS if kind == "inter-class" else ()
+    candidates = [*first, *(TRANSLATING if translates else ()), *ALIKE]
     found: dict[str, Remedy] = {}
     for why, words in candidates:
         command = attempt(words.split())
