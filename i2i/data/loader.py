@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import multiprocessing
@@ -25,7 +26,8 @@ from i2i.errors import JobError
 
 LONGEST = 8192          # Bytes of a file name that are told.
 PATIENCE = 300.0        # Seconds that all loader processes together may take for a batch: network disks stall for minutes.
-PARTING = 5.0           # Seconds that a thread has for the file in its hand before it is left to end by itself.
+PARTING = 5.0           # Seconds that a thread has for the file in its hand before it is left to end by itself,
+LEAVING = 30.0          # and before the process ends under it: within compiled code that would be an abort.
 GLANCE = 1.0            # Seconds between two looks whether they are alive.
 SHORTAGE = {"SIGKILL": " (out of memory?)", "SIGBUS": " (out of shared memory? a container's /dev/shm is small unless --shm-size says otherwise)"}
 
@@ -128,8 +130,14 @@ def ahead(items: Iterator[T], count: int) -> Generator[T]:
                 waiting.put((None, error))
                 return
 
-    thread = threading.Thread(target=take, name="prefetch", daemon=True)    # Where nobody closes the generator, it holds up no exit.
+    def part(seconds: float) -> None:
+        ended.set()
+        free.release()
+        thread.join(seconds)
+
+    thread = threading.Thread(target=take, name="prefetch", daemon=True)    # Where a file hangs for good, it holds up no exit.
     thread.start()
+    leave = atexit.register(functools.partial(part, LEAVING))
     try:
         while True:
             item, error = waiting.get()
@@ -140,9 +148,9 @@ def ahead(items: Iterator[T], count: int) -> Generator[T]:
             free.release()
             yield item  # type: ignore[misc]
     finally:
-        ended.set()
-        free.release()
-        thread.join(PARTING)
+        part(PARTING)
+        if not thread.is_alive():
+            atexit.unregister(leave)
 
 
 def _start(loader: DataLoader[Any]) -> tuple[Iterator[_Collated], list[BaseProcess]]:
