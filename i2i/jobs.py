@@ -278,7 +278,8 @@ def needs(job: Job, world: int = 1) -> plan.Estimate:
 
 
 def _memory_settings(job: Job) -> dict[str, Any]:
-    return {"averages": bool(job.train.ema_half_life), "again": job.train.recompute}
+    held = job.train.background and not torch.cuda.is_available()       # Where the copy takes the memory that training takes.
+    return {"averages": bool(job.train.ema_half_life), "again": job.train.recompute, "held": held}
 
 
 def shortage(job: Job, world: int, room: int) -> str:

@@ -33,7 +33,7 @@ class Part:
 class Estimate:
     """Bytes that training takes on the device that holds the networks, in one process."""
 
-    weights: int        # Parameters, buffers, their average and the optimisers' state.
+    weights: int        # Parameters, buffers, their average and the optimisers' state; twice where a copy of them is written beside the training.
     working: int        # Activations, gradients and what is in between, at their peak.
     sent: int           # Gradients that a process averages with the others in a step, all players together.
 
@@ -66,7 +66,8 @@ class _Alive(TorchDispatchMode):
         self.bytes -= self.sizes.pop(key)
 
 
-def inspect(recipe: Recipe, info: DataInfo, *, batch: int, averages: bool, again: bool = False) -> tuple[list[Part], Estimate]:
+def inspect(recipe: Recipe, info: DataInfo, *, batch: int, averages: bool, again: bool = False,
+            held: bool = False) -> tuple[list[Part], Estimate]:
     """Run one step of the recipe on tensors without data: that of `batch` images in one process, in fp32, `again`: with activations
     computed again.
 
@@ -102,7 +103,8 @@ def inspect(recipe: Recipe, info: DataInfo, *, batch: int, averages: bool, again
     averaged = sum(sizes[name] for name in recipe.averaged) if averages else 0
     parts = [Part(name, sum(p.numel() for p in module.parameters()), shapes.get(name, "")) for name, module in modules.items()]
     adam = 2        # Moments per parameter.
-    return parts, Estimate(sum(sizes.values()) + buffers + averaged + adam * sum(learnt.values()), alive.peak, sent)
+    state = sum(sizes.values()) + buffers + averaged + adam * sum(learnt.values())
+    return parts, Estimate(state * (2 if held else 1) + buffers, alive.peak, sent)     # Buffers are copied at the start of each step.
 
 
 def largest_batch(recipe: Recipe, info: DataInfo, room: int, below: int, **more: Any) -> int:

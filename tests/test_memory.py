@@ -55,7 +55,7 @@ def test_out_of_memory_names_the_largest_batch(i2i: Run, strips: Path, monkeypat
 
     monkeypatch.setattr(Pix2Pix, "step", step)
     job = jobs.prepare("pix2pix", [*SMALL, "train.batch=64"], data=strips)
-    room = plan.inspect(job.recipe, job.info, batch=20, averages=True)[1].total
+    room = plan.inspect(job.recipe, job.info, batch=20, averages=True, held=True)[1].total
     monkeypatch.setattr(plan, "room", lambda device: room)
     done = i2i("train", "pix2pix", *SMALL, "train.batch=64", "train.images=1k", "--data", strips, "--out", "run", "--device", "cpu")
     assert done.code == 1

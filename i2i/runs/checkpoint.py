@@ -18,6 +18,7 @@ from i2i.errors import JobError, RequestError, Unverified
 from i2i.runs.folder import write_atomically
 
 _KEY, _SUM = "i2i", "sha256"        # Places of header and checksum in the file's metadata.  Files of version 0.1 have the header alone.
+PIECE = 2**20                       # Bytes compared at once.
 LARGEST_HEADER = 32 * 2**20         # Bytes: names, shapes and places of tensors.  A network of 10,000 layers has 2 MB.
 
 
@@ -27,11 +28,10 @@ def save(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -
     text = json.dumps(header)
 
     def write(part: Path) -> None:
-        save_file(whole, part, {_KEY: text, _SUM: checksum(whole, text)})
-        try:
-            _tensors(part)
-        except RequestError:
-            raise JobError(f"{path} was written, but could not be read back as it was; what was there before stays") from None
+        metadata = {_KEY: text, _SUM: checksum(whole, text)}
+        save_file(whole, part, metadata)
+        if not _holds(part, whole, metadata):
+            raise JobError(f"{path} was written, but could not be read back as it was; what was there before stays")
 
     write_atomically(path, write)
 
@@ -92,6 +92,25 @@ def _check_size(path: Path) -> None:
         raise RequestError(f"{path} cannot be read: {error.strerror}") from None
     if length > min(LARGEST_HEADER, path.stat().st_size):
         raise RequestError(f"{path} is damaged, truncated or not a safetensors file (its header would have {length:,} bytes)")
+
+
+def _holds(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bool:
+    """Whether a file has this metadata and these tensors' bytes, compared piece by piece: for a second copy of a state there may be no room."""
+    with open(path, "rb") as file:
+        start = 8 + int.from_bytes(file.read(8), "little")
+        try:
+            places = json.loads(file.read(start - 8))
+        except ValueError:
+            return False
+        if places.pop("__metadata__", None) != metadata or places.keys() != tensors.keys():
+            return False
+        for name, tensor in tensors.items():
+            file.seek(start + places[name]["data_offsets"][0])
+            expected = tensor.reshape(-1).view(torch.uint8).numpy().data
+            pieces = (expected[at:at + PIECE] for at in range(0, len(expected), PIECE))
+            if any(file.read(len(piece)) != piece for piece in pieces):
+                return False
+    return True
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
