@@ -15,7 +15,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from i2i.images import DTYPES, Array, Picture, from_pil, resolution
 
-logging.getLogger("tifffile").addHandler(logging.NullHandler())     # What it warns of is raised here, or of no account,
+for library in ("tifffile", "PIL"):
+    logging.getLogger(library).addHandler(logging.NullHandler())       # What they warn of is raised here, or of no account,
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)     # and what OpenCV warns of too.
 
 ORIENTATION = 0x0112        # EXIF 2.3 and TIFF 6.0.

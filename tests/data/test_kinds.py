@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import struct
 import zlib
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ import tifffile
 from PIL import Image, ImageCms
 
 from i2i.data.datasets import DataConfig, find_pairs, look
+from i2i.data.decoding import header
 from i2i.data.encoding import FORMATS, encode, holding
 from i2i.data.files import Unreadable, decode, open_source
 from i2i.data.loader import batches
@@ -339,6 +341,13 @@ def test_notes_are_told_once_each_with_an_example(tmp_path: Path) -> None:
     notes = look(find_pairs(open_source(folder))["train"]).notes
     assert len(notes) == 2
     assert notes[0].endswith(".tif: animated, its first frame taken")
+
+
+def test_libraries_print_nothing_of_their_own(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Pillow logs an error for channels it has no mode for, which tifffile then reads; without a handler it would be printed."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    assert header(tif(SEVEN, planarconfig="contig", photometric="minisblack")).width == 30
+    assert capsys.readouterr().err == ""
 
 
 # ---------------------------------------------------------------------------------------------- variation
