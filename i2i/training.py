@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +16,10 @@ from i2i import plan
 from i2i.data.datasets import with_kinds
 from i2i.data.files import Unreadable
 from i2i.data.labelled import Images
-from i2i.data.loader import batches
+from i2i.data.loader import Told, batches
 from i2i.data.stream import training
 from i2i.data.transforms import fit
+from i2i.engine.config import TrainConfig
 from i2i.engine.runtime import Runtime
 from i2i.engine.train import ALARMED, Observer, Silent, Trainer
 from i2i.errors import I2IError, JobError, RequestError
@@ -27,6 +30,7 @@ from i2i.recipes.base import Batch, piece_of
 from i2i.runs import log
 from i2i.runs.folder import RunFolder, write_atomically
 from i2i.spec import build
+from i2i.tuning import said, tune
 from i2i.watch import Alarm, Look, NoiseWatch, Remedy, Watch, best_look, conclude, from_noise, from_pictures, remedies, unbalanced
 from i2i.watch.noise import FEWEST
 from i2i.watch.noise import MOST as NOISE_MOST
@@ -63,8 +67,33 @@ def samples(job: Job) -> dict[str, Tensor]:
     return {"a": torch.stack([a for a, _ in rows]), "b": torch.stack([b for _, b in rows])}
 
 
-def execute(job: Job, folder: RunFolder, *, resume: bool, device: str = "auto", observer: Observer | None = None) -> int:
-    """Run or continue a job in its folder.  -> 0, or the signal that interrupted it after everything was saved"""
+def feed(job: Job, runtime: Runtime, start: int, told: Told | None = None) -> Generator[Mapping[str, Tensor]]:
+    """This process's batches of a job from position `start` on; closed, no thread or process of it goes on."""
+    dataset = training(job.splits["train"], job.crop, job.load, job.kinds, flip=job.data.flip, seed=job.train.seed, on_error=job.data.on_error)
+    return batches(dataset, seed=job.train.seed, start=start, batch=job.train.batch, rank=runtime.rank, world=runtime.world,
+                   workers=job.train.workers, prefetch=job.train.prefetch, pin=job.train.pin and runtime.device.type == "cuda", told=told)
+
+
+def tuned(job: Job, assignments: Sequence[str], *, device: str = "auto", observer: Observer | None = None,
+          resume: bool = False) -> tuple[Job, Mapping[str, Any]]:
+    """The job with the settings that are fastest here, but for those that the assignments decide; and what was measured, for auto.json."""
+    if resume:
+        raise RequestError("--auto cannot be given with --resume: the run goes on with the settings it was started with")
+
+    def stream(train: TrainConfig, runtime: Runtime) -> Generator[Mapping[str, Tensor]]:
+        return feed(replace(job, train=train), runtime, 0)
+
+    tell = observer.said if observer else lambda line: None
+    tuning = tune(job.recipe, job.info, job.train, stream, said=said(assignments), device=device, tell=tell)
+    return replace(job, train=tuning.train), tuning.report(Runtime(device=device).device)
+
+
+def execute(job: Job, folder: RunFolder, *, resume: bool, device: str = "auto", observer: Observer | None = None,
+            auto: Mapping[str, Any] | None = None) -> int:
+    """Run or continue a job in its folder; `auto` is what its settings were chosen by.
+
+    -> 0, or the signal that interrupted it after everything was saved
+    """
     runtime = Runtime(precision=job.train.precision, device=device, threads=job.train.threads)
     estimate, there = needs(job, runtime.world), plan.room(runtime.device)      # A network that does not fit is refused before anything is written.
     sample = samples(job)
@@ -74,6 +103,8 @@ def execute(job: Job, folder: RunFolder, *, resume: bool, device: str = "auto", 
                       + (f"; warning: there are only {plan.size_in_words(there)}" if there < estimate.total else ""))
     if not resume and runtime.leads:
         folder.create(job.config())
+        if auto:
+            folder.write_json("auto.json", auto)
     runtime.barrier()
     if runtime.leads:
         folder.lock()
@@ -94,13 +125,9 @@ def _carried_out(job: Job, folder: RunFolder, runtime: Runtime, sample: Batch, o
     alarm = alarm_for(job, runtime, folder, look, observer.said) if runtime.leads else None
     trainer = Trainer(job.recipe, job.info, job.train, runtime, folder, job.header(), observer, watch, alarm)
     trainer.restore()
-    dataset = training(job.splits["train"], job.crop, job.load, job.kinds, flip=job.data.flip, seed=job.train.seed, on_error=job.data.on_error)
 
     def from_position(start: int) -> Generator[Mapping[str, Tensor]]:
-        return batches(dataset, seed=job.train.seed, start=start, batch=job.train.batch, rank=runtime.rank, world=runtime.world,
-                       workers=job.train.workers, prefetch=job.train.prefetch,
-                       pin=job.train.pin and runtime.device.type == "cuda",
-                       told=lambda problem: trainer.left_out(problem.name, problem.reason))
+        return feed(job, runtime, start, told=lambda problem: trainer.left_out(problem.name, problem.reason))
 
     rung = alarm.rung if alarm else None
     interrupted = trainer.run(from_position, sample)
@@ -172,8 +199,9 @@ def conclude_run(job: Job, folder: RunFolder, watch: Watch | NoiseWatch | None, 
 
 
 def train(recipe: str = "", *assignments: str, data: str | Path | None = None, out: str | Path | None = None,
-          epochs: float | None = None, resume: str | Path | None = None, device: str = "auto", observer: Observer | None = None) -> Path:
-    """Train a recipe, or continue a run, and return its folder.
+          epochs: float | None = None, resume: str | Path | None = None, device: str = "auto", observer: Observer | None = None,
+          auto: bool = False) -> Path:
+    """Train a recipe, or continue a run, and return its folder.  `auto` first measures which settings of speed are fastest here.
 
     train("pix2pix", "train.batch=8", "generator.width=32", data="drawings/", out="runs/x", epochs=20)
     train(resume="runs/x")
@@ -182,6 +210,9 @@ def train(recipe: str = "", *assignments: str, data: str | Path | None = None, o
     that was saved.
     """
     folder, job = request(recipe, assignments, data=data, out=out, epochs=epochs, resume=resume)
-    if execute(job, folder, resume=resume is not None, device=device, observer=observer):
+    measured = None
+    if auto:
+        job, measured = tuned(job, assignments, device=device, observer=observer, resume=resume is not None)
+    if execute(job, folder, resume=resume is not None, device=device, observer=observer, auto=measured):
         raise KeyboardInterrupt
     return folder.path

@@ -35,7 +35,8 @@ ALLOWED = {     # room -> rooms of ours, packages from outside
     "watch": ({"data", "images", "metrics", "recipes.base", "runs", "spec", "errors"}, {"numpy", "torch", "PIL"}),
     "foreign": ({"infer", "images", "recipes", "runs", "spec", "errors"}, {"numpy", "safetensors", "torch"}),
     "jobs": ({"plan", "recipes", "data", "engine", "infer", "images", "runs", "spec", "errors"}, {"numpy", "PIL", "torch"}),
-    "training": ({"jobs", "watch", "plan", "recipes.base", "data", "engine", "infer", "images", "runs", "spec", "errors"}, {"numpy", "torch"}),
+    "tuning": ({"engine", "recipes.base", "runs", "errors"}, {"torch"}),
+    "training": ({"jobs", "tuning", "watch", "plan", "recipes.base", "data", "engine", "infer", "images", "runs", "spec", "errors"}, {"numpy", "torch"}),
     "modes": ({"jobs", "recipes", "data", "engine", "runs", "clock", "spec", "errors"}, {"numpy", "PIL", "torch"}),
     "cli": (None, {"typer", "rich", "PIL"}),
 }

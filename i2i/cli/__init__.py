@@ -95,12 +95,14 @@ def train(
     on_collapse: Annotated[str | None, typer.Option("--on-collapse", metavar="warn|stop|off", help="When the generator makes the same picture again "
                                                     "and again: warn (the default), stop with everything saved, or do not look.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    auto: Annotated[bool, typer.Option("--auto", help="Measure first which precision, memory format, threads, workers ... are fastest here, and "
+                                       "use those, but for what is given as a setting.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole plan and exit.")] = False,
 ) -> None:
     """Train a recipe; settings are listed by `i2i show`."""
     from i2i.cli import training
     training.train(words or [], data=data, out=out, epochs=epochs, resume=resume, on_error=on_error, on_collapse=on_collapse, device=device,
-                   dry_run=dry_run)
+                   auto=auto, dry_run=dry_run)
 
 
 @app.command()

@@ -23,7 +23,7 @@ SHOWN = ("grad_norm_", "real_logits", "fake_logits")       # Logged, but not sho
 
 
 def train(words: list[str], *, data: str | None, out: str | None, epochs: float | None, resume: str | None, on_error: str | None,
-          on_collapse: str | None, device: str, dry_run: bool) -> None:
+          on_collapse: str | None, device: str, auto: bool, dry_run: bool) -> None:
     """Plan, and unless it is a dry run, train."""
     flags = {"data.on_error": on_error, "train.on_collapse": on_collapse}
     words = [*words, *(f"{key}={value}" for key, value in flags.items() if value)]
@@ -31,16 +31,18 @@ def train(words: list[str], *, data: str | None, out: str | None, epochs: float 
     if recipe:
         jobs.known(recipe)
     folder, job = jobs.request(recipe, words[1:] if recipe else words, data=data, out=out, epochs=epochs, resume=resume)
+    observer, measured = observer_for_this_terminal(), None
+    if auto:
+        job, measured = training.tuned(job, words, device=device, observer=observer, resume=resume is not None)
     if dry_run:
         print("\n".join(jobs.describe(job)))
         return
-    observer = observer_for_this_terminal()
     observer.said(f"{job.name}: {job.splits['train'].counted} to learn from in {job.where}, {job.train.images:,} images in "
                   f"{job.train.steps:,} steps of {job.train.batch} -> {folder.path}")
     for note in job.facts.notes:
         observer.said(f"note: {note}")
     try:
-        interrupted = training.execute(job, folder, resume=resume is not None, device=device, observer=observer)
+        interrupted = training.execute(job, folder, resume=resume is not None, device=device, observer=observer, auto=measured)
     finally:
         if isinstance(observer, Bar):
             observer.progress.stop()
