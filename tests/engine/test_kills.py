@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 
-from i2i.recipes.presets import PRESETS
 from i2i.runs import checkpoint
 from tests.conftest import CYCLE, SMALL, drawing, two_styles
 from tests.engine.test_resume import assert_same
@@ -80,10 +79,3 @@ def kill_and_compare(name: str, words: tuple[str, ...], folder: Path, kills: int
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_killed_three_times_ends_as_one_that_was_not(tmp_path: Path, name: str) -> None:
     kill_and_compare(name, RUNS[name], tmp_path, kills=3)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [*RUNS, *(preset for preset in PRESETS if preset not in RUNS)])
-def test_a_run_killed_twenty_times_ends_as_one_that_was_not(tmp_path: Path, name: str) -> None:
-    style = name.startswith(("progan", "stylegan"))
-    kill_and_compare(name, RUNS.get(name, (name, *(STYLED if style else PLAIN), "train.images=96")), tmp_path, kills=20)
