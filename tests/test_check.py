@@ -116,6 +116,11 @@ def integers(root: Path) -> None:
     np.save(root / "trainA" / "23.npy", np.zeros((48, 48), np.int64))
 
 
+def channels(root: Path) -> None:
+    (root / "trainA" / "16.png").unlink()
+    np.save(root / "trainA" / "16.npy", np.random.default_rng(0).integers(0, 256, (48, 48, 600), np.uint8))
+
+
 def binary(root: Path) -> None:
     page = np.where(np.random.default_rng(3).random((48, 48)) > 0.5, 255, 0).astype(np.uint8)
     page[0, :8] = 128
@@ -217,6 +222,7 @@ FAULTS: tuple[tuple[str, str, Callable[[Path], object], set[str], str], ...] = (
     ("animated picture", "folders", animated, {"note animated"}, "trainB/22.png"),
     ("alpha in one picture", "folders", alpha, {"note alpha", "warning mixed-kinds"}, "trainA/18.png"),
     ("CMYK", "folders", cmyk, {"note read-as"}, "trainB/18.tif: CMYK"),
+    ("more channels than training takes", "folders", channels, {"error channels", "error mixed-kinds"}, "trainA/16.npy: 600"),
     ("inverted picture", "folders", lambda root: save(root / "trainA" / "17.png", 255 - picture(17)), {"warning inverted"}, "trainA/17.png"),
     ("partners of different size", "folders", put("trainB/19.png", picture(760, 64)), {"note pair-sizes"}, "trainA/19.png is 48 x 48, trainB/19.png is 64 x 64"),
     ("partners of different shape", "folders", put("trainB/21.png", picture(760, 64)[8:-8]), {"error pair-shapes"}, "trainA/21.png is 48 x 48, trainB/21.png is 64 x 48"),
@@ -235,7 +241,8 @@ FAULTS: tuple[tuple[str, str, Callable[[Path], object], set[str], str], ...] = (
     ("a class of one", "classes", put("fish/0.png", picture(790)), {"warning small-class", "warning imbalance"}, "fish: 1"),
     ("labels out of range", "classes", labels, {"error layout"}, ""))
 TOGETHER = ("12 bits in 16", "8 bits in 16", "floats far outside 0 … 1", "inverted picture", "alpha in one picture", "grey picture of two values", "two files of one name",
-            "one side only", "nothing to train on", "nothing held out", "a split called Validation")      # Not: they undo others' planting.
+            "one side only", "nothing to train on", "nothing held out", "a split called Validation",
+            "more channels than training takes")      # Not: they undo others' planting.
 
 
 def kinds(report: check.Report) -> set[str]:
@@ -378,6 +385,27 @@ def test_all_unreadable_is_told(tmp_path: Path, i2i: Run) -> None:
     result = i2i("data", "check", tmp_path / "bad")
     assert result.code == 1
     assert "3 files are no images" in result.out
+
+
+def test_a_set_of_too_many_channels_is_told_before_training_refuses_it(tmp_path: Path) -> None:
+    for side, count, expected in (("A", 512, set()), ("B", 513, {"error channels"})):
+        for i in range(2):
+            (tmp_path / f"train{side}").mkdir(exist_ok=True)
+            np.save(tmp_path / f"train{side}" / f"{i}.npy", np.random.default_rng(i).integers(0, 256, (32, 32, count), np.uint8))
+        assert {kind for kind in kinds(check.inspect(tmp_path / f"train{side}")) if kind.startswith("error")} == expected
+    with pytest.raises(RequestError, match="has 513 channels; accepted: at most 512"):
+        jobs.prepare("pix2pix", data=tmp_path)
+
+
+def test_what_is_read_otherwise_is_one_headline_with_its_sorts(tmp_path: Path, i2i: Run) -> None:
+    g = np.random.default_rng(0)
+    (tmp_path / "data").mkdir()
+    for i, dtype in enumerate((np.float64, np.float64, np.float16)):
+        np.save(tmp_path / "data" / f"{i}.npy", g.random((48, 48)).astype(dtype))
+    out = i2i("data", "check", "data").out
+    assert out.count("read quite") == 1
+    assert "note     3 pictures are not read quite as they are stored: float64, read as float32 (2); float16, read as float32 (1)\n" in out
+    assert "such as 0.npy: float64, read as float32" in out
 
 
 # ---------------------------------------------------------------------------------------------- what looks the same

@@ -13,6 +13,8 @@ from i2i.check.finding import Finding, Severity, finding
 from i2i.check.layout import Layout, Roles
 from i2i.check.survey import Survey
 from i2i.data.datasets import alike
+from i2i.data.decoding import FIRST
+from i2i.data.kinds import MOST
 from i2i.images import Array
 
 T = TypeVar("T")
@@ -20,6 +22,7 @@ SMALLEST, SMALL = 16, 32        # Sides: no recipe takes less than the first, an
 FEW = 10                        # Pictures of a class: fewer teach nothing.
 IMBALANCE = 10.0                # The largest class over the smallest.
 LIGHT, DARK = 192.0, 64.0       # Levels of a border that is a light or a dark background.
+SORTS = 4                       # Ways in which pictures are read that are listed.
 MOSTLY = 0.95                   # Share of the pictures that make a rule of which the others are exceptions.
 
 FAULTS: dict[str, tuple[str, str]] = {      # Kind -> words for one and for many.
@@ -62,6 +65,9 @@ ALONE = (
          f"{{n}} pictures are smaller than {SMALLEST} pixels, the least that can be trained on", "{width} x {height}"),
     Rule("warning", "tiny", lambda survey: (_shorter(survey) >= SMALLEST) & (_shorter(survey) < SMALL),
          f"a picture is smaller than {SMALL} pixels", f"{{n}} pictures are smaller than {SMALL} pixels", "{width} x {height}"),
+    Rule("error", "channels", lambda survey: survey.column("channels") - survey.column("alpha") > MOST,
+         f"a picture has more than {MOST} channels, the most that can be trained on",
+         f"{{n}} pictures have more than {MOST} channels, the most that can be trained on", "{channels}"),
     Rule("warning", "black", lambda survey: _constant(survey) & (survey.column("high") == 0),
          "a picture is black throughout", "{n} pictures are black throughout"),
     Rule("warning", "constant", lambda survey: _constant(survey) & (survey.column("high") != 0),
@@ -117,12 +123,13 @@ def _mislabelled(survey: Survey) -> list[Finding]:
 
 
 def _notes(survey: Survey) -> list[Finding]:
-    found: list[Finding] = []
-    for note, rows in survey.notes.items():
-        if not survey.column("animated")[rows[0]]:
-            found += finding("note", "read-as", (f"{survey.name(row)}: {note}" for row in rows), "a picture is not read quite as it is stored",
-                             "{n} pictures are not read quite as they are stored")
-    return found
+    """What is read in another way than it is stored, under one headline that tells the ways; animated pictures have their own."""
+    ways = {note: rows for note, rows in survey.notes.items() if note != FIRST}
+    listed = [f"{note} ({len(rows):,})" for note, rows in ways.items()]
+    told = (": " + "; ".join(listed[:SORTS]) if len(ways) > 1 else "") + (f"; and {len(ways) - SORTS} ways more" if len(ways) > SORTS else "")
+    return finding("note", "read-as", (f"{survey.name(row)}: {note}" for note, rows in ways.items() for row in rows),
+                   f"a picture is not read quite as it is stored{told}", f"{{n}} pictures are not read quite as they are stored{told}",
+                   count=len({row for rows in ways.values() for row in rows}))
 
 
 # ---------------------------------------------------------------------------------------------- one side beside itself
