@@ -9,8 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 .PHONY: demo test lint wheel install install-dev
 
 demo: install
-	@if [ -f $(DEMO)/config.json ]; then $(BIN)/i2i train --resume $(DEMO); else \
-	  $(BIN)/i2i train pix2pix --out $(DEMO) $(DEMO_SETTINGS); fi
+	@$(BIN)/i2i train pix2pix --out $(DEMO) $(DEMO_SETTINGS)
 	@$(BIN)/i2i translate $(DEMO) openmoji-64/test --half left --out $(DEMO)/translated
 	@$(BIN)/i2i evaluate $(DEMO) --sheet $(DEMO)/test.png --json $(DEMO)/test.json
 	@echo "look at $(DEMO)/test.png (input, result, target), $(DEMO)/translated/ (208 drawings) and $(DEMO)/samples/ (progress)"

@@ -20,14 +20,13 @@ from i2i.data.files import Unreadable, bundled, open_source
 from i2i.data.labelled import Images
 from i2i.data.unpaired import Sides, apart
 from i2i.engine import optimisers  # noqa: F401 - registers them.
-from i2i.engine.config import OPERATIONAL, TrainConfig
+from i2i.engine.config import TrainConfig
 from i2i.errors import RequestError
 from i2i.images import Kind
 from i2i.infer import header_for
 from i2i.recipes.base import DataInfo, Recipe
 from i2i.recipes.presets import PRESETS, Preset
-from i2i.runs.folder import RunFolder
-from i2i.spec import Spec, build, from_dict, lookup, names, nearest, override, schema, settings, split, to_dict
+from i2i.spec import Spec, build, lookup, names, nearest, override, schema, settings, split, to_dict
 
 DEFAULT_DATA = {"paired": "openmoji-64", "unpaired": "noto-twemoji-64", "images": "fluent3d-64"}       # By kind of data set.
 Splits = Mapping[str, Pairs | Sides | Images]
@@ -188,33 +187,6 @@ def check_pieces(recipe: Recipe) -> None:
             build(kind, getattr(recipe, name), *([supplied[kind]] if kind in supplied else []))
 
 
-def reopen(folder: RunFolder, assignments: Sequence[str] = ()) -> Job:
-    """The job of an existing run; only operational settings may be given anew.  RequestError names what differs."""
-    config = folder.read_config()
-    try:
-        recipe = from_dict(lookup("recipe", config["recipe"]["name"]), config["recipe"]["settings"])  # type: ignore[arg-type]
-        data, train = from_dict(DataConfig, config["data"]["settings"]), from_dict(TrainConfig, config["train"])
-        name, where, known = config["recipe"]["name"], config["data"]["where"], config["data"]["fingerprint"]
-    except (KeyError, TypeError) as error:
-        raise RequestError(f"{folder.config} is not the config of a run: {error}") from None
-    new = configure(recipe, data, train, split(assignments))
-    for prefix, old, changed in zip(("", "data.", "train."), (recipe, data, train), new, strict=True):
-        for key in settings(old):
-            if getattr(old, key) != getattr(changed, key) and key not in (*OPERATIONAL, "on_error", "index"):
-                raise RequestError(f"{prefix}{key} is {getattr(old, key)} in {folder.path} and cannot become {getattr(changed, key)} "
-                                   f"when it is resumed; free to change: {', '.join('train.' + word for word in OPERATIONAL)}, "
-                                   "data.on_error, data.index")
-    splits = build("dataset", Spec(new[0].dataset), open_source(where, index=new[1].index), new[1].direction)
-    if fingerprint(splits) != known:
-        raise RequestError(f"the images in {where} are not those the run was started with "
-                           f"(were {known}, are {fingerprint(splits)}); put them back to resume")
-    facts = look(splits["train"], new[1])
-    if "kinds" in config:       # Not what the images have become since.
-        facts = replace(facts, a=Kind.of(config["kinds"]["a"]), b=Kind.of(config["kinds"]["b"]))
-    crop, load = training_sizes(new[1], facts)
-    return Job(name, new[0], new[1], new[2], where, splits, facts, crop, load)
-
-
 # ---------------------------------------------------------------------------------------------- and back to words
 
 def written(value: Any) -> str:
@@ -260,14 +232,6 @@ def command(job: Job, changes: Sequence[str] = ()) -> str | None:
     name = min(named, key=lambda name: len(words(name, (job.recipe, job.data, job.train))))
     where = [] if job.where == DEFAULT_DATA[job.recipe.dataset] else ["--data", job.where]
     return shlex.join(["i2i", "train", name, *where, *words(name, (recipe, data, train))])
-
-
-def next_folder(name: str) -> Path:
-    """runs/NAME, or the first runs/NAME-2, -3 … that is free."""
-    count = 1
-    while (path := Path("runs") / (name if count == 1 else f"{name}-{count}")).exists():
-        count += 1
-    return path
 
 
 # ---------------------------------------------------------------------------------------------- running
@@ -325,19 +289,3 @@ def describe(job: Job) -> list[str]:
                       + (", in fp32; bf16 takes less" if train.precision == "bf16" else ""),
             "several": f"gradients of {plan.size_in_words(estimate.sent)} go from each process to the others in a step",
             "disk": f"about {plan.size_in_words(estimate.weights * (train.keep + 1))}"})]
-
-
-def request(recipe: str, assignments: Sequence[str], *, data: str | Path | None, out: str | Path | None, epochs: float | None,
-            resume: str | Path | None) -> tuple[RunFolder, Job]:
-    """The run folder and the job that these words mean."""
-    if resume is None:
-        if not recipe:
-            raise RequestError("which recipe? i2i train RECIPE, or i2i train --resume RUN; " + nearest("", [*PRESETS, *names("recipe")]))
-        job = prepare(recipe, assignments, data=data, epochs=epochs)
-        return RunFolder(out or next_folder(recipe)), job
-    for flag, value in (("a recipe", recipe), ("--data", data), ("--out", out), ("--epochs", epochs)):
-        if value:
-            raise RequestError(f"--resume takes everything from the run; {flag} ({value}) cannot be given with it")
-    folder = RunFolder(resume)
-    return folder, reopen(folder, assignments)
-

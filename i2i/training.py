@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from i2i import plan
+from i2i.begun import finished, request
 from i2i.data.datasets import with_kinds
 from i2i.data.files import Unreadable
 from i2i.data.labelled import Images
@@ -20,17 +21,18 @@ from i2i.data.loader import Told, batches
 from i2i.data.stream import training
 from i2i.data.transforms import fit
 from i2i.engine.config import TrainConfig
+from i2i.engine.observers import Observer, Silent
 from i2i.engine.runtime import Runtime
-from i2i.engine.train import ALARMED, Observer, Silent, Trainer
+from i2i.engine.train import ALARMED, Trainer
 from i2i.errors import I2IError, JobError, RequestError
 from i2i.images import to_tensor
 from i2i.infer import noise_of
-from i2i.jobs import Job, command, needs, request, shortage
+from i2i.jobs import Job, command, needs, shortage
 from i2i.recipes.base import Batch, piece_of
 from i2i.runs import log
 from i2i.runs.folder import RunFolder, write_atomically
 from i2i.spec import build
-from i2i.tuning import said, tune
+from i2i.tuning import TUNED, said, tune
 from i2i.watch import Alarm, Look, NoiseWatch, Remedy, Watch, best_look, conclude, from_noise, from_pictures, remedies, unbalanced
 from i2i.watch.noise import FEWEST
 from i2i.watch.noise import MOST as NOISE_MOST
@@ -88,9 +90,14 @@ def tuned(job: Job, assignments: Sequence[str], *, device: str = "auto", observe
     return replace(job, train=tuning.train), tuning.report(Runtime(device=device).device)
 
 
-def execute(job: Job, folder: RunFolder, *, resume: bool, device: str = "auto", observer: Observer | None = None,
+def left_to(auto: bool, assignments: Sequence[str]) -> list[str]:
+    """The settings of `train` that --auto decides."""
+    return [key for key in TUNED if auto and key not in said(assignments)]
+
+
+def execute(job: Job, folder: RunFolder, *, device: str = "auto", observer: Observer | None = None,
             auto: Mapping[str, Any] | None = None) -> int:
-    """Run or continue a job in its folder; `auto` is what its settings were chosen by.
+    """Run a job in its folder, or continue it there; `auto` is what its settings were chosen by.
 
     -> 0, or the signal that interrupted it after everything was saved
     """
@@ -101,7 +108,7 @@ def execute(job: Job, folder: RunFolder, *, resume: bool, device: str = "auto", 
     if observer:
         observer.said(f"memory: about {plan.size_in_words(estimate.total)} beside torch itself" + (" in each process" if runtime.world > 1 else "")
                       + (f"; warning: there are only {plan.size_in_words(there)}" if there < estimate.total else ""))
-    if not resume and runtime.leads:
+    if runtime.leads and not folder.config.exists():
         folder.create(job.config())
         if auto:
             folder.write_json("auto.json", auto)
@@ -192,7 +199,7 @@ def conclude_run(job: Job, folder: RunFolder, watch: Watch | NoiseWatch | None, 
     figures, problems = unbalanced(log.read(folder.log), job.recipe)
     rung = alarm.rung if alarm else None
     verdict |= {"warnings": [*([rung["sentence"]] if rung else []), *verdict["warnings"], *problems], "losses": figures}
-    folder.write_json("verdict.json", verdict)
+    folder.write_json(folder.verdict.name, verdict)
     for warning in verdict["warnings"]:
         trainer.observer.said(f"warning: {warning}")
     trainer.observer.said(verdict["sentence"])
@@ -206,13 +213,15 @@ def train(recipe: str = "", *assignments: str, data: str | Path | None = None, o
     train("pix2pix", "train.batch=8", "generator.width=32", data="drawings/", out="runs/x", epochs=20)
     train(resume="runs/x")
 
-    RequestError if something about the request is wrong, JobError if training fails, KeyboardInterrupt after an interruption
-    that was saved.
+    The first line again continues the run in runs/x, or does nothing if it is finished.  RequestError if something about the request is wrong,
+    JobError if training fails, KeyboardInterrupt after an interruption that was saved.
     """
-    folder, job = request(recipe, assignments, data=data, out=out, epochs=epochs, resume=resume)
-    measured = None
-    if auto:
+    folder, job = request(recipe, assignments, data=data, out=out, epochs=epochs, resume=resume, measured=left_to(auto, assignments))
+    begun, measured = folder.config.exists(), None
+    if begun and resume is None and finished(folder, job):
+        return folder.path
+    if auto and (resume or not begun):
         job, measured = tuned(job, assignments, device=device, observer=observer, resume=resume is not None)
-    if execute(job, folder, resume=resume is not None, device=device, observer=observer, auto=measured):
+    if execute(job, folder, device=device, observer=observer, auto=measured):
         raise KeyboardInterrupt
     return folder.path

@@ -88,6 +88,19 @@ def live(work: Work, out: Path, *, room: str = "", n: int = 0, seconds: float | 
     return int(process.exitcode or 0), dict(zip(ROOMS, counts, strict=True))
 
 
+def begin(work: Callable[..., None], *details: object) -> multiprocessing.process.BaseProcess:
+    """A process that does this, from the one that has imported torch."""
+    process = _CONTEXT.Process(target=_begun, args=(work, details))
+    process.start()
+    return process
+
+
+def _begun(work: Callable[..., None], details: tuple[object, ...]) -> None:
+    torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)        # Of the loader processes, as anywhere else.
+    work(*details)
+
+
 def ask(question: Callable[..., Any], *details: object) -> Any:
     """What a function says in a process of its own."""
     mine, other = _CONTEXT.Pipe()

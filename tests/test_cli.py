@@ -129,7 +129,7 @@ def test_an_output_that_cannot_be_written(strips: Path, i2i: Run, tmp_path: Path
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()
     for out, expected in ((tmp_path / "file" / "run", "cannot be written"), (tmp_path / "file", "cannot be written"), (tmp_path / "full", "not empty"),
-                          (trained, "holds a run already")):
+                          (trained, "holds another run")):
         result = i2i("train", "pix2pix", *SMALL, "--data", strips, "--epochs", 1, "--out", out, "--device", "cpu")
         assert result.code == 2, out
         assert expected in result.line

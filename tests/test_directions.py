@@ -35,8 +35,9 @@ ALLOWED = {     # room -> rooms of ours, packages from outside
     "watch": ({"data", "images", "metrics", "recipes.base", "runs", "spec", "errors"}, {"numpy", "torch", "PIL"}),
     "foreign": ({"infer", "images", "recipes", "runs", "spec", "errors"}, {"numpy", "safetensors", "torch"}),
     "jobs": ({"plan", "recipes", "data", "engine", "infer", "images", "runs", "spec", "errors"}, {"numpy", "PIL", "torch"}),
+    "begun": ({"jobs", "recipes", "data", "engine", "images", "runs", "spec", "errors"}, set()),
     "tuning": ({"engine", "recipes.base", "runs", "errors"}, {"torch"}),
-    "training": ({"jobs", "tuning", "watch", "plan", "recipes.base", "data", "engine", "infer", "images", "runs", "spec", "errors"}, {"numpy", "torch"}),
+    "training": ({"jobs", "begun", "tuning", "watch", "plan", "recipes.base", "data", "engine", "infer", "images", "runs", "spec", "errors"}, {"numpy", "torch"}),
     "modes": ({"jobs", "recipes", "data", "engine", "runs", "clock", "spec", "errors"}, {"numpy", "PIL", "torch"}),
     "cli": (None, {"typer", "rich", "PIL"}),
 }

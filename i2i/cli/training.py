@@ -12,8 +12,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from i2i import jobs, training
-from i2i.engine.train import Observer, Silent
+from i2i import begun, jobs, training
+from i2i.engine.observers import Observer, Silent
 from i2i.errors import printable
 from i2i.plan import peak_memory, size_in_words
 from i2i.runs import log
@@ -30,19 +30,23 @@ def train(words: list[str], *, data: str | None, out: str | None, epochs: float 
     recipe = words[0] if words and "=" not in words[0] else ""
     if recipe:
         jobs.known(recipe)
-    folder, job = jobs.request(recipe, words[1:] if recipe else words, data=data, out=out, epochs=epochs, resume=resume)
-    observer, measured = observer_for_this_terminal(), None
-    if auto:
+    folder, job = begun.request(recipe, words[1:] if recipe else words, data=data, out=out, epochs=epochs, resume=resume,
+                                measured=training.left_to(auto, words))
+    observer, measured, goes_on = observer_for_this_terminal(), None, folder.config.exists()
+    if goes_on and resume is None and not dry_run and begun.finished(folder, job):
+        observer.said(f"{folder.path} is finished: {job.train.images:,} images, model {folder.model}; another --out begins anew")
+        return
+    if auto and (resume or not goes_on):
         job, measured = training.tuned(job, words, device=device, observer=observer, resume=resume is not None)
     if dry_run:
         print("\n".join(jobs.describe(job)))
         return
     observer.said(f"{job.name}: {job.splits['train'].counted} to learn from in {job.where}, {job.train.images:,} images in "
-                  f"{job.train.steps:,} steps of {job.train.batch} -> {folder.path}")
+                  f"{job.train.steps:,} steps of {job.train.batch} -> {folder.path}" + (", which holds a part of it" if goes_on else ""))
     for note in job.facts.notes:
         observer.said(f"note: {note}")
     try:
-        interrupted = training.execute(job, folder, resume=resume is not None, device=device, observer=observer, auto=measured)
+        interrupted = training.execute(job, folder, device=device, observer=observer, auto=measured)
     finally:
         if isinstance(observer, Bar):
             observer.progress.stop()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from i2i.engine.average import Average
 from i2i.engine.config import TrainConfig
 from i2i.engine.interruption import Interrupted, Interruption
 from i2i.engine.learner import Learner
+from i2i.engine.observers import Guard, Judge, Observer, Silent
 from i2i.engine.runtime import Runtime, compile_networks
 from i2i.engine.writer import Writer
 from i2i.errors import JobError, RequestError, Unverified, printable
@@ -36,56 +37,6 @@ SAMPLE_SEED = 2**32 - 2         # The one that is set before every sample grid.
 ALARMED = 2**15                 # Returned in place of a signal's number by a run that the guard has stopped.
 
 BatchesFrom = Callable[[int], Generator[Mapping[str, Tensor]]]      # Position of the first image -> batches, until it is closed.
-
-
-class Judge(Protocol):
-    """Whoever evaluates the run while it trains."""
-
-    @property
-    def metric(self) -> str:
-        """Which of the `scores` decides what is best."""
-        ...
-
-    def __call__(self, live: nn.ModuleDict, averaged: nn.ModuleDict, images: int) -> dict[str, Any]:
-        """One line of metrics.jsonl; `scores` holds the deciding metric's value, lower is better."""
-        ...
-
-
-class Guard(Protocol):
-    """Whoever may stop a run that is lost.  It looks every `train.alarm` images and keeps what it knows in the run folder."""
-
-    def __call__(self, live: nn.ModuleDict, images: int) -> bool:
-        """Whether the run is to be saved and stopped."""
-        ...
-
-
-class Observer(Protocol):
-    """Whoever wants to follow a run."""
-
-    def started(self, images: int, total: int) -> None:
-        """The first step is about to run."""
-        ...
-
-    def progressed(self, images: int, logs: Mapping[str, float] | None) -> None:
-        """A step is done; `logs` are given when a log line was written."""
-        ...
-
-    def said(self, line: str) -> None:
-        """Something a person should read."""
-        ...
-
-
-class Silent:
-    """An observer that tells nobody."""
-
-    def started(self, images: int, total: int) -> None:
-        """Nothing."""
-
-    def progressed(self, images: int, logs: Mapping[str, float] | None) -> None:
-        """Nothing."""
-
-    def said(self, line: str) -> None:
-        """Nothing."""
 
 
 class Trainer:
@@ -189,6 +140,8 @@ class Trainer:
     def _tidy(self) -> None:
         """Make the folder what it was when the state was written."""
         self.folder.tidy()
+        if self.step < self.config.steps:       # There is one where the alarm stopped the run.
+            self.folder.verdict.unlink(missing_ok=True)
         for log_file in (self.folder.log, self.folder.speed, self.folder.metrics, self.folder.skipped, self.folder.alarm):
             log.cut(log_file, self.images)
         if self._saved == self.step:

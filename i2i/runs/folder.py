@@ -60,6 +60,7 @@ class RunFolder:
         self.skipped = self.path / "skipped.jsonl"
         self.alarm = self.path / "alarm.jsonl"
         self.best = self.path / "best.safetensors"
+        self.verdict = self.path / "verdict.json"
         self._lock: io.IOBase | None = None
 
     def state(self, images: int) -> Path:
@@ -89,9 +90,7 @@ class RunFolder:
             part.unlink(missing_ok=True)
 
     def create(self, config: Mapping[str, Any]) -> None:
-        """Make the folder and write its config; RequestError if it holds a run already or cannot be written."""
-        if self.config.exists():
-            raise RequestError(f"{self.path} holds a run already; continue it with: i2i train --resume {self.path}, or choose another --out")
+        """Make the folder and write its config; RequestError if it holds something else or cannot be written."""
         if self.path.is_dir() and any(path.name != ".config.json.part" for path in self.path.iterdir()):     # Killed at its very beginning.
             raise RequestError(f"{self.path} is not empty and is no run; choose another --out")
         try:
@@ -119,6 +118,17 @@ class RunFolder:
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise RequestError(f"another process is training in {self.path}") from None
+
+    def busy(self) -> bool:
+        """Whether another process trains in the folder."""
+        try:
+            with open(self.path / ".lock") as file:
+                fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return False
 
     def unlock(self) -> None:
         """Let other processes train in the folder."""

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 import i2i
-from i2i import jobs, training
+from i2i import begun, training
 from i2i.errors import JobError, RequestError
 from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
@@ -78,8 +78,8 @@ def test_an_interrupted_run_resumes_bit_for_bit(strips: Path, tmp_path: Path, va
     with pytest.raises(KeyboardInterrupt):
         i2i.train(recipe, *words, data=strips, out=tmp_path / "cut", device="cpu", observer=StopAfter(10))
     assert images_seen(tmp_path / "cut") == 10
-    folder, job = jobs.request("", ["train.workers=2"], data=None, out=None, epochs=None, resume=tmp_path / "cut")
-    assert training.execute(job, folder, resume=True, device="cpu", observer=StopAfter(20, signal.SIGTERM)) == signal.SIGTERM
+    folder, job = begun.request("", ["train.workers=2"], data=None, out=None, epochs=None, resume=tmp_path / "cut")
+    assert training.execute(job, folder, device="cpu", observer=StopAfter(20, signal.SIGTERM)) == signal.SIGTERM
     i2i.train(resume=tmp_path / "cut", device="cpu")
     assert_same(tmp_path / "straight", tmp_path / "cut")
 
@@ -186,10 +186,10 @@ def test_a_corrupt_image_stops_the_run_and_nothing_is_lost(strips: Path, tmp_pat
     words = ["pix2pix", *SMALL, "train.images=40", "train.tick=100", "--data", strips, "--device", "cpu"]
     good = (strips / "train" / "04.png").read_bytes()
     assert i2i("train", *words, "--out", "straight").code == 0
-    folder, job = jobs.request("pix2pix", [*SMALL, "train.images=40", "train.tick=100"], data=strips, out="broken", epochs=None, resume=None)
+    folder, job = begun.request("pix2pix", [*SMALL, "train.images=40", "train.tick=100"], data=strips, out="broken", epochs=None, resume=None)
     (strips / "train" / "04.png").write_bytes(b"broken")
     with pytest.raises(JobError, match=r"04\.png"):
-        training.execute(job, folder, resume=False, device="cpu")
+        training.execute(job, folder, device="cpu")
     (strips / "train" / "04.png").write_bytes(good)
     assert i2i("train", "--resume", "broken", "--device", "cpu").code == 0
     assert_same(Path("straight"), Path("broken"))

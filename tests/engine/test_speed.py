@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import i2i
-from i2i import jobs, training
+from i2i import begun, jobs, training
 from i2i.data.loader import ahead
 from i2i.engine.optimisers import adam
 from i2i.engine.writer import Writer
@@ -68,10 +68,10 @@ def test_an_error_comes_after_all_that_was_read_before_it_and_the_end_is_an_end(
 
 
 def test_no_thread_outlives_a_run_that_fails(strips: Path, tmp_path: Path) -> None:
-    folder, job = jobs.request("pix2pix", [*SMALL, "train.images=40"], data=strips, out=tmp_path / "run", epochs=None, resume=None)
+    folder, job = begun.request("pix2pix", [*SMALL, "train.images=40"], data=strips, out=tmp_path / "run", epochs=None, resume=None)
     (strips / "train" / "04.png").write_bytes(b"broken")
     with pytest.raises(JobError, match=r"04\.png"):
-        training.execute(job, folder, resume=False, device="cpu")
+        training.execute(job, folder, device="cpu")
     assert not threads()
     assert not list(tmp_path.rglob("*.part"))
 
@@ -159,8 +159,8 @@ def test_how_files_are_read_and_written_changes_nothing(trained: Path, tmp_path:
 def test_channels_last_resumes_bit_for_bit_and_learns_the_same_but_for_rounding(trained: Path, strips: Path, tmp_path: Path, words: list[str]) -> None:
     train = ["pix2pix", *SMALL, "generator.width=16", "train.images=40", *words]
     i2i.train(*train, data=strips, out=tmp_path / "straight", device="cpu")
-    folder, job = jobs.request(train[0], train[1:], data=strips, out=tmp_path / "run", epochs=None, resume=None)
-    assert training.execute(job, folder, resume=False, device="cpu", observer=StopAfter(14)) == signal.SIGINT
+    folder, job = begun.request(train[0], train[1:], data=strips, out=tmp_path / "run", epochs=None, resume=None)
+    assert training.execute(job, folder, device="cpu", observer=StopAfter(14)) == signal.SIGINT
     i2i.train(resume=tmp_path / "run", device="cpu")
     assert_same(tmp_path / "straight", tmp_path / "run")
     if len(words) == 1:
@@ -199,8 +199,8 @@ def test_what_is_differentiated_twice_is_said(name: str) -> None:
 def test_compiled_networks_keep_their_names_resume_bit_for_bit_and_spare_what_is_differentiated_twice(strips: Path, tmp_path: Path, words: list[str]) -> None:
     train = ["pix2pix", *SMALL, "train.images=40", "train.compile=true", *words]
     i2i.train(*train, data=strips, out=tmp_path / "straight", device="cpu")
-    folder, job = jobs.request(train[0], train[1:], data=strips, out=tmp_path / "run", epochs=None, resume=None)
-    assert training.execute(job, folder, resume=False, device="cpu", observer=StopAfter(14)) == signal.SIGINT
+    folder, job = begun.request(train[0], train[1:], data=strips, out=tmp_path / "run", epochs=None, resume=None)
+    assert training.execute(job, folder, device="cpu", observer=StopAfter(14)) == signal.SIGINT
     i2i.train(resume=tmp_path / "run", device="cpu")
     assert_same(tmp_path / "straight", tmp_path / "run")
     i2i.train(*train[:-1 - len(words)], *words, data=strips, out=tmp_path / "plain", device="cpu")
