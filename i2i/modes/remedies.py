@@ -63,6 +63,8 @@ _ROWS = (
     ("minibatch-std", "discriminator.group=4", "Karras et al. 2018, section 3"),
     ("batchnorm", "generator.norm=batch", "in G, as Radford et al. 2016; the ring's networks have it"),
     ("no-batchnorm", "generator.norm=none", "the grid's networks have none"),
+    ("virtual-batchnorm", "generator.norm=virtual", "in G: Salimans et al. 2016, section 3.4"),
+    ("deligan", "latent=mixture", "Gurumurthy et al. 2017, 50 components"),
     ("ema", "train.ema_half_life=10k", "Yazici et al. 2019"),
 )
 

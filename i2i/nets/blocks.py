@@ -76,7 +76,7 @@ def initialise(network: nn.Module, std: float = 0.02) -> nn.Module:
             nn.init.normal_(module.weight, 0.0, std)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, norms.BatchNorm | nn.SyncBatchNorm) and module.affine:
+        elif isinstance(module, norms.BatchNorm | nn.SyncBatchNorm | norms.VirtualBatchNorm) and module.affine:
             nn.init.normal_(module.weight, 1.0, std)
             nn.init.zeros_(module.bias)
     return network

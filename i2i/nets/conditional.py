@@ -34,12 +34,12 @@ class Vectors(nn.Module):
 class ConditionalNorm(nn.Module):
     """A norm whose gain and bias belong to the class: Dumoulin et al. 2017, equation 5 (instance norm); de Vries et al. 2017 (batch norm)."""
 
-    def __init__(self, name: str, channels: int, num_classes: int) -> None:
+    def __init__(self, name: str, channels: int, num_classes: int, reference: int = 0) -> None:
         super().__init__()
-        require(name != "none", "generator.norm", name, "batch, syncbatch or instance, where the label chooses a norm's gain and bias; "
+        require(name != "none", "generator.norm", name, "batch, syncbatch, virtual or instance, where the label chooses a norm's gain and bias; "
                 "or set generator.condition=concat")
-        self.norm = norms.make(name, channels)
-        if isinstance(self.norm, nn.modules.batchnorm._BatchNorm):      # Its own gain and bias would say the same twice.
+        self.norm = norms.make(name, channels, reference)
+        if isinstance(self.norm, nn.modules.batchnorm._BatchNorm | norms.VirtualBatchNorm):      # Its own gain and bias would say the same twice.
             self.norm.affine = False
             self.norm.register_parameter("weight", None)
             self.norm.register_parameter("bias", None)
@@ -53,9 +53,9 @@ class ConditionalNorm(nn.Module):
 class Normalised(nn.Module):
     """A norm that takes labels where there are any and plain affine parameters where there are none, so that a network names it once."""
 
-    def __init__(self, name: str, channels: int, num_classes: int) -> None:
+    def __init__(self, name: str, channels: int, num_classes: int, reference: int = 0) -> None:
         super().__init__()
-        self.norm = ConditionalNorm(name, channels, num_classes) if num_classes else norms.make(name, channels)
+        self.norm = ConditionalNorm(name, channels, num_classes, reference) if num_classes else norms.make(name, channels, reference)
 
     def forward(self, x: Tensor, c: Tensor | None) -> Tensor:
         """NCHW, N or None -> NCHW"""

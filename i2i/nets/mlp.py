@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from i2i.nets import norms
 from i2i.nets.conditional import Projection, Vectors, needed
 from i2i.nets.minibatch import among
+from i2i.nets.virtual import Reference
 from i2i.spec import register, require
 
 PIECES = 5      # Of which maxout takes the largest: Lin et al. 2018, for points, in the authors' code.
@@ -21,29 +22,29 @@ Activation = Literal["relu", "leaky", "tanh", "maxout"]
 class Dense(nn.Module):
     """A linear layer, a norm and an activation.  `maxout` is the largest of five linear layers (Goodfellow et al. 2013)."""
 
-    def __init__(self, into: int, out: int, activation: str, norm: str) -> None:
+    def __init__(self, into: int, out: int, activation: str, norm: str, reference: int = 0) -> None:
         super().__init__()
         self.pieces = PIECES if activation == "maxout" else 1
         self.linear = nn.Linear(into, out * self.pieces, bias=norms.needs_bias(norm))
-        self.norm = norms.make(norm, out)
+        self.norm = norms.make(norm, out, reference)
         self.act = {"relu": nn.ReLU(), "leaky": nn.LeakyReLU(0.2), "tanh": nn.Tanh(), "maxout": nn.Identity()}[activation]
 
     def forward(self, h: Tensor) -> Tensor:
         """NC -> NC'"""
         alone = len(h) == 1 and self.training and isinstance(self.norm, nn.modules.batchnorm._BatchNorm)
-        require(not alone, "train.batch", 1, "2 or more for each process, with batch norm over single values; or norm=none")
+        require(not alone, "train.batch", 1, "2 or more for each process, with batch norm over single values; or norm=virtual or none")
         h = self.linear(h)
         if self.pieces > 1:
             h = h.unflatten(1, (-1, self.pieces)).max(2).values
         return self.act(h if isinstance(self.norm, nn.Identity) else self.norm(h[:, :, None, None]).flatten(1))
 
 
-def hidden(player: str, into: int, width: int, layers: int, activation: str, norm: str) -> nn.Sequential:
+def hidden(player: str, into: int, width: int, layers: int, activation: str, norm: str, reference: int) -> nn.Sequential:
     """`layers` layers of `width` units."""
     require(width >= 1, f"{player}.width", width, "1 or more")
     require(layers >= 1, f"{player}.layers", layers, "1 or more")
-    require(norm != "instance", f"{player}.norm", norm, "batch, syncbatch or none, as a unit has one value, which nothing remains of")
-    return nn.Sequential(*(Dense(into if i == 0 else width, width, activation, norm) for i in range(layers)))
+    require(norm != "instance", f"{player}.norm", norm, "batch, syncbatch, virtual or none, as a unit has one value, which nothing remains of")
+    return nn.Sequential(*(Dense(into if i == 0 else width, width, activation, norm, reference) for i in range(layers)))
 
 
 @torch.no_grad()
@@ -63,24 +64,27 @@ class Generator(nn.Module):
 
     Width, layers, activation and norm are by default those of the code of Lin et al. 2018 for points, which has z_dim 2, output=linear and std=0.02.
     `std`: standard deviation of the first weights; 0: as the widths ask for.  A label's vector stands beside z.
+    `reference`: how many images virtual batch norm compares with.
     """
 
     def __init__(self, out_channels: int, size: tuple[int, int], num_classes: int = 0, *, z_dim: int = 100, width: int = 400, layers: int = 4,
                  activation: Activation = "relu", norm: str = "batch", output: Literal["tanh", "linear"] = "tanh",
-                 std: float = 0.0) -> None:
+                 std: float = 0.0, reference: int = 64) -> None:
         super().__init__()
         require(z_dim >= 1, "generator.z_dim", z_dim, "1 or more")
         self.z_dim, self.num_classes, self.shape = z_dim, num_classes, (out_channels, *size)
         self.embedding = Vectors(num_classes, z_dim) if num_classes else None
-        self.layers = hidden("generator", z_dim * (2 if num_classes else 1), width, layers, activation, norm)
+        self.reference = Reference("generator", norm, reference, (z_dim,), num_classes)
+        self.layers = hidden("generator", z_dim * (2 if num_classes else 1), width, layers, activation, norm, self.reference.count)
         self.out = nn.Linear(width, math.prod(self.shape))
         self.bounded = output == "tanh"
         initialise("generator", self, std)
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """N x z_dim, N -> NCHW, in [-1, 1] with output=tanh"""
+        z, c = self.reference(z, c)
         h = torch.cat([z, self.embedding(needed(c))], 1) if self.embedding else z
-        x = self.out(self.layers(h)).unflatten(1, self.shape)
+        x = self.out(self.layers(h)[self.reference.count:]).unflatten(1, self.shape)
         return torch.tanh(x) if self.bounded else x
 
 
@@ -89,15 +93,17 @@ class Discriminator(nn.Module):
     """Goodfellow et al. 2014: fully connected; width, layers and activation are by default those of the code of Lin et al. 2018 for points.
 
     `kernels` and `kernel_dims`: minibatch discrimination (Salimans et al. 2016); `group`: minibatch standard deviation (Karras et al. 2018); 0: none.
-    With classes, the inner product with the label's vector is added (Miyato and Koyama 2018).
+    `reference`: how many images virtual batch norm compares with.  With classes, the inner product with the label's vector is added (Miyato and
+    Koyama 2018).
     """
 
     def __init__(self, in_channels: int, size: tuple[int, int], num_classes: int = 0, *, width: int = 200, layers: int = 3,
                  activation: Activation = "maxout", norm: str = "none", group: int = 0, kernels: int = 0, kernel_dims: int = 5,
-                 std: float = 0.0) -> None:
+                 std: float = 0.0, reference: int = 64) -> None:
         super().__init__()
         self.num_classes, self.feature_shape = num_classes, (width, 1, 1)
-        self.layers = hidden("discriminator", in_channels * size[0] * size[1], width, layers, activation, norm)
+        self.reference = Reference("discriminator", norm, reference, (in_channels, *size))
+        self.layers = hidden("discriminator", in_channels * size[0] * size[1], width, layers, activation, norm, self.reference.count)
         self.among, channels = among(self.feature_shape, group, kernels, kernel_dims)
         self.out = nn.Linear(channels, 1)
         self.projection = Projection(num_classes, width) if num_classes else None
@@ -105,10 +111,10 @@ class Discriminator(nn.Module):
 
     def features(self, x: Tensor, c: Tensor | None = None) -> list[Tensor]:
         """The activations of all layers but the last, outermost first; the label plays no part in them.  NCHW -> [NC11, …]"""
-        h, out = x.flatten(1), []
+        h, out = self.reference(x)[0].flatten(1), []
         for layer in self.layers:
             h = layer(h)
-            out.append(h[:, :, None, None])
+            out.append(h[self.reference.count:, :, None, None])
         return out
 
     def trunk(self, x: Tensor, c: Tensor | None = None) -> Tensor:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2i.spec import Spec, build, register
+from i2i.nets.equalised import as_typed, wide
+from i2i.spec import Spec, build, register, require
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -22,6 +24,35 @@ class BatchNorm(nn.BatchNorm2d):
         if self.per_image and not self.training:
             return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
         return super().forward(x)
+
+
+class VirtualBatchNorm(nn.Module):
+    """Salimans et al. 2016, section 3.4: an image is normalised with the statistics of a batch that never changes and of itself, that batch with its
+    own alone.  What comes out for an image is then the same whatever else is in its batch, while training and after.
+
+    The first `reference` images of what comes in are that batch (nets/virtual.py).  An image counts as one among them, as in the authors' code.
+    """
+
+    affine, eps = True, 1e-5
+
+    def __init__(self, channels: int, reference: int) -> None:
+        super().__init__()
+        self.reference = reference
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """NCHW -> NCHW"""
+        R, kind, x = self.reference, x.dtype, wide(x)
+        with as_typed(x):
+            mean, variance = x.mean((2, 3)), x.var((2, 3), correction=0)                    # Of each image by itself: NC.
+            m, own = mean[:R].mean(0), mean[R:]
+            v = variance[:R].mean(0) + mean[:R].var(0, correction=0)                        # Of the whole batch, from those of its parts.
+            share = 1 / (R + 1)
+            apart = own - m
+            mean = torch.cat([m.expand(R, -1), m + share * apart])
+            variance = torch.cat([v.expand(R, -1), (1 - share) * v + share * variance[R:] + share * (1 - share) * apart.square()])
+            y = (x - mean[:, :, None, None]) * torch.rsqrt(variance + self.eps)[:, :, None, None]
+            return (y * self.weight[:, None, None] + self.bias[:, None, None] if self.affine else y).to(kind)
 
 
 @register("norm", "batch")
@@ -42,15 +73,28 @@ def instance(channels: int) -> nn.Module:
     return nn.InstanceNorm2d(channels)
 
 
+@register("norm", "virtual")
+def virtual(channels: int, reference: int = 0) -> nn.Module:
+    """Virtual batch normalisation with affine parameters (Salimans et al. 2016), in networks that keep a batch to compare with."""
+    require(reference > 0, "norm", "virtual", "batch, syncbatch, instance or none in this network, which keeps no batch to compare with; "
+            "the generators dcgan, mlp and sagan and the discriminators dcgan and mlp do")
+    return VirtualBatchNorm(channels, reference)
+
+
 @register("norm", "none")
 def none(channels: int) -> nn.Module:
     """No normalisation."""
     return nn.Identity()
 
 
-def make(name: str, channels: int) -> nn.Module:
-    """The norm of this name for so many channels."""
-    return build("norm", Spec(name), channels)
+def make(name: str, channels: int, reference: int = 0) -> nn.Module:
+    """The norm of this name for so many channels; `reference` images are compared with, where it does that."""
+    return build("norm", Spec(name), channels, reference) if compares(name) else build("norm", Spec(name), channels)
+
+
+def compares(name: str) -> bool:
+    """Whether this norm compares images with a batch that never changes."""
+    return name == "virtual"
 
 
 def needs_bias(name: str) -> bool:

@@ -13,6 +13,7 @@ from i2i.nets import norms
 from i2i.nets.conditional import Normalised, Projection, Vectors, needed
 from i2i.nets.recompute import stage
 from i2i.nets.sizes import halvings
+from i2i.nets.virtual import Reference
 from i2i.spec import register, require
 
 MOST = 16           # 1024 channels where there are 64 next to the image.  Zhang et al. 2019; Miyato et al. 2018, table 5.
@@ -44,9 +45,9 @@ class SelfAttention(nn.Module):
 class Up(nn.Module):
     """Residual block that doubles the map: norm, ReLU, nearest, 3x3, norm, ReLU, 3x3.  Miyato et al. 2018, figure 8."""
 
-    def __init__(self, into: int, out: int, norm: str, num_classes: int) -> None:
+    def __init__(self, into: int, out: int, norm: str, num_classes: int, reference: int = 0) -> None:
         super().__init__()
-        self.norm1, self.norm2 = Normalised(norm, into, num_classes), Normalised(norm, out, num_classes)
+        self.norm1, self.norm2 = Normalised(norm, into, num_classes, reference), Normalised(norm, out, num_classes, reference)
         self.conv1, self.conv2 = nn.Conv2d(into, out, 3, 1, 1), nn.Conv2d(out, out, 3, 1, 1)
         self.shortcut = nn.Conv2d(into, out, 1)
 
@@ -106,38 +107,41 @@ class Generator(nn.Module):
 
     `attention` is the shorter side of that map (0: none, which is SNGAN's generator, Miyato et al. 2018; -1: the largest up to 32 pixels that
     both players have).  With classes, the label comes in by `condition`: gain and bias of every norm, or its embedding beside z.
+    `reference`: how many images virtual batch norm compares with.
     """
 
     recompute = False
 
     def __init__(self, out_channels: int, size: tuple[int, int], num_classes: int = 0, *, z_dim: int = 128, width: int = 64,
                  attention: int = -1, norm: str = "batch",
-                 condition: Literal["batchnorm", "concat"] = "batchnorm") -> None:
+                 condition: Literal["batchnorm", "concat"] = "batchnorm", reference: int = 64) -> None:
         super().__init__()
         require(width >= 1, "generator.width", width, "1 or more")
         require(z_dim >= 1, "generator.z_dim", z_dim, "1 or more")
         self.smallest, count = halvings(size, "sagan")
         self.z_dim, self.num_classes = z_dim, num_classes
         self.embedding = Vectors(num_classes, z_dim) if num_classes and condition == "concat" else None
+        self.reference = Reference("generator", norm, reference, (z_dim,), num_classes)
         classes = num_classes if condition == "batchnorm" else 0
         inner = widths(width, count)[::-1]
         self.dense = nn.Linear(z_dim * (2 if self.embedding else 1), inner[0] * self.smallest[0] * self.smallest[1])
-        self.blocks = nn.ModuleList(Up(a, b, norm, classes) for a, b in pairwise([inner[0], *inner]))
+        self.blocks = nn.ModuleList(Up(a, b, norm, classes, self.reference.count) for a, b in pairwise([inner[0], *inner]))
         below = attended("generator", attention, size, count)
         self.before = count - below                                     # The block before which the map attends to itself.
         self.attention = SelfAttention([inner[0], *inner][self.before]) if below else None
-        self.norm = norms.make(norm, width)     # Without labels, as in the official implementation.
+        self.norm = norms.make(norm, width, self.reference.count)     # Without labels, as in the official implementation.
         self.out = nn.Conv2d(width, out_channels, 3, 1, 1)
         initialise(self)
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """N x z_dim, N -> NCHW in [-1, 1]"""
+        z, c = self.reference(z, c)
         x = self.dense(torch.cat([z, self.embedding(needed(c))], 1) if self.embedding else z).unflatten(1, (-1, *self.smallest))
         for i, block in enumerate(self.blocks):
             if self.attention and i == self.before:
                 x = stage(self, self.attention, x)
             x = stage(self, block, x, c)
-        return torch.tanh(self.out(F.relu(self.norm(x))))
+        return torch.tanh(self.out(F.relu(self.norm(x)[self.reference.count:])))
 
 
 @register("discriminator", "sagan")

@@ -16,6 +16,7 @@ from i2i.losses.penalties import Critic
 from i2i.nets.norms import draws, mixes_images
 from i2i.nets.packing import packed, with_neighbours
 from i2i.nets.pool import ImagePool
+from i2i.nets.virtual import reference_of
 from i2i.recipes.base import Batch, DataInfo, Player, Update, augmented, check_critics, grow, limit, observe
 from i2i.recipes.remedies import Remedies
 from i2i.spec import Spec, build, piece, register, require
@@ -85,6 +86,8 @@ class CycleGAN(Remedies):
             "T_a": augmented(self.augment, self.adversarial), "T_b": augmented(self.augment, self.adversarial),     # Either D overfits by itself.
             "pool_a": ImagePool(self.pool, a, info.size), "pool_b": ImagePool(self.pool, b, info.size)})
         check_critics(self.penalty, m["D_a"], m["D_b"])
+        require(reference_of(m["D_a"]) is None, "discriminator.norm", "virtual",
+                "instance, batch or none with cyclegan: G has the first turn, when its discriminators have nothing yet to compare with")
         self.add_remedies(m, self.players)
         return m
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from i2i.clock import Clock
 from i2i.nets.conditional import LabelMap
+from i2i.nets.latent import Prior
 from i2i.nets.packing import packed, with_neighbours
+from i2i.nets.virtual import reference_of
 from i2i.recipes.base import Batch, DataInfo, Player, Update, augmented, check_critics, grow, limit, observe, piece_of
 from i2i.recipes.remedies import Remedies
 from i2i.spec import Spec, build, piece, register, require
@@ -72,8 +74,11 @@ class GAN(Remedies):
                 f"none, with the generator {self.generator.name}, which has no style space; or generator=stylegan2")
         check_critics(self.penalty, D)
         self.check_matching(D, self.discriminator.name, pairs=False)
+        Z = build("latent", self.latent, G.z_dim)
+        if (compared := reference_of(G)) is not None:
+            compared.take(Z(torch.randn(compared.count, Z.inputs)))
         m = nn.ModuleDict({
-            "Z": build("latent", self.latent, G.z_dim),
+            "Z": Z,
             "G": build("parametrisation", self.g_parametrisation, G), "D": build("parametrisation", self.d_parametrisation, D),
             "T": augmented(self.augment, self.adversarial), "P": P})
         if self.labelled:
@@ -97,6 +102,7 @@ class GAN(Remedies):
         def critic(D: Any, image: Tensor) -> Tensor:
             return D(*self.shown(m, image, c))
 
+        self.compare(D, lambda: self.shown(m, real, c))
         z = Z(torch.randn(len(real), Z.inputs, device=real.device))
         with torch.set_grad_enabled(g_turn):
             fake = G(z, c)                                  # Computed once, used by both players.
@@ -123,13 +129,13 @@ class GAN(Remedies):
         """What D says of generated images, what else G minimises of what it sees in them, and that for the log.  -> logits, (), logs"""
         return D(*self.shown(m, fake, c)), z.new_zeros(()), {}
 
-    def _regularised(self, m: nn.ModuleDict, z: Tensor, c: Tensor | None, turn: int) -> Tensor:
-        """The regulariser of G in turns when it is due, times `every`; else 0."""
-        G, P = piece_of(m, "G"), piece_of(m, "P")
+    def _regularised(self, m: nn.ModuleDict, z: Tensor, c: Tensor | None, turn: int) -> Tensor | float:
+        """The cost of the prior, and the regulariser of G in turns when it is due, times `every`."""
+        G, P, prior = piece_of(m, "G"), piece_of(m, "P"), cast(Prior, m["Z"]).cost()
         if not P.every or turn % P.every:
-            return z.new_zeros(())
+            return prior
         few = slice(max(1, len(z) // P.shrink))
-        return P.every * P(G.synthesise, G.styles(z[few].detach(), None if c is None else c[few]))
+        return prior + P.every * P(G.synthesise, G.styles(z[few].detach(), None if c is None else c[few]))
 
     def generate(self, m: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
         """{"eps" or "z"[, "c"]} -> {"fake_b"}"""

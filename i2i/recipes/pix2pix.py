@@ -83,6 +83,7 @@ class Pix2Pix(Remedies):
         def critic(D: Any, image: Tensor) -> Tensor:
             return D(*shown(image))
 
+        self.compare(D, lambda: shown(b))
         if d_turn:
             fake_logits, real_logits = critic(D, fake.detach()), critic(D, b)
             d = adversarial.d(real_logits, fake_logits) / 2

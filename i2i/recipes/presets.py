@@ -44,4 +44,8 @@ PRESETS = {name: Preset(recipe, tuple(words.split()), source) for name, recipe, 
     ("stylegan", "gan", f"generator=stylegan discriminator=progressive penalty=r1 train.batch=16 {_rates(1e-3, 0.0, 0.99)}", "Karras et al. 2019"),
     ("stylegan2", "gan", f"generator=stylegan2 {_STYLE} penalty.every=16 g_penalty=path-length", "Karras et al. 2020b"),
     ("stylegan2-ada", "gan", f"generator=stylegan2 {_STYLE} penalty.every=16 g_penalty=path-length augment=ada", "Karras et al. 2020a"),
+    ("pacgan", "gan", "pack=2 train.batch=32", "Lin et al. 2018"),
+    ("unrolled", "gan", "unrolling=scaled unrolling.steps=5 train.batch=32", "Metz et al. 2017"),
+    ("deligan", "gan", "latent=mixture train.batch=32", "Gurumurthy et al. 2017"),
+    ("ttur", "gan", f"adversarial=wasserstein penalty=wgan-gp {_PLAIN} {_rates(1e-4, 0.0, 0.9, 3e-4)}", "Heusel et al. 2017, WGAN-GP with one step of each"),
 )}

@@ -15,6 +15,7 @@ from i2i.losses.penalties import Critic, penalised
 from i2i.nets.equalised import wide
 from i2i.nets.history import History
 from i2i.nets.packing import packed, unpacked
+from i2i.nets.virtual import reference_of
 from i2i.recipes.base import Player, Update, piece_of, twice
 from i2i.spec import Spec, build, piece, require
 
@@ -78,6 +79,11 @@ class Remedies:
             history.add(parameters)
 
         return both
+
+    def compare(self, D: nn.Module, shown: Callable[[], tuple[Any, ...]]) -> None:
+        """Give D the real images, as it is shown them, of the first step for its virtual batch norm to compare with, if it has one."""
+        if (compared := reference_of(D)) is not None:
+            compared.take(*shown())
 
     def penalised(self, clock: Clock, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
         """The penalty of this turn of D, on packs where there are any: a gradient is then one with respect to a whole pack.  -> ()"""

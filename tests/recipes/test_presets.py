@@ -30,7 +30,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_presets_of_the_literature_are_there() -> None:
     assert set(PRESETS) >= {"dcgan", "lsgan", "wgan", "wgan-gp", "dragan", "sngan", "rpgan", "r3gan", "sagan", "cgan", "infogan", "progan", "stylegan",
-                            "stylegan2", "stylegan2-ada"}
+                            "stylegan2", "stylegan2-ada", "pacgan", "unrolled", "deligan", "ttur"}
 
 
 @pytest.mark.parametrize("name", PRESETS)
