@@ -10,35 +10,48 @@ import time
 import torch
 
 from i2i.clock import Clock
+from i2i.engine.average import Average
+from i2i.engine.config import TrainConfig
 from i2i.engine.learner import Learner
 from i2i.engine.runtime import Runtime
 from i2i.recipes.base import DataInfo
 from i2i.recipes.gan import GAN
+from i2i.recipes.pix2pix import Pix2Pix
 from i2i.spec import override, split
 
 torch.set_num_threads(1)
-INFO, BATCH = DataInfo((32, 32)), 32
-WAYS = {"plain": "", "pack=2": "pack=2", "pack=4": "pack=4", "noise": "instance_noise=normal", "matching": "matching=means",
-        "history": "lambda_history=0.01", "kernels": "discriminator.kernels=100", "group": "discriminator.group=4",
-        "spectral": "d_parametrisation=spectral", "unroll1": "unrolling=scaled unrolling.steps=1", "unroll5": "unrolling=scaled unrolling.steps=5",
-        "unroll5 given": "unrolling=scaled unrolling.steps=5 unrolling.through=false", "d_steps=5": "d_steps=5", "g_steps=2": "g_steps=2"}
-runs = {}
+INFO, BATCH, STEPS = DataInfo((32, 32)), 32, 10
+VIRTUAL = "{0}.norm=virtual {0}.reference=32"
+WAYS = {
+    "plain": "", "pack=2": "pack=2", "pack=4": "pack=4", "noise": "instance_noise=normal", "matching": "matching=means",
+    "history": "lambda_history=0.01", "kernels": "discriminator.kernels=100", "group": "discriminator.group=4",
+    "spectral": "d_parametrisation=spectral", "weight": "d_parametrisation=weight", "virtual G": VIRTUAL.format("generator"),
+    "virtual G, D": VIRTUAL.format("generator") + " " + VIRTUAL.format("discriminator"), "mixture": "latent=mixture",
+    "smooth": "adversarial.smooth=0.1", "unroll1": "unrolling=scaled unrolling.steps=1", "unroll5": "unrolling=scaled unrolling.steps=5",
+    "unroll5 given": "unrolling=scaled unrolling.steps=5 unrolling.through=false", "descent5": "unrolling=descent unrolling.steps=5",
+    "d_steps=5": "d_steps=5", "g_steps=2": "g_steps=2", "no norm": "discriminator.norm=none", "r1": "penalty=r1 discriminator.norm=none",
+    "wgan-gp": "penalty=wgan-gp discriminator.norm=none", "clip": "penalty=clip", "ema": "",
+    "pairs": "generator.depth=4 discriminator.layers=2", "pairs, layers": "generator.depth=4 discriminator.layers=2 matching=layers"}
+AGAINST = {"r1": "no norm", "wgan-gp": "no norm", "pairs, layers": "pairs"}     # The others against `plain`.
+
+x = {side: torch.rand(BATCH, 3, 32, 32) * 2 - 1 for side in "ab"}
+runs, times = {}, {name: [] for name in WAYS}
 for name, words in WAYS.items():
     torch.manual_seed(0)
-    r = override(GAN(), split(["generator.width=16", "discriminator.width=16", *words.split()]))
+    r = override(Pix2Pix() if name.startswith("pairs") else GAN(), split(["generator.width=16", "discriminator.width=16", *words.split()]))
     m = r.modules(INFO)
-    runs[name] = (r, m, Learner(r, m, Runtime(device="cpu"), max_skips=3))
-x = {"b": torch.rand(BATCH, 3, 32, 32) * 2 - 1}
-times = {name: [] for name in runs}
+    average = Average(m, r.averaged, TrainConfig(images=10**6, ema_half_life=10_000 if name == "ema" else 0))
+    runs[name] = (r, m, Learner(r, m, Runtime(device="cpu"), max_skips=3), average)
 for turn in range(int((sys.argv[1:] or ["5"])[0]) + 1):
-    for name, (r, m, learner) in runs.items():
+    for name, (r, m, learner, average) in runs.items():
         began = time.perf_counter()
-        for step in range(10):
+        for step in range(STEPS):
             clock = Clock(step, BATCH, 10**6)
             learner.begin(clock)
             r.step(m, x, clock, learner)
+            average.update(clock)
         if turn:      # The first warms up.
             times[name].append(time.perf_counter() - began)
-plain = times["plain"]
 for name, each in times.items():
-    print(f"{name:15} {statistics.median(a / b for a, b in zip(each, plain, strict=True)):.2f}   {statistics.median(each) / 10 * 1000:.0f} ms")
+    against = times[AGAINST.get(name, "plain")]
+    print(f"{name:15} {statistics.median(a / b for a, b in zip(each, against, strict=True)):.2f}   {statistics.median(each) / STEPS * 1000:.0f} ms")

@@ -47,5 +47,6 @@ PRESETS = {name: Preset(recipe, tuple(words.split()), source) for name, recipe, 
     ("pacgan", "gan", "pack=2 train.batch=32", "Lin et al. 2018"),
     ("unrolled", "gan", "unrolling=scaled unrolling.steps=5 train.batch=32", "Metz et al. 2017"),
     ("deligan", "gan", "latent=mixture train.batch=32", "Gurumurthy et al. 2017"),
-    ("ttur", "gan", f"adversarial=wasserstein penalty=wgan-gp {_PLAIN} {_rates(1e-4, 0.0, 0.9, 3e-4)}", "Heusel et al. 2017, WGAN-GP with one step of each"),
+    ("ttur", "gan", f"adversarial=wasserstein penalty=wgan-gp {_PLAIN} {_rates(1e-4, 0.0, 0.9, 3e-4)}",
+     "Heusel et al. 2017, WGAN-GP with one step of each"),
 )}
