@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from i2i.augmentation import Mixed, Translate
+    from i2i.chain import Chain
     from i2i.infer import Model, load
     from i2i.training import train
 
 __version__ = "0.1.0"
-__all__ = ["Mixed", "Model", "Translate", "__version__", "load", "train"]
-_HOMES = {"load": "i2i.infer", "Model": "i2i.infer", "train": "i2i.training", "Mixed": "i2i.augmentation", "Translate": "i2i.augmentation"}
+__all__ = ["Chain", "Mixed", "Model", "Translate", "__version__", "load", "train"]
+_HOMES = {"load": "i2i.infer", "Model": "i2i.infer", "Chain": "i2i.chain", "train": "i2i.training",
+          "Mixed": "i2i.augmentation", "Translate": "i2i.augmentation"}
 
 
 def __getattr__(name: str) -> Any:

@@ -127,13 +127,17 @@ def conform(picture: Picture, kind: Kind) -> Array:
 
 
 def _of_type(array: Array, kind: Kind) -> Array:
-    name = array.dtype.name
-    if name == kind.dtype:
-        return array
-    if (name, kind.dtype) == ("uint8", "uint16") and kind.range is None:
-        return array.astype(np.uint16) * np.uint16(257)         # 65535 / 255.
+    factor = _factor(array.dtype.name, kind)
+    return array if factor == 1 else array.astype(np.uint16) * np.uint16(factor)
+
+
+def _factor(dtype: str, kind: Kind) -> int:
+    if dtype == kind.dtype:
+        return 1
+    if (dtype, kind.dtype) == ("uint8", "uint16") and kind.range is None:
+        return 257                                              # 65535 / 255.
     told = f"{kind.dtype}" + (f" from {kind.range[0]:g} to {kind.range[1]:g}" if kind.range else "")
-    raise ValueError(f"is {name}, and the images of its side are {told}")
+    raise ValueError(f"is {dtype}, and the images of its side are {told}")
 
 
 def as_channels(array: Array, channels: int) -> Array:
@@ -157,16 +161,56 @@ def _rounded(values: Array, dtype: Any) -> Array:
 def over(array: Array, background: Sequence[int] = (255,)) -> Array:
     """A picture with alpha laid over a colour of 8-bit levels.  HW2 or HW4, the last opacity -> HW or HW3"""
     colours = channels_of(array) - 1
-    level = tuple(background) * 3 if len(background) == 1 else tuple(background)
     if array.dtype == np.uint8 and colours in (1, 3):
+        level = tuple(background) * 3 if len(background) == 1 else tuple(background)
         rgba = Image.fromarray(np.ascontiguousarray(array)).convert("RGBA")
         sheet = Image.new("RGBA", rgba.size, (*level, 255))
         return np.asarray(Image.alpha_composite(sheet, rgba).convert("L" if colours == 1 else "RGB"))
     top = _OPAQUE[array.dtype.name]
-    below = np.array(level if colours == 3 else (float(np.dot(level, _LUMA)),)) / 255 * top
+    below = _below(colours, background) * top
     opacity = array[..., -1:].astype(np.float64) / top
     laid = _rounded(array[..., :-1] * opacity + below * (1 - opacity), array.dtype)
     return laid[..., 0] if colours == 1 else laid
+
+
+def _below(colours: int, background: Sequence[int]) -> Array:
+    """A background's colour as shares of the highest level: three of them for three colours, else its luma.  -> 3 or 1"""
+    level = np.array(tuple(background) * 3 if len(background) == 1 else background) / 255
+    return level if colours == 3 else np.array([level @ np.array(_LUMA)])
+
+
+def carry(images: Tensor, made: Kind, taken: Kind) -> Tensor:
+    """What `conform` would do to images that were written as one kind and are read as another, without writing or rounding them.
+    NCHW -> NC'HW in [-1, 1]; ValueError where `conform` would refuse"""
+    (low, high), (bottom, top) = made.limits, taken.limits
+    factor = _factor(made.dtype, taken)
+    if made.dtype in _MAX:
+        images = images.clamp(*(2 * (level - low) / (high - low) - 1 for level in (0, _MAX[made.dtype])))
+    if (factor * low, factor * high) != (bottom, top):
+        images = (images + 1) * (factor * (high - low) / (top - bottom)) + (2 * (factor * low - bottom) / (top - bottom) - 1)
+    if made.alpha and taken.alpha and made.channels == taken.channels:
+        return images
+    none, full = (2 * (level - bottom) / (top - bottom) - 1 for level in (0, _OPAQUE[taken.dtype]))
+    colour, alpha = images[:, :made.colours], images[:, made.colours:]
+    if made.alpha and not taken.alpha:
+        opacity, below = (alpha - none) / (full - none), images.new_tensor(_below(made.colours, taken.background)) * (full - none) + none
+        colour = colour * opacity + below[:, None, None] * (1 - opacity)
+    colour = _tensor_as_channels(colour, taken.colours)
+    if not taken.alpha:
+        return colour
+    return torch.cat([colour, alpha if made.alpha else torch.full_like(colour[:, :1], full)], 1)
+
+
+def _tensor_as_channels(images: Tensor, channels: int) -> Tensor:
+    """As `as_channels`.  NCHW -> NC'HW"""
+    have = images.shape[1]
+    if have == channels:
+        return images
+    if (have, channels) == (1, 3):
+        return images.expand(-1, 3, -1, -1)
+    if (have, channels) == (3, 1):
+        return (images * images.new_tensor(_LUMA)[:, None, None]).sum(1, keepdim=True)
+    raise ValueError(f"an image of {have} channels cannot become one of {channels}")
 
 
 def flat(picture: Picture) -> Array:

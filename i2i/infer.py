@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast, overload
@@ -45,7 +46,65 @@ def noise_of(seed: int, index: int, inputs: int) -> Tensor:
     return torch.randn(inputs, generator=torch.Generator().manual_seed(stable_seed(seed, index)))
 
 
-class Model:
+class Translator(ABC):
+    """What makes images of images: one model, or several in a chain."""
+
+    kinds: Mapping[str, Kind]       # What the images of each side look like outside.
+    multiple: int                   # Sides of images it takes without enlarging them.
+
+    @abstractmethod
+    def __call__(self, images: Tensor, *, seed: int | None = None, direction: str = "ab") -> Tensor:
+        """NCHW in [-1, 1] -> NC'HW in [-1, 1]"""
+
+    @abstractmethod
+    def sides(self, direction: str) -> tuple[str, str]:
+        """The sides a direction leads from and to.  RequestError if it is none of those learnt."""
+
+    @overload
+    def translate(self, images: Given, *, seed: int | None = None, direction: str = "ab") -> Given: ...
+    @overload
+    def translate(self, images: Sequence[Given], *, seed: int | None = None, direction: str = "ab") -> list[Given]: ...
+    def translate(self, images: Any, *, seed: int | None = None, direction: str = "ab") -> Any:
+        """Translate one image or a list: a PIL image, an array (HW or HWC of uint8, uint16 or float32) or a tensor (CHW or NCHW in [-1, 1]).
+
+        The result is of the same type and size, and of the kind (dtype, channels, range) of the target images.  `seed` draws a dropout sample
+        instead of the deterministic result.  `direction` "ba" goes from b to a, in models that learnt both.
+        """
+        if isinstance(images, list | tuple):
+            return [self.translate(image, seed=seed, direction=direction) for image in images]
+        if isinstance(images, Tensor):
+            return self._tensor(images, seed, direction)
+        if isinstance(images, Image.Image):
+            kind = self.kinds[self.sides(direction)[1]]
+            if not pil_holds(kind):
+                raise RequestError(f"the results have {kind}, which no PIL image holds; accepted: arrays and tensors")
+            return to_pil(self._array(_from_pil(images), seed, direction))
+        if isinstance(images, np.ndarray):
+            return self._array(_from_array(images), seed, direction)
+        raise RequestError(f"translate takes a PIL image, an array or a tensor, not {type(images).__name__}")
+
+    def _array(self, picture: Picture, seed: int | None, direction: str) -> Array:
+        out = self(self.prepare(picture, direction)[None], seed=seed, direction=direction)
+        return to_array(out[0].cpu(), self.kinds[direction[1]])
+
+    def _tensor(self, image: Tensor, seed: int | None, direction: str) -> Tensor:
+        channels = self.kinds[self.sides(direction)[0]].channels
+        if image.ndim not in (3, 4) or image.shape[-3] != channels or not image.is_floating_point():
+            raise RequestError(f"a tensor must be CHW or NCHW with {channels} channels of floats in [-1, 1]; "
+                               f"this one is {tuple(image.shape)} of {image.dtype}")
+        out = self(image if image.ndim == 4 else image[None], seed=seed, direction=direction).to(image.device)
+        return out if image.ndim == 4 else out[0]
+
+    def prepare(self, picture: Picture, direction: str = "ab") -> Tensor:
+        """A picture as the network takes it.  -> CHW in [-1, 1]; RequestError if it cannot be brought to the source side's kind"""
+        kind = self.kinds[self.sides(direction)[0]]
+        try:
+            return to_tensor(conform(picture, kind), kind)
+        except ValueError as error:
+            raise RequestError(str(error)) from None
+
+
+class Model(Translator):
     """A trained translator.  Deterministic unless a seed for the dropout samples is given."""
 
     def __init__(self, recipe: Recipe, modules: nn.ModuleDict, header: Mapping[str, Any], device: torch.device) -> None:
@@ -96,33 +155,6 @@ class Model:
             raise RequestError(f"direction {direction} is none that this {self.header['recipe']['name']} model has learnt; "
                                f"accepted: {' or '.join(self.directions)}")
         return direction[0], direction[1]
-
-    @overload
-    def translate(self, images: Given, *, seed: int | None = None, direction: str = "ab") -> Given: ...
-    @overload
-    def translate(self, images: Sequence[Given], *, seed: int | None = None, direction: str = "ab") -> list[Given]: ...
-    def translate(self, images: Any, *, seed: int | None = None, direction: str = "ab") -> Any:
-        """Translate one image or a list: a PIL image, an array (HW or HWC of uint8, uint16 or float32) or a tensor (CHW or NCHW in [-1, 1]).
-
-        The result is of the same type and size, and of the kind (dtype, channels, range) of the target images.  `seed` draws a dropout sample
-        instead of the deterministic result.  `direction` "ba" goes from b to a, in models that learnt both.
-        """
-        if isinstance(images, list | tuple):
-            return [self.translate(image, seed=seed, direction=direction) for image in images]
-        if isinstance(images, Tensor):
-            return self._tensor(images, seed, direction)
-        if isinstance(images, Image.Image):
-            kind = self.kinds[self.sides(direction)[1]]
-            if not pil_holds(kind):
-                raise RequestError(f"the results have {kind}, which no PIL image holds; accepted: arrays and tensors")
-            return to_pil(self._array(_from_pil(images), seed, direction))
-        if isinstance(images, np.ndarray):
-            return self._array(_from_array(images), seed, direction)
-        raise RequestError(f"translate takes a PIL image, an array or a tensor, not {type(images).__name__}")
-
-    def _array(self, picture: Picture, seed: int | None, direction: str) -> Array:
-        out = self(self.prepare(picture, direction)[None], seed=seed, direction=direction)
-        return to_array(out[0].cpu(), self.kinds[direction[1]])
 
     # ------------------------------------------------------------------------------------------ from noise
 
@@ -189,24 +221,6 @@ class Model:
             return self.classes.index(label)
         require(hasattr(label, "__index__") and 0 <= label < len(self.classes), "label", label, f"0 to {len(self.classes) - 1}, or a name")
         return int(label)
-
-    # ------------------------------------------------------------------------------------------ from images
-
-    def _tensor(self, image: Tensor, seed: int | None, direction: str) -> Tensor:
-        channels = self.kinds[self.sides(direction)[0]].channels
-        if image.ndim not in (3, 4) or image.shape[-3] != channels or not image.is_floating_point():
-            raise RequestError(f"a tensor must be CHW or NCHW with {channels} channels of floats in [-1, 1]; "
-                               f"this one is {tuple(image.shape)} of {image.dtype}")
-        out = self(image if image.ndim == 4 else image[None], seed=seed, direction=direction).to(image.device)
-        return out if image.ndim == 4 else out[0]
-
-    def prepare(self, picture: Picture, direction: str = "ab") -> Tensor:
-        """A picture as the network takes it.  -> CHW in [-1, 1]; RequestError if it cannot be brought to the source side's kind"""
-        kind = self.kinds[self.sides(direction)[0]]
-        try:
-            return to_tensor(conform(picture, kind), kind)
-        except ValueError as error:
-            raise RequestError(str(error)) from None
 
 
 def _from_array(array: Array) -> Picture:

@@ -21,7 +21,7 @@ from i2i.data.encoding import FORMATS, encode, holding
 from i2i.data.files import EXTENSIONS, Source, Unreadable, load_image
 from i2i.errors import JobError, RequestError
 from i2i.images import Kind, Picture, to_array
-from i2i.infer import Model
+from i2i.infer import Translator
 from i2i.share import Alone, Team, rounds
 
 BLOCK = 64                  # Names that one process takes at a time.  No batch reaches beyond: results do not depend on the number of processes.
@@ -59,7 +59,7 @@ class _Item:
     picture: Picture        # Without its pixels.
 
 
-def translate(model: Model, source: Source, out: Path, *, direction: str = "ab", half: Literal["left", "right"] | None = None, batch: int = 0,
+def translate(model: Translator, source: Source, out: Path, *, direction: str = "ab", half: Literal["left", "right"] | None = None, batch: int = 0,
               seed: int | None = None, skip_existing: bool = False, suffix: str = "", stop: bool = False, team: Team | None = None,
               progress: Callable[[Report, int], None] | None = None) -> Report:
     """Write the translation of every image under the same name below `out`.

@@ -24,6 +24,7 @@ ALLOWED = {     # room -> rooms of ours, packages from outside
     "runs": ({"spec", "errors"}, {"safetensors", "torch"}),
     "engine": ({"spec", "errors", "clock", "images", "runs", "recipes.base"}, {"numpy", "torch", "accelerate", "PIL"}),
     "infer": ({"spec", "errors", "clock", "images", "nets", "recipes", "runs"}, {"numpy", "torch", "PIL"}),
+    "chain": ({"infer", "images", "clock", "errors"}, {"torch"}),
     "share": (set(), set()),
     "translate": ({"infer", "data", "images", "errors", "share"}, {"torch"}),
     "generate": ({"share", "translate", "infer", "data", "images", "spec", "errors"}, {"torch"}),

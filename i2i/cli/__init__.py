@@ -111,6 +111,7 @@ def translate(
     source: Annotated[str, typer.Argument(metavar="INPUT", help="An image, a folder tree, a zip or zip/folder.")],
     out: Annotated[str, typer.Option(metavar="DIR", help="Where results go, under the inputs' names.")],
     direction: Annotated[str, typer.Option(metavar="ab|ba", help="ba: from b to a, in models that learnt both ways.")] = "ab",
+    chain: Annotated[list[str] | None, typer.Option(metavar="MODEL[:ba]", help="Refine the results by another model; may be given again.")] = None,
     half: Annotated[str | None, typer.Option(metavar="left|right", help="Inputs are A|B strips: translate this half of each.")] = None,
     batch: Annotated[int, typer.Option(min=0, help="Images at once; 0 goes by their size.")] = 0,
     seed: Annotated[int | None, typer.Option(min=0, help="Draw a dropout sample instead of the deterministic result.")] = None,
@@ -122,8 +123,8 @@ def translate(
 ) -> None:
     """Translate images: any size in, exactly that size out."""
     from i2i.cli import using
-    using.translate(model, source, out, direction=direction, half=half, batch=batch, seed=seed, statistics=statistics, suffix=suffix,
-                    skip_existing=skip_existing, on_error=on_error, device=device)
+    using.translate(model, source, out, direction=direction, chain=chain or [], half=half, batch=batch, seed=seed,
+                    statistics=statistics, suffix=suffix, skip_existing=skip_existing, on_error=on_error, device=device)
 
 
 @app.command()

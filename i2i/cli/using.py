@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from i2i import foreign, infer, spec
 from i2i import translate as translation
+from i2i.chain import Chain
 from i2i.cli.launched import team
 from i2i.data.datasets import DataConfig
 from i2i.data.encoding import FORMATS
@@ -22,8 +24,8 @@ from i2i.engine.config import TrainConfig
 from i2i.errors import JobError, RequestError, printable
 
 
-def translate(model: str, source: str, out: str, *, direction: str, half: str | None, batch: int, seed: int | None, statistics: str | None,
-              suffix: str, skip_existing: bool, on_error: str, device: str) -> None:
+def translate(model: str, source: str, out: str, *, direction: str, chain: Sequence[str], half: str | None, batch: int, seed: int | None,
+              statistics: str | None, suffix: str, skip_existing: bool, on_error: str, device: str) -> None:
     """Run a folder job and say what became of every input."""
     if on_error not in ("stop", "skip"):
         raise RequestError(f"--on-error {on_error} is not known; accepted: stop or skip")
@@ -33,10 +35,11 @@ def translate(model: str, source: str, out: str, *, direction: str, half: str | 
     if suffix and suffix not in FORMATS:
         raise RequestError(f"--format {suffix[1:]} is not known; accepted: {', '.join(key[1:] for key in FORMATS)}")
     processes = team(device)
-    loaded = infer.load(model, device)
-    loaded.sides(direction)     # Refused before anything is written.
-    if statistics is not None:
-        loaded.statistics = statistics
+    stages = [(infer.load(path, device), way) for path, way in ((model, direction), *map(_stage, chain))]
+    for each, way in stages:
+        each.sides(way)     # Refused before anything is written.
+        each.statistics = statistics or each.statistics
+    loaded, direction = (Chain(*stages), "ab") if chain else stages[0]
     where = Path(out)
     try:
         where.mkdir(parents=True, exist_ok=True)
@@ -67,6 +70,12 @@ def translate(model: str, source: str, out: str, *, direction: str, half: str | 
         print(f"failed: {printable(problem)}", file=sys.stderr)
     if report.failed:
         raise JobError(f"{len(report.failed)} of {report.done + report.skipped + len(report.failed)} images could not be translated")
+
+
+def _stage(word: str) -> tuple[str, str]:
+    """MODEL or MODEL:ba, unless a file is called so.  -> path, direction"""
+    path, colon, way = word.rpartition(":")
+    return (path, way) if colon and path and way in ("ab", "ba") and not Path(word).exists() else (word, "ab")
 
 
 def import_(file: str | None, *, ab: str | None, ba: str | None, out: str | None) -> None:
