@@ -17,11 +17,14 @@ from typing import Any
 import torch
 
 import i2i
+from i2i import training
 from i2i.engine import train as engine
+from i2i.plan import Estimate
 from i2i.runs.folder import RunFolder
 
 ROOT = Path(i2i.__file__).parent
-ROOMS = ("engine", "runs")
+ROOMS = {           # Whose lines are counted: all of a room's, or those by which a file of the run folder comes to be.
+    "engine": (f"{ROOT / 'engine'}{os.sep}",), "runs": (f"{ROOT / 'runs'}{os.sep}",), "saves": (f"{ROOT / 'runs' / 'checkpoint.py'}",)}
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.lives_begin"])
 
@@ -40,16 +43,17 @@ class Fate:
     def __init__(self, room: str, n: int) -> None:
         self.room, self.n = room, n
         self.counts = dict.fromkeys(ROOMS, 0)
-        self.lines = {f"{ROOT / each}{os.sep}": functools.partial(self.line, each) for each in ROOMS}
 
     def __call__(self, frame: FrameType, event: str, argument: object) -> Callable[..., Any] | None:
-        return next((line for path, line in self.lines.items() if frame.f_code.co_filename.startswith(path)), None)
+        rooms = [room for room, paths in ROOMS.items() if frame.f_code.co_filename.startswith(paths)]
+        return functools.partial(self.line, rooms) if rooms else None
 
-    def line(self, room: str, frame: FrameType, event: str, argument: object) -> Callable[..., Any]:
-        self.counts[room] += event == "line"
-        if room == self.room and self.counts[room] == self.n:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return self.lines[f"{ROOT / room}{os.sep}"]
+    def line(self, rooms: list[str], frame: FrameType, event: str, argument: object) -> Callable[..., Any]:
+        for room in rooms:
+            self.counts[room] += event == "line"
+            if room == self.room and self.counts[room] == self.n:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return functools.partial(self.line, rooms)
 
     def rule(self) -> None:
         """From now on, in all threads."""
@@ -58,34 +62,42 @@ class Fate:
 
 
 def train(work: Work, out: Path) -> None:
-    """Begin or continue."""
+    """Begin or continue: by the same command."""
     recipe, *words = work.words
-    if RunFolder(out).config.exists():
-        i2i.train(resume=out, device="cpu")
-    else:
-        i2i.train(recipe, *words, data=work.data, out=out, device="cpu")
+    i2i.train(recipe, *words, data=work.data, out=out, device="cpu")
 
 
 def _live(work: Work, out: Path, room: str, n: int, counts: Any) -> None:
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)        # Of the loader processes, as anywhere else.
     engine.SHARE = 1e9          # Evaluations do not depend on the time.
+    training.needs = lambda job, world=1: Estimate(0, 0, 0)     # Costs half a second, and writes nothing.
     fate = Fate(room, n)
     fate.rule()
     train(work, out)
     counts[:] = list(fate.counts.values())
 
 
-def live(work: Work, out: Path, *, room: str = "", n: int = 0, seconds: float | None = None) -> tuple[int, dict[str, int]]:
-    """Train until the end, or until the process is killed at the n-th line of a room or after so many seconds.  -> exit code, lines of each room"""
+def live(work: Work, out: Path, *, room: str = "", n: int = 0, after: int = -1, seconds: float = 0.0) -> tuple[int, dict[str, int]]:
+    """Train until the end, or until the process is killed at the n-th line of a room, or so many seconds after there is a state of `after` images.
+
+    -> exit code, lines of each room
+    """
     counts = _CONTEXT.Array("q", len(ROOMS))
     process = _CONTEXT.Process(target=_live, args=(work, out, room, n, counts))
     process.start()
-    process.join(seconds)
-    if process.is_alive():
+    if after >= 0:
+        while process.is_alive() and not any(images_of(state) >= after for state in RunFolder(out).states()):
+            process.join(0.001)
+        process.join(seconds)
         process.kill()
-        process.join()
+    process.join()
     return int(process.exitcode or 0), dict(zip(ROOMS, counts, strict=True))
+
+
+def images_of(state: Path) -> int:
+    """How many images had been seen."""
+    return int(state.stem.split("-")[1])
 
 
 def begin(work: Callable[..., None], *details: object) -> multiprocessing.process.BaseProcess:

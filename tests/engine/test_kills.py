@@ -1,7 +1,9 @@
 """kill -9 at any moment: the run is continued and ends with the bits of the run that nobody killed."""
 
 import json
+import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
+from i2i.recipes.presets import PRESETS
 from i2i.runs import checkpoint
 from tests.conftest import CYCLE, SMALL, drawing, two_styles
 from tests.engine.test_resume import assert_same
 from tests.lives import ROOMS, Work, live
 
 PLAIN = ("generator.width=4", "generator.z_dim=8", "discriminator.width=4", "train.batch=4", "train.log=12", "train.tick=16")
+TINY = tuple(word for word in PLAIN if word != "generator.z_dim=8")
 STYLED = (*PLAIN, "generator.max_channels=8", "generator.w_dim=8", "generator.mapping_layers=2", "discriminator.max_channels=8")
 RUNS = {
     "pix2pix": ("pix2pix", *SMALL, "train.images=26", "data.on_error=skip"),
@@ -24,11 +28,12 @@ RUNS = {
     "wgan-gp": ("wgan-gp", *PLAIN, "d_steps=2", "train.images=56"),
     "stylegan2-ada": ("stylegan2-ada", *STYLED, "train.images=40", "g_penalty.every=2", "penalty.every=3", "augment.interval=2", "augment.speed=100"),
     "infogan": ("infogan", *PLAIN, "generator.z_dim=16", "train.images=56")}
-LOGS = ("log.jsonl", "metrics.jsonl", "skipped.jsonl")
+LOGS = ("log.jsonl", "metrics.jsonl", "skipped.jsonl", "alarm.jsonl")
+CLOCKED = ("pix2pix", "cyclegan", "dcgan")          # Killed once more, by the clock.
 
 
 def work_of(words: tuple[str, ...], folder: Path) -> Work:
-    """Strips of which one cannot be read, with some held out; two sides; or single pictures."""
+    """Strips of which one cannot be read, with some held out; two sides; or single pictures, of two classes where they are to be learnt."""
     data = folder / "data"
     if words[0] == "cyclegan":
         return Work(words, two_styles(data, "val"))
@@ -36,7 +41,9 @@ def work_of(words: tuple[str, ...], folder: Path) -> Work:
     for split, first, count in (("train", 0, 7), ("val", 50, 2)):
         (data / split).mkdir(parents=True)
         for i in range(first, first + count):
-            Image.fromarray(drawing(i)[:, 0 if paired else 32:]).save(data / split / f"{i:02}.png")
+            name = data / split / ("" if paired or words[0] != "cgan" else f"class{i % 2}") / f"{i:02}.png"
+            name.parent.mkdir(exist_ok=True)
+            Image.fromarray(drawing(i)[:, 0 if paired else 32:]).save(name)
     if "data.on_error=skip" in words:
         (data / "train" / "03.png").write_bytes(b"no picture")
     return Work(words, data)
@@ -59,23 +66,49 @@ def assert_nothing_was_lost(straight: Path, run: Path) -> None:
         assert all(torch.equal(value, others[key]) for key, value in tensors.items())
 
 
-def kill_and_compare(name: str, words: tuple[str, ...], folder: Path, kills: int) -> None:
-    """Half of the moments are lines that the engine executes, half are lines of what writes and reads the run folder; one is of the clock."""
+def hit(run: Path, life: Callable[[int], int], n: int) -> int:
+    """Have a life of this run end by kill -9, at moment n or, where it has ended by then, at half of it, and so on.  -> the moment"""
+    before = run.with_name("before")
+    shutil.rmtree(before, ignore_errors=True)
+    if run.exists():
+        shutil.copytree(run, before)
+    while (code := life(n)) != -signal.SIGKILL:
+        assert (code, n > 1) == (0, True)
+        shutil.rmtree(run)
+        if before.exists():
+            shutil.copytree(before, run)
+        n //= 2
+    return n
+
+
+def kill_and_compare(name: str, words: tuple[str, ...], folder: Path, kills: int, clocked: bool) -> None:
+    """A third of the moments are lines that the engine executes, a third lines of what reads and writes the run folder, a third lines within saves;
+    one more, the first, is of the clock.  All hit.
+
+    They are far enough from each other for the run to get on, and near enough for it to be killed until its end.
+    """
     work, straight, run = work_of(words, folder), folder / "straight", folder / "run"
     _, total = live(work, straight)
+    setting = {key: int(value) for key, _, value in (word.partition("=") for word in words) if key in ("train.tick", "train.images")}
+    farthest = 1.5 * max(1 / kills, setting["train.tick"] / setting["train.images"])
     g = np.random.default_rng([len(name), *name.encode()])
-    dead = 0
+    if clocked:
+        hit(run, lambda n: live(work, run, after=0, seconds=n / 1e3)[0], int(g.integers(1, 300)))
     for kill in range(kills):
-        room = ROOMS[kill % 2]
-        code, _ = live(work, run, room=room, n=int(g.integers(1, 1 + 1.5 * total[room] / kills)))
-        assert code in (0, -signal.SIGKILL)
-        dead += code == -signal.SIGKILL
-    assert dead >= kills - 1
-    live(work, run, seconds=g.uniform(0.2, 0.5))
+        room = list(ROOMS)[kill % len(ROOMS)]
+        hit(run, lambda n, room=room: live(work, run, room=room, n=n)[0], int(g.integers(1, 1 + farthest * total[room])))
     assert live(work, run)[0] == 0
     assert_nothing_was_lost(straight, run)
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_killed_three_times_ends_as_one_that_was_not(tmp_path: Path, name: str) -> None:
-    kill_and_compare(name, RUNS[name], tmp_path, kills=3)
+    """Three times each of seven, and three of them a fourth time: 24 kills."""
+    kill_and_compare(name, RUNS[name], tmp_path, kills=3, clocked=name in CLOCKED)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*RUNS, *(preset for preset in PRESETS if preset not in RUNS)])
+def test_a_run_killed_twenty_times_ends_as_one_that_was_not(tmp_path: Path, name: str) -> None:
+    words = tuple(word for word in RUNS.get(name, (name, *(STYLED if name.startswith("stylegan2") else TINY))) if not word.startswith("train.images="))
+    kill_and_compare(name, (*words, f"train.images={12 * 8 if 'pix2pix' in name or name == 'cyclegan' else 12 * 16}"), tmp_path, kills=19, clocked=True)
