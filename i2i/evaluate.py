@@ -215,51 +215,54 @@ def _stamp(fake: Facts, real: Facts, extractor: Extractor | None, request: Reque
 
 # ---------------------------------------------------------------------------------------------- models
 
-def sheet(model: Model, pairs: Pairs, *, count: int = 24, across: int = 4) -> Array:
+def sheet(model: Model, pairs: Pairs, *, direction: str = "ab", count: int = 24, across: int = 4) -> Array:
     """Input, result and target of pairs spread over the split, several pairs in a row; those of another size than the first are left out.
     -> HWC uint8"""
     chosen = np.unique(np.linspace(0, len(pairs) - 1, count).astype(int)).tolist()
     few = replace(pairs, a=tuple(pairs.a[i] for i in chosen), b=tuple(pairs.b[i] for i in chosen))
-    triples = [(source, fake, real) for fake, real, source in _translated(model, few, [])]
+    triples = [(source, fake, real) for fake, real, source in _translated(model, few, direction, [])]
     size = triples[0][0].shape[:2]
     flat = [to_tensor(visible(array)) for triple in triples if triple[0].shape[:2] == size for array in triple]
     return grid([flat[i:i + 3 * across] for i in range(0, len(flat), 3 * across)])
 
 
-def evaluate_model(model: Model, pairs: Pairs, extractor: Extractor | None, request: Request) -> dict[str, dict[str, Any]]:
+def evaluate_model(model: Model, pairs: Pairs, extractor: Extractor | None, request: Request, *,
+                   direction: str = "ab") -> dict[str, dict[str, Any]]:
     """`evaluate_sets` of a model's translations against the targets, and of the inputs against them ("copy the input").
 
     The translations are written and read back: what is judged is what would be saved, in 8-bit levels of the target side's range.  Inputs
     whose channels cannot become those of the targets are not compared.  Targets of another size than their inputs are resized to it, and a
-    warning says so.
+    warning says so.  `direction` "ba" judges the way back, of models that learnt both.
     """
     fitted: list[str] = []
-    level, copied = _level(model.kinds["b"]), True
+    before, after = (model.kinds[side] for side in model.sides(direction))
+    level, copied = _level(after), True
     suffix = ".png" if pil_holds(level) else ".npy"
     with tempfile.TemporaryDirectory(prefix="i2i-") as where:
         folders = {name: Path(where) / name for name in ("translations", "targets", "inputs")}
         for folder in folders.values():
             folder.mkdir()
-        for i, (fake, real, source) in enumerate(_translated(model, pairs, fitted)):
+        for i, (fake, real, source) in enumerate(_translated(model, pairs, direction, fitted)):
             images = {"translations": fake, "targets": real}
             try:
-                images["inputs"] = conform(Picture(source, model.kinds["a"].alpha), level)
+                images["inputs"] = conform(Picture(source, before.alpha), level)
             except ValueError:
                 copied = False
             for name, image in images.items():
                 (folders[name] / f"{i:08}{suffix}").write_bytes(encode(suffix, image, level))
             request.tell("translations", i + 1, len(pairs))
         sets = {name: PictureSet(Folder(folder), tuple(f"{i:08}{suffix}" for i in range(len(pairs)))) for name, folder in folders.items()}
-        files = PictureSet(pairs.source, pairs.b).facts()
+        towards = _towards(pairs, direction)
+        files = PictureSet(towards.source, towards.b if towards.direction == "ab" else towards.a).facts()
         layout = "strips" if pairs.strips else "folders"
-        side = f"{files.content} {pairs.direction} {layout} {model.kinds['b']}"     # What is decoded of them.
+        side = f"{files.content} {towards.direction} {layout} {after}"      # What is decoded of them.
         side += "".join(f" {each}" for each in fitted)
         files = replace(files, content=hashlib.sha256(side.encode()).hexdigest())
         judged = {"model": evaluate_sets(sets["translations"], sets["targets"], extractor, request, original=files)}
         if copied:
             judged["copy the input"] = evaluate_sets(sets["inputs"], sets["targets"], extractor, request, original=files)
         else:
-            judged["model"]["warnings"].append(f"the inputs, {model.kinds['a']}, cannot be held against the targets, {model.kinds['b']}")
+            judged["model"]["warnings"].append(f"the inputs, {before}, cannot be held against the targets, {after}")
     if fitted:
         judged["model"]["warnings"].append(f"{len(fitted)} of {len(pairs)} targets were resized to their inputs, such as {fitted[0]}")
     return judged
@@ -270,21 +273,27 @@ def _level(kind: Kind) -> Kind:
     return replace(kind, dtype="uint8", range=None)
 
 
-def _translated(model: Model, pairs: Pairs, fitted: list[str]) -> Iterator[tuple[Array, Array, Array]]:
+def _towards(pairs: Pairs, direction: str) -> Pairs:
+    """The pairs of which a model's direction leads from the first to the second."""
+    return pairs if direction == "ab" else replace(pairs, direction=pairs.direction[::-1])
+
+
+def _translated(model: Model, pairs: Pairs, direction: str, fitted: list[str]) -> Iterator[tuple[Array, Array, Array]]:
     """Translation, target and input of each pair in 8-bit levels of their ranges; `fitted` hears of targets that were resized to their input,
     which is the size of its translation.  -> uint8, HW or HWC"""
-    kinds = model.kinds["a"], model.kinds["b"]
+    before, after = (model.kinds[side] for side in model.sides(direction))
+    towards = _towards(pairs, direction)
     for index in range(len(pairs)):
         try:
-            source, target = with_kinds(pairs[index], kinds)
+            source, target = with_kinds(towards[index], (before, after))
         except Unreadable as error:
             raise JobError(str(error)) from None
         if target.shape[:2] != source.shape[:2]:
             fitted.append(f"{pairs.name(index)}, {target.shape[1]}x{target.shape[0]} to {source.shape[1]}x{source.shape[0]}")
             target = fit(target, source.shape[:2])
-        a, b = to_tensor(source, kinds[0]), to_tensor(target, kinds[1])
-        fake = model(a[None])[0].cpu()
-        yield to_array(fake, _level(kinds[1])), to_array(b, _level(kinds[1])), to_array(a, _level(kinds[0]))
+        a, b = to_tensor(source, before), to_tensor(target, after)
+        fake = model(a[None], direction=direction)[0].cpu()
+        yield to_array(fake, _level(after)), to_array(b, _level(after)), to_array(a, _level(before))
 
 
 def _levels(array: Array) -> torch.Tensor:

@@ -62,6 +62,54 @@ def test_the_model_file_holds_both(cycle: Path) -> None:
     assert (one.size, one.mode, one.tobytes()) == (picture.size, "RGB", two.tobytes())
 
 
+def test_each_way_is_judged_by_its_own_targets(cycle: Path, i2i: Run, tmp_path: Path) -> None:
+    """What `evaluate MODEL` says of a way is what it says of that way's files; the inputs copied are at one distance both ways."""
+    data = cycle.parent / "data"
+    told = {}
+    for direction in ("ab", "ba"):
+        result = i2i("evaluate", cycle, "--direction", direction, "--metrics", "l1", "--json", f"{direction}.json", "--sheet", f"{direction}.png", "--device", "cpu")
+        assert result.code == 0, result.err
+        told[direction] = json.loads(Path(f"{direction}.json").read_text())
+        assert told[direction]["direction"] == direction
+        source, target = (data / f"test{side.upper()}" for side in direction)
+        assert i2i("translate", cycle, source, "--out", f"out-{direction}", "--direction", direction, "--device", "cpu").code == 0
+        assert i2i("evaluate", "--real", target, "--fake", f"out-{direction}", "--metrics", "l1", "--json", "sets.json").code == 0
+        sets = json.loads(Path("sets.json").read_text())["results"]["l1"]["value"]
+        assert told[direction]["scores"]["model"]["l1"] == pytest.approx(sets, rel=1e-4)       # Batches round otherwise.
+        sheet = np.asarray(Image.open(f"{direction}.png"))
+        for i in range(3):
+            for column, folder in enumerate((source, Path(f"out-{direction}"), target)):
+                left = 2 + 34 * (3 * i + column)
+                assert np.abs(sheet[2:34, left:left + 32].astype(int) - np.asarray(Image.open(folder / f"{i}.png"))).max() <= 1
+    ab, ba = told["ab"], told["ba"]
+    assert ab["scores"]["copy the input"]["l1"] == pytest.approx(ba["scores"]["copy the input"]["l1"])
+    assert ab["scores"]["model"]["l1"] != ba["scores"]["model"]["l1"]
+    assert ab["stamp"]["real"] != ba["stamp"]["real"]
+    assert "not comparable with ba.json: real is" in i2i("evaluate", cycle, "--metrics", "l1", "--against", "ba.json", "--device", "cpu").line
+    assert i2i("evaluate", cycle, "--metrics", "l1", "--against", "ab.json", "--device", "cpu").code == 0
+
+
+def test_targets_are_told_apart_by_their_own_files(tmp_path: Path, i2i: Run) -> None:
+    """A run from B to A has A as its targets: a result from before one of them changed is not compared."""
+    data = two_styles(tmp_path / "data")
+    assert i2i("train", "cyclegan", *CYCLE, "direction=ba", "train.images=4", "--data", data, "--out", "run", "--device", "cpu").code == 0
+    assert i2i("evaluate", "run", "--metrics", "l1", "--json", "old.json", "--device", "cpu").code == 0
+    image = Image.open(data / "testB" / "0.png")
+    image.putpixel((0, 0), (9, 9, 9))
+    image.save(data / "testB" / "0.png")
+    assert i2i("evaluate", "run", "--metrics", "l1", "--against", "old.json", "--device", "cpu").code == 0
+    image.save(data / "testA" / "0.png")
+    assert i2i("evaluate", "run", "--metrics", "l1", "--against", "old.json", "--device", "cpu").code == 2
+
+
+@pytest.mark.parametrize("direction", ["ba", "up"])
+def test_a_model_of_one_way_is_not_judged_the_other(trained: Path, i2i: Run, direction: str, tmp_path: Path) -> None:
+    result = i2i("evaluate", trained, "--direction", direction, "--metrics", "l1")
+    assert result.code == 2
+    assert f"direction {direction} is none that this pix2pix model has learnt; accepted: ab" in result.line
+    assert "--direction ba belongs to i2i evaluate MODEL" in i2i("evaluate", "--real", tmp_path, "--fake", tmp_path, "--direction", "ba").line
+
+
 @pytest.mark.parametrize("direction", ["ba", "up"])
 def test_a_model_of_one_way_refuses_the_other(trained: Path, strips: Path, i2i: Run, direction: str) -> None:
     result = i2i("translate", trained, strips / "test", "--half", "left", "--out", "out", "--direction", direction)

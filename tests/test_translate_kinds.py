@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 from torch import Tensor, nn
@@ -290,17 +290,74 @@ def made(generator: Spec) -> Model:
     return Model(recipe, modules, header_for("pix2pix", to_dict(recipe), info, (Kind(1), Kind(1))), torch.device("cpu"))
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.integers(17, 300), st.integers(17, 300))
-@example(17, 17)
-@example(17, 4096)
-@example(4096, 17)
-@example(256, 256)
-@example(257, 511)
-def test_any_size_comes_out_as_it_went_in(tiny: dict[str, Model], height: int, width: int) -> None:
-    image = np.random.default_rng([height, width]).integers(0, 256, (height, width), dtype=np.uint8)
+LEAST, MOST, AREA = 17, 4096, 2**18      # Sides that a picture may have, and pixels of those that are drawn at random.
+
+
+def between(low: int, high: int) -> st.SearchStrategy[int]:
+    """Sides of every order of magnitude alike."""
+    return st.floats(0, 1).map(lambda u: min(high, round(low * (high / low) ** u)))
+
+
+SIZES = between(LEAST, MOST).flatmap(lambda one: st.permutations([one, 0]).flatmap(
+    lambda sides: between(LEAST, min(MOST, AREA // one)).map(lambda other: tuple(side or other for side in sides))))
+CORNERS = ((LEAST, LEAST), (LEAST, MOST), (MOST, LEAST))
+CARRIERS = ((Kind(1), "x.png"), (Kind(3), "x.bmp"), (Kind(1, "uint16", (0, 4095)), "x.tif"), (Kind(7), "x.npy"))
+
+
+def comes_back(model: Path, i2i: Run, kind: Kind, name: str, size: tuple[int, int]) -> None:
+    """A picture of random values goes through the command and returns as it was, in every pixel."""
+    shape = (*size, kind.channels) if kind.channels > 1 else size
+    image = np.random.default_rng(size).integers(0, kind.limits[1] + 1, shape).astype(kind.dtype)
+    Path(name).write_bytes(encode(Path(name).suffix, image, kind))
+    result = i2i("translate", model, name, "--out", "out", "--device", "cpu")
+    assert result.code == 0, result.err
+    assert np.array_equal(decode(name, Path("out", name).read_bytes()).array, image)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(size=SIZES, carrier=st.sampled_from(CARRIERS), multiple=st.sampled_from((4, 256)))       # What the ResNet and the deepest U-Net need.
+@example(size=CORNERS[0], carrier=CARRIERS[0], multiple=256)
+@example(size=CORNERS[1], carrier=CARRIERS[1], multiple=256)
+@example(size=CORNERS[2], carrier=CARRIERS[2], multiple=256)
+def test_any_size_comes_back_from_the_command_unchanged(identity: Identity, i2i: Run, monkeypatch: pytest.MonkeyPatch, multiple: int,
+                                                        size: tuple[int, int], carrier: tuple[Kind, str]) -> None:
+    monkeypatch.setattr(Same, "multiple", multiple)
+    comes_back(identity(carrier[0]), i2i, *carrier, size)
+
+
+def test_the_sizes_that_are_drawn_are_of_every_magnitude() -> None:
+    drawn: list[tuple[int, int]] = []
+
+    @settings(max_examples=200, database=None)
+    @given(SIZES)
+    def draw(size: tuple[int, int]) -> None:
+        drawn.append(size)
+
+    draw()
+    sides = np.array(drawn)
+    assert (sides.min(), sides.max()) == (LEAST, MOST)
+    assert (sides[:, 0] * sides[:, 1]).max() <= AREA
+    for low in (17, 64, 256, 1024):
+        assert (((sides >= low) & (sides < 4 * low)).mean(0) > 0.04).all(), low
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("carrier", CARRIERS, ids=lambda carrier: carrier[1])
+def test_4096_pixels_each_way_come_back_unchanged(identity: Identity, i2i: Run, carrier: tuple[Kind, str]) -> None:
+    comes_back(identity(carrier[0]), i2i, *carrier, (MOST, MOST))
+
+
+@settings(max_examples=15, deadline=None)
+@given(SIZES)
+@example(CORNERS[0])
+@example(CORNERS[1])
+@example(CORNERS[2])
+@example((256, 256))
+@example((257, 511))
+def test_real_networks_make_any_size(tiny: dict[str, Model], size: tuple[int, int]) -> None:
+    image = np.random.default_rng(size).integers(0, 256, size, dtype=np.uint8)
     for name, model in tiny.items():
-        assert model.translate(image).shape == (height, width), name
+        assert model.translate(image).shape == size, name
 
 
 @pytest.mark.slow

@@ -203,6 +203,7 @@ def evaluate(
     fake: Annotated[str | None, typer.Option(metavar="DIR|ZIP|NAME", help="The set to judge.")] = None,
     data: Annotated[str | None, typer.Option(metavar="DIR|ZIP|NAME", help="Pairs; by default those the model was trained on.")] = None,
     split: Annotated[str, typer.Option(metavar="test|val|train", help="Which split.")] = "test",
+    direction: Annotated[str | None, typer.Option(metavar="ab|ba", help="ba: judge the way from b to a, of models that learnt both.")] = None,
     sheet: Annotated[str | None, typer.Option(metavar="FILE.png", help="Write a picture of a model's inputs, results and targets.")] = None,
     metrics: Annotated[str | None, typer.Option(metavar="NAME,NAME", help="fd, fid, kid, is, precision_recall, density_coverage, diversity, colour, "
                                                 "fd_infinity; of pairs by name: l1, psnr, ssim, ms_ssim, lpips.")] = None,
@@ -222,7 +223,7 @@ def evaluate(
 ) -> None:
     """Judge a set of images against a reference set, or a model's translations beside its inputs."""
     from i2i.cli import judging
-    judging.evaluate(model, real=real, fake=fake, data=data, split=split, sheet=sheet, options=judging.Options(
+    judging.evaluate(model, real=real, fake=fake, data=data, split=split, direction=direction, sheet=sheet, options=judging.Options(
         metrics, settings or (), features, weights, resize, seed, bootstrap, batch, cache, against, json_file, device))
 
 

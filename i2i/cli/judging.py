@@ -42,8 +42,8 @@ class Options:
     device: str = "auto"
 
 
-def evaluate(model: str | None, *, real: str | None, fake: str | None, data: str | None, split: str, sheet: str | None,
-             options: Options) -> None:
+def evaluate(model: str | None, *, real: str | None, fake: str | None, data: str | None, split: str, direction: str | None,
+             sheet: str | None, options: Options) -> None:
     """Judge a model, or a folder of fakes against a folder of reals."""
     if (model is None) == (real is None and fake is None):
         raise RequestError("what to evaluate? i2i evaluate --real DIR --fake DIR, or i2i evaluate MODEL [--data DIR]")
@@ -51,7 +51,7 @@ def evaluate(model: str | None, *, real: str | None, fake: str | None, data: str
     if model is None:
         if real is None or fake is None:
             raise RequestError("--real and --fake go together")
-        for flag, value in (("--data", data), ("--sheet", sheet)):
+        for flag, value in (("--data", data), ("--direction", direction), ("--sheet", sheet)):
             if value is not None:
                 raise RequestError(f"{flag} {value} belongs to i2i evaluate MODEL; the sets are --real and --fake")
         began = time.monotonic()
@@ -62,7 +62,7 @@ def evaluate(model: str | None, *, real: str | None, fake: str | None, data: str
         print(f"{len(fakes):,} fakes of {fake} against {len(reals):,} reals of {real}, {time.monotonic() - began:.0f} s")
         columns = {"": outcome["results"]}
     else:
-        outcome, columns = _model(model, data, split, sheet, options)
+        outcome, columns = _model(model, data, split, direction or "ab", sheet, options)
     if old is not None:
         protocol.check_comparable(outcome, old, str(options.against))
         columns |= {"before": old["results"]}
@@ -71,7 +71,8 @@ def evaluate(model: str | None, *, real: str | None, fake: str | None, data: str
         write_atomically(Path(options.json_file), lambda path: _write(path, protocol.text(outcome)))
 
 
-def _model(model: str, data: str | None, split: str, sheet: str | None, options: Options) -> tuple[dict[str, Any], dict[str, Any]]:
+def _model(model: str, data: str | None, split: str, direction: str, sheet: str | None,
+           options: Options) -> tuple[dict[str, Any], dict[str, Any]]:
     loaded = infer.load(model, options.device)
     where = data or loaded.header.get("data")
     if not where:
@@ -82,18 +83,19 @@ def _model(model: str, data: str | None, split: str, sheet: str | None, options:
     if not isinstance(splits[split], Pairs):
         raise RequestError(f"the {split} images of {where} are no pairs ({splits[split].layout}): there is nothing to hold a translation against; "
                            f"accepted: {split}A and {split}B with the same names, or the translations as --fake and a folder as --real")
+    loaded.sides(direction)     # Refused before slow files are read.
     began = time.monotonic()
     request, extractor = _request(options, judging.MODEL)
     with Bars() as tell:
-        both = judging.evaluate_model(loaded, splits[split], extractor, _told(request, tell))
+        both = judging.evaluate_model(loaded, splits[split], extractor, _told(request, tell), direction=direction)
     print(f"{len(splits[split])} {split} pairs of {where}, {time.monotonic() - began:.0f} s")
     if sheet:
-        picture = judging.sheet(loaded, splits[split])
+        picture = judging.sheet(loaded, splits[split], direction=direction)
         write_atomically(Path(sheet), lambda path: Image.fromarray(picture).save(path, "png"))
     columns = {name: outcome["results"] for name, outcome in both.items()}
     scores = {name: {key: figure["value"] for key, figure in results.items()} for name, results in columns.items()}
-    head = {"data": str(where), "split": split, "n": len(splits[split]), "statistics": loaded.statistics, "images": loaded.header.get("images"),
-            "quantised": "uint8, rounded", "scores": scores}
+    head = {"data": str(where), "split": split, "direction": direction, "n": len(splits[split]), "statistics": loaded.statistics,
+            "images": loaded.header.get("images"), "quantised": "uint8, rounded", "scores": scores}
     return head | both["model"], columns
 
 
