@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 from torch import Tensor, nn
 
-from i2i import jobs, load, spec
+from i2i import begun, load, spec
 from i2i.data.encoding import encode
 from i2i.data.files import decode, open_source
 from i2i.errors import RequestError
@@ -263,7 +263,7 @@ def test_a_run_keeps_its_kinds_when_it_is_resumed(i2i: Run, tmp_path: Path) -> N
     before = load(tmp_path / "run", "cpu").kinds
     assert before["a"].limits[0] == -5
     np.save(tmp_path / "data" / "trainA" / "0.npy", np.full((32, 48), 1e6, np.float32))
-    again = jobs.reopen(RunFolder(tmp_path / "run"))
+    again = begun.reopen(RunFolder(tmp_path / "run"))
     assert again.kinds == (before["a"], before["b"])
     assert again.facts.notes == ()
 
