@@ -63,7 +63,7 @@ def settle(task: Task) -> tuple[Recipe, TrainConfig]:
     trial, rounds = TRIALS[task.trial], REMEDIES[task.remedy].rounds
     length = TrainConfig(images=task.steps * rounds * trial.batch, batch=trial.batch, seed=task.seed, ema_half_life=0)
     recipe, _, train = configure(GAN(), DataConfig(), length, split(task.words))
-    return recipe, train
+    return recipe, replace(train, images=task.steps * rounds * train.batch)     # As many rounds, whatever a remedy makes of the batch.
 
 
 class Run:

@@ -142,6 +142,12 @@ def test_every_remedy_fits_the_networks_for_pictures(name: str) -> None:
     assert set(recipe.modules(DataInfo((28, 28), 3, 3)))
 
 
+def test_a_remedy_with_a_batch_of_its_own_has_as_many_rounds() -> None:
+    for extra in ((), ("train.batch=12",)):
+        _, train = running.settle(Task("ring", "d-steps-2", 0, 7, extra))
+        assert train.steps == 14        # Else the rate, which falls to 0 at the end, would end too soon or too late.
+
+
 def test_words_of_a_remedy_replace_those_of_the_test() -> None:
     remedy = remedies.Remedy("x", ("g_optimiser=rmsprop", "g_optimiser.lr=*0.5", "discriminator.width=3"), "")
     common = ("g_optimiser.lr=4e-3", "g_optimiser.beta1=0.5", "d_optimiser.lr=1e-3", "discriminator.width=9")
