@@ -1,4 +1,4 @@
-"""Time of a training step with a remedy over that of a plain one: dcgan of width 16, 32 pixels, batch 32, one CPU thread, all in turn.
+"""CPU time of a training step with a remedy over that of a plain one: dcgan of width 16, 32 pixels, batch 32, one CPU thread, all in turn.
 
     python bench/remedies.py [TURNS]
 """
@@ -44,14 +44,14 @@ for name, words in WAYS.items():
     runs[name] = (r, m, Learner(r, m, Runtime(device="cpu"), max_skips=3), average)
 for turn in range(int((sys.argv[1:] or ["5"])[0]) + 1):
     for name, (r, m, learner, average) in runs.items():
-        began = time.perf_counter()
+        began = time.process_time()
         for step in range(STEPS):
             clock = Clock(step, BATCH, 10**6)
             learner.begin(clock)
             r.step(m, x, clock, learner)
             average.update(clock)
         if turn:      # The first warms up.
-            times[name].append(time.perf_counter() - began)
+            times[name].append(time.process_time() - began)
 for name, each in times.items():
     against = times[AGAINST.get(name, "plain")]
     print(f"{name:15} {statistics.median(a / b for a, b in zip(each, against, strict=True)):.2f}   {statistics.median(each) / STEPS * 1000:.0f} ms")
