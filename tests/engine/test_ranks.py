@@ -39,7 +39,7 @@ RUNS = {        # name -> recipe, words, whether the joint batch in one process 
     "sngan-bf16": ("sngan", [*NOISE, "train.precision=bf16"], False),
     "cgan": ("cgan", [*NOISE, *PLAIN], True),
     "infogan": ("infogan", [*NOISE, *PLAIN, "generator.z_dim=14"], True),
-    "virtual": ("deligan", [*NOISE, "generator.norm=virtual", "generator.reference=6", "discriminator.norm=none", "latent.components=3"], True),
+    "deligan": ("deligan", [*NOISE, "generator.norm=virtual", "generator.reference=6", "discriminator.norm=none", "latent.components=3"], True),
     "infogan-bf16": ("infogan", [*NOISE, *PLAIN, "generator.z_dim=14", "train.precision=bf16"], True),
     "stylegan2-ada": ("stylegan2-ada", [*STYLE], False),
     "stylegan2": ("stylegan2", [*STYLE, "discriminator.group=0", "g_penalty=none", "augment=ada", "augment.speed=100", "augment.interval=1"], True),
