@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from i2i import pretrained, protocol
 from i2i.data.datasets import Pairs, with_kinds
 from i2i.data.encoding import encode
 from i2i.data.files import Folder, Unreadable
-from i2i.data.pictures import Facts, PictureSet, paired
+from i2i.data.pictures import Facts, PictureSet
 from i2i.data.transforms import fit
 from i2i.errors import JobError, RequestError
 from i2i.images import Array, Kind, Picture, conform, grid, pil_holds, to_array, to_tensor, visible
 from i2i.infer import Model
-from i2i.measure import measure, reference
+from i2i.measure import facts as facts_of
+from i2i.measure import measure, pair_values, reference
 from i2i.metrics import features as networks
 from i2i.metrics import pairs as pair_metrics  # noqa: F401 - registers the metrics of pairs.
 from i2i.metrics.features import Extractor
 from i2i.metrics.pairs import BETTER
 from i2i.metrics.sets import Draw, Figure, Judged, overlap
+from i2i.share import Alone, Team, rounds
 from i2i.spec import Spec, build, lookup, names, nearest, parse, schema
 
 ALIASES = {"fid": "fd", "fid_infinity": "fd_infinity"}     # Words that ask for the FID Inception.
@@ -47,6 +50,7 @@ class Request:
     cache: bool = True
     weights: Path | None = None
     tell: Tell = field(default=lambda what, done, of: None, compare=False)
+    team: Team = field(default_factory=Alone, compare=False)    # Shares the work; its leading process has the results, the others have {}.
 
     def find(self, name: str) -> Path:
         """A weights file of the catalogue; a folder given as --weights is looked into first."""
@@ -113,7 +117,8 @@ def evaluate_sets(fake: PictureSet, real: PictureSet, extractor: Extractor | Non
     `original`: the files that `real` are decoded copies of, whose formats and hash then stand for the copies'.
     RequestError or JobError says in one line what is wrong.
     """
-    facts = {"fakes": fake.facts(), "reals": real.facts()}
+    shared: Any = {"batch": request.batch, "team": request.team}
+    facts = {"fakes": facts_of(fake, **shared), "reals": facts_of(real, **shared)}
     if original is not None:
         facts["reals"] = replace(facts["reals"], formats=original.formats, content=original.content)
     wanted_sets = [spec for spec in request.metrics if _kind(spec.name) == "metric"]
@@ -126,12 +131,15 @@ def evaluate_sets(fake: PictureSet, real: PictureSet, extractor: Extractor | Non
         assert extractor is not None
         _check_sizes(facts)
         with tempfile.TemporaryDirectory(prefix="i2i-") as folder:
-            ours = measure(fake, extractor, Path(folder) / "fakes", batch=request.batch, tell=_telling(request, "fakes", len(fake)))
+            ours = measure(fake, extractor, Path(folder) / "fakes", tell=_telling(request, "fakes", len(fake)), **shared)
             tell = _telling(request, "reals", len(real))
-            theirs = reference(real, facts["reals"], extractor, batch=request.batch, tell=tell) if request.cache else \
-                measure(real, extractor, Path(folder) / "reals", batch=request.batch, tell=tell)
-            figures |= _set_figures(ours, theirs, wanted_sets, Draw(extractor.name, request.seed, request.bootstrap), request, told)
-            told += _overlapping(ours, theirs, request.seed)
+            theirs = reference(real, facts["reals"], extractor, tell=tell, **shared) if request.cache else \
+                measure(real, extractor, Path(folder) / "reals", tell=tell, **shared)
+            if ours and theirs:
+                figures |= _set_figures(ours, theirs, wanted_sets, Draw(extractor.name, request.seed, request.bootstrap), request, told)
+                told += _overlapping(ours, theirs, request.seed)
+    if request.team.rank:
+        return {}
     if not figures:
         raise RequestError("none of the metrics could be computed: " + "; ".join(told))
     return protocol.result(figures, _stamp(facts["fakes"], facts["reals"], extractor if wanted_sets else None, request), facts["fakes"], told)
@@ -174,26 +182,18 @@ def _overlapping(ours: Judged, theirs: Judged, seed: int) -> list[str]:
 
 
 def _pair_figures(fake: PictureSet, real: PictureSet, wanted: Sequence[Spec], request: Request, told: list[str]) -> dict[str, Figure]:
-    partners = paired(fake, real)
-    values: dict[str, list[float]] = {spec.name: [] for spec in wanted}
-    made = [(spec, build("pair-metric", spec, request.find)) for spec in wanted]
-    for done, (i, j) in enumerate(partners):
-        a, b = _levels(fake.levels(i)), _levels(real.levels(j))
-        if a.shape[1] != b.shape[1]:
-            raise RequestError(f"{fake.source.root}/{fake.names[i]} has {a.shape[1]} channels and its partner {b.shape[1]}; "
-                               "metrics of pairs need the same")
-        if a.shape != b.shape:
-            raise RequestError(f"{fake.source.root}/{fake.names[i]} is {a.shape[3]}x{a.shape[2]} and its partner {b.shape[3]}x{b.shape[2]}; "
-                               "metrics of pairs need one size")
-        for spec, metric in list(made):
-            try:
-                values[spec.name] += metric(a, b).tolist()
-            except ValueError as error:
-                _left_out(spec, str(error), request, told)
-                made.remove((spec, metric))
-                del values[spec.name]
-        request.tell("pairs", done + 1, len(partners))
-    return {name: mean_figure(each, BETTER[name]) for name, each in values.items()}
+    made = {spec.name: build("pair-metric", spec, request.find) for spec in wanted}
+    values: dict[str, list[float]] = {name: [] for name in made}
+    for done, found in enumerate(pair_values(fake, real, made, batch=request.batch, team=request.team)):
+        for spec in [spec for spec in wanted if spec.name in made]:
+            value = found[spec.name]
+            if isinstance(value, str):
+                _left_out(spec, value, request, told)
+                del made[spec.name], values[spec.name]
+            else:
+                values[spec.name].append(value)
+        request.tell("pairs", done + 1, len(fake))
+    return {name: mean_figure(each, BETTER[name]) for name, each in values.items() if each}
 
 
 def mean_figure(values: Sequence[float], better: str) -> Figure:
@@ -219,8 +219,7 @@ def sheet(model: Model, pairs: Pairs, *, direction: str = "ab", count: int = 24,
     """Input, result and target of pairs spread over the split, several pairs in a row; those of another size than the first are left out.
     -> HWC uint8"""
     chosen = np.unique(np.linspace(0, len(pairs) - 1, count).astype(int)).tolist()
-    few = replace(pairs, a=tuple(pairs.a[i] for i in chosen), b=tuple(pairs.b[i] for i in chosen))
-    triples = [(source, fake, real) for fake, real, source in _translated(model, few, direction, [])]
+    triples = [(each.source, each.fake, each.real) for each in _translated(model, _towards(pairs, direction), chosen, direction)]
     size = triples[0][0].shape[:2]
     flat = [to_tensor(visible(array)) for triple in triples if triple[0].shape[:2] == size for array in triple]
     return grid([flat[i:i + 3 * across] for i in range(0, len(flat), 3 * across)])
@@ -234,38 +233,53 @@ def evaluate_model(model: Model, pairs: Pairs, extractor: Extractor | None, requ
     whose channels cannot become those of the targets are not compared.  Targets of another size than their inputs are resized to it, and a
     warning says so.  `direction` "ba" judges the way back, of models that learnt both.
     """
-    fitted: list[str] = []
+    pairs = _towards(pairs, direction)
     before, after = (model.kinds[side] for side in model.sides(direction))
-    level, copied = _level(after), True
+    level = _level(after)
     suffix = ".png" if pil_holds(level) else ".npy"
     with tempfile.TemporaryDirectory(prefix="i2i-") as where:
         folders = {name: Path(where) / name for name in ("translations", "targets", "inputs")}
-        for folder in folders.values():
-            folder.mkdir()
-        for i, (fake, real, source) in enumerate(_translated(model, pairs, direction, fitted)):
-            images = {"translations": fake, "targets": real}
-            try:
-                images["inputs"] = conform(Picture(source, before.alpha), level)
-            except ValueError:
-                copied = False
-            for name, image in images.items():
-                (folders[name] / f"{i:08}{suffix}").write_bytes(encode(suffix, image, level))
-            request.tell("translations", i + 1, len(pairs))
+        fitted, copied = _write_sets(model, pairs, request, folders, suffix, direction)
         sets = {name: PictureSet(Folder(folder), tuple(f"{i:08}{suffix}" for i in range(len(pairs)))) for name, folder in folders.items()}
-        towards = _towards(pairs, direction)
-        files = PictureSet(towards.source, towards.b if towards.direction == "ab" else towards.a).facts()
+        targets = PictureSet(pairs.source, pairs.b if pairs.direction == "ab" else pairs.a)
+        facts = facts_of(targets, batch=request.batch, team=request.team)
         layout = "strips" if pairs.strips else "folders"
-        side = f"{files.content} {towards.direction} {layout} {after}"      # What is decoded of them.
+        side = f"{facts.content} {pairs.direction} {layout} {after}"      # What is decoded of them.
         side += "".join(f" {each}" for each in fitted)
-        files = replace(files, content=hashlib.sha256(side.encode()).hexdigest())
-        judged = {"model": evaluate_sets(sets["translations"], sets["targets"], extractor, request, original=files)}
+        facts = replace(facts, content=hashlib.sha256(side.encode()).hexdigest())
+        judged = {"model": evaluate_sets(sets["translations"], sets["targets"], extractor, request, original=facts)}
         if copied:
-            judged["copy the input"] = evaluate_sets(sets["inputs"], sets["targets"], extractor, request, original=files)
-        else:
+            judged["copy the input"] = evaluate_sets(sets["inputs"], sets["targets"], extractor, request, original=facts)
+        elif not request.team.rank:
             judged["model"]["warnings"].append(f"the inputs, {before}, cannot be held against the targets, {after}")
     if fitted:
         judged["model"]["warnings"].append(f"{len(fitted)} of {len(pairs)} targets were resized to their inputs, such as {fitted[0]}")
     return judged
+
+
+def _write_sets(model: Model, pairs: Pairs, request: Request, folders: Mapping[str, Path], suffix: str,
+                direction: str) -> tuple[list[str], bool]:
+    """Write translations, targets and inputs: all in the leading process, in the others those that they will judge.
+
+    -> which targets were resized, in the leading process; whether every input can be held against its target
+    """
+    before, after = (model.kinds[side] for side in model.sides(direction))
+    team, fitted, copied, done = request.team, list[str](), True, 0
+    for folder in folders.values():
+        folder.mkdir()
+    for block in rounds(len(pairs), request.batch, team):
+        mine = []
+        for index, pair in zip(block, _translated(model, pairs, block, direction), strict=True):
+            mine.append((index, _encoded(pair, before.alpha, suffix, _level(after)), pair.fitted))
+            request.tell("translations", done + len(mine), len(pairs))
+        handed = list(chain.from_iterable(team.hand_in(mine)))
+        for index, files, _ in handed or mine:
+            for name, data in files.items():
+                (folders[name] / f"{index:08}{suffix}").write_bytes(data)
+            copied &= "inputs" in files
+        fitted += [told for *_, told in handed if told]
+        done += len(handed)
+    return fitted, team.told(copied)
 
 
 def _level(kind: Kind) -> Kind:
@@ -278,25 +292,35 @@ def _towards(pairs: Pairs, direction: str) -> Pairs:
     return pairs if direction == "ab" else replace(pairs, direction=pairs.direction[::-1])
 
 
-def _translated(model: Model, pairs: Pairs, direction: str, fitted: list[str]) -> Iterator[tuple[Array, Array, Array]]:
-    """Translation, target and input of each pair in 8-bit levels of their ranges; `fitted` hears of targets that were resized to their input,
-    which is the size of its translation.  -> uint8, HW or HWC"""
+@dataclass(frozen=True)
+class _Translated:
+    """A pair and the translation of its input in 8-bit levels of their ranges.  uint8, HW or HWC"""
+
+    fake: Array
+    real: Array
+    source: Array
+    fitted: str     # The target, if it was resized to its input, which is the size of its translation; else nothing.
+
+
+def _translated(model: Model, pairs: Pairs, which: Iterable[int], direction: str) -> Iterator[_Translated]:
     before, after = (model.kinds[side] for side in model.sides(direction))
-    towards = _towards(pairs, direction)
-    for index in range(len(pairs)):
+    for index in which:
         try:
-            source, target = with_kinds(towards[index], (before, after))
+            source, target = with_kinds(pairs[index], (before, after))
         except Unreadable as error:
             raise JobError(str(error)) from None
+        fitted = ""
         if target.shape[:2] != source.shape[:2]:
-            fitted.append(f"{pairs.name(index)}, {target.shape[1]}x{target.shape[0]} to {source.shape[1]}x{source.shape[0]}")
+            fitted = f"{pairs.name(index)}, {target.shape[1]}x{target.shape[0]} to {source.shape[1]}x{source.shape[0]}"
             target = fit(target, source.shape[:2])
         a, b = to_tensor(source, before), to_tensor(target, after)
         fake = model(a[None], direction=direction)[0].cpu()
-        yield to_array(fake, _level(after)), to_array(b, _level(after)), to_array(a, _level(before))
+        yield _Translated(to_array(fake, _level(after)), to_array(b, _level(after)), to_array(a, _level(before)), fitted)
 
 
-def _levels(array: Array) -> torch.Tensor:
-    """Grey levels 0 … 255.  HW or HWC -> 1CHW"""
-    whole = array[..., None] if array.ndim == 2 else array
-    return torch.from_numpy(whole.transpose(2, 0, 1).copy())[None].float()
+def _encoded(pair: _Translated, alpha: bool, suffix: str, level: Kind) -> dict[str, bytes]:
+    """The files of a pair; its input is among them if it can become a target."""
+    images = {"translations": pair.fake, "targets": pair.real}
+    with suppress(ValueError):
+        images["inputs"] = conform(Picture(pair.source, alpha), level)
+    return {name: encode(suffix, image, level) for name, image in images.items()}

@@ -1,7 +1,10 @@
-"""From pictures to features, once: streamed through the network into a file, with moments, colours and digests on the way.
+"""From pictures to numbers, once: to features, streamed into a file, with moments, colours and digests on the way; pairs to their metrics.
 
 Memory does not grow with the number of pictures: features lie in a file that is mapped, not read.  A reference set is kept in the
 user's cache under the hash of its files and of all that decides the features.
+
+The processes of a team take blocks of `batch` pictures in turns.  The leading one puts together what they found in the order of the pictures, so
+that not a bit depends on how many there are; the others get nothing.
 """
 
 from __future__ import annotations
@@ -12,8 +15,10 @@ import os
 import shutil
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +28,15 @@ from numpy.lib.format import open_memmap
 from torch import Tensor
 
 from i2i import pretrained
-from i2i.data.pictures import Facts, PictureSet, pixel_digest
-from i2i.errors import JobError
+from i2i.data.pictures import Facts, PictureSet, paired, pixel_digest
+from i2i.errors import JobError, RequestError
 from i2i.images import Array
 from i2i.metrics.colour import BINS, LabHistogram
 from i2i.metrics.features import Extractor, check_finite
 from i2i.metrics.frechet import Moments
+from i2i.metrics.pairs import PairMetric
 from i2i.metrics.sets import Judged
+from i2i.share import Alone, Team, rounds
 
 FORMAT = 1              # Of a cached set; changes when what is stored or how it is computed changes.
 PIXELS = 1 << 20        # Of each picture for the colour histogram; larger ones are thinned by whole rows and columns.
@@ -42,32 +49,40 @@ def key(facts: Facts, extractor: Extractor) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def measure(pictures: PictureSet, extractor: Extractor, folder: Path, *, batch: int = 32, tell: Tell = lambda done: None) -> Judged:
+@dataclass(frozen=True)
+class _Found:
+    """What a batch of pictures comes to: features and logits, one row for each; the colours and a digest of each."""
+
+    features: Array
+    logits: Array | None
+    colours: list[list[Array]]
+    digests: list[str]
+
+
+def measure(pictures: PictureSet, extractor: Extractor, folder: Path, *, batch: int = 32, team: Team | None = None,
+            tell: Tell = lambda done: None) -> Judged | None:
     """Features, moments, colours and digests of a set, written to `folder`.  JobError if a picture cannot be read or a feature is not finite."""
-    folder.mkdir(parents=True, exist_ok=True)
-    n = len(pictures)
-    features = open_memmap(folder / "features.npy", "w+", np.float32, (n, extractor.width))
+    moments, colours, digests = Moments(extractor.width), LabHistogram(), list[str]()
+    if not team or not team.rank:
+        folder.mkdir(parents=True, exist_ok=True)
+        features = open_memmap(folder / "features.npy", "w+", np.float32, (len(pictures), extractor.width))
     logits: Any = None
-    moments, colours, digests = Moments(extractor.width), LabHistogram(), []
-    done = 0
-    for prepared, thinned, digest in _batches(pictures, extractor, batch):
-        found, scores = extractor(prepared)
-        try:
-            check_finite(found, f"{pictures.source.root} from {pictures.names[done]} on")
-        except ValueError as error:
-            raise JobError(str(error)) from None
-        rows = slice(done, done + len(found))
-        features[rows] = found.numpy()
-        if scores is not None:
-            if logits is None:
-                logits = open_memmap(folder / "logits.npy", "w+", np.float32, (n, scores.shape[1]))
-            logits[rows] = scores.numpy()
-        moments.update(found.numpy())
-        for image in thinned:
-            colours.update(image)
-        digests += digest
-        done += len(found)
-        tell(done)
+    team = team or Alone()
+    for found in _found(pictures, extractor, batch, team):
+        for each in filter(None, team.hand_in(found)):
+            rows = slice(len(digests), len(digests) + len(each.digests))
+            features[rows] = each.features
+            if each.logits is not None:
+                if logits is None:
+                    logits = open_memmap(folder / "logits.npy", "w+", np.float32, (len(pictures), each.logits.shape[1]))
+                logits[rows] = each.logits
+            moments.update(each.features)
+            for shares in each.colours:
+                colours.add(shares)
+            digests += each.digests
+            tell(len(digests))
+    if team.rank:
+        return None
     light, a, b = colours.counts
     np.savez(folder / "moments.npz", n=moments.n, mean=moments.mean, scatter=moments.scatter, L=light, a=a, b=b)
     (folder / "pixels.json").write_text(json.dumps(digests))
@@ -77,24 +92,36 @@ def measure(pictures: PictureSet, extractor: Extractor, folder: Path, *, batch: 
     return _open(folder, pictures)
 
 
-def _batches(pictures: PictureSet, extractor: Extractor, batch: int) -> Iterator[tuple[Tensor, list[Array], list[str]]]:
-    """Pictures decoded and resized ahead of the network, in order."""
-    def prepare(index: int) -> tuple[Tensor, Array, str]:
+def _found(pictures: PictureSet, extractor: Extractor, batch: int, team: Team) -> Iterator[_Found | None]:
+    """This process's batches in order, one for each round of the team; None where there are no more."""
+    for block, items in _batches(pictures, extractor, list(rounds(len(pictures), batch, team))):
+        if not items:
+            yield None
+            continue
+        found, scores = extractor(torch.stack([item[0] for item in items]))
+        try:
+            check_finite(found, f"{pictures.source.root} from {pictures.names[block.start]} on")
+        except ValueError as error:
+            raise JobError(str(error)) from None
+        yield _Found(found.numpy(), None if scores is None else scores.numpy(), [item[1] for item in items], [item[2] for item in items])
+
+
+def _batches(pictures: PictureSet, extractor: Extractor, blocks: list[range]) -> Iterator[tuple[range, list[tuple[Tensor, list[Array], str]]]]:
+    """The pictures of each block, decoded and resized ahead of the network."""
+    def prepare(index: int) -> tuple[Tensor, list[Array], str]:
         image = pictures.read(index)
         step = max(1, round((image.shape[0] * image.shape[1] / PIXELS) ** 0.5))
-        return extractor.prepare(image), image[::step, ::step].copy(), pixel_digest(image)
+        return extractor.prepare(image), LabHistogram.of(image[::step, ::step]), pixel_digest(image)
 
+    upcoming = chain.from_iterable(blocks)
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        ahead: deque[Future[tuple[Tensor, Array, str]]] = deque(pool.submit(prepare, i) for i in range(min(2 * batch, len(pictures))))
-        upcoming = len(ahead)
-        while ahead:
-            items: list[tuple[Tensor, Array, str]] = []
-            while ahead and len(items) < batch:
+        ahead: deque[Future[tuple[Tensor, list[Array], str]]] = deque(pool.submit(prepare, i) for i in islice(upcoming, 2 * len(blocks[0])))
+        for block in blocks:
+            items = []
+            for _ in block:
                 items.append(ahead.popleft().result())
-                if upcoming < len(pictures):
-                    ahead.append(pool.submit(prepare, upcoming))
-                    upcoming += 1
-            yield torch.stack([item[0] for item in items]), [item[1] for item in items], [item[2] for item in items]
+                ahead.extend(pool.submit(prepare, i) for i in islice(upcoming, 1))
+            yield block, items
 
 
 def _open(folder: Path, pictures: PictureSet) -> Judged:
@@ -110,24 +137,70 @@ def _open(folder: Path, pictures: PictureSet) -> Judged:
     return Judged(features, np.load(logits, mmap_mode="r") if logits.exists() else None, moments, colours, digests, pictures.read)
 
 
-def reference(pictures: PictureSet, facts: Facts, extractor: Extractor, *, batch: int = 32, tell: Tell = lambda done: None) -> Judged:
+def reference(pictures: PictureSet, facts: Facts, extractor: Extractor, *, batch: int = 32, team: Team | None = None,
+              tell: Tell = lambda done: None) -> Judged | None:
     """Like `measure`, from the user's cache if the same files were measured by the same network before."""
-    folder = pretrained.cache() / "references" / key(facts, extractor)
-    try:
-        judged = _open(folder, pictures)
-        tell(len(pictures))
+    team, folder, judged = team or Alone(), pretrained.cache() / "references" / key(facts, extractor), None
+    if not team.rank:
+        try:
+            judged = _open(folder, pictures)
+            tell(len(pictures))
+        except (OSError, ValueError, KeyError, EOFError):
+            pass                # Absent or damaged: measured anew.
+    if team.told(judged is not None):
         return judged
-    except (OSError, ValueError, KeyError, EOFError):
-        pass                # Absent or damaged: measured anew.
+    if team.rank:
+        return measure(pictures, extractor, folder, batch=batch, team=team)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
     except OSError as error:
         raise JobError(f"{folder.parent} could not be written ({error.strerror}); set I2I_CACHE, or --no-cache") from None
     try:
-        measure(pictures, extractor, part, batch=batch, tell=tell)
+        measure(pictures, extractor, part, batch=batch, team=team, tell=tell)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return _open(folder, pictures)
+
+
+def facts(pictures: PictureSet, *, batch: int = 32, team: Team | None = None) -> Facts:
+    """What the headers of a set's files say, and a hash of all their bytes, in all processes."""
+    team = team or Alone()
+    return team.told(Facts.of(each for block in rounds(len(pictures), batch, team)
+                              for theirs in team.hand_in(list(pictures.headers(block))) for each in theirs))
+
+
+def pair_values(fake: PictureSet, real: PictureSet, metrics: Mapping[str, PairMetric], *, batch: int = 32,
+                team: Team | None = None) -> Iterator[dict[str, float | str]]:
+    """The value of each metric for each pair of pictures of the same name, or why it has none; metrics that are taken out are not asked again.
+
+    RequestError names a pair of two sizes or numbers of channels.
+    """
+    team, partners = team or Alone(), paired(fake, real)
+    for block in rounds(len(partners), batch, team):
+        mine = []
+        for i, j in (partners[k] for k in block):
+            a, b = _levels(fake.levels(i)), _levels(real.levels(j))
+            if a.shape[1] != b.shape[1]:
+                raise RequestError(f"{fake.source.root}/{fake.names[i]} has {a.shape[1]} channels and its partner {b.shape[1]}; "
+                                   "metrics of pairs need the same")
+            if a.shape != b.shape:
+                raise RequestError(f"{fake.source.root}/{fake.names[i]} is {a.shape[3]}x{a.shape[2]} and its partner {b.shape[3]}x{b.shape[2]}; "
+                                   "metrics of pairs need one size")
+            mine.append({name: _value(metric, a, b) for name, metric in metrics.items()})
+        yield from chain.from_iterable(team.hand_in(mine))
+
+
+def _value(metric: PairMetric, a: Tensor, b: Tensor) -> float | str:
+    try:
+        return metric(a, b).item()
+    except ValueError as error:
+        return str(error)
+
+
+def _levels(array: Array) -> Tensor:
+    """Grey levels 0 … 255.  HW or HWC -> 1CHW"""
+    whole = array[..., None] if array.ndim == 2 else array
+    return torch.from_numpy(whole.transpose(2, 0, 1).copy())[None].float()

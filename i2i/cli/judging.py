@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from i2i import evaluate as judging
 from i2i import infer, pretrained, protocol, spec
+from i2i.cli.launched import team
 from i2i.data.datasets import Pairs
 from i2i.data.files import open_source
 from i2i.data.pictures import picture_set
 from i2i.errors import RequestError
 from i2i.runs.folder import write_atomically
+from i2i.share import Team
 
 ARROWS = {"lower": "lower is better", "higher": "higher is better"}
 
@@ -47,6 +49,7 @@ def evaluate(model: str | None, *, real: str | None, fake: str | None, data: str
     """Judge a model, or a folder of fakes against a folder of reals."""
     if (model is None) == (real is None and fake is None):
         raise RequestError("what to evaluate? i2i evaluate --real DIR --fake DIR, or i2i evaluate MODEL [--data DIR]")
+    processes = team(options.device)
     old = protocol.read(Path(options.against)) if options.against else None
     if model is None:
         if real is None or fake is None:
@@ -57,12 +60,16 @@ def evaluate(model: str | None, *, real: str | None, fake: str | None, data: str
         began = time.monotonic()
         fakes, reals = picture_set(fake, "--fake"), picture_set(real, "--real")
         request, extractor = _request(options, judging.SETS)
-        with Bars() as tell:
-            outcome = judging.evaluate_sets(fakes, reals, extractor, _told(request, tell))
+        with Bars(processes) as tell:
+            outcome = judging.evaluate_sets(fakes, reals, extractor, replace(request, tell=tell, team=processes))
+        if processes.rank:
+            return
         print(f"{len(fakes):,} fakes of {fake} against {len(reals):,} reals of {real}, {time.monotonic() - began:.0f} s")
         columns = {"": outcome["results"]}
     else:
-        outcome, columns = _model(model, data, split, direction or "ab", sheet, options)
+        outcome, columns = _model(model, data, split, direction or "ab", sheet, options, processes)
+        if processes.rank:
+            return
     if old is not None:
         protocol.check_comparable(outcome, old, str(options.against))
         columns |= {"before": old["results"]}
@@ -71,8 +78,8 @@ def evaluate(model: str | None, *, real: str | None, fake: str | None, data: str
         write_atomically(Path(options.json_file), lambda path: _write(path, protocol.text(outcome)))
 
 
-def _model(model: str, data: str | None, split: str, direction: str, sheet: str | None,
-           options: Options) -> tuple[dict[str, Any], dict[str, Any]]:
+def _model(model: str, data: str | None, split: str, direction: str, sheet: str | None, options: Options,
+           processes: Team) -> tuple[dict[str, Any], dict[str, Any]]:
     loaded = infer.load(model, options.device)
     where = data or loaded.header.get("data")
     if not where:
@@ -86,8 +93,10 @@ def _model(model: str, data: str | None, split: str, direction: str, sheet: str 
     loaded.sides(direction)     # Refused before slow files are read.
     began = time.monotonic()
     request, extractor = _request(options, judging.MODEL)
-    with Bars() as tell:
-        both = judging.evaluate_model(loaded, splits[split], extractor, _told(request, tell), direction=direction)
+    with Bars(processes) as tell:
+        both = judging.evaluate_model(loaded, splits[split], extractor, replace(request, tell=tell, team=processes), direction=direction)
+    if processes.rank:
+        return {}, {}
     print(f"{len(splits[split])} {split} pairs of {where}, {time.monotonic() - began:.0f} s")
     if sheet:
         picture = judging.sheet(loaded, splits[split], direction=direction)
@@ -119,16 +128,12 @@ def _request(options: Options, default: Sequence[str]) -> tuple[judging.Request,
     return judging.Request(metrics, options.metrics is not None, options.seed, options.bootstrap, options.batch, options.cache, weights), extractor
 
 
-def _told(request: judging.Request, tell: judging.Tell) -> judging.Request:
-    return judging.Request(**{**vars(request), "tell": tell})
-
-
 class Bars:
-    """A bar for each thing that is measured, on a terminal only."""
+    """A bar for each thing that is measured, on a terminal only, of the leading process."""
 
-    def __init__(self) -> None:
+    def __init__(self, processes: Team) -> None:
         self.bars = Progress(TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn(),
-                             console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
+                             console=Console(stderr=True), disable=processes.rank > 0 or not sys.stderr.isatty(), transient=True)
         self.tasks: dict[str, Any] = {}
 
     def __enter__(self) -> judging.Tell:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from i2i.data.decoding import header
+from i2i.data.decoding import Header, header
 from i2i.data.files import EXTENSIONS, Source, Unreadable, load_image, open_source
 from i2i.errors import JobError, RequestError
 from i2i.images import Array, Picture, flat, visible
@@ -26,6 +26,20 @@ class Facts:
     sizes: dict[str, int] = field(default_factory=dict)
     grey: int = 0
     alpha: int = 0
+
+    @classmethod
+    def of(cls, files: Iterable[tuple[bytes, Header]]) -> Facts:
+        """What the digests and headers of files, in the order of names, come to."""
+        digest, n = hashlib.sha256(), 0
+        formats, sizes, modes = Counter[str](), Counter[str](), Counter[str]()
+        for each, told in files:
+            digest.update(each)
+            n += 1
+            formats[told.format] += 1
+            sizes[f"{told.width}x{told.height}"] += 1
+            modes["alpha"] += told.alpha
+            modes["grey"] += told.grey
+        return cls(n, digest.hexdigest(), dict(sorted(formats.items())), dict(sizes.most_common(8)), modes["grey"], modes["alpha"])
 
     @property
     def lossy(self) -> set[str]:
@@ -65,24 +79,21 @@ class PictureSet:
                            "accepted: 8 or 16 bits, or i2i evaluate MODEL, which knows the range")
         return picture
 
-    def facts(self) -> Facts:
-        """Read every file's bytes and header once.  JobError names a file that is no picture."""
-        digest = hashlib.sha256()
-        formats, sizes, modes = Counter[str](), Counter[str](), Counter[str]()
-        for name in self.names:
+    def headers(self, which: Iterable[int]) -> Iterator[tuple[bytes, Header]]:
+        """The sha256 of some files' bytes, and their headers.  JobError names one that is no picture."""
+        for index in which:
+            name = self.names[index]
             try:
                 data = self.source.read(name)
-                told = header(data)
-                formats[told.format] += 1
-                sizes[f"{told.width}x{told.height}"] += 1
-                modes["alpha"] += told.alpha
-                modes["grey"] += told.grey
+                yield hashlib.sha256(data).digest(), header(data)
             except Unreadable as error:
                 raise JobError(f"{self.source.root}/{error}") from None
             except Exception as error:      # Image.open raises OSError, SyntaxError, ValueError ...
                 raise JobError(f"{self.source.root}/{name}: {error}") from None
-            digest.update(hashlib.sha256(data).digest())
-        return Facts(len(self.names), digest.hexdigest(), dict(sorted(formats.items())), dict(sizes.most_common(8)), modes["grey"], modes["alpha"])
+
+    def facts(self) -> Facts:
+        """Read every file's bytes and header once.  JobError names a file that is no picture."""
+        return Facts.of(self.headers(range(len(self))))
 
 
 def picture_set(where: str | Path, option: str) -> PictureSet:

@@ -32,11 +32,21 @@ class LabHistogram:
 
     def update(self, image: Matrix) -> None:
         """Add one picture.  HW3 uint8"""
+        self.add(self.of(image))
+
+    def add(self, shares: list[Matrix]) -> None:
+        """Add what `of` made of one picture."""
+        for i, each in enumerate(shares):
+            self.counts[i] += each
+        self.n += 1
+
+    @staticmethod
+    def of(image: Matrix) -> list[Matrix]:
+        """The share of one picture's pixels in each bin of L, a and b.  HW3 uint8"""
         colours, times = np.unique(image.reshape(-1, 3).astype(np.uint32) @ np.array([65536, 256, 1], np.uint32), return_counts=True)
         lab = to_lab(np.stack([colours >> 16, colours >> 8 & 255, colours & 255], -1))
-        for i, (bins, limits) in enumerate(zip(BINS, RANGES, strict=True)):
-            self.counts[i] += np.histogram(lab[:, i].clip(*limits), bins, limits, weights=times / times.sum())[0]
-        self.n += 1
+        return [np.histogram(lab[:, i].clip(*limits), bins, limits, weights=times / times.sum())[0]
+                for i, (bins, limits) in enumerate(zip(BINS, RANGES, strict=True))]
 
     def intersection(self, other: LabHistogram) -> dict[str, float]:
         """The share that two sets have in common, 0 … 1, of L, a and b apart.  Swain and Ballard 1991, equation 1."""
