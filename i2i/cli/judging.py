@@ -50,7 +50,7 @@ def evaluate(model: str | None, *, real: str | None, fake: str | None, data: str
     if (model is None) == (real is None and fake is None):
         raise RequestError("what to evaluate? i2i evaluate --real DIR --fake DIR, or i2i evaluate MODEL [--data DIR]")
     processes = team(options.device)
-    old = protocol.read(Path(options.against)) if options.against else None
+    old = protocol.read(Path(options.against)) if options.against and not processes.rank else None
     if model is None:
         if real is None or fake is None:
             raise RequestError("--real and --fake go together")
