@@ -18,6 +18,7 @@ from i2i import plan, recipes  # noqa: F401 - importing recipes registers them.
 from i2i.data.datasets import DataConfig, Facts, Pairs, look, training_sizes, with_kinds
 from i2i.data.files import Unreadable, bundled, open_source
 from i2i.data.labelled import Images
+from i2i.data.remote import is_url
 from i2i.data.unpaired import Sides, apart
 from i2i.engine import optimisers  # noqa: F401 - registers them.
 from i2i.engine.config import TrainConfig
@@ -132,7 +133,8 @@ def prepare(recipe_name: str, assignments: Sequence[str] = (), *, data: str | Pa
     check_pieces(recipe)
     if data is None:
         data = DEFAULT_DATA[recipe.dataset]
-    where = str(data) if str(data).partition("/")[0] in bundled() and not Path(data).exists() else str(Path(data).absolute())
+    ours = str(data).partition("/")[0] in bundled() and not Path(data).exists()
+    where = str(data) if ours or is_url(data) else str(Path(data).absolute())
     splits = build("dataset", Spec(recipe.dataset), open_source(data, index=data_config.index), data_config.direction)
     if "train" not in splits:
         raise RequestError(f"{data} has {' and '.join(splits)} images but none to train on; accepted: train/ or trainA/ and trainB/")

@@ -114,8 +114,7 @@ def _targets(source: Source, out: Path, suffix: str) -> tuple[list[tuple[str, Pa
     if not len(names):
         raise RequestError(f"{source.root} holds no images ({', '.join(EXTENSIONS)})")
     jobs, taken = [], dict[Path, str]()
-    base = Path(source.root)
-    base = base if base.is_dir() else base.parent
+    base = source.local
     for name in names:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts:
@@ -124,12 +123,12 @@ def _targets(source: Source, out: Path, suffix: str) -> tuple[list[tuple[str, Pa
         target = out / (path.with_suffix(suffix) if suffix else path)
         if target in taken:
             raise RequestError(f"{taken[target]} and {name} would both be written to {target}; keep their formats or translate them apart")
-        if os.path.exists(base / name) and _real(target) == _real(base / name):
+        if base and os.path.exists(base / name) and _real(target) == _real(base / name):
             raise RequestError(f"--out {out} would overwrite the inputs, such as {name}; choose another folder")
         taken[target] = name
         jobs.append((name, target))
     inside = _real(out)
-    return [(name, target) for name, target in jobs if inside not in _real(base / name).parents], report
+    return [(name, target) for name, target in jobs if not base or inside not in _real(base / name).parents], report
 
 
 def _real(path: Path) -> Path:

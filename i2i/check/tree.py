@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from i2i.check.finding import Finding, finding
-from i2i.data.files import Folder, SingleFile, Source, Zip, is_image
+from i2i.data.files import Folder, RemoteFolder, RemoteZip, SingleFile, Source, Unreadable, Zip, is_image
 from i2i.data.labelled import LABELS
 from i2i.data.manifest import MANIFESTS
 from i2i.data.names import hidden
@@ -57,7 +57,7 @@ def _ignored(source: Source) -> list[Finding]:
     for name, read in islice(others(source, closed.append), LOOKED):
         try:
             data = read()
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError):
+        except (OSError, Unreadable, zipfile.BadZipFile, RuntimeError, NotImplementedError):
             continue
         if any(data[place:].startswith(start) for place, start in MAGIC):
             (secret if any(map(hidden, name.split("/"))) else otherwise).append(name)
@@ -70,7 +70,14 @@ def _ignored(source: Source) -> list[Finding]:
 
 def others(source: Source, closed: Callable[[str], None]) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """Files that are not taken for images, and what gives the first bytes of each; `closed` hears of folders that cannot be listed."""
-    if isinstance(source, Zip):
+    if isinstance(source, RemoteFolder):
+        for name in (name for name in source.all if not is_image(name) and name not in DESCRIPTIONS):
+            yield name, lambda name=name: source.place.read(name, 0, START)  # type: ignore[misc]
+    elif isinstance(source, RemoteZip):
+        for name in source.archive.names.within(source.inside):
+            if not is_image(name) and name not in DESCRIPTIONS:
+                yield name, lambda name=name: source.read(name)[:START]  # type: ignore[misc]
+    elif isinstance(source, Zip):
         names = [name for name in source.archive.names.within(source.inside) if not is_image(name) and name not in DESCRIPTIONS]
         if names:
             with zipfile.ZipFile(source.path) as archive:

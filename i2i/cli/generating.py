@@ -15,6 +15,7 @@ import i2i
 from i2i import generate as generating
 from i2i import infer
 from i2i.cli.launched import team
+from i2i.data.remote import check_local
 from i2i.errors import RequestError
 
 
@@ -23,6 +24,7 @@ def generate(model: str, out: str, *, n: int | None, only: str | None, like: str
     if (n is None) == (only is None):
         raise RequestError("how many images? accepted: --n N, or --only INDEX,INDEX for single ones" if n is None else
                            "--n and --only cannot both be given: all of the first N, or only some")
+    check_local("--out", out)
     processes = team(device)
     loaded = infer.load(model, device)
     plan = _plan(model, loaded, like, {key: value for key, value in settings.items() if value is not None})

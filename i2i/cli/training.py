@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from i2i import begun, jobs, training
+from i2i.data.remote import check_local
 from i2i.engine.observers import Observer, Silent
 from i2i.errors import printable
 from i2i.plan import peak_memory, size_in_words
@@ -25,6 +26,7 @@ SHOWN = ("grad_norm_", "real_logits", "fake_logits")       # Logged, but not sho
 def train(words: list[str], *, data: str | None, out: str | None, epochs: float | None, resume: str | None, on_error: str | None,
           on_collapse: str | None, device: str, auto: bool, dry_run: bool) -> None:
     """Plan, and unless it is a dry run, train."""
+    check_local("--out", out)
     flags = {"data.on_error": on_error, "train.on_collapse": on_collapse}
     words = [*words, *(f"{key}={value}" for key, value in flags.items() if value)]
     recipe = words[0] if words and "=" not in words[0] else ""

@@ -19,6 +19,7 @@ from i2i.cli.launched import team
 from i2i.data.datasets import DataConfig
 from i2i.data.encoding import FORMATS
 from i2i.data.files import open_source
+from i2i.data.remote import check_local
 from i2i.engine import optimisers  # noqa: F401 - registers them for `show`.
 from i2i.engine.config import TrainConfig
 from i2i.errors import JobError, RequestError, printable
@@ -40,6 +41,7 @@ def translate(model: str, source: str, out: str, *, direction: str, chain: Seque
         each.sides(way)     # Refused before anything is written.
         each.statistics = statistics or each.statistics
     loaded, direction = (Chain(*stages), "ab") if chain else stages[0]
+    check_local("--out", out)
     where = Path(out)
     try:
         where.mkdir(parents=True, exist_ok=True)

@@ -31,9 +31,15 @@ class Archive:
 
     def __init__(self, path: Path, stored: tuple[Names, Places] | None = None) -> None:
         self.path = path
-        with path.open("rb") as file:
+        with self._open() as file:
             self._directory, self._end, self._shift = _bounds(file)
             self.names, self.places = stored or self._list(file)
+
+    def _open(self, at: int = 0) -> BinaryIO:
+        """The zip from a place in it on."""
+        file = self.path.open("rb")
+        file.seek(at)
+        return file
 
     def _list(self, file: BinaryIO) -> tuple[Names, Places]:
         """Names in order and where their records lie; of members of one name the last counts, as in unpacking."""
@@ -54,35 +60,43 @@ class Archive:
     def _records(self, file: BinaryIO) -> Iterator[tuple[int, str]]:
         """Where each record is, and its name."""
         with mmap(file.fileno(), 0, access=ACCESS_READ) as whole:
-            place = self._directory
-            while place < self._end:
-                if place + _SIZES.size > self._end or whole[place:place + 4] != RECORD:
-                    raise zipfile.BadZipFile("its directory is damaged")
-                _, flags, named, extra, comment = _SIZES.unpack_from(whole, place)
-                first = place + _SIZES.size
-                yield place, _name(whole[first:first + named], flags, _fields(whole[first + named:first + named + extra]) if extra else {})
-                place = first + named + extra + comment
+            yield from self._parsed(whole, 0)
+
+    def _parsed(self, data: mmap | bytes, begin: int) -> Iterator[tuple[int, str]]:
+        """As `_records`, of data that begin so far from the beginning of the zip."""
+        place, end = self._directory - begin, self._end - begin
+        while place < end:
+            if place + _SIZES.size > end or data[place:place + 4] != RECORD:
+                raise zipfile.BadZipFile("its directory is damaged")
+            _, flags, named, extra, comment = _SIZES.unpack_from(data, place)
+            first = place + _SIZES.size
+            yield place + begin, _name(data[first:first + named], flags, _fields(data[first + named:first + named + extra]) if extra else {})
+            place = first + named + extra + comment
 
     def read(self, name: str) -> bytes:
         """The bytes of a member.  OSError, BadZipFile, zlib.error … if that fails"""
         place = self.names.find(name)
         if place < 0:
             raise FileNotFoundError("there is no such file in it")
-        with self.path.open("rb") as file:
-            file.seek(int(self.places[place]))
+        with self._open(int(self.places[place])) as file:
             info = _record(file, self._shift)
             if info.filename != name:
                 raise zipfile.BadZipFile("the zip has been replaced")
             if info.flag_bits & ENCRYPTED:
                 raise RuntimeError("it is encrypted")
-            file.seek(info.header_offset)
-            head = file.read(_LOCAL.size)
+            body = self._member(file, info)
+            head = body.read(_LOCAL.size)
             if len(head) < _LOCAL.size or not head.startswith(LOCAL):
                 raise zipfile.BadZipFile("its header is damaged")
             *_, named, extra = _LOCAL.unpack(head)
-            file.seek(named + extra, 1)
-            with zipfile.ZipExtFile(file, "r", info) as member:
+            body.seek(named + extra, 1)
+            with zipfile.ZipExtFile(body, "r", info) as member:
                 return member.read()
+
+    def _member(self, file: BinaryIO, info: zipfile.ZipInfo) -> BinaryIO:
+        """A member's header and what follows, by way of the open zip."""
+        file.seek(info.header_offset)
+        return file
 
 
 def _bounds(file: BinaryIO) -> tuple[int, int, int]:

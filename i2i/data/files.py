@@ -9,7 +9,8 @@ import stat
 import zipfile
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from pathlib import Path
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ from i2i.data.archive import Archive
 from i2i.data.decoding import read
 from i2i.data.manifest import MANIFESTS, Manifest
 from i2i.data.names import Names, hidden, walk
+from i2i.data.remote import Place, RemoteArchive, is_url
 from i2i.errors import RequestError
 from i2i.images import Array, Kind, Picture, conform
 from i2i.spec import nearest
@@ -42,6 +44,11 @@ class Source(Protocol):
     """Images under one root."""
 
     root: str
+
+    @property
+    def local(self) -> Path | None:
+        """The folder of this machine that the names are in, if they are in one."""
+        ...
 
     def names(self) -> Names:
         """All image names below the root, sorted."""
@@ -70,6 +77,7 @@ class Described(ABC):
 
     root: str
     listed: str = ""
+    local: Path | None = None
 
     @abstractmethod
     def has(self, name: str) -> bool:
@@ -100,7 +108,7 @@ class Folder(Described):
     """A folder tree; links to folders are followed once.  `listed`: the manifest in it that names the images; `index`: keep an index beside it."""
 
     def __init__(self, path: Path, root: str | None = None, *, listed: str = "", index: bool = False) -> None:
-        self.path, self.root, self.listed, self.index = path, root or str(path), listed, index
+        self.path, self.root, self.listed, self.index, self.local = path, root or str(path), listed, index, path
 
     def names(self) -> Names:
         """All image names below the root, sorted."""
@@ -204,6 +212,66 @@ class Zip(Described):
             raise RequestError(f"{self.root}: {error}") from None
 
 
+class RemoteFolder(Described):
+    """Files below a URL, listed once.  `listed`: the manifest in it that names the images."""
+
+    def __init__(self, place: Place, root: str | None = None, *, listed: str = "") -> None:
+        self.place, self.root, self.listed, self.local = place, root or place.url, listed, place.local
+
+    @cached_property
+    def all(self) -> Names:
+        """Every name below, images or not, sorted."""
+        return self.place.names()
+
+    def names(self) -> Names:
+        """All image names below the root, sorted."""
+        return self._named() if self.listed else Names.of(name for name in self.all if is_image(name))
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one file; Unreadable if that fails."""
+        try:
+            return self.place.read(name)
+        except OSError as error:
+            raise Unreadable(name, str(error)) from None
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return self.all.find(name) >= 0
+
+    def beside(self, name: str) -> BinaryIO | None:
+        """A file in the root that describes the images, such as dataset.json; None if there is none."""
+        try:
+            return io.BytesIO(self.read(name)) if self.has(name) else None
+        except Unreadable as error:
+            raise RequestError(f"{self.root}/{error}") from None
+
+
+class RemoteFile(RemoteFolder):
+    """One image file behind a URL, as a source of one."""
+
+    def __init__(self, place: Place, name: str) -> None:
+        super().__init__(place)
+        self.root, self.file = f"{place.url}/{name}", name
+
+    @cached_property
+    def all(self) -> Names:
+        """The one name; what lies beside it describes other files too, and is not looked at."""
+        return Names.of([self.file])
+
+
+class RemoteZip(Zip):
+    """A zip file behind a URL, or a folder inside one."""
+
+    def __init__(self, place: Place, inside: str = "", *, listed: str = "") -> None:
+        self.inside, self.listed = inside + "/" if inside else "", listed
+        self.root = "/".join(filter(None, (place.url, inside, listed)))
+        try:
+            self.archive: Archive = RemoteArchive(place)
+        except (OSError, zipfile.BadZipFile, UnicodeError, ValueError) as error:
+            raise RequestError(f"{place.url} cannot be read as a zip: {error}") from None
+        self.path = self.archive.path
+
+
 def bundled() -> dict[str, Path]:
     """Data sets that come with the package: name -> zip."""
     packaged = Path(str(importlib.resources.files("i2i"))) / "datasets"
@@ -212,10 +280,12 @@ def bundled() -> dict[str, Path]:
 
 
 def open_source(where: str | Path, *, index: bool = False) -> Source:
-    """A source of images from a folder, a zip, `some.zip/folder`, a manifest, one image file or the name of a bundled data set.
+    """A source of images from a folder, a zip, `some.zip/folder`, a manifest, one image file, a URL of these or the name of a bundled data set.
 
     With `index`, the names found are kept in a file beside the folder or zip, and looked up there the next time.
     """
+    if is_url(where):
+        return _behind(str(where), index)
     path = Path(where)
     named = bundled()
     head, _, rest = str(where).partition("/")
@@ -237,6 +307,28 @@ def open_source(where: str | Path, *, index: bool = False) -> Source:
     if path.exists():
         raise RequestError(f"{where} is neither a folder, a zip, a manifest ({', '.join(manifests.SUFFIXES)}) nor an image ({', '.join(EXTENSIONS)})")
     raise RequestError(f"{where} does not exist; accepted: a folder, a zip, a manifest or a bundled data set ({nearest(head, named)})")
+
+
+def _behind(url: str, index: bool) -> Source:
+    """A source of images from the URL of a folder, a zip, a folder in one, a manifest or an image."""
+    if index:
+        raise RequestError(f"data.index=true keeps what was listed beside the images, and {url} is a URL; accepted: false")
+    (whole, _), *above = Place(url).above()
+    name = PurePosixPath(whole.url).name
+    listed = name if PurePosixPath(name).suffix.lower() in manifests.SUFFIXES else ""
+    for place, inside in ((whole, ""), *above):
+        if place.url.lower().endswith(".zip") and place.kind() == "file":
+            return RemoteZip(place, inside.removesuffix(listed).rstrip("/"), listed=listed)
+    kind = whole.kind()
+    if kind == "directory":
+        return RemoteFolder(whole)
+    if kind == "file" and listed:
+        return RemoteFolder(above[0][0], whole.url, listed=listed)
+    if kind == "file" and is_image(name):
+        return RemoteFile(above[0][0], name)
+    if kind:
+        raise RequestError(f"{url} is neither a folder, a zip, a manifest ({', '.join(manifests.SUFFIXES)}) nor an image ({', '.join(EXTENSIONS)})")
+    raise RequestError(f"{url} does not exist; accepted: a folder, a zip, a manifest or an image")
 
 
 def decode(name: str, data: bytes) -> Picture:

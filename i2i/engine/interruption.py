@@ -29,11 +29,11 @@ class Interruption:
             raise Interrupted
 
     @contextmanager
-    def leaving(self, allowed: bool = True) -> Iterator[None]:
+    def leaving(self) -> Iterator[None]:
         """What is done within, such as waiting for a disk, is left as soon as a signal comes: Interrupted."""
-        self._leaving = allowed
+        self._leaving = True
         try:
-            if allowed and self.signal:
+            if self.signal:
                 raise Interrupted
             yield
         finally:

@@ -35,6 +35,7 @@ SHARE = 0.1                     # Of the time, at most, goes into evaluation.
 TOLD = 10                       # Files left out that are told one by one; all are in skipped.jsonl.
 SAMPLE_SEED = 2**32 - 2         # The one that is set before every sample grid.
 ALARMED = 2**15                 # Returned in place of a signal's number by a run that the guard has stopped.
+FAILED = 2**16                  # What the processes agree on where one of them gets no more images.
 
 BatchesFrom = Callable[[int], Generator[Mapping[str, Tensor]]]      # Position of the first image -> batches, until it is closed.
 
@@ -186,7 +187,7 @@ class Trainer:
     def run(self, batches_from: BatchesFrom, sample: Batch) -> int:
         """Train to the end of the run.  -> 0, or what interrupted it after the state was saved: a signal's number, or ALARMED"""
         config = self.config
-        stopped = 0
+        stopped, failure = 0, None
         with self._interruption as interruption, self._writer:
             if self._ticks:
                 self._tick(sample)      # The first, or one in which the run was interrupted.
@@ -195,19 +196,16 @@ class Trainer:
             batches = batches_from(self.images)
             self._logged = time.perf_counter(), self.images
             with closing(batches):
-                while self.step < config.steps and not (stopped := self.runtime.largest(interruption.signal)):
+                while self.step < config.steps:
                     try:
-                        with interruption.leaving(self.runtime.world == 1):     # Other processes would wait for this one's gradients.
+                        with interruption.leaving():
                             batch = next(batches)
                     except Interrupted:
-                        continue
-                    except JobError as error:       # Between two steps, so the state is whole: nothing learnt is lost.
-                        if self.runtime.world > 1:      # The others wait for gradients, not for this.
-                            raise
-                        self.save()
-                        self._writer.finish()
-                        raise JobError(f"{error}; saved at {self.images:,} images, to be continued with: "
-                                       f"i2i train --resume {self.folder.path}") from None
+                        pass
+                    except JobError as error:
+                        failure = error
+                    if stopped := self.runtime.largest(FAILED if failure else interruption.signal):     # All have their images, or all stop here.
+                        break
                     clock = self.advance(batch)
                     logs = self._log() if clock.passes(config.log) or self.step == config.steps else None
                     if self.guard and self.runtime.leads and clock.passes(config.alarm) and self.guard(self.modules, self.images):
@@ -216,7 +214,11 @@ class Trainer:
                         self._tick(sample)
                     self.observer.progressed(self.images, logs)
             if stopped and self._saved != self.step:
-                self.save()
+                self.save()     # Between two steps, so the state is whole: nothing learnt is lost.
+            self._writer.finish()
+        if stopped == FAILED:
+            raise JobError(f"{failure or 'another process of this job has ended, and its own last line says why'}; saved at {self.images:,} images, "
+                           f"to be continued with: i2i train --resume {self.folder.path}")
         return stopped
 
     @property

@@ -44,6 +44,27 @@ RUNS = {        # name -> recipe, words, whether the joint batch in one process 
     "stylegan2-ada": ("stylegan2-ada", [*STYLE], False),
     "stylegan2": ("stylegan2", [*STYLE, "discriminator.group=0", "g_penalty=none", "augment=ada", "augment.speed=100", "augment.interval=1"], True),
     "stylegan2-bf16": ("stylegan2", [*STYLE, "train.precision=bf16"], False)}
+GROWING = ("generator.width=4", "generator.z_dim=8", "generator.max_channels=8", "discriminator.width=4", "discriminator.max_channels=8", *FEW)
+GROWN_STYLE = (*GROWING, "generator.w_dim=8", "generator.mapping_layers=2")
+MORE = {        # The other presets and the remedies, likewise: `slow`, as these are the same recipes with other pieces.
+    "lsgan": ("lsgan", [*NOISE], False),
+    "wgan": ("wgan", [*NOISE, *PLAIN, "d_steps=2"], True),
+    "dragan": ("dragan", [*NOISE], False),      # Its points depend on the deviation of the batch.
+    "rpgan": ("rpgan", [*NOISE, *PLAIN], True),
+    "r3gan": ("r3gan", [*NOISE, *PLAIN], True),
+    "sagan": ("sagan", [*NOISE], False),
+    "progan": ("progan", [*GROWING, "discriminator.group=0"], True),
+    "progan-group": ("progan", [*GROWING], False),
+    "stylegan": ("stylegan", [*GROWN_STYLE, "discriminator.group=0"], True),
+    "stylegan-group": ("stylegan", [*GROWN_STYLE], False),
+    "pack": ("dcgan", [*NOISE, "pack=2"], False),       # Of images of one process.
+    "unrolling": ("dcgan", [*NOISE, *PLAIN, "unrolling=scaled", "unrolling.steps=2"], False),   # D's steps ahead see a process's own images.
+    "matching": ("dcgan", [*NOISE, "matching=means"], False),
+    "history": ("dcgan", [*NOISE, *PLAIN, "lambda_history=0.1"], True),
+    "kernels": ("dcgan", [*NOISE, *PLAIN, "discriminator.kernels=4"], False),
+    "virtual": ("dcgan", [*NOISE, "generator.norm=virtual", "generator.reference=8"], False),
+    "mixture": ("dcgan", [*NOISE, *PLAIN, "latent=mixture"], True)}
+MORE |= {f"{name}-bf16": (recipe, [*words, "train.precision=bf16"], False) for name, (recipe, words, _) in MORE.items()}
 RESUMED = {"pix2pix": "paired", "cyclegan-pools": "unpaired", "stylegan2-ada": "images"}
 POOLS = ("cyclegan", [*CYCLE, *FEW, "train.images=28", "train.log=12", "adversarial=wasserstein", "penalty=wgan-gp"], False)
 
@@ -100,11 +121,35 @@ def test_ranks_end_identical_and_one_speaks(runs: dict[str, tuple[Done, Done]], 
     assert not other.out + other.err
 
 
+@pytest.fixture(scope="module")
+def more_runs(made: Path) -> dict[str, tuple[Done, Done]]:
+    """The other presets and the remedies in two processes."""
+    lines = [train(made, recipe, words, f"two/{name}") for name, (recipe, words, _) in MORE.items()]
+    return dict(zip(MORE, together(made, lines, seconds=1200), strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MORE)
+def test_every_preset_and_remedy_ends_identical(more_runs: dict[str, tuple[Done, Done]], made: Path, name: str) -> None:
+    test_ranks_end_identical_and_one_speaks(more_runs, name)
+    assert len((made / "two" / name / "log.jsonl").read_text().splitlines()) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, (_, _, same) in MORE.items() if same])
+def test_presets_and_remedies_are_one_process_with_the_joint_batch(more_runs: dict[str, tuple[Done, Done]], made: Path, name: str) -> None:
+    compare(made, name, *MORE[name][:2])
+
+
 @pytest.mark.parametrize("name", [name for name, (_, _, same) in RUNS.items() if same])
 def test_two_ranks_are_one_with_the_joint_batch(runs: dict[str, tuple[Done, Done]], made: Path, name: str) -> None:
     """Where an image does not feel its neighbours: noise, dropout, augmentation and points of penalties are those of the joint batch."""
+    compare(made, name, *RUNS[name][:2])
+
+
+def compare(made: Path, name: str, recipe: str, words: Sequence[str]) -> None:
+    """The logs of a run in two processes and of the same run in this one."""
     import i2i
-    recipe, words, _ = RUNS[name]
     i2i.train(recipe, *words, data=made / data_of(recipe), out=made / "one" / name, device="cpu")
     ones, twos = ([json.loads(line) for line in (made / number / name / "log.jsonl").read_text().splitlines()] for number in ("one", "two"))
     half = "bf16" in name
@@ -221,7 +266,49 @@ def test_a_process_that_fails_says_why_and_ends_the_others(made: Path, tmp_path:
     assert len(lines) == 2, told
     assert sum("04.png" in line for line in lines) == 1
     assert sum("another process of this job has ended" in line for line in lines) == 1
+    assert all("to be continued with: i2i train --resume run" in line for line in lines)
     assert not any("Traceback" in err for err in told)
+    tensors, header = checkpoint.load(RunFolder(tmp_path / "run").states()[-1], "state")
+    assert tensors
+    assert header["step"] == 0
+
+
+HANGS = """
+import os, sys, time
+from pathlib import Path
+from i2i.cli import app
+from i2i.data.files import Folder
+read = Folder.read
+
+def hangs(self, name):
+    if os.environ["RANK"] == "1" and name.endswith("04.png") and Path("now").exists():
+        Path("hanging").touch()
+        time.sleep(1000)
+    return read(self, name)
+
+Folder.read = hangs
+sys.exit(app.run(sys.argv[1:]))
+"""
+
+
+def test_a_signal_to_one_process_that_waits_for_a_file_saves_and_stops_both(made: Path, tmp_path: Path) -> None:
+    """In its loader process, on a disk that has stopped answering, while the other process waits for it."""
+    for i in range(8):
+        (tmp_path / "data" / "train").mkdir(parents=True, exist_ok=True)
+        shutil.copy(made / "paired" / "train" / "0.png", tmp_path / "data" / "train" / f"{i:02}.png")
+    processes = start(["-c", HANGS, *LONG[2:], "train.workers=1", "--data", "data", "--out", "run"], tmp_path)
+    until(lambda: len(RunFolder(tmp_path / "run").states()) == 2, processes[0])
+    (tmp_path / "now").touch()
+    until((tmp_path / "hanging").exists, processes[1])
+    time.sleep(1)       # What was read ahead is used up.
+    began = time.monotonic()
+    processes[1].send_signal(signal.SIGTERM)
+    told = [process.communicate(timeout=120)[1] for process in processes]
+    assert time.monotonic() - began < 60
+    assert [process.returncode for process in processes] == [128 + signal.SIGTERM] * 2, told
+    assert sum(err.count("stopped and saved; continue with: i2i train --resume run") for err in told) == 1
+    *_, before, last = RunFolder(tmp_path / "run").states()
+    assert checkpoint.load(last, "state")[1]["step"] > checkpoint.load(before, "state")[1]["step"]
 
 
 def test_what_either_rank_leaves_out_is_told_once(runs: dict[str, tuple[Done, Done]], made: Path) -> None:
