@@ -125,7 +125,7 @@ def test_ranks_end_identical_and_one_speaks(runs: dict[str, tuple[Done, Done]], 
 def more_runs(made: Path) -> dict[str, tuple[Done, Done]]:
     """The other presets and the remedies in two processes."""
     lines = [train(made, recipe, words, f"two/{name}") for name, (recipe, words, _) in MORE.items()]
-    return dict(zip(MORE, together(made, lines, seconds=1200), strict=True))
+    return dict(zip(MORE, together(made, lines, seconds=3600), strict=True))
 
 
 @pytest.mark.slow
