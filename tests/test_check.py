@@ -231,7 +231,7 @@ FAULTS: tuple[tuple[str, str, Callable[[Path], object], set[str], str], ...] = (
     ("a name with a newline", "folders", odd_name, {"warning control-characters"}, "trainA/new\\nline.png"),
     ("images that are not taken for such", "folders", archive, {"warning ending", "note hidden"}, "trainA/photo.jfif"),
     ("a folder that cannot be listed", "folders", closed, {"error closed-folder"}, "closed: Permission denied"),
-    ("a split called Validation", "folders", put("ValidationA/0.png", picture(770)), {"warning split-name"}, "ValidationA/, which would be valA/"),
+    ("a split called Validation", "folders", put("ValidationA/0.png", picture(770)), {"warning split-name", "note unused"}, "ValidationA/, which would be valA/"),
     ("two files of one name", "folders", put("trainA/00.bmp", picture(780)), {"error layout"}, ""),
     ("one side only", "folders", lambda root: [shutil.rmtree(root / side) for side in ("trainB", "testB")], {"error layout"}, ""),
     ("nothing to train on", "folders", lambda root: [shutil.rmtree(root / side) for side in ("trainA", "trainB")], {"error no-train"}, ""),
@@ -321,6 +321,12 @@ def test_a_manifest_and_a_folder_that_has_one(tmp_path: Path) -> None:
         check.inspect(root / "manifest.csv")
 
 
+def test_a_manifest_of_absolute_paths(tmp_path: Path) -> None:
+    root = unpaired(tmp_path / "data")
+    (tmp_path / "pairs.csv").write_text("a,b\n" + "".join(f"{root}/trainA/a{i:02}.png,{root}/trainB/b{i:02}.png\n" for i in range(3)))
+    assert check.inspect(tmp_path / "pairs.csv").counts == "3 train pairs"
+
+
 # ---------------------------------------------------------------------------------------------- what is told of good data
 
 @pytest.mark.parametrize(("base", "layout", "recipes"), [
@@ -338,6 +344,24 @@ def test_the_layout_and_a_command_that_works(tmp_path: Path, i2i: Run, base: str
         assert i2i(*words[1:], "--dry-run").code == 0
         job = jobs.prepare(words[2], data=words[words.index("--data") + 1])
         assert job.where == str(root)
+
+
+def test_a_folder_around_the_whole_set_hides_nothing(tmp_path: Path, i2i: Run) -> None:
+    """A zip of a folder holds that folder, and often what a Mac adds: test pictures are not trained on because of it, and labels not lost."""
+    truncate(strips(tmp_path / "strips" / "my data") / "train" / "01.png")
+    with zipfile.ZipFile(tmp_path / "strips.zip", "w") as packed:
+        for path in sorted((tmp_path / "strips").rglob("*.png")):
+            packed.write(path, path.relative_to(tmp_path / "strips").as_posix())
+        packed.writestr("__MACOSX/my data/train/._00.png", b"\0\5\x16\7")
+    for where in ("strips", "strips.zip"):
+        report = check.inspect(where)
+        assert (report.layout, report.counts, kinds(report)) == ("A|B strips", "24 train, 4 test pairs", {"error damaged"})
+        assert examples(report)[0].startswith("train/01.png: ")
+        dry = i2i(*shlex.split(report.commands[0])[1:], "--dry-run", "data.on_error=skip")
+        assert "A|B strips: 24 train, 4 test" in dry.out, dry.err
+    (tmp_path / "loose.png").write_bytes((tmp_path / "strips" / "my data" / "train" / "00.png").read_bytes())
+    report = check.inspect(tmp_path)        # Beside a strip no folder is looked into, which is said.
+    assert (report.counts, kinds(report) & {"note unused"}) == ("1 train pairs", {"note unused"})
 
 
 def test_facts(tmp_path: Path, i2i: Run) -> None:

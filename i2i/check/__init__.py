@@ -15,6 +15,7 @@ from i2i.check.layout import Layout, roles, understand
 from i2i.check.survey import MANY, Survey, Tell, speed, survey
 from i2i.check.tree import inspect_names
 from i2i.data.files import open_source
+from i2i.data.roots import begin
 from i2i.errors import RequestError
 
 
@@ -67,19 +68,20 @@ def inspect(where: str | Path, *, most: int = MANY, tell: Tell | None = None) ->
 
     `tell` hears how many files are done, of how many.
     """
-    source = open_source(where)
-    names = source.names()
-    if not len(names):
-        hidden = "".join(f"; {each.text}, such as {each.examples[0]}" for each in inspect_names(source, names))
+    whole = open_source(where)
+    every = whole.names()
+    if not len(every):
+        hidden = "".join(f"; {each.text}, such as {each.examples[0]}" for each in inspect_names(whole, every))
         raise RequestError(f"{where} holds no images{hidden}")
-    found = survey(source, names, most=most, tell=tell or (lambda done, of: None))
+    source, told, names = begin(whole)
+    found = survey(source, source.names() if told else names, most=most, tell=tell or (lambda done, of: None))
     layout = understand(source, found)
-    return _report(str(where), layout, found, (*_judged(layout, found), *inspect_names(source, names)), speed(source, found.names))
+    return _report(str(where), layout, found, (*_judged(layout, found), *inspect_names(whole, every)), speed(source, found.names))
 
 
 def _judged(layout: Layout, found: Survey) -> list[Finding]:
     part = roles(layout, found)
-    return [*rules.faults(found), *rules.laid_out(layout, found), *rules.alone(found), *rules.mixed(found, part),
+    return [*rules.faults(found), *rules.laid_out(layout, found), *rules.unused(layout, found, part), *rules.alone(found), *rules.mixed(found, part),
             *rules.pairs(layout, found, part), *rules.duplicates(found, part)]
 
 

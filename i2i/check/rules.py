@@ -246,6 +246,13 @@ def laid_out(layout: Layout, survey: Survey) -> list[Finding]:
     return found + _classes(layout.classes())
 
 
+def unused(layout: Layout, survey: Survey, roles: Roles) -> list[Finding]:
+    """Pictures that lie where the layout has none, or that no manifest names."""
+    rows = np.flatnonzero(roles.split < 0).tolist() if layout.splits else []
+    return finding("note", "unused", map(survey.name, rows), "a picture belongs to no split and is not used",
+                   "{n} pictures belong to no split and are not used", count=len(rows))
+
+
 def _classes(counts: Mapping[str, int]) -> list[Finding]:
     told = sorted(counts.items(), key=lambda item: item[1])
     found = finding("warning", "small-class", (f"{name}: {count:,}" for name, count in told if count < FEW), f"a class has fewer than {FEW} pictures",

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from i2i.check.finding import Finding, finding
 from i2i.data.files import Folder, RemoteFolder, RemoteZip, SingleFile, Source, Unreadable, Zip, is_image
-from i2i.data.labelled import LABELS
 from i2i.data.manifest import MANIFESTS
 from i2i.data.names import hidden
+from i2i.data.roots import LABELS
 from i2i.errors import printable
 
 LOOKED = 20_000     # Other files whose first bytes are looked at.
@@ -43,7 +43,7 @@ def _clashes(names: Sequence[str]) -> Iterator[str]:
 
 
 def _nearly_splits(names: Sequence[str]) -> Iterator[str]:
-    for folder in sorted({name.split("/")[0] for name in names if "/" in name}):
+    for folder in sorted({name.split("/")[0] for name in names if "/" in name} - {""}):      # An absolute path, in a manifest, has none.
         side = folder[-1] if folder[-1] in "AB" and folder.lower() not in SPLIT_LIKE else ""
         word = folder.removesuffix(side)
         meant = SPLIT_LIKE.get(word.lower(), word.lower() if word.lower() in ("train", "val", "test") else "")

@@ -11,11 +11,12 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
-from i2i.data.files import EXTENSIONS, Source, Unreadable, conformed, load_image
+from i2i.data.files import Source, Unreadable, conformed, load_image
 from i2i.data.kinds import kind_of, limits
 from i2i.data.layouts import SPLITS, located, loose, meet, sided
 from i2i.data.manifest import Manifest
 from i2i.data.names import CHUNK, Names
+from i2i.data.roots import begin
 from i2i.errors import RequestError
 from i2i.images import Array, Kind, Picture
 from i2i.spec import register, require
@@ -137,14 +138,6 @@ def halved(strip: Picture) -> tuple[Picture, Picture]:
 
 # ---------------------------------------------------------------------------------------------- finding them
 
-def named(source: Source) -> Names:
-    """All images of a source, sorted.  RequestError if there are none."""
-    names = source.names()
-    if not len(names):
-        raise RequestError(f"{source.root} holds no images ({', '.join(EXTENSIONS)})")
-    return names
-
-
 @register("dataset", "paired")
 def find_pairs(source: Source, direction: str = "ab") -> dict[str, Pairs]:
     """The splits of a paired data set, by its layout:
@@ -153,8 +146,8 @@ def find_pairs(source: Source, direction: str = "ab") -> dict[str, Pairs]:
     training images); two folders `trainA trainB [valA valB testA testB]`, `train/A train/B`, `A/train B/train` or `A B`, paired by name
     without extension.
     """
-    told = source.manifest()
-    return pairs_told(source, told, direction) if told else pairs_among(source, named(source), direction)
+    source, told, names = begin(source)
+    return pairs_told(source, told, direction) if told else pairs_among(source, names, direction)
 
 
 def pairs_told(source: Source, told: Manifest, direction: str) -> dict[str, Pairs]:

@@ -58,6 +58,10 @@ class Source(Protocol):
         """The bytes of one file; Unreadable if that fails."""
         ...
 
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        ...
+
     def beside(self, name: str) -> BinaryIO | None:
         """A file in the root that describes the images, such as dataset.json; None if there is none."""
         ...

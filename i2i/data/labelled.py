@@ -10,16 +10,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from i2i.data.datasets import fingerprint, named
+from i2i.data.datasets import fingerprint
 from i2i.data.files import Source, load_image
 from i2i.data.layouts import located, sided
 from i2i.data.manifest import Labels, Manifest
 from i2i.data.names import Names
+from i2i.data.roots import LABELS, begin
 from i2i.errors import RequestError
 from i2i.images import Picture
 from i2i.spec import register
-
-LABELS = "dataset.json"
 
 
 @dataclass(frozen=True)
@@ -64,9 +63,9 @@ def find_images(source: Source, direction: str = "ab") -> dict[str, Images]:
 
     There is one side only, so `direction` changes nothing.
     """
-    if told := source.manifest():
+    source, told, names = begin(source)
+    if told:
         return {split: _listed(source, split, told) for split in told.splits}
-    names = named(source)
     if sides := sided(names):
         raise RequestError(f"{source.root} has two sides ({', '.join(sides)}) and pictures of one are needed, such as {source.root}/{sides[-1]}")
     labels = _labels(source)

@@ -9,11 +9,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from i2i.data.datasets import ENLARGED, Pairs, fingerprint, halved, named, pairs_among, pairs_told
+from i2i.data.datasets import ENLARGED, Pairs, fingerprint, halved, pairs_among, pairs_told
 from i2i.data.files import Source, load_image
 from i2i.data.layouts import SPLITS, located, meet
 from i2i.data.manifest import Manifest
 from i2i.data.names import Names
+from i2i.data.roots import begin
 from i2i.errors import RequestError
 from i2i.images import Picture
 from i2i.spec import register
@@ -97,8 +98,8 @@ def find_sides(source: Source, direction: str = "ab") -> dict[str, Pairs | Sides
     and names, or the columns a and b of a manifest, where cells may be empty; or a paired one, whose training pairs are taken apart.
     Held-out sides of equal names stay pairs: they can be compared.
     """
-    told = source.manifest()
-    splits = _told(source, told, direction) if told else _among(source, named(source), direction)
+    source, told, names = begin(source)
+    splits = _told(source, told, direction) if told else _among(source, names, direction)
     if "train" in splits:
         splits["train"] = apart(splits["train"])
     return {split: splits[split] for split in SPLITS if split in splits}

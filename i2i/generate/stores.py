@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from i2i.data.labelled import LABELS
+from i2i.data.roots import LABELS
 from i2i.errors import RequestError
 from i2i.generate import archive
 from i2i.generate.plan import Plan

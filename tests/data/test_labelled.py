@@ -58,7 +58,7 @@ def test_other_folders_mean_nothing(tmp_path: Path, names: list[str]) -> None:
     images = train(tmp_path)
     assert (len(images), images.labels, images.classes) == (len(names), None, ())
     assert images[0][1] is None
-    assert images.layout == ("one folder" if "/" not in "".join(names) else "sub-folders")
+    assert images.layout == ("one folder" if len({name.rpartition("/")[0] for name in names}) == 1 else "sub-folders")
 
 
 def test_splits_share_the_classes_of_the_training_pictures(tmp_path: Path) -> None:

@@ -83,12 +83,14 @@ def lay(folder: Path, files: list[str], beside: dict[str, str]) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("how", ["folder", "zip", "folder in a zip", "indexed", "indexed zip"])
+@pytest.mark.parametrize("how", ["folder", "zip", "folder in a zip", "indexed", "indexed zip", "wrapped", "wrapped zip", "indexed wrapped zip"])
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_layout(tmp_path: Path, name: str, how: str) -> None:
     kind, files, beside, told = LAYOUTS[name]
     where = lay(tmp_path / "top" / "data", files, beside)
-    if "zip" in how:
+    if "wrapped" in how:        # As a zip of a folder is, where that folder is not named.
+        where = zipped(tmp_path / "top") if "zip" in how else tmp_path / "top"
+    elif "zip" in how:
         where = zipped(tmp_path / "top") / "data" if how == "folder in a zip" else zipped(where)
     for _ in range(2):          # The second time from the index, where there is one.
         splits = FIND[kind](open_source(where, index=how.startswith("indexed")))
