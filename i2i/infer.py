@@ -172,6 +172,7 @@ class Model(Translator):
         mean (Karras et al. 2019, section B); others refuse it.
         """
         require(n >= 1, "n", n, "1 or more")
+        require(batch >= 1, "batch", batch, "1 or more")
         numbers, parts = self.labels(n, labels), []
         for i in range(0, n, batch):
             some = None if numbers is None else numbers[i:i + batch]

@@ -356,7 +356,7 @@ def test_labels_by_name_number_and_tensor(model: Model) -> None:
 
 
 @pytest.mark.parametrize(("asked", "expected"), [
-    ({"n": 0}, "n=0"), ({"n": 2, "labels": [3]}, "label=3"), ({"n": 2, "labels": [-1]}, "label=-1"), ({"n": 2, "labels": ["rde", "red"]}, "did you mean 'red'"),
+    ({"n": 0}, "n=0"), ({"n": 2, "batch": 0}, "batch=0"), ({"n": 2, "labels": [3]}, "label=3"), ({"n": 2, "labels": [-1]}, "label=-1"), ({"n": 2, "labels": ["rde", "red"]}, "did you mean 'red'"),
     ({"n": 3, "labels": [0, 1]}, "2 labels for 3"), ({"n": 2, "labels": [0.5]}, "label=0.5"), ({"n": 2, "truncation": 0.7}, "style space")])
 def test_what_generate_refuses(noisy: Noisy, asked: dict[str, object], expected: str) -> None:
     model = load(noisy["classes"], device="cpu")
