@@ -1,7 +1,8 @@
 """Does a conditional generator make what it is asked for?  Classifiers that learnt from real images alone name the class of generated ones.
 
     python bench/conditional.py --fashion fashion.zip           # Fashion-MNIST from Debian's dataset-fashion-mnist as class folders
-    i2i train cgan --data fashion.zip generator.width=32 discriminator.width=32 train.images=60k --out runs/fashion
+    i2i train sngan conditional=true generator.condition=batchnorm discriminator.condition=projection --data fashion.zip generator.width=32 \
+        discriminator.width=32 g_optimiser.lr=4e-4 d_optimiser.lr=4e-4 train.ema_half_life=2k train.images=150k --out runs/fashion
     python bench/conditional.py runs/fashion --data fashion.zip --sheet fashion.png
 
 Two of them, trained on real images at the size of the generated ones, with their accuracy on others beside (the set's own test images, else one
