@@ -46,8 +46,8 @@ def read(folder: RunFolder) -> Begun:
         kinds = (Kind.of(config["kinds"]["a"]), Kind.of(config["kinds"]["b"])) if "kinds" in config else None
         if not isinstance(where, str) or "\0" in where or not isinstance(known, dict):
             raise TypeError("data.where is no path, or data.fingerprint no table")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RequestError(f"{folder.config} is not the config of a run: {error}") from None
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise RequestError(f"{folder.config} is not the config of a run: {str(error)[:300]}") from None
     return Begun(name, recipe, data, train, where, known, kinds)
 
 

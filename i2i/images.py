@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,12 +36,18 @@ class Kind:
 
     @staticmethod
     def of(header: Mapping[str, Any]) -> Kind:
-        """From the JSON of a header; models of before a field have its default."""
+        """From the JSON of a header; models of before a field have its default.  ValueError or TypeError for what no header says."""
         given = dict(header)
         for key in ("range", "background"):
             if given.get(key) is not None:
-                given[key] = tuple(given[key])
-        return Kind(**given)
+                given[key] = tuple(map(float if key == "range" else int, given[key]))
+        kind = Kind(**given)
+        numbers = type(kind.channels) is int and kind.channels > kind.alpha and type(kind.alpha) is bool
+        levels = len(kind.background) in (1, 3) and all(0 <= level <= 255 for level in kind.background)
+        if not (numbers and levels and kind.dtype in DTYPES and (kind.range is None or (len(kind.range) == 2 and all(map(math.isfinite, kind.range))
+                                                                                        and kind.range[0] < kind.range[1]))):
+            raise ValueError(f"no kind of image is {str(dict(header))[:80]}")
+        return kind
 
     @property
     def limits(self) -> tuple[float, float]:

@@ -17,13 +17,14 @@ from i2i.clock import stable_seed
 from i2i.errors import RequestError
 from i2i.images import DTYPES, Array, Kind, Picture, conform, from_pil, pil_holds, to_array, to_pil, to_tensor
 from i2i.nets.norms import BatchNorm
-from i2i.recipes.base import DataInfo, Recipe
+from i2i.recipes.base import DataInfo, Recipe, networks
 from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
-from i2i.spec import from_dict, lookup, nearest, require
+from i2i.spec import checked, from_dict, lookup, nearest, require
 
 Given = TypeVar("Given", Image.Image, Array, Tensor)
 STATISTICS = ("running", "image")
+LARGEST_SIDE = 2**15        # Pixels, of the images that a model was trained on.
 Labels = int | str | Sequence[int | str] | Tensor | None
 
 
@@ -251,17 +252,39 @@ def model_file(path: str | Path) -> Path:
 def load(path: str | Path, device: str = "auto") -> Model:
     """A model from a `.safetensors` file or a run folder.  RequestError if it is neither, or damaged."""
     file = model_file(path)
-    tensors, header = checkpoint.load(file, "model")
+    header = checkpoint.read_header(file, "model")
     try:
-        recipe = from_dict(lookup("recipe", header["recipe"]["name"]), header["recipe"]["settings"])  # type: ignore[arg-type]
-        info = DataInfo(**header["info"] | {"size": tuple(header["info"]["size"])})
-        with torch.device("meta"):
-            whole = recipe.modules(info)
-        modules = nn.ModuleDict({name: whole[name] for name in recipe.averaged}).to_empty(device="cpu")
-        modules.load_state_dict(tensors)
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise RequestError(f"{file} does not hold the model its header describes ({str(error).splitlines()[-1].strip()})") from None
+        recipe, modules = described(header)
+        shapes, there = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in modules.state_dict().items()}, checkpoint.shapes(file)
+        for name in sorted(shapes.keys() | there.keys()):       # Before any memory is taken.
+            if shapes.get(name) != there.get(name):
+                raise ValueError(f"{name[:80]} is {_told(there.get(name))}, and {_told(shapes.get(name))} by the header")
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, IndexError, ArithmeticError, RecursionError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error).splitlines()[-1].strip() if str(error) else type(error).__name__
+        raise RequestError(f"{file} does not hold the model its header describes ({reason[:300]})") from None
+    tensors, header = checkpoint.load(file, "model")
+    modules.to_empty(device="cpu").load_state_dict(tensors)
     return Model(recipe, modules, header, best_device(device))
+
+
+def described(header: Mapping[str, Any]) -> tuple[Recipe, nn.ModuleDict]:
+    """The recipe and the generating modules that a header describes, as shapes without memory.  ValueError and its like for what no header says."""
+    recipe: Any = from_dict(lookup("recipe", header["recipe"]["name"]), header["recipe"]["settings"])  # type: ignore[arg-type]
+    info = from_dict(DataInfo, header["info"])
+    require(all(1 <= side <= LARGEST_SIDE for side in info.size), "info.size", info.size, f"1 to {LARGEST_SIDE}")
+    require(info.a_channels >= 1 and info.b_channels >= 1, "info", "no channels", "1 or more")
+    kinds, classes = {side: Kind.of(kind) for side, kind in header["kinds"].items()}, checked("classes", header.get("classes", []), tuple[str, ...])
+    require(kinds.keys() == {"a", "b"}, "kinds", list(kinds), "a and b")
+    require((kinds["a"].channels, kinds["b"].channels) == (info.a_channels, info.b_channels), "kinds", "their channels", "those of info")
+    require(not info.num_classes or len(classes) == info.num_classes, "classes", len(classes), f"{info.num_classes} names")
+    require(isinstance(header.get("data", ""), str) and "\0" not in header.get("data", ""), "data", "that", "a path")
+    require(header.get("direction", "ab") in ("ab", "ba"), "direction", "that", "ab or ba")
+    whole = networks(recipe, info)
+    return recipe, nn.ModuleDict({name: whole[name] for name in recipe.averaged})
+
+
+def _told(shape: tuple[tuple[int, ...], torch.dtype] | None) -> str:
+    return "absent" if shape is None else f"{'x'.join(map(str, shape[0])) or 'one number'} of {str(shape[1]).removeprefix('torch.')}"
 
 
 def reflect_to_multiple(x: Tensor, multiple: int, smallest: int = 1) -> tuple[Tensor, int, int]:

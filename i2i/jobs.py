@@ -27,7 +27,7 @@ from i2i.images import Kind
 from i2i.infer import header_for
 from i2i.recipes.base import DataInfo, Recipe
 from i2i.recipes.presets import PRESETS, Preset
-from i2i.spec import Spec, build, lookup, names, nearest, override, schema, settings, split, to_dict
+from i2i.spec import LARGEST, Spec, build, lookup, names, nearest, override, schema, settings, split, to_dict
 
 DEFAULT_DATA = {"paired": "openmoji-64", "unpaired": "noto-twemoji-64", "images": "fluent3d-64"}       # By kind of data set.
 Splits = Mapping[str, Pairs | Sides | Images]
@@ -144,8 +144,8 @@ def prepare(recipe_name: str, assignments: Sequence[str] = (), *, data: str | Pa
     if epochs is not None and train_config.images:
         raise RequestError("--epochs and train.images both say how long to train; give one of them")
     if not train_config.images:
-        if epochs is not None and epochs <= 0:
-            raise RequestError(f"--epochs {epochs:g} cannot be used; accepted: more than 0")
+        if epochs is not None and not 0 < epochs * len(splits["train"]) <= LARGEST:
+            raise RequestError(f"--epochs {epochs:g} cannot be used; accepted: more than 0, and up to 2^53 images")
         train_config = replace(train_config, images=round((epochs or DEFAULT_EPOCHS) * len(splits["train"])) or 1)
     facts = look(splits["train"], data_config)
     crop, load = training_sizes(data_config, facts)

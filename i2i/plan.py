@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from i2i.clock import Clock
-from i2i.recipes.base import DataInfo, Recipe, recompute
+from i2i.recipes.base import DataInfo, Recipe, countable, networks, recompute
 
 UNKNOWN = 1 << 60           # Bytes: more than any machine has.
 
@@ -73,8 +73,8 @@ def inspect(recipe: Recipe, info: DataInfo, *, batch: int, averages: bool, again
 
     RequestError from a network that cannot be built for this size.
     """
-    with torch.device("meta"):
-        modules = recipe.modules(info)
+    modules = networks(recipe, info)
+    with torch.device("meta"), countable():
         data = {key: torch.empty(batch, channels, *info.size) for key, channels in (("a", info.a_channels), ("b", info.b_channels))}
         data["c"] = torch.empty(batch, dtype=torch.int64)
     recompute(recipe, modules, again)
@@ -95,7 +95,7 @@ def inspect(recipe: Recipe, info: DataInfo, *, batch: int, averages: bool, again
             p.grad = None
 
     alive = _Alive([*modules.parameters(), *modules.buffers()])
-    with alive:
+    with alive, countable():
         recipe.step(modules, {key: tensor.clone() for key, tensor in data.items()}, Clock(0, batch, batch), update)
     sizes = {name: sum(p.nbytes for p in module.parameters()) for name, module in modules.items()}
     buffers = sum(b.nbytes for b in modules.buffers())

@@ -100,7 +100,7 @@ def read(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise RequestError(f"{path} is not JSON") from None
     if not isinstance(data, dict) or not isinstance(data.get("stamp"), dict) or not isinstance(data.get("results"), dict):
         raise RequestError(f"{path} is not a result of i2i evaluate --json: it has no stamp")

@@ -17,6 +17,8 @@ from i2i.errors import RequestError
 
 T = TypeVar("T")
 _PIECES: dict[str, dict[str, Callable[..., Any]]] = {}
+LONGEST = 100               # Characters of a word that are looked at to find one like it.
+LARGEST = 2**53             # Whole numbers up to it are floats too.
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def nearest(word: str, among: Iterable[str]) -> str:
     """'did you mean …? known: …', to end an error message."""
     among = list(among)
     lower = {name.lower(): name for name in among}
-    near = difflib.get_close_matches(word.lower(), list(lower), n=1)
+    near = difflib.get_close_matches(word[:LONGEST].lower(), list(lower), n=1)
     return (f"did you mean {lower[near[0]]!r}? " if near else "") + "known: " + (", ".join(among) or "none")
 
 
@@ -71,7 +73,7 @@ def lookup(kind: str, name: str) -> Callable[..., Any]:
     """The registered piece; RequestError with the nearest name if there is none."""
     table = _PIECES.get(kind, {})
     if name not in table:
-        raise RequestError(f"no {kind} is called {name!r}; {nearest(name, sorted(table))}")
+        raise RequestError(f"no {kind} is called {str(name)[:LONGEST]!r}; {nearest(name, sorted(table))}")
     return table[name]
 
 
@@ -146,6 +148,7 @@ def parse(key: str, text: str, to: Any) -> Any:
     if to is int:
         if value != int(value):
             raise refused
+        require(abs(value) <= LARGEST, key, text, "a whole number up to 2^53")
         return int(value)
     return value
 
@@ -171,26 +174,47 @@ def to_dict(config: Any) -> dict[str, Any]:
     return {name: plain(getattr(config, name)) for name in settings(config)}
 
 
+def checked(key: str, value: Any, to: Any) -> Any:
+    """JSON data as the annotated type; RequestError if it is of another, or no number that can be counted with."""
+    origin = typing.get_origin(to)
+    if origin is tuple:
+        types = typing.get_args(to)
+        if isinstance(value, list | tuple) and (types[-1] is ... or len(types) == len(value)):
+            return tuple(checked(key, each, types[0]) for each in value)
+    elif origin is Literal:
+        if value in typing.get_args(to) and isinstance(value, str):
+            return value
+    elif to in (bool, str):
+        if isinstance(value, to):
+            return value
+    elif (isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST) or (
+            to is float and isinstance(value, float) and math.isfinite(value)):
+        return value
+    raise RequestError(f"{key}={str(value)[:60]} cannot be used; accepted: {expected(to)}")
+
+
 def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
-    """The config that `to_dict` wrote; keys that the class does not know raise RequestError."""
+    """The config that `to_dict` wrote; keys that the class does not know, and values of another type, raise RequestError."""
     known, values = settings(cls), {}
     types = typing.get_type_hints(cls)
     for key, value in data.items():
         if key not in known:
             raise RequestError(f"{cls.__name__} has no setting {key!r}; {nearest(key, known)}")
         if "kind" in known[key].metadata:
-            value = _spec(known[key].metadata["kind"], value)
-        elif typing.get_origin(types[key]) is tuple:
-            value = tuple(value)
-        values[key] = value
+            values[key] = _spec(key, known[key].metadata["kind"], value)
+        else:
+            values[key] = checked(key, value, types[key])
     return cls(**values)
 
 
-def _spec(kind: str, data: Mapping[str, Any]) -> Spec:
-    options = schema(kind, data["name"]) if kind in _PIECES else {}     # Kinds of rooms that are not loaded will not be built.
-    return Spec(data["name"], {
-        key: tuple(value) if key in options and typing.get_origin(options[key].annotation) is tuple else value
-        for key, value in data["options"].items()})
+def _spec(key: str, kind: str, data: Mapping[str, Any]) -> Spec:
+    if kind not in _PIECES:         # Kinds of rooms that are not loaded will not be built.
+        return Spec(data["name"], data["options"])
+    options = schema(kind, data["name"])
+    for option in data["options"]:
+        if option not in options:
+            raise RequestError(f"{kind} {data['name']!r} has no option {option!r}; {nearest(option, options)}")
+    return Spec(data["name"], {option: checked(f"{key}.{option}", value, options[option].annotation) for option, value in data["options"].items()})
 
 
 def split(assignments: Sequence[str]) -> list[tuple[str, str]]:

@@ -28,7 +28,7 @@ from i2i.errors import I2IError, JobError, RequestError
 from i2i.images import to_tensor
 from i2i.infer import noise_of
 from i2i.jobs import Job, command, needs, shortage
-from i2i.recipes.base import Batch, piece_of
+from i2i.recipes.base import Batch, networks, piece_of
 from i2i.runs import log
 from i2i.runs.folder import RunFolder, write_atomically
 from i2i.spec import build
@@ -41,12 +41,12 @@ SAMPLES = 12                # Translations in a sample grid,
 MADE = 60                   # or pictures made from noise.
 NOISE_SEEN = 64, 128        # Pictures of the alarm's first and second look,
 PICTURES_SEEN = 16, 64      # and translations.
+HOPELESS = 4                # Times the memory that is there: what is estimated to take more is not begun.
 
 
 def noise(job: Job) -> Callable[[int], Tensor]:
     """The same noise for each number every time.  -> inputs"""
-    with torch.device("meta"):
-        inputs = int(piece_of(job.recipe.modules(job.info), "Z").inputs)
+    inputs = int(piece_of(networks(job.recipe, job.info), "Z").inputs)
     return lambda i: noise_of(job.train.seed, i, inputs)
 
 
@@ -103,6 +103,10 @@ def execute(job: Job, folder: RunFolder, *, device: str = "auto", observer: Obse
     """
     runtime = Runtime(precision=job.train.precision, device=device, threads=job.train.threads)
     estimate, there = needs(job, runtime.world), plan.room(runtime.device)      # A network that does not fit is refused before anything is written.
+    if estimate.total > HOPELESS * there:
+        raise RequestError(f"a step takes about {plan.size_in_words(estimate.total)} of memory, more than {HOPELESS} times the "
+                           f"{plan.size_in_words(there)} that are there; to make smaller: train.batch={job.train.batch // runtime.world}, "
+                           f"data.size={job.crop[0]},{job.crop[1]}, generator.width")
     sample = samples(job)
     folder = RunFolder(runtime.told(str(folder.path)))     # Each process may have found another folder to be free.
     if observer:
@@ -195,8 +199,11 @@ def conclude_run(job: Job, folder: RunFolder, watch: Watch | NoiseWatch | None, 
     judged = log.read(folder.metrics)
     if watch and not judged:
         judged = [watch(trainer.modules, trainer.average.modules, trainer.images)]
-    verdict = conclude(judged, watch.metric if watch else "")
-    figures, problems = unbalanced(log.read(folder.log), job.recipe)
+    try:
+        verdict = conclude(judged, watch.metric if watch else "")
+        figures, problems = unbalanced(log.read(folder.log), job.recipe)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise JobError(f"{folder.metrics} or {folder.log.name} holds lines that no run has written ({type(error).__name__}: {error})") from None
     rung = alarm.rung if alarm else None
     verdict |= {"warnings": [*([rung["sentence"]] if rung else []), *verdict["warnings"], *problems], "losses": figures}
     folder.write_json(folder.verdict.name, verdict)

@@ -56,14 +56,19 @@ def drawing(index: int, size: int = 32) -> np.ndarray:
     return strip
 
 
-@pytest.fixture
-def strips(tmp_path: Path) -> Path:
+def drawn_strips(folder: Path) -> Path:
     """A folder of A|B strips, 32x32 each: 10 train, 3 val, 4 test."""
     for split, count, first in (("train", 10, 0), ("val", 3, 100), ("test", 4, 200)):
-        (tmp_path / "strips" / split).mkdir(parents=True)
+        (folder / split).mkdir(parents=True)
         for i in range(count):
-            Image.fromarray(drawing(first + i)).save(tmp_path / "strips" / split / f"{i:02}.png")
-    return tmp_path / "strips"
+            Image.fromarray(drawing(first + i)).save(folder / split / f"{i:02}.png")
+    return folder
+
+
+@pytest.fixture
+def strips(tmp_path: Path) -> Path:
+    """Strips of which a test may change what it likes."""
+    return drawn_strips(tmp_path / "strips")
 
 
 def two_styles(folder: Path, *splits: str) -> Path:

@@ -21,6 +21,7 @@ from i2i import training
 from i2i.engine import train as engine
 from i2i.plan import Estimate
 from i2i.runs.folder import RunFolder
+from i2i.watch import look
 
 ROOT = Path(i2i.__file__).parent
 ROOMS = {           # Whose lines are counted: all of a room's, or those by which a file of the run folder comes to be.
@@ -71,6 +72,7 @@ def _live(work: Work, out: Path, room: str, n: int, counts: Any) -> None:
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)        # Of the loader processes, as anywhere else.
     engine.SHARE = 1e9          # Evaluations do not depend on the time.
+    training.best_look = lambda device, tell: look.thumbnails(look.PIXELS)      # As in the test process: features take seconds.
     training.needs = lambda job, world=1: Estimate(0, 0, 0)     # Costs half a second, and writes nothing.
     fate = Fate(room, n)
     fate.rule()

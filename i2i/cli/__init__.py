@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated, Any
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, TextIO
 
 import typer
 
-from i2i.errors import I2IError, printable
+from i2i.errors import I2IError, Unverified, printable
 
 # Newer Typers carry a click of their own, older ones use the package; the ancestors of what it exports are right in both.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -30,7 +33,8 @@ class App(typer.Typer):
                 stream.reconfigure(errors="backslashreplace")       # File names may hold bytes that are no text.
         try:
             command = typer.main.get_command(self)
-            return int(command.main(words or ["--help"], prog_name="i2i", standalone_mode=False) or 0)
+            with _our_warnings_in_one_line():
+                return int(command.main(words or ["--help"], prog_name="i2i", standalone_mode=False) or 0)
         except _ClickException as error:
             return _fail(str(getattr(error, "format_message", error.__str__)()), 2)
         except I2IError as error:
@@ -47,6 +51,24 @@ class App(typer.Typer):
             if known is None:
                 raise
             return _fail(known, 1)
+
+
+@contextmanager
+def _our_warnings_in_one_line() -> Iterator[None]:
+    """`warning: …`, without a path of ours and a line of code; those of other packages stay as they are."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", Unverified)
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None,
+                 line: str | None = None) -> None:
+            if issubclass(category, Unverified):
+                print(f"warning: {printable(str(message))}", file=sys.stderr)
+            else:
+                others(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        yield
 
 
 def _fail(message: str, code: int) -> int:
@@ -87,7 +109,8 @@ def train(
     words: Annotated[list[str] | None, typer.Argument(metavar="RECIPE [KEY=VALUE]...", show_default=False,
                      help="A recipe (pix2pix, cyclegan) and settings, e.g. generator=resnet lambda_l1=50 train.batch=8 train.images=400k.")] = None,
     data: Annotated[str | None, typer.Option(metavar="DIR|ZIP|MANIFEST|NAME", help="Images; by default a bundled data set.")] = None,
-    out: Annotated[str | None, typer.Option(metavar="RUN", help="The run folder; by default the next free runs/RECIPE.")] = None,
+    out: Annotated[str | None, typer.Option(metavar="RUN", help="The run folder; by default the next free runs/RECIPE. "
+                                "A run of this very command that is not finished goes on.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Length in epochs instead of train.images.")] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Continue this run exactly where it was.")] = None,
     on_error: Annotated[str | None, typer.Option("--on-error", metavar="stop|skip", help="At an image that cannot be read: stop (the default) or "

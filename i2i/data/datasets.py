@@ -22,6 +22,7 @@ from i2i.images import Array, Kind, Picture
 from i2i.spec import register, require
 
 SHAPE = 0.01                # How much the proportions of two partners may differ: what rounding makes of a small picture.
+LARGEST = 2**15 - 1         # Pixels of a side, as OpenCV's resizing has it.
 ENLARGED = 286 / 256        # Images are loaded this much larger than the crop: Isola et al. 2017, section 6.2.
 
 
@@ -47,8 +48,8 @@ class DataConfig:
             limits(f"data.{key}", getattr(self, key))       # Refused if it is none.
         for key in ("size", "load_size"):
             value = getattr(self, key)
-            require(len(value) in (1, 2) and all(side == 0 or side >= 16 for side in value), f"data.{key}",
-                    ",".join(map(str, value)), "one side or height,width from 16 up; 0 follows the images")
+            require(len(value) in (1, 2) and all(side == 0 or 16 <= side <= LARGEST for side in value), f"data.{key}",
+                    ",".join(map(str, value)), f"one side or height,width from 16 to {LARGEST}; 0 follows the images")
 
 
 @dataclass(frozen=True)

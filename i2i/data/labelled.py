@@ -20,6 +20,8 @@ from i2i.errors import RequestError
 from i2i.images import Picture
 from i2i.spec import register
 
+MOST_CLASSES = 100_000      # Without names.  ImageNet-21k has 21,841.
+
 
 @dataclass(frozen=True)
 class Images:
@@ -107,7 +109,7 @@ def _labels(source: Source) -> tuple[dict[str, int], tuple[str, ...]] | None:
     try:
         with file:
             told = json.load(file)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RequestError(f"{where} cannot be read: {error}") from None
     if not isinstance(told, dict) or told.get("labels") is None:
         return None
@@ -116,9 +118,9 @@ def _labels(source: Source) -> tuple[dict[str, int], tuple[str, ...]] | None:
         raise RequestError(f"{where}: the classes are {json.dumps(classes)[:60]}; accepted: a list of names")
     table: dict[str, int] = {}
     for name, label in _rows(labels, where):
-        if not isinstance(label, int) or isinstance(label, bool) or label < 0 or (classes is not None and label >= len(classes)):
-            raise RequestError(f"{where}: the label of {name} is {label!r}; accepted: a whole number from 0"
-                               + (f" to {len(classes) - 1}" if classes is not None else ""))
+        if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < (MOST_CLASSES if classes is None else len(classes)):
+            raise RequestError(f"{where}: the label of {name} is {str(label)[:40]}; accepted: a whole number from 0 to "
+                               f"{(MOST_CLASSES if classes is None else len(classes)) - 1}")
         table[name] = label
     if not table:
         return None

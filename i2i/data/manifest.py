@@ -187,5 +187,7 @@ def _json(text: io.TextIOBase, where: str) -> Lines:
             if not all(isinstance(cell, str) for cell in cells):
                 raise RequestError(f"{where}, line {line}: {data.strip()[:60]} holds what is neither text nor, as a label, a whole number")
             yield line, columns, cells
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except RequestError:
+        raise
+    except (ValueError, RecursionError) as error:       # Of JSON, of bytes that are no text, of numbers with thousands of digits.
         raise RequestError(f"{where}, line {line + isinstance(error, UnicodeDecodeError)}: {error}") from None

@@ -7,6 +7,8 @@ from typing import Literal
 
 from i2i.spec import require
 
+MOST = {"batch": 2**20, "workers": 512, "prefetch": 1024, "threads": 1024}      # Beyond what any machine has; processes and queues are made of them.
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -38,6 +40,8 @@ class TrainConfig:
             require(getattr(self, key) >= 1, f"train.{key}", getattr(self, key), "1 or more")
         for key in ("images", "seed", "ema_half_life", "workers", "prefetch", "threads"):
             require(getattr(self, key) >= 0, f"train.{key}", getattr(self, key), "0 or more")
+        for key, most in MOST.items():
+            require(getattr(self, key) <= most, f"train.{key}", getattr(self, key), f"{most} or fewer")
         require(self.prefetch >= 1 or not self.workers, "train.prefetch", self.prefetch, "1 or more, with loader processes (train.workers)")
         require(not (self.recompute and self.compile), "train.recompute", "true", "false, with train.compile=true, which has ways of its own")
         require(self.ema_ramp_up > 0, "train.ema_ramp_up", self.ema_ramp_up, "more than 0")

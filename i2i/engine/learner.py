@@ -13,7 +13,7 @@ from i2i.engine import optimisers  # noqa: F401 - registers them.
 from i2i.engine.runtime import Runtime
 from i2i.errors import JobError
 from i2i.recipes.base import Recipe
-from i2i.spec import build
+from i2i.spec import Spec, build
 
 
 @torch.no_grad()
@@ -29,12 +29,22 @@ def _lying_as(p: Tensor, value: Tensor) -> Tensor:
     return torch.empty_like(p, dtype=value.dtype, device=value.device).copy_(value) if value.shape == p.shape else value
 
 
+def _kept(optimiser: Spec) -> set[str]:
+    """What an optimiser keeps for each parameter, found by a step with one."""
+    p = nn.Parameter(torch.zeros(1))
+    p.grad = torch.zeros(1)
+    trial: torch.optim.Optimizer = build("optimiser", optimiser, [p])
+    trial.step()
+    return set(trial.state[p])
+
+
 class Learner:
     """The optimisers of all players, and the running sums of what they log."""
 
     def __init__(self, recipe: Recipe, modules: nn.ModuleDict, runtime: Runtime, *, max_skips: int) -> None:
         self.runtime, self.max_skips = runtime, max_skips
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
+        self._specs = {name: player.optimiser for name, player in recipe.players.items()}
         self._rates: dict[str, Any] = {}
         self._base: dict[str, float] = {}
         self._clips = {name: player.clip for name, player in recipe.players.items()}
@@ -107,8 +117,8 @@ class Learner:
         return tensors, {"logged": list(self._sums), "skipped": dict(self._skipped)}
 
     def restore(self, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
-        """The opposite of `state`."""
-        self._skipped = dict(data["skipped"])
+        """The opposite of `state`.  ValueError and its like for what no learner has."""
+        self._skipped = {player: int(data["skipped"][player]) for player in self.optimisers}
         mine = f"log{self.runtime.rank}"        # Of processes that were not there, the first one's.
         self._sums = {key: tensors.get(f"{mine}.{key}", tensors[f"log.{key}"]).to(self.runtime.device) for key in data["logged"]}   # In old order.
         for player, optimiser in self.optimisers.items():
@@ -118,5 +128,10 @@ class Learner:
             for name, value in tensors.items():
                 if name.startswith(prefix):
                     i, key = name[len(prefix):].split(".", 1)
+                    if value.shape not in (parameters[int(i)].shape, ()):
+                        raise ValueError(f"{name} is no moment of its parameter")
                     state.setdefault(int(i), {})[key] = _lying_as(parameters[int(i)], value)
+            kept = _kept(self._specs[player])
+            if any(values.keys() != kept for values in state.values()):
+                raise ValueError(f"the optimiser of player {player} keeps {', '.join(sorted(kept))} for each parameter")
             optimiser.load_state_dict(optimiser.state_dict() | {"state": state})

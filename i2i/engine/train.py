@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Generator, Mapping
-from contextlib import closing, suppress
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from i2i.clock import Clock, seed_step
 from i2i.engine.average import Average
@@ -22,18 +21,16 @@ from i2i.engine.interruption import Interrupted, Interruption
 from i2i.engine.learner import Learner
 from i2i.engine.observers import Guard, Judge, Observer, Silent
 from i2i.engine.runtime import Runtime, compile_networks
+from i2i.engine.sheet import sample_sheet
 from i2i.engine.writer import Writer
 from i2i.errors import JobError, RequestError, Unverified, printable
-from i2i.images import grid
 from i2i.recipes.base import Batch, DataInfo, Recipe, recompute
 from i2i.runs import checkpoint, log
 from i2i.runs.folder import RunFolder, write_atomically
 
 WEIGHTS_SEED = 2**32 - 1        # The "step" whose seed draws the initial weights.
-PICTURES = 12                   # In a row of a sample grid, at most.
 SHARE = 0.1                     # Of the time, at most, goes into evaluation.
 TOLD = 10                       # Files left out that are told one by one; all are in skipped.jsonl.
-SAMPLE_SEED = 2**32 - 2         # The one that is set before every sample grid.
 ALARMED = 2**15                 # Returned in place of a signal's number by a run that the guard has stopped.
 FAILED = 2**16                  # What the processes agree on where one of them gets no more images.
 
@@ -63,6 +60,7 @@ class Trainer:
         self.step = 0
         self._saved = -1        # The step of the newest state.
         self._interruption = Interruption()
+        self._incomplete = False        # Whether a signal came before all that belongs to a tick was made.
         runtime.check_same(self.modules.named_parameters(), "at the start")
         self._writer = Writer(background=config.background)
         if config.compile:      # After the average is made: it is used rarely, at other sizes of batches.
@@ -117,7 +115,7 @@ class Trainer:
                 with warnings.catch_warnings(record=True) as doubts:
                     warnings.simplefilter("always", Unverified)
                     tensors, header = checkpoint.load(path, "state")
-                self._load(tensors, header)
+                self._load(path, tensors, header)
                 break
             except RequestError as error:
                 problems[path] = str(error)
@@ -152,15 +150,19 @@ class Trainer:
                 self.observer.said(f"{error}; written anew from the state")
                 self._write_model(self.folder.model, self.average.modules.state_dict(), self._progress)
 
-    def _load(self, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    def _load(self, path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
         try:
             self.modules.load_state_dict({**checkpoint.part(tensors, "modules"), **checkpoint.part(tensors, f"rank{self.runtime.rank}")})
             if self.config.ema_half_life:
                 self.average.modules.load_state_dict(checkpoint.part(tensors, "average"))
-        except RuntimeError as error:
-            raise RequestError(f"the state at {header['images']:,} images does not fit the networks: {str(error).splitlines()[-1].strip()}") from None
-        self.learner.restore(tensors, header["learner"])
-        self.step = self._saved = header["step"]
+            self.learner.restore(tensors, header["learner"])
+            step, images = header["step"], header["images"]
+            if type(step) is not int or not 0 <= step <= self.config.steps or images != step * self.config.batch:
+                raise ValueError(f"it is of step {str(step)[:20]}, at {str(images)[:20]} images")
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError, RuntimeError) as error:
+            reason = f"it has no {error}" if isinstance(error, KeyError) else str(error).splitlines()[-1].strip()
+            raise RequestError(f"{path} does not fit the networks: {reason[:300]}") from None
+        self.step = self._saved = step
 
     # ------------------------------------------------------------------------------------------ files that are left out
 
@@ -216,6 +218,7 @@ class Trainer:
             if stopped and self._saved != self.step:
                 self.save()     # Between two steps, so the state is whole: nothing learnt is lost.
             self._writer.finish()
+            stopped = stopped or self.runtime.largest(interruption.signal if self._incomplete else 0)
         if stopped == FAILED:
             raise JobError(f"{failure or 'another process of this job has ended, and its own last line says why'}; saved at {self.images:,} images, "
                            f"to be continued with: i2i train --resume {self.folder.path}")
@@ -265,17 +268,24 @@ class Trainer:
     def _tick(self, sample: Batch) -> None:
         """A sample grid, the state, an evaluation; what is there already is not made again.  A signal leaves out what is no state: it is made
         when the run is continued."""
-        if self.runtime.leads and not self.folder.sample(self.images).exists():
-            with suppress(Interrupted):
+        with self._left_at_a_signal():
+            if self.runtime.leads and not self.folder.sample(self.images).exists():
                 with self._interruption.leaving():
-                    sheet = Image.fromarray(self.sample_sheet(sample))
+                    sheet = Image.fromarray(sample_sheet(self.recipe, self.average.modules, sample, self.runtime.device, self.config.seed))
                 self._writer.submit(partial(write_atomically, self.folder.sample(self.images), lambda path: sheet.save(path, "png")))
         if self._saved != self.step:
             self.save()
         if self.judge and self.runtime.leads and self.step:
-            with suppress(Interrupted):
+            with self._left_at_a_signal():
                 self._evaluate(self.judge)
         self.runtime.barrier()
+
+    @contextmanager
+    def _left_at_a_signal(self) -> Iterator[None]:
+        try:
+            yield
+        except Interrupted:
+            self._incomplete = True
 
     def _evaluate(self, judge: Judge) -> None:
         """Evaluate unless evaluations would then have taken more than a tenth of the time; always at the end.  Keeps the best model."""
@@ -290,7 +300,8 @@ class Trainer:
             entry = judge(self.modules, self.average.modules, self.images)
         seconds = time.perf_counter() - began
         self._judging += seconds
-        best = all(entry["scores"][judge.metric]["value"] < old["scores"][judge.metric]["value"] for old in entries)
+        before = [old["scores"][judge.metric]["value"] for old in entries if judge.metric in old["scores"]]
+        best = all(entry["scores"][judge.metric]["value"] < value for value in before)
         model = self._writer.hold(self.average.modules.state_dict()) if best else {}
         self._writer.submit(partial(self._write_evaluation, {**entry, "seconds": round(seconds, 3)}, model, self._progress))
         figures = "  ".join(f"{name} {score['value']:.4g}" for name, score in entry["scores"].items())
@@ -301,31 +312,9 @@ class Trainer:
             self._write_model(self.folder.best, best, progress)
         log.append(self.folder.metrics, entry)      # Last: what it tells of is there.
 
-    @torch.no_grad()
-    def sample_sheet(self, sample: Batch) -> np.ndarray[Any, Any]:
-        """Each source, what is made of it, and the targets that are no sources, of the same inputs every time, from the averaged modules in
-        eval mode: a, fake_b, b; or a, fake_b, b, fake_a; or what is made of noise.  -> HWC uint8"""
-        batch = {key: value.to(self.runtime.device) for key, value in sample.items()}
-        seed_step(self.config.seed, 0, SAMPLE_SEED)
-        self.average.modules.eval()
-        made = self.recipe.generate(self.average.modules, batch)
-        columns: dict[str, Tensor] = {}
-        for key, image in made.items():
-            source = self.recipe.sources.get(key)
-            columns |= ({source: batch[source]} if source else {}) | {key: image.float()}
-        columns |= {side: batch[side] for side in (self.recipe.targets[key] for key in made) if side in batch and side not in columns}
-        row = [picture for example in zip(*columns.values(), strict=True) for picture in example]
-        across = PICTURES // len(columns) * len(columns)
-        return grid([row[i:i + across] for i in range(0, len(row), across)])
-
 
 @torch.no_grad()
 def overwrite(old: list[Tensor], new: list[Tensor]) -> None:
     """Copy tensors over others, each over its own."""
     if old:
         torch._foreach_copy_(old, new)
-
-
-def count_parameters(modules: nn.Module) -> int:
-    """How many numbers are learnt."""
-    return sum(p.numel() for p in modules.parameters())

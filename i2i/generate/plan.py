@@ -75,7 +75,7 @@ class Plan:
             plan = Plan(**given)
             if not all(0 <= label < len(plan.classes) for label in plan.turn) or plan.batch < 1:
                 raise ValueError("its numbers do not fit each other")
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise RequestError(f"{where} is not what i2i generate writes ({error})") from None
         return plan
 

@@ -32,8 +32,8 @@ class Patch(nn.Module):
                  width: int = 64, layers: int = 3, norm: str = "batch") -> None:
         super().__init__()
         require(width >= 1, "discriminator.width", width, "1 or more")
-        smallest = 3 * 2**layers        # Two more 4-wide convolutions of stride 1 each take a pixel off and must leave one.
-        require(layers >= 1 and min(size) >= smallest, "discriminator.layers", layers,
+        smallest = 3 * 2**min(layers, 30)       # Two more 4-wide convolutions of stride 1 each take a pixel off and must leave one.
+        require(1 <= layers <= 30 and min(size) >= smallest, "discriminator.layers", layers,
                 f"1 or more, and images of at least {smallest} pixels (3 * 2^layers; these are {size[0]}x{size[1]})")
         bias = norms.needs_bias(norm)
         stack: list[nn.Module] = [nn.Conv2d(in_channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]

@@ -51,7 +51,7 @@ class UNet(nn.Module):
         depth = depth or default_depth(size)
         require(width >= 1, "generator.width", width, "1 or more")
         require(0 <= dropout < 1, "generator.dropout", dropout, "0 or more and less than 1")
-        if depth < 2 or any(side % 2**depth for side in size):
+        if not 2 <= depth < min(size).bit_length() or any(side % 2**depth for side in size):
             raise RequestError(f"a unet of depth {depth} cannot halve {size[0]}x{size[1]} images that often; "
                                "accepted: sizes divisible by 2^depth with depth 2 or more (data.size, generator.depth)")
         self.multiple = 2**depth

@@ -13,6 +13,8 @@ from torch.func import functional_call
 from i2i.nets.equalised import as_typed
 from i2i.spec import register, require
 
+MOST = 100          # Steps; the paper has up to 10.
+
 
 class _Calls(nn.Module):
     """Any method of a module as the forward that `functional_call` takes."""
@@ -82,7 +84,7 @@ class Descent(nn.Module):
 
     def __init__(self, D: nn.Module, *, steps: int = 5, lr: float = 0.1, through: bool = True) -> None:
         super().__init__()
-        require(steps >= 0, "unrolling.steps", steps, "0 or more")
+        require(0 <= steps <= MOST, "unrolling.steps", steps, f"0 to {MOST}")
         require(lr > 0, "unrolling.lr", lr, "more than 0")
         self.steps, self.lr, self.through = steps, lr, through
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
+import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_module_registration_hook, register_module_parameter_registration_hook
 
 from i2i.augment.base import Augment
 from i2i.clock import Clock
+from i2i.errors import RequestError
 from i2i.losses.adversarial import Adversarial
 from i2i.nets.norms import mixes_images
 from i2i.spec import Spec, build, require
+
+MOST_PIECES = 10_000        # Modules and parameters of a recipe's networks, together.  StyleGAN2 for 1024 pixels has about 1,000.
 
 Batch = Mapping[str, Tensor]  # "a", "b": NCHW in [-1, 1]; "c": N class indices; "eps": N x inputs of standard normal noise; "z": N x z_dim
 
@@ -88,6 +95,41 @@ def recompute(recipe: Recipe, m: nn.ModuleDict, wanted: bool) -> None:
     require(bool(able) or not wanted, "train.recompute", str(wanted).lower(), "false, with a generator that has no stages")
     for network in able:
         network.recompute = wanted      # type: ignore[assignment]
+
+
+def networks(recipe: Recipe, info: DataInfo) -> nn.ModuleDict:
+    """Everything that has state, as shapes without memory.  RequestError where it is too much to be meant, before it is built."""
+    with torch.device("meta"), _few_modules(), countable():
+        return recipe.modules(info)
+
+
+@contextmanager
+def countable() -> Iterator[None]:
+    """RequestError, instead of errors of Python's or torch's, where tensors would have more numbers than can be counted."""
+    try:
+        yield
+    except (RuntimeError, OverflowError, TypeError) as error:
+        if not isinstance(error, OverflowError) and "overflow" not in str(error).lower():
+            raise
+        text = str(error).splitlines()[0][:120]
+        raise RequestError(f"a tensor would have over 2^63 bytes ({text}); smaller are train.batch, data.size and the networks' widths") from None
+
+
+@contextmanager
+def _few_modules() -> Iterator[None]:
+    left, mine = MOST_PIECES, threading.get_ident()
+
+    def count(module: nn.Module, name: str, child: object) -> None:
+        nonlocal left
+        left -= threading.get_ident() == mine
+        require(left > 0, "layers of the networks", f"more than {MOST_PIECES:,}", "fewer, by smaller numbers of blocks, layers or the like")
+
+    handles = register_module_module_registration_hook(count), register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class Update(Protocol):

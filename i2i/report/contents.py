@@ -125,7 +125,7 @@ def _object(path: Path, problems: list[str]) -> Entry:
         found = json.loads(path.read_text())
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         problems.append(f"{path.name} cannot be read ({_reason(error)})")
         return {}
     if not isinstance(found, dict):

@@ -18,6 +18,8 @@ from i2i.errors import JobError, RequestError, Unverified
 from i2i.runs.folder import write_atomically
 
 _KEY, _SUM = "i2i", "sha256"        # Places of header and checksum in the file's metadata.  Files of version 0.1 have the header alone.
+TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "I32": torch.int32,
+         "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool}        # What learnt things and counts are.
 PIECE = 2**20                       # Bytes compared at once.
 LARGEST_HEADER = 32 * 2**20         # Bytes: names, shapes and places of tensors.  A network of 10,000 layers has 2 MB.
 
@@ -65,6 +67,16 @@ def read_header(path: Path, kind: str) -> dict[str, Any]:
     if found != kind:
         raise RequestError(f"{path} holds a {found}, not a {kind}")
     return header
+
+
+def shapes(path: Path) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Shape and type of each tensor, of a file whose header has been read; no tensor is."""
+    try:
+        with safe_open(path, "pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a mapping.
+            return {name: (tuple(each.get_shape()), TYPES[each.get_dtype()]) for name, each in slices.items()}
+    except (SafetensorError, OSError, KeyError) as error:
+        raise RequestError(f"{path} is damaged ({str(error).splitlines()[0]})") from None
 
 
 def checksum(tensors: Mapping[str, Tensor], text: str) -> str:

@@ -90,7 +90,9 @@ class RunFolder:
             part.unlink(missing_ok=True)
 
     def create(self, config: Mapping[str, Any]) -> None:
-        """Make the folder and write its config; RequestError if it holds something else or cannot be written."""
+        """Make the folder and write its config; RequestError if it holds a run already or cannot be written."""
+        if self.config.exists():
+            raise RequestError(f"{self.path} holds a run already; continue it with: i2i train --resume {self.path}, or choose another --out")
         if self.path.is_dir() and any(path.name != ".config.json.part" for path in self.path.iterdir()):     # Killed at its very beginning.
             raise RequestError(f"{self.path} is not empty and is no run; choose another --out")
         try:
@@ -144,7 +146,7 @@ class RunFolder:
             return json.loads(self.config.read_text())
         except FileNotFoundError:
             raise RequestError(f"{self.path} is no run folder: it has no config.json") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RequestError(f"{self.config} cannot be read: {error}") from None
 
 

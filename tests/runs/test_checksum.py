@@ -1,5 +1,6 @@
 """Damage of any kind to a checkpoint is recognised, told in one line, and passed over when a run is resumed."""
 
+import json
 import shutil
 import time
 import warnings
@@ -71,6 +72,15 @@ def test_a_file_of_an_older_version_is_read_and_doubted(tmp_path: Path) -> None:
     with pytest.warns(Unverified, match="without a checksum"):
         tensors, _ = checkpoint.load(path, "model")
     assert torch.equal(tensors["x"], TENSORS["x"])
+
+
+def test_the_command_line_says_so_in_one_line_once_for_each_command(trained: Path, tmp_path: Path, i2i: Run) -> None:
+    tensors, header = checkpoint.load(trained / "model.safetensors", "model")
+    save_file(tensors, tmp_path / "old.safetensors", {"i2i": json.dumps(header)})
+    for _ in range(2):
+        result = i2i("translate", "old.safetensors", trained / "samples" / "00000000.png", "--out", "out", "--device", "cpu")
+        assert result.code == 0
+        assert result.err.splitlines() == ["warning: old.safetensors was written by an older version, without a checksum: damage to its numbers would not be noticed"]
 
 
 def test_what_cannot_be_read_back_never_takes_the_place_of_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

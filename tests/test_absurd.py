@@ -1,0 +1,104 @@
+"""Numbers that nobody can mean: one line, at once, before anything is written; in every setting and every option that takes a number."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from i2i import plan
+from i2i.data.datasets import DataConfig
+from i2i.engine.config import TrainConfig
+from i2i.errors import RequestError
+from i2i.jobs import check_pieces, configure
+from i2i.recipes.base import DataInfo
+from i2i.spec import kinds, lookup, names, schema, settings, split, to_dict
+from tests.conftest import SMALL, Run
+
+SECONDS = 10.0      # Of this process: far more than any of them takes, far less than to try.
+
+
+@pytest.mark.parametrize(("word", "expected"), [
+    *((f"train.{key}={value}", "accepted") for key in ("images", "batch", "tick", "keep", "workers") for value in ("1e99", "-1", "nan", "inf", "1e400", "١e9x")),
+    *((f"train.{key}=0", "1 or more") for key in ("batch", "log", "tick", "alarm", "keep", "max_skips")),
+    ("train.batch=1e9", "1048576 or fewer"), ("train.batch=1e6", "of memory, more than 4 times"), ("train.workers=1e9", "512 or fewer"),
+    ("train.prefetch=1e9", "1024 or fewer"), ("train.threads=1e9", "1024 or fewer"), ("train.ema_ramp_up=0", "more than 0"), ("train.ema_ramp_up=nan", "a number"),
+    ("data.size=1e6", "from 16 to 32767"), ("data.size=-64", "from 16 to 32767"), ("data.load_size=1e9", "from 16 to 32767"), ("data.size=32k", "of memory, more than 4 times"),
+    ("generator.width=1e9", "2^63 bytes"), ("generator.width=1e6", "of memory, more than 4 times"), ("generator.width=1e99", "up to 2^53"), ("generator.width=0", "1 or more"),
+    ("generator.width=-8", "1 or more"), ("generator.depth=1e9", "of depth 1000000000"), ("generator.depth=1e15", "of depth"), ("discriminator.layers=1e9", "1 or more"),
+    ("discriminator.layers=1e15", "1 or more"), ("lambda_l1=inf", "a number"), ("lambda_l1=-1", "0 or more"), ("g_optimiser.lr=nan", "a number"),
+    ("g_optimiser.lr=-1", "more than 0"), ("g_optimiser.beta1=1e9", "less than 1"), ("pack=1e9", "accepted"), ("d_steps=0", "1 or more")])
+def test_numbers_that_nobody_can_mean(strips: Path, i2i: Run, word: str, expected: str) -> None:
+    began = time.process_time()
+    words = [other for other in SMALL if other.split("=")[0] != word.split("=")[0]]
+    result = i2i("train", "pix2pix", *words, word, *([] if "images" in word else ["train.images=4"]), "--data", strips, "--out", "run", "--device", "cpu")
+    assert result.code == 2
+    assert expected in result.line
+    assert len(result.line) < 600
+    assert not Path("run").exists()
+    assert time.process_time() - began < SECONDS
+
+
+@pytest.mark.parametrize(("words", "expected"), [(["--epochs", "1e99"], "2^53"), (["--epochs", "nan"], "--epochs nan"), (["--epochs", "inf"], "--epochs inf"),
+                                                 (["--epochs", "-1"], "--epochs -1"), (["--epochs", "1e400"], "--epochs inf")])
+def test_epochs(strips: Path, i2i: Run, words: list[str], expected: str) -> None:
+    result = i2i("train", "pix2pix", *SMALL, *words, "--data", strips, "--out", "run", "--device", "cpu")
+    assert (result.code, expected in result.line) == (2, True), result.err
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize("words", [("--n", "1e99"), ("--n", "-1"), ("--n", "0"), ("--n", "nan"), ("--n", "3", "--truncation", "1e99"), ("--n", "3", "--truncation", "nan"),
+                                   ("--n", "3", "--seed", "-1"), ("--n", "3", "--batch", "-1"), ("--n", "1" + "0" * 30)])
+def test_of_generating(noisy: dict[str, Path], i2i: Run, words: tuple[str, ...]) -> None:
+    result = i2i("generate", noisy["styles"], "--out", "made", *words)
+    assert result.code == 2
+    assert len(result.line) < 600
+    assert not Path("made").exists()
+
+
+def every_number() -> Iterator[tuple[str, ...]]:
+    """Recipes with one setting, or one option of one piece, that takes a number."""
+    for recipe in names("recipe"):
+        for key, field in settings(lookup("recipe", recipe)()).items():
+            kind = field.metadata.get("kind")
+            if kind in kinds():
+                for name in names(kind):
+                    yield from ((recipe, f"{key}={name}", f"{key}.{option}") for option, p in schema(kind, name).items() if p.annotation in (int, float))
+            elif field.type in ("int", "float"):
+                yield (recipe, key)
+
+
+class TooLong(BaseException):
+    """No Exception, so that nobody takes it for his own."""
+
+
+def _give_up(number: int, frame: FrameType | None) -> None:
+    raise TooLong
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("value", ["1e9", "-1", "1e15"])
+def test_every_number_of_every_piece(value: str) -> None:
+    """Refused in one line, or planned, in a few seconds; what is planned is a config that can be written and read."""
+    old, found = signal.signal(signal.SIGVTALRM, _give_up), []
+    for recipe, *piece, key in every_number():
+        signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
+        try:
+            job = configure(lookup("recipe", recipe)(), DataConfig(), TrainConfig(batch=8), split([*piece, f"{key}={value}"]))
+            check_pieces(job[0])
+            plan.inspect(job[0], DataInfo((32, 32), num_classes=3), batch=8, averages=True)
+            json.dumps(to_dict(job[0]), allow_nan=False)
+        except RequestError as error:
+            if "\n" in str(error) or len(str(error)) > 600:
+                found.append(f"{recipe} {' '.join(piece)} {key}={value}: {str(error)[:100]}")
+        except (Exception, TooLong) as error:
+            found.append(f"{recipe} {' '.join(piece)} {key}={value}: {type(error).__name__}: {str(error)[:100]}")
+        finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    signal.signal(signal.SIGVTALRM, old)
+    assert not found, "\n".join(found)
