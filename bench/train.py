@@ -58,7 +58,7 @@ def engine(load, words, options):
     words = [*(word for word in preset if not word.startswith("train.")), *widths, *words]
     recipe, _, config = jobs.configure(lookup("recipe", recipe_name)(), DataConfig(), TrainConfig(), split(words))
     config = replace(config, images=10**9, batch=options.batch or batch)
-    runtime = Runtime(precision=config.precision, device=options.device, threads=config.threads)
+    runtime = Runtime(precision=config.precision, device=options.device, threads=config.threads, tf32=config.tf32)
     return Trainer(recipe, DataInfo((size, size)), config, runtime, RunFolder("unused"), {})
 
 

@@ -1,7 +1,8 @@
-"""A folder job end to end against the bare network on the same batches.
+"""A folder job end to end against the bare network on batches of the same size, and against a script that takes one image at a time.
 
-Makes a folder of drawings or noise, translates it with `i2i.translate` (reading, decoding, network, encoding, writing), and runs the network alone
-on batches of the same size; both in turn, several times.  The weights are random: speed does not depend on them.
+Makes a folder of pictures, and in turn, several times: runs the network alone; translates with `i2i.translate` (reading, decoding, network,
+encoding, writing); reads, makes and saves one image after the other.  Memory is that of a process of its own for each.  The weights are random:
+speed does not depend on them.
 
     python bench/translate.py                        200 images of 256 pixels, the default U-Net
     python bench/translate.py --size 64 --width 32
@@ -10,7 +11,10 @@ on batches of the same size; both in turn, several times.  The weights are rando
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -27,6 +31,11 @@ from i2i.recipes.base import DataInfo
 from i2i.recipes.pix2pix import Pix2Pix
 from i2i.spec import Spec, to_dict
 from i2i.translate import PIXELS, translate
+
+
+def held():
+    """The most bytes this process has held.  Not the kernel's ru_maxrss, which a process takes over from its parent."""
+    return next(int(line.split()[1]) * 1024 for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
 
 
 def random_model(size, width):
@@ -47,38 +56,97 @@ def fill(folder, count, size):
         Image.fromarray(picture).save(folder / f"{i:04}.png")
 
 
+def one_by_one(model, folder, out):
+    """What everyone writes: an image is read, made, saved, and then the next."""
+    out.mkdir()
+    G = model.modules["G"].eval()
+    for path in sorted(folder.iterdir()):
+        array = np.array(Image.open(path).convert("RGB"))
+        x = (torch.from_numpy(array.transpose(2, 0, 1)).float() / 255 - 0.5) / 0.5
+        with torch.no_grad():
+            y = G(x[None])[0]
+        array = ((y.numpy().transpose(1, 2, 0) + 1) / 2 * 255).round().clip(0, 255).astype(np.uint8)
+        Image.fromarray(array).save(out / path.name)
+
+
+def jobs(model, options, folder):
+    """name -> the same work each way; a job takes a number for the folder it writes."""
+    batch = max(1, min(32, PIXELS // options.size**2))
+    x = torch.rand(batch, 3, options.size, options.size) * 2 - 1
+    source = open_source(folder / "in")
+
+    def network(_):
+        for first in range(0, options.images, batch):
+            model(x[:min(batch, options.images - first)])
+
+    def ours(i):
+        assert translate(model, source, folder / f"ours{i}").done == options.images
+
+    return {"network alone": network, "i2i translate": ours, "one by one": lambda i: one_by_one(model, folder / "in", folder / f"plain{i}")}
+
+
+def timed(job, i):
+    """Seconds."""
+    start = time.perf_counter()
+    job(i)
+    return time.perf_counter() - start
+
+
+def difference(folder):
+    """The most levels by which the two folders differ: batches of another size are summed in another order."""
+    pairs = ((np.asarray(Image.open(path)), np.asarray(Image.open(folder / "plain0" / path.name))) for path in (folder / "ours0").iterdir())
+    return max(int(np.abs(one.astype(int) - other).max()) for one, other in pairs)
+
+
+def alone(name, options, folder):
+    """Bytes that a job takes beyond what was there before the network."""
+    before = held()
+    jobs(random_model(options.size, options.width), options, folder)[name](0)
+    return held() - before
+
+
+def in_a_process(name, options, folder):
+    """`alone`, in a process that has done nothing else."""
+    work = [f"--{key}={getattr(options, key)}" for key in ("images", "size", "width")]
+    command = [sys.executable, __file__, "--alone", name, "--folder", str(folder), *work]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+
+
 def main():
-    """Print images per second of both and the ratio."""
+    """Print images per second, ratios and memory of each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--alone", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    model = random_model(options.size, options.width)
-    batch = max(1, min(32, PIXELS // options.size**2))
-    x = torch.rand(batch, 3, options.size, options.size) * 2 - 1
+    if options.alone:
+        print(alone(options.alone, options, options.folder))
+        return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "in").mkdir()
         fill(folder / "in", options.images, options.size)
-        source, ratios, speeds = open_source(folder / "in"), [], ([], [])
-        model(x)
+        works = jobs(random_model(options.size, options.width), options, folder)
+        works["network alone"](0)
+        seconds = {name: [] for name in works}
         for i in range(options.rounds):
-            start = time.perf_counter()
-            for first in range(0, options.images, batch):
-                model(x[:min(batch, options.images - first)])
-            middle = time.perf_counter()
-            report = translate(model, source, folder / f"out{i}")
-            end = time.perf_counter()
-            assert report.done == options.images
-            speeds[0].append(options.images / (middle - start))
-            speeds[1].append(options.images / (end - middle))
-            ratios.append((middle - start) / (end - middle))
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, "
-          f"{options.images} images of {options.size} pixels, width {options.width}, batch {batch}")
-    print(f"network alone {statistics.median(speeds[0]):.1f} images/s, folder job {statistics.median(speeds[1]):.1f} images/s, "
-          f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} … {max(ratios):.2f})")
+            for name, job in works.items():
+                seconds[name].append(timed(job, i))
+        print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, "
+              f"{options.images} images of {options.size} pixels, width {options.width}; {options.rounds} rounds; "
+              f"results differ by {difference(folder)} levels at most")
+        print(f"{'':<15}{'images/s':>10}{'/ network':>11}{'/ one by one':>14}{'range':>16}{'MB':>7}")
+        for name, times in seconds.items():
+            ratios = {base: [other / own for own, other in zip(times, seconds[base], strict=True)] for base in ("network alone", "one by one")}
+            to_network, to_plain = ratios.values()
+            shutil.rmtree(folder / "ours0", ignore_errors=True)
+            shutil.rmtree(folder / "plain0", ignore_errors=True)
+            spread, memory = f"{min(to_plain):.2f} … {max(to_plain):.2f}", in_a_process(name, options, folder)
+            speed, to_network, to_plain = options.images / statistics.median(times), statistics.median(to_network), statistics.median(to_plain)
+            print(f"{name:<15}{speed:>10.1f}{to_network:>11.2f}{to_plain:>14.2f}{spread:>16}{memory / 1e6:>7.0f}", flush=True)
 
 
 if __name__ == "__main__":

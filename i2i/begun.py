@@ -19,8 +19,8 @@ from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
 from i2i.spec import Spec, build, from_dict, lookup, names, nearest, settings, split
 
-FREE = {"": (), "data.": ("on_error", "index"), "train.": OPERATIONAL}      # What may change when a run goes on, by prefix.
-FREE_IN_WORDS = f"{', '.join('train.' + word for word in OPERATIONAL)}, data.on_error, data.index"
+FREE = {"": (), "data.": ("on_error", "index", "cache", "cache_folder"), "train.": OPERATIONAL}      # What may change when a run goes on, by prefix.
+FREE_IN_WORDS = ", ".join(prefix + key for prefix in ("train.", "data.") for key in FREE[prefix])
 
 
 @dataclass(frozen=True)

@@ -91,9 +91,18 @@ def to_tensor(array: Array, kind: Kind | None = None) -> Tensor:
 
     Without a kind, that of the array: the full range of its type.
     """
-    low, high = (kind or Kind(dtype=array.dtype.name)).limits
-    chw = np.ascontiguousarray((array[..., None] if array.ndim == 2 else array).transpose(2, 0, 1))
-    values = torch.from_numpy(chw.astype(np.float64 if array.dtype.kind == "f" else np.float32))     # 32 bits hold 24 of an integer.
+    return to_tensors([array], kind)[0]
+
+
+def to_tensors(arrays: Sequence[Array], kind: Kind | None = None) -> Tensor:
+    """As `to_tensor`, for images of one size and type at once.  N of HW or HWC -> NCHW float32"""
+    first = arrays[0]
+    low, high = (kind or Kind(dtype=first.dtype.name)).limits
+    exact = np.float64 if first.dtype.kind == "f" else np.float32       # 32 bits hold 24 of an integer.
+    nchw = np.empty((len(arrays), channels_of(first), *first.shape[:2]), exact)
+    for image, array in zip(nchw, arrays, strict=True):
+        image[:] = array if array.ndim == 2 else array.transpose(2, 0, 1)
+    values = torch.from_numpy(nchw)
     if low:
         values.sub_(low)
     return values.div_(high - low).sub_(0.5).div_(0.5).float()

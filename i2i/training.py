@@ -14,6 +14,7 @@ from torch import Tensor
 
 from i2i import plan
 from i2i.begun import finished, request
+from i2i.data.cache import Wanted, cache_for
 from i2i.data.datasets import with_kinds
 from i2i.data.files import Unreadable
 from i2i.data.labelled import Images
@@ -69,11 +70,17 @@ def samples(job: Job) -> dict[str, Tensor]:
     return {"a": torch.stack([a for a, _ in rows]), "b": torch.stack([b for _, b in rows])}
 
 
-def feed(job: Job, runtime: Runtime, start: int, told: Told | None = None) -> Generator[Mapping[str, Tensor]]:
-    """This process's batches of a job from position `start` on; closed, no thread or process of it goes on."""
-    dataset = training(job.splits["train"], job.crop, job.load, job.kinds, flip=job.data.flip, seed=job.train.seed, on_error=job.data.on_error)
+def feed(job: Job, runtime: Runtime, start: int, told: Told | None = None, *, folder: Path | None = None,
+         warn: Callable[[str], None] | None = None) -> Generator[Mapping[str, Tensor]]:
+    """This process's batches of a job from position `start` on; closed, no thread or process of it goes on.  `folder`: where decoded images are
+    kept on disk, if the job wants that and says nothing else."""
+    kept = Path(job.data.cache_folder) if job.data.cache_folder else folder
+    room = plan.room(torch.device("cpu")) // runtime.neighbours
+    cache = cache_for(job.splits["train"], Wanted(job.data.cache, job.load, job.kinds, (job.facts.height, job.facts.width), room, kept))
+    dataset = training(job.splits["train"], job.crop, job.load, job.kinds, flip=job.data.flip, seed=job.train.seed, on_error=job.data.on_error,
+                       cache=cache)
     return batches(dataset, seed=job.train.seed, start=start, batch=job.train.batch, rank=runtime.rank, world=runtime.world,
-                   workers=job.train.workers, prefetch=job.train.prefetch, pin=job.train.pin and runtime.device.type == "cuda", told=told)
+                   workers=job.train.workers, prefetch=job.train.prefetch, pin=job.train.pin and runtime.device.type == "cuda", told=told, warn=warn)
 
 
 def tuned(job: Job, assignments: Sequence[str], *, device: str = "auto", observer: Observer | None = None,
@@ -101,7 +108,7 @@ def execute(job: Job, folder: RunFolder, *, device: str = "auto", observer: Obse
 
     -> 0, or the signal that interrupted it after everything was saved
     """
-    runtime = Runtime(precision=job.train.precision, device=device, threads=job.train.threads)
+    runtime = Runtime(precision=job.train.precision, device=device, threads=job.train.threads, tf32=job.train.tf32)
     estimate, there = needs(job, runtime.world), plan.room(runtime.device)      # A network that does not fit is refused before anything is written.
     if estimate.total > HOPELESS * there:
         raise RequestError(f"a step takes about {plan.size_in_words(estimate.total)} of memory, more than {HOPELESS} times the "
@@ -138,7 +145,8 @@ def _carried_out(job: Job, folder: RunFolder, runtime: Runtime, sample: Batch, o
     trainer.restore()
 
     def from_position(start: int) -> Generator[Mapping[str, Tensor]]:
-        return feed(job, runtime, start, told=lambda problem: trainer.left_out(problem.name, problem.reason))
+        return feed(job, runtime, start, told=lambda problem: trainer.left_out(problem.name, problem.reason), folder=folder.path / "decoded",
+                    warn=lambda line: observer.said(f"warning: {line}"))
 
     rung = alarm.rung if alarm else None
     interrupted = trainer.run(from_position, sample)

@@ -123,7 +123,7 @@ def _try(tuning: Tuning, recipe: Recipe, info: DataInfo, train: TrainConfig, bat
 
 def _trainer(recipe: Recipe, info: DataInfo, train: TrainConfig, device: str) -> Trainer:
     gc.collect()                # Of the trial before, whose networks may refer to themselves.
-    runtime = Runtime(precision=train.precision, device=device, threads=train.threads)
+    runtime = Runtime(precision=train.precision, device=device, threads=train.threads, tf32=train.tf32)
     return Trainer(recipe, info, replace(train, background=False), runtime, RunFolder(os.devnull), {})      # Nothing is written.
 
 

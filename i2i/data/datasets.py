@@ -40,6 +40,8 @@ class DataConfig:
     b_range: str = "auto"                   # and of B.
     on_error: Literal["stop", "skip"] = "stop"
     index: bool = False                     # Keep the names found in a file beside the data, and look them up there the next time.
+    cache: Literal["auto", "off", "memory", "disk"] = "auto"    # Where decoded training images are kept; auto: in memory, if all of them fit well.
+    cache_folder: str = ""                  # Of cache=disk, which runs may share; without one RUN/decoded.
 
     def __post_init__(self) -> None:
         require(len(self.background) in (1, 3) and all(0 <= level <= 255 for level in self.background), "data.background",

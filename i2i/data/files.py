@@ -62,6 +62,10 @@ class Source(Protocol):
         """Whether there is such a file."""
         ...
 
+    def identity(self, name: str) -> str:
+        """One line that is another when the file is another: where it lies, its size and times.  OSError if it is not there."""
+        ...
+
     def beside(self, name: str) -> BinaryIO | None:
         """A file in the root that describes the images, such as dataset.json; None if there is none."""
         ...
@@ -138,6 +142,10 @@ class Folder(Described):
         except (OSError, ValueError) as error:      # ValueError: a zero byte in the name.
             raise Unreadable(name, getattr(error, "strerror", None) or str(error)) from None
 
+    def identity(self, name: str) -> str:
+        """One line that is another when the file is another."""
+        return _identity(os.path.join(self.path, name))
+
     def has(self, name: str) -> bool:
         """Whether there is such a file."""
         return os.path.isfile(os.path.join(self.path, name))
@@ -204,6 +212,10 @@ class Zip(Described):
         except Exception as error:  # zlib.error has no common base with the others.
             raise Unreadable(name, f"damaged in {self.path.name}: {error}") from None
 
+    def identity(self, name: str) -> str:
+        """One line that is another when the zip is another."""
+        return f"{_identity(self.path)} {self.inside + name!r}"
+
     def has(self, name: str) -> bool:
         """Whether there is such a file."""
         return self.archive.names.find(self.inside + name) >= 0
@@ -238,6 +250,10 @@ class RemoteFolder(Described):
         except OSError as error:
             raise Unreadable(name, str(error)) from None
 
+    def identity(self, name: str) -> str:
+        """One line that is another when the file is another."""
+        return self.place.identity(name)
+
     def has(self, name: str) -> bool:
         """Whether there is such a file."""
         return self.all.find(name) >= 0
@@ -267,13 +283,23 @@ class RemoteZip(Zip):
     """A zip file behind a URL, or a folder inside one."""
 
     def __init__(self, place: Place, inside: str = "", *, listed: str = "") -> None:
-        self.inside, self.listed = inside + "/" if inside else "", listed
+        self.place, self.inside, self.listed = place, inside + "/" if inside else "", listed
         self.root = "/".join(filter(None, (place.url, inside, listed)))
         try:
             self.archive: Archive = RemoteArchive(place)
         except (OSError, zipfile.BadZipFile, UnicodeError, ValueError) as error:
             raise RequestError(f"{place.url} cannot be read as a zip: {error}") from None
         self.path = self.archive.path
+
+    def identity(self, name: str) -> str:
+        """One line that is another when the zip is another."""
+        return f"{self.place.identity()} {self.inside + name!r}"
+
+
+def _identity(path: str | os.PathLike[str]) -> str:
+    """Place, size, and when content and attributes changed: a copy may keep the first of these times, not the second."""
+    told = os.stat(path)
+    return f"{os.path.abspath(path)!r} {told.st_size} {told.st_mtime_ns} {told.st_ctime_ns}"
 
 
 def bundled() -> dict[str, Path]:

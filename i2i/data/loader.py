@@ -12,7 +12,8 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
@@ -21,8 +22,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from i2i.data.files import Unreadable
-from i2i.data.stream import Sample, Training
+from i2i.data.stream import Sample, Training, together
 from i2i.errors import JobError
+from i2i.images import Kind
 
 LONGEST = 8192          # Bytes of a file name that are told.
 PATIENCE = 300.0        # Seconds that all loader processes together may take for a batch: network disks stall for minutes.
@@ -33,7 +35,7 @@ SHORTAGE = {"SIGKILL": " (out of memory?)", "SIGBUS": " (out of shared memory? a
 
 T = TypeVar("T")
 Told = Callable[[Unreadable], None]
-_Collated = tuple[dict[str, Tensor] | None, tuple[Unreadable, ...]]
+_Collated = tuple[dict[str, Tensor] | None, tuple[Unreadable, ...], tuple[str, ...]]
 
 
 class InHand:
@@ -62,24 +64,25 @@ class Loading(Dataset[Sample]):
     """Training images for a DataLoader."""
 
     def __init__(self, data: Training, hand: InHand) -> None:
-        self.data, self.hand = data, hand
+        self.data, self.hand, self._warned = data, hand, False
 
     def __getitem__(self, at: Any) -> Sample:
         sample = self.data.sample(at, self.hand.take)
         self.hand.take("")
+        if self.data.cache.warning and not self._warned:
+            self._warned = True
+            return replace(sample, warning=self.data.cache.warning)
         return sample
 
 
-def collate(samples: list[Sample]) -> _Collated:
-    """Samples as one batch, or None if one of them could not be read; and what was left out."""
+def collate(kinds: Mapping[str, Kind], samples: list[Sample]) -> _Collated:
+    """Samples as one batch, or None if one of them could not be read; what was left out; and what is to be told."""
     left_out = tuple(problem for sample in samples for problem in sample.left_out)
-    batch: dict[str, list[Tensor]] = {}
-    for sample in samples:
-        if sample.tensors is None:
-            return None, sample.left_out
-        for key, value in sample.tensors.items():
-            batch.setdefault(key, []).append(value)
-    return {key: torch.stack(values) for key, values in batch.items()}, left_out
+    warnings = tuple(sample.warning for sample in samples if sample.warning)
+    values = [sample.values for sample in samples if sample.values is not None]
+    if len(values) < len(samples):
+        return None, next(sample.left_out for sample in samples if sample.values is None), warnings
+    return together(values, kinds), left_out, warnings
 
 
 def _settle(hand: InHand, worker: int) -> None:
@@ -88,8 +91,10 @@ def _settle(hand: InHand, worker: int) -> None:
 
 
 def batches(data: Training, *, seed: int, start: int, batch: int, rank: int = 0, world: int = 1, workers: int = 0,
-            prefetch: int = 0, pin: bool = False, told: Told | None = None) -> Generator[dict[str, Tensor]]:
-    """Batches from position `start` on, without end.  `told` hears of each image that was left out before its batch comes.
+            prefetch: int = 0, pin: bool = False, told: Told | None = None,
+            warn: Callable[[str], None] | None = None) -> Generator[dict[str, Tensor]]:
+    """Batches from position `start` on, without end.  `told` hears of each image that was left out before its batch comes, `warn` of anything else
+    that a person should know, once.
 
     `prefetch` batches are read ahead by each loader process, or by a thread where there is none.
     JobError names an image that cannot be read, or the file that a loader process had in hand when it died or stopped answering.
@@ -97,11 +102,17 @@ def batches(data: Training, *, seed: int, start: int, batch: int, rank: int = 0,
     hand = InHand(workers)
     loader: DataLoader[Any] = DataLoader(
         Loading(data, hand), batch // world, sampler=data.positions(seed=seed, start=start, rank=rank, world=world),  # type: ignore[arg-type]
-        num_workers=workers, collate_fn=collate, pin_memory=pin, worker_init_fn=functools.partial(_settle, hand), timeout=GLANCE if workers else 0,
+        num_workers=workers, collate_fn=functools.partial(collate, data.kinds), pin_memory=pin,
+        worker_init_fn=functools.partial(_settle, hand), timeout=GLANCE if workers else 0,
         prefetch_factor=prefetch or 2 if workers else None)
     read = _patiently(*_start(loader), hand) if workers else ahead(iter(loader), prefetch)
+    known: set[str] = set()
     with contextlib.closing(read):
-        for tensors, left_out in read:
+        for tensors, left_out, warnings in read:
+            for line in warnings:
+                if warn and line not in known:      # Each loader process may have found the same.
+                    warn(line)
+                known.add(line)
             if tensors is None:
                 raise JobError(f"{left_out[-1]}; remove or repair it, or pass over such files with --on-error skip (data.on_error=skip)")
             for problem in left_out:

@@ -20,6 +20,7 @@ from i2i.errors import RequestError
 WAITS = (0.5, 2.0, 8.0)     # Seconds before a request that failed is made again.  A file system may have tried more often by itself.
 SLACK = 512                 # Bytes for a member's header but for its name; how long it is stands in it.
 LONGEST = 46 + 3 * 0xFFFF   # Bytes that a record of a zip's directory can have.
+MARKS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "modified", "created")      # By which file systems tell one version
 FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError)
 T = TypeVar("T")
 
@@ -79,6 +80,18 @@ class Place:
         """Bytes of this file."""
         files, path = _opened(self.url, os.getpid())
         return int(_patiently(lambda: files.info(path))["size"])
+
+    def identity(self, name: str = "") -> str:
+        """One line that is another when this file, or one below, is another.  OSError where its system does not tell when it changed."""
+        files, path = _opened(self.url, os.getpid())
+        try:
+            told = _patiently(lambda: files.info(f"{path.rstrip('/')}/{name}" if name else path))
+        except Exception as error:
+            raise OSError(reason(error)) from None
+        marks = {key: str(told[key]) for key in MARKS if told.get(key)}
+        if not marks:
+            raise OSError("nothing tells when it changed")
+        return f"{self.url} {name!r} {told.get('size')} {marks}"
 
     @property
     def local(self) -> Path | None:

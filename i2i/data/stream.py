@@ -3,10 +3,10 @@ so neither the number of loader workers nor an interruption changes what is lear
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from itertools import count
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,12 +14,13 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from i2i.clock import stable_seed
+from i2i.data.cache import Cache, Uncached
 from i2i.data.datasets import Pairs, with_kinds
 from i2i.data.files import Unreadable, conformed
 from i2i.data.labelled import Images
-from i2i.data.transforms import Jitter, JitterAlone, jitter, jitter_apart, jitter_covering
+from i2i.data.transforms import Jitter, JitterApart, JitterCovering
 from i2i.data.unpaired import Sides
-from i2i.images import Array, Kind, to_tensor
+from i2i.images import Array, Kind, to_tensors
 
 T = TypeVar("T")
 Take = Callable[[str], None]        # Told the name of a file before it is read.
@@ -27,10 +28,12 @@ Take = Callable[[str], None]        # Told the name of a file before it is read.
 
 @dataclass(frozen=True)
 class Sample:
-    """What comes at a position: tensors, or None where nothing could be read; and what was left out on the way, at last the reason for None."""
+    """What comes at a position: images, and a class where there are classes, or None where nothing could be read; what was left out on the way, at
+    last the reason for None; and a line to be told."""
 
-    tensors: dict[str, Tensor] | None
+    values: dict[str, Array | int] | None
     left_out: tuple[Unreadable, ...] = ()
+    warning: str = ""
 
 
 class Order:
@@ -86,11 +89,20 @@ def first_readable(tries: int, name: Callable[[int], str], read: Callable[[int],
     return None, tuple(problems)
 
 
-class TrainingPairs:
-    """Jittered pairs as {"a", "b"} tensors; with `skip` the next readable pair takes the place of an unreadable one."""
+def together(samples: Sequence[Mapping[str, Array | int]], kinds: Mapping[str, Kind]) -> dict[str, Tensor]:
+    """Samples as one batch: images in [-1, 1], NCHW, converted all at once; classes, N."""
+    batch: dict[str, Tensor] = {}
+    for key in samples[0]:
+        values: list[Any] = [sample[key] for sample in samples]
+        batch[key] = to_tensors(values, kinds[key]) if key in kinds else torch.tensor(values)
+    return batch
 
-    def __init__(self, pairs: Pairs, jitter: Jitter, kinds: tuple[Kind, Kind], *, seed: int, on_error: str) -> None:
-        self.pairs, self.jitter, self.kinds, self.seed = pairs, jitter, kinds, seed
+
+class TrainingPairs:
+    """Jittered pairs as {"a", "b"}; with `skip` the next readable pair takes the place of an unreadable one."""
+
+    def __init__(self, pairs: Pairs, jitter: Jitter, kinds: tuple[Kind, Kind], *, seed: int, on_error: str, cache: Cache | None = None) -> None:
+        self.pairs, self.jitter, self.kinds, self.seed, self.cache = pairs, jitter, {"a": kinds[0], "b": kinds[1]}, seed, cache or Uncached()
         self.tries = len(pairs) if on_error == "skip" else 1
 
     def positions(self, **share: int) -> Positions:
@@ -105,19 +117,22 @@ class TrainingPairs:
             pair = (index + offset) % len(self.pairs)
             return f"{self.pairs.source.root}/{self.pairs.name(pair)}" + ("" if self.pairs.strips else f" or its partner {self.pairs.b[pair]}")
 
-        def read(offset: int) -> dict[str, Tensor]:
-            a, b = with_kinds(self.pairs[(index + offset) % len(self.pairs)], self.kinds)
-            a, b = self.jitter(a, b, stable_seed(self.seed, position))
-            return {"a": to_tensor(a, self.kinds[0]), "b": to_tensor(b, self.kinds[1])}
+        def read(offset: int) -> dict[str, Array | int]:
+            pair = (index + offset) % len(self.pairs)
+            files = (self.pairs.a[pair],) if self.pairs.strips else (self.pairs.a[pair], self.pairs.b[pair])
+            kinds = self.kinds["a"], self.kinds["b"]
+            sized = self.cache(pair, "ab", files, lambda: [self.jitter.sized(image) for image in with_kinds(self.pairs[pair], kinds)])
+            a, b = self.jitter.varied(sized, stable_seed(self.seed, position))
+            return {"a": a, "b": b}
 
         return Sample(*first_readable(self.tries, name, read, take))
 
 
 class TrainingSides:
-    """One jittered image of each side as {"a", "b"} tensors, unpaired; what cannot be read is treated as in `TrainingPairs`, side by side."""
+    """One jittered image of each side as {"a", "b"}, unpaired; what cannot be read is treated as in `TrainingPairs`, side by side."""
 
-    def __init__(self, sides: Sides, jitter: Jitter, kinds: tuple[Kind, Kind], *, seed: int, on_error: str) -> None:
-        self.sides, self.jitter, self.kinds, self.seed = sides, jitter, kinds, seed
+    def __init__(self, sides: Sides, jitter: Jitter, kinds: tuple[Kind, Kind], *, seed: int, on_error: str, cache: Cache | None = None) -> None:
+        self.sides, self.jitter, self.kinds, self.seed, self.cache = sides, jitter, {"a": kinds[0], "b": kinds[1]}, seed, cache or Uncached()
         self.tries = sides.sizes if on_error == "skip" else (1, 1)
 
     def positions(self, **share: int) -> PositionsApart:
@@ -125,8 +140,14 @@ class TrainingSides:
         return PositionsApart(self.sides.sizes, **share)
 
     def _read(self, side: int, index: int, take: Take) -> tuple[Array | None, tuple[Unreadable, ...]]:
-        return first_readable(self.tries[side], lambda offset: f"{self.sides.source.root}/{self.sides.name_of(side, index + offset)}",
-                              lambda offset: conformed(self.sides.read(side, index + offset), self.kinds[side]), take)
+        role, first, size = "ab"[side], side * self.sides.sizes[0], self.sides.sizes[side]
+
+        def read(offset: int) -> Array:
+            at = (index + offset) % size
+            return self.cache(first + at, role, (self.sides.name_of(side, at),),
+                              lambda: [self.jitter.sized(conformed(self.sides.read(side, at), self.kinds[role]))])[0]
+
+        return first_readable(self.tries[side], lambda offset: f"{self.sides.source.root}/{self.sides.name_of(side, index + offset)}", read, take)
 
     def sample(self, at: tuple[tuple[int, int], int], take: Take) -> Sample:
         """The images at ((index of a, index of b), position)."""
@@ -135,15 +156,15 @@ class TrainingSides:
         b, others = self._read(1, indices[1], take)
         if a is None or b is None:
             return Sample(None, others + problems if a is None else problems + others)
-        a, b = self.jitter(a, b, stable_seed(self.seed, position))
-        return Sample({"a": to_tensor(a, self.kinds[0]), "b": to_tensor(b, self.kinds[1])}, problems + others)
+        a, b = self.jitter.varied([a, b], stable_seed(self.seed, position))
+        return Sample({"a": a, "b": b}, problems + others)
 
 
 class TrainingImages:
     """One jittered image as {"b"}, and its class as "c" where there are labels; what cannot be read is treated as in `TrainingPairs`."""
 
-    def __init__(self, images: Images, jitter: JitterAlone, kind: Kind, *, seed: int, on_error: str) -> None:
-        self.images, self.jitter, self.kind, self.seed = images, jitter, kind, seed
+    def __init__(self, images: Images, jitter: Jitter, kind: Kind, *, seed: int, on_error: str, cache: Cache | None = None) -> None:
+        self.images, self.jitter, self.kinds, self.seed, self.cache = images, jitter, {"b": kind}, seed, cache or Uncached()
         self.tries = len(images) if on_error == "skip" else 1
 
     def positions(self, **share: int) -> Positions:
@@ -154,10 +175,11 @@ class TrainingImages:
         """The image at (index, position)."""
         index, position = at
 
-        def read(offset: int) -> dict[str, Tensor]:
-            picture, label = self.images[(index + offset) % len(self.images)]
-            image = self.jitter(conformed(picture, self.kind), stable_seed(self.seed, position))
-            return {"b": to_tensor(image, self.kind)} | ({} if label is None else {"c": torch.tensor(label)})
+        def read(offset: int) -> dict[str, Array | int]:
+            at = (index + offset) % len(self.images)
+            sized = self.cache(at, "b", (self.images.names[at],), lambda: [self.jitter.sized(conformed(self.images[at][0], self.kinds["b"]))])
+            image, = self.jitter.varied(sized, stable_seed(self.seed, position))
+            return {"b": image} | ({} if self.images.labels is None else {"c": int(self.images.labels[at])})
 
         def name(offset: int) -> str:
             return f"{self.images.source.root}/{self.images.name((index + offset) % len(self.images))}"
@@ -169,10 +191,10 @@ Training = TrainingPairs | TrainingSides | TrainingImages
 
 
 def training(split: Pairs | Sides | Images, crop: tuple[int, int], load: tuple[int, int], kinds: tuple[Kind, Kind], *, flip: bool, seed: int,
-             on_error: str) -> Training:
+             on_error: str, cache: Cache | None = None) -> Training:
     """The training images of a split: pairs are varied together, the images of two sides each by themselves."""
     if isinstance(split, Images):
-        return TrainingImages(split, jitter_covering(crop, load, flip=flip), kinds[1], seed=seed, on_error=on_error)
+        return TrainingImages(split, JitterCovering(crop, load, flip), kinds[1], seed=seed, on_error=on_error, cache=cache)
     if isinstance(split, Sides):
-        return TrainingSides(split, jitter_apart(crop, load, flip=flip), kinds, seed=seed, on_error=on_error)
-    return TrainingPairs(split, jitter(crop, load, flip=flip), kinds, seed=seed, on_error=on_error)
+        return TrainingSides(split, JitterApart(crop, load, flip), kinds, seed=seed, on_error=on_error, cache=cache)
+    return TrainingPairs(split, Jitter(crop, load, flip), kinds, seed=seed, on_error=on_error, cache=cache)

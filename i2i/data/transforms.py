@@ -1,78 +1,74 @@
-"""Random variation of training images, a function of the seed alone: the same for both images of a pair, or each its own."""
+"""Random variation of training images, a function of the seed alone: the same for both images of a pair, or each its own.
+What is the same every time (`sized`) comes before what is not (`varied`), so that it can be kept."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import cv2
+import numpy as np
 
 from i2i.clock import stable_seed
 from i2i.images import Array
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")      # Its version check would ask the network at import.
-
-import albumentations
-import cv2
-import numpy as np
-
 AREA_CHANNELS = 4       # The most that OpenCV averages at once.
-Jitter = Callable[[Array, Array, int], tuple[Array, Array]]
-JitterAlone = Callable[[Array, int], Array]
 
 
-def jitter(crop: tuple[int, int], load: tuple[int, int], *, flip: bool) -> Jitter:
-    """Resize to `load`, crop `crop` at random, mirror half of the time; jointly, also where the two differ in size.
-    Isola et al. 2017, section 6.2.
+@dataclass(frozen=True)
+class Jitter:
+    """Resize to `load`, crop `crop` at random, mirror half of the time; jointly.  Isola et al. 2017, section 6.2.
 
     Enlarging is bicubic; shrinking averages areas, so that no detail is aliased.
     """
-    compose = _compose(crop, load, flip, {"b": "image"})
 
-    def apply(a: Array, b: Array, seed: int) -> tuple[Array, Array]:
-        if a.shape[:2] != b.shape[:2]:
-            a, b = fit(a, load), fit(b, load)
-        compose.set_random_seed(seed)
-        out = compose(image=a, b=b)
-        return out["image"], out["b"]
+    crop: tuple[int, int]
+    load: tuple[int, int]
+    flip: bool = True
 
-    return apply
+    def sized(self, image: Array) -> Array:
+        """An image as it is loaded.  HW or HWC"""
+        return fit(image, self.load)
 
+    def varied(self, images: Sequence[Array], seed: int) -> list[Array]:
+        """The same part of each, mirrored or not.  Images of one size, as loaded -> views of them
 
-def jitter_apart(crop: tuple[int, int], load: tuple[int, int], *, flip: bool) -> Jitter:
-    """As `jitter`, but each image by itself: they may have different sizes, and their crops and mirrorings are independent."""
-    alone = jitter_alone(crop, load, flip=flip)
-    return lambda a, b, seed: (alone(a, stable_seed(seed, 1)), alone(b, stable_seed(seed, 2)))
+        Numbers are drawn as albumentations 2.0 draws them, which did this before.
+        """
+        g = random.Random(seed)
+        down, across = g.random(), g.random()
+        (height, width), (rows, columns) = images[0].shape[:2], self.crop
+        y, x = int((height - rows + 1) * down), int((width - columns + 1) * across)
+        step = -1 if self.flip and down < 0.5 else 1
+        return [image[y:y + rows, x:x + columns][:, ::step] for image in images]
 
-
-def jitter_alone(crop: tuple[int, int], load: tuple[int, int], *, flip: bool) -> JitterAlone:
-    """As `jitter`, for one image."""
-    compose = _compose(crop, load, flip, {})
-
-    def alone(image: Array, seed: int) -> Array:
-        compose.set_random_seed(seed)
-        return compose(image=image)["image"]
-
-    return alone
+    def __call__(self, images: Sequence[Array], seed: int) -> list[Array]:
+        """Images as stored, in any sizes."""
+        return self.varied([self.sized(image) for image in images], seed)
 
 
-def jitter_covering(crop: tuple[int, int], load: tuple[int, int], *, flip: bool) -> JitterAlone:
-    """As `jitter_alone`, but in its own proportions: the image is resized until it covers `load`."""
-    compose = albumentations.Compose([albumentations.RandomCrop(*crop), albumentations.HorizontalFlip(p=0.5 if flip else 0.0)])
+class JitterApart(Jitter):
+    """As `Jitter`, but each image by itself: crops and mirrorings are independent."""
 
-    def alone(image: Array, seed: int) -> Array:
-        scale = max(load[0] / image.shape[0], load[1] / image.shape[1])
-        size = max(load[0], round(scale * image.shape[0])), max(load[1], round(scale * image.shape[1]))
-        compose.set_random_seed(seed)
-        return compose(image=fit(image, size))["image"]
-
-    return alone
+    def varied(self, images: Sequence[Array], seed: int) -> list[Array]:
+        """A part of each, mirrored or not."""
+        return [super(JitterApart, self).varied([image], stable_seed(seed, side))[0] for side, image in enumerate(images, 1)]
 
 
-def _compose(crop: tuple[int, int], load: tuple[int, int], flip: bool, targets: dict[str, str]) -> albumentations.Compose:
-    steps = [
-        albumentations.Resize(*load, interpolation=cv2.INTER_CUBIC, area_for_downscale="image"),
-        albumentations.RandomCrop(*crop),
-        albumentations.HorizontalFlip(p=0.5 if flip else 0.0)]
-    return albumentations.Compose(steps, additional_targets=targets)
+class JitterCovering(Jitter):
+    """As `Jitter`, but each image in its own proportions: it is resized until it covers `load`."""
+
+    def sized(self, image: Array) -> Array:
+        """An image as it is loaded.  HW or HWC"""
+        return fit(image, covering(image.shape[:2], self.load))
+
+
+def covering(size: tuple[int, int], load: tuple[int, int]) -> tuple[int, int]:
+    """The smallest size of the same proportions that covers `load`."""
+    scale = max(load[0] / size[0], load[1] / size[1])
+    return max(load[0], round(scale * size[0])), max(load[1], round(scale * size[1]))
 
 
 def fit(image: Array, size: tuple[int, int]) -> Array:
@@ -83,4 +79,7 @@ def fit(image: Array, size: tuple[int, int]) -> Array:
     how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     if image.ndim == 2 or image.shape[2] <= AREA_CHANNELS:
         return cv2.resize(image, size[::-1], interpolation=how)
-    return np.dstack([cv2.resize(image[..., i:i + AREA_CHANNELS], size[::-1], interpolation=how) for i in range(0, image.shape[2], AREA_CHANNELS)])
+    starts = [*range(0, image.shape[2], AREA_CHANNELS), image.shape[2]]
+    if starts[-1] - starts[-2] == 2:
+        starts.insert(-1, starts[-1] - 1)       # Two channels at once are rounded otherwise than one or four are.
+    return np.dstack([cv2.resize(image[..., i:j], size[::-1], interpolation=how) for i, j in pairwise(starts)])

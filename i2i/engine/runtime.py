@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar, cast
@@ -22,7 +23,7 @@ BUCKET = 25 * 2**20     # Bytes of gradients averaged in one message, as Distrib
 class Runtime:
     """The device and process group this run has."""
 
-    def __init__(self, *, precision: str = "fp32", device: str = "auto", threads: int = 0) -> None:
+    def __init__(self, *, precision: str = "fp32", device: str = "auto", threads: int = 0, tf32: bool = False) -> None:
         if device not in ("auto", "cpu", "cuda", "mps"):
             raise RequestError(f"--device {device} is not known; accepted: auto, cpu, cuda, mps")
         if (device == "cuda" and not torch.cuda.is_available()) or (device == "mps" and not torch.backends.mps.is_available()):
@@ -32,10 +33,16 @@ class Runtime:
         self.rank: int = self._state.process_index
         self.world: int = self._state.num_processes
         self._bf16 = precision == "bf16"
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32     # Torch's own default is true for convolutions.
         if threads:
             torch.set_num_threads(threads)
         if self.world > 1:
             atexit.register(self._state.destroy_process_group)      # A process that leaves its group open may abort on its way out.
+
+    @property
+    def neighbours(self) -> int:
+        """How many processes of this job are on this machine, this one among them."""
+        return int(os.environ.get("LOCAL_WORLD_SIZE", self.world))
 
     @property
     def leads(self) -> bool:

@@ -22,7 +22,7 @@ from i2i.data.encoding import FORMATS, encode, holding
 from i2i.data.files import Unreadable, decode, open_source
 from i2i.data.loader import batches
 from i2i.data.stream import training
-from i2i.data.transforms import fit, jitter
+from i2i.data.transforms import Jitter, fit
 from i2i.data.unpaired import find_sides
 from i2i.errors import RequestError
 from i2i.images import Array, Kind, Picture
@@ -358,14 +358,14 @@ def test_libraries_print_nothing_of_their_own(monkeypatch: pytest.MonkeyPatch, c
 def test_jitter_of_any_kind_is_that_of_each_channel(dtype: str, channels: int, load: tuple[int, int]) -> None:
     """A channel is resized, cropped and mirrored as if it were alone; a pair may be of two kinds."""
     image, other = noise(Kind(channels, dtype), 40, 80), noise(Kind(1), 40, 80)
-    move = jitter((16, 32), load, flip=True)
+    move = Jitter((16, 32), load)
     for seed in range(3):
-        a, b = move(image, other, seed)
+        a, b = move([image, other], seed)
         assert (a.shape[:2], a.dtype.name, b.shape, b.dtype.name) == ((16, 32), dtype, (16, 32), "uint8")
-        again, _ = move(image, other, seed)
+        again, _ = move([image, other], seed)
         assert np.array_equal(a, again)
         for i in range(channels):
-            alone, _ = move(np.ascontiguousarray(np.atleast_3d(image)[..., i]), other, seed)
+            alone, _ = move([np.ascontiguousarray(np.atleast_3d(image)[..., i]), other], seed)
             assert np.allclose(np.atleast_3d(a)[..., i], alone, atol=1 if dtype != "float32" else 1e-4)
 
 

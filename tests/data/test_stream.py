@@ -9,7 +9,7 @@ from i2i.data.datasets import find_pairs
 from i2i.data.files import open_source
 from i2i.data.loader import batches
 from i2i.data.stream import Positions, TrainingPairs
-from i2i.data.transforms import fit, jitter
+from i2i.data.transforms import Jitter, fit
 from i2i.errors import JobError
 from i2i.images import Kind
 
@@ -18,7 +18,7 @@ KINDS = (Kind(3), Kind(3))
 
 def dataset(folder: Path, on_error: str = "stop") -> TrainingPairs:
     pairs = find_pairs(open_source(folder))["train"]
-    return TrainingPairs(pairs, jitter((32, 32), (36, 36), flip=True), KINDS, seed=1, on_error=on_error)
+    return TrainingPairs(pairs, Jitter((32, 32), (36, 36)), KINDS, seed=1, on_error=on_error)
 
 
 def take(folder: Path, n: int, **options: int) -> list[dict[str, torch.Tensor]]:
@@ -59,15 +59,15 @@ def test_two_ranks_share_the_batch_of_one(strips: Path) -> None:
 
 
 def test_jitter_moves_both_alike_and_follows_the_seed() -> None:
-    move, g = jitter((32, 32), (36, 36), flip=True), np.random.default_rng(0)
+    move, g = Jitter((32, 32), (36, 36)), np.random.default_rng(0)
     image = g.integers(0, 256, (32, 32, 3), dtype=np.uint8)
     outs = []
     for seed in range(20):
-        a, b = move(image, image, seed)
+        a, b = move([image, image], seed)
         assert a.shape == (32, 32, 3)
         assert np.array_equal(a, b)
         outs.append(a)
-        assert np.array_equal(move(image, image, seed)[0], a)
+        assert np.array_equal(move([image, image], seed)[0], a)
     assert len({out.tobytes() for out in outs}) > 10
     flipped = [np.corrcoef(out[:, ::-1].ravel(), image.ravel())[0, 1] > np.corrcoef(out.ravel(), image.ravel())[0, 1] for out in outs]
     assert 0 < sum(flipped) < 20
@@ -75,7 +75,7 @@ def test_jitter_moves_both_alike_and_follows_the_seed() -> None:
 
 def test_no_jitter_leaves_the_image_alone() -> None:
     image = np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)
-    assert np.array_equal(jitter((32, 32), (32, 32), flip=False)(image, image, 7)[0], image)
+    assert np.array_equal(Jitter((32, 32), (32, 32), flip=False)([image, image], 7)[0], image)
     assert fit(image, (32, 32)) is image
     assert fit(image, (16, 48)).shape == (16, 48)
 

@@ -12,7 +12,7 @@ from i2i.data.datasets import Pairs, find_pairs, look
 from i2i.data.files import Folder, open_source
 from i2i.data.loader import batches
 from i2i.data.stream import PositionsApart, training
-from i2i.data.transforms import jitter_apart
+from i2i.data.transforms import JitterApart
 from i2i.data.unpaired import Sides, find_sides
 from i2i.errors import JobError, RequestError
 from i2i.images import Kind
@@ -142,15 +142,15 @@ def test_direction_swaps_the_sides(sides: Path) -> None:
 
 
 def test_each_image_is_varied_by_itself() -> None:
-    move, g = jitter_apart((32, 32), (36, 36), flip=True), np.random.default_rng(0)
+    move, g = JitterApart((32, 32), (36, 36)), np.random.default_rng(0)
     image, large = g.integers(0, 256, (32, 32, 3), dtype=np.uint8), g.integers(0, 256, (64, 48, 3), dtype=np.uint8)
     same = 0
     for seed in range(30):
-        a, b = move(image, image, seed)
+        a, b = move([image, image], seed)
         same += np.array_equal(a, b)
-        assert all(np.array_equal(one, other) for one, other in zip(move(image, image, seed), (a, b), strict=True))
-        assert np.array_equal(move(image, large, seed)[0], a)
-        assert move(image, large, seed)[1].shape == (32, 32, 3)
+        assert all(np.array_equal(one, other) for one, other in zip(move([image, image], seed), (a, b), strict=True))
+        assert np.array_equal(move([image, large], seed)[0], a)
+        assert move([image, large], seed)[1].shape == (32, 32, 3)
     assert same < 6
 
 

@@ -172,6 +172,15 @@ def test_channels_last_resumes_bit_for_bit_and_learns_the_same_but_for_rounding(
                 torch.testing.assert_close(last[key], value, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_tf32_is_used_only_where_it_is_asked_for(strips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: bool) -> None:
+    flags = torch.backends.cuda.matmul, torch.backends.cudnn
+    for flag in flags:
+        monkeypatch.setattr(flag, "allow_tf32", not asked)
+    i2i.train("pix2pix", *SMALL, "train.images=2", *(["train.tf32=true"] if asked else []), data=strips, out=tmp_path / "run", device="cpu")
+    assert [flag.allow_tf32 for flag in flags] == [asked] * 2
+
+
 def test_moments_lie_as_their_parameters_do() -> None:
     from i2i.engine.learner import _lying_as
     p = torch.nn.Parameter(torch.randn(6, 5, 3, 3).to(memory_format=torch.channels_last))

@@ -1,0 +1,323 @@
+"""What is decoded once is kept, and nothing that is learnt depends on it."""
+
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import albumentations
+import cv2
+import fsspec
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import i2i
+from i2i import begun
+from i2i import training as carried
+from i2i.data import cache as caches
+from i2i.data.cache import Memory, Uncached, Wanted, cache_for, packed, unpacked
+from i2i.data.datasets import Pairs, find_pairs
+from i2i.data.files import Folder, Zip, open_source
+from i2i.data.labelled import Images, find_images
+from i2i.data.loader import batches
+from i2i.data.stream import training
+from i2i.data.transforms import Jitter
+from i2i.data.unpaired import Sides, find_sides
+from i2i.errors import JobError, RequestError
+from i2i.images import Kind
+from i2i.runs.folder import RunFolder
+from tests.conftest import SMALL
+from tests.engine.test_resume import assert_same
+
+KINDS = Kind(3), Kind(3)
+ROOM = 1 << 22
+FINDERS: dict[str, Callable[..., dict[str, object]]] = {"pairs": find_pairs, "sides": find_sides, "images": find_images}
+
+
+class Counted:
+    """How many files were read, in whatever process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.number = multiprocessing.Value("i", 0)
+        for kind in (Folder, Zip):
+            monkeypatch.setattr(kind, "read", self.counting(kind.read))
+
+    def counting(self, read: Callable[..., bytes]) -> Callable[..., bytes]:
+        def counted(*args: object) -> bytes:
+            with self.number.get_lock():
+                self.number.value += 1
+            return read(*args)
+        return counted
+
+    def since(self) -> int:
+        before, self.number.value = self.number.value, 0
+        return before
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
+    return Counted(monkeypatch)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    g, folder = np.random.default_rng(0), tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(8):
+        Image.fromarray(g.integers(0, 256, (40, 90 - 2 * i, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def split_of(where: Path | str, kind: str) -> Pairs | Sides | Images:
+    return FINDERS[kind](open_source(where))["train"]   # type: ignore[return-value]
+
+
+def wanted(how: str, folder: Path | None = None, room: int = ROOM) -> Wanted:
+    return Wanted(how, (36, 36), KINDS, (40, 80), room, folder)
+
+
+def epochs(split: Pairs | Sides | Images, how: str, folder: Path | None = None, *, number: int = 3, room: int = ROOM, warn: list[str] | None = None,
+           on_error: str = "stop", **options: int) -> list[dict[str, torch.Tensor]]:
+    data = training(split, (32, 32), (36, 36), KINDS, flip=True, seed=1, on_error=on_error, cache=cache_for(split, wanted(how, folder, room)))
+    read = batches(data, seed=1, start=0, batch=4, warn=None if warn is None else warn.append, **options)
+    got = list(islice(read, -(-number * len(split) // 4)))
+    read.close()
+    return got
+
+
+def assert_equal(one: list[dict[str, torch.Tensor]], other: list[dict[str, torch.Tensor]]) -> None:
+    assert len(one) == len(other)
+    for left, right in zip(one, other, strict=True):
+        assert left.keys() == right.keys()
+        assert all(torch.equal(left[key], right[key]) for key in left)
+
+
+# ---------------------------------------------------------------------------------------------- nothing depends on it
+
+@pytest.mark.parametrize("kind", ["pairs", "sides", "images"])
+@pytest.mark.parametrize("how", ["memory", "disk", "auto"])
+def test_the_stream_is_the_same_and_each_file_is_read_once(strips: Path, pictures: Path, tmp_path: Path, counted: Counted, kind: str, how: str) -> None:
+    split = split_of(pictures if kind == "images" else strips, kind)
+    plain = epochs(split, "off")
+    assert counted.since() > 2 * len(split)
+    assert_equal(plain, epochs(split, how, tmp_path / "kept"))
+    files = len(split) * (2 if kind == "sides" else 1)      # Each half of a strip is decoded for itself.
+    assert counted.since() == files
+    assert_equal(plain, epochs(split, how, tmp_path / "kept"))
+    assert counted.since() == (0 if how == "disk" else files)
+
+
+@pytest.mark.parametrize("how", ["memory", "disk"])
+def test_loader_processes_share_what_they_keep(strips: Path, tmp_path: Path, counted: Counted, how: str) -> None:
+    split = split_of(strips, "pairs")
+    plain = epochs(split, "off", number=8)
+    counted.since()
+    assert_equal(plain, epochs(split, how, tmp_path / "kept", number=8, workers=2, prefetch=1))
+    assert len(split) <= counted.since() < 3 * len(split)       # Two may have had the same one in hand at once; eight epochs would be 8 times.
+
+
+@pytest.mark.parametrize("how", ["off", "disk"])
+def test_training_is_the_same_bit_for_bit_and_a_run_may_go_on_with_another_cache(trained: Path, tmp_path: Path, how: str) -> None:
+    run = i2i.train("pix2pix", *SMALL, "train.images=24", f"data.cache={how}", data=trained.parent / "data", out=tmp_path / "run", device="cpu")
+    assert_same(trained, run)           # Which kept its images in memory.
+    assert (run / "decoded").is_dir() == (how == "disk")
+    for state in RunFolder(run).states()[1:]:
+        state.unlink()
+    words = ["data.cache=disk", f"data.cache_folder={tmp_path / 'elsewhere'}"] if how == "off" else ["data.cache=memory", "train.workers=1"]
+    folder, job = begun.request("", words, data=None, out=None, epochs=None, resume=run)
+    assert carried.execute(job, folder, resume=True, device="cpu") == 0
+    assert_same(trained, run)
+    assert (tmp_path / "elsewhere").is_dir() == (how == "off")
+
+
+@pytest.mark.parametrize(("dtype", "channels"), [("uint8", 0), ("uint8", 3), ("uint8", 1), ("uint16", 4), ("float32", 7), ("uint8", 6)])
+@pytest.mark.parametrize("load", [(36, 36), (40, 64)])
+def test_parts_and_mirrorings_are_those_of_albumentations(dtype: str, channels: int, load: tuple[int, int]) -> None:
+    theirs = albumentations.Compose([
+        albumentations.Resize(*load, interpolation=cv2.INTER_CUBIC, area_for_downscale="image"), albumentations.RandomCrop(32, 32),
+        albumentations.HorizontalFlip(p=0.5)], additional_targets={"b": "image"})
+    ours, g = Jitter((32, 32), load), np.random.default_rng(0)
+    for size in ((20, 24), load, (50, 70)):
+        a, b = ((255 * g.random((*size, channels) if channels else size)).astype(dtype) for _ in range(2))
+        for seed in map(int, g.integers(0, 2**62, 6)):
+            theirs.set_random_seed(seed)
+            expected, out = theirs(image=a, b=b), ours([a, b], seed)
+            assert np.array_equal(expected["image"].reshape(out[0].shape), out[0])
+            assert np.array_equal(expected["b"].reshape(out[1].shape), out[1])
+
+
+# ---------------------------------------------------------------------------------------------- memory
+
+def test_arrays_of_every_type_come_back_as_they_were() -> None:
+    g = np.random.default_rng(0)
+    arrays = [(1000 * g.random(shape)).astype(dtype) for shape in ((3, 5), (2, 3, 1), (4, 1, 7)) for dtype in ("uint8", "uint16", "float32")]
+    for one, other in zip(arrays, unpacked(bytes(24) + packed(arrays), 24), strict=True):
+        assert one.dtype == other.dtype
+        assert one.shape == other.shape
+        assert np.array_equal(one, other)
+
+
+def test_memory_takes_no_more_than_its_room_and_what_does_not_fit_is_made_anew() -> None:
+    image = np.arange(30 * 30 * 3, dtype=np.uint8).reshape(30, 30, 3)
+    memory = Memory(10, 3 * len(packed([image])) + 100)
+    made = [0] * 10
+
+    def make(place: int) -> list[np.ndarray]:
+        made[place] += 1
+        return [image + np.uint8(place)]
+
+    for _ in range(3):
+        for place in range(10):
+            assert np.array_equal(memory(place, "", (), lambda place=place: make(place))[0], image + np.uint8(place))
+    assert made == [1] * 3 + [3] * 7
+    assert memory.used == 3 * len(packed([image]))
+
+
+def test_a_killed_process_that_has_the_lock_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caches, "PATIENCE", 0.01)
+    memory = Memory(2, 1000)
+    memory._lock.acquire()
+    image = np.zeros((2, 2), np.uint8)
+    assert np.array_equal(memory(0, "", (), lambda: [image])[0], image)
+    assert memory.used == 0
+
+
+def test_auto_keeps_all_of_a_small_set_and_nothing_of_a_large_one(strips: Path) -> None:
+    split = split_of(strips, "pairs")
+    needed = len(split) * 2 * (36 * 36 * 3 + caches.HEAD)
+    assert caches.decoded(split, wanted("auto")) == needed
+    assert isinstance(cache_for(split, wanted("auto", room=4 * needed)), Memory)
+    assert isinstance(cache_for(split, wanted("auto", room=4 * needed - 1)), Uncached)
+    some = cache_for(split, wanted("memory", room=needed))
+    assert isinstance(some, Memory)
+    assert some.size <= needed // 2 + 8 * (len(split) + 1)
+    for how, room in (("off", ROOM), ("auto", caches.UNKNOWN), ("disk", ROOM)):         # No folder: a trial, which writes nothing.
+        assert isinstance(cache_for(split, wanted(how, room=room)), Uncached)
+
+
+def test_a_spawned_loader_process_gets_all_it_needs_and_shares_the_memory(strips: Path, tmp_path: Path) -> None:
+    split = split_of(strips, "pairs")
+    plain, before = epochs(split, "off"), multiprocessing.get_start_method()
+    multiprocessing.set_start_method("spawn", force=True)
+    try:
+        cache = cache_for(split, wanted("memory"))
+        data = training(split, (32, 32), (36, 36), KINDS, flip=True, seed=1, on_error="stop", cache=cache)
+        read = batches(data, seed=1, start=0, batch=4, workers=1, prefetch=1)
+        assert_equal(plain, list(islice(read, len(plain))))
+        read.close()
+    finally:
+        multiprocessing.set_start_method(before, force=True)
+    assert isinstance(cache, Memory)
+    assert cache.used > 0
+
+
+# ---------------------------------------------------------------------------------------------- on disk
+
+def entries_of(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def test_what_is_damaged_or_none_of_ours_is_made_again(strips: Path, tmp_path: Path, counted: Counted) -> None:
+    split, kept = split_of(strips, "pairs"), tmp_path / "kept"
+    plain = epochs(split, "disk", kept, number=1)
+    files = entries_of(kept)
+    assert len(files) == len(split)
+    whole = files[0].read_bytes()
+    damages = [b"", whole[:-1], whole + b"0", whole[:200] + bytes([whole[200] ^ 1]) + whole[201:], b"GIF89a" * 9, os.urandom(len(whole)), whole[:17]]
+    for path, damage in zip(files, damages, strict=False):
+        path.write_bytes(damage)
+    files[7].unlink()
+    counted.since()
+    warned: list[str] = []
+    assert_equal(plain, epochs(split, "disk", kept, number=1, warn=warned))
+    assert counted.since() == 8
+    assert entries_of(kept)[0].read_bytes() == whole
+    assert not warned
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_file_that_has_changed_is_decoded_anew(strips: Path, tmp_path: Path, zipped: bool) -> None:
+    kept = tmp_path / "kept"
+
+    def split() -> Pairs | Sides | Images:
+        if not zipped:
+            return split_of(strips, "pairs")
+        return split_of(Path(shutil.make_archive(str(tmp_path / "set"), "zip", strips)), "pairs")
+
+    old = epochs(split(), "disk", kept, number=1)
+    path = strips / "train" / "03.png"
+    told = path.stat()
+    Image.fromarray(255 - np.asarray(Image.open(path).convert("RGB"))).save(path)
+    os.utime(path, ns=(told.st_atime_ns, told.st_mtime_ns))     # As a copy that keeps times would.
+    new = epochs(split(), "disk", kept, number=1)
+    assert_equal(new, epochs(split(), "off", number=1))
+    assert not all(torch.equal(one["a"], other["a"]) for one, other in zip(old, new, strict=True))
+
+
+def test_a_remote_file_that_has_changed_is_decoded_anew(strips: Path, tmp_path: Path) -> None:
+    files, kept = fsspec.filesystem("memory"), tmp_path / "kept"
+    for path in (strips / "train").iterdir():
+        files.pipe_file(f"/cached/train/{path.name}", path.read_bytes())
+    split = split_of("memory://cached", "pairs")
+    old = epochs(split, "disk", kept, number=1)
+    assert_equal(old, epochs(split, "disk", kept, number=1))
+    assert len(entries_of(kept)) == len(split)
+    files.pipe_file("/cached/train/03.png", (strips / "train" / "04.png").read_bytes())
+    new = epochs(split, "disk", kept, number=1)
+    assert_equal(new, epochs(split, "off", number=1))
+    assert not all(torch.equal(one["a"], other["a"]) for one, other in zip(old, new, strict=True))
+
+
+def test_other_settings_have_entries_of_their_own(strips: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    for number, words in enumerate([(), ("direction",), ("kinds",), ("load",)], 1):
+        split = find_pairs(open_source(strips), "ba" if "direction" in words else "ab")["train"]
+        want = Wanted("disk", (40, 36) if "load" in words else (36, 36), (Kind(1), Kind(3)) if "kinds" in words else KINDS, (40, 80), ROOM, kept)
+        data = training(split, (32, 32), want.load, want.kinds, flip=True, seed=1, on_error="stop", cache=cache_for(split, want))
+        plain = training(split, (32, 32), want.load, want.kinds, flip=True, seed=1, on_error="stop")
+        one, other = (list(islice(batches(each, seed=1, start=0, batch=4), 3)) for each in (data, plain))
+        assert_equal(one, other)
+        assert len(entries_of(kept)) == number * len(split)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_full_disk_is_one_warning_and_reading_goes_on(strips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+    monkeypatch.setattr(caches, "SPARE", 1 << 60)
+    split, warned = split_of(strips, "pairs"), list[str]()
+    assert_equal(epochs(split, "off"), epochs(split, "disk", tmp_path / "kept", warn=warned, workers=workers, prefetch=1))
+    assert len(warned) == 1
+    assert "no longer kept" in warned[0]
+    assert not entries_of(tmp_path / "kept")
+
+
+def test_a_folder_that_cannot_be_written_is_one_warning(strips: Path, tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("a file")
+    warned: list[str] = []
+    split = split_of(strips, "pairs")
+    assert_equal(epochs(split, "off"), epochs(split, "disk", tmp_path / "kept", warn=warned))
+    assert len(warned) == 1
+
+
+@pytest.mark.parametrize("how", ["memory", "disk"])
+def test_what_cannot_be_read_is_never_kept(strips: Path, tmp_path: Path, how: str) -> None:
+    split = split_of(strips, "pairs")
+    (strips / "train" / "03.png").write_bytes(b"broken")
+    with pytest.raises(JobError, match=r"03\.png"):
+        epochs(split, how, tmp_path / "kept")
+    assert_equal(epochs(split, "off", on_error="skip"), epochs(split, how, tmp_path / "kept", on_error="skip"))
+
+
+@pytest.fixture(autouse=True)
+def spare(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The machine that tests run on may have a nearly full disk."""
+    monkeypatch.setattr(caches, "SPARE", 0)
+    return
+
+
+def test_a_word_that_is_none_is_refused(strips: Path) -> None:
+    with pytest.raises(RequestError, match=r"data\.cache"):
+        i2i.train("pix2pix", *SMALL, "data.cache=ram", data=strips, device="cpu")
