@@ -64,7 +64,7 @@ class Pix2Pix:
         widths = [width * min(2**i, 8) for i in range(depth)]
         level = None
         for i in reversed(range(1, depth)):
-            level = Level(widths[i - 1], widths[i], inside=level, dropout=level is not None and depth - i <= max(1, depth - 5))
+            level = Level(widths[i - 1], widths[i], inside=level, dropout=level is not None and depth - i <= max(2, depth - 4))
         self.networks = {"G": Level(None, width, inside=level, channels=3), "D": patch(6, width, nn.BatchNorm2d)}
         self.G, self.D = self.networks.values()
         self.opt_G, self.opt_D = (torch.optim.Adam(network.parameters(), 2e-4, (0.5, 0.999), **ADAM) for network in (self.G, self.D))

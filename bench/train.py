@@ -47,6 +47,7 @@ LOADS = {       # name -> recipe or preset, pixels, default batch, the plain loo
     "dcgan": ("dcgan", 64, 32, plain.DCGAN, ((1, 1.0),)),
     "stylegan2-64": ("stylegan2", 64, 16, plain.StyleGAN2, ((0, 1 / 16), (1, 12 / 16), (4, 3 / 16))),
     "stylegan2-256": ("stylegan2", 256, 4, plain.StyleGAN2, ((0, 1 / 16), (1, 12 / 16), (4, 3 / 16)))}
+ALIKE = {"pix2pix": ("generator.dropout_skip=1",)}      # Settings that make our network the plain one: its dropout is not where the paper has it.
 ALONE = 6       # Steps of a process that measures memory and waiting.
 
 
@@ -55,7 +56,7 @@ def engine(load, words, options):
     name, size, batch, _, _ = LOADS[load]
     recipe_name, preset = jobs.known(name)
     widths = [f"generator.width={options.width}", f"discriminator.width={options.width}"] if options.width else []
-    words = [*(word for word in preset if not word.startswith("train.")), *widths, *words]
+    words = [*(word for word in preset if not word.startswith("train.")), *ALIKE.get(load, ()), *widths, *words]
     recipe, _, config = jobs.configure(lookup("recipe", recipe_name)(), DataConfig(), TrainConfig(), split(words))
     config = replace(config, images=10**9, batch=options.batch or batch)
     runtime = Runtime(precision=config.precision, device=options.device, threads=config.threads, tf32=config.tf32)
