@@ -129,7 +129,7 @@ def test_training_is_the_same_bit_for_bit_and_a_run_may_go_on_with_another_cache
         state.unlink()
     words = ["data.cache=disk", f"data.cache_folder={tmp_path / 'elsewhere'}"] if how == "off" else ["data.cache=memory", "train.workers=1"]
     folder, job = begun.request("", words, data=None, out=None, epochs=None, resume=run)
-    assert carried.execute(job, folder, resume=True, device="cpu") == 0
+    assert carried.execute(job, folder, device="cpu") == 0
     assert_same(trained, run)
     assert (tmp_path / "elsewhere").is_dir() == (how == "off")
 
