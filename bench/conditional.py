@@ -144,7 +144,8 @@ def main() -> None:
         Image.fromarray(np.concatenate(rows, 0).squeeze()).save(options.sheet)
     print(f"{count} classes, chance {1 / count:.1%}; spread within a class over that of real images: "
           f"{(spread(pixels(made), asked, count) / spread(pixels(held), truth, count)).mean():.2f}")
-    for name, describe, learn, most in (("convolutional network", pixels, convolutional, LEARNT), ("EfficientNet-Lite0", objects, softmax_regression, 2000)):
+    for name, describe, learn, most in (("convolutional network", pixels, convolutional, LEARNT),
+                                        ("EfficientNet-Lite0", objects, softmax_regression, 2000)):
         classify = learn(describe(seen[:most]), labels[:most], count)
         right = classify(describe(made)) == asked
         print(f"{name}: held-out real images {(classify(describe(held)) == truth).float().mean():.1%} of {len(held)}, "
