@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ from i2i.data.files import Unreadable, open_source
 from i2i.data.labelled import Images, find_images
 from i2i.data.stream import Order
 from i2i.errors import JobError, RequestError
-from i2i.images import DTYPES, Array, Kind, Picture, as_channels, flat, to_array, to_pil, to_tensor, visible
+from i2i.images import DTYPES, Array, Kind, Picture, as_channels, equalised, flat, to_array, to_pil, to_tensor, visible
 from i2i.infer import Model, load, model_file
 from i2i.spec import require
 
@@ -67,8 +68,13 @@ class Translate(albumentations.ImageOnlyTransform):         # type: ignore[misc]
         if img.dtype.name not in DTYPES:
             raise RequestError(f"Translate takes arrays of {', '.join(DTYPES)}, not {img.dtype}")
         source, target = (self.loaded.kinds[side] for side in self.loaded.sides(self.direction))
-        x = to_tensor(img, self._kind(img, source))
-        made = self.loaded(_channels(x, source.channels)[None], direction=self.direction)[0].cpu()
+        kind = self._kind(img, source)
+        x = to_tensor(img, kind)
+        given = _channels(x, source.channels)
+        if source.clahe:
+            kind = replace(kind, clahe=source.clahe, clahe_tiles=source.clahe_tiles, channels=len(given), alpha=source.alpha)
+            given = to_tensor(equalised(to_array(given, kind), kind), kind)
+        made = self.loaded(given[None], direction=self.direction)[0].cpu()
         return to_array(_channels(made, len(x)).clamp(-1, 1), self._kind(img, target)).reshape(img.shape)
 
     def _kind(self, img: Array, side: Kind) -> Kind:

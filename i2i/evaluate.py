@@ -283,8 +283,8 @@ def _write_sets(model: Model, pairs: Pairs, request: Request, folders: Mapping[s
 
 
 def _level(kind: Kind) -> Kind:
-    """The 8-bit levels of a kind's range."""
-    return replace(kind, dtype="uint8", range=None)
+    """The 8-bit levels of a kind's range; contrast has been equalised before."""
+    return replace(kind, dtype="uint8", range=None, clahe=0.0)
 
 
 def _towards(pairs: Pairs, direction: str) -> Pairs:

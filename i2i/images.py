@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+
+from i2i.contrast import equalise
 
 Array = NDArray[Any]
 DTYPES = ("uint8", "uint16", "float32")
@@ -33,6 +35,8 @@ class Kind:
     range: tuple[float, float] | None = None
     alpha: bool = False
     background: tuple[int, ...] = (255,)
+    clahe: float = 0.0              # Clip limit with which contrast is equalised; 0: not at all.
+    clahe_tiles: int = 8            # On each side.
 
     @staticmethod
     def of(header: Mapping[str, Any]) -> Kind:
@@ -61,7 +65,8 @@ class Kind:
 
     def __str__(self) -> str:
         words = f"{self.channels} {'channel' if self.channels == 1 else 'channels'} of {self.dtype}" + (", the last alpha" if self.alpha else "")
-        return words + (f", {self.range[0]:g} … {self.range[1]:g}" if self.range else "")
+        words += f", {self.range[0]:g} … {self.range[1]:g}" if self.range else ""
+        return words + (f", equalised with CLAHE {self.clahe:g} in {self.clahe_tiles}x{self.clahe_tiles} tiles" if self.clahe else "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,8 +133,13 @@ def conform(picture: Picture, kind: Kind) -> Array:
     """A picture as its side has them.  -> HW or HWC of the kind's type and channels; ValueError where that would lose what it holds
 
     8 bits become 16 exactly (times 257), grey becomes colour by repetition and colour grey by luma, alpha is added opaque or laid over
-    the background.  Where files do not say what their channels are (NPY), as many as the kind has are taken to be those.
+    the background; contrast is equalised at last.  Where files do not say what their channels are (NPY), as many as the kind has are taken to be
+    those.
     """
+    return equalised(_of_kind(picture, kind), kind)
+
+
+def _of_kind(picture: Picture, kind: Kind) -> Array:
     array = _of_type(picture.array, kind)
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
@@ -140,6 +150,17 @@ def conform(picture: Picture, kind: Kind) -> Array:
     colour, alpha = (array[..., :-1], array[..., -1:]) if picture.alpha else (array, np.full((*array.shape[:2], 1), _OPAQUE[kind.dtype]))
     colour = as_channels(colour, kind.colours).reshape(*array.shape[:2], kind.colours)
     return np.concatenate([colour, alpha.astype(kind.dtype)], 2)
+
+
+def equalised(array: Array, kind: Kind) -> Array:
+    """CLAHE within the range of the kind, beyond which no value then is; alpha stays.  HW or HWC -> the same"""
+    if not kind.clahe:
+        return array
+    low, high = kind.limits
+    whole = array[..., None] if array.ndim == 2 else array
+    levels = equalise((whole[..., :kind.colours].astype(np.float64) - low) / (high - low), kind.clahe, kind.clahe_tiles)
+    values = _rounded(levels.astype(np.float64) * (high - low) + low, array.dtype)
+    return np.concatenate([values, whole[..., kind.colours:]], 2).reshape(array.shape)
 
 
 def _of_type(array: Array, kind: Kind) -> Array:
@@ -195,9 +216,21 @@ def _below(colours: int, background: Sequence[int]) -> Array:
     return level if colours == 3 else np.array([level @ np.array(_LUMA)])
 
 
+def equalised_tensors(images: Tensor, kind: Kind) -> Tensor:
+    """As `equalised`, without rounding.  NCHW in [-1, 1] -> NCHW"""
+    if not kind.clahe:
+        return images
+    kind = replace(kind, dtype="float32", range=(-1, 1))
+    return torch.stack([to_tensor(equalised(to_array(image, kind), kind), kind) for image in images]).to(images)
+
+
 def carry(images: Tensor, made: Kind, taken: Kind) -> Tensor:
     """What `conform` would do to images that were written as one kind and are read as another, without writing or rounding them.
     NCHW -> NC'HW in [-1, 1]; ValueError where `conform` would refuse"""
+    return equalised_tensors(_carried(images, made, taken), taken)
+
+
+def _carried(images: Tensor, made: Kind, taken: Kind) -> Tensor:
     (low, high), (bottom, top) = made.limits, taken.limits
     factor = _factor(made.dtype, taken)
     if made.dtype in _MAX:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from i2i import recipes  # noqa: F401 - registers the recipes.
 from i2i.clock import stable_seed
 from i2i.errors import RequestError
-from i2i.images import DTYPES, Array, Kind, Picture, conform, from_pil, pil_holds, to_array, to_pil, to_tensor
+from i2i.images import DTYPES, Array, Kind, Picture, conform, equalised_tensors, from_pil, pil_holds, to_array, to_pil, to_tensor
 from i2i.nets.norms import BatchNorm
 from i2i.recipes.base import DataInfo, Recipe, networks
 from i2i.runs import checkpoint
@@ -93,7 +93,8 @@ class Translator(ABC):
         if image.ndim not in (3, 4) or image.shape[-3] != channels or not image.is_floating_point():
             raise RequestError(f"a tensor must be CHW or NCHW with {channels} channels of floats in [-1, 1]; "
                                f"this one is {tuple(image.shape)} of {image.dtype}")
-        out = self(image if image.ndim == 4 else image[None], seed=seed, direction=direction).to(image.device)
+        given = equalised_tensors(image if image.ndim == 4 else image[None], self.kinds[self.sides(direction)[0]])
+        out = self(given, seed=seed, direction=direction).to(image.device)
         return out if image.ndim == 4 else out[0]
 
     def prepare(self, picture: Picture, direction: str = "ab") -> Tensor:

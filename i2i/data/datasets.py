@@ -38,6 +38,9 @@ class DataConfig:
     background: tuple[int, ...] = (255,)    # One level of 0 … 255, or red,green,blue.
     a_range: str = "auto"                   # Values of A that become -1 and 1: auto (bit depth, or floats seen), full (of the type) or LOW,HIGH;
     b_range: str = "auto"                   # and of B.
+    clahe: float = 0.0                      # Contrast is equalised with this clip limit (CLAHE, Zuiderveld 1994); 0: not.
+    clahe_tiles: int = 8                    # On each side of a picture.
+    clahe_sides: Literal["both", "a", "b"] = "both"
     on_error: Literal["stop", "skip"] = "stop"
     index: bool = False                     # Keep the names found in a file beside the data, and look them up there the next time.
     cache: Literal["auto", "off", "memory", "disk"] = "auto"    # Where decoded training images are kept; auto: in memory, if all of them fit well.
@@ -48,10 +51,16 @@ class DataConfig:
                 ",".join(map(str, self.background)), "one level or red,green,blue of 0 to 255")
         for key in ("a_range", "b_range"):
             limits(f"data.{key}", getattr(self, key))       # Refused if it is none.
+        require(self.clahe == 0 or 1 <= self.clahe < float("inf"), "data.clahe", self.clahe, "0 (off), or a clip limit of 1 or more, such as 2")
+        require(1 <= self.clahe_tiles <= 64, "data.clahe_tiles", self.clahe_tiles, "1 to 64")
         for key in ("size", "load_size"):
             value = getattr(self, key)
             require(len(value) in (1, 2) and all(side == 0 or 16 <= side <= LARGEST for side in value), f"data.{key}",
                     ",".join(map(str, value)), f"one side or height,width from 16 to {LARGEST}; 0 follows the images")
+
+    def contrast(self, side: str) -> dict[str, Any]:
+        """What the kind of a side of the data has to say of its contrast."""
+        return {"clahe": self.clahe, "clahe_tiles": self.clahe_tiles} if self.clahe and self.clahe_sides in ("both", side) else {}
 
 
 @dataclass(frozen=True)
@@ -251,9 +260,11 @@ def look(split: Looked, config: DataConfig | None = None, *, count: int = 16) ->
             error = problem
     if not seen:
         raise RequestError(f"no image could be read; the last: {error}")
+    if config.clahe and config.clahe_sides == "a" and not paired:
+        raise RequestError("data.clahe_sides=a cannot be used: images that are made from noise are learnt from b; accepted: b or both")
     texts = {"data.a_range": config.a_range, "data.b_range": config.b_range}
     keys = ("data.a_range", "data.b_range") if paired and config.direction == "ab" else ("data.b_range", "data.a_range" if paired else "data.b_range")
-    a, b = (kind_of(side, config.alpha == "keep", config.background, key, texts[key])
+    a, b = (replace(kind_of(side, config.alpha == "keep", config.background, key, texts[key]), **config.contrast(key[len("data.")]))
             for side, key in zip(zip(*seen, strict=True), keys, strict=True))
     notes = {note: picture.name for pair in seen for picture in pair for note in picture.notes}
     shapes = [picture.array.shape for pair in seen for picture in pair]
