@@ -30,6 +30,10 @@ class Below(Described):
         except Unreadable as error:
             raise Unreadable(name, error.reason) from None
 
+    def identity(self, name: str) -> str:
+        """What tells this version of a file from others."""
+        return self.outer.identity(self.folder + name)
+
     def has(self, name: str) -> bool:
         """Whether there is such a file."""
         return self.outer.has(self.folder + name)
