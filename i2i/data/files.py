@@ -92,6 +92,10 @@ class Described(ABC):
         """Whether there is such a file."""
 
     @abstractmethod
+    def identity(self, name: str) -> str:
+        """One line that is another when the file is another.  OSError if it is not there."""
+
+    @abstractmethod
     def beside(self, name: str) -> BinaryIO | None:
         """A file in the root that describes the images, such as dataset.json; None if there is none."""
 

@@ -173,12 +173,17 @@ def test_channels_last_resumes_bit_for_bit_and_learns_the_same_but_for_rounding(
 
 
 @pytest.mark.parametrize("asked", [False, True])
-def test_tf32_is_used_only_where_it_is_asked_for(strips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: bool) -> None:
-    flags = torch.backends.cuda.matmul, torch.backends.cudnn
-    for flag in flags:
-        monkeypatch.setattr(flag, "allow_tf32", not asked)
-    i2i.train("pix2pix", *SMALL, "train.images=2", *(["train.tf32=true"] if asked else []), data=strips, out=tmp_path / "run", device="cpu")
-    assert [flag.allow_tf32 for flag in flags] == [asked] * 2
+def test_tf32_is_used_only_where_it_is_asked_for(strips: Path, tmp_path: Path, asked: bool) -> None:
+    flags = torch.backends.cuda.matmul, torch.backends.cudnn        # Can be read and set where there is no GPU.
+    before = [flag.allow_tf32 for flag in flags]
+    try:
+        for flag in flags:
+            flag.allow_tf32 = not asked
+        i2i.train("pix2pix", *SMALL, "train.images=2", *(["train.tf32=true"] if asked else []), data=strips, out=tmp_path / "run", device="cpu")
+        assert [flag.allow_tf32 for flag in flags] == [asked] * 2
+    finally:
+        for flag, value in zip(flags, before, strict=True):
+            flag.allow_tf32 = value
 
 
 def test_moments_lie_as_their_parameters_do() -> None:
