@@ -202,8 +202,8 @@ def test_moments_lie_as_their_parameters_do() -> None:
 def test_what_is_differentiated_twice_is_said(name: str) -> None:
     recipe_name, words = jobs.known(name)
     recipe = override(lookup("recipe", recipe_name)(), split([word for word in words if not word.startswith("train.")]))
-    penalty = any(word in ("penalty=r1", "penalty=r1r2", "penalty=wgan-gp", "penalty=dragan") for word in words)
-    assert bool(recipe.differentiated_twice) == penalty
+    twice = any(word in ("penalty=r1", "penalty=r1r2", "penalty=wgan-gp", "penalty=dragan") or word.startswith("unrolling=") for word in words)
+    assert bool(recipe.differentiated_twice) == twice
     assert ("G" in recipe.differentiated_twice) == ("g_penalty=path-length" in words)
 
 
