@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from i2i import jobs, plan
+from i2i import jobs, plan, training
 from tests.conftest import SMALL, Run
 
 
@@ -66,6 +66,8 @@ def test_out_of_memory_names_the_largest_batch(i2i: Run, strips: Path, monkeypat
     done = i2i("train", "pix2pix", *SMALL, "train.batch=64", "train.images=1k", "--data", strips, "--out", "again", "--device", "cpu", "train.recompute=true")
     assert "recompute" not in done.line
     monkeypatch.setattr(plan, "room", lambda device: 1000)
+    assert "more than 4 times the" in i2i("train", "--resume", "run", "--device", "cpu").line
+    monkeypatch.setattr(training, "HOPELESS", 1e9)
     assert "no smaller batch would fit" in i2i("train", "--resume", "run", "--device", "cpu").line
 
 
