@@ -32,7 +32,8 @@ SECONDS = 10.0      # Of this process: far more than any of them takes, far less
     ("generator.width=1e9", "2^63 bytes"), ("generator.width=1e6", "of memory, more than 4 times"), ("generator.width=1e99", "up to 2^53"), ("generator.width=0", "1 or more"),
     ("generator.width=-8", "1 or more"), ("generator.depth=1e9", "of depth 1000000000"), ("generator.depth=1e15", "of depth"), ("discriminator.layers=1e9", "1 or more"),
     ("discriminator.layers=1e15", "1 or more"), ("lambda_l1=inf", "a number"), ("lambda_l1=-1", "0 or more"), ("g_optimiser.lr=nan", "a number"),
-    ("g_optimiser.lr=-1", "more than 0"), ("g_optimiser.beta1=1e9", "less than 1"), ("pack=1e9", "accepted"), ("d_steps=0", "1 or more")])
+    ("g_optimiser.lr=-1", "more than 0"), ("g_optimiser.beta1=1e9", "less than 1"), ("g_optimiser.eps=0", "more than 0"), ("d_optimiser.weight_decay=-1", "0 or more"),
+    ("pack=1e9", "accepted"), ("d_steps=0", "1 or more")])
 def test_numbers_that_nobody_can_mean(strips: Path, i2i: Run, word: str, expected: str) -> None:
     began = time.process_time()
     words = [other for other in SMALL if other.split("=")[0] != word.split("=")[0]]

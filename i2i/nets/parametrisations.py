@@ -43,7 +43,7 @@ def none(network: nn.Module) -> nn.Module:
 @register("parametrisation", "spectral")
 def spectral(network: nn.Module, *, iterations: int = 1, eps: float = 1e-12) -> nn.Module:
     """Weights divided by their largest singular value, so that no layer stretches what it is given.  Miyato et al. 2018 (SNGAN)."""
-    require(iterations >= 1, "parametrisation.iterations", iterations, "1 or more")
+    require(1 <= iterations <= 100, "parametrisation.iterations", iterations, "1 to 100")
     require(eps > 0, "parametrisation.eps", eps, "more than 0")
     for layer in layers(network, "spectral"):
         parametrize.register_parametrization(layer, "weight", Spectral(layer.weight, units(layer), iterations, eps))

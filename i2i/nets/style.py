@@ -71,8 +71,9 @@ class Styled(nn.Module):
 
     def __init__(self, num_ws: int, num_classes: int, *, z_dim: int, w_dim: int, mapping_layers: int, mixing: float) -> None:
         super().__init__()
-        for key, value in (("z_dim", z_dim), ("w_dim", w_dim), ("mapping_layers", mapping_layers)):
+        for key, value in (("z_dim", z_dim), ("w_dim", w_dim)):
             require(value >= 1, f"generator.{key}", value, "1 or more")
+        require(1 <= mapping_layers <= 100, "generator.mapping_layers", mapping_layers, "1 to 100")
         require(0 <= mixing <= 1, "generator.mixing", mixing, "0 to 1")
         self.num_ws, self.num_classes, self.z_dim, self.w_dim, self.mixing = num_ws, num_classes, z_dim, w_dim, mixing
         self.truncation = 1.0

@@ -141,7 +141,7 @@ class Discriminator(nn.Module):
     def __init__(self, in_channels: int, size: tuple[int, int], num_classes: int = 0, *, width: int = 32, max_channels: int = 512, group: int = 4,
                  mapping_layers: int = 8) -> None:
         super().__init__()
-        require(mapping_layers >= 1, "discriminator.mapping_layers", mapping_layers, "1 or more")
+        require(1 <= mapping_layers <= 100, "discriminator.mapping_layers", mapping_layers, "1 to 100")
         smallest, count = halvings(size, "stylegan2")
         channels = widths("discriminator", width, max_channels, count + 1)
         last = channels[-1]

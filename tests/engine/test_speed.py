@@ -21,7 +21,7 @@ from i2i.errors import JobError
 from i2i.recipes.presets import PRESETS
 from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
-from i2i.spec import lookup, names, override, split
+from i2i.spec import Spec, build, lookup, names, override, split
 from tests.conftest import SMALL, Run
 from tests.engine.test_resume import StopAfter, assert_same
 
@@ -196,6 +196,22 @@ def test_moments_lie_as_their_parameters_do() -> None:
     again = _lying_as(p, moment.contiguous())
     assert again.stride() == p.stride() == moment.stride()
     assert torch.equal(again, moment)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_fused_kernels_can_be_left_out(name: str) -> None:
+    """The same moments and steps but for rounding, by other kernels."""
+    ended = []
+    for fused in (True, False):
+        torch.manual_seed(0)
+        p = torch.nn.Parameter(torch.randn(40))
+        optimiser = build("optimiser", Spec(name, {"fused": fused, "lr": 0.01, "weight_decay": 0.1}), [p])
+        assert optimiser.defaults["fused"] is fused
+        for _ in range(20):
+            p.grad = torch.randn_like(p)
+            optimiser.step()
+        ended.append(p.detach())
+    torch.testing.assert_close(ended[0], ended[1], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", [*PRESETS, *names("recipe")])
