@@ -164,7 +164,7 @@ def known(name: str) -> tuple[str, tuple[str, ...]]:
 def configure(recipe: Recipe, data: DataConfig, train: TrainConfig, pairs: Sequence[tuple[str, str]]) -> tuple[Recipe, DataConfig, TrainConfig]:
     """Each KEY=VALUE goes to the recipe, to `data.` or to `train.`; the prefix may be left out where only one of them knows the key."""
     rooms: dict[str, Any] = {"": recipe, "data.": data, "train.": train}
-    every = [prefix + key for prefix, config in rooms.items() for key in settings(config)]
+    known = {prefix: [prefix + key for key in settings(config)] for prefix, config in rooms.items()}
     sorted_out: dict[str, list[tuple[str, str]]] = {prefix: [] for prefix in rooms}
     for key, text in pairs:
         head = key.split(".")[0]
@@ -173,7 +173,9 @@ def configure(recipe: Recipe, data: DataConfig, train: TrainConfig, pairs: Seque
         if not prefix and head not in settings(recipe):
             prefix = next((p for p in ("data.", "train.") if head in settings(rooms[p])), "")
         if rest.split(".")[0] not in settings(rooms[prefix]):
-            raise RequestError(f"no setting {key!r}; {nearest(key, every)}")
+            others = [] if prefix else ["and those of data. and train. (i2i show)"]
+            every = [key for keys in known.values() for key in keys]
+            raise RequestError(f"no setting {key!r}; {nearest(key, every, [*known[prefix], *others])}")
         sorted_out[prefix].append((rest, text))
     out = [override(config, sorted_out[prefix], prefix) for prefix, config in rooms.items()]
     return out[0], out[1], out[2]

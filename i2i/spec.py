@@ -61,12 +61,12 @@ def names(kind: str) -> list[str]:
     return sorted(_PIECES.get(kind, {}))
 
 
-def nearest(word: str, among: Iterable[str]) -> str:
-    """'did you mean …? known: …', to end an error message."""
+def nearest(word: str, among: Iterable[str], told: Iterable[str] | None = None) -> str:
+    """'did you mean …? known: …', to end an error message; known are all, or those `told`."""
     among = list(among)
     lower = {name.lower(): name for name in among}
     near = difflib.get_close_matches(word[:LONGEST].lower(), list(lower), n=1)
-    return (f"did you mean {lower[near[0]]!r}? " if near else "") + "known: " + (", ".join(among) or "none")
+    return (f"did you mean {lower[near[0]]!r}? " if near else "") + "known: " + (", ".join(among if told is None else told) or "none")
 
 
 def lookup(kind: str, name: str) -> Callable[..., Any]:
@@ -117,7 +117,7 @@ def expected(to: Any) -> str:
     if typing.get_origin(to) is Literal:
         return " or ".join(str(choice) for choice in typing.get_args(to))
     if typing.get_origin(to) is tuple:
-        return f"a list such as 1,2 of {expected(typing.get_args(to)[0])}"
+        return f"{expected(typing.get_args(to)[0])}, or several with commas between"
     words = {int: "a whole number (400000 or 400k)", float: "a number", bool: "true or false", str: "text"}
     return words.get(to, str(getattr(to, "__name__", to)))
 
@@ -246,7 +246,8 @@ def override(config: T, pairs: Sequence[tuple[str, str]], prefix: str = "") -> T
                 raise RequestError(f"{kind} {old.name!r} has no option {option!r}; {nearest(option, options)}")
             new: Any = Spec(old.name, {**old.options, option: parse(prefix + key, text, options[option].annotation)})
         elif kind:
-            lookup(kind, text)
+            if text not in names(kind):
+                raise RequestError(f"{prefix + key}={text[:LONGEST]} cannot be used: no {kind} is called so; {nearest(text, names(kind))}")
             new = old if text == old.name else Spec(text)
         else:
             new = parse(prefix + key, text, types[head])

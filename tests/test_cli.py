@@ -209,8 +209,19 @@ def test_show_lists_every_piece_and_option(i2i: Run) -> None:
     assert "64" in out
     assert "Isola et al. 2017" in out
     assert "lambda_l1" in i2i("show", "recipe").out
+    assert "adversarial=hinge d_parametrisation=spectral" in i2i("show", "preset", "sngan").out
+    assert "i2i show synthesis" in i2i("show", "recipe", "gan").out     # Where the generators of images from noise are.
+    assert "fp32 or bf16" in i2i("show", "train", "precision").out
     assert i2i("show", "generators").code == 2
+    assert "did you mean 'dcgan'" in i2i("show", "preset", "dcgn").line
     assert i2i("show", "generator", "unett").code == 2
+
+
+@pytest.mark.parametrize("room", ["data", "train"])
+def test_every_setting_is_explained(i2i: Run, room: str) -> None:
+    """By the remark beside its definition, which is all that `i2i show` knows."""
+    for line in i2i("show", room).out.splitlines():
+        assert re.search(r"\w{2}.*[.;]$", line[45:]), line
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the resident size where Linux tells it")

@@ -219,6 +219,7 @@ def test_what_cannot_be_written_is_told_and_leaves_nothing(noisy: Noisy, i2i: Ru
     (("interpolate", "plain", "--out", "x.gif"), "--out=x.gif"), (("walk", "plain", "--out", "x.webm"), ".gif, .mp4, .png"),
     (("walk", "plain", "--out", "x.gif", "--fps", 60), "1 to 50"), (("walk", "plain", "--out", "x.png", "--fps", 5), "is a strip"),
     (("walk", "plain", "--out", "x.mp4", "--fps", 0), "--fps=0"), (("walk", "plain", "--out", "x.gif", "--frames", 3), "--frames=3"),
+    (("walk", "plain", "--out", "x.gif", "--frames", 10**9), "at most 100,000"),
     (("walk", "plain", "--out", "x.gif", "--stops", 1), "--stops=1"), (("walk", "plain", "--out", "x.png", "--frames", 9999), "at most 65,000"),
     (("mix", "plain", "--out", "x.png"), "no styles to mix"), (("mix", "classes", "--out", "x.png"), "no styles to mix"),
     (("mix", "styles", "--out", "x.png", "--grid", 4), "has no rows"), (("mix", "styles", "--out", "x.png", "--layers", "3-99"), "layers from 0 to 7"),

@@ -107,7 +107,8 @@ def _root(version: Annotated[bool, typer.Option("--version", callback=_version, 
 @app.command()
 def train(
     words: Annotated[list[str] | None, typer.Argument(metavar="RECIPE [KEY=VALUE]...", show_default=False,
-                     help="A recipe (pix2pix, cyclegan) and settings, e.g. generator=resnet lambda_l1=50 train.batch=8 train.images=400k.")] = None,
+                     help="A recipe or preset (pix2pix, cyclegan, dcgan ... stylegan2-ada: i2i show preset) and settings, e.g. "
+                          "generator=resnet lambda_l1=50 train.batch=8 train.images=400k.")] = None,
     data: Annotated[str | None, typer.Option(metavar="DIR|ZIP|MANIFEST|NAME", help="Images; by default a bundled data set.")] = None,
     out: Annotated[str | None, typer.Option(metavar="RUN", help="The run folder; by default the next free runs/RECIPE. "
                                 "A run of this very command that is not finished goes on.")] = None,
@@ -122,7 +123,7 @@ def train(
                                        "use those, but for what is given as a setting.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole plan and exit.")] = False,
 ) -> None:
-    """Train a recipe; settings are listed by `i2i show`."""
+    """Train a recipe; recipes, presets and settings are listed by `i2i show`."""
     from i2i.cli import training
     training.train(words or [], data=data, out=out, epochs=epochs, resume=resume, on_error=on_error, on_collapse=on_collapse, device=device,
                    auto=auto, dry_run=dry_run)
@@ -224,7 +225,7 @@ def evaluate(
     model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="A model file or a run folder; or give --real and --fake.")] = None,
     real: Annotated[str | None, typer.Option(metavar="DIR|ZIP|NAME", help="The reference set.")] = None,
     fake: Annotated[str | None, typer.Option(metavar="DIR|ZIP|NAME", help="The set to judge.")] = None,
-    data: Annotated[str | None, typer.Option(metavar="DIR|ZIP|NAME", help="Pairs; by default those the model was trained on.")] = None,
+    data: Annotated[str | None, typer.Option(metavar="DIR|ZIP|NAME", help="Pairs; by default of the data the model was trained on.")] = None,
     split: Annotated[str, typer.Option(metavar="test|val|train", help="Which split.")] = "test",
     direction: Annotated[str | None, typer.Option(metavar="ab|ba", help="ba: judge the way from b to a, of models that learnt both.")] = None,
     sheet: Annotated[str | None, typer.Option(metavar="FILE.png", help="Write a picture of a model's inputs, results and targets.")] = None,
@@ -357,9 +358,9 @@ def import_(
 
 @app.command()
 def show(
-    kind: Annotated[str | None, typer.Argument(metavar="[KIND", help="A kind of piece, such as generator.")] = None,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]]", help="One piece.")] = None,
+    kind: Annotated[str | None, typer.Argument(metavar="[KIND", help="preset, recipe, data, train, or a kind of piece, such as generator.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]]", help="One of them.")] = None,
 ) -> None:
-    """List recipes, their pieces and every option."""
-    from i2i.cli import using
-    using.show(kind, name)
+    """List presets, recipes, their pieces and every setting: its default, what is accepted, what it does."""
+    from i2i.cli import showing
+    showing.show(kind, name)

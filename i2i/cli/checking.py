@@ -19,7 +19,7 @@ from i2i.data.files import bundled
 from i2i.errors import RequestError, printable
 from i2i.jobs import DEFAULT_DATA
 from i2i.plan import size_in_words
-from i2i.runs.folder import write_atomically
+from i2i.runs.folder import check_file, write_atomically
 
 LICENCES = ("CC BY-SA 4.0", "CC BY 4.0", "Apache License 2.0", "MIT License")       # As the texts beside the data sets name them.
 MOST = 6            # Sizes, formats and classes that are listed.
@@ -29,6 +29,7 @@ def check(where: str, *, full: bool, sample: int | None, json_file: str | None) 
     """Look a data set over and tell what was found; exit code 1 if a training would be stopped or spoilt."""
     if full and sample is not None:
         raise RequestError(f"--full and --sample {sample} cannot be given together")
+    check_file("--json", json_file)
     with Progress(BarColumn(None), MofNCompleteColumn(), TextColumn("files"), TimeRemainingColumn(), console=Console(stderr=True),
                   disable=not sys.stderr.isatty(), transient=True) as progress:
         task = progress.add_task("", total=None)

@@ -20,7 +20,7 @@ from i2i.data.datasets import Pairs
 from i2i.data.files import open_source
 from i2i.data.pictures import picture_set
 from i2i.errors import RequestError
-from i2i.runs.folder import write_atomically
+from i2i.runs.folder import check_file, write_atomically
 from i2i.share import Team
 
 ARROWS = {"lower": "lower is better", "higher": "higher is better"}
@@ -49,6 +49,8 @@ def evaluate(model: str | None, *, real: str | None, fake: str | None, data: str
     """Judge a model, or a folder of fakes against a folder of reals."""
     if (model is None) == (real is None and fake is None):
         raise RequestError("what to evaluate? i2i evaluate --real DIR --fake DIR, or i2i evaluate MODEL [--data DIR]")
+    for flag, file in (("--sheet", sheet), ("--json", options.json_file)):
+        check_file(flag, file)      # Before the work, whose figures would be lost.
     processes = team(options.device)
     old = protocol.read(Path(options.against)) if options.against and not processes.rank else None
     if model is None:
@@ -81,6 +83,9 @@ def evaluate(model: str | None, *, real: str | None, fake: str | None, data: str
 def _model(model: str, data: str | None, split: str, direction: str, sheet: str | None, options: Options,
            processes: Team) -> tuple[dict[str, Any], dict[str, Any]]:
     loaded = infer.load(model, options.device)
+    if not loaded.recipe.sources:
+        raise RequestError(f"{model} makes images from noise, which have no targets; accepted: i2i generate {model} --n 5000 --out DIR, and then "
+                           "i2i evaluate --fake DIR --real DIR")
     where = data or loaded.header.get("data")
     if not where:
         raise RequestError(f"{model} does not say what it was trained on; give --data")

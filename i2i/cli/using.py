@@ -1,8 +1,7 @@
-"""i2i translate, evaluate, import, show."""
+"""i2i translate, import."""
 
 from __future__ import annotations
 
-import inspect
 import sys
 import time
 from collections.abc import Sequence
@@ -16,12 +15,9 @@ from i2i import foreign, infer, spec
 from i2i import translate as translation
 from i2i.chain import Chain
 from i2i.cli.launched import team
-from i2i.data.datasets import DataConfig
 from i2i.data.encoding import FORMATS
 from i2i.data.files import open_source
 from i2i.data.remote import check_local
-from i2i.engine import optimisers  # noqa: F401 - registers them for `show`.
-from i2i.engine.config import TrainConfig
 from i2i.errors import JobError, RequestError, printable
 
 
@@ -101,28 +97,3 @@ def import_(file: str | None, *, ab: str | None, ba: str | None, out: str | None
     if recipe.generator.options.get("norm") == "batch":
         print("batch norms use their running statistics, as test.py --eval does; "
               "without --eval it used each image's own: i2i translate --statistics image")
-
-
-def show(kind: str | None, name: str | None) -> None:
-    """What can be chosen and set."""
-    from i2i.metrics import pairs, sets  # noqa: F401 - registers the metrics.
-    if kind is None:
-        for each in spec.kinds():
-            print(f"{each:16} {', '.join(spec.names(each))}")
-        for prefix, config in (("data.", DataConfig()), ("train.", TrainConfig())):
-            print()
-            for key in spec.settings(config):
-                print(f"{prefix + key:24} {_value(getattr(config, key))}")
-        return
-    if kind not in spec.kinds():
-        raise RequestError(f"no kind of piece is called {kind!r}; {spec.nearest(kind, spec.kinds())}")
-    for each in [name] if name else spec.names(kind):
-        item = spec.lookup(kind, each)
-        print(f"{each}: {' '.join((inspect.getdoc(item) or '').split())}")
-        for key, parameter in spec.schema(kind, each).items():
-            default = parameter.default.default if hasattr(parameter.default, "default") else parameter.default
-            print(f"  {key:20} {_value(default)}")
-
-
-def _value(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

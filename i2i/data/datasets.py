@@ -30,18 +30,18 @@ ENLARGED = 286 / 256        # Images are loaded this much larger than the crop: 
 class DataConfig:
     """What is read and how it is varied.  Sizes 0 follow the images; `size` is HEIGHT,WIDTH or one number."""
 
-    direction: Literal["ab", "ba"] = "ab"
-    size: tuple[int, ...] = (0,)            # Training crop.
-    load_size: tuple[int, ...] = (0,)       # Images are resized to this before the crop.
+    direction: Literal["ab", "ba"] = "ab"   # Which side is the source of pairs; of two sides, which is called a.
+    size: tuple[int, ...] = (0,)            # Training crop: one side or height,width; 0 follows the images.
+    load_size: tuple[int, ...] = (0,)       # Images are resized to this before the crop; 0: the crop, for pairs and sides by 286 / 256 larger.
     flip: bool = True                       # Mirror half of the pairs.
     alpha: Literal["drop", "keep"] = "drop"     # Transparent pictures are laid over the background, or keep alpha as their last channel.
     background: tuple[int, ...] = (255,)    # One level of 0 … 255, or red,green,blue.
     a_range: str = "auto"                   # Values of A that become -1 and 1: auto (bit depth, or floats seen), full (of the type) or LOW,HIGH;
     b_range: str = "auto"                   # and of B.
     clahe: float = 0.0                      # Contrast is equalised with this clip limit (CLAHE, Zuiderveld 1994); 0: not.
-    clahe_tiles: int = 8                    # On each side of a picture.
-    clahe_sides: Literal["both", "a", "b"] = "both"
-    on_error: Literal["stop", "skip"] = "stop"
+    clahe_tiles: int = 8                    # Of CLAHE, on each side of a picture.
+    clahe_sides: Literal["both", "a", "b"] = "both"     # Of the data, whatever the direction.
+    on_error: Literal["stop", "skip"] = "stop"      # At an image that cannot be read (--on-error).
     index: bool = False                     # Keep the names found in a file beside the data, and look them up there the next time.
     cache: Literal["auto", "off", "memory", "disk"] = "auto"    # Where decoded training images are kept; auto: in memory, if all of them fit well.
     cache_folder: str = ""                  # Of cache=disk, which runs may share; without one RUN/decoded.
@@ -144,7 +144,10 @@ def halves(strip: Array, name: str) -> tuple[Array, Array]:
 
 def halved(strip: Picture) -> tuple[Picture, Picture]:
     """The left and right half of an A|B strip."""
-    a, b = halves(strip.array, strip.name)
+    try:
+        a, b = halves(strip.array, strip.name)
+    except Unreadable as error:
+        raise Unreadable(error.name, f"{error.reason}; or A and B lie in two folders, such as trainA and trainB") from None
     return replace(strip, array=a), replace(strip, array=b)
 
 

@@ -14,9 +14,9 @@ MOST = {"batch": 2**20, "workers": 512, "prefetch": 1024, "threads": 1024}      
 class TrainConfig:
     """Intervals and lengths are counted in images.  `images` 0 is replaced by epochs times the size of the data set."""
 
-    images: int = 0                                 # Length of the run.
+    images: int = 0                                 # Length of the run; 0: that of --epochs, by default 200.
     batch: int = 1                                  # Images per step, all processes together.
-    seed: int = 0
+    seed: int = 0                                   # Of all that is random: first weights, order and variations of images, noise, dropout.
     precision: Literal["fp32", "bf16"] = "fp32"     # fp16 is not offered: loss scaling and gradient penalties do not go together.
     tf32: bool = False                              # On NVIDIA GPUs fp32 products keep 10 bits of 23: faster, and no longer fp32.
     memory_format: Literal["contiguous", "channels-last"] = "contiguous"    # How images lie in memory: NCHW or NHWC.

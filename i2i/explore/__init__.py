@@ -20,6 +20,7 @@ __all__ = ["FASTEST", "FILMS", "FPS", "SHEETS", "check_out", "frame", "interpola
            "walk"]
 
 GAP = 2                     # Pixels between the images of a sheet.
+MOST = 100_000              # Frames of a walk: over an hour; those of a GIF are in memory together.
 Rows = list[list[Tensor]]
 
 
@@ -82,7 +83,7 @@ def walk(model: Model, frames: int, *, stops: int = 4, classes: str | None = Non
     """A closed walk past the first `stops` images of a seed.  -> for each frame an image of each class, made when it is asked for"""
     labels = prepare(model, classes, seed, truncation)
     require(stops >= 2, "--stops", stops, "2 or more")
-    require(frames >= stops, "--frames", frames, f"{stops} or more, one for each stop")
+    require(stops <= frames <= MOST, "--frames", frames, f"{stops} or more, one for each stop, and at most {MOST:,}")
     space = space_of(model)
     ways = [(label, loop(space, space.points(seed, range(stops), label), frames)) for label in labels]
     return ([space.images(next(way), label)[0] for label, way in ways] for _ in range(frames))

@@ -75,4 +75,5 @@ def read_safetensors(path: Path) -> Tensors:
 
 
 def _unreadable(path: Path, what: str, error: Exception) -> RequestError:
-    return RequestError(f"{path} cannot be read as {what}: {(str(error) or type(error).__name__).splitlines()[0]}")
+    reason = str(error).partition("\n")[0]
+    return RequestError(f"{path} cannot be read as {what}" + (f": {reason}" if " " in reason else ""))      # A key alone tells nothing.

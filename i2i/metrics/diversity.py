@@ -21,6 +21,8 @@ def random_pairs(n: int, count: int, seed: int) -> Matrix:
     """Different pairs i < j, or all of them where there are no more than `count`.  -> P×2"""
     if n < 2:
         raise ValueError(f"pairs need at least 2 images, these are {n}")
+    if count < 1:
+        raise ValueError(f"a mean is over 1 pair or more, not {count}")
     total = n * (n - 1) // 2
     if total <= count:
         return np.stack(np.triu_indices(n, 1), 1)

@@ -23,8 +23,6 @@ from i2i.pretrained import sha256
 from i2i.spec import lookup
 
 LITE0_DEPTHS = (1, 2, 2, 3, 3, 4, 1)        # Blocks of each stage.  Tan and Le 2019, table 1.
-LITE0_FEATURES = 1280
-
 
 Network = Callable[[Tensor], tuple[Tensor, Tensor | None]]       # N3HW -> features ND, and logits NK or None.
 
@@ -90,7 +88,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError:
         raise RequestError(f"{path} is not a file of plain tensors; accepted: a state dict saved by torch.save, or .safetensors") from None
     except Exception as error:      # Truncated zips raise RuntimeError, EOFError, OSError; safetensors its own type.
-        raise RequestError(f"{path} is damaged or truncated ({str(error).splitlines()[0][:100]})") from None
+        reason = str(error).partition("\n")[0][:100]
+        raise RequestError(f"{path} is damaged, truncated or no file of tensors" + (f" ({reason})" if " " in reason else "")) from None
     for key in ("state_dict", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]

@@ -127,11 +127,6 @@ def between(a: Side, b: Side) -> float:
     return float(step @ step + a.trace + b.trace - 2 * overlap)
 
 
-def frechet_distance(a: Moments, b: Moments) -> float:
-    """Squared Fréchet distance from streamed moments."""
-    return between(Side.of_moments(a), Side.of_moments(b))
-
-
 def frechet_from_features(fake: Matrix, real: Matrix) -> float:
     """Squared Fréchet distance from features.  N×D, M×D.  ValueError below two rows."""
     return between(Side.of_features(fake), Side.of_features(real))
@@ -144,6 +139,8 @@ def frechet_infinity(fake: Matrix, real: Side, *, seed: int, points: int = 8, sm
     whole, so its own share of the bias stays.  N×D -> intercept, [(n, distance)]
     """
     total = len(fake)
+    if points < 2 or not 0 < smallest < 1:
+        raise ValueError(f"{points} sizes from {smallest:g} of the images on make no line; accepted: 2 or more, from more than 0 and less than 1")
     draw = np.random.default_rng(seed)
     sizes = np.rint(1 / np.linspace(1 / total, 1 / max(2, total * smallest), points)).astype(int)
     curve = []

@@ -52,6 +52,8 @@ def kid(fake: Matrix, real: Matrix, *, subsets: int = 100, size: int = 1000, see
     """
     if size > min(len(fake), len(real)) or size < 2:
         raise ValueError(f"KID subsets of {size} cannot be drawn from {len(fake)} and {len(real)} images")
+    if subsets < 1:
+        raise ValueError(f"KID is a mean over 1 subset or more, not {subsets}")
     draw = np.random.RandomState(seed)
     values = []
     for _ in range(subsets):

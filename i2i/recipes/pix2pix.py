@@ -30,7 +30,7 @@ class Pix2Pix(Remedies):
     augment: Spec = piece("augment", "none")
     g_parametrisation: Spec = piece("parametrisation", "none")
     d_parametrisation: Spec = piece("parametrisation", "none")
-    lambda_l1: float = 100.0
+    lambda_l1: float = 100.0        # Of |G(a) - b|.
     g_optimiser: Spec = piece("optimiser", "adam")
     d_optimiser: Spec = piece("optimiser", "adam")
     schedule: Spec = piece("schedule", "linear")

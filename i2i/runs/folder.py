@@ -17,6 +17,12 @@ _UMASK = os.umask(0)
 os.umask(_UMASK)
 
 
+def check_file(flag: str, file: str | None) -> None:
+    """RequestError for a place where no file can be, before the work that it is to hold."""
+    if file is not None and (Path(file).is_dir() or any(folder.exists() and not folder.is_dir() for folder in Path(file).absolute().parents)):
+        raise RequestError(f"{flag} {file} cannot be written; accepted: a file in a folder")
+
+
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Write to a temporary name, sync and rename: a reader sees the old file or the new one, never half of one.
     JobError tells why it could not be written; the old file stays."""

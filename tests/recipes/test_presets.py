@@ -31,6 +31,9 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_presets_of_the_literature_are_there() -> None:
     assert set(PRESETS) >= {"dcgan", "lsgan", "wgan", "wgan-gp", "dragan", "sngan", "rpgan", "r3gan", "sagan", "cgan", "infogan", "progan", "stylegan",
                             "stylegan2", "stylegan2-ada", "pacgan", "unrolled", "deligan", "ttur"}
+    page = (Path(__file__).parents[2] / "README.md").read_text()
+    assert f"({len(PRESETS)} presets" in page
+    assert set(page[page.index("Presets: `") + len("Presets: `"):].split("`")[0].split()) == set(PRESETS)
 
 
 @pytest.mark.parametrize("name", PRESETS)
