@@ -41,7 +41,7 @@ class Weights:
     def check(self, path: Path) -> Path:
         """The path itself; RequestError unless it holds this very file."""
         if not path.is_file():
-            raise RequestError(f"{path} does not exist")
+            raise RequestError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}")
         found = sha256(path)
         if found != self.sha256:
             raise RequestError(f"{path} is not {self.file}: its sha256 is {found[:16]}…, expected {self.sha256[:16]}…; truncated, or another file")
@@ -118,7 +118,7 @@ def how(known: Weights) -> str:
 def add(path: Path, name: str | None = None) -> tuple[Weights, Path]:
     """Copy a file that the user has into the cache, known by its name or by its checksum.  -> which, where.  RequestError if it is none."""
     if not path.is_file():
-        raise RequestError(f"{path} does not exist")
+        raise RequestError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}")
     if name is None:
         matching = [known for known in catalogue().values() if known.matches(path)]
         if not matching:

@@ -243,7 +243,9 @@ def override(config: T, pairs: Sequence[tuple[str, str]], prefix: str = "") -> T
         if option and kind:
             options = schema(kind, old.name)
             if option not in options:
-                raise RequestError(f"{kind} {old.name!r} has no option {option!r}; {nearest(option, options)}")
+                others = ", ".join(name for name in names(kind) if name != old.name)
+                told = nearest(option, options) if options else f"it has none; {head} can be {others}"
+                raise RequestError(f"{kind} {old.name!r} has no option {option!r}; {told}")
             new: Any = Spec(old.name, {**old.options, option: parse(prefix + key, text, options[option].annotation)})
         elif kind:
             if text not in names(kind):

@@ -217,6 +217,12 @@ def test_show_lists_every_piece_and_option(i2i: Run) -> None:
     assert i2i("show", "generator", "unett").code == 2
 
 
+def test_a_group_without_a_command_prints_its_help(i2i: Run) -> None:
+    result = i2i("explore")
+    assert result.code == 0
+    assert "interpolate" in result.out
+
+
 @pytest.mark.parametrize("room", ["data", "train"])
 def test_every_setting_is_explained(i2i: Run, room: str) -> None:
     """By the remark beside its definition, which is all that `i2i show` knows."""

@@ -48,7 +48,7 @@ def test_choosing_a_piece_again_keeps_its_options_and_another_drops_them() -> No
 
 
 @pytest.mark.parametrize(("words", "expected"), [
-    (["generator=unett"], "did you mean 'unet'"), (["generator.widht=3"], "did you mean 'width'"), (["lamda_l1=3"], "did you mean 'lambda_l1'"),
+    (["generator=unett"], "did you mean 'unet'"), (["generator.widht=3"], "did you mean 'width'"), (["penalty.gamma=3"], "penalty can be clip, dragan"), (["lamda_l1=3"], "did you mean 'lambda_l1'"),
     (["lambda_L1=3"], "did you mean 'lambda_l1'")])
 def test_the_nearest_word_is_offered(words: list[str], expected: str) -> None:
     with pytest.raises(RequestError, match=expected):

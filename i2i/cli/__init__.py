@@ -36,7 +36,11 @@ class App(typer.Typer):
             with _our_warnings_in_one_line():
                 return int(command.main(words or ["--help"], prog_name="i2i", standalone_mode=False) or 0)
         except _ClickException as error:
-            return _fail(str(getattr(error, "format_message", error.__str__)()), 2)
+            message = str(getattr(error, "format_message", error.__str__)())
+            if message.startswith("Usage:"):        # A group of commands without a command: its help, as i2i alone prints its own.
+                print(message)
+                return 0
+            return _fail(message, 2)
         except I2IError as error:
             return _fail(str(error), error.exit_code)
         except (KeyboardInterrupt, typer.Abort):

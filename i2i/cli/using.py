@@ -37,15 +37,7 @@ def translate(model: str, source: str, out: str, *, direction: str, chain: Seque
         each.sides(way)     # Refused before anything is written.
         each.statistics = statistics or each.statistics
     loaded, direction = (Chain(*stages), "ab") if chain else stages[0]
-    check_local("--out", out)
-    where = Path(out)
-    try:
-        where.mkdir(parents=True, exist_ok=True)
-        probe = where / f".i2i-write-test-{processes.rank}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise RequestError(f"--out {out} cannot be written: {error.strerror}") from None
+    where = _writable(out, processes.rank)
     began = time.monotonic()
     with Progress(BarColumn(None), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn(),
                   console=Console(stderr=True), disable=processes.rank > 0 or not sys.stderr.isatty()) as progress:
@@ -68,6 +60,19 @@ def translate(model: str, source: str, out: str, *, direction: str, chain: Seque
         print(f"failed: {printable(problem)}", file=sys.stderr)
     if report.failed:
         raise JobError(f"{len(report.failed)} of {report.done + report.skipped + len(report.failed)} images could not be translated")
+
+
+def _writable(out: str, rank: int) -> Path:
+    """The folder, made if need be.  RequestError if nothing can be written there."""
+    check_local("--out", out)
+    where, probe = Path(out), Path(out) / f".i2i-write-test-{rank}"
+    try:
+        where.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise RequestError(f"--out {out} cannot be written: {error.strerror}") from None
+    return where
 
 
 def _stage(word: str) -> tuple[str, str]:

@@ -24,7 +24,7 @@ def read(path: Path) -> Tensors:
     """The tensors of a generator by name, from a state dict (.pth, .npz, .safetensors) or a network pickle (.pkl).  RequestError if the file is
     something else."""
     if not path.is_file():
-        raise RequestError(f"{path} does not exist")
+        raise RequestError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}")
     readers = {".npz": read_npz, ".safetensors": read_safetensors, ".pkl": read_pickle}
     tensors = readers.get(path.suffix.lower(), read_pth)(path)
     inside = {key.removeprefix(f"{AVERAGE}."): value for key, value in tensors.items() if key.startswith(f"{AVERAGE}.")}
@@ -39,7 +39,7 @@ def read_pickle(path: Path) -> Tensors:
 def read_pth(path: Path) -> Tensors:
     """A plain state dict, or the one under "G_ema".  RequestError if the file is something else."""
     if not path.is_file():
-        raise RequestError(f"{path} does not exist")
+        raise RequestError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")     # Of unusual pickles, which are refused below in our own words.

@@ -85,7 +85,7 @@ def run(order: Order, path: Path, *, costs: bool, tell: Tell) -> None:
         every = len(order.tasks(trial))
         for count, line in enumerate(carried_out(todo, order, path, target), every - len(todo) + 1):
             log.append(path / RESULTS, line)
-            tell(f"{trial.name} {count}/{every}: {line['remedy']}, seed {line['seed']}: {in_words(line, trial)}")
+            tell(f"{trial.name} {count}/{every}: {line['remedy']}, seed {line['seed']}: {in_words(line)}")
         for task in order.tasks(trial, 1) if costs else ():
             if ("cost", task.key) not in known:
                 line = running.cost(task, target)
@@ -93,7 +93,7 @@ def run(order: Order, path: Path, *, costs: bool, tell: Tell) -> None:
                 tell(f"{trial.name}: a round of {task.remedy} takes {line['ratio']:.2f} of a plain one ({line['low']:.2f} to {line['high']:.2f})")
 
 
-def in_words(line: dict[str, Any], trial: Trial) -> str:
+def in_words(line: dict[str, Any]) -> str:
     """A result for the person who waits."""
     share = "" if line["high_quality"] is None else f", {line['high_quality']:.1%} of high quality"
     kl = "" if line["reverse_kl"] is None else f", reverse KL {line['reverse_kl']:.2f}"
