@@ -124,6 +124,13 @@ def test_a_file_may_be_absent(run: Path, absent: str) -> None:
     assert [problem.split(" ")[0] for problem in written.problems] == (["pairs/best-1.png", "pairs/worst-1.png"] if absent == "pairs" else [])
 
 
+@pytest.mark.parametrize(("settings", "note"), [
+    ({}, "source, result, target"), ({"latent": "normal"}, "The same noise every time."), ({"lambda_cycle_a": 10.0}, "b, what is made of it")])
+def test_a_sheet_is_described_as_what_it_is(run: Path, settings: dict[str, object], note: str) -> None:
+    (run / "config.json").write_text(json.dumps(CONFIG | {"recipe": {"name": "x", "settings": settings}}))
+    assert note in text_of(run)
+
+
 def test_config_and_log_alone_are_enough(run: Path) -> None:
     for each in ("speed.jsonl", "metrics.jsonl", "verdict.json", "pairs.json", "samples", "pairs"):
         shutil.rmtree(run / each) if (run / each).is_dir() else (run / each).unlink()

@@ -61,7 +61,6 @@ class Survey:
     words: dict[str, Words] = field(default_factory=lambda: {key: Words() for key in WORDS})
     notes: dict[str, list[int]] = field(default_factory=dict)      # Note -> rows.
     thumbs: bytearray = field(default_factory=bytearray)
-    wall: float = 0.0                                       # Seconds that all of it took.
 
     def add(self, place: int, seen: Seen) -> None:
         """One more picture."""
@@ -111,7 +110,7 @@ def _stem(name: str) -> str:
 def survey(source: Source, names: Sequence[str], *, most: int, tell: Tell) -> Survey:
     """Examine the chosen files.  `tell` hears how many are done, of how many."""
     picked = chosen(names, most)
-    found, began = Survey(picked, len(names)), time.perf_counter()
+    found = Survey(picked, len(names))
     with ThreadPoolExecutor(max(1, os.cpu_count() or 1)) as pool:
         waiting: deque[tuple[int, Future[Seen | Fault]]] = deque()
         for place, name in enumerate(picked):
@@ -122,7 +121,6 @@ def survey(source: Source, names: Sequence[str], *, most: int, tell: Tell) -> Su
         while waiting:
             _take(found, waiting)
     tell(len(picked), len(picked))
-    found.wall = time.perf_counter() - began
     return found
 
 

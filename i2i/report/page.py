@@ -17,6 +17,8 @@ from i2i.report.contents import Contents, Entry, Pair, Picture, evenly, number
 MOST_ROWS = 100                 # Of the table of all evaluations.
 ROOM = 1088                     # CSS pixels a sample sheet has on a wide screen.
 ROOM_PAIR = 520                 # And a strip of three.
+SHEETS = {                      # A setting that only such recipes have -> what their sample sheets show.
+    "latent": "The same noise every time.", "lambda_cycle_a": "The same inputs every time: a, what is made of it, b, what is made of it."}
 
 
 def page(contents: Contents) -> str:
@@ -192,7 +194,8 @@ def _samples(contents: Contents) -> str:
         return ""
     images, picture = contents.samples[-1]
     at, last = f"image {words(images)}", len(contents.samples) - 1
-    note = "The same inputs every time: source, result, target."
+    settings = groups.part(groups.part(contents.config, "recipe"), "settings")
+    note = next((words for key, words in SHEETS.items() if key in settings), "The same inputs every time: source, result, target.")
     if contents.samples_found > len(contents.samples):
         note += f" {len(contents.samples)} of {contents.samples_found:,} sheets are on this page, evenly chosen."
     slider = ('<div class="slider" hidden><label for="when">Training progress</label>'
