@@ -223,9 +223,3 @@ def test_what_cannot_be_imported_together(i2i: Run) -> None:
     assert result.code == 2
     assert "accepted: two generators of one CycleGAN" in result.line
     assert not Path("x.safetensors").exists()
-
-
-def test_the_bundled_data_carries_its_licence() -> None:
-    text = (Path(__file__).parents[1] / "datasets" / "LICENSE-noto-twemoji-64.txt").read_text()
-    assert "Apache License 2.0" in text
-    assert "CC BY 4.0" in text

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -249,9 +250,16 @@ print(estimate.total, plan.peak_memory() - before)
     assert 0.67 < estimated / measured < 1.5, (estimated, measured)
 
 
-def test_the_bundled_data_carries_its_licence() -> None:
-    folder = bundled()["openmoji-64"].parent
-    assert "CC BY-SA 4.0" in (folder / "LICENSE-openmoji-64.txt").read_text()
+@pytest.mark.parametrize(("name", "licences"), [("openmoji-64", ["CC BY-SA 4.0"]), ("noto-twemoji-64", ["Apache License 2.0", "CC BY 4.0"]), ("fluent3d-64", ["MIT License"])])
+def test_bundled_data_carries_its_licence_here_and_in_the_wheel(name: str, licences: list[str]) -> None:
+    text = bundled()[name].with_name(f"LICENSE-{name}.txt").read_text()
+    assert all(licence in text for licence in licences)
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    packed = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    for file in (f"datasets/{name}.zip", f"datasets/LICENSE-{name}.txt"):
+        assert packed[file] == f"i2i/{file}"
+    assert f"datasets/LICENSE-{name}.txt" in project["project"]["license-files"]
+    assert len(bundled()) == 3          # Of a fourth this knows nothing yet.
 
 
 def test_a_broken_torchvision_is_explained(i2i: Run, monkeypatch: pytest.MonkeyPatch) -> None:

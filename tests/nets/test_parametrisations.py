@@ -92,6 +92,7 @@ class TestEach:
         """loss = D(fake) - D(real)"""
         net, (c, x) = wrapped(name), inputs()
         (net(c, x) - net(c, -x)).square().sum().backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
 
     def test_weights_are_in_single_precision_inside_a_step_that_is_not(self, name: str) -> None:
         net = wrapped(name)
