@@ -157,5 +157,5 @@ def test_out_must_be_a_model_file(i2i: Run, tmp_path: Path) -> None:
 
 
 def test_reading_refuses_a_directory(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="does not exist"):
+    with pytest.raises(RequestError, match="is a folder"):
         read_pth(tmp_path)
