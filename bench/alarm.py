@@ -1,10 +1,13 @@
-"""How often the alarm rings, and how soon: generators that hand out real pictures, moved and with noise, and then fewer and fewer of them.
+"""The alarm: when it rings, that it is silent, what it costs.
 
-python bench/alarm.py [SEEDS] [SEEDS WITH FEATURES]
+python bench/alarm.py collapse [SEEDS] [SEEDS WITH FEATURES]      generators that hand out real pictures, and then fewer and fewer of them
+python bench/alarm.py trained RECIPE SEED [SEED ...]              small generators that are really trained
+python bench/alarm.py cost                                        the looks' share of a run's time
 
-Each run is 30 looks: ten in which pictures come out of the grey, ten healthy ones, ten after the collapse.  `modes`: so many pictures are left;
-`share`: of the pictures made, the others stay healthy; `inter`: one picture for all classes, `intra`: one for each class, of a generator that is told
-classes.  A share of 0 is a healthy run, in which every ring is a false alarm.  Features take 6 s for a look, so few runs have them.
+`collapse`: 30 looks, ten in which pictures come out of the grey, ten healthy ones, ten after the collapse.  `modes`: so many pictures are left, of a
+share of those made; `moved`: by a pixel of 32 each time; `spread`: all are drawn to their mean until so much is left of their distance; `inter`: one
+picture for all classes; `intra`: one for each class, of a generator that is told classes.  Features take 6 s of a core for a look, so few runs have
+them.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +26,24 @@ from i2i import jobs, training
 from i2i.data.files import conformed
 from i2i.data.transforms import fit
 from i2i.engine.runtime import Runtime
+from i2i.engine.train import Trainer
 from i2i.images import to_tensor
+from i2i.jobs import Job
 from i2i.runs import log
 from i2i.runs.folder import RunFolder
+from i2i.watch import Alarm
 from i2i.watch.look import PIXELS, Look, best_look, thumbnails
 
 LOOKS, GREY, AT = 30, 10, 20
 SIZE = 32           # Pixels a side.
-SETTINGS = [("healthy", 0, 0.0), *(("modes", modes, 1.0) for modes in (1, 8, 32, 64, 128, 256)),
-            *(("modes", 8, share) for share in (0.9, 0.8, 0.7, 0.5)),
-            ("inter", 1, 1.0), ("inter", 1, 0.8), ("intra", 1, 1.0), ("intra", 1, 0.8)]
+SETTINGS = [("healthy", 0, 0.0), *(("modes", modes, 1.0) for modes in (1, 8, 32, 64, 128)), *(("moved", modes, 1.0) for modes in (8, 32, 64)),
+            *(("modes", 8, share) for share in (0.9, 0.8, 0.7, 0.5)), *(("spread", 0, left) for left in (0.6, 0.5, 0.4, 0.3, 0.2)),
+            ("inter", 1, 1.0), ("inter", 1, 0.8), ("intra", 1, 1.0), ("intra", 1, 0.9), ("intra", 1, 0.8)]
+WORDS = {"modes": "{modes} pictures left", "moved": "{modes} pictures left, each moved", "healthy": "none", "spread": "all drawn to their mean"}
+TINY = ("data.size=32", "generator.width=8", "discriminator.width=8", "train.batch=8", "train.images=18k", "train.alarm=500", "train.tick=1m",
+        "train.log=300", "train.ema_half_life=0")
+COSTS = (("dcgan", "data.size=32", "generator.width=16", "discriminator.width=16", "train.images=2k"), ("dcgan", "train.images=2k"),
+         ("pix2pix", "generator.width=16", "discriminator.width=16", "train.images=1k"))
 
 
 class Played(nn.Module):
@@ -39,7 +51,7 @@ class Played(nn.Module):
 
     def __init__(self, bank: Tensor, labels: np.ndarray, kind: str, modes: int, share: float, seed: int) -> None:
         super().__init__()
-        self.bank, self.kind, self.share, self.look = bank, kind, share, 0
+        self.bank, self.mean, self.kind, self.share, self.look = bank, bank.mean(0), kind, share, 0
         self.draw = np.random.default_rng(seed)
         self.left = self.draw.choice(len(bank), modes or 1, replace=False)
         self.members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
@@ -47,61 +59,120 @@ class Played(nn.Module):
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """N×100[, N] -> N3HW"""
-        out = []
-        for i in range(len(z)):
-            rows = np.arange(len(self.bank)) if c is None else self.members[int(c[i])]
-            row = int(self.draw.choice(rows))
-            if self.look >= AT and self.draw.random() < self.share:
-                own = self.chosen[int(c[i]) if c is not None else 0]
-                row = {"modes": int(self.draw.choice(self.left)), "inter": int(self.left[0]), "intra": own}[self.kind]
-            picture = torch.roll(self.bank[row], tuple(self.draw.integers(-1, 2, 2)), (1, 2))
-            out.append(picture)
-        made = torch.stack(out)
+        made = torch.stack([self._one(None if c is None else int(c[i])) for i in range(len(z))])
         return (made + 0.02 * torch.randn(made.shape)) * min(1.0, self.look / GREY)
 
+    def _one(self, label: int | None) -> Tensor:
+        row = int(self.draw.choice(np.arange(len(self.bank)) if label is None else self.members[label]))
+        picture = torch.roll(self.bank[row], tuple(self.draw.integers(-1, 2, 2)), (1, 2))
+        if self.look < AT or self.kind == "healthy":
+            return picture
+        if self.kind == "spread":
+            return self.mean + self.share * (picture - self.mean)
+        if self.draw.random() >= self.share:
+            return picture
+        left = self.bank[{"intra": self.chosen[label or 0], "inter": int(self.left[0])}.get(self.kind, int(self.draw.choice(self.left)))]
+        return torch.roll(left, tuple(self.draw.integers(-1, 2, 2)), (1, 2)) if self.kind == "moved" else left
 
-def runs(kind: str, modes: int, share: float, seeds: int, look: Look) -> tuple[list[int | None], list[str], float]:
-    """When each run rang, in looks after the collapse, as what kind; and seconds for a look."""
-    job = jobs.prepare("cgan" if kind in ("inter", "intra") else "dcgan", (f"data.size={SIZE}", "train.images=1000"))
-    split, rang, kinds, seconds = job.splits["train"], [], [], 0.0
-    bank = torch.stack([to_tensor(fit(conformed(split[i][0], job.kinds[1]), job.crop), job.kinds[1]) for i in range(len(split))])
-    with tempfile.TemporaryDirectory() as folder:
-        first = training.alarm_for(job, Runtime(device="cpu"), RunFolder(folder), lambda: look, lambda line: None)
-        assert first is not None
-        for seed in range(seeds):
-            place = Path(folder) / str(seed)
-            place.mkdir()
+
+def played(kind: str, modes: int, share: float, seeds: int, look: Look) -> tuple[list[int | None], list[str]]:
+    """When each run rang, in looks after the collapse, and as what kind."""
+    recipe = "cgan" if kind in ("inter", "intra") else "dcgan"
+    job, bank, labels, first = known(recipe, look)
+    rang: list[int | None] = []
+    kinds: list[str] = []
+    for seed in range(seeds):
+        with tempfile.TemporaryDirectory() as folder:
             torch.manual_seed(seed)
-            alarm = training.alarm_for(job, Runtime(device="cpu"), RunFolder(place), lambda: look, lambda line: None)
-            assert alarm is not None
+            alarm = alarm_of(job, RunFolder(folder), look)
             alarm.screen, alarm.probe, alarm.advise = first.screen, first.probe, lambda kind: []     # Real pictures are looked at once.
-            G = Played(bank, np.asarray(split.labels), kind, modes, share, seed)
-            m, began = nn.ModuleDict({"Z": nn.Identity(), "G": G}), time.perf_counter()
+            G = Played(bank, labels, kind, modes, share, seed)
             for step in range(LOOKS):
                 G.look = step
-                alarm(m, 1000 * (step + 1))
-            seconds += time.perf_counter() - began
-            found = [entry["rang"] for entry in log.read(place / "alarm.jsonl") if "rang" in entry]
+                alarm(nn.ModuleDict({"Z": nn.Identity(), "G": G}), 1000 * (step + 1))
+            found = [entry["rang"] for entry in log.read(Path(folder) / "alarm.jsonl") if "rang" in entry]
             rang.append(found[0]["images"] // 1000 - AT if found else None)
             kinds += [found[0]["kind"]] if found else []
-    return rang, kinds, seconds / seeds / LOOKS
+    return rang, kinds
 
 
-def main(seeds: int, with_features: int) -> None:
+@cache
+def known(recipe: str, look: Look) -> tuple[Job, Tensor, np.ndarray, Alarm]:
+    """A job, all pictures of its data at their size, their classes, and an alarm that keeps what it has seen of them."""
+    job = jobs.prepare(recipe, (f"data.size={SIZE}", "train.images=1000"))
+    split = job.splits["train"]
+    bank = torch.stack([to_tensor(fit(conformed(split[i][0], job.kinds[1]), job.crop), job.kinds[1]) for i in range(len(split))])
+    return job, bank, np.asarray(split.labels), alarm_of(job, RunFolder(tempfile.gettempdir()), look)      # type: ignore[union-attr]
+
+
+def alarm_of(job: Job, folder: RunFolder, look: Look) -> Alarm:
+    """The one that `i2i train` would set."""
+    alarm = training.alarm_for(job, Runtime(device="cpu"), folder, lambda: look, lambda line: None)
+    assert alarm is not None
+    return alarm
+
+
+def collapse(seeds: int = 5, with_features: int = 1) -> None:
     """One line for each setting."""
-    torch.set_num_threads(1)
-    features = best_look(torch.device("cpu"), print)
-    print("| collapse | share of pictures | rang, thumbnails twice | rang, with features | looks until then | kind |\n|---|---|---|---|---|---|")
+    features, small = best_look(torch.device("cpu"), print), thumbnails(PIXELS)
+    print("| collapse | share | rang, thumbnails twice | rang, with features | looks until then | kind |\n|---|---|---|---|---|---|")
     for kind, modes, share in SETTINGS:
-        rang, kinds, _ = runs(kind, modes, share, seeds, thumbnails(PIXELS))
-        sure, sure_kinds, _ = runs(kind, modes, share, with_features, features)
+        rang, kinds = played(kind, modes, share, seeds, small)
+        sure, sure_kinds = played(kind, modes, share, with_features, features)
         waited = [each for each in rang + sure if each is not None]
         span = f"{min(waited)} to {max(waited)}" if waited else "–"
-        words = {"modes": f"{modes} pictures left", "healthy": "none"}.get(kind, kind)
         named = ", ".join(sorted(set(sure_kinds or kinds))) or "–"
-        counts = [sum(each is not None for each in found) for found in (rang, sure)]
-        print(f"| {words} | {share:g} | {counts[0]} of {seeds} | {counts[1]} of {with_features} | {span} | {named} |", flush=True)
+        counts = [sum(each is not None for each in runs) for runs in (rang, sure)]
+        what, found = WORDS.get(kind, kind).format(modes=modes), f"{counts[0]} of {seeds} | {counts[1]} of {with_features}"
+        print(f"| {what} | {share:g} | {found} | {span} | {named} |", flush=True)
+
+
+class Timed:
+    """A guard that counts the seconds that the process computes in it."""
+
+    def __init__(self, guard: Alarm) -> None:
+        self.guard, self.seconds = guard, 0.0
+
+    def __call__(self, live: nn.ModuleDict, images: int) -> bool:
+        """As the guard."""
+        began = time.process_time()
+        stop = self.guard(live, images)
+        self.seconds += time.process_time() - began
+        return stop
+
+
+def run(job: Job, look: Look) -> tuple[list[dict[str, object]], float, float]:
+    """Train without judging.  -> the lines of alarm.jsonl, seconds of the process, those of them in the alarm"""
+    with tempfile.TemporaryDirectory() as place:
+        runtime, folder = Runtime(device="cpu", threads=1), RunFolder(Path(place) / "run")
+        folder.create(job.config())
+        guard = Timed(alarm_of(job, folder, look))
+        trainer = Trainer(job.recipe, job.info, job.train, runtime, folder, job.header(), guard=guard)
+        sample, began = training.samples(job), time.process_time()
+        trainer.run(lambda start: training.feed(job, runtime, start), sample)
+        return log.read(folder.alarm), time.process_time() - began, guard.seconds
+
+
+def trained(recipe: str, *seeds: int) -> None:
+    """One line for each seed: its last readings, and whether it rang."""
+    features = best_look(torch.device("cpu"), print)
+    print("| recipe | seed | diversity at the end | distinct | asked of features | rang |\n|---|---|---|---|---|---|")
+    for seed in seeds:
+        entries, _, _ = run(jobs.prepare(recipe, (*TINY, f"train.seed={seed}")), features)
+        shares: dict[str, float] = entries[-1]["fake_b"]          # type: ignore[assignment]
+        asked, rang = (sum(key in entry for entry in entries) for key in ("confirmed", "rang"))
+        print(f"| {recipe} | {seed} | {shares['diversity']:.2f} | {shares['distinct']:.2f} | {asked} | {'yes' if rang else 'no'} |", flush=True)
+
+
+def cost() -> None:
+    """The alarm's share of the seconds that a process computes, the first look, which reads the real pictures, included."""
+    small = thumbnails(PIXELS)
+    print("| run | looks | seconds in the alarm | of | share |\n|---|---|---|---|---|")
+    for recipe, *words in COSTS:
+        entries, seconds, looking = run(jobs.prepare(recipe, ("train.tick=1m", *words)), small)
+        print(f"| `{recipe} {' '.join(words)}` | {len(entries)} | {looking:.1f} | {seconds:.1f} | {100 * looking / seconds:.1f} % |", flush=True)
 
 
 if __name__ == "__main__":
-    main(*(int(word) for word in [*sys.argv[1:], *["10", "1"][len(sys.argv) - 1:]]))
+    torch.set_num_threads(1)
+    {"collapse": collapse, "trained": trained, "cost": cost}[sys.argv[1]](*(int(word) if word.isdecimal() else word for word in sys.argv[2:]))

@@ -18,11 +18,23 @@ SEPARATE = 0.05     # Share of classes in the variance of real pictures from whi
 
 
 def table(x: Matrix) -> Matrix:
-    """Distances of all rows to all others.  N×D -> N×N, infinity on the diagonal"""
+    """Distances of all rows to all others; of rows in several versions, the middle one their own, the least of any version of one to the other's own.
+    N×D or N×V×D -> N×N, infinity on the diagonal"""
     x = np.asarray(x, np.float64)
+    if x.ndim == 3:
+        least = np.minimum.reduce([_between(x[:, version], x[:, x.shape[1] // 2]) for version in range(x.shape[1])])
+        np.fill_diagonal(least, np.inf)
+        return np.minimum(least, least.T)
     squared = np.einsum("ij,ij->i", x, x)
     out: Matrix = np.sqrt((squared[:, None] + squared - 2 * x @ x.T).clip(0))
     np.fill_diagonal(out, np.inf)
+    return out
+
+
+def _between(x: Matrix, y: Matrix) -> Matrix:
+    """Distances of all rows of one to all of another.  N×D, M×D -> N×M"""
+    squared = np.einsum("ij,ij->i", x, x)[:, None] + np.einsum("ij,ij->i", y, y) - 2 * x @ y.T
+    out: Matrix = np.sqrt(squared.clip(0))
     return out
 
 
@@ -33,12 +45,12 @@ def mean_distance(x: Matrix) -> float:
 
 
 def usual_distance(real: Matrix) -> float:
-    """Median distance of a real picture to its nearest other.  N×D"""
+    """Median distance of a real picture to its nearest other.  N×D or N×V×D"""
     return float(np.median(table(real).min(1))) if len(real) > 1 else 0.0
 
 
 def doubles(x: Matrix, radius: float) -> Matrix:
-    """Pairs nearer to each other than `radius`, nearest first.  N×D -> P×2, i < j"""
+    """Pairs nearer to each other than `radius`, nearest first.  N×D or N×V×D -> P×2, i < j"""
     distances = table(x)
     i, j = np.nonzero(np.triu(distances < radius, 1))
     out: Matrix = np.stack([i, j], 1)[np.argsort(distances[i, j], kind="stable")]
@@ -87,21 +99,23 @@ def classed(x: Matrix, labels: Matrix) -> Spread | None:
     return Spread(float(np.mean([mean_distance(group) for group in groups])), between ** 0.5, between / 2 / (between / 2 + inside or 1.0))
 
 
-def apart(fake: Matrix, real: Matrix, fake_labels: Matrix | None = None, real_labels: Matrix | None = None) -> dict[str, float]:
-    """Readings of collapse, each a share of what it is in real pictures: 1 is as varied as those, 0 is collapse.  N×D, M×D, N, M
+def apart(fake: Matrix, real: Matrix, fake_labels: Matrix | None = None, real_labels: Matrix | None = None, *,
+          moved: tuple[Matrix, Matrix] | None = None) -> dict[str, float]:
+    """Readings of collapse, each a share of what it is in real pictures: 1 is as varied as those, 0 is collapse.  N×D, M×D, N, M; N×V×E, M×V×E
 
-    `diversity`: mean distance of two pictures.  `distinct`: pictures that have no near-duplicate.  With labels `within` a class, and
-    `between` classes where real ones can be told apart.
+    `diversity`: mean distance of two pictures.  `distinct`: pictures that have no near-duplicate, also where they are `moved`.  With labels
+    `within` a class, and `between` classes where real ones can be told apart.
     """
-    radius = NEAR * usual_distance(real)
+    ours, theirs = moved or (fake, real)
+    radius = NEAR * usual_distance(theirs)
     out = {"diversity": _share(mean_distance(fake), mean_distance(real)),
-           "distinct": _share(distinct(doubles(fake, radius), len(fake)), distinct(doubles(real, radius), len(real)))}
-    ours = None if fake_labels is None else classed(fake, fake_labels)
-    theirs = None if real_labels is None else classed(real, real_labels)
-    if ours and theirs:
-        out["within"] = _share(ours.within, theirs.within)
-        if theirs.share > SEPARATE:
-            out["between"] = _share(ours.between, theirs.between)
+           "distinct": _share(distinct(doubles(ours, radius), len(ours)), distinct(doubles(theirs, radius), len(theirs)))}
+    made = None if fake_labels is None else classed(fake, fake_labels)
+    wanted = None if real_labels is None else classed(real, real_labels)
+    if made and wanted:
+        out["within"] = _share(made.within, wanted.within)
+        if wanted.share > SEPARATE:
+            out["between"] = _share(made.between, wanted.between)
     return out
 
 

@@ -50,10 +50,11 @@ class Remedy:
 
 @dataclass(frozen=True)
 class Seen:
-    """Generated pictures and real ones, as points, with their classes where these are known."""
+    """Generated pictures and real ones, as points, also moved, with their classes where these are known."""
 
     fake: Matrix
     real: Matrix
+    moved: tuple[Matrix, Matrix]
     fake_labels: Matrix | None
     real_labels: Matrix | None
     pictures: Tensor
@@ -61,7 +62,13 @@ class Seen:
     @cached_property
     def shares(self) -> dict[str, float]:
         """The readings."""
-        return collapse.apart(self.fake, self.real, self.fake_labels, self.real_labels)
+        return collapse.apart(self.fake, self.real, self.fake_labels, self.real_labels, moved=self.moved)
+
+    @cached_property
+    def pairs(self) -> Matrix:
+        """Near-duplicates among the generated ones, nearest first.  -> P×2"""
+        fake, real = self.moved
+        return collapse.doubles(fake, collapse.NEAR * collapse.usual_distance(real))
 
     def classes_reached(self) -> dict[str, float]:
         """Of a generator that is told no classes: of how many the real pictures nearest to its own are, as the exponential of the entropy,
@@ -129,15 +136,18 @@ class Alarm:
         """What is made of the probe's inputs, beside its real pictures."""
         sides = self.recipe.targets
         real = {side: probe.real_points(look, side) for side in sides.values()}
-        points: dict[str, list[Matrix]] = {}
+        points: dict[str, list[tuple[Matrix, Matrix]]] = {}
         pictures: dict[str, list[Tensor]] = {}
         for made in probe.made(self.recipe, live, self.device):
             for key, image in made.items():
-                points.setdefault(key, []).append(look.take(image))
+                points.setdefault(key, []).append((look.take(image), look.moved(image)))
                 pictures.setdefault(key, []).append(reduced(image))
         labels = probe.classes if "c" in self.recipe.needs else None
-        return {key: Seen(np.concatenate(each), real[sides[key]][0], labels, real[sides[key]][1], torch.cat(pictures[key]))
-                for key, each in points.items()}
+        out = {}
+        for key, each in points.items():
+            (fake, moved), (wanted, wanted_moved, classes) = (np.concatenate(parts) for parts in zip(*each, strict=True)), real[sides[key]]
+            out[key] = Seen(fake, wanted, (moved, wanted_moved), labels, classes, torch.cat(pictures[key]))
+        return out
 
     def _patience(self) -> float:
         """The images at which features may be asked again."""
@@ -153,13 +163,12 @@ class Alarm:
 
     def _ring(self, entry: dict[str, Any], look: Look, seen: Seen, key: str, reading: str) -> None:
         """The picture first: what the log tells of is there."""
-        pairs = collapse.doubles(seen.fake, collapse.NEAR * collapse.usual_distance(seen.real))
-        figures = seen.shares | counted(seen.fake, seen.real, pairs) | seen.classes_reached()
+        figures = seen.shares | counted(seen.fake, seen.real, seen.pairs) | seen.classes_reached()
         kind, picture = kind_of(figures), f"alarm-{entry['images']:08d}.png"
         made, beside = seen.pictures, {"real": self._pictures(self.probe.wanted, self.recipe.targets[key])}
         if source := self.recipe.sources.get(key):
             beside = {"inputs": self._pictures(self.probe.given, source)} | beside
-        write_atomically(self.folder.path / picture, lambda path: Image.fromarray(sheet(made, beside, pairs)).save(path, "png"))
+        write_atomically(self.folder.path / picture, lambda path: Image.fromarray(sheet(made, beside, seen.pairs)).save(path, "png"))
         entry["rang"] = {"images": entry["images"], "of": key, "reading": reading, "kind": kind, "features": look.name, "figures": figures,
                          "sentence": sentence(kind, entry["images"], key, len(made), figures, bool(self.recipe.sources)),
                          "picture": picture, "remedies": [vars(remedy) for remedy in self.advise(kind)]}

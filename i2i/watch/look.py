@@ -17,25 +17,31 @@ from i2i.images import Kind, to_array, visible
 from i2i.metrics.features import efficientnet_lite0
 
 Matrix = NDArray[Any]
+GRID = 32               # Pictures are moved by one of so many parts of their side: a little, for whoever looks at them.
 SCREEN = 8              # Pixels a side: what is left of a picture in the first, cheap look,
 PIXELS = 16             # and where no feature network can be had.
 
 
 @dataclass(frozen=True)
 class Look:
-    """Pictures as points.  `take`: NCHW in [-1, 1] -> N×D"""
+    """Pictures as points.  `take`: NCHW in [-1, 1] -> N×D.  `moved`: as they are and moved a little, -> N×V×D, as they are in the middle of V."""
 
     name: str
     take: Callable[[Tensor], Matrix]
+    moved: Callable[[Tensor], Matrix]
 
 
 def thumbnails(side: int) -> Look:
-    """Means over areas, so that noise and single pixels count for little."""
+    """Means over areas, so that noise and single pixels count for little; moved by a 32nd of the side in eight directions."""
     def take(images: Tensor) -> Matrix:
         out: Matrix = F.adaptive_avg_pool2d(images.float(), side).flatten(1).double().cpu().numpy()
         return out
 
-    return Look("pixels", take)
+    def moved(images: Tensor) -> Matrix:
+        framed = F.pad(F.adaptive_avg_pool2d(images.float(), GRID), (1, 1, 1, 1), mode="replicate")
+        return np.stack([take(framed[..., y:y + GRID, x:x + GRID]) for y in range(3) for x in range(3)], 1)
+
+    return Look("pixels", take, moved)
 
 
 def levels(image: Tensor) -> NDArray[np.uint8]:
@@ -56,4 +62,4 @@ def best_look(device: torch.device, tell: Callable[[str], None]) -> Look:
         out: Matrix = extractor.images([levels(image) for image in images])[0].double().numpy()
         return out
 
-    return Look(extractor.name.replace("-", "_"), take)
+    return Look(extractor.name.replace("-", "_"), take, thumbnails(PIXELS).moved)

@@ -77,7 +77,7 @@ class NoiseWatch:
         """One line of metrics.jsonl.  Leaves the modules in eval mode."""
         live.eval()
         look = self.look()
-        real, classes = self.probe.real_points(look, "b")
+        real, _, classes = self.probe.real_points(look, "b")
         points, judged = [], Mean()
         told = "c" in self.recipe.needs
         for i, made in enumerate(self.probe.made(self.recipe, averaged, self.device)):

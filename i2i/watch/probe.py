@@ -34,7 +34,7 @@ class Probe:
                  labels: Matrix | None = None) -> None:
         self.given, self.wanted, self.labels = given, wanted, labels
         self.rows = list(range(n))
-        self._known: dict[tuple[str, str], tuple[Matrix, Matrix | None]] = {}
+        self._known: dict[tuple[str, str], tuple[Matrix, Matrix, Matrix | None]] = {}
 
     def _batches(self, read: Callable[[int], Mapping[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
         for first in range(0, len(rows := list(self.rows)), BATCH):
@@ -58,11 +58,12 @@ class Probe:
         for batch in self._batches(self.given):
             yield {key: image.float() for key, image in recipe.generate(m, {key: value.to(device) for key, value in batch.items()}).items()}
 
-    def real_points(self, look: Look, side: str) -> tuple[Matrix, Matrix | None]:
-        """The real images of a side as points, and their classes; looked at once."""
+    def real_points(self, look: Look, side: str) -> tuple[Matrix, Matrix, Matrix | None]:
+        """The real images of a side as points, the same moved, and their classes; looked at once.  -> N×D, N×V×E, N"""
         if (look.name, side) not in self._known:
-            points = [look.take(batch[side]) for batch in self.reals()]
-            self._known[look.name, side] = np.concatenate(points) if points else np.zeros((0, 1)), self.classes
+            points = [(look.take(batch[side]), look.moved(batch[side])) for batch in self.reals()] or [(np.zeros((0, 1)), np.zeros((0, 1, 1)))]
+            taken, moved = (np.concatenate(parts) for parts in zip(*points, strict=True))
+            self._known[look.name, side] = taken, moved, self.classes
         return self._known[look.name, side]
 
     @property
