@@ -18,15 +18,12 @@ SEPARATE = 0.05     # Share of classes in the variance of real pictures from whi
 
 
 def table(x: Matrix) -> Matrix:
-    """Distances of all rows to all others; of rows in several versions, the middle one their own, the least of any version of one to the other's own.
-    N×D or N×V×D -> N×N, infinity on the diagonal"""
+    """Distances of all rows to all others; of rows in several versions, of which the middle one is their own, the least of any version of one to the
+    other's own.  N×D or N×V×D -> N×N, infinity on the diagonal"""
     x = np.asarray(x, np.float64)
-    if x.ndim == 3:
-        least = np.minimum.reduce([_between(x[:, version], x[:, x.shape[1] // 2]) for version in range(x.shape[1])])
-        np.fill_diagonal(least, np.inf)
-        return np.minimum(least, least.T)
-    squared = np.einsum("ij,ij->i", x, x)
-    out: Matrix = np.sqrt((squared[:, None] + squared - 2 * x @ x.T).clip(0))
+    versions = np.ascontiguousarray(x[None] if x.ndim == 2 else x.swapaxes(0, 1))       # V×N×D
+    nearest = np.minimum.reduce([_between(version, versions[len(versions) // 2]) for version in versions])
+    out: Matrix = np.minimum(nearest, nearest.T)
     np.fill_diagonal(out, np.inf)
     return out
 

@@ -17,7 +17,7 @@ from i2i.images import Kind, to_array, visible
 from i2i.metrics.features import efficientnet_lite0
 
 Matrix = NDArray[Any]
-GRID = 32               # Pictures are moved by one of so many parts of their side: a little, for whoever looks at them.
+GRID = 32               # Pictures are moved by one of so many parts of their side: a little, to a person who looks at them.
 SCREEN = 8              # Pixels a side: what is left of a picture in the first, cheap look,
 PIXELS = 16             # and where no feature network can be had.
 
@@ -34,11 +34,11 @@ class Look:
 def thumbnails(side: int) -> Look:
     """Means over areas, so that noise and single pixels count for little; moved by a 32nd of the side in eight directions."""
     def take(images: Tensor) -> Matrix:
-        out: Matrix = F.adaptive_avg_pool2d(images.float(), side).flatten(1).double().cpu().numpy()
+        out: Matrix = F.adaptive_avg_pool2d(images.float(), side).flatten(1).cpu().double().numpy()
         return out
 
     def moved(images: Tensor) -> Matrix:
-        framed = F.pad(F.adaptive_avg_pool2d(images.float(), GRID), (1, 1, 1, 1), mode="replicate")
+        framed = F.pad(F.adaptive_avg_pool2d(images.float(), GRID).cpu(), (1, 1, 1, 1), mode="replicate")
         return np.stack([take(framed[..., y:y + GRID, x:x + GRID]) for y in range(3) for x in range(3)], 1)
 
     return Look("pixels", take, moved)

@@ -29,6 +29,16 @@ def test_doubles_are_told_nearest_first_and_what_is_distinct() -> None:
     assert collapse.distinct(collapse.doubles(x, 0.01), 5) == 1
 
 
+def test_rows_in_several_versions_are_as_near_as_any_version_of_one_to_the_other() -> None:
+    x = np.random.default_rng(3).normal(size=(6, 5, 4))
+    near = collapse.table(x)
+    for i in range(6):
+        for j in range(6):
+            expected = min(np.linalg.norm(one[v] - other[2]) for one, other in ((x[i], x[j]), (x[j], x[i])) for v in range(5)) if i != j else math.inf
+            assert near[i, j] == pytest.approx(expected)
+    assert np.array_equal(collapse.table(x[:, 2:3]), collapse.table(x[:, 2]))       # One version is none.
+
+
 @pytest.mark.parametrize("support", [8, 40, 400])
 def test_the_birthday_test_finds_the_support(support: int) -> None:
     """Its interval holds the true number in 93 to 97 of 100 draws, or more where a draw holds a handful of pairs."""
