@@ -17,6 +17,7 @@ import tempfile
 import time
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,15 +32,16 @@ from i2i.images import to_tensor
 from i2i.jobs import Job
 from i2i.runs import log
 from i2i.runs.folder import RunFolder
-from i2i.watch import Alarm
+from i2i.watch import Alarm, unbalanced
 from i2i.watch.look import PIXELS, Look, best_look, thumbnails
 
+RunLines = list[dict[str, Any]]
 LOOKS, GREY, AT = 30, 10, 20
 SIZE = 32           # Pixels a side.
 SETTINGS = [("healthy", 0, 0.0), *(("modes", modes, 1.0) for modes in (1, 8, 32, 64, 128)), *(("moved", modes, 1.0) for modes in (8, 32, 64)),
             *(("modes", 8, share) for share in (0.9, 0.8, 0.7, 0.5)), *(("spread", 0, left) for left in (0.6, 0.5, 0.4, 0.3, 0.2)),
             ("inter", 1, 1.0), ("inter", 1, 0.8), ("intra", 1, 1.0), ("intra", 1, 0.9), ("intra", 1, 0.8)]
-WORDS = {"modes": "{modes} pictures left", "moved": "{modes} pictures left, each moved", "healthy": "none", "spread": "all drawn to their mean"}
+WORDS = {"healthy": "none", "modes": "pictures left: {modes}", "moved": "pictures left: {modes}, moved", "spread": "all drawn to their mean"}
 TINY = ("data.size=32", "generator.width=8", "discriminator.width=8", "train.batch=8", "train.images=18k", "train.alarm=500", "train.tick=1m",
         "train.log=300", "train.ema_half_life=0")
 COSTS = (("dcgan", "data.size=32", "generator.width=16", "discriminator.width=16", "train.images=2k"), ("dcgan", "train.images=2k"),
@@ -141,8 +143,8 @@ class Timed:
         return stop
 
 
-def run(job: Job, look: Look) -> tuple[list[dict[str, object]], float, float]:
-    """Train without judging.  -> the lines of alarm.jsonl, seconds of the process, those of them in the alarm"""
+def run(job: Job, look: Look) -> tuple[RunLines, RunLines, float, float]:
+    """Train without judging.  -> the lines of alarm.jsonl and of log.jsonl, seconds of the process, those of them in the alarm"""
     with tempfile.TemporaryDirectory() as place:
         runtime, folder = Runtime(device="cpu", threads=1), RunFolder(Path(place) / "run")
         folder.create(job.config())
@@ -150,18 +152,21 @@ def run(job: Job, look: Look) -> tuple[list[dict[str, object]], float, float]:
         trainer = Trainer(job.recipe, job.info, job.train, runtime, folder, job.header(), guard=guard)
         sample, began = training.samples(job), time.process_time()
         trainer.run(lambda start: training.feed(job, runtime, start), sample)
-        return log.read(folder.alarm), time.process_time() - began, guard.seconds
+        return log.read(folder.alarm), log.read(folder.log), time.process_time() - began, guard.seconds
 
 
 def trained(recipe: str, *seeds: int) -> None:
-    """One line for each seed: its last readings, and whether it rang."""
+    """One line for each seed: its last readings, whether it rang, and what the verdict would say of its losses."""
     features = best_look(torch.device("cpu"), print)
-    print("| recipe | seed | diversity at the end | distinct | asked of features | rang |\n|---|---|---|---|---|---|")
+    print("| recipe | seed | diversity at the end | distinct | asked of features | rang | losses |\n|---|---|---|---|---|---|---|")
     for seed in seeds:
-        entries, _, _ = run(jobs.prepare(recipe, (*TINY, f"train.seed={seed}")), features)
-        shares: dict[str, float] = entries[-1]["fake_b"]          # type: ignore[assignment]
-        asked, rang = (sum(key in entry for entry in entries) for key in ("confirmed", "rang"))
-        print(f"| {recipe} | {seed} | {shares['diversity']:.2f} | {shares['distinct']:.2f} | {asked} | {'yes' if rang else 'no'} |", flush=True)
+        job = jobs.prepare(recipe, (*TINY, f"train.seed={seed}"))
+        entries, lines, _, _ = run(job, features)
+        shares = entries[-1]["fake_b"]
+        asked = sum("confirmed" in entry for entry in entries)
+        rang = next((f"at {entry['images']:,}" for entry in entries if "rang" in entry), "no")
+        losses = "; ".join(unbalanced(lines, job.recipe)[1]) or "–"
+        print(f"| {recipe} | {seed} | {shares['diversity']:.2f} | {shares['distinct']:.2f} | {asked} | {rang} | {losses} |", flush=True)
 
 
 def cost() -> None:
@@ -169,7 +174,7 @@ def cost() -> None:
     small = thumbnails(PIXELS)
     print("| run | looks | seconds in the alarm | of | share |\n|---|---|---|---|---|")
     for recipe, *words in COSTS:
-        entries, seconds, looking = run(jobs.prepare(recipe, ("train.tick=1m", *words)), small)
+        entries, _, seconds, looking = run(jobs.prepare(recipe, ("train.tick=1m", *words)), small)
         print(f"| `{recipe} {' '.join(words)}` | {len(entries)} | {looking:.1f} | {seconds:.1f} | {100 * looking / seconds:.1f} % |", flush=True)
 
 
