@@ -16,7 +16,8 @@ import i2i as package
 from i2i import jobs, spec, training
 from i2i.engine.runtime import Runtime
 from i2i.metrics.collapse import apart
-from i2i.runs import log
+from i2i.recipes.presets import PRESETS
+from i2i.runs import checkpoint, log
 from i2i.runs.folder import RunFolder
 from i2i.watch import alarm as alarms
 from i2i.watch.alarm import GRACE, IN_A_ROW, collapsed, kind_of, suspects
@@ -128,6 +129,30 @@ def test_stop_saves_everything_and_ends_with_one_line(data: Path, i2i: Run) -> N
     page = Path("run/report.html").read_text()
     assert 'id="alarm"' in page
     assert rang["remedies"][0]["command"].replace("'", "&#x27;") in page
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_recipe_from_noise_is_looked_at(data: Path, tmp_path: Path, name: str) -> None:
+    job = jobs.prepare(name, ("generator.width=4", "discriminator.width=4", "data.size=32"), data=data)
+    alarm = training.alarm_for(job, Runtime(device="cpu"), RunFolder(tmp_path), lambda: thumbnails(PIXELS), print)
+    assert alarm is not None
+    alarm(job.recipe.modules(job.info), 1000)
+    (entry,) = log.read(tmp_path / "alarm.jsonl")
+    told = {"within", "between"} if "c" in job.recipe.needs else set()
+    assert set(entry["fake_b"]) == {"diversity", "distinct"} | told
+    assert np.isfinite(list(entry["fake_b"].values())).all()
+
+
+@pytest.mark.parametrize(("name", "words"), [("sngan", ()), ("dcgan", ("generator.norm=virtual", "train.ema_half_life=100"))])
+def test_looks_change_no_number_of_a_run(data: Path, tmp_path: Path, name: str, words: tuple[str, ...]) -> None:
+    small = ("generator.width=4", "discriminator.width=4", "data.size=16", "train.batch=8", "train.images=48", "train.log=8", "train.tick=24")
+    for out, more in (("looks", "train.alarm=8"), ("off", "train.on_collapse=off")):
+        package.train(name, *small, *words, more, data=data, out=tmp_path / out, device="cpu")
+    ours, theirs = (checkpoint.load(RunFolder(tmp_path / out).state(48), "state")[0] for out in ("looks", "off"))
+    assert len(log.read(tmp_path / "looks" / "alarm.jsonl")) == 6
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert (tmp_path / "looks" / "log.jsonl").read_text() == (tmp_path / "off" / "log.jsonl").read_text()
 
 
 def test_off_does_not_look(data: Path, tmp_path: Path) -> None:
