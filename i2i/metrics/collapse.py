@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 Matrix = NDArray[Any]
@@ -19,19 +20,14 @@ SEPARATE = 0.05     # Share of classes in the variance of real pictures from whi
 
 def table(x: Matrix) -> Matrix:
     """Distances of all rows to all others; of rows in several versions, of which the middle one is their own, the least of any version of one to the
-    other's own.  N×D or N×V×D -> N×N, infinity on the diagonal"""
-    x = np.asarray(x, np.float64)
-    versions = np.ascontiguousarray(x[None] if x.ndim == 2 else x.swapaxes(0, 1))       # V×N×D
-    nearest = np.minimum.reduce([_between(version, versions[len(versions) // 2]) for version in versions])
-    out: Matrix = np.minimum(nearest, nearest.T)
-    np.fill_diagonal(out, np.inf)
-    return out
+    other's own.  N×D or N×V×D -> N×N, infinity on the diagonal
 
-
-def _between(x: Matrix, y: Matrix) -> Matrix:
-    """Distances of all rows of one to all of another.  N×D, M×D -> N×M"""
-    squared = np.einsum("ij,ij->i", x, x)[:, None] + np.einsum("ij,ij->i", y, y) - 2 * x @ y.T
-    out: Matrix = np.sqrt(squared.clip(0))
+    By torch, which keeps to `train.threads`: the threads of NumPy's products wait for one another where a machine is busy.
+    """
+    rows = torch.from_numpy(np.asarray(x, np.float64))
+    versions = rows[None] if rows.ndim == 2 else rows.transpose(0, 1)       # V×N×D
+    nearest = torch.cdist(versions, versions[len(versions) // 2, None], compute_mode="use_mm_for_euclid_dist").amin(0)
+    out: Matrix = torch.minimum(nearest, nearest.T).fill_diagonal_(torch.inf).numpy()
     return out
 
 
