@@ -43,7 +43,7 @@ def train(words: list[str], *, data: str | None, out: str | None, epochs: float 
     if dry_run:
         print("\n".join(jobs.describe(job)))
         return
-    observer.said(f"{job.name}: {job.splits['train'].counted} to learn from in {job.where}, {job.train.images:,} images in "
+    observer.said(f"{recipe or job.name}: {job.splits['train'].counted} to learn from in {job.where}, {job.train.images:,} images in "
                   f"{job.train.steps:,} steps of {job.train.batch} -> {folder.path}" + (", which holds a part of it" if goes_on else ""))
     for note in job.facts.notes:
         observer.said(f"note: {note}")
