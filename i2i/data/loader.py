@@ -177,26 +177,53 @@ def _start(loader: DataLoader[Any]) -> tuple[Iterator[_Collated], list[BaseProce
     return iterator, [process for process in multiprocessing.active_children() if process not in before]
 
 
+class _Guard:
+    """Ends loader processes that keep one fetch for longer than PATIENCE, from a thread: a process that is stopped while it hands over a batch holds
+    whoever takes it in a read without a time limit.  `reason` is then what is to be told."""
+
+    def __init__(self, processes: list[BaseProcess], hand: InHand) -> None:
+        self.processes, self.hand, self.reason = processes, hand, ""
+        self.since: float | None = None         # When a batch was asked for that has not come.
+        self._over = threading.Event()
+        threading.Thread(target=self._look, name="guard", daemon=True).start()
+
+    def _look(self) -> None:
+        while not self._over.wait(GLANCE):
+            if (since := self.since) is not None and time.monotonic() - since > PATIENCE + 2 * GLANCE:
+                self.reason = _stuck(self.processes, self.hand)
+                return
+
+    def __enter__(self) -> _Guard:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+
+
 def _patiently(iterator: Iterator[_Collated], processes: list[BaseProcess], hand: InHand) -> Generator[_Collated]:
     """What the iterator gives, for as long as its processes live and answer."""
-    asked = time.monotonic()
-    while True:
-        try:
-            item = next(iterator)
-        except (RuntimeError, OSError, EOFError) as error:
-            late = "timed out" in str(error)
-            ending = multiprocessing.connection.wait([process.sentinel for process in processes], 0 if late else GLANCE)
-            for process in processes:
-                if process.sentinel in ending:
-                    process.join()      # Its connections close a moment before it has ended.
-                    raise JobError(_obituary(process, hand)) from None
-            if not late:
-                raise
-            if time.monotonic() - asked > PATIENCE:
-                raise JobError(_stuck(processes, hand)) from None
-            continue
-        yield item
-        asked = time.monotonic()
+    with _Guard(processes, hand) as guard:
+        guard.since = time.monotonic()
+        while True:
+            try:
+                item = next(iterator)
+            except (RuntimeError, OSError, EOFError) as error:
+                if guard.reason:
+                    raise JobError(guard.reason) from None
+                late = "timed out" in str(error)
+                ending = multiprocessing.connection.wait([process.sentinel for process in processes], 0 if late else GLANCE)
+                for process in processes:
+                    if process.sentinel in ending:
+                        process.join()      # Its connections close a moment before it has ended.
+                        raise JobError(_obituary(process, hand)) from None
+                if not late:
+                    raise
+                if time.monotonic() - guard.since > PATIENCE:
+                    raise JobError(_stuck(processes, hand)) from None
+                continue
+            guard.since = None
+            yield item
+            guard.since = time.monotonic()
 
 
 def _obituary(process: BaseProcess, hand: InHand) -> str:

@@ -289,6 +289,32 @@ def test_a_loader_process_that_hangs_is_given_up(strips: Path, monkeypatch: pyte
     assert time.monotonic() - began < 15
 
 
+def test_a_loader_process_that_is_stopped_while_it_hands_over_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The read that waits for the rest of a batch has no time limit of its own."""
+    monkeypatch.setattr(loader, "GLANCE", 0.1)
+    monkeypatch.setattr(loader, "PATIENCE", 0.5)
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=lambda: os.kill(os.getpid(), signal.SIGSTOP), daemon=True)
+    process.start()
+    theirs.close()
+    hand = loader.InHand(1)
+    hand.pids[0] = process.pid
+    hand.names[0, :6] = torch.tensor(list(b"04.png"))
+
+    def taken() -> Iterator[loader._Collated]:
+        yield {}, (), ()
+        ours.recv()
+
+    read, began = loader._patiently(taken(), [process], hand), time.monotonic()
+    next(read)
+    time.sleep(1.0)         # A step of the training may take longer than that.
+    with pytest.raises(JobError, match=r"no batch .* in 0\.5 s; they are reading 04\.png"):
+        next(read)
+    assert time.monotonic() - began < 10
+    process.join(5)
+    assert process.exitcode == -signal.SIGKILL
+
+
 def test_glances_change_nothing(strips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     straight = list(islice(failing(strips, lambda: None, 0), 12))
     monkeypatch.setattr(loader, "GLANCE", 0.05)
