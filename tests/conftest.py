@@ -30,6 +30,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason="takes minutes: --slow"))
 
 
+def pytest_configure() -> None:
+    torch.set_num_threads(1)        # For fixtures of modules, which come before those of a test.
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
