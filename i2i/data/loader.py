@@ -190,7 +190,8 @@ class _Guard:
     def _look(self) -> None:
         while not self._over.wait(GLANCE):
             if (since := self.since) is not None and time.monotonic() - since > PATIENCE + 2 * GLANCE:
-                self.reason = _stuck(self.processes, self.hand)
+                self.reason = _stuck(self.processes, self.hand)     # Before they end, which wakes whoever waits.
+                _end(self.processes)
                 return
 
     def __enter__(self) -> _Guard:
@@ -219,7 +220,9 @@ def _patiently(iterator: Iterator[_Collated], processes: list[BaseProcess], hand
                 if not late:
                     raise
                 if time.monotonic() - guard.since > PATIENCE:
-                    raise JobError(_stuck(processes, hand)) from None
+                    reason = _stuck(processes, hand)
+                    _end(processes)
+                    raise JobError(reason) from None
                 continue
             guard.since = None
             yield item
@@ -234,6 +237,9 @@ def _obituary(process: BaseProcess, hand: InHand) -> str:
 
 def _stuck(processes: list[BaseProcess], hand: InHand) -> str:
     names = sorted({name for process in processes if (name := hand.of(process.pid))})
+    return f"no batch came from the loader processes in {PATIENCE:g} s" + (f"; they are reading {', '.join(names)}" if names else "")
+
+
+def _end(processes: list[BaseProcess]) -> None:
     for process in processes:
         process.kill()      # Nothing less ends one that waits for a disk, or is stopped.
-    return f"no batch came from the loader processes in {PATIENCE:g} s" + (f"; they are reading {', '.join(names)}" if names else "")
