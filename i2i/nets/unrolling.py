@@ -56,6 +56,7 @@ class At:
 
 
 Loss = Callable[[At], Tensor]       # D's loss with these parameters -> ()
+Moves = Callable[[tuple[Tensor, ...]], list[Tensor]]
 
 
 @register("unrolling", "none")
@@ -94,32 +95,28 @@ class Descent(nn.Module):
             return At(D, {})
         theta: dict[str, Tensor] = dict(D.named_parameters())
         buffers = {name: value.clone() for name, value in D.named_buffers()}
-        for i in range(self.steps):
+        moves = self.pace()
+        for _ in range(self.steps):
             with as_typed(next(iter(theta.values()))):
                 value = loss(At(D, {**theta, **buffers}))
                 slopes = torch.autograd.grad(value, list(theta.values()), create_graph=self.through, materialize_grads=True)
-                if i == 0:
-                    self.observe(slopes)
-                theta = {name: self._next(p, move) for (name, p), move in zip(theta.items(), self.moves(slopes), strict=True)}
+                theta = {name: self._next(p, move) for (name, p), move in zip(theta.items(), moves(slopes), strict=True)}
         return At(D, {**theta, **buffers})
 
     def _next(self, p: Tensor, move: Tensor) -> Tensor:
         return p - self.lr * move if self.through else (p - self.lr * move).detach().requires_grad_()
 
-    def observe(self, slopes: tuple[Tensor, ...]) -> None:
-        """The gradients of D as it is."""
-
-    def moves(self, slopes: tuple[Tensor, ...]) -> list[Tensor]:
-        """Gradients -> what the rate is of."""
-        return list(slopes)
+    def pace(self) -> Moves:
+        """From the gradients of each step to come, in turn, to what the rate is of."""
+        return list
 
 
 @register("unrolling", "scaled")
 class Scaled(Descent):
-    """`descent` with each parameter's gradient divided by the running root mean square of its gradients in D as it is, as in Adam without momentum
-    (Tieleman and Hinton 2012, with the correction of Kingma and Ba 2015), so that lr is of the size of an Adam optimiser's.
+    """Steps of Adam without momentum (Kingma and Ba 2015; Tieleman and Hinton 2012): gradients over the roots of their running mean squares.
 
-    The mean squares are constants of the unrolled steps.  Costs a copy of D's parameters more than `descent`.
+    What is kept are the mean squares of D as it is; they go along with the steps ahead, so that none is longer than Adam's, and G's gradient takes
+    them as given.  Costs two copies of D's parameters more than `descent`.
     """
 
     count: Tensor
@@ -133,14 +130,21 @@ class Scaled(Descent):
             self.register_buffer(name, torch.zeros_like(p.detach()))
         self.register_buffer("count", torch.zeros(()))
 
-    @torch.no_grad()
-    def observe(self, slopes: tuple[Tensor, ...]) -> None:
-        """Their squares go into the mean squares."""
-        self.count.add_(1)
-        for name, slope in zip(self.shared, slopes, strict=True):
-            getattr(self, name).lerp_(slope.detach().square(), 1 - self.beta2)
+    def pace(self) -> Moves:
+        """Gradients over the roots of the mean squares, of which those of the first step are kept."""
+        squares, count = [getattr(self, name) for name in self.shared], 0
 
-    def moves(self, slopes: tuple[Tensor, ...]) -> list[Tensor]:
-        """Gradients over the roots of the mean squares."""
-        correction = 1 - self.beta2**self.count
-        return [slope / ((getattr(self, name) / correction).sqrt() + self.eps) for name, slope in zip(self.shared, slopes, strict=True)]
+        def moves(slopes: tuple[Tensor, ...]) -> list[Tensor]:
+            nonlocal squares, count
+            with torch.no_grad():
+                count += 1
+                squares = [torch.lerp(square, slope.square(), 1 - self.beta2) for square, slope in zip(squares, slopes, strict=True)]
+                if count == 1:
+                    self.count.add_(1)
+                    for name, square in zip(self.shared, squares, strict=True):
+                        getattr(self, name).copy_(square)
+                correction = 1 - self.beta2**(self.count + count - 1)
+                roots = [(square / correction).sqrt() + self.eps for square in squares]
+            return [slope / root for slope, root in zip(slopes, roots, strict=True)]
+
+        return moves

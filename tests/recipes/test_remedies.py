@@ -281,6 +281,35 @@ def test_scaled_steps_are_of_the_size_of_the_rate() -> None:
         torch.testing.assert_close(getattr(U, square), 1e-3 * slope.square(), rtol=1e-3, atol=1e-12)
 
 
+@pytest.mark.parametrize("through", [True, False])
+def test_scaled_steps_are_adams(through: bool) -> None:
+    """torch.optim.Adam without momentum, from the mean squares of two looks at D as it was before: no step ahead is longer than Adam's."""
+    D, beta2 = build_D().double(), 0.9
+    real, fake = batch()["b"].double(), batch(seed=6)["b"].double()
+
+    def loss(at: At) -> Tensor:
+        return F.softplus(-at(real)).mean() + F.softplus(at(fake)).mean()
+
+    U, theirs = Scaled(D, steps=6, lr=1e-2, beta2=beta2, through=through).double(), copy.deepcopy(D)
+    adam = torch.optim.Adam(theirs.parameters(), 1e-2, betas=(0.0, beta2))
+    for scale in (1.0, 30.0):
+        with torch.no_grad():
+            for one, other in zip(D.parameters(), theirs.parameters(), strict=True):
+                one.mul_(scale)
+                other.copy_(one)
+        ahead = U(D, loss).values
+        kept = copy.deepcopy(adam.state_dict())
+        for step in range(6):
+            adam.zero_grad()
+            loss(At(theirs, {})).backward()
+            adam.step()
+            if step == 0:
+                kept = copy.deepcopy(adam.state_dict())     # What is kept are the mean squares of D as it is.
+        for name, p in theirs.named_parameters():
+            torch.testing.assert_close(ahead[name], p, rtol=1e-9, atol=1e-12)
+        adam.load_state_dict(kept)
+
+
 # ---------------------------------------------------------------------------------------------- historical averaging
 
 def test_the_past_is_the_mean_of_all_steps() -> None:
