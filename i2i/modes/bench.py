@@ -36,9 +36,9 @@ class Order:
     mnist: Path | None = None
     jobs: int = 1
 
-    def tasks(self, trial: Trial, seeds: int | None = None) -> list[Task]:
+    def tasks(self, trial: Trial, seeds: int | None = None, pictures: str = "") -> list[Task]:
         """Every run of one test; with `seeds=1` one of each remedy."""
-        return running.tasks(trial, self.remedies, seeds or self.seeds, self.steps, self.extra)
+        return running.tasks(trial, self.remedies, seeds or self.seeds, self.steps, self.extra, pictures)
 
 
 def open_folder(path: Path) -> RunFolder:
@@ -81,12 +81,13 @@ def run(order: Order, path: Path, *, costs: bool, tell: Tell) -> None:
     for trial in order.trials:
         target = trials.target(trial, order.mnist, path)        # Also its classifier, once, before there are other processes.
         known = {(line["kind"], line["key"]) for line in results(path)}
-        todo = [task for task in order.tasks(trial) if ("run", task.key) not in known]
-        every = len(order.tasks(trial))
+        tasks = order.tasks(trial, pictures=target.pictures)
+        todo = [task for task in tasks if ("run", task.key) not in known]
+        every = len(tasks)
         for count, line in enumerate(carried_out(todo, order, path, target), every - len(todo) + 1):
             log.append(path / RESULTS, line)
             tell(f"{trial.name} {count}/{every}: {line['remedy']}, seed {line['seed']}: {in_words(line)}")
-        for task in order.tasks(trial, 1) if costs else ():
+        for task in order.tasks(trial, 1, target.pictures) if costs else ():
             if ("cost", task.key) not in known:
                 line = running.cost(task, target)
                 log.append(path / RESULTS, line)

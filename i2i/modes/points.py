@@ -23,6 +23,7 @@ class Points:
     means: NDArray[np.float64]      # M2
     std: float
     reach: float                    # Half the side of the square that plots show, as in the papers' figures.
+    pictures: str = ""
 
     @property
     def info(self) -> DataInfo:

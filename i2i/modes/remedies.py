@@ -25,11 +25,19 @@ class Remedy:
         """Whether it takes gradients with respect to images, which no D with batch norm has."""
         return any(word.startswith("penalty=") and word != "penalty=clip" for word in self.words)
 
-    def on(self, common: Sequence[str]) -> tuple[str, ...]:
-        """All words of a run.  A piece of another name takes none of the old one's options; `*0.25` is a factor on what `common` has."""
+    def on(self, common: Sequence[str], batch: int) -> tuple[str, ...]:
+        """All words of a run.  A piece of another name takes none of the old one's options.
+
+        `*0.25` is a factor on what `common` has, the name of one of its settings is what that is, `//3` the most of the batch that three divides.
+        """
         given = dict(split(common))
-        ours = {key: f"{float(given[key]) * float(value[1:]):g}" if value.startswith("*") else value
-                for key, value in split(self.words)}
+
+        def settled(key: str, value: str) -> str:
+            if value.startswith("*"):
+                return f"{float(given[key]) * float(value[1:]):g}"
+            return str(batch - batch % int(value[2:])) if value.startswith("//") else given.get(value, value)
+
+        ours = {key: settled(key, value) for key, value in split(self.words)}
         kept = {key: value for key, value in given.items() if key.split(".")[0] not in ours}
         return tuple(f"{key}={value}" for key, value in (kept | ours).items())
 
@@ -52,10 +60,10 @@ _ROWS = (
     ("d-steps-2", "d_steps=2", "Goodfellow et al. 2014, algorithm 1, k = 2"),
     ("g-steps-2", "g_steps=2", "two updates of G for one of D, as the code of Lin et al. 2018 for pictures"),
     ("pack-2", "pack=2", "Lin et al. 2018; the batch is of as many points, so of half as many packs"),
-    ("pack-3", "pack=3 train.batch=126", "the same; 126 is what three divides"),
+    ("pack-3", "pack=3 train.batch=//3", "the same; the batch is the most that three divides"),
     ("pack-4", "pack=4", "the same"),
-    ("unrolled-5", "unrolling=scaled unrolling.lr=1e-3", "Metz et al. 2017, G's gradient through five steps of D"),
-    ("unrolled-5-stopped", "unrolling=scaled unrolling.lr=1e-3 unrolling.through=false", "the same without it"),
+    ("unrolled-5", "unrolling=scaled unrolling.lr=d_optimiser.lr", "Metz et al. 2017, G's gradient through five steps of D"),
+    ("unrolled-5-stopped", "unrolling=scaled unrolling.lr=d_optimiser.lr unrolling.through=false", "the same without it"),
     ("instance-noise", "instance_noise=normal instance_noise.std=0.2", "Sønderby et al. 2017"),
     ("feature-matching", "matching=means", "Salimans et al. 2016, section 3.1"),
     ("historical-averaging", "lambda_history=0.001", "Salimans et al. 2016, section 3.3"),

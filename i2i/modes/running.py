@@ -43,18 +43,19 @@ class Task:
     seed: int
     steps: int
     extra: tuple[str, ...] = ()     # Words for all remedies alike.
+    pictures: str = ""              # What is stacked.
 
     @property
     def words(self) -> tuple[str, ...]:
         """Settings of the recipe `gan`, as on the command line."""
         trial, remedy = TRIALS[self.trial], REMEDIES[self.remedy]
-        return remedy.on((*trial.words, *(trial.without_batchnorm if remedy.differentiates else ()), *self.extra))
+        return remedy.on((*trial.words, *(trial.without_batchnorm if remedy.differentiates else ()), *self.extra), trial.batch)
 
     @property
     def key(self) -> str:
         """A digest of all that decides the result: what was run under other settings is not taken for it."""
         trial = TRIALS[self.trial]
-        decides = [self.trial, self.seed, self.steps, trial.batch, trial.samples, self.words]
+        decides = [self.trial, self.seed, self.steps, trial.batch, trial.samples, self.words, *([self.pictures] if self.pictures else [])]
         return hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:12]
 
 
@@ -142,12 +143,12 @@ def keep_samples(path: Path, samples: Tensor) -> None:
     np.save(path, samples.numpy().astype(np.float32))
 
 
-def tasks(trial: Trial, remedies: Sequence[str], seeds: int, steps: int | None, extra: tuple[str, ...]) -> list[Task]:
+def tasks(trial: Trial, remedies: Sequence[str], seeds: int, steps: int | None, extra: tuple[str, ...], pictures: str = "") -> list[Task]:
     """Seed by seed, so that a bench that is stopped has compared all remedies on the seeds it has done.
 
     A remedy that the test's own words contain is the plain GAN there, and is left out.
     """
-    first = [Task(trial.name, remedy, 0, steps or trial.steps, extra) for remedy in remedies]
+    first = [Task(trial.name, remedy, 0, steps or trial.steps, extra, pictures) for remedy in remedies]
     plain = Task(trial.name, PLAIN, 0, steps or trial.steps, extra).words
     other = [task for task in first if task.remedy == PLAIN or task.words != plain]
     return [replace(task, seed=seed) for seed in range(seeds) for task in other]

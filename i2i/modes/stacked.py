@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from i2i.runs import checkpoint
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")     # Where Debian's dataset-fashion-mnist puts it.
 IMAGES, LABELS = 0x803, 0x801                           # Magic numbers of idx files: unsigned bytes in three dimensions, and in one.
+NAMES = {"f3639b56": "mnist", "ae65dccd": "fashion-mnist"}      # By the CRC-32 of all training pictures; others go by that.
 CLASSES, CHANNELS = 10, 3
 EPOCHS, BATCH, SEED = 3, 100, 0                         # Of the classifier.
 AT_ONCE = 1000                                          # Pictures classified at once.
@@ -67,8 +69,10 @@ def read_digits(folder: Path | None) -> Digits:
         pictures, labels = read_idx(where, f"{split}-images-idx3-ubyte", IMAGES), read_idx(where, f"{split}-labels-idx1-ubyte", LABELS)
         if len(pictures) != len(labels) or len(labels) == 0 or labels.max() >= CLASSES:
             raise RequestError(f"{where} holds {len(pictures)} pictures and {len(labels)} labels of {split}; accepted: as many of both, 0 to 9")
+        if split == "train":
+            crc = f"{zlib.crc32(pictures.tobytes()):08x}"
         parts[split] = torch.from_numpy(pictures[:, None].astype(np.float32) / 127.5 - 1), torch.from_numpy(labels.astype(np.int64))
-    return Digits("fashion-mnist" if "fashion" in str(where.resolve()).lower() else "mnist", *parts["train"], *parts["t10k"])
+    return Digits(NAMES.get(crc, crc), *parts["train"], *parts["t10k"])
 
 
 class Classifier(nn.Sequential):
@@ -131,6 +135,11 @@ class Stacked:
     network: Classifier
     accuracy: float
     modes: int = CLASSES**CHANNELS
+
+    @property
+    def pictures(self) -> str:
+        """Which they are."""
+        return self.digits.name
 
     @property
     def info(self) -> DataInfo:

@@ -47,15 +47,15 @@ def row(remedy: str, runs: Sequence[Mapping[str, Any]], cost: Mapping[str, Any] 
                (cost["ratio"], cost["low"], cost["high"]) if cost else None)
 
 
-def rows(order: Order, trial: Trial, lines: Iterable[Mapping[str, Any]], modes: int) -> list[Row]:
+def rows(order: Order, trial: Trial, lines: Iterable[Mapping[str, Any]], target: Target) -> list[Row]:
     """A row for each remedy that has been run under these settings."""
     kept = {(line["kind"], line["key"]): line for line in lines}
     by_remedy: dict[str, list[Mapping[str, Any]]] = {}
-    for task in order.tasks(trial):
+    for task in order.tasks(trial, pictures=target.pictures):
         if (line := kept.get(("run", task.key))) is not None:
             by_remedy.setdefault(task.remedy, []).append(line)
-    first = {task.remedy: task for task in order.tasks(trial, 1)}
-    return [row(remedy, runs, kept.get(("cost", first[remedy].key)), modes) for remedy, runs in by_remedy.items()]
+    first = {task.remedy: task for task in order.tasks(trial, 1, target.pictures)}
+    return [row(remedy, runs, kept.get(("cost", first[remedy].key)), target.modes) for remedy, runs in by_remedy.items()]
 
 
 # ---------------------------------------------------------------------------------------------- Markdown
@@ -96,7 +96,7 @@ def words_table() -> str:
 def scatter(order: Order, trial: Trial, found: Sequence[Row], folder: Path, target: Target) -> Image.Image | None:
     """What the generators of the first seed make, remedy by remedy; None where nothing was kept."""
     panels = []
-    for task in order.tasks(trial, 1):
+    for task in order.tasks(trial, 1, target.pictures):
         file = samples_file(folder, task)
         done = next((each for each in found if each.remedy == task.remedy), None)
         if done is not None and file.exists():
@@ -111,14 +111,14 @@ def write(order: Order, folder: Path, lines: Sequence[Mapping[str, Any]], docs: 
     texts, data = {"remedies": words_table()}, {}
     for trial in order.trials:
         target = trials.target(trial, order.mnist, folder)
-        found = rows(order, trial, lines, target.modes)
+        found = rows(order, trial, lines, target)
         if not found:
             continue
         texts[trial.name] = markdown(trial, found, target.modes)
         accuracy = getattr(target, "accuracy", None)
         data[trial.name] = {"steps": order.steps or trial.steps, "batch": trial.batch, "samples": trial.samples,
                             "words": [*trial.words, *order.extra],
-                            **({"pictures": target.digits.name, "accuracy": accuracy} if accuracy else {}),        # type: ignore[attr-defined]
+                            **({"pictures": target.pictures, "accuracy": accuracy} if accuracy else {}),
                             "rows": [asdict(each) for each in found], "published": [asdict(each) for each in trial.published]}
         for place in (folder, *([docs.parent] if docs else [])):
             if (plot := scatter(order, trial, found, folder, target)) is not None:

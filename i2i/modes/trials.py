@@ -29,6 +29,11 @@ class Target(Protocol):
         """How many there are."""
         ...
 
+    @property
+    def pictures(self) -> str:
+        """Which pictures it is made of; "" where it is not."""
+        ...
+
     def batches(self, seed: int, batch: int) -> Iterator[Mapping[str, Tensor]]:
         """Real images without end."""
         ...

@@ -97,7 +97,7 @@ def test_runs_in_processes_are_the_same(tmp_path: Path) -> None:
 def test_other_settings_are_other_runs() -> None:
     task = Task("ring", "gan", 0, 5)
     assert len({each.key for each in (task, Task("ring", "gan", 1, 5), Task("ring", "gan", 0, 6), Task("grid", "gan", 0, 5), Task("ring", "r1", 0, 5),
-                                      Task("ring", "gan", 0, 5, ("generator.width=8",)))}) == 6
+                                      Task("ring", "gan", 0, 5, ("generator.width=8",)), Task("ring", "gan", 0, 5, pictures="mnist"))}) == 7
 
 
 @pytest.mark.parametrize(("words", "said"), [
@@ -142,6 +142,14 @@ def test_every_remedy_fits_the_networks_for_pictures(name: str) -> None:
     assert set(recipe.modules(DataInfo((28, 28), 3, 3)))
 
 
+def test_what_a_remedy_takes_from_the_test_is_of_that_test() -> None:
+    """Batches that packs divide, and Metz et al.'s unrolled steps at the rate of D's own."""
+    for trial, batch, rate in (("ring", "126", "0.004"), ("stacked-mnist", "63", "0.0002")):
+        assert f"train.batch={batch}" in Task(trial, "pack-3", 0, 5).words
+        assert f"unrolling.lr={rate}" in Task(trial, "unrolled-5", 0, 5).words
+        assert f"g_optimiser.lr={float(rate) / 4:g}" in Task(trial, "ttur", 0, 5).words
+
+
 def test_a_remedy_with_a_batch_of_its_own_has_as_many_rounds() -> None:
     for extra in ((), ("train.batch=12",)):
         _, train = running.settle(Task("ring", "d-steps-2", 0, 7, extra))
@@ -151,7 +159,7 @@ def test_a_remedy_with_a_batch_of_its_own_has_as_many_rounds() -> None:
 def test_words_of_a_remedy_replace_those_of_the_test() -> None:
     remedy = remedies.Remedy("x", ("g_optimiser=rmsprop", "g_optimiser.lr=*0.5", "discriminator.width=3"), "")
     common = ("g_optimiser.lr=4e-3", "g_optimiser.beta1=0.5", "d_optimiser.lr=1e-3", "discriminator.width=9")
-    assert remedy.on(common) == ("d_optimiser.lr=1e-3", "discriminator.width=3", "g_optimiser=rmsprop", "g_optimiser.lr=0.002")
+    assert remedy.on(common, 8) == ("d_optimiser.lr=1e-3", "discriminator.width=3", "g_optimiser=rmsprop", "g_optimiser.lr=0.002")
 
 
 def test_a_row_counts_what_has_nothing_good_as_the_worst() -> None:
