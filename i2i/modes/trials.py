@@ -73,7 +73,7 @@ _ADAM = " ".join(f"{player}_optimiser.{key}" for player in "gd" for key in ("lr=
 # there is no batch norm on the grid.
 _POINTS = ("generator=mlp generator.output=linear generator.z_dim=2 generator.width=64 generator.layers=3 generator.norm={} discriminator=mlp "
            f"discriminator.width=64 discriminator.layers=3 discriminator.activation=leaky schedule=linear {_ADAM.format(4e-3, 4e-3)}")
-_PICTURES = f"generator.width=16 discriminator.width=8 {_ADAM.format(2e-4, 2e-4)}"
+_PICTURES = f"generator.width=16 discriminator.width=8 {_ADAM.format(1e-3, 1e-3)}"
 
 _PACGAN, _VEEGAN = "Lin et al. 2018", "Srivastava et al. 2017"
 TRIALS = {trial.name: trial for trial in (
@@ -89,7 +89,7 @@ TRIALS = {trial.name: trial for trial in (
         Published("PacGAN4", "24.8 ± 0.2", "93.6 %", "0.04 ± 0.01", _PACGAN), Published("GAN", "3.3", "0.5 %", "–", _VEEGAN),
         Published("ALI", "15.8", "1.6 %", "–", _VEEGAN), Published("Unrolled GAN", "23.6", "16 %", "–", _VEEGAN),
         Published("VEEGAN", "24.6", "40 %", "–", _VEEGAN))),
-    Trial("stacked-mnist", "Stacked MNIST, 1,000 modes", 1500, 64, 26_000, tuple(_PICTURES.split()), (
+    Trial("stacked-mnist", "Stacked MNIST, 1,000 modes", 1000, 64, 26_000, tuple(_PICTURES.split()), (
         Published("DCGAN", "99.0", "–", "3.40", _VEEGAN), Published("ALI", "16.0", "–", "5.40", _VEEGAN),
         Published("Unrolled GAN", "48.7", "–", "4.32", _VEEGAN), Published("VEEGAN", "150.0", "–", "2.95", _VEEGAN),
         Published("DCGAN", "78.9 ± 6.46", "–", "4.50 ± 0.127", _PACGAN), Published("PacDCGAN2", "1000.0 ± 0.00", "–", "0.06 ± 0.003", _PACGAN),
