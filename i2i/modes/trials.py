@@ -73,7 +73,7 @@ _ADAM = " ".join(f"{player}_optimiser.{key}" for player in "gd" for key in ("lr=
 # there is no batch norm on the grid.
 _POINTS = ("generator=mlp generator.output=linear generator.z_dim=2 generator.width=64 generator.layers=3 generator.norm={} discriminator=mlp "
            f"discriminator.width=64 discriminator.layers=3 discriminator.activation=leaky schedule=linear {_ADAM.format(4e-3, 4e-3)}")
-_PICTURES = f"generator.width=16 discriminator.width=8 {_ADAM.format(1e-3, 1e-3)}"
+_PICTURES = f"generator.width=16 generator.norm=batch discriminator.width=8 {_ADAM.format(1e-3, 1e-3)}"
 
 _PACGAN, _VEEGAN = "Lin et al. 2018", "Srivastava et al. 2017"
 TRIALS = {trial.name: trial for trial in (
