@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from i2i.errors import RequestError
-from i2i.spec import nearest, split
+from i2i.spec import nearest, parse, split
 
 PLAIN = "gan"       # What all others are held against.
 
@@ -28,17 +28,21 @@ class Remedy:
     def on(self, common: Sequence[str], batch: int) -> tuple[str, ...]:
         """All words of a run.  A piece of another name takes none of the old one's options.
 
-        `*0.25` is a factor on what `common` has, the name of one of its settings is what that is, `//3` the most of the batch that three divides.
+        `*0.25` is a factor on what `common` has, `//3` the most of it that three divides (`batch`, if it has no train.batch), the name of a setting
+        what that is.
         """
-        given = dict(split(common))
+        given = {"train.batch": str(batch)} | dict(split(common))
 
         def settled(key: str, value: str) -> str:
             if value.startswith("*"):
-                return f"{float(given[key]) * float(value[1:]):g}"
-            return str(batch - batch % int(value[2:])) if value.startswith("//") else given.get(value, value)
+                return f"{parse(key, given[key], float) * float(value[1:]):g}"
+            if value.startswith("//"):
+                whole = parse(key, given[key], int)
+                return str(whole - whole % int(value[2:]))
+            return given.get(value, value)
 
         ours = {key: settled(key, value) for key, value in split(self.words)}
-        kept = {key: value for key, value in given.items() if key.split(".")[0] not in ours}
+        kept = {key: value for key, value in split(common) if key.split(".")[0] not in ours}
         return tuple(f"{key}={value}" for key, value in (kept | ours).items())
 
 

@@ -104,7 +104,9 @@ def test_other_settings_are_other_runs() -> None:
     (["rign"], "no test is called 'rign'; did you mean 'ring'"),
     (["--only", "wgn"], "no remedy is called 'wgn'; did you mean 'wgan'"),
     (["--steps", "few"], "--steps=few cannot be read"), (["--steps", "0"], "1 or more"), (["--seeds", "0"], "seeds"), (["--jobs", "0"], "jobs"),
-    (["--set", "generator.widht=3"], "no option 'widht'"), (["--set", "width"], "is not KEY=VALUE"),
+    (["--set", "generator.widht=3"], "no option 'widht'"), (["--set", "g_optimiser.lr=abc"], "g_optimiser.lr=abc cannot be read"),
+    (["--set", "train.batch=abc"], "train.batch=abc cannot be read"), (["--set", "train.batch=2", "--only", "pack-3"], "train.batch=0"),
+    (["--set", "width"], "is not KEY=VALUE"),
     (["--mnist", "x"], "is for stacked-mnist"), (["stacked-mnist", "--mnist", "nowhere"], "nowhere is no folder"), (["--docs", "none.md"], "is no file"),
 ])
 def test_a_wrong_word_is_one_line(i2i: Run, words: list[str], said: str) -> None:
@@ -148,6 +150,8 @@ def test_what_a_remedy_takes_from_the_test_is_of_that_test() -> None:
         assert f"train.batch={batch}" in Task(trial, "pack-3", 0, 5).words
         assert f"unrolling.lr={rate}" in Task(trial, "unrolled-5", 0, 5).words
         assert f"g_optimiser.lr={float(rate) / 4:g}" in Task(trial, "ttur", 0, 5).words
+    assert "train.batch=255" in Task("ring", "pack-3", 0, 5, ("train.batch=256",)).words       # What a user says of all remedies holds here too.
+    assert "unrolling.lr=1e-4" in Task("ring", "unrolled-5", 0, 5, ("d_optimiser.lr=1e-4",)).words
 
 
 def test_a_remedy_with_a_batch_of_its_own_has_as_many_rounds() -> None:

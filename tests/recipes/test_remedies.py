@@ -298,7 +298,6 @@ def test_scaled_steps_are_adams(through: bool) -> None:
                 one.mul_(scale)
                 other.copy_(one)
         ahead = U(D, loss).values
-        kept = copy.deepcopy(adam.state_dict())
         for step in range(6):
             adam.zero_grad()
             loss(At(theirs, {})).backward()
