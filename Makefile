@@ -15,7 +15,7 @@ demo: install
 	@echo "look at $(DEMO)/test.png (input, result, target), $(DEMO)/translated/ (208 drawings) and $(DEMO)/samples/ (progress)"
 
 # Half of the paper's width, batches of 8 and G's rate doubled for them, so that it takes minutes on a CPU; everything else is the default.
-DEMO_SETTINGS = generator.width=32 discriminator.width=32 train.batch=8 g_optimiser.lr=4e-4 train.images=24k train.tick=4k
+DEMO_SETTINGS = generator.width=32 discriminator.width=32 train.batch_size=8 g_optimizer.lr=4e-4 train.images=24k train.checkpoint_every=4k
 
 test: install-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -1,4 +1,5 @@
-"""Where one matrix product beats the CPU's convolution kernels: forward and backward of 4-wide convolutions of stride 2, by positions.
+"""Where one matrix product beats the CPU's convolution kernels: forward and backward of 4-wide convolutions
+of stride 2, by positions.
 
     python bench/convolution.py
 """
@@ -31,7 +32,8 @@ def main():
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; used below {blocks.FEW} positions")
     print(f"{'layer':<12}{'channels':>12}{'positions':>10}{'matrix ms':>11}{'kernel ms':>11}{'ratio':>7}")
     few = blocks.FEW
-    for made, base, name in ((blocks.Conv, nn.Conv2d, "convolution"), (blocks.ConvTranspose, nn.ConvTranspose2d, "transposed")):
+    for made, base, name in ((blocks.Conv, nn.Conv2d, "convolution"),
+                             (blocks.ConvTranspose, nn.ConvTranspose2d, "transposed")):
         for channels, out in ((128, 128), (256, 256), (512, 512)):
             for batch, side in ((1, 1), (1, 2), (1, 4), (1, 8), (2, 8), (4, 8), (1, 16)):
                 inner = 2 * side if name == "convolution" else side

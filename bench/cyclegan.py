@@ -1,7 +1,8 @@
-"""Time a CycleGAN training step in two ways: the forward and the identity term of a generator as one batch, or one after the other.
+"""Time a CycleGAN training step in two ways: the forward and the identity term of a generator as one batch,
+or one after the other.
 
-Both run in turn on the same batches, in fp32, in one process; the ratio is taken pair by pair, so that a machine whose speed drifts
-does not decide it.
+Both run in turn on the same batches, in fp32, in one process; the ratio is taken pair by pair, so that a
+machine whose speed drifts does not decide it.
 
     python bench/cyclegan.py                                64 and 128 pixels, batch 1, width 64
     python bench/cyclegan.py --batch 4 --width 32 --device cuda
@@ -15,12 +16,12 @@ import time
 
 import torch
 
-from i2i.clock import Clock
-from i2i.engine.learner import Learner
-from i2i.engine.runtime import Runtime
 from i2i.recipes import cyclegan
 from i2i.recipes.base import DataInfo
-from i2i.spec import Spec
+from i2i.registry import Spec
+from i2i.seeding import Progress
+from i2i.training.distributed import Runtime
+from i2i.training.optimization import PlayerOptimizers
 
 
 def measure(size, options):
@@ -29,19 +30,19 @@ def measure(size, options):
                                discriminator=Spec("patch", {"width": options.width, "norm": "instance"}))
     runtime = Runtime(device=options.device)
     modules = recipe.modules(DataInfo((size, size))).to(runtime.device)
-    learner = Learner(recipe, modules, runtime, max_skips=3)
-    times = {cyclegan.joined: [], cyclegan.apart: []}
+    learner = PlayerOptimizers(recipe, modules, runtime, max_skips=3)
+    times = {cyclegan.concat_if: [], cyclegan.split_batch: []}
     for i in range(options.rounds + 1):
         a, b = (torch.rand(2, options.batch, 3, size, size, device=runtime.device) * 2 - 1).unbind()
         for way, seconds in times.items():
             cyclegan.both = way
             start = time.perf_counter()
-            clock = Clock(i, options.batch, 10**9)
-            learner.begin(clock)
-            recipe.step(modules, {"a": a, "b": b}, clock, learner)
+            progress = Progress(i, options.batch, 10**9)
+            learner.begin(progress)
+            recipe.step(modules, {"a": a, "b": b}, progress, learner)
             if runtime.device.type == "cuda":
                 torch.cuda.synchronize()
-            if i:       # The first step makes the optimisers' state.
+            if i:       # The first step makes the optimizers' state.
                 seconds.append(time.perf_counter() - start)
     return times.values()
 
@@ -55,14 +56,16 @@ def main():
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.device}, batch {options.batch}, width {options.width}, "
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.device}, batch "
+          f"{options.batch}, width {options.width}, "
           f"{options.rounds} pairs")
     print(f"{'pixels':>6}{'joined ms':>11}{'apart ms':>10}{'joined/apart':>14}   quartiles of the ratio")
     for size in options.sizes:
         joined, apart = measure(size, options)
         low, middle, high = statistics.quantiles([j / a for j, a in zip(joined, apart, strict=True)], n=4)
         times = [statistics.median(seconds) * 1e3 for seconds in (joined, apart)]
-        print(f"{size:>6}{times[0]:>11.1f}{times[1]:>10.1f}{middle:>14.3f}   {low:.3f} … {high:.3f}", flush=True)
+        print(f"{size:>6}{times[0]:>11.1f}{times[1]:>10.1f}{middle:>14.3f}   {low:.3f} … {high:.3f}",
+              flush=True)
 
 
 if __name__ == "__main__":

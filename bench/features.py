@@ -1,11 +1,14 @@
-"""Time the FID Inception as the evaluator runs it against the plain loop: NCHW, eager, batch norms as they are.
+"""Time the FID Inception as the evaluator runs it against the plain loop: NCHW, eager, batch norms as they
+are.
 
-Weights are random: time does not depend on them.  Both run on the same prepared images, in turn, in one process; the ratio is taken pair
-by pair, so that a machine whose speed drifts does not decide it.  Features of both are compared too.
+Weights are random: time does not depend on them.  Both run on the same prepared images, in turn, in one
+process; the ratio is taken pair by pair, so that a machine whose speed drifts does not decide it.  Features
+of both are compared too.
 
     python bench/features.py                     batch 16
     python bench/features.py --batch 32 --rounds 10
-    python bench/features.py --compile           ours through torch.compile too, with what compiling costs (needs a C++ compiler)
+    python bench/features.py --compile           ours through torch.compile too, with what compiling costs
+(needs a C++ compiler)
 """
 
 from __future__ import annotations
@@ -57,9 +60,12 @@ def main():
                 times[1].append(end - middle)
     ratios = [p / o for o, p in zip(*times, strict=True)]
     speed = [options.batch / statistics.median(each) for each in times]
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch {options.batch}, {options.rounds} pairs")
-    print(f"ours {speed[0]:.1f} images/s, plain {speed[1]:.1f}, ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} … {max(ratios):.2f})")
-    print(f"largest difference of features {float((a - b).abs().max()):.1e}, of features up to {float(b.abs().max()):.1f}")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch {options.batch}, "
+          f"{options.rounds} pairs")
+    print(f"ours {speed[0]:.1f} images/s, plain {speed[1]:.1f}, ratio {statistics.median(ratios):.2f} "
+          f"({min(ratios):.2f} … {max(ratios):.2f})")
+    print(f"largest difference of features {float((a - b).abs().max()):.1e}, of features up to "
+          f"{float(b.abs().max()):.1f}")
     if options.compile:
         compiled = Extractor("inception", "random", "clean", SIZE, FEATURES, torch.compile(ours.network))
         start = time.perf_counter()

@@ -1,6 +1,8 @@
-"""Time the Fréchet distance from features against the usual way: covariances, and scipy.linalg.sqrtm of their product.
+"""Time the Fréchet distance from features against the usual way: covariances, and scipy.linalg.sqrtm of their
+product.
 
-    python bench/frechet.py                      2048 dimensions; 500 and 5000 images a side (about three minutes on one core)
+    python bench/frechet.py                      2048 dimensions; 500 and 5000 images a side (about three
+minutes on one core)
     python bench/frechet.py --n 500
 
 scipy is needed here only, to compare with.
@@ -30,7 +32,8 @@ def usual(x, y):
 def features(n, d, seed):
     """Non-negative, skewed and correlated, with a spectrum that falls as that of pool3 features does."""
     g = np.random.default_rng(seed)
-    mix = g.standard_normal((d, d)).astype(np.float32) * (np.arange(1, d + 1, dtype=np.float32) ** -0.5)[:, None]
+    mix = g.standard_normal((d, d)).astype(np.float32) * (np.arange(1, d + 1, dtype=np.float32) ** -0.5)[:,
+                                                                                                         None]
     return np.maximum(g.standard_normal((n, d)).astype(np.float32) @ mix * 0.1 + 0.3 + 0.02 * seed, 0)
 
 
@@ -41,7 +44,8 @@ def main():
     parser.add_argument("--d", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    print(f"numpy {np.__version__}, scipy {scipy.__version__}, {options.d} dimensions, best of {options.rounds} (sqrtm once)")
+    print(f"numpy {np.__version__}, scipy {scipy.__version__}, {options.d} dimensions, best of "
+          f"{options.rounds} (sqrtm once)")
     print(f"{'n':>6}{'ours s':>10}{'sqrtm s':>10}{'ratio':>8}{'ours':>14}{'sqrtm':>14}")
     for n in options.n:
         x, y = features(n, options.d, 0), features(n, options.d, 1)

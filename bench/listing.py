@@ -1,7 +1,9 @@
-"""Seconds and memory from a folder of many files to the first batch: python bench/listing.py [--count 200000] [--few 20000]
+"""Seconds and memory from a folder of many files to the first batch: python bench/listing.py [--count 200000]
+[--few 20000]
 
-Peak: how much the process grew at most beyond what it held after its imports.  Worker: what one loader process has written to (not shared).
-The files are hard links of one picture of 32x32, so what is measured is the listing, not the disk.
+Peak: how much the process grew at most beyond what it held after its imports.  Worker: what one loader
+process has written to (not shared). The files are hard links of one picture of 32x32, so what is measured is
+the listing, not the disk.
 """
 
 from __future__ import annotations
@@ -52,35 +54,40 @@ def pack(folder: Path, layout: str, count: int) -> Path:
 def memory(key: str, pid: int | str = "self") -> float:
     """MB of one entry of a process's status or memory map."""
     file = "status" if key.startswith("Vm") else "smaps_rollup"
-    return next(int(line.split()[1]) for line in Path(f"/proc/{pid}/{file}").read_text().splitlines() if line.startswith(key)) / 1000
+    return next(int(line.split()[1]) for line in Path(f"/proc/{pid}/{file}").read_text().splitlines()
+                if line.startswith(key)) / 1000
 
 
 def measure(where: str, kind: str, index: bool) -> dict[str, float]:
     """In a process of its own: from the path to the first batch of two loader processes."""
     import multiprocessing
 
-    from i2i.data import labelled, unpaired  # noqa: F401 - registers them.
-    from i2i.data.datasets import DataConfig, look, training_sizes
-    from i2i.data.files import open_source
+    from i2i.data import labeled, unpaired  # noqa: F401 - registers them.
     from i2i.data.loader import batches
-    from i2i.data.stream import training
-    from i2i.spec import Spec, build
+    from i2i.data.paired import DataConfig, inspect_dataset, training_sizes
+    from i2i.data.sampler import training_dataset
+    from i2i.data.sources import open_source
+    from i2i.registry import Spec, build
     Path("/proc/self/clear_refs").write_text("5")       # The peak begins anew.
     before, began = memory("VmRSS"), time.monotonic()
     split = build("dataset", Spec(kind), open_source(where, index=index), "ab")["train"]
-    listed, facts = time.monotonic() - began, look(split)
+    listed, facts = time.monotonic() - began, inspect_dataset(split)
     crop, load = training_sizes(DataConfig(), facts)
-    stream = batches(training(split, crop, load, (facts.a, facts.b), flip=True, seed=0, on_error="stop"), seed=0, start=0, batch=16, workers=2)
+    stream = batches(training_dataset(split, crop, load, (facts.a, facts.b), flip=True, seed=0,
+                                      on_error="stop"), seed=0, start=0, batch=16, workers=2)
     next(stream)
     first = time.monotonic() - began
     for _ in range(200):
         next(stream)
-    return {"listed s": listed, "first batch s": first, "peak MB": memory("VmHWM") - before, "holds MB": memory("VmRSS") - before,
-            "worker MB": max(memory("Private_Dirty", child.pid or 0) for child in multiprocessing.active_children())}
+    return {"listed s": listed, "first batch s": first, "peak MB": memory("VmHWM") - before,
+            "holds MB": memory("VmRSS") - before,
+            "worker MB": max(memory("Private_Dirty", child.pid or 0)
+                             for child in multiprocessing.active_children())}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=200_000)
     parser.add_argument("--few", type=int, default=20_000)
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
@@ -95,12 +102,15 @@ def main() -> None:
                 folder = Path(base) / f"{kind}-{layout.split()[0].replace(',', '')}-{count}"
                 folder.mkdir()
                 make(folder, layout, count)
-                wheres = {"folder": folder} | ({"zip": pack(folder, layout, count)} if layout == "one folder" else {})
+                wheres = {"folder": folder} | ({"zip": pack(folder, layout, count)} if layout == "one folder"
+                                               else {})
                 for how, where in wheres.items():
                     for index in ("no index", "index", "index"):        # The second time it is there.
-                        out = subprocess.run([sys.executable, __file__, "--measure", where, kind, index], capture_output=True, text=True, check=True)
+                        out = subprocess.run([sys.executable, __file__, "--measure", where, kind, index],
+                                             capture_output=True, text=True, check=True)
                         told = json.loads(out.stdout.splitlines()[-1])
-                        print(f"{count:>8,} {layout:<20} {how:<7} {index:<9}", *(f"{value:7.2f} {key}" for key, value in told.items()), flush=True)
+                        print(f"{count:>8,} {layout:<20} {how:<7} {index:<9}",
+                              *(f"{value:7.2f} {key}" for key, value in told.items()), flush=True)
 
 
 if __name__ == "__main__":

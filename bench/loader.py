@@ -1,7 +1,9 @@
-"""The loader alone: images per second at 64 pixels, by where decoded images are kept and by how many processes read.
+"""The loader alone: images per second at 64 pixels, by where decoded images are kept and by how many
+processes read.
 
-Every combination reads the bundled drawings from its own stream, in turn with the others in one process, after an epoch in which caches fill and
-after the batches that were read ahead have been taken; so what is timed is reading.  A pair counts as one.
+Every combination reads the bundled drawings from its own stream, in turn with the others in one process,
+after an epoch in which caches fill and after the batches that were read ahead have been taken; so what is
+timed is reading.  A pair counts as one.
 
     python bench/loader.py
     python bench/loader.py pix2pix --batch 64 --workers 0 4 8
@@ -18,8 +20,9 @@ from itertools import product
 
 import torch
 
-from i2i import jobs, training
-from i2i.engine.runtime import Runtime
+from i2i.training import job as jobs
+from i2i.training import train as training
+from i2i.training.distributed import Runtime
 
 LOADS = ("dcgan", "pix2pix", "cyclegan")
 CACHES = ("off", "memory", "disk")
@@ -41,14 +44,17 @@ def measure(load, options):
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         streams = {}
         for cache, workers in product(CACHES, options.workers):
-            job = jobs.prepare(load, [f"train.batch={options.batch}", f"train.workers={workers}", f"data.cache={cache}", "data.size=64",
+            job = jobs.prepare(load,
+                               [f"train.batch_size={options.batch}", f"train.num_workers={workers}",
+                                f"data.cache={cache}", "data.size=64",
                                       f"data.cache_folder={folder}"])
-            stream = streams[cache, workers] = stack.enter_context(closing(training.feed(job, runtime, 0)))
+            stream = streams[cache,
+                             workers] = stack.enter_context(closing(training.job_batches(job, runtime, 0)))
             took(stream, -(-len(job.splits["train"]) // options.batch) if cache != "off" else 1)
             rates[cache, workers] = []
         for _ in range(options.rounds):
             for (cache, workers), stream in streams.items():
-                took(stream, 1 + max(1, workers) * job.train.prefetch)
+                took(stream, 1 + max(1, workers) * job.train.prefetch_factor)
                 start, count = time.perf_counter(), 0
                 while count < options.least or time.perf_counter() - start < options.seconds:
                     next(stream)
@@ -67,7 +73,8 @@ def main():
     parser.add_argument("--seconds", type=float, default=0.5, help="at least so long, for each figure")
     parser.add_argument("--least", type=int, default=8, help="batches for each figure")
     options = parser.parse_args()
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch {options.batch}, {options.rounds} rounds; images or pairs "
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch {options.batch}, "
+          f"{options.rounds} rounds; images or pairs "
           "per second, median and quartiles")
     for load in options.loads:
         rates, counted = measure(load, options)

@@ -1,9 +1,11 @@
 """Peak memory of translating one image, by its size, each in a process of its own.
 
-What a process has held at most (ru_maxrss) after importing everything and building the network is taken off what it has held at most after
-translating, so the figures are what an image adds; the first column of megabytes is the process before it.
+What a process has held at most (ru_maxrss) after importing everything and building the network is taken off
+what it has held at most after translating, so the figures are what an image adds; the first column of
+megabytes is the process before it.
 
-    python bench/memory.py                          512, 1024 and 2048 pixels, the default U-Net of pix2pix and ResNet of CycleGAN
+    python bench/memory.py                          512, 1024 and 2048 pixels, the default U-Net of pix2pix
+and ResNet of CycleGAN
     python bench/memory.py --sizes 4096 --width 32
 """
 
@@ -19,13 +21,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from i2i.images import Kind
-from i2i.infer import Model, header_for
-from i2i.plan import peak_memory
+from i2i.config import to_dict
+from i2i.images.formats import ImageFormat
+from i2i.inference.model import Model, model_header
 from i2i.recipes.base import DataInfo
 from i2i.recipes.cyclegan import CycleGAN
 from i2i.recipes.pix2pix import Pix2Pix
-from i2i.spec import Spec, build, to_dict
+from i2i.registry import Spec, build
+from i2i.training.memory import peak_memory
 
 TRAINED = (256, 256)        # The size that decides the depth of the U-Net and the blocks of the ResNet.
 
@@ -35,7 +38,7 @@ def model_of(network, width):
     spec = {"unet": Pix2Pix().generator, "resnet": CycleGAN().generator}[network]
     recipe = Pix2Pix(generator=Spec(spec.name, {**spec.options, "width": width}))
     generator = build("generator", recipe.generator, 3, 3, TRAINED)
-    header = header_for("pix2pix", to_dict(recipe), DataInfo(TRAINED), (Kind(), Kind()))
+    header = model_header("pix2pix", to_dict(recipe), DataInfo(TRAINED), (ImageFormat(), ImageFormat()))
     return Model(recipe, nn.ModuleDict({"G": generator}), header, torch.device("cpu"))
 
 
@@ -66,7 +69,8 @@ def main():
             command = [sys.executable, __file__, "--width", str(options.width), "--one", network, str(size)]
             got = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
             added = got["peak"] - got["before"]
-            print(f"{network:10}{f'{size}x{size}':>12}{got['before']:>7.0f} MB{got['peak']:>7.0f} MB{added:>7.0f} MB{added * 1e6 / size**2:>14.0f}"
+            print(f"{network:10}{f'{size}x{size}':>12}{got['before']:>7.0f} MB{got['peak']:>7.0f} "
+                  f"MB{added:>7.0f} MB{added * 1e6 / size**2:>14.0f}"
                   f"{got['seconds']:>10.1f}", flush=True)
 
 

@@ -1,6 +1,7 @@
-"""The training loops that everyone clones, written plainly, for comparison: pix2pix and CycleGAN as in pytorch-CycleGAN-and-pix2pix, DCGAN as in
-PyTorch's examples, StyleGAN2 as in its port to PyTorch's own operators.  Nested networks, per-tensor Adam, `requires_grad` toggled, sums of
-losses read after each step.  `step` takes a batch and returns the losses; weights can be those of ours, so that losses can be compared."""
+"""The training loops that everyone clones, written plainly, for comparison: pix2pix and CycleGAN as in
+pytorch-CycleGAN-and-pix2pix, DCGAN as in PyTorch's examples, StyleGAN2 as in its port to PyTorch's own
+operators.  Nested networks, per-tensor Adam, `requires_grad` toggled, sums of losses read after each step.
+`step` takes a batch and returns the losses; weights can be those of ours, so that losses can be compared."""
 
 from __future__ import annotations
 
@@ -32,9 +33,11 @@ class Level(nn.Module):
         self.outermost = channels is not None
         down = nn.Conv2d(channels or outer, inner, 4, 2, 1, bias=False)
         if self.outermost:
-            layers = [down, inside, nn.ReLU(True), nn.ConvTranspose2d(2 * inner, channels, 4, 2, 1), nn.Tanh()]
+            layers = [down, inside, nn.ReLU(True), nn.ConvTranspose2d(2 * inner, channels, 4, 2, 1),
+                      nn.Tanh()]
         elif inside is None:
-            layers = [nn.LeakyReLU(0.2, True), down, nn.ReLU(True), nn.ConvTranspose2d(inner, outer, 4, 2, 1, bias=False), nn.BatchNorm2d(outer)]
+            layers = [nn.LeakyReLU(0.2, True), down, nn.ReLU(True),
+                      nn.ConvTranspose2d(inner, outer, 4, 2, 1, bias=False), nn.BatchNorm2d(outer)]
         else:
             layers = [nn.LeakyReLU(0.2, True), down, nn.BatchNorm2d(inner), inside, nn.ReLU(True),
                       nn.ConvTranspose2d(2 * inner, outer, 4, 2, 1, bias=False), nn.BatchNorm2d(outer)]
@@ -64,10 +67,13 @@ class Pix2Pix:
         widths = [width * min(2**i, 8) for i in range(depth)]
         level = None
         for i in reversed(range(1, depth)):
-            level = Level(widths[i - 1], widths[i], inside=level, dropout=level is not None and depth - i <= max(2, depth - 4))
-        self.networks = {"G": Level(None, width, inside=level, channels=3), "D": patch(6, width, nn.BatchNorm2d)}
+            level = Level(widths[i - 1], widths[i], inside=level,
+                          dropout=level is not None and depth - i <= max(2, depth - 4))
+        self.networks = {"G": Level(None, width, inside=level, channels=3),
+                         "D": patch(6, width, nn.BatchNorm2d)}
         self.G, self.D = self.networks.values()
-        self.opt_G, self.opt_D = (torch.optim.Adam(network.parameters(), 2e-4, (0.5, 0.999), **ADAM) for network in (self.G, self.D))
+        self.opt_G, self.opt_D = (torch.optim.Adam(network.parameters(), 2e-4, (0.5, 0.999), **ADAM)
+                                  for network in (self.G, self.D))
         self.gan, self.l1 = nn.BCEWithLogitsLoss(), nn.L1Loss()
 
     def step(self, batch):
@@ -98,7 +104,8 @@ class Block(nn.Module):
 
     def __init__(self, c):
         super().__init__()
-        self.layers = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(c, c, 3), nn.InstanceNorm2d(c), nn.ReLU(True),
+        self.layers = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(c, c, 3), nn.InstanceNorm2d(c),
+                                    nn.ReLU(True),
                                     nn.ReflectionPad2d(1), nn.Conv2d(c, c, 3), nn.InstanceNorm2d(c))
 
     def forward(self, x):
@@ -113,7 +120,8 @@ def resnet(width, blocks):
         layers += [nn.Conv2d(c, 2 * c, 3, 2, 1), nn.InstanceNorm2d(2 * c), nn.ReLU(True)]
     layers += [Block(4 * width) for _ in range(blocks)]
     for c in (4 * width, 2 * width):
-        layers += [nn.ConvTranspose2d(c, c // 2, 3, 2, 1, output_padding=1), nn.InstanceNorm2d(c // 2), nn.ReLU(True)]
+        layers += [nn.ConvTranspose2d(c, c // 2, 3, 2, 1, output_padding=1), nn.InstanceNorm2d(c // 2),
+                   nn.ReLU(True)]
     return nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(width, 3, 7), nn.Tanh())
 
 
@@ -147,14 +155,17 @@ class CycleGAN:
         self.networks = {"G_ab": resnet(width, blocks), "G_ba": resnet(width, blocks),
                          "D_a": patch(3, width, nn.InstanceNorm2d), "D_b": patch(3, width, nn.InstanceNorm2d)}
         self.G_ab, self.G_ba, self.D_a, self.D_b = self.networks.values()
-        self.opt_G = torch.optim.Adam(itertools.chain(self.G_ab.parameters(), self.G_ba.parameters()), 2e-4, (0.5, 0.999), **ADAM)
-        self.opt_D = torch.optim.Adam(itertools.chain(self.D_a.parameters(), self.D_b.parameters()), 2e-4, (0.5, 0.999), **ADAM)
+        self.opt_G = torch.optim.Adam(itertools.chain(self.G_ab.parameters(), self.G_ba.parameters()), 2e-4,
+                                      (0.5, 0.999), **ADAM)
+        self.opt_D = torch.optim.Adam(itertools.chain(self.D_a.parameters(), self.D_b.parameters()), 2e-4,
+                                      (0.5, 0.999), **ADAM)
         self.gan, self.l1, self.pool_a, self.pool_b = nn.MSELoss(), nn.L1Loss(), Pool(), Pool()
 
     def judge(self, D, real, fake):
         """Backward of one discriminator's loss."""
         out_real, out_fake = D(real), D(fake)
-        loss = (self.gan(out_real, torch.ones_like(out_real)) + self.gan(out_fake, torch.zeros_like(out_fake))) * 0.5
+        loss = (self.gan(out_real, torch.ones_like(out_real))
+                + self.gan(out_fake, torch.zeros_like(out_fake))) * 0.5
         loss.backward()
         return loss.item()
 
@@ -175,9 +186,11 @@ class CycleGAN:
         self.opt_G.step()
         toggle([self.D_a, self.D_b], True)
         self.opt_D.zero_grad()
-        d_a, d_b = self.judge(self.D_a, a, self.pool_a.query(fake_a)), self.judge(self.D_b, b, self.pool_b.query(fake_b))
+        d_a, d_b = self.judge(self.D_a, a, self.pool_a.query(fake_a)), self.judge(self.D_b, b,
+                                                                                  self.pool_b.query(fake_b))
         self.opt_D.step()
-        return {"gan_a": gan_a.item(), "gan_b": gan_b.item(), "cycle_a": cycle_a.item(), "cycle_b": cycle_b.item(), "d_a": d_a, "d_b": d_b}
+        return {"gan_a": gan_a.item(), "gan_b": gan_b.item(), "cycle_a": cycle_a.item(),
+                "cycle_b": cycle_b.item(), "d_a": d_a, "d_b": d_b}
 
 
 # ---------------------------------------------------------------------------------------------- DCGAN
@@ -197,7 +210,8 @@ class DCGAN:
             layers += [nn.Conv2d(i, o, 4, 2, 1, bias=False), nn.BatchNorm2d(o), nn.LeakyReLU(0.2, True)]
         D = nn.Sequential(*layers, nn.Conv2d(8 * w, 1, 4), nn.Sigmoid())
         self.networks, self.G, self.D, self.loss = {"G": G, "D": D}, G, D, nn.BCELoss()
-        self.opt_G, self.opt_D = (torch.optim.Adam(network.parameters(), 2e-4, (0.5, 0.999), **ADAM) for network in (G, D))
+        self.opt_G, self.opt_D = (torch.optim.Adam(network.parameters(), 2e-4, (0.5, 0.999), **ADAM)
+                                  for network in (G, D))
 
     def step(self, batch):
         """One iteration: D's gradients of the generator's loss are computed too, and thrown away."""
@@ -238,11 +252,12 @@ def activated(x, bias):
 
 
 class Linear(nn.Module):
-    """Equalised."""
+    """Equalized."""
 
     def __init__(self, i, o, *, bias=0.0, lr=1.0, active=False):
         super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.randn(o, i) / lr), nn.Parameter(torch.full((o,), bias / lr))
+        self.weight, self.bias = nn.Parameter(torch.randn(o, i) / lr), nn.Parameter(torch.full((o,),
+                                                                                               bias / lr))
         self.scale, self.lr, self.active = lr / math.sqrt(i), lr, active
 
     def forward(self, x):
@@ -253,7 +268,7 @@ class Linear(nn.Module):
 
 
 class Conv(nn.Module):
-    """Equalised, after the filter where it halves."""
+    """Equalized, after the filter where it halves."""
 
     def __init__(self, i, o, k, *, down=False, active=True):
         super().__init__()
@@ -267,7 +282,8 @@ class Conv(nn.Module):
         if self.down:
             p = 2 + (k - 1)
             x = resampled(x, pad=((p + 1) // 2, p // 2))
-        x = F.conv2d(x, self.weight * self.scale, stride=2 if self.down else 1, padding=0 if self.down else k // 2)
+        x = F.conv2d(x, self.weight * self.scale, stride=2 if self.down else 1,
+                     padding=0 if self.down else k // 2)
         return x if self.bias is None else activated(x, self.bias)
 
 
@@ -340,7 +356,8 @@ class StyleG(nn.Module):
             w = ws[0][:, None].repeat(1, self.count, 1)
         else:
             first = random.randint(1, self.count - 1)
-            w = torch.cat([ws[0][:, None].repeat(1, first, 1), ws[1][:, None].repeat(1, self.count - first, 1)], 1)
+            w = torch.cat([ws[0][:, None].repeat(1, first, 1),
+                           ws[1][:, None].repeat(1, self.count - first, 1)], 1)
         x = self.first(self.constant[None].repeat(len(w), 1, 1, 1), w[:, 0])
         image = self.rgb[0](x, w[:, 1])
         for i, (up, layer, rgb) in enumerate(zip(self.up, self.layers, self.rgb[1:], strict=True)):
@@ -354,7 +371,8 @@ class Down(nn.Module):
 
     def __init__(self, i, o):
         super().__init__()
-        self.conv0, self.conv1, self.skip = Conv(i, i, 3), Conv(i, o, 3, down=True), Conv(i, o, 1, down=True, active=False)
+        self.conv0, self.conv1, self.skip = Conv(i, i, 3), Conv(i, o, 3, down=True), Conv(i, o, 1, down=True,
+                                                                                          active=False)
 
     def forward(self, x):
         """NCHW -> NC'(H/2)(W/2)"""
@@ -369,7 +387,8 @@ class StyleD(nn.Module):
         c = [min(width * 2**i, most) for i in range(int(math.log2(size)) - 1)]
         self.rgb = Conv(3, c[0], 1)
         self.blocks = nn.ModuleList(Down(i, o) for i, o in itertools.pairwise(c))
-        self.conv, self.dense, self.out = Conv(c[-1] + 1, c[-1], 3), Linear(c[-1] * 16, c[-1], active=True), Linear(c[-1], 1)
+        self.conv, self.dense, self.out = Conv(c[-1] + 1, c[-1], 3), Linear(c[-1] * 16, c[-1],
+                                                                            active=True), Linear(c[-1], 1)
 
     def forward(self, x):
         """NCHW -> N1"""
@@ -385,13 +404,14 @@ class StyleD(nn.Module):
 
 
 class StyleGAN2:
-    """Its plain loop: images are made anew for each player, regularisers have steps of their own."""
+    """Its plain loop: images are made anew for each player, regularizers have steps of their own."""
 
     def __init__(self, size, width=32, most=512, mixing=0.9):
         self.networks = {"G": StyleG(size, width, most), "D": StyleD(size, width, most)}
         self.G, self.D = self.networks.values()
         self.ema, self.mixing, self.mean, self.count = StyleG(size, width, most), mixing, 0, 0
-        self.opt_G, self.opt_D = (torch.optim.Adam(network.parameters(), 2e-3, (0.0, 0.99), **ADAM) for network in (self.G, self.D))
+        self.opt_G, self.opt_D = (torch.optim.Adam(network.parameters(), 2e-3, (0.0, 0.99), **ADAM)
+                                  for network in (self.G, self.D))
 
     def noise(self, n, device):
         """One z for each image, or two."""

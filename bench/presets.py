@@ -1,9 +1,12 @@
-"""Presets beside each other on the same pictures for equal CPU time: Fréchet distance, precision and recall of what each generates.
+"""Presets beside each other on the same pictures for equal CPU time: Fréchet distance, precision and recall
+of what each generates.
 
-    python bench/presets.py --minutes 7 --out runs/presets            # resumes: runs that are there are not trained again
+    python bench/presets.py --minutes 7 --out runs/presets            # resumes: runs that are there are not
+trained again
 
-Each is trained on one thread until its process has used that much CPU time, is interrupted (which saves), and generates as many images as it
-learnt from; they are judged against those with the features of EfficientNet-Lite0.
+Each is trained on one thread until its process has used that much CPU time, is interrupted (which saves), and
+generates as many images as it learned from; they are judged against those with the features of
+EfficientNet-Lite0.
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ import time
 from pathlib import Path
 
 NARROW = "generator.width=32 discriminator.width=32"
-PRESETS = {"dcgan": NARROW, "wgan-gp": NARROW, "sngan": NARROW, "r3gan": NARROW, "stylegan2": "generator.width=16 discriminator.width=16"}
+PRESETS = {"dcgan": NARROW, "wgan-gp": NARROW, "sngan": NARROW, "r3gan": NARROW,
+           "stylegan2": "generator.width=16 discriminator.width=16"}
 ONE = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -29,7 +33,8 @@ def cpu_seconds(pid: int) -> float:
 
 
 def train(preset: str, words: str, data: str, minutes: float, out: Path) -> None:
-    command = [sys.executable, "-m", "i2i.cli", "train", *preset.split(), *words.split(), "train.images=100M", "train.tick=20k", "train.log=2k",
+    command = [sys.executable, "-m", "i2i.cli", "train", *preset.split(), *words.split(),
+               "train.images=100M", "train.checkpoint_every=20k", "train.log_every=2k",
                "--data", data, "--out", str(out), "--device", "cpu"]
     with (out.parent / f"{out.name}.log").open("w") as log:
         process = subprocess.Popen(command, env=ONE, stdout=log, stderr=log)
@@ -43,8 +48,10 @@ def train(preset: str, words: str, data: str, minutes: float, out: Path) -> None
 def judged(run: Path, data: str, n: int, words: tuple[str, ...] = ()) -> dict[str, float]:
     fake, told = run / "made", run / "judged.json"
     i2i = [sys.executable, "-m", "i2i.cli"]
-    subprocess.run([*i2i, "generate", str(run), "--n", str(n), "--out", str(fake), "--device", "cpu", *words], check=True, stdout=subprocess.DEVNULL)
-    subprocess.run([*i2i, "evaluate", "--real", data, "--fake", str(fake), "--features", "efficientnet-lite0", "--metrics", "fd,precision_recall",
+    subprocess.run([*i2i, "generate", str(run), "--n", str(n), "--out", str(fake), "--device", "cpu",
+                    *words], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*i2i, "evaluate", "--real", data, "--fake", str(fake), "--features",
+                    "efficientnet-lite0", "--metrics", "fd,precision_recall",
                     "--json", str(told), "--device", "cpu"], check=True, stdout=subprocess.DEVNULL)
     return {name: figure["value"] for name, figure in json.loads(told.read_text())["results"].items()}
 
@@ -66,9 +73,11 @@ def main() -> None:
         images = json.loads((run / "log.jsonl").read_text().splitlines()[-1])["images"]
         rows.append((preset, images, judged(run, options.data, options.n)))
         print(rows[-1], flush=True)
-    print(f"{options.minutes:g} CPU minutes each, one thread; {options.n} generated images against {options.data}")
+    print(f"{options.minutes:g} CPU minutes each, one thread; {options.n} generated images against "
+          f"{options.data}")
     for preset, images, figures in sorted(rows, key=lambda row: row[2]["fd_efficientnet_lite0"]):
-        print(f"{preset:14} {images:>9,} images  " + "  ".join(f"{name} {value:.3f}" for name, value in figures.items()))
+        print(f"{preset:14} {images:>9,} images  "
+              + "  ".join(f"{name} {value:.3f}" for name, value in figures.items()))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Time one pix2pix training step of the engine against the plain loop that everyone copies.
 
-The plain loop (bench/plain.py): nested U-Net and PatchGAN of torch layers, BCEWithLogitsLoss, per-tensor Adam, `requires_grad` toggled around the
-generator's update, no average of the weights.  Both run in fp32 on the same batches, in turn, in one process; the ratio is taken
-pair by pair, so that a machine whose speed drifts does not decide it.
+The plain loop (bench/plain.py): nested U-Net and PatchGAN of torch layers, BCEWithLogitsLoss, per-tensor
+Adam, `requires_grad` toggled around the generator's update, no average of the weights.  Both run in fp32 on
+the same batches, in turn, in one process; the ratio is taken pair by pair, so that a machine whose speed
+drifts does not decide it.
 
     python bench/step.py                     64, 128 and 256 pixels, batch 1, width 64
     python bench/step.py --batch 8 --width 32 --sizes 64
@@ -19,19 +20,19 @@ from pathlib import Path
 import plain as loops
 import torch
 
-from i2i.engine.config import TrainConfig
-from i2i.engine.runtime import Runtime
-from i2i.engine.train import Trainer
 from i2i.recipes.base import DataInfo
 from i2i.recipes.pix2pix import Pix2Pix
+from i2i.registry import Spec
 from i2i.runs.folder import RunFolder
-from i2i.spec import Spec
+from i2i.training.config import TrainConfig
+from i2i.training.distributed import Runtime
+from i2i.training.trainer import Trainer
 
 
 def engine(size, width, batch, folder):
     """The trainer that `i2i train pix2pix` uses."""
     recipe = Pix2Pix(generator=Spec("unet", {"width": width}), discriminator=Spec("patch", {"width": width}))
-    config = TrainConfig(images=10**9, batch=batch)
+    config = TrainConfig(images=10**9, batch_size=batch)
     return Trainer(recipe, DataInfo((size, size)), config, Runtime(device="cpu"), RunFolder(folder), {})
 
 
@@ -48,7 +49,7 @@ def measure(size, width, batch, rounds):
             middle = time.perf_counter()
             plain.step({"a": a, "b": b})
             end = time.perf_counter()
-            if i >= 2:      # The first steps make the optimisers' state.
+            if i >= 2:      # The first steps make the optimizers' state.
                 times[0].append(middle - start)
                 times[1].append(end - middle)
     return times
@@ -62,14 +63,16 @@ def main():
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=30)
     options = parser.parse_args()
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch {options.batch}, width {options.width}, {options.rounds} pairs")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch {options.batch}, width "
+          f"{options.width}, {options.rounds} pairs")
     print(f"{'pixels':>6}{'ours ms':>10}{'plain ms':>10}{'ratio':>8}   quartiles of the ratio")
     for size in options.sizes:
         ours, plain = measure(size, options.width, options.batch, options.rounds)
         ratios = [o / p for o, p in zip(ours, plain, strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4)
         times = [statistics.median(seconds) * 1e3 for seconds in (ours, plain)]
-        print(f"{size:>6}{times[0]:>10.1f}{times[1]:>10.1f}{middle:>8.2f}   {low:.2f} … {high:.2f}", flush=True)
+        print(f"{size:>6}{times[0]:>10.1f}{times[1]:>10.1f}{middle:>8.2f}   {low:.2f} … {high:.2f}",
+              flush=True)
 
 
 if __name__ == "__main__":

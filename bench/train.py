@@ -1,8 +1,10 @@
-"""Training steps of the engine against the loops that everyone clones (bench/plain.py): images/s, memory, use of the device's arithmetic.
+"""Training steps of the engine against the loops that everyone clones (bench/plain.py): images/s, memory, use
+of the device's arithmetic.
 
-All variants run in turn on the same batches in one process, and ratios are taken round by round, so that a machine whose speed drifts does not
-decide them.  Weights are the same at the start, and the losses of the first step are compared.  StyleGAN2's regularisers are due in some steps
-only: steps of each kind are timed and weighted by how often they come.  Memory, and the time spent waiting for batches that are read from PNG
+All variants run in turn on the same batches in one process, and ratios are taken round by round, so that a
+machine whose speed drifts does not decide them.  Weights are the same at the start, and the losses of the
+first step are compared.  StyleGAN2's regularizers are due in some steps only: steps of each kind are timed
+and weighted by how often they come.  Memory, and the time spent waiting for batches that are read from PNG
 files, are measured in a process of their own for each variant.
 
     python bench/train.py pix2pix cyclegan dcgan stylegan2-64 stylegan2-256
@@ -30,36 +32,44 @@ from PIL import Image
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from i2i import jobs, training
-from i2i.clock import seed_step
-from i2i.data.datasets import DataConfig
-from i2i.engine.config import TrainConfig
-from i2i.engine.runtime import Runtime
-from i2i.engine.train import Trainer
-from i2i.plan import peak_memory
+from i2i.config import parse_assignments
+from i2i.data.paired import DataConfig
 from i2i.recipes.base import DataInfo
+from i2i.registry import lookup
 from i2i.runs.folder import RunFolder
-from i2i.spec import lookup, split
+from i2i.seeding import seed_step
+from i2i.training import job as jobs
+from i2i.training import train as training
+from i2i.training.config import TrainConfig
+from i2i.training.distributed import Runtime
+from i2i.training.memory import peak_memory
+from i2i.training.trainer import Trainer
 
-LOADS = {       # name -> recipe or preset, pixels, default batch, the plain loop, (step, weight) of each kind of step
+# name -> recipe or preset, pixels, default batch, the plain loop, (step, weight) of each kind of step
+LOADS = {
     "pix2pix": ("pix2pix", 256, 1, plain.Pix2Pix, ((1, 1.0),)),
     "cyclegan": ("cyclegan", 256, 1, plain.CycleGAN, ((1, 1.0),)),
     "dcgan": ("dcgan", 64, 32, plain.DCGAN, ((1, 1.0),)),
     "stylegan2-64": ("stylegan2", 64, 16, plain.StyleGAN2, ((0, 1 / 16), (1, 12 / 16), (4, 3 / 16))),
     "stylegan2-256": ("stylegan2", 256, 4, plain.StyleGAN2, ((0, 1 / 16), (1, 12 / 16), (4, 3 / 16)))}
-ALIKE = {"pix2pix": ("generator.dropout_skip=1",)}      # Settings that make our network the plain one: its dropout is not where the paper has it.
+# Settings that make our network the plain one: its dropout is not where the paper has it.
+ALIKE = {"pix2pix": ("generator.dropout_skip=1",)}
 ALONE = 6       # Steps of a process that measures memory and waiting.
 
 
 def engine(load, words, options):
     """The trainer that `i2i train` uses, with the settings of a variant."""
     name, size, batch, _, _ = LOADS[load]
-    recipe_name, preset = jobs.known(name)
-    widths = [f"generator.width={options.width}", f"discriminator.width={options.width}"] if options.width else []
-    words = [*(word for word in preset if not word.startswith("train.")), *ALIKE.get(load, ()), *widths, *words]
-    recipe, _, config = jobs.configure(lookup("recipe", recipe_name)(), DataConfig(), TrainConfig(), split(words))
+    recipe_name, preset = jobs.recipe_or_preset(name)
+    widths = [f"generator.width={options.width}",
+              f"discriminator.width={options.width}"] if options.width else []
+    words = [*(word for word in preset if not word.startswith("train.")), *ALIKE.get(load, ()), *widths,
+             *words]
+    recipe, _, config = jobs.configure(lookup("recipe", recipe_name)(), DataConfig(), TrainConfig(),
+                                       parse_assignments(words))
     config = replace(config, images=10**9, batch=options.batch or batch)
-    runtime = Runtime(precision=config.precision, device=options.device, threads=config.threads, tf32=config.tf32)
+    runtime = Runtime(precision=config.precision, device=options.device, threads=config.threads,
+                      tf32=config.tf32)
     return Trainer(recipe, DataInfo((size, size)), config, runtime, RunFolder("unused"), {})
 
 
@@ -73,9 +83,12 @@ def plainly(load, options, ours):
             found = {k: v.to("cpu") for k, v in ours.modules[name].state_dict().items()}
             network.load_state_dict({k: found[k] for k in network.state_dict()})
         else:
-            x = torch.zeros(2, 100, 1, 1) if load == "dcgan" and name == "G" else torch.cat([*batch.values()], 1) if load + name == "pix2pixD" \
+            x = torch.zeros(2, 100, 1,
+                            1) if load == "dcgan" and name == "G" else torch.cat([*batch.values()],
+                                                                                 1) if load + name == "pix2pixD" \
                 else batch["a"]
-            theirs, mine = in_order(network, x), in_order(ours.modules[name].to("cpu"), x.flatten(1) if x.shape[2] == 1 else x)
+            theirs, mine = in_order(network, x), in_order(ours.modules[name].to("cpu"),
+                                                          x.flatten(1) if x.shape[2] == 1 else x)
             for one, other in zip(theirs, mine, strict=True):
                 one.load_state_dict(other.state_dict())
             ours.modules[name].to(ours.runtime.device)
@@ -86,7 +99,8 @@ def plainly(load, options, ours):
 def in_order(network, x):
     """The layers that have parameters, in the order in which an image passes them."""
     order = []
-    hooks = [m.register_forward_hook(lambda m, *_: order.append(m)) for m in network.modules() if list(m.parameters(recurse=False))]
+    hooks = [m.register_forward_hook(lambda m, *_: order.append(m)) for m in network.modules()
+             if list(m.parameters(recurse=False))]
     with torch.no_grad():
         network.eval()(x)
     for hook in hooks:
@@ -98,7 +112,8 @@ def in_order(network, x):
 def drawn(load, options, g):
     """A batch."""
     _, size, batch, _, _ = LOADS[load]
-    return {key: (torch.rand(options.batch or batch, 3, size, size, generator=g) * 2 - 1).to(options.device) for key in "ab"}
+    return {key: (torch.rand(options.batch or batch, 3, size, size, generator=g) * 2 - 1).to(options.device)
+            for key in "ab"}
 
 
 def timed(job):
@@ -120,7 +135,8 @@ def peak(device, precision):
     """Operations per second of one large convolution, 256 channels of 3x3 on 64x64, the best of several."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     n = 64 if device == "cuda" else 4
-    x, w = torch.randn(n, 256, 64, 64, device=device, dtype=dtype), torch.randn(256, 256, 3, 3, device=device, dtype=dtype)
+    x, w = torch.randn(n, 256, 64, 64, device=device, dtype=dtype), torch.randn(256, 256, 3, 3,
+                                                                                device=device, dtype=dtype)
     with torch.no_grad():
         seconds = min(timed(lambda: F.conv2d(x, w, padding=1)) for _ in range(6))
     return 2 * x.numel() * 256 * 9 / seconds
@@ -134,7 +150,8 @@ def counted(trainer, batch):
 
 
 def measure(load, variants, options):
-    """Seconds of each variant's steps in turn, weighted by kind.  -> name -> one figure for each round; losses; operations"""
+    """Seconds of each variant's steps in turn, weighted by kind.  -> name -> one figure for each round;
+    losses; operations"""
     g = torch.Generator().manual_seed(0)
     trainers = {name: engine(load, words, options) for name, words in variants.items()}
     first = next(iter(trainers.values()))
@@ -150,7 +167,8 @@ def measure(load, variants, options):
     rounds = {name: [] for name in ("plain", *trainers)}
     kinds = LOADS[load][4]
     began = time.perf_counter()
-    while len(rounds["plain"]) < options.rounds and (time.perf_counter() - began < options.seconds or not rounds["plain"]):
+    while len(rounds["plain"]) < options.rounds and (time.perf_counter() - began < options.seconds
+                                                     or not rounds["plain"]):
         sums = dict.fromkeys(rounds, 0.0)
         for step, weight in kinds:
             batch = drawn(load, options, g)
@@ -165,7 +183,8 @@ def measure(load, variants, options):
 
 
 def alone(load, words, options):
-    """Bytes that a few steps took beyond what was there before, and the share of time spent waiting for batches."""
+    """Bytes that a few steps took beyond what was there before, and the share of time spent waiting for
+    batches."""
     _, size, default, _, _ = LOADS[load]
     batch = options.batch or default
     before = held()
@@ -180,9 +199,10 @@ def alone(load, words, options):
     trainer = engine(load, words, options)
     with tempfile.TemporaryDirectory() as folder:
         drawn_files(Path(folder), size, trainer.recipe.dataset)
-        name, preset = jobs.known(LOADS[load][0])
-        job = jobs.prepare(name, [*preset, *words, f"train.batch={batch}", "data.flip=true"], data=folder)
-        with closing(training.feed(job, trainer.runtime, 0)) as batches:
+        name, preset = jobs.recipe_or_preset(LOADS[load][0])
+        job = jobs.prepare(name, [*preset, *words, f"train.batch_size={batch}", "data.flip=true"],
+                           data=folder)
+        with closing(training.job_batches(job, trainer.runtime, 0)) as batches:
             waits, total = 0.0, 0.0
             for i in range(ALONE):
                 waited = timed(lambda: setattr(trainer, "_got", next(batches)))
@@ -200,25 +220,31 @@ def drawn_files(folder, size, dataset):
         (folder / place).mkdir(exist_ok=True)
         for i in range(32):
             wide = 2 * size if dataset == "paired" else size
-            rough = Image.fromarray(g.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize((wide, size), Image.Resampling.BICUBIC)
+            rough = Image.fromarray(g.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize((wide, size),
+                                                                                          Image.Resampling.BICUBIC)
             picture = np.clip(np.asarray(rough) + g.integers(-6, 7, (size, wide, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(picture).save(folder / place / f"{i:02}.png")
 
 
 def in_a_process(load, words, options):
     """`alone`, in a process that has done nothing else."""
-    command = [sys.executable, __file__, load, "--alone", json.dumps(words), "--device", options.device, "--batch", str(options.batch),
+    command = [sys.executable, __file__, load, "--alone", json.dumps(words), "--device", options.device,
+               "--batch", str(options.batch),
                "--width", str(options.width)]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+    return json.loads(subprocess.run(command, capture_output=True, text=True,
+                                     check=True).stdout.splitlines()[-1])
 
 
 def report(load, options):
     """Print one table."""
-    variants = {"fp32": [], "bf16": ["train.precision=bf16"]} | ({" ".join(options.words): options.words} if options.words else {})
+    variants = {"fp32": [],
+                "bf16": ["train.precision=bf16"]} | ({" ".join(options.words): options.words}
+                                                     if options.words else {})
     rounds, told, operations = measure(load, variants, options)
     batch = options.batch or LOADS[load][2]
     width = f", width {options.width}" if options.width else ""
-    print(f"\n{load}: {LOADS[load][1]} pixels, batch {batch}{width}; {operations / 1e9:.1f} GFLOP a step, {len(rounds['plain'])} rounds")
+    print(f"\n{load}: {LOADS[load][1]} pixels, batch {batch}{width}; {operations / 1e9:.1f} GFLOP a step, "
+          f"{len(rounds['plain'])} rounds")
     print(f"{'':<12}{'ms/step':>9}{'images/s':>10}{'/ plain':>9}{'quartiles':>14}{'MB':>7}{'waiting':>9}{'FLOP use':>10}{'losses differ by':>18}")
     for name, seconds in rounds.items():
         words = variants.get(name)
@@ -226,20 +252,27 @@ def report(load, options):
         low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else (ratios[0],) * 3
         median = statistics.median(seconds)
         memory, waiting = in_a_process(load, words, options) if not options.quick else (float("nan"), None)
-        most = max(abs(told[name][key] - told["plain"][key]) / abs(told["plain"][key]) for key in BEFORE[load]) if BEFORE[load] else None
-        use = operations / median / options.peaks["bf16" if words and "train.precision=bf16" in words else "fp32"]
+        most = max(abs(told[name][key] - told["plain"][key]) / abs(told["plain"][key])
+                   for key in BEFORE[load]) if BEFORE[load] else None
+        use = operations / median / options.peaks["bf16" if words and "train.precision=bf16" in words
+                                                  else "fp32"]
         print(f"{name:<12}{median * 1e3:>9.0f}{batch / median:>10.2f}{middle:>9.2f}{f'{low:.2f} … {high:.2f}':>14}{memory / 1e6:>7.0f}"
               f"{'' if waiting is None else f'{waiting:.1%}':>9}{use:>10.0%}{'' if most is None else f'{most:.1e}':>18}", flush=True)
 
 
-BEFORE = {      # Losses of the first step that no update has gone before; the plain StyleGAN2 draws other styles for each player.
-    "pix2pix": ("d", "l1"), "dcgan": ("d",), "cyclegan": ("gan_a", "gan_b", "cycle_a", "cycle_b"), "stylegan2-64": (), "stylegan2-256": ()}
+# Losses of the first step that no update has gone before; the plain StyleGAN2 draws other styles for each
+# player.
+BEFORE = {
+    "pix2pix": ("d", "l1"), "dcgan": ("d",), "cyclegan": ("gan_a", "gan_b", "cycle_a", "cycle_b"),
+    "stylegan2-64": (), "stylegan2-256": ()}
 
 
 def held():
-    """The most bytes this process has held.  Not the kernel's ru_maxrss, which a process takes over from its parent."""
+    """The most bytes this process has held.  Not the kernel's ru_maxrss, which a process takes over from its
+    parent."""
     status = Path("/proc/self/status")
-    found = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")] if status.exists() else []
+    found = [line for line in status.read_text().splitlines()
+             if line.startswith("VmHWM")] if status.exists() else []
     return int(found[0].split()[1]) * 1024 if found else peak_memory()
 
 
@@ -260,8 +293,11 @@ def main():
         print(json.dumps(alone(options.loads[0], json.loads(options.alone), options)))
         return
     options.peaks = {precision: peak(options.device, precision) for precision in ("fp32", "bf16")}
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, {options.device}; "
-          "one convolution: " + ", ".join(f"{precision} {value / 1e9:.0f} GFLOP/s" for precision, value in options.peaks.items()), flush=True)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, "
+          f"{torch.backends.cpu.get_cpu_capability()}, {options.device}; "
+          "one convolution: "
+          + ", ".join(f"{precision} {value / 1e9:.0f} GFLOP/s" for precision,
+                      value in options.peaks.items()), flush=True)
     for load in options.loads:
         report(load, options)
 

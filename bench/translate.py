@@ -1,8 +1,10 @@
-"""A folder job end to end against the bare network on batches of the same size, and against a script that takes one image at a time.
+"""A folder job end to end against the bare network on batches of the same size, and against a script that
+takes one image at a time.
 
-Makes a folder of pictures, and in turn, several times: runs the network alone; translates with `i2i.translate` (reading, decoding, network,
-encoding, writing); reads, makes and saves one image after the other.  Memory is that of a process of its own for each.  The weights are random:
-speed does not depend on them.
+Makes a folder of pictures, and in turn, several times: runs the network alone; translates with
+`i2i.translate` (reading, decoding, network, encoding, writing); reads, makes and saves one image after the
+other.  Memory is that of a process of its own for each.  The weights are random: speed does not depend on
+them.
 
     python bench/translate.py                        200 images of 256 pixels, the default U-Net
     python bench/translate.py --size 64 --width 32
@@ -24,18 +26,21 @@ import torch
 from PIL import Image, ImageFilter
 from torch import nn
 
-from i2i.data.files import open_source
-from i2i.images import Kind
-from i2i.infer import Model, header_for
+from i2i.config import to_dict
+from i2i.data.sources import open_source
+from i2i.images.formats import ImageFormat
+from i2i.inference.model import Model, model_header
+from i2i.inference.translate import PIXELS, translate
 from i2i.recipes.base import DataInfo
 from i2i.recipes.pix2pix import Pix2Pix
-from i2i.spec import Spec, to_dict
-from i2i.translate import PIXELS, translate
+from i2i.registry import Spec
 
 
 def held():
-    """The most bytes this process has held.  Not the kernel's ru_maxrss, which a process takes over from its parent."""
-    return next(int(line.split()[1]) * 1024 for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    """The most bytes this process has held.  Not the kernel's ru_maxrss, which a process takes over from its
+    parent."""
+    return next(int(line.split()[1]) * 1024 for line in Path("/proc/self/status").read_text().splitlines()
+                if line.startswith("VmHWM"))
 
 
 def random_model(size, width):
@@ -43,14 +48,17 @@ def random_model(size, width):
     recipe = Pix2Pix(generator=Spec("unet", {"width": width}))
     info = DataInfo((size, size))
     modules = nn.ModuleDict({"G": recipe.modules(info)["G"]})
-    return Model(recipe, modules, header_for("pix2pix", to_dict(recipe), info, (Kind(), Kind())), torch.device("cpu"))
+    return Model(recipe, modules,
+                 model_header("pix2pix", to_dict(recipe), info, (ImageFormat(), ImageFormat())),
+                 torch.device("cpu"))
 
 
 def fill(folder, count, size):
     """Smooth pictures with some grain, so that PNG has to work as on photographs."""
     g = np.random.default_rng(0)
     for i in range(count):
-        rough = Image.fromarray(g.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize((size, size), Image.Resampling.BICUBIC)
+        rough = Image.fromarray(g.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize((size, size),
+                                                                                      Image.Resampling.BICUBIC)
         grain = g.integers(-6, 7, (size, size, 3))
         picture = np.clip(np.asarray(rough.filter(ImageFilter.SMOOTH)) + grain, 0, 255).astype(np.uint8)
         Image.fromarray(picture).save(folder / f"{i:04}.png")
@@ -82,7 +90,8 @@ def jobs(model, options, folder):
     def ours(i):
         assert translate(model, source, folder / f"ours{i}").done == options.images
 
-    return {"network alone": network, "i2i translate": ours, "one by one": lambda i: one_by_one(model, folder / "in", folder / f"plain{i}")}
+    return {"network alone": network, "i2i translate": ours,
+            "one by one": lambda i: one_by_one(model, folder / "in", folder / f"plain{i}")}
 
 
 def timed(job, i):
@@ -93,8 +102,10 @@ def timed(job, i):
 
 
 def difference(folder):
-    """The most levels by which the two folders differ: batches of another size are summed in another order."""
-    pairs = ((np.asarray(Image.open(path)), np.asarray(Image.open(folder / "plain0" / path.name))) for path in (folder / "ours0").iterdir())
+    """The most levels by which the two folders differ: batches of another size are summed in another
+    order."""
+    pairs = ((np.asarray(Image.open(path)), np.asarray(Image.open(folder / "plain0" / path.name)))
+             for path in (folder / "ours0").iterdir())
     return max(int(np.abs(one.astype(int) - other).max()) for one, other in pairs)
 
 
@@ -135,12 +146,15 @@ def main():
         for i in range(options.rounds):
             for name, job in works.items():
                 seconds[name].append(timed(job, i))
-        print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, "
-              f"{options.images} images of {options.size} pixels, width {options.width}; {options.rounds} rounds; "
+        print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, "
+              f"{torch.backends.cpu.get_cpu_capability()}, "
+              f"{options.images} images of {options.size} pixels, width {options.width}; {options.rounds} "
+              "rounds; "
               f"results differ by {difference(folder)} levels at most")
         print(f"{'':<15}{'images/s':>10}{'/ network':>11}{'/ one by one':>14}{'range':>16}{'MB':>7}")
         for name, times in seconds.items():
-            ratios = {base: [other / own for own, other in zip(times, seconds[base], strict=True)] for base in ("network alone", "one by one")}
+            ratios = {base: [other / own for own, other in zip(times, seconds[base], strict=True)]
+                      for base in ("network alone", "one by one")}
             to_network, to_plain = ratios.values()
             shutil.rmtree(folder / "ours0", ignore_errors=True)
             shutil.rmtree(folder / "plain0", ignore_errors=True)

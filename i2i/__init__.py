@@ -6,15 +6,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from i2i.augmentation import Mixed, Translate
-    from i2i.chain import Chain
-    from i2i.infer import Model, load
-    from i2i.training import train
+    from i2i.inference.chain import Chain
+    from i2i.inference.integrations import Mixed, Translate
+    from i2i.inference.model import Model, load
+    from i2i.training.train import train
 
 __version__ = "0.1.0"
 __all__ = ["Chain", "Mixed", "Model", "Translate", "__version__", "load", "train"]
-_HOMES = {"load": "i2i.infer", "Model": "i2i.infer", "Chain": "i2i.chain", "train": "i2i.training",
-          "Mixed": "i2i.augmentation", "Translate": "i2i.augmentation"}
+_HOMES = {"load": "i2i.inference.model", "Model": "i2i.inference.model", "Chain": "i2i.inference.chain",
+          "train": "i2i.training.train",
+          "Mixed": "i2i.inference.integrations", "Translate": "i2i.inference.integrations"}
 
 
 def __getattr__(name: str) -> Any:

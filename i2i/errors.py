@@ -8,7 +8,8 @@ class I2IError(Exception):
 
 
 class RequestError(I2IError, ValueError):
-    """The request was wrong; the message says which key or path, what came and what is accepted.  Exit code 2."""
+    """The request was wrong; the message says which key or path, what came and what is accepted.  Exit code
+    2."""
 
     exit_code = 2
 
@@ -24,5 +25,20 @@ class Unverified(UserWarning):
 
 
 def printable(text: str) -> str:
-    """The text on one line and without power over a terminal: what is no printable character is escaped, as file names may hold any."""
+    """The text on one line and without power over a terminal: what is no printable character is escaped, as
+    file names may hold any."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def require(condition: bool, key: str, value: object, accepted: str) -> None:
+    """Raise RequestError unless the value of a setting is acceptable.
+
+    Args:
+        condition: whether the value is acceptable.
+        key: the setting as the user writes it, e.g. `train.batch_size`.
+        value: what was given.
+        accepted: what would have been accepted, for the message.
+    """
+    if not condition:
+        shown = list(value) if isinstance(value, tuple) else value
+        raise RequestError(f"{key}={shown} cannot be used; accepted: {accepted}")

@@ -15,8 +15,8 @@ from PIL import Image
 from i2i.cli import app
 
 REFERENCE = Path(__file__).parent / "reference"
-CYCLE = ("generator.width=4", "generator.blocks=1", "discriminator.width=4", "discriminator.layers=1", "pool=3", "train.batch=2", "train.log=6", "train.tick=8")
-SMALL = ("generator.width=4", "discriminator.width=4", "discriminator.layers=1", "train.batch=2", "train.log=6", "train.tick=8")
+CYCLE = ("generator.width=4", "generator.blocks=1", "discriminator.width=4", "discriminator.layers=1", "pool=3", "train.batch_size=2", "train.log_every=6", "train.checkpoint_every=8")
+SMALL = ("generator.width=4", "discriminator.width=4", "discriminator.layers=1", "train.batch_size=2", "train.log_every=6", "train.checkpoint_every=8")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,15 +42,15 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _pixels_instead_of_features() -> Iterator[None]:
     """Runs of images from noise are judged by small pictures: features take seconds.  tests/test_alarm.py has them too."""
-    from i2i import training
-    from i2i.watch import look
+    from i2i.training import train as training
+    from i2i.training.callbacks import embedding
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "best_look", lambda device, tell: look.thumbnails(look.PIXELS))
+        patch.setattr(training, "best_embedding", lambda device, tell: embedding.thumbnails(embedding.PIXELS))
         yield
 
 
 def drawing(index: int, size: int = 32) -> np.ndarray:
-    """A strip: the outline of a box, and the same box filled with a colour that follows its place."""
+    """A strip: the outline of a box, and the same box filled with a color that follows its place."""
     g = np.random.default_rng(index)
     x, y = g.integers(2, size // 2, 2)
     strip = np.full((size, 2 * size, 3), 255, np.uint8)
@@ -162,5 +162,5 @@ def noisy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for i in range(6):
         Image.fromarray(drawing(i)[:, 32:]).save(base / "data" / f"{i}.png")
     (base / "data" / "dataset.json").write_text(json.dumps({"labels": [[f"{i}.png", i % 3] for i in range(6)], "classes": CLASSES}))
-    return {name: package.train(recipe, *words, "train.batch=4", "train.images=160", "train.ema_half_life=0", data=base / "data", out=base / name, device="cpu")
+    return {name: package.train(recipe, *words, "train.batch_size=4", "train.images=160", "train.ema_half_life=0", data=base / "data", out=base / name, device="cpu")
             for name, (recipe, *words) in NOISY.items()}

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 
 import i2i
-from i2i import training
-from i2i.engine import train as engine
-from i2i.plan import Estimate
 from i2i.runs.folder import RunFolder
-from i2i.watch import look
+from i2i.training import train as training
+from i2i.training import trainer as engine
+from i2i.training.callbacks import embedding
+from i2i.training.memory import MemoryEstimate
 
 ROOT = Path(i2i.__file__).parent
 ROOMS = {           # Whose lines are counted: all of a room's, or those by which a file of the run folder comes to be.
@@ -71,9 +71,9 @@ def train(work: Work, out: Path) -> None:
 def _live(work: Work, out: Path, room: str, n: int, counts: Any) -> None:
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)        # Of the loader processes, as anywhere else.
-    engine.SHARE = 1e9          # Evaluations do not depend on the time.
-    training.best_look = lambda device, tell: look.thumbnails(look.PIXELS)      # As in the test process: features take seconds.
-    training.needs = lambda job, world=1: Estimate(0, 0, 0)     # Costs half a second, and writes nothing.
+    engine.EVALUATION_SHARE = 1e9          # Evaluations do not depend on the time.
+    training.best_look = lambda device, tell: embedding.thumbnails(embedding.PIXELS)      # As in the test process: features take seconds.
+    training.needs = lambda job, world_size=1: MemoryEstimate(0, 0, 0)     # Costs half a second, and writes nothing.
     fate = Fate(room, n)
     fate.rule()
     train(work, out)

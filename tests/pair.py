@@ -36,10 +36,10 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def environment(rank: int, port: int, world: int = 2) -> dict[str, str]:
+def environment(rank: int, port: int, world_size: int = 2) -> dict[str, str]:
     """What torchrun and accelerate launch tell a process."""
     return os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
-                         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+                         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size), "LOCAL_WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
 
 
 def start(words: Sequence[object], cwd: Path) -> list[subprocess.Popen[str]]:
@@ -70,8 +70,8 @@ def _identical(trainer: Any) -> bool:
 def main(out: str, commands: list[list[str]]) -> None:
     import torch
 
-    from i2i import training
     from i2i.cli import app
+    from i2i.training import train as training
     torch.set_num_threads(1)
     trainers: list[Any] = []
     original = training.Trainer.run

@@ -11,13 +11,14 @@ from types import FrameType
 
 import pytest
 
-from i2i import plan
-from i2i.data.datasets import DataConfig
-from i2i.engine.config import TrainConfig
+from i2i.config import fields, parse_assignments, to_dict
+from i2i.data.paired import DataConfig
 from i2i.errors import RequestError
-from i2i.jobs import check_pieces, configure
 from i2i.recipes.base import DataInfo
-from i2i.spec import kinds, lookup, names, schema, settings, split, to_dict
+from i2i.registry import kinds, lookup, names, schema
+from i2i.training import memory
+from i2i.training.config import TrainConfig
+from i2i.training.job import check_components, configure
 from tests.conftest import SMALL, Run
 
 SECONDS = 10.0      # Of this process: far more than any of them takes, far less than to try.
@@ -26,13 +27,13 @@ SECONDS = 10.0      # Of this process: far more than any of them takes, far less
 @pytest.mark.parametrize(("word", "expected"), [
     *((f"train.{key}={value}", "accepted") for key in ("images", "batch", "tick", "keep", "workers") for value in ("1e99", "-1", "nan", "inf", "1e400", "١e9x")),
     *((f"train.{key}=0", "1 or more") for key in ("batch", "log", "tick", "alarm", "keep", "max_skips")),
-    ("train.batch=1e9", "1048576 or fewer"), ("train.batch=1e6", "of memory, more than 4 times"), ("train.workers=1e9", "512 or fewer"),
-    ("train.prefetch=1e9", "1024 or fewer"), ("train.threads=1e9", "1024 or fewer"), ("train.ema_ramp_up=0", "more than 0"), ("train.ema_ramp_up=nan", "a number"),
+    ("train.batch_size=1e9", "1048576 or fewer"), ("train.batch_size=1e6", "of memory, more than 4 times"), ("train.num_workers=1e9", "512 or fewer"),
+    ("train.prefetch_factor=1e9", "1024 or fewer"), ("train.threads=1e9", "1024 or fewer"), ("train.ema_ramp_up=0", "more than 0"), ("train.ema_ramp_up=nan", "a number"),
     ("data.size=1e6", "from 16 to 32767"), ("data.size=-64", "from 16 to 32767"), ("data.load_size=1e9", "from 16 to 32767"), ("data.size=32k", "of memory, more than 4 times"),
     ("generator.width=1e9", "2^63 bytes"), ("generator.width=1e6", "of memory, more than 4 times"), ("generator.width=1e99", "up to 2^53"), ("generator.width=0", "1 or more"),
     ("generator.width=-8", "1 or more"), ("generator.depth=1e9", "of depth 1000000000"), ("generator.depth=1e15", "of depth"), ("discriminator.layers=1e9", "1 or more"),
-    ("discriminator.layers=1e15", "1 or more"), ("lambda_l1=inf", "a number"), ("lambda_l1=-1", "0 or more"), ("g_optimiser.lr=nan", "a number"),
-    ("g_optimiser.lr=-1", "more than 0"), ("g_optimiser.beta1=1e9", "less than 1"), ("g_optimiser.eps=0", "more than 0"), ("d_optimiser.weight_decay=-1", "0 or more"),
+    ("discriminator.layers=1e15", "1 or more"), ("lambda_l1=inf", "a number"), ("lambda_l1=-1", "0 or more"), ("g_optimizer.lr=nan", "a number"),
+    ("g_optimizer.lr=-1", "more than 0"), ("g_optimizer.beta1=1e9", "less than 1"), ("g_optimizer.eps=0", "more than 0"), ("d_optimizer.weight_decay=-1", "0 or more"),
     ("pack=1e9", "accepted"), ("d_steps=0", "1 or more")])
 def test_numbers_that_nobody_can_mean(strips: Path, i2i: Run, word: str, expected: str) -> None:
     began = time.process_time()
@@ -65,7 +66,7 @@ def test_of_generating(noisy: dict[str, Path], i2i: Run, words: tuple[str, ...])
 def every_number() -> Iterator[tuple[str, ...]]:
     """Recipes with one setting, or one option of one piece, that takes a number."""
     for recipe in names("recipe"):
-        for key, field in settings(lookup("recipe", recipe)()).items():
+        for key, field in fields(lookup("recipe", recipe)()).items():
             kind = field.metadata.get("kind")
             if kind in kinds():
                 for name in names(kind):
@@ -90,9 +91,9 @@ def test_every_number_of_every_piece(value: str) -> None:
     for recipe, *piece, key in every_number():
         signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
         try:
-            job = configure(lookup("recipe", recipe)(), DataConfig(), TrainConfig(batch=8), split([*piece, f"{key}={value}"]))
-            check_pieces(job[0])
-            plan.inspect(job[0], DataInfo((32, 32), num_classes=3), batch=8, averages=True)
+            job = configure(lookup("recipe", recipe)(), DataConfig(), TrainConfig(batch_size=8), parse_assignments([*piece, f"{key}={value}"]))
+            check_components(job[0])
+            memory.estimate_memory(job[0], DataInfo((32, 32), num_classes=3), batch=8, averages=True)
             json.dumps(to_dict(job[0]), allow_nan=False)
         except RequestError as error:
             if "\n" in str(error) or len(str(error)) > 600:

@@ -106,7 +106,7 @@ def test_targets_are_told_apart_by_their_own_files(tmp_path: Path, i2i: Run) -> 
 def test_a_model_of_one_way_is_not_judged_the_other(trained: Path, i2i: Run, direction: str, tmp_path: Path) -> None:
     result = i2i("evaluate", trained, "--direction", direction, "--metrics", "l1")
     assert result.code == 2
-    assert f"direction {direction} is none that this pix2pix model has learnt; accepted: ab" in result.line
+    assert f"direction {direction} is none that this pix2pix model has learned; accepted: ab" in result.line
     assert "--direction ba belongs to i2i evaluate MODEL" in i2i("evaluate", "--real", tmp_path, "--fake", tmp_path, "--direction", "ba").line
 
 
@@ -114,7 +114,7 @@ def test_a_model_of_one_way_is_not_judged_the_other(trained: Path, i2i: Run, dir
 def test_a_model_of_one_way_refuses_the_other(trained: Path, strips: Path, i2i: Run, direction: str) -> None:
     result = i2i("translate", trained, strips / "test", "--half", "left", "--out", "out", "--direction", direction)
     assert result.code == 2
-    assert f"direction {direction} is none that this pix2pix model has learnt; accepted: ab" in result.line
+    assert f"direction {direction} is none that this pix2pix model has learned; accepted: ab" in result.line
     assert not Path("out").exists()
 
 
@@ -162,7 +162,7 @@ def test_strips_train_it_too(strips: Path, i2i: Run) -> None:
 
 
 def test_sides_of_different_channels(tmp_path: Path, i2i: Run) -> None:
-    folder = two_styles(tmp_path / "grey")
+    folder = two_styles(tmp_path / "gray")
     for path in (*(folder / "trainA").iterdir(), *(folder / "testA").iterdir()):
         Image.open(path).convert("L").save(path)
     result = i2i("train", "cyclegan", *CYCLE, "train.images=4", "--data", folder, "--out", "run")
@@ -218,7 +218,7 @@ def test_what_cannot_be_imported_together(i2i: Run) -> None:
     for words in ([], [RESNET, "--ab", RESNET, "--ba", RESNET], ["--ab", RESNET], ["--ba", RESNET], [RESNET, "--ba", RESNET]):
         result = i2i("import", *words)
         assert result.code == 2, words
-        assert "i2i import --ab FILE --ba FILE" in result.line
+        assert "i2i convert --ab FILE --ba FILE" in result.line
     result = i2i("import", "--ab", RESNET, "--ba", SMALLER, "--out", "x.safetensors")
     assert result.code == 2
     assert "accepted: two generators of one CycleGAN" in result.line

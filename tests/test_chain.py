@@ -15,16 +15,25 @@ from PIL import Image
 from torch import Tensor, nn
 
 import i2i as package
-from i2i import Chain, load, spec
-from i2i.data.encoding import encode
-from i2i.data.files import decode
+from i2i import Chain, load, registry
+from i2i.config import to_dict
+from i2i.data.sources import decode_bytes
 from i2i.errors import RequestError
-from i2i.images import Array, Kind, Picture, carry, conform, to_array, to_tensor
-from i2i.infer import header_for
+from i2i.images.encode import encode
+from i2i.images.formats import (
+    Array,
+    DecodedImage,
+    ImageFormat,
+    convert_tensors,
+    convert_to,
+    to_array,
+    to_tensor,
+)
+from i2i.inference.model import model_header
 from i2i.recipes.base import DataInfo
 from i2i.recipes.pix2pix import Pix2Pix
+from i2i.registry import Spec
 from i2i.runs import checkpoint
-from i2i.spec import Spec, to_dict
 from tests.conftest import CYCLE, SMALL, Run, drawing
 
 
@@ -48,12 +57,12 @@ Make = Callable[..., Path]
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Make:
     """Writes a model file of an affine generator between two kinds of images."""
-    monkeypatch.setitem(spec._PIECES["generator"], "affine", Affine)
+    monkeypatch.setitem(registry._COMPONENTS["generator"], "affine", Affine)
 
-    def write(name: str, source: Kind, target: Kind | None = None, **options: float) -> Path:
+    def write(name: str, source: ImageFormat, target: ImageFormat | None = None, **options: float) -> Path:
         target = target or source
         recipe = Pix2Pix(generator=Spec("affine", options))
-        header = header_for("pix2pix", to_dict(recipe), DataInfo((64, 64), source.channels, target.channels), (source, target), direction="ab")
+        header = model_header("pix2pix", to_dict(recipe), DataInfo((64, 64), source.channels, target.channels), (source, target), direction="ab")
         checkpoint.save(tmp_path / name, {"G.unused": torch.zeros(())}, {"kind": "model", **json.loads(json.dumps(header))})
         return tmp_path / name
 
@@ -62,41 +71,41 @@ def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Make:
 
 # ---------------------------------------------------------------------------------------------- between two kinds
 
-KINDS = [Kind(1), Kind(3), Kind(4, alpha=True), Kind(2, alpha=True), Kind(1, "uint16"), Kind(3, "uint16"), Kind(1, "uint16", (0, 4095)),
-         Kind(3, "uint16", (100, 5000)), Kind(4, "uint16", alpha=True), Kind(1, "float32", (-3, 900)), Kind(3, "float32", (0, 1)), Kind(7),
-         Kind(3, background=(10, 200, 30)), Kind(3, "uint8", (20, 180)), Kind(1, "float32", (10, 20)), Kind(4, "float32", (0, 1), alpha=True)]
+KINDS = [ImageFormat(1), ImageFormat(3), ImageFormat(4, alpha=True), ImageFormat(2, alpha=True), ImageFormat(1, "uint16"), ImageFormat(3, "uint16"), ImageFormat(1, "uint16", (0, 4095)),
+         ImageFormat(3, "uint16", (100, 5000)), ImageFormat(4, "uint16", alpha=True), ImageFormat(1, "float32", (-3, 900)), ImageFormat(3, "float32", (0, 1)), ImageFormat(7),
+         ImageFormat(3, background=(10, 200, 30)), ImageFormat(3, "uint8", (20, 180)), ImageFormat(1, "float32", (10, 20)), ImageFormat(4, "float32", (0, 1), alpha=True)]
 
 
 @given(st.sampled_from(KINDS), st.sampled_from(KINDS), st.integers(0, 2**32 - 1))
 @settings(max_examples=150, deadline=None)
-def test_what_is_carried_is_what_was_written_and_read_but_for_rounding(made: Kind, taken: Kind, seed: int) -> None:
+def test_what_is_carried_is_what_was_written_and_read_but_for_rounding(made: ImageFormat, taken: ImageFormat, seed: int) -> None:
     """Of values also beyond what the kind holds, as networks without a bound make them.  Rounding: a level of what was written, another for luma and alpha."""
     g = torch.Generator().manual_seed(seed)
     x = torch.rand(made.channels, 5, 6, generator=g) * 2.6 - 1.3
     try:
-        read = to_tensor(conform(Picture(to_array(x, made), made.alpha), taken), taken)
+        read = to_tensor(convert_to(DecodedImage(to_array(x, made), made.alpha), taken), taken)
     except ValueError:
         with pytest.raises(ValueError, match="cannot become|the images of its side"):
-            carry(x[None], made, taken)
+            convert_tensors(x[None], made, taken)
         return
     level = (257 if made.dtype != taken.dtype else 1) if made.dtype != "float32" else 0.0
-    (bottom, top), steps = taken.limits, 0.51 if made.colours == taken.colours and made.alpha == taken.alpha else 2.1
-    assert (carry(x[None], made, taken)[0] - read).abs().max() <= steps * level * 2 / (top - bottom) + 1e-4
+    (bottom, top), steps = taken.limits, 0.51 if made.colors == taken.colors and made.alpha == taken.alpha else 2.1
+    assert (convert_tensors(x[None], made, taken)[0] - read).abs().max() <= steps * level * 2 / (top - bottom) + 1e-4
 
 
 def test_what_fits_as_it_is_is_not_touched() -> None:
     x = torch.rand(2, 3, 4, 4) * 2 - 1
-    for kind in (Kind(3), Kind(3, "uint16"), Kind(3, "uint16", (0, 4095)), Kind(3, "float32", (-3, 7))):
-        assert torch.equal(carry(x, kind, kind), x)
-    assert torch.equal(carry(x, Kind(3), Kind(3, "uint16")), x)
+    for kind in (ImageFormat(3), ImageFormat(3, "uint16"), ImageFormat(3, "uint16", (0, 4095)), ImageFormat(3, "float32", (-3, 7))):
+        assert torch.equal(convert_tensors(x, kind, kind), x)
+    assert torch.equal(convert_tensors(x, ImageFormat(3), ImageFormat(3, "uint16")), x)
 
 
 # ---------------------------------------------------------------------------------------------- folder jobs
 
 @pytest.mark.parametrize(("source", "middle", "target", "suffix"), [
-    (Kind(3), Kind(3, "float32", (0, 1)), Kind(3), ".npy"), (Kind(3), Kind(3, "uint16"), Kind(1, "uint16"), ".tif"),
-    (Kind(1, "uint16", (0, 4095)), Kind(1, "float32", (0, 900)), Kind(1, "uint16", (0, 4095)), ".tif")], ids=str)
-def test_a_chain_is_the_two_step_job_without_rounding(make: Make, i2i: Run, tmp_path: Path, source: Kind, middle: Kind, target: Kind, suffix: str) -> None:
+    (ImageFormat(3), ImageFormat(3, "float32", (0, 1)), ImageFormat(3), ".npy"), (ImageFormat(3), ImageFormat(3, "uint16"), ImageFormat(1, "uint16"), ".tif"),
+    (ImageFormat(1, "uint16", (0, 4095)), ImageFormat(1, "float32", (0, 900)), ImageFormat(1, "uint16", (0, 4095)), ".tif")], ids=str)
+def test_a_chain_is_the_two_step_job_without_rounding(make: Make, i2i: Run, tmp_path: Path, source: ImageFormat, middle: ImageFormat, target: ImageFormat, suffix: str) -> None:
     """Through files of floats, or of 16 bits; the second translator triples differences, so half a level between the two becomes one and a half."""
     first, second = make("first", source, middle, gain=0.3, shift=0.1), make("second", middle, target, gain=3, shift=-0.3)
     (tmp_path / "in").mkdir()
@@ -110,7 +119,7 @@ def test_a_chain_is_the_two_step_job_without_rounding(make: Make, i2i: Run, tmp_
     assert result.code == 0, result.err
     assert "3 translated" in result.out
     for i in range(3):
-        two, chained = (decode("x" + suffix, (tmp_path / folder / f"{i}{suffix}").read_bytes()).array.astype(float) for folder in ("two", "chained"))
+        two, chained = (decode_bytes("x" + suffix, (tmp_path / folder / f"{i}{suffix}").read_bytes()).array.astype(float) for folder in ("two", "chained"))
         assert two.shape == chained.shape
         assert np.ptp(chained) > 0.3 * target.limits[1] or chained.size < 100
         assert np.abs(two - chained).max() <= (1 if middle.dtype == "float32" else 2)
@@ -118,7 +127,7 @@ def test_a_chain_is_the_two_step_job_without_rounding(make: Make, i2i: Run, tmp_
 
 def test_nothing_is_rounded_between(make: Make, i2i: Run, tmp_path: Path) -> None:
     """255 levels pressed into 26 and drawn out again: through files of 8 bits 230 are lost, in a chain none."""
-    press, draw = make("press", Kind(1), gain=0.1), make("draw", Kind(1), gain=10)
+    press, draw = make("press", ImageFormat(1), gain=0.1), make("draw", ImageFormat(1), gain=10)
     ramp = np.tile(np.arange(256, dtype=np.uint8), (16, 1))
     Image.fromarray(ramp).save(tmp_path / "ramp.png")
     assert i2i("translate", press, "ramp.png", "--chain", draw, "--out", "chained", "--device", "cpu").code == 0
@@ -157,7 +166,7 @@ def test_a_chain_of_trained_models(models: dict[str, Path], i2i: Run, tmp_path: 
         assert torch.equal(chain.translate(x), by_hand)
         assert not torch.equal(chain.translate(x, seed=3), by_hand)
         got = np.asarray(Image.open(tmp_path / "out" / name)).astype(int)
-        assert np.abs(got - to_array(by_hand, Kind(3))).max() <= 1
+        assert np.abs(got - to_array(by_hand, ImageFormat(3))).max() <= 1
         assert np.array_equal(chain.translate(array), np.asarray(chain.translate(Image.fromarray(array))))
     for out, more in (("image", ["--statistics", "image"]), ("seed", ["--seed", 3]), ("seed again", ["--seed", 3])):
         assert i2i(*words, "--out", out, *more).code == 0
@@ -167,7 +176,7 @@ def test_a_chain_of_trained_models(models: dict[str, Path], i2i: Run, tmp_path: 
 
 
 def test_stages_draw_different_dropout(make: Make) -> None:
-    kind = Kind(3, "float32", (-1, 1))
+    kind = ImageFormat(3, "float32", (-1, 1))
     drops = [load(make(name, kind, dropout=0.5, shift=1.0), device="cpu") for name in ("one", "other")]
     x = torch.zeros(1, 3, 32, 32)
     alone, chained = drops[0](x, seed=5), Chain(*drops)(x, seed=5)
@@ -178,7 +187,7 @@ def test_stages_draw_different_dropout(make: Make) -> None:
 
 
 def test_what_is_there_is_left_out_and_formats_are_the_last_ones(make: Make, i2i: Run, tmp_path: Path) -> None:
-    first, second = make("first", Kind(3)), make("second", Kind(3), Kind(3, "uint16"))
+    first, second = make("first", ImageFormat(3)), make("second", ImageFormat(3), ImageFormat(3, "uint16"))
     (tmp_path / "in").mkdir()
     for name in ("a.jpg", "b.jpg"):
         Image.fromarray(drawing(1)).save(tmp_path / "in" / name)
@@ -193,12 +202,12 @@ def test_what_is_there_is_left_out_and_formats_are_the_last_ones(make: Make, i2i
 
 def test_what_does_not_fit_is_refused_in_one_line_before_anything_is_written(make: Make, i2i: Run, tmp_path: Path) -> None:
     Image.fromarray(drawing(0)).save(tmp_path / "x.png")
-    colour, deep, many = make("colour", Kind(3)), make("deep", Kind(3), Kind(3, "uint16")), make("many", Kind(3), Kind(7))
-    for stages, told in (([deep, "--chain", colour], "translator 2 of the chain takes 3 channels of uint8, which 3 channels of uint16, as the one before makes"),
-                         ([colour, "--chain", many, "--chain", colour], "translator 3 of the chain takes 3 channels of uint8, which 7 channels"),
-                         ([colour, "--chain", f"{colour}:ba"], "direction ba is none that this pix2pix model has learnt"),
-                         ([colour, "--chain", "nothing"], "nothing does not exist"), ([colour, "--chain", "nothing:ba"], "nothing does not exist"),
-                         ([colour, "--chain", colour, "--direction", "ba"], "direction ba"), ([colour, "--chain", ""], "is")):
+    color, deep, many = make("color", ImageFormat(3)), make("deep", ImageFormat(3), ImageFormat(3, "uint16")), make("many", ImageFormat(3), ImageFormat(7))
+    for stages, told in (([deep, "--chain", color], "translator 2 of the chain takes 3 channels of uint8, which 3 channels of uint16, as the one before makes"),
+                         ([color, "--chain", many, "--chain", color], "translator 3 of the chain takes 3 channels of uint8, which 7 channels"),
+                         ([color, "--chain", f"{color}:ba"], "direction ba is none that this pix2pix model has learned"),
+                         ([color, "--chain", "nothing"], "nothing does not exist"), ([color, "--chain", "nothing:ba"], "nothing does not exist"),
+                         ([color, "--chain", color, "--direction", "ba"], "direction ba"), ([color, "--chain", ""], "is")):
         result = i2i("translate", stages[0], "x.png", "--out", "out", "--device", "cpu", *stages[1:])
         assert result.code == 2, told
         assert told in result.line
@@ -206,11 +215,11 @@ def test_what_does_not_fit_is_refused_in_one_line_before_anything_is_written(mak
     with pytest.raises(RequestError, match="one or more"):
         Chain()
     with pytest.raises(RequestError, match="a direction of its own"):
-        Chain(load(colour, device="cpu")).translate(drawing(0), direction="ba")
+        Chain(load(color, device="cpu")).translate(drawing(0), direction="ba")
 
 
 def test_a_name_that_ends_like_a_direction_is_a_name(make: Make, i2i: Run, tmp_path: Path) -> None:
-    first, second = make("first", Kind(1)), make("second:ba", Kind(1), shift=0.5)
+    first, second = make("first", ImageFormat(1)), make("second:ba", ImageFormat(1), shift=0.5)
     image: Array = np.full((16, 16), 100, np.uint8)
     Image.fromarray(image).save(tmp_path / "x.png")
     assert i2i("translate", first, "x.png", "--chain", second, "--out", "out", "--device", "cpu").code == 0

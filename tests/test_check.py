@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from i2i import check, jobs
-from i2i.check import alike
-from i2i.check.layout import CONDITIONAL, KINDS, RECIPES
-from i2i.data.files import bundled
+from i2i.data.check import duplicates, inspect
+from i2i.data.check.layout import CONDITIONAL, KINDS, RECIPES
+from i2i.data.sources import bundled_dataset
 from i2i.errors import RequestError
 from i2i.recipes.presets import PRESETS
-from i2i.spec import lookup
+from i2i.registry import lookup
+from i2i.training import job as jobs
 from tests.conftest import Run
 from tests.data.test_faults import bomb, dangling, text, truncate
 
@@ -28,7 +28,7 @@ PAIRS = 24          # To train on; four to test on.
 
 
 def picture(seed: int, side: int = 48) -> np.ndarray:
-    """A blot of many colours on white, like no other."""
+    """A blot of many colors on white, like no other."""
     g = np.random.default_rng(seed)
     blot = cv2.resize(g.integers(0, 200, (6, 6, 3)).astype(np.float32), (side - 12, side - 12), interpolation=cv2.INTER_CUBIC).clip(0, 255)
     out = np.full((side, side, 3), 255, np.uint8)
@@ -88,7 +88,7 @@ def put(name: str, array: np.ndarray, **options: object) -> Callable[[Path], Non
     return lambda root: save(root / name, array, **options)
 
 
-def grey16(top: int) -> np.ndarray:
+def gray16(top: int) -> np.ndarray:
     small = np.random.default_rng(top).integers(0, top + 1, (48, 48)).astype(np.uint16)
     small[0, :2] = 1, top
     return small
@@ -207,17 +207,17 @@ FAULTS: tuple[tuple[str, str, Callable[[Path], object], set[str], str], ...] = (
      "testA/01.jpg ~ trainA/07.png"),
     ("the same picture twice", "folders", resave("trainA/08.png", "trainA/09.bmp"), {"warning duplicate"}, "trainA/08.png = trainA/09.bmp"),
     ("a picture encoded again", "folders", resave("trainA/10.png", "trainA/11.jpg", quality=85), {"note near-duplicate"}, "trainA/10.png ~ trainA/11.jpg"),
-    ("JPEG called .png", "folders", lambda root: Image.open(root / "trainA" / "12.png").save(root / "trainA" / "12.png", "jpeg", quality=100), {"warning mislabelled"},
+    ("JPEG called .png", "folders", lambda root: Image.open(root / "trainA" / "12.png").save(root / "trainA" / "12.png", "jpeg", quality=100), {"warning mislabeled"},
      "trainA/12.png should end in .jpg"),
-    ("16 bits among 8", "folders", put("trainA/13.png", grey16(65535)), {"warning mixed-kinds"}, "trainA/13.png is grey, uint16"),
-    ("12 bits in 16", "folders", put("trainA/13.png", grey16(4095)), {"warning mixed-kinds", "note few-bits", "warning inverted"}, "trainA/13.png: 12 bits"),
-    ("8 bits in 16", "folders", put("trainA/13.png", grey16(255) * np.uint16(257)), {"warning mixed-kinds", "note few-bits"}, "trainA/13.png: 8 bits"),
+    ("16 bits among 8", "folders", put("trainA/13.png", gray16(65535)), {"warning mixed-kinds"}, "trainA/13.png is gray, uint16"),
+    ("12 bits in 16", "folders", put("trainA/13.png", gray16(4095)), {"warning mixed-kinds", "note few-bits", "warning inverted"}, "trainA/13.png: 12 bits"),
+    ("8 bits in 16", "folders", put("trainA/13.png", gray16(255) * np.uint16(257)), {"warning mixed-kinds", "note few-bits"}, "trainA/13.png: 8 bits"),
     ("tiny pair", "folders", both(sized(24), "14.png"), {"warning tiny"}, "trainA/14.png: 24 x 24"),
     ("pair too small to train on", "folders", both(sized(14), "15.png"), {"error too-small"}, "trainA/15.png: 14 x 14"),
     ("black picture", "folders", put("trainB/16.png", np.zeros((48, 48, 3), np.uint8)), {"warning black", "warning inverted"}, "trainB/16.png"),
     ("empty page", "folders", put("trainB/17.png", np.full((48, 48, 3), 250, np.uint8)), {"warning constant"}, "trainB/17.png: 250"),
     ("floats far outside 0 … 1", "folders", floats, {"error mixed-kinds", "warning float-range"}, "trainA/19.npy: -"),
-    ("grey picture of two values", "folders", binary, {"note mixed-kinds", "note binary"}, "trainB/20.png"),
+    ("gray picture of two values", "folders", binary, {"note mixed-kinds", "note binary"}, "trainB/20.png"),
     ("EXIF orientation", "folders", turned, {"note turned"}, "trainA/21.png"),
     ("animated picture", "folders", animated, {"note animated"}, "trainB/22.png"),
     ("alpha in one picture", "folders", alpha, {"note alpha", "warning mixed-kinds"}, "trainA/18.png"),
@@ -240,16 +240,16 @@ FAULTS: tuple[tuple[str, str, Callable[[Path], object], set[str], str], ...] = (
     ("halves equal", "strips", put("train/04.png", np.concatenate([picture(4)] * 2, 1)), {"warning identical-pair"}, "train/04.png"),
     ("a class of one", "classes", put("fish/0.png", picture(790)), {"warning small-class", "warning imbalance"}, "fish: 1"),
     ("labels out of range", "classes", labels, {"error layout"}, ""))
-TOGETHER = ("12 bits in 16", "8 bits in 16", "floats far outside 0 … 1", "inverted picture", "alpha in one picture", "grey picture of two values", "two files of one name",
+TOGETHER = ("12 bits in 16", "8 bits in 16", "floats far outside 0 … 1", "inverted picture", "alpha in one picture", "gray picture of two values", "two files of one name",
             "one side only", "nothing to train on", "nothing held out", "a split called Validation",
             "more channels than training takes")      # Not: they undo others' planting.
 
 
-def kinds(report: check.Report) -> set[str]:
+def kinds(report: inspect.CheckReport) -> set[str]:
     return {f"{each.severity} {each.kind}" for each in report.findings}
 
 
-def examples(report: check.Report) -> list[str]:
+def examples(report: inspect.CheckReport) -> list[str]:
     return [" ".join(each.examples) for each in report.findings]
 
 
@@ -260,7 +260,7 @@ def test_there_are_twenty_faults_and_more() -> None:
 
 @pytest.mark.parametrize("base", BASES)
 def test_clean_data_gives_nothing(tmp_path: Path, base: str) -> None:
-    report = check.inspect(BASES[base](tmp_path / "data"))
+    report = inspect.check_dataset(BASES[base](tmp_path / "data"))
     assert report.findings == ()
     assert not report.serious
 
@@ -270,7 +270,7 @@ def test_each_fault_is_found_and_nothing_else(tmp_path: Path, fault: tuple[str, 
     _, base, plant, expected, words = fault
     root = BASES[base](tmp_path / "data")
     plant(root)
-    report = check.inspect(root)
+    report = inspect.check_dataset(root)
     assert kinds(report) == expected
     assert any(words in example.replace("\n", "\\n") for example in examples(report)), examples(report)
     assert report.serious == any(kind.startswith("error") for kind in expected)
@@ -303,7 +303,7 @@ def test_in_a_zip_too(tmp_path: Path) -> None:
         for path in sorted(root.rglob("*")):
             if path.is_file():
                 packed.write(path, path.relative_to(root).as_posix())
-    assert kinds(check.inspect(tmp_path / "data.zip")) == kinds(check.inspect(root)) == {"error damaged", "warning ending", "note hidden"}
+    assert kinds(inspect.check_dataset(tmp_path / "data.zip")) == kinds(inspect.check_dataset(root)) == {"error damaged", "warning ending", "note hidden"}
 
 
 def test_a_manifest_and_a_folder_that_has_one(tmp_path: Path) -> None:
@@ -311,20 +311,20 @@ def test_a_manifest_and_a_folder_that_has_one(tmp_path: Path) -> None:
     rows = [f"{path.relative_to(root).as_posix()},{path.parent.name},{'test' if path.stem > '20' else 'train'}" for path in sorted(root.rglob("*.png"))]
     (root / "manifest.csv").write_text("\n".join(["file,label,split", *rows]))
     for where in (root, root / "manifest.csv"):
-        report = check.inspect(where)
+        report = inspect.check_dataset(where)
         assert report.findings == ()
         assert report.layout == "rows of a manifest"
         assert report.counts == "21 train, 3 test images"
         assert report.classes == {"cats": 11, "dogs": 10}
     (root / "cats" / "00.png").unlink()
     with pytest.raises(RequestError, match=r"line 2: there is no file cats/00\.png"):
-        check.inspect(root / "manifest.csv")
+        inspect.check_dataset(root / "manifest.csv")
 
 
 def test_a_manifest_of_absolute_paths(tmp_path: Path) -> None:
     root = unpaired(tmp_path / "data")
     (tmp_path / "pairs.csv").write_text("a,b\n" + "".join(f"{root}/trainA/a{i:02}.png,{root}/trainB/b{i:02}.png\n" for i in range(3)))
-    assert check.inspect(tmp_path / "pairs.csv").counts == "3 train pairs"
+    assert inspect.check_dataset(tmp_path / "pairs.csv").counts == "3 train pairs"
 
 
 # ---------------------------------------------------------------------------------------------- what is told of good data
@@ -354,35 +354,35 @@ def test_a_folder_around_the_whole_set_hides_nothing(tmp_path: Path, i2i: Run) -
             packed.write(path, path.relative_to(tmp_path / "strips").as_posix())
         packed.writestr("__MACOSX/my data/train/._00.png", b"\0\5\x16\7")
     for where in ("strips", "strips.zip"):
-        report = check.inspect(where)
+        report = inspect.check_dataset(where)
         assert (report.layout, report.counts, kinds(report)) == ("A|B strips", "24 train, 4 test pairs", {"error damaged"})
         assert examples(report)[0].startswith("train/01.png: ")
         dry = i2i(*shlex.split(report.commands[0])[1:], "--dry-run", "data.on_error=skip")
         assert "A|B strips: 24 train, 4 test" in dry.out, dry.err
     (tmp_path / "loose.png").write_bytes((tmp_path / "strips" / "my data" / "train" / "00.png").read_bytes())
-    report = check.inspect(tmp_path)        # Beside a strip no folder is looked into, which is said.
+    report = inspect.check_dataset(tmp_path)        # Beside a strip no folder is looked into, which is said.
     assert (report.counts, kinds(report) & {"note unused"}) == ("1 train pairs", {"note unused"})
 
 
 def test_facts(tmp_path: Path, i2i: Run) -> None:
     root = unpaired(tmp_path / "data")
-    report = check.inspect(root)
+    report = inspect.check_dataset(root)
     assert (report.files, report.examined, report.readable) == (40, 40, 40)
     assert (report.width.low, report.width.median, report.width.high, report.width.different) == (48, 56, 64, 2)
     assert report.sizes == {"48 x 48": 20, "64 x 64": 20}
     assert report.formats == {"PNG": 40}
-    assert report.kinds == {"colour, uint8": 40}
+    assert report.kinds == {"color, uint8": 40}
     assert report.memory_per_1000 == 1000 * (48 * 48 + 64 * 64) * 3 / 2
     assert report.disk_per_1000 == 1000 * np.mean([path.stat().st_size for path in root.rglob("*.png")])
     assert 0 < report.seconds_per_1000 < 60
     out = i2i("data", "check", root).out
-    for words in ("40 images", "48 x 48 (20), 64 x 64 (20)", "PNG", "colour, uint8", "0 … 255", "to read and decode on one core", "nothing wrong was found"):
+    for words in ("40 images", "48 x 48 (20), 64 x 64 (20)", "PNG", "color, uint8", "0 … 255", "to read and decode on one core", "nothing wrong was found"):
         assert words in out, words
 
 
 def test_a_sample_takes_partners_together_and_says_so(tmp_path: Path, i2i: Run) -> None:
     root = folders(tmp_path / "data")
-    report = check.inspect(root, most=20)
+    report = inspect.check_dataset(root, most=20)
     assert 4 <= report.examined <= 36
     assert report.files == 56
     out = i2i("data", "check", root, "--sample", 20).out
@@ -390,7 +390,7 @@ def test_a_sample_takes_partners_together_and_says_so(tmp_path: Path, i2i: Run) 
     assert "56 images\n" in i2i("data", "check", root, "--full").out
     assert i2i("data", "check", root, "--full", "--sample", 3).code == 2
     save(root / "trainB" / "00.png", picture(1, 64))
-    assert "note pair-sizes" in kinds(check.inspect(root, most=10**9))
+    assert "note pair-sizes" in kinds(inspect.check_dataset(root, most=10**9))
 
 
 def test_wrong_requests(tmp_path: Path, i2i: Run) -> None:
@@ -416,7 +416,7 @@ def test_a_set_of_too_many_channels_is_told_before_training_refuses_it(tmp_path:
         for i in range(2):
             (tmp_path / f"train{side}").mkdir(exist_ok=True)
             np.save(tmp_path / f"train{side}" / f"{i}.npy", np.random.default_rng(i).integers(0, 256, (32, 32, count), np.uint8))
-        assert {kind for kind in kinds(check.inspect(tmp_path / f"train{side}")) if kind.startswith("error")} == expected
+        assert {kind for kind in kinds(inspect.check_dataset(tmp_path / f"train{side}")) if kind.startswith("error")} == expected
     with pytest.raises(RequestError, match="has 513 channels; accepted: at most 512"):
         jobs.prepare("pix2pix", data=tmp_path)
 
@@ -440,26 +440,26 @@ def test_near_duplicates_among_many_are_found_in_little_time() -> None:
     n, copies = 20_000, 200
     thumbs = np.repeat(g.integers(0, 256, (n, 24), dtype=np.uint8), 16, axis=1)
     noisy = (thumbs[:copies].astype(int) + g.integers(-3, 4, (copies, thumbs.shape[1])) + 5).clip(0, 255).astype(np.uint8)
-    noisy[:, alike.LUMA ** 2:] = thumbs[:copies, alike.LUMA ** 2:]
+    noisy[:, duplicates.LUMA ** 2:] = thumbs[:copies, duplicates.LUMA ** 2:]
     aspects = np.ones(n + copies)
-    found = set(map(tuple, alike.near(np.concatenate([thumbs, noisy]), aspects)[0].tolist()))
+    found = set(map(tuple, duplicates.near_duplicates(np.concatenate([thumbs, noisy]), aspects)[0].tolist()))
     wanted = {(i, n + i) for i in range(copies)}
     assert found <= wanted
     assert len(found) >= 0.98 * copies
     aspects[n:] = 1.5
-    assert len(alike.near(np.concatenate([thumbs, noisy]), aspects)[0]) == 0
+    assert len(duplicates.near_duplicates(np.concatenate([thumbs, noisy]), aspects)[0]) == 0
 
 
 def test_a_million_of_one_kind_do_not_take_forever() -> None:
-    """Every thumbnail falls into one bucket: only neighbours are compared."""
+    """Every thumbnail falls into one bucket: only neighbors are compared."""
     thumbs = np.full((3000, 384), 100, np.uint8)
     thumbs[:, 0] = np.arange(3000) % 3
-    assert 2999 <= len(alike.near(thumbs, np.ones(3000))[0]) <= 3000 * alike.NEIGHBOURS * alike.TABLES
+    assert 2999 <= len(duplicates.near_duplicates(thumbs, np.ones(3000))[0]) <= 3000 * duplicates.NEIGHBORS * duplicates.TABLES
 
 
 @pytest.mark.parametrize(("name", "most"), [("openmoji-64", 2), ("noto-twemoji-64", 2), ("fluent3d-64", 10)])
 def test_near_duplicates_are_rare_in_the_bundled_data(name: str, most: int) -> None:
-    report = check.inspect(name)
+    report = inspect.check_dataset(name)
     assert sum(each.count for each in report.findings if each.kind.startswith("near-")) <= most
     assert report.readable == report.files
     assert not [each.kind for each in report.findings if each.severity == "error"]     # No test picture is among those trained on.
@@ -467,9 +467,9 @@ def test_near_duplicates_are_rare_in_the_bundled_data(name: str, most: int) -> N
 
 # ---------------------------------------------------------------------------------------------- i2i data list
 
-def test_the_list_names_every_bundled_set_with_licence_and_use(i2i: Run) -> None:
+def test_the_list_names_every_bundled_set_with_license_and_use(i2i: Run) -> None:
     lines = i2i("data", "list").out.splitlines()
-    assert len(lines) == 1 + len(bundled())
+    assert len(lines) == 1 + len(bundled_dataset())
     assert any(line.split()[0] == "openmoji-64" and "1,167 train" in line and "CC BY-SA 4.0" in line and line.endswith("pix2pix") for line in lines)
     assert all(" MIT " in line or "CC BY" in line for line in lines[1:])
 

@@ -13,8 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from i2i import pretrained, protocol
 from i2i.errors import RequestError
+from i2i.evaluation import protocol
+from i2i.metrics import weights as feature_weights
 from i2i.metrics.inception import Inception
 from tests.conftest import Run
 
@@ -30,7 +31,7 @@ def run(i2i: Run) -> Run:
 
 
 def shapes(folder: Path, n: int, *, seed: int, size: int = 48, suffix: str = ".png", tint: int = 0, mode: str = "RGB") -> Path:
-    """A folder of pictures of one coloured box each."""
+    """A folder of pictures of one colored box each."""
     folder.mkdir(parents=True, exist_ok=True)
     g = np.random.default_rng(seed)
     for i in range(n):
@@ -62,17 +63,17 @@ def test_two_folders_give_a_table_and_json_with_the_protocol(run: Run, reals: Pa
     assert done.code == 0, done.err
     data = result(tmp_path / "r.json")
     for name in ("fd_efficientnet_lite0", "kid_efficientnet_lite0", "precision", "recall", "f1", "density", "coverage", "pairwise_distance",
-                 "duplicates", "colour_L", "colour_a", "colour_b"):
+                 "duplicates", "color_L", "color_a", "color_b"):
         assert name in data["results"]
         assert name in done.out
     assert not {"fid", "is", "kid"} & data["results"].keys()        # They belong to the FID Inception.
     fd = data["results"]["fd_efficientnet_lite0"]
     assert 0 < fd["low"] < fd["value"] < fd["high"]
     stamp = data["stamp"]
-    assert (stamp["features"], stamp["resize"], stamp["quantised"]) == ("efficientnet-lite0", "clean", "uint8")
+    assert (stamp["features"], stamp["resize"], stamp["quantized"]) == ("efficientnet-lite0", "clean", "uint8")
     assert (stamp["seed"], stamp["bootstrap"]) == (0, 5)
     assert (stamp["n_fake"], stamp["n_real"], stamp["fake_formats"], stamp["real_formats"]) == (12, 14, ["PNG"], ["PNG"])
-    assert stamp["weights"] == pretrained.entry("efficientnet-lite0").sha256
+    assert stamp["weights"] == feature_weights.catalogue_entry("efficientnet-lite0").sha256
     assert stamp["metrics"]["kid"] == {"subsets": 100, "size": 12}
     assert data["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert any("12 images: below 2,048" in line and "fd_infinity" in line for line in data["warnings"])
@@ -90,7 +91,7 @@ def test_a_set_is_at_no_distance_from_itself_and_the_overlap_is_noticed(run: Run
     got = {name: figure["value"] for name, figure in data["results"].items()}
     assert abs(got["fd_efficientnet_lite0"]) < 1e-3
     assert got["precision"] == got["recall"] == got["coverage"] == 1
-    assert got["colour_L"] == pytest.approx(1)
+    assert got["color_L"] == pytest.approx(1)
     assert got["pairwise_distance_to_real"] == pytest.approx(1)
     assert any("14 of 14 fakes have exactly the pixels of a real" in line for line in data["warnings"])
     assert not any("low" in figure for figure in data["results"].values())
@@ -147,11 +148,11 @@ def test_pairs_by_name(run: Run, reals: Path, tmp_path: Path) -> None:
 
 def test_lpips_takes_its_backbone_from_a_folder(run: Run, reals: Path, fakes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.metrics.test_pairs import backbone
-    known = pretrained.catalogue()
+    known = feature_weights.catalogue()
     file = tmp_path / known["squeezenet"].file
     torch.save(backbone("squeeze"), file)
-    known["squeezenet"] = replace(known["squeezenet"], sha256=pretrained.sha256(file))
-    monkeypatch.setattr(pretrained, "catalogue", lambda: known)
+    known["squeezenet"] = replace(known["squeezenet"], sha256=feature_weights.sha256(file))
+    monkeypatch.setattr(feature_weights, "catalogue", lambda: known)
     shutil.rmtree(fakes)
     shapes(fakes, 14, seed=9)
     words = ("evaluate", "--real", reals, "--fake", fakes, "--metrics", "lpips", "--set", "lpips.net=squeeze", "--json", tmp_path / "r.json")
@@ -187,7 +188,7 @@ def test_results_of_one_protocol_stand_side_by_side_and_others_are_refused(run: 
     assert 'fake_formats is ["JPEG"] here and ["PNG"] there' in refused(fake=shapes(tmp_path / "jpeg", 12, seed=3, suffix=".jpg"))
     shapes(reals, 1, seed=77)       # One reference picture has changed.
     assert "real is " in refused()
-    assert "not a result of i2i evaluate" in run(*words, "--fake", better, "--against", pretrained.shipped() / "catalogue.json").line
+    assert "not a result of i2i evaluate" in run(*words, "--fake", better, "--against", feature_weights.bundled_weights() / "catalogue.json").line
     assert "cannot be read" in run(*words, "--fake", better, "--against", tmp_path / "absent.json").line
 
 
@@ -208,15 +209,15 @@ def test_warnings_of_formats_sizes_and_conversions(run: Run, reals: Path, tmp_pa
     done = run("evaluate", "--real", reals, "--fake", odd, "--metrics", "fd", "--bootstrap", 0)
     assert done.code == 0, done.err
     for words in ("fakes are JPEG and PNG and reals PNG: a lossy format on one side", "fakes are 48x48 and 1 other sizes and reals 48x48",
-                  "2 of 7 fakes have alpha: laid over white", "2 of 7 fakes are grey: repeated"):
+                  "2 of 7 fakes have alpha: laid over white", "2 of 7 fakes are gray: repeated"):
         assert words in done.err
 
 
 def test_the_reference_set_is_measured_once(run: Run, reals: Path, fakes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from i2i import measure
+    from i2i.evaluation import features as set_features
     measured = []
-    original = measure.measure
-    monkeypatch.setattr(measure, "measure", lambda pictures, *rest, **more: measured.append(len(pictures)) or original(pictures, *rest, **more))
+    original = set_features.measure_set
+    monkeypatch.setattr(set_features, "measure_set", lambda pictures, *rest, **more: measured.append(len(pictures)) or original(pictures, *rest, **more))
     words = ("evaluate", "--real", reals, "--fake", fakes, "--bootstrap", 0, "--json")
     assert run(*words, tmp_path / "1.json").code == 0
     assert measured == [14]         # The fakes go through the name in i2i.evaluate.
@@ -240,14 +241,14 @@ def test_the_reference_set_is_measured_once(run: Run, reals: Path, fakes: Path, 
 
 def test_the_fid_inception_gives_fid_kid_and_is(run: Run, reals: Path, fakes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With weights that the catalogue is told to be the right ones."""
-    known = pretrained.catalogue()
+    known = feature_weights.catalogue()
     torch.manual_seed(0)
     file = tmp_path / known["inception"].file
     torch.save(Inception().state_dict(), file)
     line = run("evaluate", "--real", reals, "--fake", fakes, "--metrics", "fid", "--weights", file).line
     assert f"{file.name} is not {file.name}: its sha256 is" in line
-    known["inception"] = replace(known["inception"], sha256=pretrained.sha256(file))
-    monkeypatch.setattr(pretrained, "catalogue", lambda: known)
+    known["inception"] = replace(known["inception"], sha256=feature_weights.sha256(file))
+    monkeypatch.setattr(feature_weights, "catalogue", lambda: known)
     line = run("evaluate", "--real", reals, "--fake", fakes, "--metrics", "fid").line
     assert "pt_inception-2015-12-05-6726825d.pth is absent" in line
     assert run("weights", "add", file).code == 0
@@ -279,7 +280,7 @@ def test_wrong_words_are_one_line_and_exit_2(run: Run, reals: Path, fakes: Path,
         ((*both, "--set", "kid.subsets=few"), "kid.subsets=few cannot be read"),
         ((*both, "--set", "is.splits=5", "--features", "efficientnet-lite0"), "is not METRIC.OPTION=VALUE of a chosen metric"),
         ((*both, "--weights", tmp_path / "none.pth"), "does not exist"),
-        ((*both, "--metrics", "precision_recall", "--set", "precision_recall.k=14"), "k=14 neighbours cannot be found among 14"),
+        ((*both, "--metrics", "precision_recall", "--set", "precision_recall.k=14"), "k=14 neighbors cannot be found among 14"),
         ((*both, "--metrics", "kid", "--set", "kid.subsets=0"), "1 subset or more, not 0"),
         ((*both, "--metrics", "diversity", "--set", "diversity.pairs=0"), "1 pair or more, not 0"),
         ((*both, "--json", tmp_path), "--json"),
@@ -313,7 +314,7 @@ def test_bad_folders(run: Run, reals: Path, fakes: Path, tmp_path: Path) -> None
 def test_few_images_leave_out_what_they_cannot_give(run: Run, tmp_path: Path) -> None:
     done = run("evaluate", "--real", shapes(tmp_path / "a", 3, seed=0), "--fake", shapes(tmp_path / "b", 2, seed=1), "--json", tmp_path / "r.json")
     assert done.code == 0, done.err
-    assert "precision_recall is left out: k=3 neighbours cannot be found among 3 images" in done.err
+    assert "precision_recall is left out: k=3 neighbors cannot be found among 3 images" in done.err
     assert "fd_efficientnet_lite0" in result(tmp_path / "r.json")["results"]
 
 
@@ -337,10 +338,10 @@ def test_features_that_are_not_numbers_end_the_job(run: Run, reals: Path, fakes:
 def test_weights_list_names_everything(run: Run) -> None:
     done = run("weights", "list")
     assert done.code == 0
-    for name, known in pretrained.catalogue().items():
+    for name, known in feature_weights.catalogue().items():
         assert name in done.out
         assert known.sha256 in done.out
-        assert known.licence in done.out
+        assert known.license in done.out
     assert "absent" in done.out
 
 
@@ -359,22 +360,22 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
             strip[y:y + 12, x:x + 12] = 0
             strip[y:y + 12, 32 + x:44 + x] = (8 * x, 8 * y, 128)
             Image.fromarray(strip).save(base / "data" / split / f"{i}.png")
-    return i2i.train("pix2pix", "generator.width=4", "discriminator.width=4", "discriminator.layers=1", "train.batch=2", "train.images=8",
+    return i2i.train("pix2pix", "generator.width=4", "discriminator.width=4", "discriminator.layers=1", "train.batch_size=2", "train.images=8",
                      data=base / "data", out=base / "run", device="cpu")
 
 
 def test_a_model_is_judged_beside_its_inputs(run: Run, model: Path, tmp_path: Path) -> None:
-    from i2i import infer
-    from i2i.data.datasets import find_pairs
-    from i2i.data.files import open_source
+    from i2i.data.paired import find_paired
+    from i2i.data.sources import open_source
+    from i2i.inference import model as inference
     from i2i.metrics import paired
     done = run("evaluate", model, "--json", tmp_path / "r.json", "--device", "cpu")
     assert done.code == 0, done.err
     data = result(tmp_path / "r.json")
     assert data["n"] == 5
     assert "copy the input" in done.out
-    loaded = infer.load(model, "cpu")
-    pairs = find_pairs(open_source(loaded.header["data"]))["test"]
+    loaded = inference.load(model, "cpu")
+    pairs = find_paired(open_source(loaded.header["data"]))["test"]
     targets, inputs = (torch.stack([torch.from_numpy(pairs[i][side].array.copy()).permute(2, 0, 1) for i in range(5)]) for side in (1, 0))
     outputs = torch.stack([torch.from_numpy(loaded.translate(pairs[i][0].array)).permute(2, 0, 1) for i in range(5)])
     want = {name: {"l1": paired.l1(fakes, targets), "psnr": paired.psnr(fakes, targets, data_range=255), "ssim": paired.ssim(fakes, targets, data_range=255)}

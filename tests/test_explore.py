@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from i2i import Model, explore, load
+from i2i import Model, load
 from i2i.errors import JobError, RequestError
-from i2i.explore import films, latents
-from i2i.images import Kind, to_array
-from i2i.infer import noise_of
+from i2i.images.formats import ImageFormat, to_array
+from i2i.inference import animation, explore, latent_paths
+from i2i.inference.model import noise_for
 from tests.conftest import Run
 
 Noisy = dict[str, Path]
@@ -43,15 +43,15 @@ def near(a: torch.Tensor, b: torch.Tensor) -> None:
 def test_slerp_goes_along_the_arc() -> None:
     a, b = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 2.0]])
     for t in (0.0, 0.25, 0.5, 1.0):
-        near(latents.slerp(a, b, t), 2 * torch.tensor([[math.cos(t * math.pi / 2), math.sin(t * math.pi / 2)]]))
-    near(latents.slerp(a, a, 0.3), a)
+        near(latent_paths.slerp(a, b, t), 2 * torch.tensor([[math.cos(t * math.pi / 2), math.sin(t * math.pi / 2)]]))
+    near(latent_paths.slerp(a, a, 0.3), a)
 
 
 @given(st.integers(0, 1000), st.floats(0, 1))
 def test_slerp_keeps_the_length_of_noise(seed: int, t: float) -> None:
     """Between points of equal length all points have that length; a straight line would cut the corner (Karras et al. 2019, 4.1; White 2016)."""
-    a, b = (torch.nn.functional.normalize(noise_of(seed, i, 16)[None], dim=1) for i in range(2))
-    near(latents.slerp(a, b, t).norm(), torch.tensor(1.0))
+    a, b = (torch.nn.functional.normalize(noise_for(seed, i, 16)[None], dim=1) for i in range(2))
+    near(latent_paths.slerp(a, b, t).norm(), torch.tensor(1.0))
 
 
 def test_the_way_leads_from_the_first_image_to_the_second(classes: Model, styles: Model) -> None:
@@ -65,14 +65,14 @@ def test_the_way_leads_from_the_first_image_to_the_second(classes: Model, styles
 
 
 def test_halfway_is_halfway_in_noise_or_style(classes: Model, styles: Model) -> None:
-    eps = torch.stack([noise_of(0, i, 8) for i in range(2)])
+    eps = torch.stack([noise_for(0, i, 8) for i in range(2)])
     c = torch.tensor([1])
-    middle = latents.slerp(eps[:1], eps[1:], 0.5)
+    middle = latent_paths.slerp(eps[:1], eps[1:], 0.5)
     with torch.no_grad():
         near(explore.interpolate(classes, 3, classes="train")[0][1], classes.modules["G"](middle, c)[0])
         G = styles.modules["G"]
         w = G.mapping(eps, torch.tensor([1, 1])).mean(0)
-        near(explore.interpolate(styles, 3, classes="train")[0][1], G.synthesise(w.expand(1, G.num_ws, -1))[0])
+        near(explore.interpolate(styles, 3, classes="train")[0][1], G.synthesize(w.expand(1, G.num_ws, -1))[0])
 
 
 def test_a_plane_has_an_image_in_each_corner(noisy: Noisy, styles: Model) -> None:
@@ -91,12 +91,12 @@ def test_mixing_takes_the_columns_styles_in_some_layers(styles: Model) -> None:
     near(torch.stack([row[0] for row in sheet[1:]]), pure[:2])
     assert torch.equal(sheet[0][0], torch.ones(3, 32, 32))
     G = styles.modules["G"]
-    w = G.mapping(torch.stack([noise_of(0, i, 8) for i in range(5)]), torch.zeros(5, dtype=torch.long))
+    w = G.mapping(torch.stack([noise_for(0, i, 8) for i in range(5)]), torch.zeros(5, dtype=torch.long))
     for i in range(2):
         for j in range(3):
             ws = w[i].repeat(1, G.num_ws, 1)
             ws[:, 4:6] = w[2 + j]
-            near(sheet[1 + i][1 + j], G.synthesise(ws)[0])
+            near(sheet[1 + i][1 + j], G.synthesize(ws)[0])
 
 
 def test_mixing_all_layers_gives_the_column_and_half_of_them_neither(styles: Model) -> None:
@@ -117,9 +117,9 @@ def test_a_walk_is_closed_and_passes_its_stops(classes: Model, styles: Model) ->
         for label in range(3):
             for stop, image in enumerate(model.generate(3, labels=label, seed=1)):
                 near(frames[3 * stop][label], image)
-    space = latents.Noise(classes)
+    space = latent_paths.NoiseSpace(classes)
     points = space.points(0, range(3), None)
-    way = list(latents.loop(space, points, 30))
+    way = list(latent_paths.closed_path(space, points, 30))
     steps = [a @ b.T / a.norm() / b.norm() for a, b in zip(way, [*way[1:], way[0]], strict=True)]
     assert min(steps) > 0.9        # No jump, also not from the last to the first.
 
@@ -154,7 +154,7 @@ def test_sheets_have_the_right_size(noisy: Noisy, i2i: Run, tmp_path: Path) -> N
 def test_a_sheet_shows_the_images(noisy: Noisy, styles: Model, i2i: Run, tmp_path: Path) -> None:
     assert i2i("explore", "interpolate", noisy["styles"], "--grid", 3, "--seed", 4, "--out", "x.png").code == 0
     sheet = np.asarray(Image.open(tmp_path / "x.png")).astype(int)
-    expected = to_array(styles.generate(2, labels=1, seed=4)[1], Kind())
+    expected = to_array(styles.generate(2, labels=1, seed=4)[1], ImageFormat())
     assert np.abs(sheet[36:68, 70:102] - expected).max() <= 1
 
 
@@ -181,7 +181,7 @@ def test_an_mp4_has_its_frames_and_rate(noisy: Noisy, i2i: Run, tmp_path: Path) 
 
 
 def test_odd_sizes_become_even_in_an_mp4(tmp_path: Path) -> None:
-    films.save_film(tmp_path / "x.mp4", (np.full((33, 35, 3), (200, 120, 40 * i), np.uint8) for i in range(5)), 5, 24)
+    animation.save_animation(tmp_path / "x.mp4", (np.full((33, 35, 3), (200, 120, 40 * i), np.uint8) for i in range(5)), 5, 24)
     film = cv2.VideoCapture(str(tmp_path / "x.mp4"))
     assert (film.get(cv2.CAP_PROP_FRAME_WIDTH), film.get(cv2.CAP_PROP_FRAME_HEIGHT), film.get(cv2.CAP_PROP_FRAME_COUNT)) == (36, 34, 5)
     for i in range(5):
@@ -207,7 +207,7 @@ def test_what_cannot_be_written_is_told_and_leaves_nothing(noisy: Noisy, i2i: Ru
         def write(self, frame: object) -> None:
             """Nothing."""
 
-    monkeypatch.setattr(films, "save_image", refuse)
+    monkeypatch.setattr(animation, "save_image", refuse)
     monkeypatch.setattr(cv2, "VideoWriter", Silent)
     result = i2i("explore", "walk", noisy["plain"], "--frames", 4, "--out", out)
     assert result.code == 1

@@ -17,12 +17,12 @@ from PIL import Image
 
 import i2i as package
 from i2i import Model, load
-from i2i.data.files import open_source
-from i2i.data.labelled import find_images
+from i2i.data.labeled import find_images
+from i2i.data.sources import open_source
 from i2i.errors import RequestError
-from i2i.generate import archive, stores
-from i2i.generate.plan import LONGEST, RESERVED, folders
-from i2i.images import Kind, to_array
+from i2i.images.formats import ImageFormat, to_array
+from i2i.inference import generated_sets, zip_writer
+from i2i.inference.generation_plan import LONGEST, RESERVED, class_folders
 from tests.conftest import CLASSES, Run
 
 Noisy = dict[str, Path]
@@ -46,15 +46,15 @@ def full(monkeypatch: pytest.MonkeyPatch):
     """Make the disk full after so many images."""
     def after(count: int) -> None:
         left = iter(range(count))
-        old = stores.Folder.put, stores.Zip.record
+        old = generated_sets.FolderStore.put, generated_sets.ZipStore.record
 
         def refuse(*args: object, which: int) -> object:
             if next(left, None) is None:
                 raise OSError(errno.ENOSPC, "No space left on device")
             return old[which](*args)
 
-        monkeypatch.setattr(stores.Folder, "put", lambda *args: refuse(*args, which=0))
-        monkeypatch.setattr(stores.Zip, "record", lambda *args: refuse(*args, which=1))
+        monkeypatch.setattr(generated_sets.FolderStore, "put", lambda *args: refuse(*args, which=0))
+        monkeypatch.setattr(generated_sets.ZipStore, "record", lambda *args: refuse(*args, which=1))
 
     return after
 
@@ -75,11 +75,11 @@ def test_a_set_has_class_folders_and_a_manifest(noisy: Noisy, i2i: Run, tmp_path
 
 
 def test_the_pictures_are_those_of_the_api(noisy: Noisy, i2i: Run, tmp_path: Path) -> None:
-    """To a grey level: batches of other sizes round otherwise."""
+    """To a gray level: batches of other sizes round otherwise."""
     assert i2i("generate", noisy["styles"], "--n", 6, "--out", "out", "--seed", 5, "--classes", "blue/green,0", "--truncation", 0.5).code == 0
     made = load(noisy["styles"], device="cpu").generate(6, labels=[2, 0] * 3, seed=5, truncation=0.5)
     for line, image in zip(lines(tmp_path / "out"), made, strict=True):
-        assert np.abs(pixels(tmp_path / "out" / str(line["file"])) - to_array(image, Kind())).max() <= 1
+        assert np.abs(pixels(tmp_path / "out" / str(line["file"])) - to_array(image, ImageFormat())).max() <= 1
     assert [line["class"] for line in lines(tmp_path / "out")] == ["blue/green", "red"] * 3
 
 
@@ -96,7 +96,7 @@ def test_a_set_can_be_trained_on(noisy: Noisy, i2i: Run, tmp_path: Path, out: st
     split = find_images(open_source(tmp_path / out))["train"]
     assert split.classes == CLASSES
     assert {split.name(i): int(split.labels[i]) for i in range(6)} == {f"{FOLDERS[c]}/{i:08}.png": c for i, c in enumerate([2, 0] * 3)}
-    result = i2i("train", "cgan", "--data", out, "--out", "run", "generator.width=4", "discriminator.width=4", "train.images=8", "train.batch=4")
+    result = i2i("train", "cgan", "--data", out, "--out", "run", "generator.width=4", "discriminator.width=4", "train.images=8", "train.batch_size=4")
     assert result.code == 0, result.err
     assert load(tmp_path / "run", device="cpu").classes == CLASSES
 
@@ -115,7 +115,7 @@ def test_a_zip_holds_what_a_folder_does(noisy: Noisy, i2i: Run, tmp_path: Path) 
     ("cat", "Cat", "CAT", "0-cat"), ("train", "A", "valB", "CON", "con.txt", "__MACOSX", ".hidden", "..", "", " ", "a/b", "a\\b", "a:b"),
     ("x" * 300, "x" * 299, "é" * 200, "日本", "\udcff"), tuple(f"{i}" for i in range(12))])
 def test_folders_of_classes_are_safe_and_apart(names: tuple[str, ...]) -> None:
-    made = folders(names)
+    made = class_folders(names)
     assert len({name.casefold() for name in made}) == len(names)
     for name in made:
         assert name == name.strip(" .")
@@ -123,7 +123,7 @@ def test_folders_of_classes_are_safe_and_apart(names: tuple[str, ...]) -> None:
         assert name.casefold().split(".")[0] not in RESERVED
         assert not set(name) & set('/\\:*?"<>|\0')
         name.encode()
-    assert folders(("cats and dogs", "日本", "a-1_(b)+c")) == ("cats and dogs", "日本", "a-1_(b)+c")
+    assert class_folders(("cats and dogs", "日本", "a-1_(b)+c")) == ("cats and dogs", "日本", "a-1_(b)+c")
 
 
 def test_64_bit_zips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,15 +132,15 @@ def test_64_bit_zips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with open(path, "w+b", buffering=0) as file:
             end = 0
             for i in range(count):
-                end = archive.append(file, end, f"{i}", lambda i=i: [b"%d" % i])
-            archive.close(file, end, archive.members(file))
+                end = zip_writer.append(file, end, f"{i}", lambda i=i: [b"%d" % i])
+            zip_writer.close(file, end, zip_writer.members(file))
 
     write(tmp_path / "many.zip", 65_600)
     with zipfile.ZipFile(tmp_path / "many.zip") as told:
         assert len(told.namelist()) == 65_600
         assert told.read("65599") == b"65599"
     assert len(open_source(tmp_path / "many.zip").archive.names) == 65_600      # type: ignore[attr-defined]
-    record = archive._record(archive.Member("far", 2**32 + 5, 2**32 + 38, 3, 7))
+    record = zip_writer._record(zip_writer.Member("far", 2**32 + 5, 2**32 + 38, 3, 7))
     assert record[42:46] == b"\xff" * 4
     assert record.endswith((2**32 + 5).to_bytes(8, "little"))
 
@@ -190,7 +190,7 @@ def test_a_zip_that_cannot_be_finished_is_finished_later(noisy: Noisy, i2i: Run,
     def refuse(*args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(archive, "close", refuse)
+    monkeypatch.setattr(zip_writer, "close", refuse)
     assert "5 images are done" in i2i(*words, "out.zip").line
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
@@ -260,15 +260,15 @@ def test_names_are_not_held_in_memory(noisy: Noisy, tmp_path: Path, monkeypatch:
     """Going through 20,000 images that are there, and their manifest, takes half a megabyte at most; the names alone would take one and a half."""
     import tracemalloc
 
-    from i2i import generate as room
+    from i2i.inference import generate as room
     model = load(noisy["classes"], device="cpu")
-    plan = room.plan_for(noisy["classes"], model, batch=100)
-    place = stores.Folder(tmp_path / "out", plan)
+    plan = room.plan_generation(noisy["classes"], model, batch=100)
+    place = generated_sets.FolderStore(tmp_path / "out", plan)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "generated.json").write_text(plan.to_json())
     with open(tmp_path / "out" / "generated.jsonl", "w") as file:
         file.writelines(plan.line(i) for i in range(20_000))
-    monkeypatch.setattr(stores.Folder, "has", lambda self, index: index < self.count)
+    monkeypatch.setattr(generated_sets.FolderStore, "has", lambda self, index: index < self.count)
     tracemalloc.start()
     place.resume()
     report = room.generate(model, place, 20_000)
@@ -300,16 +300,16 @@ def test_an_image_made_alone_has_the_same_bits(noisy: Noisy, i2i: Run, tmp_path:
 
 
 def test_a_line_of_the_manifest_is_enough(noisy: Noisy, i2i: Run, tmp_path: Path) -> None:
-    """In Python, with nothing but the line and the model: to a grey level alone, and exactly in a batch of the line's size."""
+    """In Python, with nothing but the line and the model: to a gray level alone, and exactly in a batch of the line's size."""
     assert i2i("generate", noisy["styles"], "--n", 9, "--out", "out", "--seed", 2, "--truncation", 0.8).code == 0
     line, model = lines(tmp_path / "out")[8], load(noisy["styles"], device="cpu")
     there = pixels(tmp_path / "out" / str(line["file"]))
     settings = {"seed": line["seed"], "truncation": line["truncation"]}
     alone = model.render([line["index"]], torch.tensor([line["class_number"]]), **settings)
-    assert np.abs(there - to_array(alone[0], Kind())).max() <= 1
+    assert np.abs(there - to_array(alone[0], ImageFormat())).max() <= 1
     first = line["index"] - line["index"] % line["batch"]
     whole = model.render(range(first, first + line["batch"]), torch.full((line["batch"],), line["class_number"]), **settings)
-    assert np.array_equal(there, to_array(whole[line["index"] - first], Kind()))
+    assert np.array_equal(there, to_array(whole[line["index"] - first], ImageFormat()))
 
 
 def test_images_made_alone_replace_no_others(noisy: Noisy, i2i: Run, tmp_path: Path) -> None:

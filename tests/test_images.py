@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from i2i.images import Kind, Picture, as_channels, conform, from_pil, grid, to_array, to_pil, to_tensor
+from i2i.images.formats import (
+    DecodedImage,
+    ImageFormat,
+    convert_channels,
+    convert_to,
+    from_pil,
+    grid,
+    to_array,
+    to_pil,
+    to_tensor,
+)
 
 
 @pytest.mark.parametrize(("dtype", "levels"), [("uint8", 256), ("uint16", 65536)])
@@ -18,12 +28,12 @@ def test_every_level_survives_the_round_trip(dtype: str, levels: int) -> None:
     assert tensor.dtype == torch.float32
     assert tensor.min() == -1
     assert tensor.max() == 1
-    assert np.array_equal(to_array(tensor, Kind(1, dtype)), ramp)
+    assert np.array_equal(to_array(tensor, ImageFormat(1, dtype)), ramp)
 
 
 def test_values_are_rounded_to_nearest_and_clamped() -> None:
-    grey = torch.tensor([-3.0, -1.0, 99.4 / 127.5 - 1, 99.6 / 127.5 - 1, 1.0, 7.0]).reshape(1, 1, -1)
-    assert to_array(grey, Kind(1)).tolist() == [[0, 0, 99, 100, 255, 255]]
+    gray = torch.tensor([-3.0, -1.0, 99.4 / 127.5 - 1, 99.6 / 127.5 - 1, 1.0, 7.0]).reshape(1, 1, -1)
+    assert to_array(gray, ImageFormat(1)).tolist() == [[0, 0, 99, 100, 255, 255]]
 
 
 def test_the_scale_is_that_of_the_reference_implementation() -> None:
@@ -32,9 +42,9 @@ def test_the_scale_is_that_of_the_reference_implementation() -> None:
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1))
-def test_colour_images_come_back_unchanged(height: int, width: int, seed: int) -> None:
+def test_color_images_come_back_unchanged(height: int, width: int, seed: int) -> None:
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    assert np.array_equal(to_array(to_tensor(image), Kind(3)), image)
+    assert np.array_equal(to_array(to_tensor(image), ImageFormat(3)), image)
 
 
 def opened(image: Image.Image, kind: str = "png", **options: object) -> Image.Image:
@@ -43,17 +53,17 @@ def opened(image: Image.Image, kind: str = "png", **options: object) -> Image.Im
     return Image.open(buffer)
 
 
-def grey_ramp() -> Image.Image:
+def gray_ramp() -> Image.Image:
     return Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4))
 
 
 MODES = {       # What Pillow opens -> shape, type, alpha.
-    "L": (grey_ramp(), (4, 4), "uint8", False), "1": (grey_ramp().convert("1"), (4, 4), "uint8", False),
-    "P": (opened(grey_ramp().convert("RGB").quantize(4)), (4, 4, 3), "uint8", False), "CMYK": (grey_ramp().convert("CMYK"), (4, 4, 3), "uint8", False),
-    "YCbCr": (grey_ramp().convert("YCbCr"), (4, 4, 3), "uint8", False), "LA": (grey_ramp().convert("LA"), (4, 4, 2), "uint8", True),
-    "RGBA": (grey_ramp().convert("RGBA"), (4, 4, 4), "uint8", True), "PA": (grey_ramp().convert("PA"), (4, 4, 4), "uint8", True),
-    "P with a transparent colour": (opened(grey_ramp().convert("RGB").quantize(4), transparency=1), (4, 4, 4), "uint8", True),
-    "L with a transparent level": (opened(grey_ramp(), transparency=1), (4, 4, 2), "uint8", True),
+    "L": (gray_ramp(), (4, 4), "uint8", False), "1": (gray_ramp().convert("1"), (4, 4), "uint8", False),
+    "P": (opened(gray_ramp().convert("RGB").quantize(4)), (4, 4, 3), "uint8", False), "CMYK": (gray_ramp().convert("CMYK"), (4, 4, 3), "uint8", False),
+    "YCbCr": (gray_ramp().convert("YCbCr"), (4, 4, 3), "uint8", False), "LA": (gray_ramp().convert("LA"), (4, 4, 2), "uint8", True),
+    "RGBA": (gray_ramp().convert("RGBA"), (4, 4, 4), "uint8", True), "PA": (gray_ramp().convert("PA"), (4, 4, 4), "uint8", True),
+    "P with a transparent color": (opened(gray_ramp().convert("RGB").quantize(4), transparency=1), (4, 4, 4), "uint8", True),
+    "L with a transparent level": (opened(gray_ramp(), transparency=1), (4, 4, 2), "uint8", True),
     "I;16": (Image.fromarray(np.full((4, 4), 40_000, np.uint16)), (4, 4), "uint16", False),
     "F": (Image.fromarray(np.full((4, 4), -1.5, np.float32)), (4, 4), "float32", False)}
 
@@ -78,65 +88,65 @@ def test_32_bit_integers_are_refused_by_name() -> None:
 RGBA = np.array([[[200, 0, 0, 0], [200, 0, 0, 128], [200, 0, 0, 255]]], np.uint8)
 
 
-def test_alpha_is_laid_over_a_colour_and_hides_the_colour_below() -> None:
+def test_alpha_is_laid_over_a_color_and_hides_the_color_below() -> None:
     picture = from_pil(Image.fromarray(RGBA))
-    got = conform(picture, Kind(3))
+    got = convert_to(picture, ImageFormat(3))
     assert got[0, 0].tolist() == [255, 255, 255]
     assert got[0, 2].tolist() == [200, 0, 0]
     assert 120 <= got[0, 1, 1] <= 134
-    assert conform(picture, Kind(3, background=(0,)))[0, 0].tolist() == [0, 0, 0]
-    assert conform(picture, Kind(3, background=(1, 2, 3)))[0, 0].tolist() == [1, 2, 3]
-    assert conform(picture, Kind(1))[0, 0] == 255
-    assert conform(Picture(np.array([[[9, 0], [9, 255]]], np.uint8), True), Kind(1, background=(7,))).tolist() == [[7, 9]]
+    assert convert_to(picture, ImageFormat(3, background=(0,)))[0, 0].tolist() == [0, 0, 0]
+    assert convert_to(picture, ImageFormat(3, background=(1, 2, 3)))[0, 0].tolist() == [1, 2, 3]
+    assert convert_to(picture, ImageFormat(1))[0, 0] == 255
+    assert convert_to(DecodedImage(np.array([[[9, 0], [9, 255]]], np.uint8), True), ImageFormat(1, background=(7,))).tolist() == [[7, 9]]
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
-def test_alpha_over_a_colour_is_the_same_for_every_type(dtype: str) -> None:
+def test_alpha_over_a_color_is_the_same_for_every_type(dtype: str) -> None:
     top = {"uint8": 255, "uint16": 65535, "float32": 1.0}[dtype]
     scaled = (RGBA / 255 * top).astype(dtype)
-    got = conform(Picture(scaled, True), Kind(3, dtype, background=(0, 0, 255)))
+    got = convert_to(DecodedImage(scaled, True), ImageFormat(3, dtype, background=(0, 0, 255)))
     assert got.dtype == dtype
     assert np.allclose(got / top, [[[0, 0, 1], [200 / 255 * 128 / 255, 0, 127 / 255], [200 / 255, 0, 0]]], atol=1 / 255)
 
 
 def test_alpha_is_kept_as_a_channel_and_added_opaque() -> None:
-    kind = Kind(4, alpha=True)
-    assert np.array_equal(conform(Picture(RGBA, True), kind), RGBA)
-    assert conform(Picture(RGBA[..., :3]), kind)[0, 1].tolist() == [200, 0, 0, 255]
-    assert conform(Picture(np.array([[9]], np.uint8)), kind).tolist() == [[[9, 9, 9, 255]]]
-    assert conform(Picture(np.array([[[9, 5]]], np.uint8), True), kind).tolist() == [[[9, 9, 9, 5]]]
-    assert conform(Picture(np.array([[9]], np.uint8)), Kind(2, "uint16", alpha=True)).tolist() == [[[9 * 257, 65535]]]
-    assert conform(Picture(np.array([[[9, 5]]], np.uint8), True), Kind(2, "uint16", alpha=True)).tolist() == [[[9 * 257, 5 * 257]]]
+    kind = ImageFormat(4, alpha=True)
+    assert np.array_equal(convert_to(DecodedImage(RGBA, True), kind), RGBA)
+    assert convert_to(DecodedImage(RGBA[..., :3]), kind)[0, 1].tolist() == [200, 0, 0, 255]
+    assert convert_to(DecodedImage(np.array([[9]], np.uint8)), kind).tolist() == [[[9, 9, 9, 255]]]
+    assert convert_to(DecodedImage(np.array([[[9, 5]]], np.uint8), True), kind).tolist() == [[[9, 9, 9, 5]]]
+    assert convert_to(DecodedImage(np.array([[9]], np.uint8)), ImageFormat(2, "uint16", alpha=True)).tolist() == [[[9 * 257, 65535]]]
+    assert convert_to(DecodedImage(np.array([[[9, 5]]], np.uint8), True), ImageFormat(2, "uint16", alpha=True)).tolist() == [[[9 * 257, 5 * 257]]]
 
 
 def test_eight_bits_become_sixteen_exactly_and_nothing_else_changes_type() -> None:
     ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    assert np.array_equal(conform(Picture(ramp), Kind(1, "uint16")) / 65535, ramp / 255)
-    for array, kind in ((ramp.astype(np.uint16), Kind(1)), (ramp, Kind(1, "float32")), (ramp.astype(np.float32), Kind(1)), (ramp, Kind(1, "uint16", (0, 4095)))):
+    assert np.array_equal(convert_to(DecodedImage(ramp), ImageFormat(1, "uint16")) / 65535, ramp / 255)
+    for array, kind in ((ramp.astype(np.uint16), ImageFormat(1)), (ramp, ImageFormat(1, "float32")), (ramp.astype(np.float32), ImageFormat(1)), (ramp, ImageFormat(1, "uint16", (0, 4095)))):
         with pytest.raises(ValueError, match=f"is {array.dtype}, and the images of its side are {kind.dtype}"):
-            conform(Picture(array), kind)
+            convert_to(DecodedImage(array), kind)
 
 
 # ---------------------------------------------------------------------------------------------- nothing is lost
 
-KINDS = (Kind(1), Kind(1, "uint16"), Kind(1, "uint16", (0, 4095)), Kind(1, "uint16", (0, 255)), Kind(1, "uint8", (10, 20)), Kind(7, "uint16"))
+KINDS = (ImageFormat(1), ImageFormat(1, "uint16"), ImageFormat(1, "uint16", (0, 4095)), ImageFormat(1, "uint16", (0, 255)), ImageFormat(1, "uint8", (10, 20)), ImageFormat(7, "uint16"))
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_every_level_of_every_integer_kind_comes_back(kind: Kind) -> None:
+def test_every_level_of_every_integer_kind_comes_back(kind: ImageFormat) -> None:
     """Also those outside the range: it decides what -1 and 1 are, and cuts nothing."""
     levels = np.arange(256 if kind.dtype == "uint8" else 65536, dtype=kind.dtype)
     image = np.stack([np.roll(levels, 1000 * i) for i in range(kind.channels)], 1).reshape(-1, 256, kind.channels)
     image = image[..., 0] if kind.channels == 1 else image
     assert np.array_equal(to_array(to_tensor(image, kind), kind), image)
     low, high = kind.limits
-    ends = to_tensor(np.array([[low, high]], kind.dtype), Kind(1, kind.dtype, kind.range))
+    ends = to_tensor(np.array([[low, high]], kind.dtype), ImageFormat(1, kind.dtype, kind.range))
     assert ends.flatten().tolist() == [-1, 1]
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.integers(0, 2**32 - 1))
 def test_floats_keep_their_range(low: float, width: float, seed: int) -> None:
-    kind = Kind(2, "float32", (low, low + width))
+    kind = ImageFormat(2, "float32", (low, low + width))
     image = (low + width * np.random.default_rng(seed).uniform(-0.5, 1.5, (3, 5, 2))).astype(np.float32)
     got = to_array(to_tensor(image, kind), kind)
     assert got.dtype == np.float32
@@ -144,24 +154,24 @@ def test_floats_keep_their_range(low: float, width: float, seed: int) -> None:
 
 
 def test_a_header_of_before_ranges_is_read() -> None:
-    assert Kind.of({"channels": 1, "dtype": "uint8"}) == Kind(1)
-    for kind in (Kind(4, "uint16", (0, 1023), True, (1, 2, 3)), Kind(3, "float32", (-1.5, 2.0))):
-        assert Kind.of(json.loads(json.dumps(vars(kind)))) == kind
+    assert ImageFormat.of({"channels": 1, "dtype": "uint8"}) == ImageFormat(1)
+    for kind in (ImageFormat(4, "uint16", (0, 1023), True, (1, 2, 3)), ImageFormat(3, "float32", (-1.5, 2.0))):
+        assert ImageFormat.of(json.loads(json.dumps(vars(kind)))) == kind
 
 
 def test_channels() -> None:
-    grey = np.array([[7, 9]], np.uint8)
-    assert as_channels(grey, 3).tolist() == [[[7, 7, 7], [9, 9, 9]]]
-    assert np.array_equal(as_channels(as_channels(grey, 3), 1), grey)
+    gray = np.array([[7, 9]], np.uint8)
+    assert convert_channels(gray, 3).tolist() == [[[7, 7, 7], [9, 9, 9]]]
+    assert np.array_equal(convert_channels(convert_channels(gray, 3), 1), gray)
     with pytest.raises(ValueError, match="2 channels"):
-        as_channels(np.zeros((2, 2, 2), np.uint8), 3)
+        convert_channels(np.zeros((2, 2, 2), np.uint8), 3)
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
 def test_channels_of_other_types(dtype: str) -> None:
-    grey = np.array([[7, 60_000]], dtype)
-    assert np.array_equal(as_channels(as_channels(grey, 3), 1), grey)
-    assert as_channels(np.array([[[1000, 0, 0], [0, 0, 1000]]], dtype), 1).tolist() == [[299, 114]]
+    gray = np.array([[7, 60_000]], dtype)
+    assert np.array_equal(convert_channels(convert_channels(gray, 3), 1), gray)
+    assert convert_channels(np.array([[[1000, 0, 0], [0, 0, 1000]]], dtype), 1).tolist() == [[299, 114]]
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 7])

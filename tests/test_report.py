@@ -16,8 +16,19 @@ import pytest
 from PIL import Image
 
 from i2i.report import write
-from i2i.report.charts import MOST_POINTS, Axis, Chart, Curve, Point, embedded, figure, running_mean, thin, words
-from i2i.report.contents import MOST_PICTURES, evenly, read
+from i2i.report.charts import (
+    MOST_POINTS,
+    Axis,
+    Chart,
+    Curve,
+    Point,
+    embedded,
+    figure,
+    running_mean,
+    thin,
+    words,
+)
+from i2i.report.contents import MOST_PICTURES, evenly_spaced, read
 from i2i.report.groups import losses, readings
 
 from .conftest import Run
@@ -63,8 +74,8 @@ def run(tmp_path: Path) -> Path:
     (folder / "pairs.json").write_text(json.dumps({
         "metric": "l1", "best": [{"name": "<b>good</b>.png", "value": 3.25, "file": "pairs/best-1.png"}],
         "worst": [{"name": "bad.png", "value": 41.5, "file": "pairs/worst-1.png"}]}))
-    for name, colour in (("best-1", "green"), ("worst-1", "red")):
-        Image.new("RGB", (24, 8), colour).save(folder / "pairs" / f"{name}.png")
+    for name, color in (("best-1", "green"), ("worst-1", "red")):
+        Image.new("RGB", (24, 8), color).save(folder / "pairs" / f"{name}.png")
     for i in range(4):
         Image.new("RGB", (30, 10), (60 * i, 10, 20)).save(folder / "samples" / f"{500 * i:08}.png")
     return folder
@@ -280,7 +291,7 @@ def test_few_sheets_of_many_first_and_last_kept(run: Path) -> None:
     assert len(contents.samples) == MOST_PICTURES
     assert (contents.samples[0][0], contents.samples[-1][0]) == (0, 99_000)
     assert f"{MOST_PICTURES} of {contents.samples_found} sheets" in text_of(run)
-    assert evenly(range(5), 3) == [0, 2, 4]
+    assert evenly_spaced(range(5), 3) == [0, 2, 4]
 
 
 def test_numbers_for_people() -> None:
@@ -316,7 +327,7 @@ def page(run: Path, browser: Any) -> Iterator[Any]:
 
 
 def test_the_slider_shows_other_sheets(page: Any) -> None:
-    def colour() -> list[int]:
+    def color() -> list[int]:
         return page.evaluate("""() => { const image = document.querySelector("#player img"), canvas = document.createElement("canvas");
             const context = canvas.getContext("2d"); context.drawImage(image, 0, 0); return [...context.getImageData(1, 1, 1, 1).data].slice(0, 3); }""")
 
@@ -325,12 +336,12 @@ def test_the_slider_shows_other_sheets(page: Any) -> None:
         page.wait_for_function("document.querySelector('#player img').complete")
 
     assert page.inner_text("#shown") == "image 1,500"
-    assert colour() == [180, 10, 20]
+    assert color() == [180, 10, 20]
     page.focus("#when")
     press("ArrowLeft")
-    assert (page.inner_text("#shown"), colour()) == ("image 1,000", [120, 10, 20])
+    assert (page.inner_text("#shown"), color()) == ("image 1,000", [120, 10, 20])
     press("Home")
-    assert (page.inner_text("#shown"), colour()) == ("image 0", [0, 10, 20])
+    assert (page.inner_text("#shown"), color()) == ("image 0", [0, 10, 20])
     assert page.get_attribute("#when", "aria-valuetext") == "image 0"
     assert page.get_attribute("#player img", "alt") == "samples at image 0"
 

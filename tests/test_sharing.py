@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from i2i.share import Alone, rounds
+from i2i.data.sharding import SingleProcess, shard_blocks
 from tests.conftest import Run, drawing
 from tests.pair import Done, start, together
 
@@ -52,7 +52,7 @@ def test_two_processes_write_what_one_writes(both: tuple[Path, dict[str, tuple[D
 
 JUDGE = {
     "sets": ["--real", "{reals}", "--fake", "{base}/fakes", "--json", "OUT/sets.json", "--bootstrap", "2"],
-    "known reference": ["--real", "{reals}", "--fake", "{base}/fakes", "--json", "OUT/again.json", "--bootstrap", "2", "--metrics", "fd,colour", "--against", "OUT/sets.json"],
+    "known reference": ["--real", "{reals}", "--fake", "{base}/fakes", "--json", "OUT/again.json", "--bootstrap", "2", "--metrics", "fd,color", "--against", "OUT/sets.json"],
     "all in one batch": ["--real", "{reals}", "--fake", "{base}/fakes", "--json", "OUT/one-batch.json", "--bootstrap", "0", "--metrics", "kid", "--batch", "64"],
     "named pairs": ["--real", "{reals}", "--fake", "{base}/partners", "--metrics", "l1,ssim,kid", "--no-cache", "--json", "OUT/pairs.json"],
     "model": ["{trained}", "--sheet", "OUT/sheet.png", "--json", "OUT/model.json", "--batch", "2"],
@@ -116,12 +116,12 @@ def test_the_process_that_fails_says_why(tmp_path: Path, reals: Path) -> None:
 
 
 def test_blocks_are_dealt_in_turns_and_rounds_are_as_many_for_all() -> None:
-    class Of(Alone):
-        def __init__(self, rank: int, world: int) -> None:
-            self.rank, self.world = rank, world     # type: ignore[misc]
+    class Of(SingleProcess):
+        def __init__(self, rank: int, world_size: int) -> None:
+            self.rank, self.world_size = rank, world_size     # type: ignore[misc]
 
     for n in (0, 1, 7, 8, 9, 40):
-        for world in (1, 2, 3):
-            dealt = [list(rounds(n, 4, Of(rank, world))) for rank in range(world)]
+        for world_size in (1, 2, 3):
+            dealt = [list(shard_blocks(n, 4, Of(rank, world_size))) for rank in range(world_size)]
             assert len(set(map(len, dealt))) == 1
             assert [i for turn in zip(*dealt, strict=True) for block in turn for i in block] == list(range(n))

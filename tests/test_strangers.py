@@ -17,19 +17,21 @@ import torch
 from safetensors.torch import save_file
 
 import i2i as package
-from i2i import begun, jobs
-from i2i.data.files import open_source
-from i2i.data.roots import LABELS
-from i2i.engine.runtime import Runtime
-from i2i.engine.train import Trainer
+from i2i.config import override, parse_assignments
+from i2i.data.dataset_root import LABELS
+from i2i.data.sources import open_source
 from i2i.errors import I2IError, RequestError
-from i2i.infer import Model, load
-from i2i.recipes.base import MOST_PIECES, DataInfo, networks
+from i2i.inference.model import Model, load
+from i2i.recipes.base import MAX_MODULES, DataInfo, meta_networks
+from i2i.registry import Spec, build, lookup
 from i2i.runs import checkpoint, log
 from i2i.runs.folder import RunFolder
-from i2i.spec import Spec, build, lookup, override, split
+from i2i.training import job as jobs
+from i2i.training import resume as resuming
+from i2i.training.distributed import Runtime
+from i2i.training.trainer import Trainer
 from tests.conftest import Run
-from tests.engine.test_resume import assert_same
+from tests.training.test_resume import assert_same
 
 HOSTILE: tuple[Any, ...] = (None, True, -1, 0, 1, 2.5, 10**9, 2**53, 10**30, 1e308, float("nan"), float("inf"), "", "x" * 5000, "\0", "../../etc/passwd", "nearest",
                             [], {}, [1] * 1000, [[]], {"name": "unet", "options": {}}, {"name": 3}, {"name": "resnet", "options": {"blocks": 10**9}})
@@ -142,9 +144,9 @@ def test_a_header_that_wants_more_than_the_file_holds(trained: Path, tmp_path: P
 
 def test_networks_of_a_billion_layers_are_not_begun() -> None:
     recipe = lookup("recipe", "pix2pix")()
-    with pytest.raises(RequestError, match=f"layers of the networks=more than {MOST_PIECES:,}"):
-        networks(override(recipe, split(["generator=resnet", "generator.blocks=1000000000"])), DataInfo((32, 32)))
-    networks(recipe, DataInfo((256, 256)))      # And the count is of each by itself.
+    with pytest.raises(RequestError, match=f"layers of the networks=more than {MAX_MODULES:,}"):
+        meta_networks(override(recipe, parse_assignments(["generator=resnet", "generator.blocks=1000000000"])), DataInfo((32, 32)))
+    meta_networks(recipe, DataInfo((256, 256)))      # And the count is of each by itself.
 
 
 def test_a_pickle_by_another_name_and_a_header_of_gigabytes(trained: Path, tmp_path: Path) -> None:
@@ -178,7 +180,7 @@ def test_states(run: RunFolder) -> None:
     for state in run.states()[:-1]:
         state.unlink()
     tensors, header = checkpoint.load(last, "state")
-    job = begun.reopen(run)
+    job = resuming.reopen_job(run)
     trainer = Trainer(job.recipe, job.info, job.train, Runtime(device="cpu"), run, job.header())
     batch = {side: torch.zeros(2, 3, 32, 32) for side in "ab"}
     counts, before, names = [0, 0], peak(), sorted(tensors)
@@ -210,8 +212,8 @@ def test_configs(run: RunFolder) -> None:
     before = peak()
 
     def reopened() -> None:
-        job = begun.reopen(run)
-        jobs.needs(job)
+        job = resuming.reopen_job(run)
+        jobs.memory_estimate(job)
 
     for _ in range(60):
         run.config.write_text(json.dumps(mutated(config, g)))

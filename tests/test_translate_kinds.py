@@ -15,18 +15,20 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 from torch import Tensor, nn
 
-from i2i import begun, load, spec
-from i2i.data.encoding import encode
-from i2i.data.files import decode, open_source
+from i2i import load, registry
+from i2i.config import to_dict
+from i2i.data.sources import decode_bytes, open_source
 from i2i.errors import RequestError
-from i2i.images import Array, Kind, Picture
-from i2i.infer import Model, header_for
+from i2i.images.encode import encode
+from i2i.images.formats import Array, DecodedImage, ImageFormat
+from i2i.inference.model import Model, model_header
+from i2i.inference.translate import translate
 from i2i.recipes.base import DataInfo
 from i2i.recipes.pix2pix import Pix2Pix
+from i2i.registry import Spec
 from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
-from i2i.spec import Spec, to_dict
-from i2i.translate import translate
+from i2i.training import resume as resuming
 from tests.conftest import SMALL, Run
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -52,11 +54,11 @@ Identity = Callable[..., Path]
 @pytest.fixture
 def identity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Identity:
     """Makes a model file of the generator that changes nothing, for images of a kind."""
-    monkeypatch.setitem(spec._PIECES["generator"], "same", Same)
+    monkeypatch.setitem(registry._COMPONENTS["generator"], "same", Same)
 
-    def make(kind: Kind, target: Kind | None = None) -> Path:
+    def make(kind: ImageFormat, target: ImageFormat | None = None) -> Path:
         recipe = Pix2Pix(generator=Spec("same"))
-        header = header_for("pix2pix", to_dict(recipe), DataInfo((64, 64), kind.channels, (target or kind).channels), (kind, target or kind), direction="ab")
+        header = model_header("pix2pix", to_dict(recipe), DataInfo((64, 64), kind.channels, (target or kind).channels), (kind, target or kind), direction="ab")
         file = tmp_path / "identity.safetensors"
         checkpoint.save(file, {"G.unused": torch.zeros(())}, {"kind": "model", **json.loads(json.dumps(header))})
         return file
@@ -64,7 +66,7 @@ def identity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Identity:
     return make
 
 
-def levels(kind: Kind) -> Array:
+def levels(kind: ImageFormat) -> Array:
     """Every level of an integer type at least once in every channel; a range of floats.  -> 256x257 of the kind"""
     if kind.dtype == "float32":
         values = np.random.default_rng(0).uniform(-3, 900, (256, 257, kind.channels)).astype(np.float32)
@@ -78,20 +80,20 @@ def levels(kind: Kind) -> Array:
 # ---------------------------------------------------------------------------------------------- nothing is lost
 
 EVERY = [
-    (Kind(1), "x.png"), (Kind(3), "x.png"), (Kind(3), "x.bmp"), (Kind(3), "x.webp"), (Kind(3), "x.tif"), (Kind(7), "x.tif"), (Kind(2, alpha=True), "x.png"),
-    (Kind(4, alpha=True), "x.png"), (Kind(4, alpha=True), "x.webp"), (Kind(4, alpha=True), "x.tif"), (Kind(4, alpha=True), "x.npy"), (Kind(4), "x.tif"),
-    (Kind(1, "uint16"), "x.tif"), (Kind(1, "uint16"), "x.png"), (Kind(1, "uint16", (0, 4095)), "X.TIFF"), (Kind(3, "uint16"), "x.png"),
-    (Kind(4, "uint16", alpha=True), "x.png"), (Kind(7, "uint16"), "x.tif"), (Kind(7, "uint16"), "x.npy"), (Kind(7), "x.npy")]
+    (ImageFormat(1), "x.png"), (ImageFormat(3), "x.png"), (ImageFormat(3), "x.bmp"), (ImageFormat(3), "x.webp"), (ImageFormat(3), "x.tif"), (ImageFormat(7), "x.tif"), (ImageFormat(2, alpha=True), "x.png"),
+    (ImageFormat(4, alpha=True), "x.png"), (ImageFormat(4, alpha=True), "x.webp"), (ImageFormat(4, alpha=True), "x.tif"), (ImageFormat(4, alpha=True), "x.npy"), (ImageFormat(4), "x.tif"),
+    (ImageFormat(1, "uint16"), "x.tif"), (ImageFormat(1, "uint16"), "x.png"), (ImageFormat(1, "uint16", (0, 4095)), "X.TIFF"), (ImageFormat(3, "uint16"), "x.png"),
+    (ImageFormat(4, "uint16", alpha=True), "x.png"), (ImageFormat(7, "uint16"), "x.tif"), (ImageFormat(7, "uint16"), "x.npy"), (ImageFormat(7), "x.npy")]
 
 
 @pytest.mark.parametrize(("kind", "name"), EVERY, ids=str)
-def test_every_level_of_every_channel_comes_back(identity: Identity, i2i: Run, tmp_path: Path, kind: Kind, name: str) -> None:
+def test_every_level_of_every_channel_comes_back(identity: Identity, i2i: Run, tmp_path: Path, kind: ImageFormat, name: str) -> None:
     (tmp_path / "in").mkdir()
     image = levels(kind)
     (tmp_path / "in" / name).write_bytes(encode(Path(name).suffix, image, kind))
     result = i2i("translate", identity(kind), tmp_path / "in", "--out", "out", "--device", "cpu")
     assert result.code == 0, result.err
-    picture = decode(name, (tmp_path / "out" / name).read_bytes())
+    picture = decode_bytes(name, (tmp_path / "out" / name).read_bytes())
     assert np.array_equal(picture.array, image)
     assert picture.array.dtype == image.dtype
     assert picture.alpha == (kind.alpha and not name.endswith(".npy"))
@@ -99,17 +101,17 @@ def test_every_level_of_every_channel_comes_back(identity: Identity, i2i: Run, t
 
 @pytest.mark.parametrize(("channels", "name"), [(1, "x.tif"), (7, "x.npy")])
 def test_floats_keep_their_range(identity: Identity, i2i: Run, tmp_path: Path, channels: int, name: str) -> None:
-    kind = Kind(channels, "float32", (-3.0, 900.0))
+    kind = ImageFormat(channels, "float32", (-3.0, 900.0))
     image = levels(kind)
     (tmp_path / name).write_bytes(encode(Path(name).suffix, image, kind))
     assert i2i("translate", identity(kind), tmp_path / name, "--out", "out", "--device", "cpu").code == 0
-    got = decode(name, (tmp_path / "out" / name).read_bytes()).array
+    got = decode_bytes(name, (tmp_path / "out" / name).read_bytes()).array
     assert got.dtype == np.float32
     assert np.abs(got - image).max() < 903 * 2**-22
 
 
 def test_the_api_gives_what_it_was_given(identity: Identity) -> None:
-    for kind in (Kind(1), Kind(3), Kind(4, alpha=True), Kind(2, alpha=True), Kind(1, "uint16"), Kind(7, "uint16"), Kind(1, "float32", (-3, 900))):
+    for kind in (ImageFormat(1), ImageFormat(3), ImageFormat(4, alpha=True), ImageFormat(2, alpha=True), ImageFormat(1, "uint16"), ImageFormat(7, "uint16"), ImageFormat(1, "float32", (-3, 900))):
         model, image = load(identity(kind), device="cpu"), levels(kind)
         got = model.translate(image)
         assert got.dtype == image.dtype
@@ -122,11 +124,11 @@ def test_the_api_gives_what_it_was_given(identity: Identity) -> None:
 
 
 def test_what_the_api_cannot_take_is_told(identity: Identity) -> None:
-    sixteen = load(identity(Kind(3, "uint16")), device="cpu")
+    sixteen = load(identity(ImageFormat(3, "uint16")), device="cpu")
     with pytest.raises(RequestError, match="the results have 3 channels of uint16, which no PIL image holds; accepted: arrays"):
         sixteen.translate(Image.new("RGB", (20, 20)))
     assert sixteen.translate(np.full((20, 20, 3), 7, np.uint8)).max() == 7 * 257
-    eight = load(identity(Kind(3)), device="cpu")
+    eight = load(identity(ImageFormat(3)), device="cpu")
     for image, told in ((np.zeros((4, 4), np.int16), "HW or HWC of uint8, uint16, float32"), (np.zeros((4, 4), np.uint16), "is uint16, and the images of its side"),
                         (np.full((4, 4), np.nan, np.float32), "NaN"), (Image.new("I", (4, 4)), "mode I"), (np.zeros((4, 4, 7), np.uint8), "7 channels")):
         with pytest.raises(RequestError, match=told):
@@ -140,7 +142,7 @@ def test_a_format_that_cannot_hold_the_results_is_refused_before_anything_is_wri
     (tmp_path / "in").mkdir()
     for name in ("a.tif", "b.jpg"):
         Image.new("RGB", (20, 20)).save(tmp_path / "in" / name)
-    model = identity(Kind(3), Kind(3, "uint16"))
+    model = identity(ImageFormat(3), ImageFormat(3, "uint16"))
     result = i2i("translate", model, "in", "--out", "out", "--device", "cpu")
     assert result.code == 2
     assert "the results have 3 channels of uint16, which .jpg files such as b.jpg would not hold; accepted: --format png or --format tif or --format npy" in result.line
@@ -151,12 +153,12 @@ def test_a_format_that_cannot_hold_the_results_is_refused_before_anything_is_wri
 
 
 def test_a_gif_is_read_and_its_results_are_written_as_something_else(identity: Identity, i2i: Run, tmp_path: Path) -> None:
-    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (20, 20), color) for color in ("red", "blue")]
     (tmp_path / "in").mkdir()
     for name in ("a.gif", "b.gif"):
         frames[0].save(tmp_path / "in" / name, save_all=True, append_images=frames[1:])
-    assert "a.gif" in i2i("translate", identity(Kind(3)), "in", "--out", "out", "--device", "cpu").line
-    result = i2i("translate", identity(Kind(3)), "in", "--out", "out", "--device", "cpu", "--format", "png")
+    assert "a.gif" in i2i("translate", identity(ImageFormat(3)), "in", "--out", "out", "--device", "cpu").line
+    result = i2i("translate", identity(ImageFormat(3)), "in", "--out", "out", "--device", "cpu", "--format", "png")
     assert result.code == 0
     assert result.err.strip() == "note: animated, its first frame taken, such as a.gif"
     assert np.asarray(Image.open(tmp_path / "out" / "a.png"))[0, 0].tolist() == [255, 0, 0]
@@ -168,7 +170,7 @@ def test_profile_and_resolution_survive_and_orientation_is_applied_once(identity
     (tmp_path / "in").mkdir()
     for name in ("a.png", "b.jpg", "c.tif", "d.webp"):
         Image.new("RGB", (20, 30), "red").save(tmp_path / "in" / name, exif=exif, icc_profile=SRGB, dpi=(200, 200))
-    assert i2i("translate", identity(Kind(3)), "in", "--out", "out", "--device", "cpu").code == 0
+    assert i2i("translate", identity(ImageFormat(3)), "in", "--out", "out", "--device", "cpu").code == 0
     for name in ("a.png", "b.jpg", "c.tif", "d.webp"):
         after = Image.open(tmp_path / "out" / name)
         assert after.size == (30, 20)
@@ -179,14 +181,14 @@ def test_profile_and_resolution_survive_and_orientation_is_applied_once(identity
 
 def test_dropped_alpha_is_laid_over_the_background_of_training(identity: Identity, i2i: Run, tmp_path: Path) -> None:
     Image.new("RGBA", (20, 20), (9, 9, 9, 0)).save(tmp_path / "x.png")
-    assert i2i("translate", identity(Kind(3, background=(1, 2, 3))), "x.png", "--out", "out", "--device", "cpu").code == 0
+    assert i2i("translate", identity(ImageFormat(3, background=(1, 2, 3))), "x.png", "--out", "out", "--device", "cpu").code == 0
     after = np.asarray(Image.open(tmp_path / "out" / "x.png"))
     assert after[0, 0].tolist() == [1, 2, 3]
 
 
 # ---------------------------------------------------------------------------------------------- training
 
-def write(folder: Path, kind: Kind, split: str, side: str, suffix: str, count: int = 3) -> None:
+def write(folder: Path, kind: ImageFormat, split: str, side: str, suffix: str, count: int = 3) -> None:
     (folder / f"{split}{side}").mkdir(parents=True)
     for i in range(count):
         g = np.random.default_rng([i, ord(side)])
@@ -196,18 +198,18 @@ def write(folder: Path, kind: Kind, split: str, side: str, suffix: str, count: i
         (folder / f"{split}{side}" / f"{i}{suffix}").write_bytes(encode(suffix, image, kind))
 
 
-GREY16 = Kind(1, "uint16")
-LEARNT = {      # Source kind and format, target kind and format, settings, the kinds that are found.
-    "16-bit grey TIFF": (GREY16, ".tif", GREY16, ".tif", (), "1 channel of uint16, 0 … 4095 -> 1 channel of uint16, 0 … 4095"),
-    "7-channel NPY": (Kind(7, "uint16"), ".npy", Kind(7), ".npy", ("data.size=16,32",), "7 channels of uint16, 0 … 4095 -> 7 channels of uint8"),
-    "RGB to 16-bit grey": (Kind(3), ".png", GREY16, ".png", (), "3 channels of uint8 -> 1 channel of uint16, 0 … 4095"),
-    "RGBA kept": (Kind(4, alpha=True), ".png", Kind(4, alpha=True), ".png", ("data.alpha=keep",), "4 channels of uint8, the last alpha -> "),
-    "floats": (Kind(1, "float32"), ".tif", Kind(2, "float32"), ".tif", (), "1 channel of float32, -5 … ")}
+GRAY16 = ImageFormat(1, "uint16")
+LEARNED = {      # Source kind and format, target kind and format, settings, the kinds that are found.
+    "16-bit gray TIFF": (GRAY16, ".tif", GRAY16, ".tif", (), "1 channel of uint16, 0 … 4095 -> 1 channel of uint16, 0 … 4095"),
+    "7-channel NPY": (ImageFormat(7, "uint16"), ".npy", ImageFormat(7), ".npy", ("data.size=16,32",), "7 channels of uint16, 0 … 4095 -> 7 channels of uint8"),
+    "RGB to 16-bit gray": (ImageFormat(3), ".png", GRAY16, ".png", (), "3 channels of uint8 -> 1 channel of uint16, 0 … 4095"),
+    "RGBA kept": (ImageFormat(4, alpha=True), ".png", ImageFormat(4, alpha=True), ".png", ("data.alpha=keep",), "4 channels of uint8, the last alpha -> "),
+    "floats": (ImageFormat(1, "float32"), ".tif", ImageFormat(2, "float32"), ".tif", (), "1 channel of float32, -5 … ")}
 
 
-@pytest.mark.parametrize("name", LEARNT)
+@pytest.mark.parametrize("name", LEARNED)
 def test_a_model_of_a_kind_makes_that_kind(i2i: Run, tmp_path: Path, name: str) -> None:
-    source, ending, target, other, words, told = LEARNT[name]
+    source, ending, target, other, words, told = LEARNED[name]
     for split in ("train", "val", "test"):
         write(tmp_path / "data", source, split, "A", ending)
         write(tmp_path / "data", target, split, "B", other)
@@ -220,7 +222,7 @@ def test_a_model_of_a_kind_makes_that_kind(i2i: Run, tmp_path: Path, name: str) 
     made = "png" if target.dtype == "uint8" and target.channels != 7 else other[1:]
     assert i2i("translate", "run", "data/testA", "--out", "out", "--device", "cpu", "--format", made).code == 0
     for i in range(3):
-        picture = decode("x", (tmp_path / "out" / f"{i}.{made}").read_bytes())
+        picture = decode_bytes("x", (tmp_path / "out" / f"{i}.{made}").read_bytes())
         assert (picture.array.shape[:2], picture.array.dtype.name, picture.channels) == ((32, 48), target.dtype, target.channels)
         assert picture.alpha == target.alpha
         assert picture.array.std() > 0
@@ -234,7 +236,7 @@ def test_a_model_of_a_kind_makes_that_kind(i2i: Run, tmp_path: Path, name: str) 
 
 
 def test_held_out_pairs_of_another_kind_are_not_judged_by(i2i: Run, tmp_path: Path) -> None:
-    for split, kind in (("train", Kind(1)), ("val", Kind(1, "float32"))):
+    for split, kind in (("train", ImageFormat(1)), ("val", ImageFormat(1, "float32"))):
         for side in "AB":
             write(tmp_path / "data", kind, split, side, ".tif")
     plan = i2i("train", "pix2pix", "--data", "data", *SMALL, "--dry-run")
@@ -243,10 +245,10 @@ def test_held_out_pairs_of_another_kind_are_not_judged_by(i2i: Run, tmp_path: Pa
 
 def test_sets_of_other_kinds_are_judged_in_8_bit_levels(i2i: Run, tmp_path: Path) -> None:
     for side in "AB":
-        for kind, ending in ((Kind(1, "uint16"), ".tif"), (Kind(7), ".npy"), (Kind(1, "float32"), ".tif")):
+        for kind, ending in ((ImageFormat(1, "uint16"), ".tif"), (ImageFormat(7), ".npy"), (ImageFormat(1, "float32"), ".tif")):
             write(tmp_path / f"{kind.channels}{kind.dtype}", kind, "x", side, ending)
     for folder, expected in (("1uint16", 4000 / 3 / 257), ("7uint8", 255 / 3)):
-        result = i2i("evaluate", "--real", f"{folder}/xA", "--fake", f"{folder}/xB", "--metrics", "l1,colour", "--json", "r.json", "--no-cache")
+        result = i2i("evaluate", "--real", f"{folder}/xA", "--fake", f"{folder}/xB", "--metrics", "l1,color", "--json", "r.json", "--no-cache")
         assert result.code == 0, result.err
         data = json.loads((tmp_path / "r.json").read_text())
         assert data["results"]["l1"]["value"] == pytest.approx(expected, rel=0.1)
@@ -258,12 +260,12 @@ def test_sets_of_other_kinds_are_judged_in_8_bit_levels(i2i: Run, tmp_path: Path
 
 def test_a_run_keeps_its_kinds_when_it_is_resumed(i2i: Run, tmp_path: Path) -> None:
     for side in "AB":
-        write(tmp_path / "data", Kind(1, "float32"), "train", side, ".npy")
+        write(tmp_path / "data", ImageFormat(1, "float32"), "train", side, ".npy")
     assert i2i("train", "pix2pix", "--data", "data", "--out", "run", "--device", "cpu", "train.images=8", *SMALL).code == 0
     before = load(tmp_path / "run", "cpu").kinds
     assert before["a"].limits[0] == -5
     np.save(tmp_path / "data" / "trainA" / "0.npy", np.full((32, 48), 1e6, np.float32))
-    again = begun.reopen(RunFolder(tmp_path / "run"))
+    again = resuming.reopen_job(RunFolder(tmp_path / "run"))
     assert again.kinds == (before["a"], before["b"])
     assert again.facts.notes == ()
 
@@ -287,7 +289,7 @@ def tiny() -> dict[str, Model]:
 def made(generator: Spec) -> Model:
     recipe, info = Pix2Pix(generator=generator), DataInfo((256, 256), 1, 1)
     modules = nn.ModuleDict({"G": recipe.modules(info)["G"]})
-    return Model(recipe, modules, header_for("pix2pix", to_dict(recipe), info, (Kind(1), Kind(1))), torch.device("cpu"))
+    return Model(recipe, modules, model_header("pix2pix", to_dict(recipe), info, (ImageFormat(1), ImageFormat(1))), torch.device("cpu"))
 
 
 LEAST, MOST, AREA = 17, 4096, 2**18      # Sides that a picture may have, and pixels of those that are drawn at random.
@@ -301,17 +303,17 @@ def between(low: int, high: int) -> st.SearchStrategy[int]:
 SIZES = between(LEAST, MOST).flatmap(lambda one: st.permutations([one, 0]).flatmap(
     lambda sides: between(LEAST, min(MOST, AREA // one)).map(lambda other: tuple(side or other for side in sides))))
 CORNERS = ((LEAST, LEAST), (LEAST, MOST), (MOST, LEAST))
-CARRIERS = ((Kind(1), "x.png"), (Kind(3), "x.bmp"), (Kind(1, "uint16", (0, 4095)), "x.tif"), (Kind(7), "x.npy"))
+CARRIERS = ((ImageFormat(1), "x.png"), (ImageFormat(3), "x.bmp"), (ImageFormat(1, "uint16", (0, 4095)), "x.tif"), (ImageFormat(7), "x.npy"))
 
 
-def comes_back(model: Path, i2i: Run, kind: Kind, name: str, size: tuple[int, int]) -> None:
+def comes_back(model: Path, i2i: Run, kind: ImageFormat, name: str, size: tuple[int, int]) -> None:
     """A picture of random values goes through the command and returns as it was, in every pixel."""
     shape = (*size, kind.channels) if kind.channels > 1 else size
     image = np.random.default_rng(size).integers(0, kind.limits[1] + 1, shape).astype(kind.dtype)
     Path(name).write_bytes(encode(Path(name).suffix, image, kind))
     result = i2i("translate", model, name, "--out", "out", "--device", "cpu")
     assert result.code == 0, result.err
-    assert np.array_equal(decode(name, Path("out", name).read_bytes()).array, image)
+    assert np.array_equal(decode_bytes(name, Path("out", name).read_bytes()).array, image)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -320,7 +322,7 @@ def comes_back(model: Path, i2i: Run, kind: Kind, name: str, size: tuple[int, in
 @example(size=CORNERS[1], carrier=CARRIERS[1], multiple=256)
 @example(size=CORNERS[2], carrier=CARRIERS[2], multiple=256)
 def test_any_size_comes_back_from_the_command_unchanged(identity: Identity, i2i: Run, monkeypatch: pytest.MonkeyPatch, multiple: int,
-                                                        size: tuple[int, int], carrier: tuple[Kind, str]) -> None:
+                                                        size: tuple[int, int], carrier: tuple[ImageFormat, str]) -> None:
     monkeypatch.setattr(Same, "multiple", multiple)
     comes_back(identity(carrier[0]), i2i, *carrier, size)
 
@@ -343,7 +345,7 @@ def test_the_sizes_that_are_drawn_are_of_every_magnitude() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("carrier", CARRIERS, ids=lambda carrier: carrier[1])
-def test_4096_pixels_each_way_come_back_unchanged(identity: Identity, i2i: Run, carrier: tuple[Kind, str]) -> None:
+def test_4096_pixels_each_way_come_back_unchanged(identity: Identity, i2i: Run, carrier: tuple[ImageFormat, str]) -> None:
     comes_back(identity(carrier[0]), i2i, *carrier, (MOST, MOST))
 
 
@@ -368,4 +370,4 @@ def test_4096_pixels_each_way(tiny: dict[str, Model], tmp_path: Path, name: str)
     report = translate(tiny[name], open_source(tmp_path / "in"), tmp_path / "out")
     assert (report.done, report.failed) == (1, [])
     assert Image.open(tmp_path / "out" / "x.tif").size == (4096, 4096)
-    assert Picture(np.asarray(Image.open(tmp_path / "out" / "x.tif"))).channels == 1
+    assert DecodedImage(np.asarray(Image.open(tmp_path / "out" / "x.tif"))).channels == 1

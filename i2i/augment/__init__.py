@@ -1,4 +1,5 @@
-"""What D sees of an image: differentiable variations of it.  They know no networks.  Importing the room registers its pieces."""
+"""What D sees of an image: differentiable variations of it.  They know no networks.  Importing the room
+registers its pieces."""
 
 from i2i.augment import ada, base, diffaug, noise
 

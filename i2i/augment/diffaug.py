@@ -5,31 +5,32 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from i2i.augment.base import Augment, Change, check_policy, each, varied
-from i2i.augment.sampling import taken
-from i2i.spec import register
+from i2i.augment.base import Augment, Transform, apply_policy, check_policy, per_image
+from i2i.augment.sampling import gather_pixels
+from i2i.registry import register
 
 SHIFT = 0.125       # Of the image's size, at most.  Section 4 and the authors' code, as all numbers here.
 HOLE = 0.5          # Of the image's size.
 
 
-def color(n: int, device: torch.device) -> Change:
-    """Brightness + U(-0.5, 0.5), saturation * U(0, 2), contrast * U(0.5, 1.5): of images with one channel the first and last, of others none."""
-    brightness, saturation, contrast = (each(torch.rand(n, device=device)) for _ in range(3))
+def color(n: int, device: torch.device) -> Transform:
+    """Brightness + U(-0.5, 0.5), saturation * U(0, 2), contrast * U(0.5, 1.5): of images with one channel the
+    first and last, of others none."""
+    brightness, saturation, contrast = (per_image(torch.rand(n, device=device)) for _ in range(3))
 
     def change(x: Tensor) -> Tensor:
         if x.shape[1] not in (1, 3):
             return x
         x = x + (brightness - 0.5)
-        grey = x.mean(1, keepdim=True)
-        x = (x - grey) * (2 * saturation) + grey
+        gray = x.mean(1, keepdim=True)
+        x = (x - gray) * (2 * saturation) + gray
         mean = x.mean((1, 2, 3), keepdim=True)
         return (x - mean) * (contrast + 0.5) + mean
 
     return change
 
 
-def translation(n: int, device: torch.device) -> Change:
+def translation(n: int, device: torch.device) -> Transform:
     """Shifted by whole pixels, up to an eighth of the size each way; zeros come in."""
     down, right = (torch.rand(n, device=device) * 2 - 1 for _ in range(2))
 
@@ -39,12 +40,12 @@ def translation(n: int, device: torch.device) -> Change:
         columns = torch.arange(width, device=device) - torch.round(right * SHIFT * width).long()[:, None]
         inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None]
         index = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None]
-        return taken(x, index) * inside[:, None]
+        return gather_pixels(x, index) * inside[:, None]
 
     return change
 
 
-def cutout(n: int, device: torch.device) -> Change:
+def cutout(n: int, device: torch.device) -> Transform:
     """Half of the height by half of the width set to zero, its middle anywhere."""
     y, x_ = (torch.rand(n, device=device) for _ in range(2))
 
@@ -68,7 +69,8 @@ MAKERS = {"color": color, "translation": translation, "cutout": cutout}
 
 @register("augment", "diffaugment")
 class DiffAugment(Augment):
-    """Zhao, Liu, Lin, Zhu, Han 2020, "Differentiable Augmentation for Data-Efficient GAN Training", arXiv:2006.10738."""
+    """Zhao, Liu, Lin, Zhu, Han 2020, "Differentiable Augmentation for Data-Efficient GAN Training",
+    arXiv:2006.10738."""
 
     def __init__(self, *, policy: tuple[str, ...] = ("color", "translation", "cutout")) -> None:
         super().__init__()
@@ -77,4 +79,4 @@ class DiffAugment(Augment):
 
     def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
         """NCHW, … -> (NCHW, …)"""
-        return varied(images, self.policy, MAKERS)
+        return apply_policy(images, self.policy, MAKERS)

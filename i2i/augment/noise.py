@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from i2i.spec import register, require
+from i2i.errors import require
+from i2i.registry import register
 
 
 @register("instance_noise", "none")
@@ -19,8 +20,9 @@ class NoNoise(nn.Module):
 
 @register("instance_noise", "normal")
 class InstanceNoise(nn.Module):
-    """N(0, std) added to real and generated images alike: the two distributions then overlap, and D cannot tell them apart by what no image of the
-    other kind could be.  Sønderby et al. 2017 (arXiv:1610.04490), section 3; Arjovsky and Bottou 2017 (arXiv:1701.04862), section 3.
+    """N(0, std) added to real and generated images alike: the two distributions then overlap, and D cannot
+    tell them apart by what no image of the other kind could be.  Sønderby et al. 2017 (arXiv:1610.04490),
+    section 3; Arjovsky and Bottou 2017 (arXiv:1701.04862), section 3.
 
     Linearly less, to none at the share `until` of the run.  Costs one draw for each pixel.
     """

@@ -16,4 +16,5 @@ def report(run: str, out: str | None) -> None:
     print(f"{written.path} ({written.size / 1e6:.1f} MB)")
     if written.problems:
         count = len(written.problems)
-        raise JobError(f"{written.path} is written, but {count} {'thing' if count == 1 else 'things'} in the run folder could not be read")
+        raise JobError(f"{written.path} is written, but {count} {'thing' if count == 1 else 'things'} in the "
+                       "run folder could not be read")

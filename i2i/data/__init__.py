@@ -1,5 +1,6 @@
-"""Files to arrays to batches.  Knows no networks and no recipes.  Importing the room registers its kinds of data set."""
+"""Files to arrays to batches.  Knows no networks and no recipes.  Importing the room registers its kinds of
+data set."""
 
-from i2i.data import datasets, labelled, unpaired
+from i2i.data import labeled, paired, unpaired
 
-__all__ = ["datasets", "labelled", "unpaired"]
+__all__ = ["labeled", "paired", "unpaired"]

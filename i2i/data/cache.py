@@ -1,6 +1,7 @@
-"""Images that have been decoded and resized are kept, in memory or on disk, so that later epochs do not do it again.  What is kept is what decoding
-gives, so no number of a training depends on it.  Nothing that was kept is given up for something else: an epoch comes back to every image in a
-new order, so whatever is thrown out is missed as soon as what takes its place is used."""
+"""Images that have been decoded and resized are kept, in memory or on disk, so that later epochs do not do it
+again.  What is kept is what decoding gives, so no number of a training depends on it.  Nothing that was kept
+is given up for something else: an epoch comes back to every image in a new order, so whatever is thrown out
+is missed as soon as what takes its place is used."""
 
 from __future__ import annotations
 
@@ -26,24 +27,30 @@ import numpy as np
 import PIL
 import tifffile
 
-from i2i.data.datasets import Pairs
-from i2i.data.files import Source
-from i2i.data.labelled import Images
-from i2i.data.transforms import covering
-from i2i.data.unpaired import Sides
-from i2i.images import DTYPES, Array, Kind
+from i2i.data.labeled import ImageDataset
+from i2i.data.paired import PairedDataset
+from i2i.data.sources import Source
+from i2i.data.transforms import resize_to_cover
+from i2i.data.unpaired import UnpairedDataset
+from i2i.images.formats import DTYPES, Array, ImageFormat
 
-MAGIC = b"i2i decoded 1\n\0\0"      # A number more where what is kept of a file changes: what this code made of it before is then of no use.
-SPARE = 2 * 2**30                   # Bytes that are left free on a disk: states of the run have to fit there too.
+# A number more where what is kept of a file changes: what this code made of it before is then of no use.
+MAGIC = b"i2i decoded 1\n\0\0"
+# Bytes that are left free on a disk: states of the run have to fit there too.
+SPARE = 2 * 2**30
 AUTO, MOST = 0.25, 0.5              # Shares of the memory that is free.
-MARGIN = 1.5                        # Times what was reckoned, for pictures of other proportions than those looked at.
+# Times what was reckoned, for pictures of other proportions than those looked at.
+MARGIN = 1.5
 HEAD = 48                           # Bytes beside the values of an image, at most.
 UNKNOWN = 1 << 60                   # Bytes of memory, where the system does not tell how many are free.
-PATIENCE = 1.0                      # Seconds that a process waits for another to have taken its place in memory; one that was killed keeps the lock.
-DECODERS = {"pillow": PIL.__version__, "opencv": cv2.__version__, "tifffile": tifffile.__version__, "numpy": np.__version__}
+# Seconds that a process waits for another to have taken its place in memory; one that was killed keeps the
+# lock.
+PATIENCE = 1.0
+DECODERS = {"pillow": PIL.__version__, "opencv": cv2.__version__, "tifffile": tifffile.__version__,
+            "numpy": np.__version__}
 _COUNT, _SHAPE, _CHECK = struct.Struct("<Q"), struct.Struct("<4I"), struct.Struct("<IIQ")
 
-Make = Callable[[], Sequence[Array]]
+Decoder = Callable[[], Sequence[Array]]
 
 
 class Cache(Protocol):
@@ -51,8 +58,9 @@ class Cache(Protocol):
 
     warning: str
 
-    def __call__(self, place: int, role: str, files: Sequence[str], make: Make) -> Sequence[Array]:
-        """What was kept of these files in this role, else what `make` makes of them now.  `place` is the number of the entry."""
+    def __call__(self, place: int, role: str, files: Sequence[str], make: Decoder) -> Sequence[Array]:
+        """What was kept of these files in this role, else what `make` makes of them now.  `place` is the
+        number of the entry."""
         ...
 
 
@@ -61,20 +69,23 @@ class Uncached:
 
     warning = ""
 
-    def __call__(self, place: int, role: str, files: Sequence[str], make: Make) -> Sequence[Array]:
+    def __call__(self, place: int, role: str, files: Sequence[str], make: Decoder) -> Sequence[Array]:
         """What `make` makes."""
         return make()
 
 
-# ---------------------------------------------------------------------------------------------- arrays as bytes
+# ---------------------------------------------------------------------------------------------- arrays as
+# bytes
 
-def packed(arrays: Sequence[Array]) -> bytes:
+def pack(arrays: Sequence[Array]) -> bytes:
     """Arrays of the types that images have, HW or HWC, as bytes: how many, type and shape of each, values."""
-    heads = [_SHAPE.pack(DTYPES.index(array.dtype.name), *array.shape, *(0,) * (3 - array.ndim)) for array in arrays]
-    return b"".join([_COUNT.pack(len(arrays)), *heads, *(array.tobytes() + bytes(-array.nbytes % 8) for array in arrays)])
+    heads = [_SHAPE.pack(DTYPES.index(array.dtype.name), *array.shape, *(0,) * (3 - array.ndim))
+             for array in arrays]
+    return b"".join([_COUNT.pack(len(arrays)), *heads,
+                     *(array.tobytes() + bytes(-array.nbytes % 8) for array in arrays)])
 
 
-def unpacked(data: Any, start: int = 0) -> list[Array]:
+def unpack(data: Any, start: int = 0) -> list[Array]:
     """The arrays whose bytes begin at `start`, without copying them."""
     (count,) = _COUNT.unpack_from(data, start)
     at, arrays = start + _COUNT.size + count * _SHAPE.size, []
@@ -89,8 +100,9 @@ def unpacked(data: Any, start: int = 0) -> list[Array]:
 
 # ---------------------------------------------------------------------------------------------- in memory
 
-class Memory:
-    """Memory that the processes of a loader share, forked or spawned, filled from the front until `room` bytes are full.
+class MemoryCache:
+    """Memory that the processes of a loader share, forked or spawned, filled from the front until `room`
+    bytes are full.
 
     It takes what is in it, not what it could take: pages that were never written do not exist.
     """
@@ -106,10 +118,12 @@ class Memory:
     def _map(self) -> None:
         self._bytes = mmap.mmap(self._file, self.size)
         table = np.frombuffer(self._bytes, np.int64, self.entries + 1)
-        self._used, self._starts = table[:1], table[1:]     # Bytes used behind the table; where each entry is, 0 if it is not there.
+        # Bytes used behind the table; where each entry is, 0 if it is not there.
+        self._used, self._starts = table[:1], table[1:]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"entries": self.entries, "size": self.size, "lock": self._lock, "file": multiprocessing.reduction.DupFd(self._file)}
+        return {"entries": self.entries, "size": self.size, "lock": self._lock,
+                "file": multiprocessing.reduction.DupFd(self._file)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.warning, self.entries, self.size, self._lock, self._file = "", state["entries"], state["size"], state["lock"], state["file"].detach()
@@ -124,12 +138,12 @@ class Memory:
         """Bytes that are kept."""
         return int(self._used[0])
 
-    def __call__(self, place: int, role: str, files: Sequence[str], make: Make) -> Sequence[Array]:
+    def __call__(self, place: int, role: str, files: Sequence[str], make: Decoder) -> Sequence[Array]:
         """What was kept, else what `make` makes of the files now."""
         if start := int(self._starts[place]):
-            return unpacked(self._bytes, start)
+            return unpack(self._bytes, start)
         arrays = make()
-        data = packed(arrays)
+        data = pack(arrays)
         start = self._take(len(data))
         if start:
             self._bytes[start:start + len(data)] = data
@@ -167,16 +181,17 @@ def _anonymous() -> int:
 
 # ---------------------------------------------------------------------------------------------- on disk
 
-class Disk:
-    """A file for each entry in a folder that runs and processes may share, written whole or not at all, and found by what decides its content:
-    place, size and times of the files it was made of, `settings`, and the decoders.  What is damaged is made again."""
+class DiskCache:
+    """A file for each entry in a folder that runs and processes may share, written whole or not at all, and
+    found by what decides its content: place, size and times of the files it was made of, `settings`, and the
+    decoders.  What is damaged is made again."""
 
     def __init__(self, folder: Path, source: Source, settings: str) -> None:
         self.warning = ""
         self.folder, self.source, self.settings = folder, source, settings
         self._full = False
 
-    def __call__(self, place: int, role: str, files: Sequence[str], make: Make) -> Sequence[Array]:
+    def __call__(self, place: int, role: str, files: Sequence[str], make: Decoder) -> Sequence[Array]:
         """What was kept, else what `make` makes of the files now."""
         try:
             path = self._path(role, files)
@@ -187,11 +202,12 @@ class Disk:
         except (OSError, ValueError, struct.error, IndexError):
             arrays = make()
         if not self._full:
-            self._keep(path, packed(arrays))
+            self._keep(path, pack(arrays))
         return arrays
 
     def _path(self, role: str, files: Sequence[str]) -> Path:
-        key = "\n".join([self.settings, role, repr(sorted(DECODERS.items())), *map(self.source.identity, files)])
+        key = "\n".join([self.settings, role, repr(sorted(DECODERS.items())),
+                         *map(self.source.identity, files)])
         name = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
         return self.folder / name[:2] / name[2:40]
 
@@ -207,7 +223,8 @@ class Disk:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
             self._full = True
-            self.warning = (f"decoded images are no longer kept in {self.folder} ({error.strerror or error}); what is not there is decoded in each "
+            self.warning = (f"decoded images are no longer kept in {self.folder} "
+                            f"({error.strerror or error}); what is not there is decoded in each "
                             "epoch, which changes nothing but time")
 
 
@@ -219,48 +236,52 @@ def _checked(data: bytes) -> list[Array]:
     crc, _, length = _CHECK.unpack_from(data, len(MAGIC))
     if len(data) != head + length or zlib.crc32(memoryview(data)[head:]) != crc:
         raise ValueError("damaged")
-    return unpacked(data, head)
+    return unpack(data, head)
 
 
 # ---------------------------------------------------------------------------------------------- which
 
 @dataclass(frozen=True)
-class Wanted:
+class CacheRequest:
     """What is to be kept, and where there is room for it."""
 
     how: str                        # data.cache
     load: tuple[int, int]
-    kinds: tuple[Kind, Kind]
+    kinds: tuple[ImageFormat, ImageFormat]
     size: tuple[int, int]           # Height and width of a picture as stored.
     room: int                       # Bytes of memory that are free for this process.
     folder: Path | None             # Of cache=disk.
 
 
-def cache_for(split: Pairs | Sides | Images, wanted: Wanted) -> Cache:
+def cache_for(split: PairedDataset | UnpairedDataset | ImageDataset, wanted: CacheRequest) -> Cache:
     """Where decoded images of a split are kept.
 
-    `auto` keeps all of them in memory, or none where they would take more than a quarter of what is free: the rest is for training, and for the
-    system's own cache of files.  `memory` keeps as many as half of it holds.
+    `auto` keeps all of them in memory, or none where they would take more than a quarter of what is free: the
+    rest is for training, and for the system's own cache of files.  `memory` keeps as many as half of it
+    holds.
     """
     if wanted.how == "disk" and wanted.folder:
-        settings = repr((type(split).__name__, getattr(split, "direction", ""), getattr(split, "strips", False), wanted.load, wanted.kinds))
-        return Disk(wanted.folder, split.source, settings)
-    share = {"auto": AUTO, "memory": MOST}.get(wanted.how, 0.0) * wanted.room if wanted.room < UNKNOWN else 0.0
-    needed = decoded(split, wanted)
+        settings = repr((type(split).__name__, getattr(split, "direction", ""),
+                         getattr(split, "strips", False), wanted.load, wanted.kinds))
+        return DiskCache(wanted.folder, split.source, settings)
+    share = {"auto": AUTO, "memory": MOST}.get(wanted.how,
+                                               0.0) * wanted.room if wanted.room < UNKNOWN else 0.0
+    needed = decode_for_cache(split, wanted)
     if not share or (wanted.how == "auto" and needed > share):
         return Uncached()
-    return Memory(entries(split), int(min(share, MARGIN * needed)))
+    return MemoryCache(cache_entries(split), int(min(share, MARGIN * needed)))
 
 
-def entries(split: Pairs | Sides | Images) -> int:
+def cache_entries(split: PairedDataset | UnpairedDataset | ImageDataset) -> int:
     """How many things are decoded one by one."""
-    return sum(split.sizes) if isinstance(split, Sides) else len(split)
+    return sum(split.sizes) if isinstance(split, UnpairedDataset) else len(split)
 
 
-def decoded(split: Pairs | Sides | Images, wanted: Wanted) -> int:
+def decode_for_cache(split: PairedDataset | UnpairedDataset | ImageDataset, wanted: CacheRequest) -> int:
     """Bytes of all images as they are loaded; nearly, where that depends on the proportions of each."""
-    size = covering(wanted.size, wanted.load) if isinstance(split, Images) else wanted.load
+    size = resize_to_cover(wanted.size, wanted.load) if isinstance(split, ImageDataset) else wanted.load
     a, b = (size[0] * size[1] * kind.channels * np.dtype(kind.dtype).itemsize + HEAD for kind in wanted.kinds)
-    if isinstance(split, Images):
+    if isinstance(split, ImageDataset):
         return len(split) * b
-    return split.sizes[0] * a + split.sizes[1] * b if isinstance(split, Sides) else len(split) * (a + b)
+    return split.sizes[0] * a + split.sizes[1] * b if isinstance(split,
+                                                                 UnpairedDataset) else len(split) * (a + b)

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from i2i.data.names import Names, Places
+from i2i.data.file_list import FileList, Positions
 
 SPLITS = ("train", "val", "test")
-LAYOUTS: tuple[tuple[str, ...], ...] = (        # The folders of both sides, or of one; without a split they hold training images.
+# The folders of both sides, or of one; without a split they hold training images.
+LAYOUTS: tuple[tuple[str, ...], ...] = (
     ("{split}A/", "{split}B/"),
     ("{split}/A/", "{split}/B/"),
     ("A/{split}/", "B/{split}/"),
@@ -20,11 +21,13 @@ LAYOUTS: tuple[tuple[str, ...], ...] = (        # The folders of both sides, or 
     ("{split}/",),
     ("",),
 )
-SIDED = {*(split + side for split in SPLITS for side in "AB"), "A", "B"}       # Folders of a root that hold one side of two.
+# Folders of a root that hold one side of two.
+SIDED = {*(split + side for split in SPLITS for side in "AB"), "A", "B"}
 
 
-def located(names: Names, sides: int) -> dict[str, tuple[str, ...]]:
-    """The folders of one or both sides of each split that is there, by the first layout that has images in all of them.
+def locate_splits(names: FileList, sides: int) -> dict[str, tuple[str, ...]]:
+    """The folders of one or both sides of each split that is there, by the first layout that has images in
+    all of them.
 
     A layout without splits is asked last, and only where its folders hold no splits.
     """
@@ -33,30 +36,32 @@ def located(names: Names, sides: int) -> dict[str, tuple[str, ...]]:
         whole = layout == tuple(folder.format(split="") for folder in layout)
         for split in SPLITS[:1] if whole else SPLITS:
             folders = tuple(folder.format(split=split) for folder in layout)
-            taken = whole and any(other.startswith(folder) for others in found.values() for other, folder in zip(others, folders, strict=True))
+            taken = whole and any(other.startswith(folder) for others in found.values() for other,
+                                  folder in zip(others, folders, strict=True))
             if split not in found and not taken and all(len(names.under(folder)) for folder in folders):
                 found[split] = folders
     return {split: found[split] for split in SPLITS if split in found}
 
 
-def sided(names: Names) -> list[str]:
+def has_two_sides(names: FileList) -> list[str]:
     """The folders of the root that hold one side of two."""
     return sorted(SIDED.intersection(names.folders()))
 
 
-def loose(names: Names) -> Names:
+def top_level_files(names: FileList) -> FileList:
     """Those that lie in the root itself, or all if none does."""
-    return Names.of(name for name in names if "/" not in name) or names
+    return FileList.of(name for name in names if "/" not in name) or names
 
 
 # ---------------------------------------------------------------------------------------------- partners
 
 @dataclass(frozen=True)
-class Met:
-    """Places in two sorted lists of names: partners, in the order of what they have in common, and what went wrong."""
+class Pairing:
+    """Places in two sorted lists of names: partners, in the order of what they have in common, and what went
+    wrong."""
 
-    a: Places
-    b: Places
+    a: Positions
+    b: Positions
     alone: list[tuple[int, int]]                    # Side and place of each that has no partner.
     twice: tuple[int, int, int] | None = None       # Side and places of two that would have the same one.
 
@@ -66,10 +71,10 @@ def stem(name: str) -> str:
     return name.rsplit(".", 1)[0]
 
 
-def meet(a: Names, b: Names) -> Met:
+def pair_names(a: FileList, b: FileList) -> Pairing:
     """Pair names that differ at most in their extension; both lists are gone through once, side by side."""
 
-    def keyed(side: int, names: Names) -> Iterator[tuple[str, int, int]]:
+    def keyed(side: int, names: FileList) -> Iterator[tuple[str, int, int]]:
         return ((key, side, place) for key, place in names.keyed(names.order(stem), stem))
 
     left, right, alone, twice = array("q"), array("q"), list[tuple[int, int]](), None
@@ -89,4 +94,4 @@ def meet(a: Names, b: Names) -> Met:
         before = item
     if waits:
         alone.append(before[1:])
-    return Met(np.array(left, np.int64), np.array(right, np.int64), alone, twice)
+    return Pairing(np.array(left, np.int64), np.array(right, np.int64), alone, twice)

@@ -1,4 +1,5 @@
-"""Manifests: a CSV or JSON-lines file that names the images, one row each: columns a,b or file, and split and label where wanted."""
+"""Manifests: a CSV or JSON-lines file that names the images, one row each: columns a,b or file, and split and
+label where wanted."""
 
 from __future__ import annotations
 
@@ -14,10 +15,10 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from i2i.data.file_list import FileList, FileListBuilder
 from i2i.data.layouts import SPLITS
-from i2i.data.names import Gathered, Names
 from i2i.errors import RequestError
-from i2i.spec import nearest
+from i2i.registry import suggest
 
 MANIFESTS = ("manifest.csv", "manifest.jsonl")      # Looked for in the root of a folder or zip.
 SUFFIXES = (".csv", ".jsonl")
@@ -29,16 +30,18 @@ Lines = Iterator[tuple[int, Sequence[str], Sequence[str]]]      # Line, columns,
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one split: two columns of names, which are one where the manifest has the column `file`; "" where a cell is empty."""
+    """The rows of one split: two columns of names, which are one where the manifest has the column `file`; ""
+    where a cell is empty."""
 
-    a: Names
-    b: Names
+    a: FileList
+    b: FileList
     labels: Labels | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a manifest says.  `where` is its path, `single` whether it has the column `file`; `alone` the first line that has only one side."""
+    """What a manifest says.  `where` is its path, `single` whether it has the column `file`; `alone` the
+    first line that has only one side."""
 
     where: str
     single: bool
@@ -57,7 +60,7 @@ class _Part:
     """The rows of one split while they are read, as text and numbers."""
 
     def __init__(self) -> None:
-        self.a, self.b, self.labels, self.lines, self.hashes = Gathered(), Gathered(), array("q"), array("q"), array("q")
+        self.a, self.b, self.labels, self.lines, self.hashes = FileListBuilder(), FileListBuilder(), array("q"), array("q"), array("q")
 
     def add(self, line: int, a: str, b: str, label: int) -> None:
         self.a.add(a)
@@ -75,7 +78,8 @@ class _Part:
         return (self.lines[order[twice[0]]], self.lines[order[twice[0] + 1]]) if len(twice) else None
 
 
-def read(file: BinaryIO, where: str, *, has: Callable[[str], bool], is_image: Callable[[str], bool]) -> Manifest:
+def read(file: BinaryIO, where: str, *, has: Callable[[str], bool],
+         is_image: Callable[[str], bool]) -> Manifest:
     """A manifest from an open file.  RequestError names the line that is wrong.
 
     `has` tells whether a file is there, `is_image` whether a name ends like an image's.
@@ -84,22 +88,26 @@ def read(file: BinaryIO, where: str, *, has: Callable[[str], bool], is_image: Ca
     numbers: dict[str, int] = {}        # Label -> its number, in the order of first appearance.
     first: tuple[bool, bool] | None = None
     alone = None
-    for line, columns, cells in (_csv if where.lower().endswith(".csv") else _json)(io.TextIOWrapper(file, "utf-8-sig", newline=""), where):
+    for line, columns, cells in (_csv if where.lower().endswith(".csv")
+                                 else _json)(io.TextIOWrapper(file, "utf-8-sig", newline=""), where):
         row, at = dict(zip(columns, cells, strict=True)), f"{where}, line {line}"
         first = first or ("file" in row, "label" in row)
         if first != ("file" in row, "label" in row):
-            raise RequestError(f"{at}: it has {_listed(columns)} where the first row has others")
+            raise RequestError(f"{at}: it has {_entries(columns)} where the first row has others")
         a, b, split = _checked(row, at, is_image)
         alone = line if alone is None and not (a and b) else alone
-        parts.setdefault(split, _Part()).add(line, a, b, numbers.setdefault(row["label"], len(numbers)) if first[1] else 0)
+        parts.setdefault(split, _Part()).add(line, a, b,
+                                             numbers.setdefault(row["label"], len(numbers)) if first[1]
+                                             else 0)
     if first is None:
         raise RequestError(f"{where} names no images")
     classes = sorted(numbers, key=int if all(map(_whole, numbers)) else str)
-    place = np.argsort(np.array([numbers[name] for name in classes], np.int64))     # Number of first appearance -> place among the classes.
+    # Number of first appearance -> place among the classes.
+    place = np.argsort(np.array([numbers[name] for name in classes], np.int64))
     splits = {}
     for split in (split for split in SPLITS if split in parts):
         splits[split] = _rows(parts[split], first[0], place if first[1] else None)
-        _look(parts[split], splits[split], where, has)
+        _sniff(parts[split], splits[split], where, has)
     return Manifest(where, first[0], splits, tuple(classes), alone)
 
 
@@ -121,10 +129,11 @@ def _checked(row: dict[str, str], at: str, is_image: Callable[[str], bool]) -> t
 
 def _rows(part: _Part, single: bool, place: Labels | None) -> Rows:
     a = part.a.names()
-    return Rows(a, a if single else part.b.names(), None if place is None else place[np.array(part.labels, np.int64)])
+    return Rows(a, a if single else part.b.names(),
+                None if place is None else place[np.array(part.labels, np.int64)])
 
 
-def _look(part: _Part, rows: Rows, where: str, has: Callable[[str], bool]) -> None:
+def _sniff(part: _Part, rows: Rows, where: str, has: Callable[[str], bool]) -> None:
     if lines := part.repeated():
         raise RequestError(f"{where}: line {lines[1]} repeats line {lines[0]}")
     for index in np.unique(np.linspace(0, len(rows.a) - 1, LOOKED).astype(int)).tolist():
@@ -137,20 +146,21 @@ def _whole(label: str) -> bool:
     return label.removeprefix("-").isdecimal()
 
 
-def _listed(columns: Sequence[str]) -> str:
+def _entries(columns: Sequence[str]) -> str:
     return "columns " + ", ".join(columns) if columns else "no columns"
 
 
-# ---------------------------------------------------------------------------------------------- CSV and JSON lines
+# ---------------------------------------------------------------------------------------------- CSV and
+# JSON lines
 
 def _columns(columns: Sequence[str], where: str, line: int) -> Sequence[str]:
     """The columns, if they are such as a manifest has."""
     at = f"{where}, line {line}"
     for name in columns:
         if name not in COLUMNS:
-            raise RequestError(f"{at}: no column is called {name!r}; {nearest(name, COLUMNS)}")
+            raise RequestError(f"{at}: no column is called {name!r}; {suggest(name, COLUMNS)}")
     if len(set(columns)) < len(columns) or {"a", "b", "file"} & set(columns) not in ({"a", "b"}, {"file"}):
-        raise RequestError(f"{at}: it has {_listed(columns)}; accepted: a,b or file, and split, label")
+        raise RequestError(f"{at}: it has {_entries(columns)}; accepted: a,b or file, and split, label")
     return columns
 
 
@@ -165,7 +175,8 @@ def _csv(text: io.TextIOBase, where: str) -> Lines:
                 columns = _columns([cell.strip() for cell in cells], where, reader.line_num)
                 continue
             if len(cells) != len(columns):
-                raise RequestError(f"{where}, line {reader.line_num}: it has {len(cells)} cells, the first line {len(columns)}")
+                raise RequestError(f"{where}, line {reader.line_num}: it has {len(cells)} cells, the first "
+                                   f"line {len(columns)}")
             yield reader.line_num, columns, cells
     except (csv.Error, UnicodeDecodeError) as error:
         raise RequestError(f"{where}, line {reader.line_num + 1}: {error}") from None
@@ -180,14 +191,18 @@ def _json(text: io.TextIOBase, where: str) -> Lines:
                 continue
             row = json.loads(data)
             if not isinstance(row, dict):
-                raise RequestError(f"{where}, line {line}: {data.strip()[:60]} is no object such as {{\"a\": \"x.png\", \"b\": \"y.png\"}}")
+                raise RequestError(f"{where}, line {line}: {data.strip()[:60]} is no object such as {{\"a\": "
+                                   "\"x.png\", \"b\": \"y.png\"}}")
             columns = tuple(row)
             known[columns] = known.get(columns) or _columns(columns, where, line)
-            cells = ["" if value is None else str(value) if key == "label" and type(value) is int else value for key, value in row.items()]
+            cells = ["" if value is None else str(value) if key == "label" and type(value) is int else value
+                     for key, value in row.items()]
             if not all(isinstance(cell, str) for cell in cells):
-                raise RequestError(f"{where}, line {line}: {data.strip()[:60]} holds what is neither text nor, as a label, a whole number")
+                raise RequestError(f"{where}, line {line}: {data.strip()[:60]} holds what is neither text "
+                                   "nor, as a label, a whole number")
             yield line, columns, cells
     except RequestError:
         raise
-    except (ValueError, RecursionError) as error:       # Of JSON, of bytes that are no text, of numbers with thousands of digits.
+    # Of JSON, of bytes that are no text, of numbers with thousands of digits.
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"{where}, line {line + isinstance(error, UnicodeDecodeError)}: {error}") from None

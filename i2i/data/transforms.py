@@ -1,5 +1,6 @@
-"""Random variation of training images, a function of the seed alone: the same for both images of a pair, or each its own.
-What is the same every time (`sized`) comes before what is not (`varied`), so that it can be kept."""
+"""Random variation of training images, a function of the seed alone: the same for both images of a pair, or
+each its own. What is the same every time (`sized`) comes before what is not (`varied`), so that it can be
+kept."""
 
 from __future__ import annotations
 
@@ -11,15 +12,16 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from i2i.clock import stable_seed
-from i2i.images import Array
+from i2i.images.formats import Array
+from i2i.seeding import stable_seed
 
 AREA_CHANNELS = 4       # The most that OpenCV averages at once.
 
 
 @dataclass(frozen=True)
-class Jitter:
-    """Resize to `load`, crop `crop` at random, mirror half of the time; jointly.  Isola et al. 2017, section 6.2.
+class JointCropFlip:
+    """Resize to `load`, crop `crop` at random, mirror half of the time; jointly.  Isola et al. 2017, section
+    6.2.
 
     Enlarging is bicubic; shrinking averages areas, so that no detail is aliased.
     """
@@ -30,7 +32,7 @@ class Jitter:
 
     def sized(self, image: Array) -> Array:
         """An image as it is loaded.  HW or HWC"""
-        return fit(image, self.load)
+        return resize(image, self.load)
 
     def varied(self, images: Sequence[Array], seed: int) -> list[Array]:
         """The same part of each, mirrored or not.  Images of one size, as loaded -> views of them
@@ -49,29 +51,30 @@ class Jitter:
         return self.varied([self.sized(image) for image in images], seed)
 
 
-class JitterApart(Jitter):
+class SeparateCropFlip(JointCropFlip):
     """As `Jitter`, but each image by itself: crops and mirrorings are independent."""
 
     def varied(self, images: Sequence[Array], seed: int) -> list[Array]:
         """A part of each, mirrored or not."""
-        return [super(JitterApart, self).varied([image], stable_seed(seed, side))[0] for side, image in enumerate(images, 1)]
+        return [super(SeparateCropFlip, self).varied([image], stable_seed(seed, side))[0] for side,
+                image in enumerate(images, 1)]
 
 
-class JitterCovering(Jitter):
+class CoveringCropFlip(JointCropFlip):
     """As `Jitter`, but each image in its own proportions: it is resized until it covers `load`."""
 
     def sized(self, image: Array) -> Array:
         """An image as it is loaded.  HW or HWC"""
-        return fit(image, covering(image.shape[:2], self.load))
+        return resize(image, resize_to_cover(image.shape[:2], self.load))
 
 
-def covering(size: tuple[int, int], load: tuple[int, int]) -> tuple[int, int]:
+def resize_to_cover(size: tuple[int, int], load: tuple[int, int]) -> tuple[int, int]:
     """The smallest size of the same proportions that covers `load`."""
     scale = max(load[0] / size[0], load[1] / size[1])
     return max(load[0], round(scale * size[0])), max(load[1], round(scale * size[1]))
 
 
-def fit(image: Array, size: tuple[int, int]) -> Array:
+def resize(image: Array, size: tuple[int, int]) -> Array:
     """The whole image at this size, for sample grids and evaluation at the training size.  HW or HWC"""
     if image.shape[:2] == size:
         return image
@@ -81,5 +84,7 @@ def fit(image: Array, size: tuple[int, int]) -> Array:
         return cv2.resize(image, size[::-1], interpolation=how)
     starts = [*range(0, image.shape[2], AREA_CHANNELS), image.shape[2]]
     if starts[-1] - starts[-2] == 2:
-        starts.insert(-1, starts[-1] - 1)       # Two channels at once are rounded otherwise than one or four are.
-    return np.dstack([cv2.resize(image[..., i:j], size[::-1], interpolation=how) for i, j in pairwise(starts)])
+        # Two channels at once are rounded otherwise than one or four are.
+        starts.insert(-1, starts[-1] - 1)
+    return np.dstack([cv2.resize(image[..., i:j], size[::-1], interpolation=how) for i,
+                      j in pairwise(starts)])

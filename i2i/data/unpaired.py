@@ -9,23 +9,30 @@ from typing import ClassVar
 
 import numpy as np
 
-from i2i.data.datasets import ENLARGED, Pairs, fingerprint, halved, pairs_among, pairs_told
-from i2i.data.files import Source, load_image
-from i2i.data.layouts import SPLITS, located, meet
+from i2i.data.dataset_root import find_root
+from i2i.data.file_list import FileList
+from i2i.data.layouts import SPLITS, locate_splits, pair_names
 from i2i.data.manifest import Manifest
-from i2i.data.names import Names
-from i2i.data.roots import begin
+from i2i.data.paired import (
+    LOAD_SCALE,
+    PairedDataset,
+    fingerprint,
+    pairs_from_folders,
+    pairs_from_manifest,
+    split_strip_size,
+)
+from i2i.data.sources import Source, load_image
 from i2i.errors import RequestError
-from i2i.images import Picture
-from i2i.spec import register
+from i2i.images.formats import DecodedImage
+from i2i.registry import register
 
 
 @dataclass(frozen=True)
-class Sides:
-    """One split of an unpaired data set.  `a` and `b` are names in the source, in any numbers and sizes; if they are the same names,
-    these are A|B strips of which each side has its half."""
+class UnpairedDataset:
+    """One split of an unpaired data set.  `a` and `b` are names in the source, in any numbers and sizes; if
+    they are the same names, these are A|B strips of which each side has its half."""
 
-    enlarged: ClassVar[float] = ENLARGED
+    enlarged: ClassVar[float] = LOAD_SCALE
     square: ClassVar[bool] = False
     source: Source
     split: str
@@ -72,13 +79,13 @@ class Sides:
         names = (self.a, self.b)[1 - side if self.swapped else side]
         return names[index % len(names)]
 
-    def read(self, side: int, index: int) -> Picture:
+    def read(self, side: int, index: int) -> DecodedImage:
         """Image `index`, counted around, of the source (0) or target (1) side, as stored."""
         which = 1 - side if self.swapped else side
         image = load_image(self.source, self.name_of(side, index))
-        return halved(image)[which] if self.strips else image
+        return split_strip_size(image)[which] if self.strips else image
 
-    def __getitem__(self, index: int) -> tuple[Picture, Picture]:
+    def __getitem__(self, index: int) -> tuple[DecodedImage, DecodedImage]:
         """Number `index` of each side, counted around the smaller one."""
         return self.read(0, index), self.read(1, index)
 
@@ -87,46 +94,52 @@ class Sides:
         return fingerprint(self.split, self.a, self.b)
 
 
-def apart(split: Pairs | Sides) -> Sides:
+def unpair(split: PairedDataset | UnpairedDataset) -> UnpairedDataset:
     """The images of a split without their pairing, so that partners may differ in size."""
-    return Sides(split.source, split.split, split.a, split.b, split.direction, split.listed)
+    return UnpairedDataset(split.source, split.split, split.a, split.b, split.direction, split.listed)
 
 
 @register("dataset", "unpaired")
-def find_sides(source: Source, direction: str = "ab") -> dict[str, Pairs | Sides]:
-    """The splits of an unpaired data set: `trainA trainB [valA valB testA testB]`, `train/A train/B`, `A/train B/train` or `A B`, of any numbers
-    and names, or the columns a and b of a manifest, where cells may be empty; or a paired one, whose training pairs are taken apart.
-    Held-out sides of equal names stay pairs: they can be compared.
+def find_unpaired(source: Source, direction: str = "ab") -> dict[str, PairedDataset | UnpairedDataset]:
+    """The splits of an unpaired data set: `trainA trainB [valA valB testA testB]`, `train/A train/B`,
+    `A/train B/train` or `A B`, of any numbers and names, or the columns a and b of a manifest, where cells
+    may be empty; or a paired one, whose training pairs are taken apart. Held-out sides of equal names stay
+    pairs: they can be compared.
     """
-    source, told, names = begin(source)
-    splits = _told(source, told, direction) if told else _among(source, names, direction)
+    source, told, names = find_root(source)
+    splits = _from_manifest(source, told, direction) if told else _among(source, names, direction)
     if "train" in splits:
-        splits["train"] = apart(splits["train"])
+        splits["train"] = unpair(splits["train"])
     return {split: splits[split] for split in SPLITS if split in splits}
 
 
-def _among(source: Source, names: Names, direction: str) -> dict[str, Pairs | Sides]:
-    splits = {split: _sides(source, names, split, where, direction) for split, where in located(names, 2).items()}
-    return splits if "train" in splits else {**pairs_among(source, names, direction), **splits}     # Strips, or one line that says what is missing.
+def _among(source: Source, names: FileList, direction: str) -> dict[str, PairedDataset | UnpairedDataset]:
+    splits = {split: _sides(source, names, split, where, direction) for split,
+              where in locate_splits(names, 2).items()}
+    # Strips, or one line that says what is missing.
+    return splits if "train" in splits else {**pairs_from_folders(source, names, direction), **splits}
 
 
-def _sides(source: Source, names: Names, split: str, where: tuple[str, ...], direction: str) -> Pairs | Sides:
+def _sides(source: Source, names: FileList, split: str, where: tuple[str, ...],
+           direction: str) -> PairedDataset | UnpairedDataset:
     """As pairs, if both sides have the same names but for the extension."""
     a, b = (names.under(folder) for folder in where)
-    met = meet(names.within(where[0]), names.within(where[1]))
+    met = pair_names(names.within(where[0]), names.within(where[1]))
     if met.alone or met.twice:
-        return Sides(source, split, a, b, direction)
+        return UnpairedDataset(source, split, a, b, direction)
     order = np.argsort(met.a)
-    return Pairs(source, split, a.take(met.a[order]), b.take(met.b[order]), direction)
+    return PairedDataset(source, split, a.take(met.a[order]), b.take(met.b[order]), direction)
 
 
-def _told(source: Source, told: Manifest, direction: str) -> dict[str, Pairs | Sides]:
+def _from_manifest(source: Source, told: Manifest, direction: str) -> dict[str,
+                                                                           PairedDataset | UnpairedDataset]:
     if told.alone is None:
-        return dict(pairs_told(source, told, direction))
-    splits: dict[str, Pairs | Sides] = {}
+        return dict(pairs_from_manifest(source, told, direction))
+    splits: dict[str, PairedDataset | UnpairedDataset] = {}
     for split, rows in told.splits.items():
         a, b = rows.a.take(rows.a.filled()), rows.b.take(rows.b.filled())
         if not len(a) or not len(b):
-            raise RequestError(f"{told.where} names {len(a)} images of side a and {len(b)} of side b for {split}; both are needed")
-        splits[split] = Sides(source, split, a, b, direction, listed=True)
+            raise RequestError(f"{told.where} names {len(a)} images of side a and {len(b)} of side b for "
+                               f"{split}; both are needed")
+        splits[split] = UnpairedDataset(source, split, a, b, direction, listed=True)
     return splits

@@ -1,4 +1,4 @@
-"""What the two players minimise.  Logits may have any shape; every loss is a mean over all of them."""
+"""What the two players minimize.  Logits may have any shape; every loss is a mean over all of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import ClassVar, Protocol
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2i.spec import register, require
+from i2i.errors import require
+from i2i.registry import register
 
 
 class Adversarial(Protocol):
@@ -18,7 +19,8 @@ class Adversarial(Protocol):
 
     @property
     def undecided(self) -> float | None:
-        """The logit of an image that D takes for real as much as for generated; None where only differences of logits mean something."""
+        """The logit of an image that D takes for real as much as for generated; None where only differences
+        of logits mean something."""
         ...
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -32,15 +34,18 @@ class Adversarial(Protocol):
 
 def check_smooth(smooth: float) -> None:
     """RequestError unless real images are still called real."""
-    require(0 <= smooth < 0.5, "adversarial.smooth", smooth, "0 or more and less than 0.5, where D would no longer call real images real")
+    require(0 <= smooth < 0.5, "adversarial.smooth", smooth,
+            "0 or more and less than 0.5, where D would no longer call real images real")
 
 
 @register("adversarial", "nonsaturating")
 @dataclass(frozen=True, kw_only=True)
 class NonSaturating:
-    """Binary cross entropy on logits; G maximises log D(G(z)).  Goodfellow et al. 2014, section 3; Isola et al. 2017, section 3.3.
+    """Binary cross entropy on logits; G maximizes log D(G(z)).  Goodfellow et al. 2014, section 3; Isola et
+    al. 2017, section 3.3.
 
-    `smooth`: D's target for real images is 1 - smooth, that for generated ones stays 0.  Salimans et al. 2016, section 3.4.
+    `smooth`: D's target for real images is 1 - smooth, that for generated ones stays 0.  Salimans et al.
+    2016, section 3.4.
     """
 
     smooth: float = 0.0
@@ -62,8 +67,8 @@ class NonSaturating:
 @register("adversarial", "minimax")
 @dataclass(frozen=True, kw_only=True)
 class Minimax(NonSaturating):
-    """One value that D maximises and G minimises, so G learns little while D rejects its images with confidence.  Goodfellow et al. 2014,
-    equation 1; `smooth` as in `nonsaturating`."""
+    """One value that D maximizes and G minimizes, so G learns little while D rejects its images with
+    confidence.  Goodfellow et al. 2014, equation 1; `smooth` as in `nonsaturating`."""
 
     def g(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
         """log(1 - D(fake))"""
@@ -73,7 +78,8 @@ class Minimax(NonSaturating):
 @register("adversarial", "lsgan")
 @dataclass(frozen=True, kw_only=True)
 class LeastSquares:
-    """Squared distance to 1 (real) and 0 (fake), without the factors 1/2 of the paper, as in CycleGAN.  Mao et al. 2017, equation 9.
+    """Squared distance to 1 (real) and 0 (fake), without the factors 1/2 of the paper, as in CycleGAN.  Mao
+    et al. 2017, equation 9.
 
     `smooth`: 1 - smooth is what D gives real images and, as c = b in that equation, what G wants for its own.
     """
@@ -118,7 +124,8 @@ class Hinge:
 @register("adversarial", "wasserstein")
 @dataclass(frozen=True)
 class Wasserstein:
-    """D is a critic without limits of its own: give it a penalty.  Arjovsky et al. 2017, equations 2 and 3; Gulrajani et al. 2017."""
+    """D is a critic without limits of its own: give it a penalty.  Arjovsky et al. 2017, equations 2 and 3;
+    Gulrajani et al. 2017."""
 
     undecided: ClassVar[None] = None
     relativistic: ClassVar[bool] = False
@@ -135,9 +142,11 @@ class Wasserstein:
 @register("adversarial", "rpgan")
 @dataclass(frozen=True)
 class RelativisticPairing:
-    """Which of a real and a generated image is the real one?  Logit i of the one is held against logit i of the other.
+    """Which of a real and a generated image is the real one?  Logit i of the one is held against logit i of
+    the other.
 
-    Jolicoeur-Martineau 2019 (arXiv:1807.00734), RSGAN; with penalty=r1r2 the loss of Huang et al. 2024 (R3GAN, arXiv:2501.05441), section 2.
+    Jolicoeur-Martineau 2019 (arXiv:1807.00734), RSGAN; with penalty=r1r2 the loss of Huang et al. 2024
+    (R3GAN, arXiv:2501.05441), section 2.
     """
 
     undecided: ClassVar[None] = None
@@ -155,7 +164,8 @@ class RelativisticPairing:
 @register("adversarial", "ragan")
 @dataclass(frozen=True)
 class RelativisticAverage:
-    """Is an image more real than those of the other kind are on average?  Averages are over this process's batch.
+    """Is an image more real than those of the other kind are on average?  Averages are over this process's
+    batch.
 
     Jolicoeur-Martineau 2019, RaSGAN, without the factor 1/2 of the author's code.
     """
@@ -175,8 +185,8 @@ class RelativisticAverage:
 @register("adversarial", "ralsgan")
 @dataclass(frozen=True)
 class RelativisticAverageLeastSquares:
-    """`ragan` with squares: differences to the average of the other kind are drawn to 1 and -1.  Jolicoeur-Martineau 2019, RaLSGAN, without
-    the factor 1/2 of the author's code."""
+    """`ragan` with squares: differences to the average of the other kind are drawn to 1 and -1.
+    Jolicoeur-Martineau 2019, RaLSGAN, without the factor 1/2 of the author's code."""
 
     undecided: ClassVar[None] = None
     relativistic: ClassVar[bool] = True

@@ -1,4 +1,5 @@
-"""What keeps a critic smooth.  Everything is computed in single precision at least, whatever the step around it runs in."""
+"""What keeps a critic smooth.  Everything is computed in single precision at least, whatever the step around
+it runs in."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2i.spec import register, require
+from i2i.errors import require
+from i2i.registry import register
 
 Critic = Callable[[Tensor], Tensor]     # NCHW -> logits, N first, with source image and labels already bound.
 
@@ -19,7 +21,8 @@ Critic = Callable[[Tensor], Tensor]     # NCHW -> logits, N first, with source i
 class Penalty(Protocol):
     """An addition to the discriminator's loss.
 
-    `differentiates`: it takes gradients with respect to each image, so the critic must not mix the images of a batch.
+    `differentiates`: it takes gradients with respect to each image, so the critic must not mix the images of
+    a batch.
     """
 
     differentiates: ClassVar[bool]
@@ -31,7 +34,8 @@ class Penalty(Protocol):
 
     @property
     def clip(self) -> float:
-        """Largest absolute value of a critic's parameter after each of its steps, which the engine sees to; 0: no limit."""
+        """Largest absolute value of a critic's parameter after each of its steps, which the engine sees to;
+        0: no limit."""
         ...
 
     def __call__(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
@@ -39,9 +43,9 @@ class Penalty(Protocol):
         ...
 
 
-def penalised(penalty: Penalty, step: int, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
-    """The penalty in steps when it is due, times `every` so that its mean over steps stays, else 0.  Karras et al.
-    2020b (StyleGAN2), section 3.1."""
+def penalized(penalty: Penalty, step: int, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+    """The penalty in steps when it is due, times `every` so that its mean over steps stays, else 0.  Karras
+    et al. 2020b (StyleGAN2), section 3.1."""
     if step % penalty.every:
         return real.new_zeros(())
     kind = real.device.type
@@ -55,20 +59,22 @@ def single(images: Tensor) -> Tensor:
 
 
 def gradients(critic: Critic, images: Tensor) -> Tensor:
-    """Gradient of an image's mean logit with respect to the image: a patch critic is the mean of its patches, as the adversarial losses
-    take it (the reference code of CycleGAN sums them; then 1 would hold for the sum).  NCHW -> N(CHW), differentiable"""
+    """Gradient of an image's mean logit with respect to the image: a patch critic is the mean of its patches,
+    as the adversarial losses take it (the reference code of CycleGAN sums them; then 1 would hold for the
+    sum).  NCHW -> N(CHW), differentiable"""
     images = images.requires_grad_()
     values = critic(images).reshape(len(images), -1).mean(1)
     return torch.autograd.grad(values.sum(), images, create_graph=True)[0].flatten(1)
 
 
-def steepness(critic: Critic, images: Tensor) -> Tensor:
+def gradient_norm(critic: Critic, images: Tensor) -> Tensor:
     """E[|grad D|^2].  NCHW -> ()"""
     return gradients(critic, images).square().sum(1).mean()
 
 
-def between(real: Tensor, fake: Tensor) -> Tensor:
-    """One point for each image, uniform on the line from the generated to the real one.  NCHW, NCHW -> NCHW"""
+def interpolate(real: Tensor, fake: Tensor) -> Tensor:
+    """One point for each image, uniform on the line from the generated to the real one.  NCHW, NCHW ->
+    NCHW"""
     share = torch.rand(len(real), 1, 1, 1, device=real.device, dtype=real.dtype)
     return share * real + (1 - share) * fake
 
@@ -96,7 +102,8 @@ class NoPenalty:
 @register("penalty", "clip")
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """Weight clipping: no addition to the loss, the critic's parameters stay in [-limit, limit].  Arjovsky et al. 2017 (WGAN), algorithm 1."""
+    """Weight clipping: no addition to the loss, the critic's parameters stay in [-limit, limit].  Arjovsky et
+    al. 2017 (WGAN), algorithm 1."""
 
     limit: float = 0.01
     differentiates: ClassVar[bool] = False
@@ -118,7 +125,8 @@ class Clip:
 @register("penalty", "wgan-gp")
 @dataclass(frozen=True, kw_only=True)
 class GradientPenalty:
-    """weight * E[(|grad D(x)| - 1)^2], x uniform on the lines between real and generated images.  Gulrajani et al. 2017, equation 3."""
+    """weight * E[(|grad D(x)| - 1)^2], x uniform on the lines between real and generated images.  Gulrajani
+    et al. 2017, equation 3."""
 
     weight: float = 10.0
     every: int = 1
@@ -130,17 +138,19 @@ class GradientPenalty:
 
     def __call__(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
         """weight (|grad D| - 1)^2"""
-        return self.weight * (gradients(critic, between(real, fake)).norm(dim=1) - 1).square().mean()
+        return self.weight * (gradients(critic, interpolate(real, fake)).norm(dim=1) - 1).square().mean()
 
 
 @register("penalty", "wgan-lp")
 @dataclass(frozen=True, kw_only=True)
 class LipschitzPenalty(GradientPenalty):
-    """weight * E[max(0, |grad D(x)| - 1)^2] at the points of `wgan-gp`: a critic may be flatter than 1.  Petzka et al. 2018 (WGAN-LP)."""
+    """weight * E[max(0, |grad D(x)| - 1)^2] at the points of `wgan-gp`: a critic may be flatter than 1.
+    Petzka et al. 2018 (WGAN-LP)."""
 
     def __call__(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
         """weight max(0, |grad D| - 1)^2"""
-        return self.weight * F.relu(gradients(critic, between(real, fake)).norm(dim=1) - 1).square().mean()
+        return self.weight * F.relu(gradients(critic,
+                                              interpolate(real, fake)).norm(dim=1) - 1).square().mean()
 
 
 @register("penalty", "dragan")
@@ -148,20 +158,22 @@ class LipschitzPenalty(GradientPenalty):
 class Dragan(GradientPenalty):
     """weight * E[(|grad D(x)| - 1)^2], x around real images.  Kodali et al. 2017 (arXiv:1705.07215).
 
-    x = real + share * noise, as in the authors' code: noise uniform on [0, std / 2] for each value, std that of the batch; share uniform
-    on [0, 1] for each image.  The paper has normal noise.
+    x = real + share * noise, as in the authors' code: noise uniform on [0, std / 2] for each value, std that
+    of the batch; share uniform on [0, 1] for each image.  The paper has normal noise.
     """
 
     def __call__(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
         """weight (|grad D| - 1)^2"""
         noise = 0.5 * real.std(correction=0) * torch.rand_like(real)
-        return self.weight * (gradients(critic, between(real + noise, real)).norm(dim=1) - 1).square().mean()
+        return self.weight * (gradients(critic,
+                                        interpolate(real + noise, real)).norm(dim=1) - 1).square().mean()
 
 
 @register("penalty", "r1")
 @dataclass(frozen=True, kw_only=True)
 class R1:
-    """gamma / 2 * E[|grad D(real)|^2].  Mescheder et al. 2018, equation 9; gamma 10 as in their experiments."""
+    """gamma / 2 * E[|grad D(real)|^2].  Mescheder et al. 2018, equation 9; gamma 10 as in their
+    experiments."""
 
     gamma: float = 10.0
     every: int = 1
@@ -173,7 +185,7 @@ class R1:
 
     def __call__(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
         """gamma / 2 |grad D(real)|^2"""
-        return self.gamma / 2 * steepness(critic, real)
+        return self.gamma / 2 * gradient_norm(critic, real)
 
 
 @register("penalty", "r2")
@@ -183,7 +195,7 @@ class R2(R1):
 
     def __call__(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
         """gamma / 2 |grad D(fake)|^2"""
-        return self.gamma / 2 * steepness(critic, fake)
+        return self.gamma / 2 * gradient_norm(critic, fake)
 
 
 @register("penalty", "r1r2")
@@ -193,4 +205,4 @@ class R1R2(R1):
 
     def __call__(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
         """gamma / 2 |grad D(real)|^2 + gamma / 2 |grad D(fake)|^2"""
-        return self.gamma / 2 * (steepness(critic, real) + steepness(critic, fake))
+        return self.gamma / 2 * (gradient_norm(critic, real) + gradient_norm(critic, fake))

@@ -1,9 +1,10 @@
 """The Fréchet distance between two sets of features.
 
-Heusel et al. 2017 (arXiv 1706.08500), equation 6:  ‖μ₁ - μ₂‖² + tr(Σ₁ + Σ₂ - 2 (Σ₁Σ₂)^½).  No matrix square root is taken: the trace
-of (Σ₁Σ₂)^½ is the nuclear norm of Σ₁^½ Σ₂^½, and any A, B with AᵀA = Σ₁, BᵀB = Σ₂ have the same nuclear norm of A Bᵀ.  So it is
-the sum of the singular values of the centred features' cross product where samples are fewer than dimensions (exact, real and never
-negative, also for singular covariances), and a sum of roots of symmetric eigenvalues otherwise.
+Heusel et al. 2017 (arXiv 1706.08500), equation 6:  ‖μ₁ - μ₂‖² + tr(Σ₁ + Σ₂ - 2 (Σ₁Σ₂)^½).  No matrix square
+root is taken: the trace of (Σ₁Σ₂)^½ is the nuclear norm of Σ₁^½ Σ₂^½, and any A, B with AᵀA = Σ₁, BᵀB = Σ₂
+have the same nuclear norm of A Bᵀ.  So it is the sum of the singular values of the centered features' cross
+product where samples are fewer than dimensions (exact, real and never negative, also for singular
+covariances), and a sum of roots of symmetric eigenvalues otherwise.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ BLOCK = 4096        # Rows taken into float64 at once.
 
 
 class Moments:
-    """Count, mean and scatter of features in float64, one batch after another.  Chan, Golub and LeVeque 1983, equations 2.1."""
+    """Count, mean and scatter of features in float64, one batch after another.  Chan, Golub and LeVeque 1983,
+    equations 2.1."""
 
     def __init__(self, width: int) -> None:
         self.n = 0
         self.mean: Matrix = np.zeros(width)
-        self.scatter: Matrix = np.zeros((width, width))      # Sum of outer products of deviations from the mean.
+        # Sum of outer products of deviations from the mean.
+        self.scatter: Matrix = np.zeros((width, width))
 
     def update(self, features: Matrix, counts: Matrix | None = None) -> None:
         """Add a batch, each row once or `counts` times.  N×D.  ValueError if a number is not finite."""
@@ -65,8 +68,9 @@ class Moments:
 
 
 @dataclass(frozen=True)
-class Side:
-    """One set as the distance takes it: the mean, the trace of the covariance, and a root A with AᵀA = Σ, of as few rows as possible."""
+class FeatureSet:
+    """One set as the distance takes it: the mean, the trace of the covariance, and a root A with AᵀA = Σ, of
+    as few rows as possible."""
 
     n: int
     mean: Matrix
@@ -74,8 +78,9 @@ class Side:
     root: Matrix        # min(n, D) × D; lower-triangular factors are transposed, so rows need not be samples.
 
     @classmethod
-    def of_features(cls, features: Matrix, counts: Matrix | None = None) -> Side:
-        """From N×D features, each row taken once or `counts` times (a bootstrap sample).  ValueError below two rows.
+    def of_features(cls, features: Matrix, counts: Matrix | None = None) -> FeatureSet:
+        """From N×D features, each row taken once or `counts` times (a bootstrap sample).  ValueError below
+        two rows.
 
         No more than D rows are ever held in float64; the rest is streamed.
         """
@@ -96,7 +101,7 @@ class Side:
         return cls(n, mean, float(np.einsum("ij,ij->", root, root)), root)
 
     @classmethod
-    def of_moments(cls, moments: Moments) -> Side:
+    def of_moments(cls, moments: Moments) -> FeatureSet:
         """From streamed moments, whose covariance may be singular.  ValueError below two rows."""
         if moments.n < 2:
             raise ValueError(f"a covariance needs at least 2 images, these are {moments.n}")
@@ -116,8 +121,9 @@ def _root(covariance: Matrix) -> Matrix:
     return root
 
 
-def between(a: Side, b: Side) -> float:
-    """The squared distance of two prepared sets, Heusel et al. 2017, equation 6; at least 0 but for rounding."""
+def frechet_between(a: FeatureSet, b: FeatureSet) -> float:
+    """The squared distance of two prepared sets, Heusel et al. 2017, equation 6; at least 0 but for
+    rounding."""
     cross = a.root @ b.root.T
     if min(cross.shape) < a.root.shape[1]:
         overlap = float(np.linalg.svd(cross, compute_uv=False).sum())
@@ -129,25 +135,29 @@ def between(a: Side, b: Side) -> float:
 
 def frechet_from_features(fake: Matrix, real: Matrix) -> float:
     """Squared Fréchet distance from features.  N×D, M×D.  ValueError below two rows."""
-    return between(Side.of_features(fake), Side.of_features(real))
+    return frechet_between(FeatureSet.of_features(fake), FeatureSet.of_features(real))
 
 
-def frechet_infinity(fake: Matrix, real: Side, *, seed: int, points: int = 8, smallest: float = 0.5) -> tuple[float, list[tuple[int, float]]]:
-    """The distance without the bias of few fakes: a line through (1/n, distance of n random fakes), read at 1/n = 0.
+def frechet_infinity(fake: Matrix, real: FeatureSet, *, seed: int, points: int = 8,
+                     smallest: float = 0.5) -> tuple[float, list[tuple[int, float]]]:
+    """The distance without the bias of few fakes: a line through (1/n, distance of n random fakes), read at
+    1/n = 0.
 
-    Chong and Forsyth 2020 (arXiv 1911.07023), section 3.2; sizes are evenly spaced in 1/n from `smallest`·N to N.  The reference set stays
-    whole, so its own share of the bias stays.  N×D -> intercept, [(n, distance)]
+    Chong and Forsyth 2020 (arXiv 1911.07023), section 3.2; sizes are evenly spaced in 1/n from `smallest`·N
+    to N.  The reference set stays whole, so its own share of the bias stays.  N×D -> intercept, [(n,
+    distance)]
     """
     total = len(fake)
     if points < 2 or not 0 < smallest < 1:
-        raise ValueError(f"{points} sizes from {smallest:g} of the images on make no line; accepted: 2 or more, from more than 0 and less than 1")
+        raise ValueError(f"{points} sizes from {smallest:g} of the images on make no line; accepted: 2 or "
+                         "more, from more than 0 and less than 1")
     draw = np.random.default_rng(seed)
     sizes = np.rint(1 / np.linspace(1 / total, 1 / max(2, total * smallest), points)).astype(int)
     curve = []
     for n in sizes.tolist():
         chosen = np.zeros(total, int)
         chosen[draw.choice(total, n, replace=False)] = 1
-        curve.append((n, between(Side.of_features(fake, chosen), real)))
+        curve.append((n, frechet_between(FeatureSet.of_features(fake, chosen), real)))
     x, y = np.array([1 / n for n, _ in curve]), np.array([value for _, value in curve])
     if np.ptp(x) == 0:
         raise ValueError(f"{total} images are too few to extrapolate from")
@@ -158,15 +168,16 @@ def frechet_infinity(fake: Matrix, real: Side, *, seed: int, points: int = 8, sm
 def standard_error(fake: Matrix, real: Matrix, *, seed: int, rounds: int, limit: int = 5000) -> float:
     """Standard deviation of the distance over bootstrap samples of both sets (Efron 1979).  N×D, M×D
 
-    Of more than `limit` rows, `limit` are drawn each time and the result is scaled by the root of the sizes' ratio (the m out of n
-    bootstrap of Bickel, Götze and van Zwet 1997).  Only the spread is used: repeated rows raise the distance itself.
+    Of more than `limit` rows, `limit` are drawn each time and the result is scaled by the root of the sizes'
+    ratio (the m out of n bootstrap of Bickel, Götze and van Zwet 1997).  Only the spread is used: repeated
+    rows raise the distance itself.
     """
     draw = np.random.default_rng(seed)
 
-    def side(features: Matrix, m: int) -> Side:
+    def side(features: Matrix, m: int) -> FeatureSet:
         picks, counts = np.unique(draw.integers(0, len(features), m), return_counts=True)
-        return Side.of_features(features[picks], counts)
+        return FeatureSet.of_features(features[picks], counts)
 
     n, m = min(len(fake), limit), min(len(real), limit)
-    values = [between(side(fake, n), side(real, m)) for _ in range(rounds)]
+    values = [frechet_between(side(fake, n), side(real, m)) for _ in range(rounds)]
     return float(np.std(values, ddof=1) * np.sqrt((1 / len(fake) + 1 / len(real)) / (1 / n + 1 / m)))

@@ -1,14 +1,15 @@
-"""The network of the Fréchet Inception distance: Inception v3 as TensorFlow published it on 2015-12-05, with 1008 classes.
+"""The network of the Fréchet Inception distance: Inception v3 as TensorFlow published it on 2015-12-05, with
+1008 classes.
 
-Szegedy et al. 2016 (arXiv 1512.00567) in the form that Heusel et al. 2017 measure with.  It is not torchvision's Inception: average
-pools leave the padding out of the mean, and the last block pools by maximum.  Names of tensors are those of pytorch-fid's port, so
-`pt_inception-2015-12-05-6726825d.pth` loads as it is.
+Szegedy et al. 2016 (arXiv 1512.00567) in the form that Heusel et al. 2017 measure with.  It is not
+torchvision's Inception: average pools leave the padding out of the mean, and the last block pools by maximum.
+Names of tensors are those of pytorch-fid's port, so `pt_inception-2015-12-05-6726825d.pth` loads as it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,8 @@ CLASSES = 1008
 class Conv(nn.Module):
     """Convolution without bias, batch norm, ReLU."""
 
-    def __init__(self, ins: int, outs: int, kernel: int | tuple[int, int], *, stride: int = 1, padding: int | tuple[int, int] = 0) -> None:
+    def __init__(self, ins: int, outs: int, kernel: int | tuple[int, int], *, stride: int = 1,
+                 padding: int | tuple[int, int] = 0) -> None:
         super().__init__()
         self.conv = nn.Conv2d(ins, outs, kernel, stride, padding, bias=False)
         self.bn: nn.Module = nn.BatchNorm2d(outs, eps=EPS)
@@ -34,11 +36,14 @@ class Conv(nn.Module):
         return F.relu(self.bn(self.conv(x)), inplace=True)
 
     def of_mean(self, x: Tensor) -> Tensor:
-        """Of the 3x3 means of x.  A folded 1x1 convolution is linear and the mean is cheaper on its fewer channels.  NCHW -> NC'HW"""
-        return F.relu(_mean3(self.conv(x)), inplace=True) if isinstance(self.bn, nn.Identity) else self(_mean3(x))
+        """Of the 3x3 means of x.  A folded 1x1 convolution is linear and the mean is cheaper on its fewer
+        channels.  NCHW -> NC'HW"""
+        return F.relu(_mean3(self.conv(x)), inplace=True) if isinstance(self.bn,
+                                                                        nn.Identity) else self(_mean3(x))
 
     def fold(self) -> None:
-        """Move the batch norm into the convolution, computed in float64; the output stays the same up to rounding."""
+        """Move the batch norm into the convolution, computed in float64; the output stays the same up to
+        rounding."""
         fused = fuse_conv_bn_eval(self.conv.double(), cast(nn.BatchNorm2d, self.bn).double())
         self.conv, self.bn = fused.float(), nn.Identity()
 
@@ -67,7 +72,8 @@ class BlockA(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """NCHW -> NC'HW"""
         return torch.cat([self.branch1x1(x), _chain(x, self.branch5x5_1, self.branch5x5_2),
-                          _chain(x, self.branch3x3dbl_1, self.branch3x3dbl_2, self.branch3x3dbl_3), self.branch_pool.of_mean(x)], 1)
+                          _chain(x, self.branch3x3dbl_1, self.branch3x3dbl_2, self.branch3x3dbl_3),
+                          self.branch_pool.of_mean(x)], 1)
 
 
 class BlockB(nn.Module):
@@ -81,7 +87,8 @@ class BlockB(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """NCHW -> NC'H'W'"""
-        return torch.cat([self.branch3x3(x), _chain(x, self.branch3x3dbl_1, self.branch3x3dbl_2, self.branch3x3dbl_3),
+        return torch.cat([self.branch3x3(x),
+                          _chain(x, self.branch3x3dbl_1, self.branch3x3dbl_2, self.branch3x3dbl_3),
                           F.max_pool2d(x, 3, 2)], 1)
 
 
@@ -90,19 +97,25 @@ class BlockC(nn.Module):
 
     def __init__(self, mid: int) -> None:
         super().__init__()
-        row, column = {"padding": (0, 3)}, {"padding": (3, 0)}
+        row: Any = {"padding": (0, 3)}
+        column: Any = {"padding": (3, 0)}
         self.branch1x1 = Conv(768, 192, 1)
-        self.branch7x7_1, self.branch7x7_2 = Conv(768, mid, 1), Conv(mid, mid, (1, 7), **row)  # type: ignore[arg-type]
-        self.branch7x7_3 = Conv(mid, 192, (7, 1), **column)  # type: ignore[arg-type]
-        self.branch7x7dbl_1, self.branch7x7dbl_2 = Conv(768, mid, 1), Conv(mid, mid, (7, 1), **column)  # type: ignore[arg-type]
-        self.branch7x7dbl_3, self.branch7x7dbl_4 = Conv(mid, mid, (1, 7), **row), Conv(mid, mid, (7, 1), **column)  # type: ignore[arg-type]
-        self.branch7x7dbl_5 = Conv(mid, 192, (1, 7), **row)  # type: ignore[arg-type]
+        self.branch7x7_1, self.branch7x7_2 = Conv(768, mid, 1), Conv(mid, mid, (1, 7),
+                                                                     **row)
+        self.branch7x7_3 = Conv(mid, 192, (7, 1), **column)
+        self.branch7x7dbl_1, self.branch7x7dbl_2 = Conv(768, mid, 1), Conv(mid, mid, (7, 1),
+                                                                           **column)
+        self.branch7x7dbl_3, self.branch7x7dbl_4 = Conv(mid, mid, (1, 7), **row), Conv(mid, mid, (7, 1),
+                                                                                       **column)
+        self.branch7x7dbl_5 = Conv(mid, 192, (1, 7), **row)
         self.branch_pool = Conv(768, 192, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """NCHW -> NC'HW"""
-        double = (self.branch7x7dbl_1, self.branch7x7dbl_2, self.branch7x7dbl_3, self.branch7x7dbl_4, self.branch7x7dbl_5)
-        return torch.cat([self.branch1x1(x), _chain(x, self.branch7x7_1, self.branch7x7_2, self.branch7x7_3), _chain(x, *double),
+        double = (self.branch7x7dbl_1, self.branch7x7dbl_2, self.branch7x7dbl_3, self.branch7x7dbl_4,
+                  self.branch7x7dbl_5)
+        return torch.cat([self.branch1x1(x), _chain(x, self.branch7x7_1, self.branch7x7_2, self.branch7x7_3),
+                          _chain(x, *double),
                           self.branch_pool.of_mean(x)], 1)
 
 
@@ -113,12 +126,14 @@ class BlockD(nn.Module):
         super().__init__()
         self.branch3x3_1, self.branch3x3_2 = Conv(768, 192, 1), Conv(192, 320, 3, stride=2)
         self.branch7x7x3_1, self.branch7x7x3_2 = Conv(768, 192, 1), Conv(192, 192, (1, 7), padding=(0, 3))
-        self.branch7x7x3_3, self.branch7x7x3_4 = Conv(192, 192, (7, 1), padding=(3, 0)), Conv(192, 192, 3, stride=2)
+        self.branch7x7x3_3, self.branch7x7x3_4 = Conv(192, 192, (7, 1), padding=(3, 0)), Conv(192, 192, 3,
+                                                                                              stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
         """NCHW -> NC'H'W'"""
         return torch.cat([_chain(x, self.branch3x3_1, self.branch3x3_2),
-                          _chain(x, self.branch7x7x3_1, self.branch7x7x3_2, self.branch7x7x3_3, self.branch7x7x3_4), F.max_pool2d(x, 3, 2)], 1)
+                          _chain(x, self.branch7x7x3_1, self.branch7x7x3_2, self.branch7x7x3_3,
+                                 self.branch7x7x3_4), F.max_pool2d(x, 3, 2)], 1)
 
 
 class BlockE(nn.Module):
@@ -129,9 +144,13 @@ class BlockE(nn.Module):
         self.last = last
         self.branch1x1 = Conv(ins, 320, 1)
         self.branch3x3_1 = Conv(ins, 384, 1)
-        self.branch3x3_2a, self.branch3x3_2b = Conv(384, 384, (1, 3), padding=(0, 1)), Conv(384, 384, (3, 1), padding=(1, 0))
+        self.branch3x3_2a, self.branch3x3_2b = Conv(384, 384, (1, 3), padding=(0, 1)), Conv(384, 384, (3, 1),
+                                                                                            padding=(1, 0))
         self.branch3x3dbl_1, self.branch3x3dbl_2 = Conv(ins, 448, 1), Conv(448, 384, 3, padding=1)
-        self.branch3x3dbl_3a, self.branch3x3dbl_3b = Conv(384, 384, (1, 3), padding=(0, 1)), Conv(384, 384, (3, 1), padding=(1, 0))
+        self.branch3x3dbl_3a, self.branch3x3dbl_3b = Conv(384, 384, (1, 3), padding=(0, 1)), Conv(384, 384,
+                                                                                                  (3, 1),
+                                                                                                  padding=(1,
+                                                                                                           0))
         self.branch_pool = Conv(ins, 192, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -143,7 +162,7 @@ class BlockE(nn.Module):
 
 
 class Inception(nn.Module):
-    """N3 299 299, normalised -> pool3 features N2048 and logits without the bias N1008."""
+    """N3 299 299, normalized -> pool3 features N2048 and logits without the bias N1008."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -158,16 +177,19 @@ class Inception(nn.Module):
         self.fc = nn.Linear(FEATURES, CLASSES)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """N3HW normalised -> N2048, N1008.  The Inception Score takes logits without the bias, as Salimans et al. 2016 did."""
+        """N3HW normalized -> N2048, N1008.  The Inception Score takes logits without the bias, as Salimans et
+        al. 2016 did."""
         x = _chain(x, self.Conv2d_1a_3x3, self.Conv2d_2a_3x3, self.Conv2d_2b_3x3)
         x = _chain(F.max_pool2d(x, 3, 2), self.Conv2d_3b_1x1, self.Conv2d_4a_3x3)
-        x = _chain(F.max_pool2d(x, 3, 2), self.Mixed_5b, self.Mixed_5c, self.Mixed_5d, self.Mixed_6a, self.Mixed_6b, self.Mixed_6c,
+        x = _chain(F.max_pool2d(x, 3, 2), self.Mixed_5b, self.Mixed_5c, self.Mixed_5d, self.Mixed_6a,
+                   self.Mixed_6b, self.Mixed_6c,
                    self.Mixed_6d, self.Mixed_6e, self.Mixed_7a, self.Mixed_7b, self.Mixed_7c)
         features = x.mean((2, 3))
         return features, F.linear(features, self.fc.weight)
 
     def folded(self) -> Inception:
-        """This network itself, in eval mode with batch norms folded and channels last: same output, about twice as fast on a CPU."""
+        """This network itself, in eval mode with batch norms folded and channels last: same output, about
+        twice as fast on a CPU."""
         self.eval().requires_grad_(False)
         for module in self.modules():
             if isinstance(module, Conv):
@@ -184,11 +206,14 @@ def expected_shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def from_state(state: Mapping[str, Tensor]) -> Inception:
-    """The network with these weights, in eval mode.  ValueError says what does not fit, torchvision's Inception included."""
+    """The network with these weights, in eval mode.  ValueError says what does not fit, torchvision's
+    Inception included."""
     for name, shape in expected_shapes():
         found = tuple(state[name].shape) if name in state else None
         if found != shape and not name.endswith("num_batches_tracked"):
-            raise ValueError(f"{name} is {found or 'missing'}, expected {shape}; torchvision's Inception (1000 classes) is another network")
+            raise ValueError(f"{name} is {found or 'missing'}, expected {shape}; torchvision's Inception "
+                             "(1000 classes) is another network")
     network = Inception()
-    network.load_state_dict({name: state[name] for name in network.state_dict() if name in state}, strict=False)
+    network.load_state_dict({name: state[name] for name in network.state_dict() if name in state},
+                            strict=False)
     return network.eval().requires_grad_(False)

@@ -1,4 +1,5 @@
-"""The Inception Score: how certain and how varied the classes of fakes are.  Says little of images unlike ImageNet's."""
+"""The Inception Score: how certain and how varied the classes of fakes are.  Says little of images unlike
+ImageNet's."""
 
 from __future__ import annotations
 
@@ -10,11 +11,13 @@ from numpy.typing import NDArray
 Matrix = NDArray[Any]
 
 
-def inception_score(logits: Matrix, *, splits: int = 10, shuffle: bool = True, seed: int = 2020) -> tuple[float, float]:
-    """exp of the mean KL divergence of p(y|x) from p(y), mean and standard deviation over splits.  N×K logits without bias
+def inception_score(logits: Matrix, *, splits: int = 10, shuffle: bool = True,
+                    seed: int = 2020) -> tuple[float, float]:
+    """exp of the mean KL divergence of p(y|x) from p(y), mean and standard deviation over splits.  N×K logits
+    without bias
 
-    Salimans et al. 2016 (arXiv 1606.03498), section 4; natural logarithm, float64, split i covers rows i·N//splits …; the
-    shuffle is torch-fidelity's.  ValueError if there are fewer images than splits.
+    Salimans et al. 2016 (arXiv 1606.03498), section 4; natural logarithm, float64, split i covers rows
+    i·N//splits …; the shuffle is torch-fidelity's.  ValueError if there are fewer images than splits.
     """
     n = len(logits)
     if not 1 <= splits <= n:
@@ -32,22 +35,25 @@ def score_of(log_p: Matrix, weights: Matrix | None = None) -> float:
     w = np.full(len(log_p), 1 / len(log_p)) if weights is None else weights / weights.sum()
     p = np.exp(log_p)
     marginal = w @ p
-    divergence = w @ (p * log_p).sum(1) - (marginal * np.log(np.maximum(marginal, np.finfo(np.float64).tiny))).sum()
+    divergence = w @ (p * log_p).sum(1) - (marginal * np.log(np.maximum(marginal,
+                                                                        np.finfo(np.float64).tiny))).sum()
     return float(np.exp(divergence))
 
 
 def log_softmax(logits: Matrix) -> Matrix:
     """Log probabilities.  N×K"""
     shifted = logits - logits.max(1, keepdims=True)
-    normalised: Matrix = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    return normalised
+    normalized: Matrix = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    return normalized
 
 
 def resampled(logits: Matrix, *, splits: int, seed: int, rounds: int) -> list[float]:
-    """Scores of bootstrap samples, at the size of one split so that they have the same bias.  N×K -> rounds"""
+    """Scores of bootstrap samples, at the size of one split so that they have the same bias.  N×K ->
+    rounds"""
     draw, size = np.random.default_rng(seed), max(1, len(logits) // splits)
     out = []
     for _ in range(rounds):
         picks = np.sort(draw.integers(0, len(logits), (splits, size)), axis=1)
-        out.append(float(np.mean([score_of(log_softmax(np.asarray(logits[rows], np.float64))) for rows in picks])))
+        out.append(float(np.mean([score_of(log_softmax(np.asarray(logits[rows], np.float64)))
+                                  for rows in picks])))
     return out

@@ -1,4 +1,5 @@
-"""The kernel Inception distance: squared maximum mean discrepancy under a cubic kernel.  Unbiased at any n, so it may be negative."""
+"""The kernel Inception distance: squared maximum mean discrepancy under a cubic kernel.  Unbiased at any n,
+so it may be negative."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ def mmd2(x: Matrix, y: Matrix) -> float:
 
 
 def mmd2_weighted(x: Matrix, y: Matrix, u: Matrix, v: Matrix) -> Matrix:
-    """Gretton et al. 2012, equation 3, with row i taken u_i times; a row is never paired with a copy of itself.  N×D, M×D, R×N, R×M -> R"""
+    """Gretton et al. 2012, equation 3, with row i taken u_i times; a row is never paired with a copy of
+    itself.  N×D, M×D, R×N, R×M -> R"""
     def within(a: Matrix, w: Matrix) -> Matrix:
         out: Matrix = (_form(a, a, w, w, diagonal=False)) / (w.sum(1) ** 2 - (w * w).sum(1))
         return out
@@ -45,10 +47,13 @@ def _form(x: Matrix, y: Matrix, u: Matrix, v: Matrix, *, diagonal: bool = True) 
     return total
 
 
-def kid(fake: Matrix, real: Matrix, *, subsets: int = 100, size: int = 1000, seed: int = 2020) -> tuple[float, float]:
-    """Mean and standard deviation of the unbiased squared MMD over random subsets without replacement.  N×D, M×D
+def kid(fake: Matrix, real: Matrix, *, subsets: int = 100, size: int = 1000,
+        seed: int = 2020) -> tuple[float, float]:
+    """Mean and standard deviation of the unbiased squared MMD over random subsets without replacement.  N×D,
+    M×D
 
-    Binkowski et al. 2018, section 4; subsets and their order as torch-fidelity draws them.  ValueError if a set is smaller than `size`.
+    Binkowski et al. 2018, section 4; subsets and their order as torch-fidelity draws them.  ValueError if a
+    set is smaller than `size`.
     """
     if size > min(len(fake), len(real)) or size < 2:
         raise ValueError(f"KID subsets of {size} cannot be drawn from {len(fake)} and {len(real)} images")
@@ -77,5 +82,6 @@ def standard_error(fake: Matrix, real: Matrix, *, seed: int, rounds: int, limit:
 
     (x, u), (y, v) = some(fake), some(real)
     scale = np.sqrt((1 / len(fake) + 1 / len(real)) / (1 / len(x) + 1 / len(y)))
-    with np.errstate(invalid="ignore"):     # A sample of one image alone has no pairs: then there is no error to be told.
+    # A sample of one image alone has no pairs: then there is no error to be told.
+    with np.errstate(invalid="ignore"):
         return float(mmd2_weighted(x, y, u, v).std(ddof=1) * scale)

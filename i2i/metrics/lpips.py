@@ -1,4 +1,5 @@
-"""LPIPS: the distance of two images in the layers of a classifier, weighted as people judge.  Zhang et al. 2018 (arXiv 1801.03924), v0.1."""
+"""LPIPS: the distance of two images in the layers of a classifier, weighted as people judge.  Zhang et al.
+2018 (arXiv 1801.03924), v0.1."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from i2i.metrics.features import exact_float32, read_state
 Net = Literal["alex", "vgg", "squeeze"]
 TAPS: Mapping[str, tuple[int, ...]] = {       # Layers of torchvision's `features` whose output is compared.
     "alex": (1, 4, 7, 9, 11), "vgg": (3, 8, 15, 22, 29), "squeeze": (1, 4, 7, 9, 10, 11, 12)}
-SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)     # ImageNet's mean and deviation for images in [-1, 1]; absent in v0.0.
+# ImageNet's mean and deviation for images in [-1, 1]; absent in v0.0.
+SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 SMALLEST = 32       # Pixels a side; below it AlexNet's last layers are empty.
 EPS = 1e-10
 
@@ -28,7 +30,8 @@ class Fire(nn.Module):
     def __init__(self, ins: int, squeeze: int, expand: int) -> None:
         super().__init__()
         self.squeeze = nn.Conv2d(ins, squeeze, 1)
-        self.expand1x1, self.expand3x3 = nn.Conv2d(squeeze, expand, 1), nn.Conv2d(squeeze, expand, 3, padding=1)
+        self.expand1x1, self.expand3x3 = nn.Conv2d(squeeze, expand, 1), nn.Conv2d(squeeze, expand, 3,
+                                                                                  padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """NCHW -> N(2·expand)HW"""
@@ -37,7 +40,8 @@ class Fire(nn.Module):
 
 
 def _alex() -> list[nn.Module]:
-    return [nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2), nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
+    return [nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2), nn.Conv2d(64, 192, 5, padding=2),
+            nn.ReLU(), nn.MaxPool2d(3, 2),
             nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(), nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(),
             nn.Conv2d(256, 256, 3, padding=1), nn.ReLU()]
 
@@ -45,7 +49,8 @@ def _alex() -> list[nn.Module]:
 def _vgg() -> list[nn.Module]:
     layers: list[nn.Module] = []
     ins = 3
-    for width, depth in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):      # Simonyan and Zisserman 2015, table 1, column D.
+    # Simonyan and Zisserman 2015, table 1, column D.
+    for width, depth in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
         for _ in range(depth):
             layers += [nn.Conv2d(ins, width, 3, padding=1), nn.ReLU()]
             ins = width
@@ -57,7 +62,8 @@ def _squeeze() -> list[nn.Module]:
     def pool() -> nn.Module:
         return nn.MaxPool2d(3, 2, ceil_mode=True)
 
-    return [nn.Conv2d(3, 64, 3, 2), nn.ReLU(), pool(), Fire(64, 16, 64), Fire(128, 16, 64), pool(), Fire(128, 32, 128), Fire(256, 32, 128), pool(),
+    return [nn.Conv2d(3, 64, 3, 2), nn.ReLU(), pool(), Fire(64, 16, 64), Fire(128, 16, 64), pool(),
+            Fire(128, 32, 128), Fire(256, 32, 128), pool(),
             Fire(256, 48, 192), Fire(384, 48, 192), Fire(384, 64, 256), Fire(512, 64, 256)]
 
 
@@ -73,7 +79,8 @@ class Lpips(nn.Module):
     def __init__(self, net: Net, backbone: Mapping[str, Tensor], lins: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.net, self.features = net, nn.Sequential(*LAYERS[net]())
-        self.load_state_dict({name: value for name, value in backbone.items() if name.startswith("features.")})
+        self.load_state_dict({name: value for name,
+                              value in backbone.items() if name.startswith("features.")})
         for i in range(len(TAPS[net])):
             self.register_buffer(f"lin{i}", lins[f"{net}_lin{i}"].float(), persistent=False)
         self.register_buffer("shift", torch.tensor(SHIFT).reshape(1, 3, 1, 1), persistent=False)
@@ -84,7 +91,8 @@ class Lpips(nn.Module):
         """The share of each layer.  N3HW, N3HW in [-1, 1] -> LN"""
         for image in (x, y):
             if image.shape[1] != 3 or min(image.shape[-2:]) < SMALLEST:
-                raise ValueError(f"LPIPS needs colour images of at least {SMALLEST}x{SMALLEST} pixels, these are {tuple(image.shape[1:])}")
+                raise ValueError(f"LPIPS needs color images of at least {SMALLEST}x{SMALLEST} pixels, these "
+                                 f"are {tuple(image.shape[1:])}")
             if float(image.min()) < -1 or float(image.max()) > 1:
                 raise ValueError("LPIPS takes images in [-1, 1]")
         with exact_float32():
@@ -114,7 +122,8 @@ def read_lins(path: Path) -> dict[str, Tensor]:
 
 
 def load(net: Net, backbone: Path, lins: Path) -> Lpips:
-    """LPIPS from torchvision's weights file of a classifier and the calibrated layers.  RequestError if they do not fit."""
+    """LPIPS from torchvision's weights file of a classifier and the calibrated layers.  RequestError if they
+    do not fit."""
     try:
         return Lpips(net, read_state(backbone), read_lins(lins))
     except (KeyError, RuntimeError) as error:

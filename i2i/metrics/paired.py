@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 PSNR_CAP = 100.0        # dB given to identical images, whose PSNR is infinite.
 TAPS, SIGMA = 11, 1.5   # Of the Gaussian window.  Wang et al. 2004, section III-C.
-MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)      # Wang et al. 2003, section 3.2, finest scale first.
+# Wang et al. 2003, section 3.2, finest scale first.
+MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 MS_SSIM_SMALLEST = TAPS * 2 ** (len(MS_SSIM_WEIGHTS) - 1)       # 176: one whole window at the last scale.
 
 
@@ -26,11 +27,13 @@ def psnr(fake: Tensor, real: Tensor, *, data_range: float) -> Tensor:
 def ssim(fake: Tensor, real: Tensor, *, data_range: float) -> Tensor:
     """Structural similarity, mean over windows that lie inside the image and over channels.  NCHW, NCHW -> N
 
-    Wang et al. 2004, equation 13: 11x11 Gaussian window of sigma 1.5, population covariance, K1 = 0.01, K2 = 0.03.
-    Equal to scikit-image's structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False).
+    Wang et al. 2004, equation 13: 11x11 Gaussian window of sigma 1.5, population covariance, K1 = 0.01, K2 =
+    0.03. Equal to scikit-image's structural_similarity(gaussian_weights=True, sigma=1.5,
+    use_sample_covariance=False).
     """
     if min(fake.shape[-2:]) < TAPS:
-        raise ValueError(f"SSIM needs images of at least {TAPS} pixels a side, these are {fake.shape[-1]}x{fake.shape[-2]}")
+        raise ValueError(f"SSIM needs images of at least {TAPS} pixels a side, these are "
+                         f"{fake.shape[-1]}x{fake.shape[-2]}")
     luminance, contrast = _similarity(fake.double(), real.double(), data_range)
     return (luminance * contrast).mean((1, 2, 3))
 
@@ -38,12 +41,14 @@ def ssim(fake: Tensor, real: Tensor, *, data_range: float) -> Tensor:
 def ms_ssim(fake: Tensor, real: Tensor, *, data_range: float) -> Tensor:
     """Multi-scale structural similarity.  NCHW, NCHW -> N
 
-    Wang, Simoncelli and Bovik 2003, equation 7, with the weights of its section 3.2: contrast and structure at five scales, luminance at the
-    last; 2x2 means between scales; windows inside the image; the product is taken per channel, then the mean over channels.  Negative
-    similarities, which have no real power, count as 0.
+    Wang, Simoncelli and Bovik 2003, equation 7, with the weights of its section 3.2: contrast and structure
+    at five scales, luminance at the last; 2x2 means between scales; windows inside the image; the product is
+    taken per channel, then the mean over channels.  Negative similarities, which have no real power, count as
+    0.
     """
     if min(fake.shape[-2:]) < MS_SSIM_SMALLEST:
-        raise ValueError(f"MS-SSIM needs images of at least {MS_SSIM_SMALLEST} pixels a side, these are {fake.shape[-1]}x{fake.shape[-2]}")
+        raise ValueError(f"MS-SSIM needs images of at least {MS_SSIM_SMALLEST} pixels a side, these are "
+                         f"{fake.shape[-1]}x{fake.shape[-2]}")
     x, y = fake.double(), real.double()
     product = torch.ones(x.shape[:2], dtype=torch.float64, device=x.device)
     for scale, weight in enumerate(MS_SSIM_WEIGHTS):

@@ -1,7 +1,9 @@
-"""Are fakes real (precision, density), and is all of the real covered (recall, coverage)?  By balls around nearest neighbours.
+"""Are fakes real (precision, density), and is all of the real covered (recall, coverage)?  By balls around
+nearest neighbors.
 
-Precision and recall: Kynkäänniemi et al. 2019 (arXiv 1904.06991), equations 1 and 2, k = 3.  Density and coverage: Naeem et al. 2020
-(arXiv 2002.09797), equations 4 and 5, k = 5.  Distances are float64 and made a block at a time: memory is that of one block.
+Precision and recall: Kynkäänniemi et al. 2019 (arXiv 1904.06991), equations 1 and 2, k = 3.  Density and
+coverage: Naeem et al. 2020 (arXiv 2002.09797), equations 4 and 5, k = 5.  Distances are float64 and made a
+block at a time: memory is that of one block.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ BLOCK = 1024
 
 
 @dataclass(frozen=True)
-class Neighbourhood:
-    """What each image adds to the four numbers, so that they can be averaged, or averaged again over a bootstrap sample."""
+class Neighborhood:
+    """What each image adds to the four numbers, so that they can be averaged, or averaged again over a
+    bootstrap sample."""
 
     fake_inside: Matrix     # N: whether a fake lies in the ball of any real image.
     fake_density: Matrix    # N: in how many balls of reals it lies, divided by k.
@@ -50,7 +53,7 @@ def distances(x: Matrix, y: Matrix) -> Iterator[tuple[slice, slice, Matrix]]:
 def radii(x: Matrix, k: int) -> Matrix:
     """Distance of each row to its k-th nearest other row.  N×D -> N.  ValueError if there are no k others."""
     if not 1 <= k < len(x):
-        raise ValueError(f"k={k} neighbours cannot be found among {len(x)} images")
+        raise ValueError(f"k={k} neighbors cannot be found among {len(x)} images")
     nearest = np.full((len(x), k), np.inf)
     for rows, columns, block in distances(x, x):
         if rows == columns:
@@ -61,7 +64,7 @@ def radii(x: Matrix, k: int) -> Matrix:
     return out
 
 
-def neighbourhood(fake: Matrix, real: Matrix, *, k: int) -> Neighbourhood:
+def neighborhood(fake: Matrix, real: Matrix, *, k: int) -> Neighborhood:
     """Which images lie in which balls of radius `radii(…, k)`.  N×D, M×D"""
     real_radius, fake_radius = radii(real, k), radii(fake, k)
     balls, inside = np.zeros(len(fake)), np.zeros(len(real), bool)
@@ -71,7 +74,7 @@ def neighbourhood(fake: Matrix, real: Matrix, *, k: int) -> Neighbourhood:
         balls[rows] += within.sum(1)
         covered[columns] |= within.any(0)
         inside[columns] |= (block <= fake_radius[rows][:, None]).any(0)
-    return Neighbourhood(balls > 0, balls / k, inside, covered)
+    return Neighborhood(balls > 0, balls / k, inside, covered)
 
 
 def nearest(x: Matrix, y: Matrix) -> tuple[Matrix, Matrix]:
@@ -86,7 +89,7 @@ def nearest(x: Matrix, y: Matrix) -> tuple[Matrix, Matrix]:
     return best, where
 
 
-def resampled(found: Neighbourhood, *, seed: int, rounds: int) -> dict[str, list[float]]:
+def resampled(found: Neighborhood, *, seed: int, rounds: int) -> dict[str, list[float]]:
     """The numbers over bootstrap samples of the images; balls stay as they are.  -> rounds of each"""
     draw = np.random.default_rng(seed)
     n, m = len(found.fake_inside), len(found.real_inside)

@@ -11,7 +11,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Judged:
+class Comparison:
     """One evaluation: the value of every image, lower is better, in the same order each time."""
 
     images: int
@@ -24,7 +24,8 @@ class Judged:
 
 
 def interval(values: Sequence[float], comparisons: int = 1) -> tuple[float | None, float | None]:
-    """95 % interval of the mean by its standard error, widened for that many comparisons (Bonferroni); nothing for a single value."""
+    """95 % interval of the mean by its standard error, widened for that many comparisons (Bonferroni);
+    nothing for a single value."""
     if len(values) < 2:
         return None, None
     z = NormalDist().inv_cdf(1 - 0.05 / (2 * comparisons))
@@ -32,18 +33,18 @@ def interval(values: Sequence[float], comparisons: int = 1) -> tuple[float | Non
     return middle - half, middle + half
 
 
-def worse(one: Judged, other: Judged, comparisons: int = 1) -> tuple[float, float]:
+def worse(one: Comparison, other: Comparison, comparisons: int = 1) -> tuple[float, float]:
     """By how much `one` is worse than `other`, as the 95 % interval of the paired difference."""
     low, high = interval([a - b for a, b in zip(one.values, other.values, strict=True)], comparisons)
     return (-math.inf, math.inf) if low is None or high is None else (low, high)
 
 
-def verdict(history: Sequence[Judged], name: str) -> str:
+def verdict(history: Sequence[Comparison], name: str) -> str:
     """One plain sentence: still improving, flat since image N, or worse since image N.
 
-    Differences are paired, image by image, and their intervals widened because the best is chosen among all.  "Worse": the last evaluation
-    is worse than the best by more than its interval.  "Flat": N was the first that cannot be told from the
-    best.  Otherwise the run was still improving when it ended.
+    Differences are paired, image by image, and their intervals widened because the best is chosen among all.
+    "Worse": the last evaluation is worse than the best by more than its interval.  "Flat": N was the first
+    that cannot be told from the best.  Otherwise the run was still improving when it ended.
     """
     if len(history) < 3:
         return f"too few evaluations ({len(history)}) to tell whether it is still improving"

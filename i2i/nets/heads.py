@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from i2i.nets.blocks import Conv, initialise
-from i2i.spec import require
+from i2i.errors import require
+from i2i.nets.blocks import Conv, init_weights
 
 
 class Codes(NamedTuple):
@@ -19,22 +19,29 @@ class Codes(NamedTuple):
 
 
 class QHead(nn.Module):
-    """Q(c|x) of InfoGAN on the trunk of a discriminator: one hidden layer, then a softmax or a factored Gaussian for each code.
-    Chen et al. 2016 (arXiv:1606.03657), section 6 and appendix C (whose batch norm is left out: an image's codes are its own).
+    """Q(c|x) of InfoGAN on the trunk of a discriminator: one hidden layer, then a softmax or a factored
+    Gaussian for each code. Chen et al. 2016 (arXiv:1606.03657), section 6 and appendix C (whose batch norm is
+    left out: an image's codes are its own).
 
-    `shape`: the discriminator's `feature_shape`; `categorical`: how many values each categorical code has; `continuous`: how many there are.
+    `shape`: the discriminator's `feature_shape`; `categorical`: how many values each categorical code has;
+    `continuous`: how many there are.
     """
 
-    def __init__(self, shape: tuple[int, int, int], categorical: tuple[int, ...], continuous: int, *, width: int = 128) -> None:
+    def __init__(self, shape: tuple[int, int, int], categorical: tuple[int, ...], continuous: int, *,
+                 width: int = 128) -> None:
         super().__init__()
-        require(all(values >= 2 for values in categorical), "categorical", categorical, "2 or more values for each code")
-        require(continuous >= 0 and len(categorical) + continuous > 0, "continuous", continuous, "0 or more, and at least one code of either kind")
+        require(all(values >= 2 for values in categorical), "categorical", categorical,
+                "2 or more values for each code")
+        require(continuous >= 0 and len(categorical) + continuous > 0, "continuous", continuous,
+                "0 or more, and at least one code of either kind")
         self.categorical, self.continuous = categorical, continuous
-        self.hidden = nn.Sequential(Conv(shape[0], width, shape[1:]), nn.LeakyReLU(0.2), nn.Flatten())     # type: ignore[arg-type]
+        self.hidden = nn.Sequential(Conv(shape[0], width, shape[1:]), nn.LeakyReLU(0.2),
+                                    nn.Flatten())     # type: ignore[arg-type]
         self.out = nn.Linear(width, sum(categorical) + 2 * continuous)
-        initialise(self)
+        init_weights(self)
 
     def forward(self, h: Tensor) -> Codes:
         """NChw features -> Codes"""
-        *logits, mean, log_variance = self.out(self.hidden(h)).split([*self.categorical, self.continuous, self.continuous], 1)
+        *logits, mean, log_variance = self.out(self.hidden(h)).split([*self.categorical, self.continuous,
+                                                                      self.continuous], 1)
         return Codes(tuple(logits), mean, log_variance)

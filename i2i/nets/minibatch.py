@@ -1,12 +1,13 @@
-"""What a discriminator is told of the other images of its batch, so that it can see that they repeat each other."""
+"""What a discriminator is told of the other images of its batch, so that it can see that they repeat each
+other."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from i2i.nets.equalised import MinibatchStd, as_typed, wide
-from i2i.spec import require
+from i2i.errors import require
+from i2i.nets.equalized import MinibatchStd, cast_like, to_float32
 
 
 def _apart(row: Tensor) -> Tensor:
@@ -15,10 +16,12 @@ def _apart(row: Tensor) -> Tensor:
 
 
 class MinibatchDiscrimination(nn.Module):
-    """`kernels` more channels: how close an image is to the others of its batch, by distances that are learnt.  Salimans et al. 2016, section 3.2.
+    """`kernels` more channels: how close an image is to the others of its batch, by distances that are
+    learned.  Salimans et al. 2016, section 3.2.
 
-    M_i = f(x_i) T, a row of `dims` numbers for each kernel b; o(x_i)_b = sum over j of exp(-|M_ib - M_jb|_1).  An image's closeness to itself,
-    exp(0), is not counted: it is the same for all.  Costs CHW x kernels x dims parameters and N^2 x kernels x dims differences.
+    M_i = f(x_i) T, a row of `dims` numbers for each kernel b; o(x_i)_b = sum over j of exp(-|M_ib - M_jb|_1).
+    An image's closeness to itself, exp(0), is not counted: it is the same for all.  Costs CHW x kernels x
+    dims parameters and N^2 x kernels x dims differences.
     """
 
     def __init__(self, shape: tuple[int, int, int], kernels: int, dims: int) -> None:
@@ -26,23 +29,26 @@ class MinibatchDiscrimination(nn.Module):
         require(kernels >= 1, "discriminator.kernels", kernels, "1 or more, or 0 for none")
         require(dims >= 1, "discriminator.kernel_dims", dims, "1 or more")
         self.kernels = kernels
-        self.T = nn.Linear(shape[0] * shape[1] * shape[2], kernels * dims, bias=False)     # A bias would cancel.
+        # A bias would cancel.
+        self.T = nn.Linear(shape[0] * shape[1] * shape[2], kernels * dims, bias=False)
 
     def forward(self, h: Tensor) -> Tensor:
         """NChw -> N(C + kernels)hw"""
-        M = wide(self.T(h.flatten(1))).t().unflatten(0, (self.kernels, -1)).contiguous()        # kernels x dims x N
-        with as_typed(M):
+        # kernels x dims x N
+        M = to_float32(self.T(h.flatten(1))).t().unflatten(0, (self.kernels, -1)).contiguous()
+        with cast_like(M):
             first, *rest = M.unbind(1)
             apart = _apart(first)
-            for row in rest:        # One of the dims at a time, images innermost: half the time of all at once on a CPU.
+            # One of the dims at a time, images innermost: half the time of all at once on a CPU.
+            for row in rest:
                 apart = apart + _apart(row)
             o = (torch.exp(-apart).sum(1) - 1).t().to(h.dtype)
         return torch.cat([h, o[:, :, None, None].expand(-1, -1, *h.shape[2:])], 1)
 
 
 def among(shape: tuple[int, int, int], group: int, kernels: int, dims: int) -> tuple[nn.Sequential, int]:
-    """What is added to features of this shape, and how many channels there are then: `kernels` of minibatch discrimination, and the standard
-    deviation over groups of `group` images; 0 for neither.  NChw -> NC'hw"""
+    """What is added to features of this shape, and how many channels there are then: `kernels` of minibatch
+    discrimination, and the standard deviation over groups of `group` images; 0 for neither.  NChw -> NC'hw"""
     layers: list[nn.Module] = []
     if kernels:
         layers.append(MinibatchDiscrimination(shape, kernels, dims))

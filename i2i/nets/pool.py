@@ -7,11 +7,13 @@ from torch import Tensor, nn
 
 
 class ImagePool(nn.Module):
-    """Up to `capacity` generated images, so that D does not forget what G did before.  Shrivastava et al. 2017, section 2.3.
+    """Up to `capacity` generated images, so that D does not forget what G did before.  Shrivastava et al.
+    2017, section 2.3.
 
-    While it fills, every image is kept and handed back.  Then each is, half of the time, exchanged for one of the past: as Zhu et al.
-    2017, section 4.  Images, count and nothing else are its state (buffers), so a resumed run draws the same; no value is read by
-    Python, so nothing waits for a GPU and a plan can run it on tensors without data.
+    While it fills, every image is kept and handed back.  Then each is, half of the time, exchanged for one of
+    the past: as Zhu et al. 2017, section 4.  Images, count and nothing else are its state (buffers), so a
+    resumed run draws the same; no value is read by Python, so nothing waits for a GPU and a plan can run it
+    on tensors without data.
     """
 
     images: Tensor
@@ -32,7 +34,8 @@ class ImagePool(nn.Module):
         coins = torch.rand(len(fresh), device=fresh.device)
         places = torch.randint(self.capacity, (len(fresh),), device=fresh.device)
         out = []
-        for image, coin, place in zip(fresh.split(1), coins.split(1), places.split(1), strict=True):     # In turn: one may be given another.
+        # In turn: one may be given another.
+        for image, coin, place in zip(fresh.split(1), coins.split(1), places.split(1), strict=True):
             full = self.count >= self.capacity
             exchanged = full & (coin < 0.5)
             at = torch.where(full, place, self.count)

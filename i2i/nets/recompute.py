@@ -1,6 +1,8 @@
-"""Activations that are computed again in the backward pass instead of being kept until then: Chen et al. 2016, arXiv:1604.06174, section 4.
+"""Activations that are computed again in the backward pass instead of being kept until then: Chen et al.
+2016, arXiv:1604.06174, section 4.
 
-A network that has stages carries `recompute`, which the engine sets.  What it computes does not change by a bit.
+A network that has stages carries `recompute`, which the engine sets.  What it computes does not change by a
+bit.
 """
 
 from __future__ import annotations
@@ -16,13 +18,14 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils.checkpoint import checkpoint
 
 
-class AsBefore:
-    """Within it, modules have the buffers of the forward pass (running statistics, singular vectors), so that the second forward sees what the first
-    saw and moves nothing twice, in the same modes, which torch leaves for a backward pass.  May be entered again: a penalty on gradients goes
-    backward twice."""
+class RestoredState:
+    """Within it, modules have the buffers of the forward pass (running statistics, singular vectors), so that
+    the second forward sees what the first saw and moves nothing twice, in the same modes, which torch leaves
+    for a backward pass.  May be entered again: a penalty on gradients goes backward twice."""
 
     def __init__(self, modules: list[nn.Module]) -> None:
-        self.before = [(module._buffers, {name: None if b is None else b.clone() for name, b in module._buffers.items()})
+        self.before = [(module._buffers,
+                        {name: None if b is None else b.clone() for name, b in module._buffers.items()})
                        for module in modules if module._buffers]
         self.now: list[dict[str, Tensor | None]] = []
         self.modes, self.entered = _get_current_function_mode_stack(), ExitStack()
@@ -40,14 +43,17 @@ class AsBefore:
             buffers.update(now)
 
 
-def stage(network: Any, run: Callable[..., Any], *inputs: Any) -> Any:
-    """run(*inputs), of which, where the network is to recompute, only the inputs are kept for the backward pass.
+def checkpointed(network: Any, run: Callable[..., Any], *inputs: Any) -> Any:
+    """run(*inputs), of which, where the network is to recompute, only the inputs are kept for the backward
+    pass.
 
-    `run` is a module, or is given all modules that it uses among the inputs.  Its random numbers are drawn again as they were.
+    `run` is a module, or is given all modules that it uses among the inputs.  Its random numbers are drawn
+    again as they were.
     """
     if not (network.recompute and network.training and torch.is_grad_enabled()):
         return run(*inputs)
-    before = AsBefore([inner for module in (run, *inputs) if isinstance(module, nn.Module) for inner in module.modules()])
+    before = RestoredState([inner for module in (run, *inputs) if isinstance(module, nn.Module)
+                            for inner in module.modules()])
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), before
@@ -55,11 +61,11 @@ def stage(network: Any, run: Callable[..., Any], *inputs: Any) -> Any:
     return checkpoint(run, *inputs, use_reentrant=False, context_fn=contexts)
 
 
-def in_stages(network: Any, layers: nn.Sequential, ends: tuple[type[nn.Module], ...], x: Tensor) -> Tensor:
+def run_stages(network: Any, layers: nn.Sequential, ends: tuple[type[nn.Module], ...], x: Tensor) -> Tensor:
     """All layers one after the other; a stage ends after each layer of these types.  NCHW -> NC'H'W'"""
     if not network.recompute:
         return layers(x)
     places = [i + 1 for i, layer in enumerate(layers) if isinstance(layer, ends)]
     for first, end in pairwise([0, *places, len(layers)]):
-        x = stage(network, layers[first:end], x)
+        x = checkpointed(network, layers[first:end], x)
     return x

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2i.errors import RequestError
+from i2i.errors import RequestError, require
 from i2i.nets import norms
-from i2i.nets.blocks import Conv, initialise, upsample
-from i2i.nets.recompute import stage
-from i2i.spec import register, require
+from i2i.nets.blocks import Conv, init_weights, upsample
+from i2i.nets.recompute import checkpointed
+from i2i.registry import register
 
 
 def default_depth(size: tuple[int, int]) -> int:
@@ -37,14 +37,16 @@ def decode(up: nn.Module, *maps: Tensor) -> Tensor:
 class UNet(nn.Module):
     """Encoder and decoder with skip connections.  Isola et al. 2017 (arXiv:1611.07004), section 6.1.1.
 
-    `depth` halvings (0: as many as the size allows), C`width` doubling to at most eight times itself, no norm on the first and the
-    innermost layer, dropout in the innermost decoder layers: three of eight as in the paper, one fewer for each layer fewer.
-    `dropout_skip` moves those layers outwards: 1 is what pytorch-CycleGAN-and-pix2pix does.
+    `depth` halvings (0: as many as the size allows), C`width` doubling to at most eight times itself, no norm
+    on the first and the innermost layer, dropout in the innermost decoder layers: three of eight as in the
+    paper, one fewer for each layer fewer. `dropout_skip` moves those layers outwards: 1 is what
+    pytorch-CycleGAN-and-pix2pix does.
     """
 
     recompute = False
 
-    def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int], *, width: int = 64, depth: int = 0,
+    def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int], *, width: int = 64,
+                 depth: int = 0,
                  norm: str = "batch", dropout: float = 0.5, dropout_skip: int = 0,
                  up: Literal["transposed", "resize"] = "transposed") -> None:
         super().__init__()
@@ -53,7 +55,8 @@ class UNet(nn.Module):
         require(0 <= dropout < 1, "generator.dropout", dropout, "0 or more and less than 1")
         if not 2 <= depth < min(size).bit_length() or any(side % 2**depth for side in size):
             raise RequestError(f"a unet of depth {depth} cannot halve {size[0]}x{size[1]} images that often; "
-                               "accepted: sizes divisible by 2^depth with depth 2 or more (data.size, generator.depth)")
+                               "accepted: sizes divisible by 2^depth with depth 2 or more (data.size, "
+                               "generator.depth)")
         self.multiple = 2**depth
         widths = [width * min(2**i, 8) for i in range(depth)]
         bias = norms.needs_bias(norm)
@@ -63,7 +66,8 @@ class UNet(nn.Module):
             if 0 < i < depth - 1:
                 layers.append(norms.make(norm, out))
             self.down.append(nn.Sequential(*layers))
-        dropped = range(dropout_skip, dropout_skip + max(1, depth - 5))     # Counted from the innermost decoder layer.
+        # Counted from the innermost decoder layer.
+        dropped = range(dropout_skip, dropout_skip + max(1, depth - 5))
         for j, i in enumerate(reversed(range(depth))):
             into = widths[i] * (1 if i == depth - 1 else 2)
             out = widths[i - 1] if i else out_channels
@@ -73,14 +77,14 @@ class UNet(nn.Module):
                 if j in dropped and dropout:
                     layers.append(nn.Dropout(dropout))
             self.up.append(nn.Sequential(*layers))
-        initialise(self)
+        init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """NCHW in [-1, 1] -> NC'HW in [-1, 1]; H and W divisible by `multiple`"""
         skips = []
         for i, down in enumerate(self.down):
-            x = stage(self, encode, down, x) if i else down(x)
+            x = checkpointed(self, encode, down, x) if i else down(x)
             skips.append(x)
         for i, up in enumerate(self.up):
-            x = stage(self, decode, up, skips[-1 - i], x) if i else stage(self, decode, up, x)
+            x = checkpointed(self, decode, up, skips[-1 - i], x) if i else checkpointed(self, decode, up, x)
         return torch.tanh(x)

@@ -1,4 +1,5 @@
-"""A discriminator some steps into the future, in whose eyes G sees how D would answer.  Metz et al. 2017 (arXiv:1611.02163)."""
+"""A discriminator some steps into the future, in whose eyes G sees how D would answer.  Metz et al. 2017
+(arXiv:1611.02163)."""
 
 from __future__ import annotations
 
@@ -10,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from i2i.nets.equalised import as_typed
-from i2i.spec import register, require
+from i2i.errors import require
+from i2i.nets.equalized import cast_like
+from i2i.registry import register
 
 MOST = 100          # Steps; the paper has up to 10.
 
@@ -36,7 +38,9 @@ class At:
     values: Mapping[str, Tensor]
 
     def _call(self, method: str, *inputs: Any) -> Any:
-        return functional_call(_Calls(self.D), {f"module.{name}": value for name, value in self.values.items()}, (method, *inputs))
+        return functional_call(_Calls(self.D),
+                               {f"module.{name}": value for name, value in self.values.items()},
+                               (method, *inputs))
 
     def __call__(self, *inputs: Any) -> Tensor:
         """Logits."""
@@ -56,7 +60,7 @@ class At:
 
 
 Loss = Callable[[At], Tensor]       # D's loss with these parameters -> ()
-Moves = Callable[[tuple[Tensor, ...]], list[Tensor]]
+SteppedParameters = Callable[[tuple[Tensor, ...]], list[Tensor]]
 
 
 @register("unrolling", "none")
@@ -75,12 +79,14 @@ class NoUnrolling(nn.Module):
 
 
 @register("unrolling", "descent")
-class Descent(nn.Module):
-    """theta_{i+1} = theta_i - lr * gradient of D's loss, `steps` times from D as it is; G's loss is that of the last.  Equations 7 to 9.
+class GradientSteps(nn.Module):
+    """theta_{i+1} = theta_i - lr * gradient of D's loss, `steps` times from D as it is; G's loss is that of
+    the last.  Equations 7 to 9.
 
-    `through`: G's gradient takes into account how the steps depend on G (equation 11, second term); without it they are given.  The steps are
-    taken on copies, in single precision at least.  Each costs a forward and backward pass of D on real and generated images, through them two, and
-    memory for the activations of all steps.  The paper's steps are Adam's, with the moments of D's own optimiser; see `scaled`.
+    `through`: G's gradient takes into account how the steps depend on G (equation 11, second term); without
+    it they are given.  The steps are taken on copies, in single precision at least.  Each costs a forward and
+    backward pass of D on real and generated images, through them two, and memory for the activations of all
+    steps.  The paper's steps are Adam's, with the moments of D's own optimizer; see `scaled`.
     """
 
     def __init__(self, D: nn.Module, *, steps: int = 5, lr: float = 0.1, through: bool = True) -> None:
@@ -97,40 +103,46 @@ class Descent(nn.Module):
         buffers = {name: value.clone() for name, value in D.named_buffers()}
         moves = self.pace()
         for _ in range(self.steps):
-            with as_typed(next(iter(theta.values()))):
+            with cast_like(next(iter(theta.values()))):
                 value = loss(At(D, {**theta, **buffers}))
-                slopes = torch.autograd.grad(value, list(theta.values()), create_graph=self.through, materialize_grads=True)
-                theta = {name: self._next(p, move) for (name, p), move in zip(theta.items(), moves(slopes), strict=True)}
+                slopes = torch.autograd.grad(value, list(theta.values()), create_graph=self.through,
+                                             materialize_grads=True)
+                theta = {name: self._next(p, move) for (name, p),
+                         move in zip(theta.items(), moves(slopes), strict=True)}
         return At(D, {**theta, **buffers})
 
     def _next(self, p: Tensor, move: Tensor) -> Tensor:
         return p - self.lr * move if self.through else (p - self.lr * move).detach().requires_grad_()
 
-    def pace(self) -> Moves:
+    def pace(self) -> SteppedParameters:
         """From the gradients of each step to come, in turn, to what the rate is of."""
         return list
 
 
 @register("unrolling", "scaled")
-class Scaled(Descent):
-    """Steps of Adam without momentum (Kingma and Ba 2015; Tieleman and Hinton 2012): gradients over the roots of their running mean squares.
+class AdamSteps(GradientSteps):
+    """Steps of Adam without momentum (Kingma and Ba 2015; Tieleman and Hinton 2012): gradients over the roots
+    of their running mean squares.
 
-    What is kept are the mean squares of D as it is; they go along with the steps ahead, so that none is longer than Adam's, and G's gradient takes
-    them as given.  Costs two copies of D's parameters more than `descent`.
+    What is kept are the mean squares of D as it is; they go along with the steps ahead, so that none is
+    longer than Adam's, and G's gradient takes them as given.  Costs two copies of D's parameters more than
+    `descent`.
     """
 
     count: Tensor
 
-    def __init__(self, D: nn.Module, *, steps: int = 5, lr: float = 2e-4, through: bool = True, beta2: float = 0.999, eps: float = 1e-8) -> None:
+    def __init__(self, D: nn.Module, *, steps: int = 5, lr: float = 2e-4, through: bool = True,
+                 beta2: float = 0.999, eps: float = 1e-8) -> None:
         super().__init__(D, steps=steps, lr=lr, through=through)
         require(0 <= beta2 < 1, "unrolling.beta2", beta2, "0 or more and less than 1")
         self.beta2, self.eps = beta2, eps
-        self.shared = tuple(f"square_{i}" for i, _ in enumerate(D.parameters()))        # The engine averages them over processes.
+        # The engine averages them over processes.
+        self.shared = tuple(f"square_{i}" for i, _ in enumerate(D.parameters()))
         for name, p in zip(self.shared, D.parameters(), strict=True):
             self.register_buffer(name, torch.zeros_like(p.detach()))
         self.register_buffer("count", torch.zeros(()))
 
-    def pace(self) -> Moves:
+    def pace(self) -> SteppedParameters:
         """Gradients over the roots of the mean squares, of which those of the first step are kept."""
         squares, count = [getattr(self, name) for name in self.shared], 0
 
@@ -138,7 +150,8 @@ class Scaled(Descent):
             nonlocal squares, count
             with torch.no_grad():
                 count += 1
-                squares = [torch.lerp(square, slope.square(), 1 - self.beta2) for square, slope in zip(squares, slopes, strict=True)]
+                squares = [torch.lerp(square, slope.square(), 1 - self.beta2) for square,
+                           slope in zip(squares, slopes, strict=True)]
                 if count == 1:
                     self.count.add_(1)
                     for name, square in zip(self.shared, squares, strict=True):

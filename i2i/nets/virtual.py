@@ -5,22 +5,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from i2i.errors import require
 from i2i.nets import norms
-from i2i.spec import require
 
 
 class Reference(nn.Module):
-    """Inputs of a network, chosen once, which go through it before those of every batch; without virtual batch norm there are none.
+    """Inputs of a network, chosen once, which go through it before those of every batch; without virtual
+    batch norm there are none.
 
-    They are buffers, so a resumed run and a model file have them.  They are noise until a recipe gives the first that count (`take`).  Costs a
-    forward and backward pass of as many images more.
+    They are buffers, so a resumed run and a model file have them.  They are noise until a recipe gives the
+    first that count (`take`).  Costs a forward and backward pass of as many images more.
     """
 
     inputs: Tensor
     labels: Tensor
     taken: Tensor
 
-    def __init__(self, player: str, norm: str, count: int, shape: tuple[int, ...], num_classes: int = 0) -> None:
+    def __init__(self, player: str, norm: str, count: int, shape: tuple[int, ...],
+                 num_classes: int = 0) -> None:
         super().__init__()
         require(count >= 2, f"{player}.reference", count, "2 or more images")
         self.count, self.num_classes = count if norms.compares(norm) else 0, num_classes
@@ -37,7 +39,8 @@ class Reference(nn.Module):
 
     @torch.no_grad()
     def take(self, x: Tensor, c: Tensor | None = None) -> None:
-        """Choose these, over and over where they are fewer than `count`, unless a choice has been made.  No program waits for the device."""
+        """Choose these, over and over where they are fewer than `count`, unless a choice has been made.  No
+        program waits for the device."""
         chosen = torch.arange(self.count, device=x.device) % len(x)
         self.inputs.copy_(torch.where(self.taken > 0, self.inputs, x[chosen]))
         if c is not None:

@@ -10,18 +10,24 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_module_registration_hook, register_module_parameter_registration_hook
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from i2i.augment.base import Augment
-from i2i.clock import Clock
-from i2i.errors import RequestError
+from i2i.errors import RequestError, require
 from i2i.losses.adversarial import Adversarial
 from i2i.nets.norms import mixes_images
-from i2i.spec import Spec, build, require
+from i2i.registry import Spec, build
+from i2i.seeding import Progress
 
-MOST_PIECES = 10_000        # Modules and parameters of a recipe's networks, together.  StyleGAN2 for 1024 pixels has about 1,000.
+# Modules and parameters of a recipe's networks, together.  StyleGAN2 for 1024 pixels has about 1,000.
+MAX_MODULES = 10_000
 
-Batch = Mapping[str, Tensor]  # "a", "b": NCHW in [-1, 1]; "c": N class indices; "eps": N x inputs of standard normal noise; "z": N x z_dim
+# "a", "b": NCHW in [-1, 1]; "c": N class indices; "eps": N x inputs of standard normal noise; "z": N x
+# z_dim
+Batch = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -36,93 +42,106 @@ class DataInfo:
 
 @dataclass(frozen=True)
 class Player:
-    """Modules that minimise one loss with one optimiser."""
+    """Modules that minimize one loss with one optimizer."""
 
     modules: tuple[str, ...]
-    optimiser: Spec
+    optimizer: Spec
     schedule: Spec = field(default_factory=lambda: Spec("constant"))
     clip: float = 0.0   # Largest absolute value of a parameter after each step; 0: no limit.
 
 
-def limit(penalty: Spec) -> float:
+def clip_value(penalty: Spec) -> float:
     """What the penalty asks of the critic's Player as `clip`."""
     return float(build("penalty", penalty).clip)
 
 
 def check_critics(penalty: Spec, *critics: nn.Module) -> None:
-    """RequestError if a gradient penalty is asked for a critic with batch norm: a gradient with respect to one image is then no property
-    of that image, and the penalty would not hold what it promises.  Gulrajani et al. 2017, section 4, "No critic batch normalization"."""
+    """RequestError if a gradient penalty is asked for a critic with batch norm: a gradient with respect to
+    one image is then no property of that image, and the penalty would not hold what it promises.  Gulrajani
+    et al. 2017, section 4, "No critic batch normalization"."""
     mixed = build("penalty", penalty).differentiates and any(mixes_images(critic) for critic in critics)
-    require(not mixed, "penalty", penalty.name, "none, with a discriminator that has batch norm, which mixes the images of a batch, so that "
-            "a gradient belongs to no single one (Gulrajani et al. 2017, section 4); or set discriminator.norm=instance")
+    require(not mixed, "penalty", penalty.name,
+            "none, with a discriminator that has batch norm, which mixes the images of a batch, so that "
+            "a gradient belongs to no single one (Gulrajani et al. 2017, section 4); or set "
+            "discriminator.norm=instance")
 
 
-def twice(penalty: Spec, *critics: str) -> tuple[str, ...]:
+def twice_differentiated(penalty: Spec, *critics: str) -> tuple[str, ...]:
     """Those of the critics that the penalty differentiates twice: all or none."""
     return critics if build("penalty", penalty).differentiates else ()
 
 
-def augmented(augment: Spec, adversarial: Spec) -> Augment:
-    """What D sees of an image.  RequestError if it follows the sign of D's logits where the loss gives that no meaning."""
+def build_augment(augment: Spec, adversarial: Spec) -> Augment:
+    """What D sees of an image.  RequestError if it follows the sign of D's logits where the loss gives that
+    no meaning."""
     T: Augment = build("augment", augment)
     loss: Adversarial = build("adversarial", adversarial)
-    require(not T.adapts or loss.undecided is not None, "augment", augment.name, f"none, diffaugment, or ada of a fixed strength (augment.speed=0 "
-            f"augment.p=0.3), with adversarial={adversarial.name}: only differences of its logits mean something, and ada follows their sign")
+    require(not T.adapts or loss.undecided is not None, "augment", augment.name,
+            f"none, diffaugment, or ada of a fixed strength (augment.speed=0 "
+            f"augment.p=0.3), with adversarial={adversarial.name}: only differences of its logits mean "
+            "something, and ada follows their sign")
     return T
 
 
-def observe(T: Augment, adversarial: Adversarial, real_logits: Tensor, clock: Clock) -> None:
+def observe(T: Augment, adversarial: Adversarial, real_logits: Tensor, progress: Progress) -> None:
     """Tell T once in a step how sure D is of real images."""
     if adversarial.undecided is not None:
-        T.observe(real_logits - adversarial.undecided, clock.batch)
+        T.observe(real_logits - adversarial.undecided, progress.batch_size)
 
 
-def piece_of(m: nn.ModuleDict, name: str) -> Any:
+def get_module(m: nn.ModuleDict, name: str) -> Any:
     """A module by name, whose own attributes and methods may be used."""
     return m[name]
 
 
-def grow(m: nn.ModuleDict, clock: Clock) -> None:
+def set_progress(m: nn.ModuleDict, progress: Progress) -> None:
     """Tell networks that grow how far the run is."""
     for network in m.values():
         if callable(method := getattr(network, "grow", None)):
-            method(clock.progress)
+            method(progress.fraction)
 
 
-def recompute(recipe: Recipe, m: nn.ModuleDict, wanted: bool) -> None:
-    """Tell the generators whether to keep their activations.  RequestError if they are to be computed again and none has stages to do it in."""
-    able = [network for name in recipe.averaged for network in m[name].modules() if hasattr(network, "recompute")]
-    require(bool(able) or not wanted, "train.recompute", str(wanted).lower(), "false, with a generator that has no stages")
+def set_checkpointing(recipe: Recipe, m: nn.ModuleDict, wanted: bool) -> None:
+    """Tell the generators whether to keep their activations.  RequestError if they are to be computed again
+    and none has stages to do it in."""
+    able = [network for name in recipe.averaged for network in m[name].modules()
+            if hasattr(network, "recompute")]
+    require(bool(able) or not wanted, "train.gradient_checkpointing", str(wanted).lower(),
+            "false, with a generator that has no stages")
     for network in able:
         network.recompute = wanted      # type: ignore[assignment]
 
 
-def networks(recipe: Recipe, info: DataInfo) -> nn.ModuleDict:
-    """Everything that has state, as shapes without memory.  RequestError where it is too much to be meant, before it is built."""
-    with torch.device("meta"), _few_modules(), countable():
+def meta_networks(recipe: Recipe, info: DataInfo) -> nn.ModuleDict:
+    """Everything that has state, as shapes without memory.  RequestError where it is too much to be meant,
+    before it is built."""
+    with torch.device("meta"), _limit_modules(), check_tensor_sizes():
         return recipe.modules(info)
 
 
 @contextmanager
-def countable() -> Iterator[None]:
-    """RequestError, instead of errors of Python's or torch's, where tensors would have more numbers than can be counted."""
+def check_tensor_sizes() -> Iterator[None]:
+    """RequestError, instead of errors of Python's or torch's, where tensors would have more numbers than can
+    be counted."""
     try:
         yield
     except (RuntimeError, OverflowError, TypeError) as error:
         if not isinstance(error, OverflowError) and "overflow" not in str(error).lower():
             raise
         text = str(error).splitlines()[0][:120]
-        raise RequestError(f"a tensor would have over 2^63 bytes ({text}); smaller are train.batch, data.size and the networks' widths") from None
+        raise RequestError(f"a tensor would have over 2^63 bytes ({text}); smaller are train.batch_size, "
+                           "data.size and the networks' widths") from None
 
 
 @contextmanager
-def _few_modules() -> Iterator[None]:
-    left, mine = MOST_PIECES, threading.get_ident()
+def _limit_modules() -> Iterator[None]:
+    left, mine = MAX_MODULES, threading.get_ident()
 
     def count(module: nn.Module, name: str, child: object) -> None:
         nonlocal left
         left -= threading.get_ident() == mine
-        require(left > 0, "layers of the networks", f"more than {MOST_PIECES:,}", "fewer, by smaller numbers of blocks, layers or the like")
+        require(left > 0, "layers of the networks", f"more than {MAX_MODULES:,}",
+                "fewer, by smaller numbers of blocks, layers or the like")
 
     handles = register_module_module_registration_hook(count), register_module_parameter_registration_hook(count)
     try:
@@ -136,16 +155,19 @@ class Update(Protocol):
     """One gradient step of one player: the only way a recipe changes a parameter."""
 
     def __call__(self, player: str, loss: Tensor, /, **logs: Tensor) -> None:
-        """Minimise `loss` over the player's parameters; `logs` are averaged and written to the log."""
+        """Minimize `loss` over the player's parameters; `logs` are averaged and written to the log."""
         ...
 
 
 class Recipe(Protocol):
     """An algorithm.  A frozen dataclass whose fields are its settings."""
 
-    dataset: ClassVar[str]                      # The kind of data set it learns from, by name: paired, unpaired or images.
-    targets: ClassVar[Mapping[str, str]]        # Generated key -> batch key of the images it should look like.
-    sources: ClassVar[Mapping[str, str]]        # Generated key -> batch key of the images it is made from; empty: from noise.
+    # The kind of data set it learns from, by name: paired, unpaired or images.
+    dataset: ClassVar[str]
+    # Generated key -> batch key of the images it should look like.
+    targets: ClassVar[Mapping[str, str]]
+    # Generated key -> batch key of the images it is made from; empty: from noise.
+    sources: ClassVar[Mapping[str, str]]
     averaged: ClassVar[tuple[str, ...]]         # Modules of which an average is kept and used to generate.
 
     @property
@@ -155,26 +177,29 @@ class Recipe(Protocol):
 
     @property
     def players(self) -> Mapping[str, Player]:
-        """Who minimises what with what."""
+        """Who minimizes what with what."""
         ...
 
     @property
     def differentiated_twice(self) -> tuple[str, ...]:
-        """Modules of which second derivatives are taken, which torch.compile cannot give: under gradient penalties, path length, unrolling."""
+        """Modules of which second derivatives are taken, which torch.compile cannot give: under gradient
+        penalties, path length, unrolling."""
         ...
 
     def modules(self, info: DataInfo) -> nn.ModuleDict:
         """Everything that has state."""
         ...
 
-    def step(self, m: nn.ModuleDict, batch: Batch, clock: Clock, update: Update) -> None:
+    def step(self, m: nn.ModuleDict, batch: Batch, progress: Progress, update: Update) -> None:
         """One iteration of the paper's algorithm."""
         ...
 
     def generate(self, m: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
-        """Images from those sides of a batch that are there, or from its noise; called without gradients, in eval mode."""
+        """Images from those sides of a batch that are there, or from its noise; called without gradients, in
+        eval mode."""
         ...
 
     def judge(self, m: nn.ModuleDict, batch: Batch) -> Tensor:
-        """The discriminator's logits for the images of a batch, as they are; called without gradients, in eval mode."""
+        """The discriminator's logits for the images of a batch, as they are; called without gradients, in
+        eval mode."""
         ...

@@ -12,28 +12,40 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from i2i.augment.base import Augment
-from i2i.clock import Clock
-from i2i.nets.packing import packed, with_neighbours
-from i2i.recipes.base import Batch, DataInfo, Player, Update, augmented, check_critics, grow, limit, observe
-from i2i.recipes.remedies import Remedies
-from i2i.spec import Spec, build, piece, register, require
+from i2i.errors import require
+from i2i.nets.packing import packed, with_neighbors
+from i2i.recipes.base import (
+    Batch,
+    DataInfo,
+    Player,
+    Update,
+    build_augment,
+    check_critics,
+    clip_value,
+    observe,
+    set_progress,
+)
+from i2i.recipes.stabilizers import Stabilizers
+from i2i.registry import Spec, build, component, register
+from i2i.seeding import Progress
 
 
 @register("recipe", "pix2pix")
 @dataclass(frozen=True, kw_only=True)
-class Pix2Pix(Remedies):
-    """Isola, Zhu, Zhou, Efros 2017, "Image-to-Image Translation with Conditional Adversarial Networks", arXiv:1611.07004."""
+class Pix2Pix(Stabilizers):
+    """Isola, Zhu, Zhou, Efros 2017, "Image-to-Image Translation with Conditional Adversarial Networks",
+    arXiv:1611.07004."""
 
-    generator: Spec = piece("generator", "unet")
-    discriminator: Spec = piece("discriminator", "patch")
-    adversarial: Spec = piece("adversarial", "nonsaturating")
-    augment: Spec = piece("augment", "none")
-    g_parametrisation: Spec = piece("parametrisation", "none")
-    d_parametrisation: Spec = piece("parametrisation", "none")
+    generator: Spec = component("generator", "unet")
+    discriminator: Spec = component("discriminator", "patch")
+    adversarial: Spec = component("adversarial", "nonsaturating")
+    augment: Spec = component("augment", "none")
+    g_weight_norm: Spec = component("weight_norm", "none")
+    d_weight_norm: Spec = component("weight_norm", "none")
     lambda_l1: float = 100.0        # Of |G(a) - b|.
-    g_optimiser: Spec = piece("optimiser", "adam")
-    d_optimiser: Spec = piece("optimiser", "adam")
-    schedule: Spec = piece("schedule", "linear")
+    g_optimizer: Spec = component("optimizer", "adam")
+    d_optimizer: Spec = component("optimizer", "adam")
+    schedule: Spec = component("schedule", "linear")
 
     dataset: ClassVar[str] = "paired"
     needs: ClassVar[tuple[str, ...]] = ("a", "b")
@@ -47,8 +59,9 @@ class Pix2Pix(Remedies):
 
     @property
     def players(self) -> Mapping[str, Player]:
-        """D and G, each with its own optimiser."""
-        return {"D": Player(("D",), self.d_optimiser, self.schedule, limit(self.penalty)), "G": Player(("G",), self.g_optimiser, self.schedule)}
+        """D and G, each with its own optimizer."""
+        return {"D": Player(("D",), self.d_optimizer, self.schedule, clip_value(self.penalty)),
+                "G": Player(("G",), self.g_optimizer, self.schedule)}
 
     @property
     def differentiated_twice(self) -> tuple[str, ...]:
@@ -58,21 +71,23 @@ class Pix2Pix(Remedies):
     def modules(self, info: DataInfo) -> nn.ModuleDict:
         """G: a -> b; D: the pair (a, b) -> logits; T: what D sees of the pair; the remedies' own."""
         m = nn.ModuleDict({
-            "G": build("parametrisation", self.g_parametrisation, build("generator", self.generator, info.a_channels, info.b_channels, info.size)),
-            "D": build("parametrisation", self.d_parametrisation,
-                       build("discriminator", self.discriminator, self.pack * (info.a_channels + info.b_channels), info.size)),
-            "T": augmented(self.augment, self.adversarial)})
+            "G": build("weight_norm", self.g_weight_norm,
+                       build("generator", self.generator, info.a_channels, info.b_channels, info.size)),
+            "D": build("weight_norm", self.d_weight_norm,
+                       build("discriminator", self.discriminator,
+                             self.pack * (info.a_channels + info.b_channels), info.size)),
+            "T": build_augment(self.augment, self.adversarial)})
         check_critics(self.penalty, m["D"])
         self.check_matching(m["D"], self.discriminator.name, pairs=True)
         self.add_remedies(m, self.players)
         return m
 
-    def step(self, m: nn.ModuleDict, batch: Batch, clock: Clock, update: Update) -> None:
+    def step(self, m: nn.ModuleDict, batch: Batch, progress: Progress, update: Update) -> None:
         """Equations 1 to 4; D's loss is halved (section 3.3), a penalty with it."""
         adversarial, update = build("adversarial", self.adversarial), self.drawn(m, update, self.players)
-        grow(m, clock)
+        set_progress(m, progress)
         a, b, D, T = batch["a"], batch["b"], m["D"], cast(Augment, m["T"])
-        d_turn, g_turn = self.turns(clock)
+        d_turn, g_turn = self.turns(progress)
         with torch.set_grad_enabled(g_turn):
             fake = m["G"](a)                                # Computed once, used by both players.
 
@@ -87,9 +102,10 @@ class Pix2Pix(Remedies):
         if d_turn:
             fake_logits, real_logits = critic(D, fake.detach()), critic(D, b)
             d = adversarial.d(real_logits, fake_logits) / 2
-            penalty = self.penalised(clock, partial(critic, D), b, fake) / 2
-            update("D", d + penalty, d=d, real_logits=real_logits.mean(), fake_logits=fake_logits.mean(), **T.logs())
-            observe(T, adversarial, real_logits, clock)
+            penalty = self.penalized(progress, partial(critic, D), b, fake) / 2
+            update("D", d + penalty, d=d, real_logits=real_logits.mean(), fake_logits=fake_logits.mean(),
+                   **T.logs())
+            observe(T, adversarial, real_logits, progress)
         if g_turn:
             D = self.ahead(m, adversarial, critic, b, fake)
             gan = adversarial.g(critic(D, fake), critic(D, b) if adversarial.relativistic else None)
@@ -103,4 +119,4 @@ class Pix2Pix(Remedies):
 
     def judge(self, m: nn.ModuleDict, batch: Batch) -> Tensor:
         """{"a", "b"} -> N1hw logits, of packs one for each pair and those after it"""
-        return m["D"](with_neighbours(torch.cat([batch["a"], batch["b"]], 1), self.pack))
+        return m["D"](with_neighbors(torch.cat([batch["a"], batch["b"]], 1), self.pack))

@@ -14,7 +14,7 @@ __all__ = ["Written", "write"]
 
 
 @dataclass(frozen=True)
-class Written:
+class ReportResult:
     """Where the report is, how long it is, and what had to be left out."""
 
     path: Path
@@ -22,15 +22,17 @@ class Written:
     problems: tuple[str, ...]
 
 
-def write(run: str | Path, out: str | Path | None = None) -> Written:
-    """Write the report of a run folder, by default into it; RequestError if there is nothing to report or no place for it."""
+def write(run: str | Path, out: str | Path | None = None) -> ReportResult:
+    """Write the report of a run folder, by default into it; RequestError if there is nothing to report or no
+    place for it."""
     contents = read(run)
     path = Path(out) if out else Path(run) / "report.html"
     if path.suffix.lower() not in (".html", ".htm"):
         raise RequestError(f"--out {path} must end in .html")
     if path.is_dir():
         raise RequestError(f"--out {path} is a folder; accepted: a file such as {path / 'report.html'}")
-    data = page(contents).encode(errors="backslashreplace")        # Names of files may hold bytes that are no text.
+    # Names of files may hold bytes that are no text.
+    data = page(contents).encode(errors="backslashreplace")
 
     def save(part: Path) -> None:
         part.write_bytes(data)
@@ -40,4 +42,4 @@ def write(run: str | Path, out: str | Path | None = None) -> Written:
     except (JobError, OSError) as error:
         why = str(error) if isinstance(error, JobError) else f"{path} could not be written: {error.strerror}"
         raise RequestError(f"{why}; choose another place with --out FILE.html") from None
-    return Written(path, len(data), tuple(contents.problems))
+    return ReportResult(path, len(data), tuple(contents.problems))

@@ -1,4 +1,5 @@
-"""Curves as inline SVG.  The page's script only moves a cursor over them; they are whole without it, and on paper."""
+"""Curves as inline SVG.  The page's script only moves a cursor over them; they are whole without it, and on
+paper."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from html import escape
 MOST_POINTS = 1000              # Of one curve; more than a chart has pixels.
 MOST_DOTS = 60                  # Up to here every point is drawn as one.
 NOISY = 200                     # From here on a running mean is drawn over the points.
-COLOURS = 6                     # --c1 … --c6 of the style sheet.
+COLORS = 6                     # --c1 … --c6 of the style sheet.
 LOG_HELPS = 10.0                # Largest over smallest value from which a logarithmic axis is offered.
 WIDTH, HEIGHT = 360.0, 196.0
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 350.0, 10.0, 170.0       # Of the plot.
@@ -37,7 +38,8 @@ class Curve:
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves that share an axis; `marks` are events on the image axis, `best` is the image count of the best evaluation."""
+    """Curves that share an axis; `marks` are events on the image axis, `best` is the image count of the best
+    evaluation."""
 
     title: str
     curves: Sequence[Curve]
@@ -59,7 +61,9 @@ class Axis:
 
     def __call__(self, value: float) -> float:
         """The pixel of a value."""
-        low, high, value = (math.log(max(v, 1e-300)) for v in (self.low, self.high, value)) if self.log else (self.low, self.high, value)
+        low, high, value = (math.log(max(v, 1e-300))
+                            for v in (self.low, self.high, value)) if self.log else (self.low, self.high,
+                                                                                     value)
         return round(self.start + (value - low) / (high - low) * (self.end - self.start), 1)
 
     def ticks(self) -> list[float]:
@@ -68,7 +72,8 @@ class Axis:
 
 
 def thin(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
-    """At most so many points: first, last, and of each stretch between the lowest, the highest and a gap, so that no extreme is lost."""
+    """At most so many points: first, last, and of each stretch between the lowest, the highest and a gap, so
+    that no extreme is lost."""
     if len(points) <= most:
         return list(points)
     stretches = (most - 2) // 3
@@ -84,7 +89,8 @@ def thin(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
 
 
 def running_mean(points: Sequence[Point], steps: int = 50) -> list[Point]:
-    """Means of finite values over one part in `steps` of the points around, twice for each such part; empty if there are too few."""
+    """Means of finite values over one part in `steps` of the points around, twice for each such part; empty
+    if there are too few."""
     finite = [(p.x, p.y) for p in points if p.y is not None]
     half = max(1, len(finite) // (2 * steps))
     out = []
@@ -114,11 +120,14 @@ def figure(chart: Chart) -> str:
     views = {"linear": _linear(values)}
     if min(values) > 0 and max(values) / min(values) >= LOG_HELPS:
         views["log"] = Axis(min(values) / 1.1, max(values) * 1.1, BOTTOM, TOP, log=True)
-    drawn = "".join(f'<g class="{name}">{_view(curves, means, across, up, chart.best)}</g>' for name, up in views.items())
+    drawn = "".join(f'<g class="{name}">{_view(curves, means, across, up, chart.best)}</g>' for name,
+                    up in views.items())
     button = '<button type="button" class="scale" aria-pressed="false" hidden>log scale</button>' if "log" in views else ""
     note = f'<p class="note">{escape(chart.note)}</p>' if chart.note else ""
-    return (f'<figure class="chart" data-view="linear"><figcaption><h3>{escape(chart.title)}</h3>{button}</figcaption>{_legend(curves)}'
-            f'<svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" aria-label="{escape(_summary(chart, curves))}">'
+    return (f'<figure class="chart" '
+            f'data-view="linear"><figcaption><h3>{escape(chart.title)}</h3>{button}</figcaption>{_legend(curves)}'
+            f'<svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" '
+            f'aria-label="{escape(_summary(chart, curves))}">'
             f'{_x_axis(across)}{drawn}{_marks(chart, across)}<g class="cursor"></g></svg>'
             f'<p class="at">image {words(max(xs))}</p>{note}{_data(curves, across, views, chart)}</figure>')
 
@@ -136,7 +145,8 @@ def _rounds(low: float, high: float, about: int = 5) -> list[float]:
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * 0.999)
     digits = max(0, 1 - math.floor(math.log10(step)))
-    return [round(k * step, digits) for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+    return [round(k * step, digits)
+            for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
 def _decades(low: float, high: float) -> list[float]:
@@ -148,7 +158,8 @@ def _decades(low: float, high: float) -> list[float]:
 
 
 def _short(value: float) -> str:
-    letter, size = next(((k, v) for k, v in (("G", 1e9), ("M", 1e6), ("k", 1e3)) if abs(value) >= max(v, 1e4)), ("", 1.0))
+    letter, size = next(((k, v) for k,
+                         v in (("G", 1e9), ("M", 1e6), ("k", 1e3)) if abs(value) >= max(v, 1e4)), ("", 1.0))
     return f"{value / size:g}{letter}".replace("-", "−")
 
 
@@ -158,27 +169,33 @@ def _x_axis(across: Axis) -> str:
     for value in across.ticks():
         if value == round(value):
             x = across(value)
-            at, anchor = (RIGHT + 6, "end") if x > RIGHT - 8 else (x, "middle")       # The last one would be cut off.
+            # The last one would be cut off.
+            at, anchor = (RIGHT + 6, "end") if x > RIGHT - 8 else (x, "middle")
             out.append(f'<path class="axis" d="M{x:g} {BOTTOM:g}v4"/>'
                        f'<text x="{at:g}" y="{BOTTOM + 17:g}" text-anchor="{anchor}">{_short(value)}</text>')
     return "".join(out)
 
 
-def _view(curves: Sequence[Curve], means: Sequence[Sequence[Point]], across: Axis, up: Axis, best: float | None) -> str:
+def _view(curves: Sequence[Curve], means: Sequence[Sequence[Point]], across: Axis, up: Axis,
+          best: float | None) -> str:
     """Grid, bands, lines and dots on one of the two vertical axes."""
     out = []
     for value in up.ticks():
         y = up(value)
-        out.append(f'<path class="grid" d="M{LEFT:g} {y:g}H{RIGHT:g}"/><text x="{LEFT - 6:g}" y="{y + 4:g}" text-anchor="end">{_short(value)}</text>')
+        out.append(f'<path class="grid" d="M{LEFT:g} {y:g}H{RIGHT:g}"/><text x="{LEFT - 6:g}" y="{y + 4:g}" '
+                   f'text-anchor="end">{_short(value)}</text>')
     for i, curve in enumerate(curves):
-        colour = f"c{i % COLOURS + 1}"
-        out += [f'<path class="band {colour}" d="{d}"/>' for d in _bands(curve, across, up)]
+        color = f"c{i % COLORS + 1}"
+        out += [f'<path class="band {color}" d="{d}"/>' for d in _bands(curve, across, up)]
         lines = "".join(_line(run, across, up) for run in _runs(curve.points, lambda p: p.y is not None))
-        out.append(f'<path class="{"faint " if means[i] else ""}line {colour}" d="{lines}"/>')
+        out.append(f'<path class="{"faint " if means[i] else ""}line {color}" d="{lines}"/>')
         dots = curve.points if len(curve.points) <= MOST_DOTS else ()
-        out += [f'<circle class="dot {colour}" cx="{across(p.x):g}" cy="{up(p.y):g}" r="2"/>' for p in dots if p.y is not None]
-        out += [f'<circle class="ring" cx="{across(p.x):g}" cy="{up(p.y):g}" r="5"/>' for p in curve.points if p.x == best and p.y is not None]
-    out += [f'<path class="line c{i % COLOURS + 1}" d="{_line(mean, across, up)}"/>' for i, mean in enumerate(means) if mean]
+        out += [f'<circle class="dot {color}" cx="{across(p.x):g}" cy="{up(p.y):g}" r="2"/>' for p in dots
+                if p.y is not None]
+        out += [f'<circle class="ring" cx="{across(p.x):g}" cy="{up(p.y):g}" r="5"/>' for p in curve.points
+                if p.x == best and p.y is not None]
+    out += [f'<path class="line c{i % COLORS + 1}" d="{_line(mean, across, up)}"/>' for i,
+            mean in enumerate(means) if mean]
     return "".join(out)
 
 
@@ -204,7 +221,8 @@ def _line(run: Sequence[Point], across: Axis, up: Axis) -> str:
 def _bands(curve: Curve, across: Axis, up: Axis) -> Iterator[str]:
     """Outlines of the intervals; one alone is a thin bar."""
     for run in _runs(curve.points, lambda p: p.low is not None and p.high is not None):
-        corners = [(across(p.x), up(p.low), up(p.high)) for p in run if p.low is not None and p.high is not None]
+        corners = [(across(p.x), up(p.low), up(p.high)) for p in run if p.low is not None
+                   and p.high is not None]
         if len(corners) == 1:
             (x, low, high), = corners
             corners = [(x - 1.5, low, high), (x + 1.5, low, high)]
@@ -216,18 +234,21 @@ def _bands(curve: Curve, across: Axis, up: Axis) -> Iterator[str]:
 def _marks(chart: Chart, across: Axis) -> str:
     out = []
     for x, text in chart.marks[:MOST_POINTS]:
-        out.append(f'<path class="skip" d="M{across(x):g} {BOTTOM - 7:g}l3.5 7h-7z"><title>{escape(text)}</title></path>')
+        out.append(f'<path class="skip" d="M{across(x):g} {BOTTOM - 7:g}l3.5 '
+                   f'7h-7z"><title>{escape(text)}</title></path>')
     if chart.best is not None and across.low <= chart.best <= across.high:
         x = across(chart.best)
         left = x > (LEFT + RIGHT) / 2
-        out.append(f'<path class="best" d="M{x:g} {TOP - 4:g}V{BOTTOM:g}"/><text class="best" x="{x - 4 if left else x + 4:g}" y="{TOP + 5:g}" '
+        out.append(f'<path class="best" d="M{x:g} {TOP - 4:g}V{BOTTOM:g}"/><text class="best" '
+                   f'x="{x - 4 if left else x + 4:g}" y="{TOP + 5:g}" '
                    f'text-anchor="{"end" if left else "start"}">{escape(chart.best_name)}</text>')
     return "".join(out)
 
 
 def _legend(curves: Sequence[Curve]) -> str:
     """Names with their last values; the cursor shows others there."""
-    items = "".join(f'<li class="c{i % COLOURS + 1}"><i></i>{escape(curve.name)} <b>{_value(_newest(curve))}</b></li>'
+    items = "".join(f'<li class="c{i % COLORS + 1}"><i></i>{escape(curve.name)} '
+                    f'<b>{_value(_newest(curve))}</b></li>'
                     for i, curve in enumerate(curves))
     return f'<ul class="legend">{items}</ul>'
 
@@ -237,7 +258,8 @@ def _newest(curve: Curve) -> Point:
 
 
 def _value(point: Point) -> str:
-    return words(point.y) + (f" ({words(point.low)} to {words(point.high)})" if point.low is not None and point.high is not None else "")
+    return words(point.y) + (f" ({words(point.low)} to {words(point.high)})" if point.low is not None
+                             and point.high is not None else "")
 
 
 def _summary(chart: Chart, curves: Sequence[Curve]) -> str:
@@ -247,9 +269,11 @@ def _summary(chart: Chart, curves: Sequence[Curve]) -> str:
         finite = [p for p in curve.points if p.y is not None]
         if finite:
             ys = [p.y for p in finite if p.y is not None]
-            parts.append(f"{curve.name} goes from {words(finite[0].y)} at image {words(finite[0].x)} to {words(finite[-1].y)} at image "
+            parts.append(f"{curve.name} goes from {words(finite[0].y)} at image {words(finite[0].x)} to "
+                         f"{words(finite[-1].y)} at image "
                          f"{words(finite[-1].x)}, between {words(min(ys))} and {words(max(ys))}")
-    return f"{chart.title}: {'; '.join(parts)}" + (f"; {len(chart.marks)} marks of skipped steps" if chart.marks else "")
+    return f"{chart.title}: {'; '.join(parts)}" + (f"; {len(chart.marks)} marks of skipped steps"
+                                                   if chart.marks else "")
 
 
 def embedded(data: object) -> str:
@@ -265,8 +289,11 @@ def _data(curves: Sequence[Curve], across: Axis, views: dict[str, Axis], chart: 
         return None if value is None else float(f"{value:.5g}")
 
     return embedded({
-        "box": [LEFT, TOP, RIGHT, BOTTOM], "x": [across.low, across.high], "views": {name: [axis.low, axis.high] for name, axis in views.items()},
+        "box": [LEFT, TOP, RIGHT, BOTTOM], "x": [across.low, across.high],
+        "views": {name: [axis.low, axis.high] for name, axis in views.items()},
         "marks": [[x, text] for x, text in chart.marks[:MOST_POINTS]],
-        "curves": [{"name": curve.name, "x": [p.x for p in curve.points], "y": [five(p.y) for p in curve.points],
-                    **({"low": [five(p.low) for p in curve.points], "high": [five(p.high) for p in curve.points]}
+        "curves": [{"name": curve.name, "x": [p.x for p in curve.points],
+                    "y": [five(p.y) for p in curve.points],
+                    **({"low": [five(p.low) for p in curve.points],
+                        "high": [five(p.high) for p in curve.points]}
                        if any(p.low is not None for p in curve.points) else {})} for curve in curves]})

@@ -1,4 +1,5 @@
-"""What a report is made of, read from a run folder; a file that is absent is an empty part, a damaged one is named."""
+"""What a report is made of, read from a run folder; a file that is absent is an empty part, a damaged one is
+named."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Picture:
+class EmbeddedImage:
     """An image file as the page shows it."""
 
     data: str                   # data:image/png;base64,…
@@ -35,16 +36,16 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Pair:
+class ImagePair:
     """Input, output and target of one picture, and its figure."""
 
     name: str
     value: float | None
-    picture: Picture
+    picture: EmbeddedImage
 
 
 @dataclass
-class Contents:
+class RunContents:
     """One run folder, ready for the page."""
 
     name: str
@@ -53,13 +54,13 @@ class Contents:
     speed: list[Entry] = field(default_factory=list)
     metrics: list[Entry] = field(default_factory=list)
     verdict: Entry = field(default_factory=dict)
-    pairs: dict[str, list[Pair]] = field(default_factory=dict)
+    pairs: dict[str, list[ImagePair]] = field(default_factory=dict)
     pairs_metric: str = ""
     pairs_split: str = ""
-    samples: list[tuple[int, Picture]] = field(default_factory=list)
+    samples: list[tuple[int, EmbeddedImage]] = field(default_factory=list)
     samples_found: int = 0
     alarm: list[Entry] = field(default_factory=list)
-    alarm_picture: Picture | None = None
+    alarm_picture: EmbeddedImage | None = None
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -73,7 +74,7 @@ class Contents:
         return next((entry["rang"] for entry in self.alarm if isinstance(entry.get("rang"), dict)), {})
 
 
-def read(run: str | Path) -> Contents:
+def read(run: str | Path) -> RunContents:
     """Everything of a run folder; RequestError if it is none or has logged nothing yet."""
     folder = RunFolder(run)
     if folder.path.is_file():
@@ -81,12 +82,13 @@ def read(run: str | Path) -> Contents:
     config = folder.read_config()
     if not isinstance(config, dict):
         raise RequestError(f"{folder.config} is not the config of a run")
-    contents = Contents(folder.path.resolve().name, config)
+    contents = RunContents(folder.path.resolve().name, config)
     contents.log = _entries(folder.log, contents.problems)
     contents.speed = _entries(folder.speed, contents.problems)
     contents.metrics = _entries(folder.metrics, contents.problems)
     if not contents.log and not contents.metrics:
-        raise RequestError(f"{folder.path} has no logs yet: the run has not reached its first log entry (train.log)")
+        raise RequestError(f"{folder.path} has no logs yet: the run has not reached its first log entry "
+                           "(train.log_every)")
     contents.verdict = _object(folder.path / "verdict.json", contents.problems)
     _read_samples(folder.path, contents)
     contents.alarm = _entries(folder.alarm, contents.problems)
@@ -95,7 +97,7 @@ def read(run: str | Path) -> Contents:
     return contents
 
 
-def evenly(items: Sequence[T], most: int) -> list[T]:
+def evenly_spaced(items: Sequence[T], most: int) -> list[T]:
     """At most so many items, evenly chosen, first and last among them."""
     if len(items) <= most:
         return list(items)
@@ -104,7 +106,8 @@ def evenly(items: Sequence[T], most: int) -> list[T]:
 
 def number(value: object) -> float | None:
     """A finite number, or None."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else None
+    return float(value) if isinstance(value, int | float) and not isinstance(value,
+                                                                             bool) and math.isfinite(value) else None
 
 
 def _entries(path: Path, problems: list[str]) -> list[Entry]:
@@ -134,7 +137,7 @@ def _object(path: Path, problems: list[str]) -> Entry:
     return found
 
 
-def _picture(path: Path) -> Picture:
+def _picture(path: Path) -> EmbeddedImage:
     """A picture, decoded once to be sure that a browser can; ValueError says what is wrong."""
     try:
         data = path.read_bytes()
@@ -147,24 +150,26 @@ def _picture(path: Path) -> Picture:
         raise ValueError("does not exist") from None
     except UnidentifiedImageError:
         raise ValueError("is not an image") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:     # Pillow says SyntaxError for broken chunks.
+    # Pillow says SyntaxError for broken chunks.
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"is damaged: {_reason(error)}") from None
-    return Picture(f"data:{kind};base64,{base64.b64encode(data).decode()}", width, height)
+    return EmbeddedImage(f"data:{kind};base64,{base64.b64encode(data).decode()}", width, height)
 
 
-def _read_samples(folder: Path, contents: Contents) -> None:
-    paths = sorted((path for path in folder.glob("samples/*.png") if path.stem.isdecimal()), key=lambda path: int(path.stem))
+def _read_samples(folder: Path, contents: RunContents) -> None:
+    paths = sorted((path for path in folder.glob("samples/*.png") if path.stem.isdecimal()),
+                   key=lambda path: int(path.stem))
     contents.samples_found = len(paths)
     size = sum(path.stat().st_size for path in paths)
     most = max(2, min(MOST_PICTURES, MOST_BYTES * len(paths) // max(size, 1)))
-    for path in evenly(paths, most):
+    for path in evenly_spaced(paths, most):
         try:
             contents.samples.append((int(path.stem), _picture(path)))
         except ValueError as error:
             contents.problems.append(f"samples/{path.name} {error}")
 
 
-def _read_alarm(folder: Path, contents: Contents) -> None:
+def _read_alarm(folder: Path, contents: RunContents) -> None:
     """The picture that goes with what the alarm told."""
     rang = contents.rang
     if not isinstance(rang.get("picture"), str):
@@ -178,7 +183,7 @@ def _read_alarm(folder: Path, contents: Contents) -> None:
         contents.problems.append(f"{rang['picture']} {error}")
 
 
-def _read_pairs(folder: Path, contents: Contents) -> None:
+def _read_pairs(folder: Path, contents: RunContents) -> None:
     found = _object(folder / "pairs.json", contents.problems)
     contents.pairs_metric, contents.pairs_split = str(found.get("metric", "")), str(found.get("split", ""))
     for side in ("best", "worst"):
@@ -189,7 +194,7 @@ def _read_pairs(folder: Path, contents: Contents) -> None:
                 name, path = str(each["name"]), folder / str(each["file"])
                 if not path.resolve().is_relative_to(folder.resolve()):
                     raise ValueError("lies outside the run folder")
-                contents.pairs[side].append(Pair(name, number(each.get("value")), _picture(path)))
+                contents.pairs[side].append(ImagePair(name, number(each.get("value")), _picture(path)))
             except (KeyError, TypeError, AttributeError):
                 contents.problems.append(f"pairs.json: an entry of {side} without name and file")
             except ValueError as error:

@@ -1,4 +1,5 @@
-"""Tensors by name, a JSON header and a checksum of both in one safetensors file.  No pickle is written, none is read."""
+"""Tensors by name, a JSON header and a checksum of both in one safetensors file.  No pickle is written, none
+is read."""
 
 from __future__ import annotations
 
@@ -17,15 +18,20 @@ from torch import Tensor
 from i2i.errors import JobError, RequestError, Unverified
 from i2i.runs.folder import write_atomically
 
-_KEY, _SUM = "i2i", "sha256"        # Places of header and checksum in the file's metadata.  Files of version 0.1 have the header alone.
-TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "I32": torch.int32,
-         "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool}        # What learnt things and counts are.
-PIECE = 2**20                       # Bytes compared at once.
-LARGEST_HEADER = 32 * 2**20         # Bytes: names, shapes and places of tensors.  A network of 10,000 layers has 2 MB.
+# Places of header and checksum in the file's metadata.  Files of version 0.1 have the header alone.
+_KEY, _SUM = "i2i", "sha256"
+TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+         "I64": torch.int64, "I32": torch.int32,
+         # What learned things and counts are.
+         "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool}
+CHUNK = 2**20                       # Bytes compared at once.
+# Bytes: names, shapes and places of tensors.  A network of 10,000 layers has 2 MB.
+MAX_HEADER = 32 * 2**20
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write tensors and header in one step; JobError if the disk refuses or gives back something else, and what was there before stays."""
+    """Write tensors and header in one step; JobError if the disk refuses or gives back something else, and
+    what was there before stays."""
     whole = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
     text = json.dumps(header)
 
@@ -33,13 +39,15 @@ def save(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -
         metadata = {_KEY: text, _SUM: checksum(whole, text)}
         save_file(whole, part, metadata)
         if not _holds(part, whole, metadata):
-            raise JobError(f"{path} was written, but could not be read back as it was; what was there before stays")
+            raise JobError(f"{path} was written, but could not be read back as it was; what was there before "
+                           "stays")
 
     write_atomically(path, write)
 
 
 def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and header of a file of this kind ("model" or "state"); RequestError says what the file is instead, or that it is damaged.
+    """Tensors and header of a file of this kind ("model" or "state"); RequestError says what the file is
+    instead, or that it is damaged.
 
     A file of an older version has no checksum: the warning `Unverified` says so.
     """
@@ -88,13 +96,15 @@ def checksum(tensors: Mapping[str, Tensor], text: str) -> str:
     return digest.hexdigest()
 
 
-def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def subset(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors whose name starts with `prefix.`, without it."""
-    return {name[len(prefix) + 1:]: tensor for name, tensor in tensors.items() if name.startswith(prefix + ".")}
+    return {name[len(prefix) + 1:]: tensor for name,
+            tensor in tensors.items() if name.startswith(prefix + ".")}
 
 
 def _check_size(path: Path) -> None:
-    """RequestError for what is no file, before it is opened, and for a header that would have to be read for minutes."""
+    """RequestError for what is no file, before it is opened, and for a header that would have to be read for
+    minutes."""
     if not path.is_file():
         raise RequestError(f"{path} is no file")
     try:
@@ -102,12 +112,14 @@ def _check_size(path: Path) -> None:
             length = int.from_bytes(file.read(8), "little")
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}") from None
-    if length > min(LARGEST_HEADER, path.stat().st_size):
-        raise RequestError(f"{path} is damaged, truncated or not a safetensors file (its header would have {length:,} bytes)")
+    if length > min(MAX_HEADER, path.stat().st_size):
+        raise RequestError(f"{path} is damaged, truncated or not a safetensors file (its header would have "
+                           f"{length:,} bytes)")
 
 
 def _holds(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bool:
-    """Whether a file has this metadata and these tensors' bytes, compared piece by piece: for a second copy of a state there may be no room."""
+    """Whether a file has this metadata and these tensors' bytes, compared piece by piece: for a second copy
+    of a state there may be no room."""
     with open(path, "rb") as file:
         start = 8 + int.from_bytes(file.read(8), "little")
         try:
@@ -119,14 +131,15 @@ def _holds(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str
         for name, tensor in tensors.items():
             file.seek(start + places[name]["data_offsets"][0])
             expected = tensor.reshape(-1).view(torch.uint8).numpy().data
-            pieces = (expected[at:at + PIECE] for at in range(0, len(expected), PIECE))
+            pieces = (expected[at:at + CHUNK] for at in range(0, len(expected), CHUNK))
             if any(file.read(len(piece)) != piece for piece in pieces):
                 return False
     return True
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a file whose header is one.  RequestError if they, or the header, are not those of the checksum."""
+    """All tensors of a file whose header is one.  RequestError if they, or the header, are not those of the
+    checksum."""
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -134,7 +147,8 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, OSError, RuntimeError) as error:
         raise RequestError(f"{path} is damaged ({str(error).splitlines()[0]})") from None
     if metadata.keys() == {_KEY}:
-        warnings.warn(f"{path} was written by an older version, without a checksum: damage to its numbers would not be noticed",
+        warnings.warn(f"{path} was written by an older version, without a checksum: damage to its numbers "
+                      "would not be noticed",
                       Unverified, stacklevel=3)
     elif metadata.get(_SUM) != checksum(tensors, metadata.get(_KEY, "")):
         raise RequestError(f"{path} is damaged: its content does not have its checksum")

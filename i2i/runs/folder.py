@@ -19,13 +19,15 @@ os.umask(_UMASK)
 
 def check_file(flag: str, file: str | None) -> None:
     """RequestError for a place where no file can be, before the work that it is to hold."""
-    if file is not None and (Path(file).is_dir() or any(folder.exists() and not folder.is_dir() for folder in Path(file).absolute().parents)):
+    if file is not None and (Path(file).is_dir()
+                             or any(folder.exists() and not folder.is_dir()
+                                    for folder in Path(file).absolute().parents)):
         raise RequestError(f"{flag} {file} cannot be written; accepted: a file in a folder")
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Write to a temporary name, sync and rename: a reader sees the old file or the new one, never half of one.
-    JobError tells why it could not be written; the old file stays."""
+    """Write to a temporary name, sync and rename: a reader sees the old file or the new one, never half of
+    one. JobError tells why it could not be written; the old file stays."""
     temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +37,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         temporary.chmod(0o666 & ~_UMASK)        # safetensors makes files that only their owner can read.
         os.replace(temporary, path)
         _sync_folder(path.parent)
-    except Exception as error:      # safetensors reports a full disk as its own error type, with the system's words inside.
+    # safetensors reports a full disk as its own error type, with the system's words inside.
+    except Exception as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
         if isinstance(error, OSError):
@@ -64,7 +67,7 @@ class RunFolder:
         self.speed = self.path / "speed.jsonl"
         self.metrics = self.path / "metrics.jsonl"
         self.skipped = self.path / "skipped.jsonl"
-        self.alarm = self.path / "alarm.jsonl"
+        self.alarm = self.path / "collapse.jsonl"
         self.best = self.path / "best.safetensors"
         self.verdict = self.path / "verdict.json"
         self._lock: io.IOBase | None = None
@@ -79,7 +82,8 @@ class RunFolder:
 
     def states(self) -> list[Path]:
         """All training states, oldest first."""
-        return sorted((path for path in self.path.glob("state-*.safetensors") if path.stem[len("state-"):].isdecimal()), key=_images)
+        return sorted((path for path in self.path.glob("state-*.safetensors")
+                       if path.stem[len("state-"):].isdecimal()), key=_images)
 
     def retire(self, images: int, keep: int) -> None:
         """Delete all but the last `keep` of the states up to this one, which is known to be whole."""
@@ -96,10 +100,13 @@ class RunFolder:
             part.unlink(missing_ok=True)
 
     def create(self, config: Mapping[str, Any]) -> None:
-        """Make the folder and write its config; RequestError if it holds a run already or cannot be written."""
+        """Make the folder and write its config; RequestError if it holds a run already or cannot be
+        written."""
         if self.config.exists():
-            raise RequestError(f"{self.path} holds a run already; continue it with: i2i train --resume {self.path}, or choose another --out")
-        if self.path.is_dir() and any(path.name != ".config.json.part" for path in self.path.iterdir()):     # Killed at its very beginning.
+            raise RequestError(f"{self.path} holds a run already; continue it with: i2i train --resume "
+                               f"{self.path}, or choose another --out")
+        # Killed at its very beginning.
+        if self.path.is_dir() and any(path.name != ".config.json.part" for path in self.path.iterdir()):
             raise RequestError(f"{self.path} is not empty and is no run; choose another --out")
         try:
             self.path.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from typing import Any
 from i2i.errors import JobError
 from i2i.runs.folder import write_atomically
 
-LARGEST = 1e300     # Numbers in logs: sums of them are finite too.
+MAX_NUMBER = 1e300     # Numbers in logs: sums of them are finite too.
 
 
 def append(path: Path, entry: Mapping[str, Any]) -> None:
@@ -38,30 +38,36 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def number(value: object) -> bool:
     """Whether it is a number that can be reckoned with."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST     # NaN is not.
+    # NaN is not.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_NUMBER
 
 
-FORMS: dict[str, Callable[[Mapping[str, Any]], bool]] = {      # By file: what the engine relies on when a run goes on.
+# By file: what the engine relies on when a run goes on.
+SCHEMAS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     "log.jsonl": lambda entry: all(map(number, entry.values())),
     "speed.jsonl": lambda entry: number(entry["images_per_second"]),
-    "metrics.jsonl": lambda entry: number(entry["seconds"]) and all(number(score["value"]) for score in entry["scores"].values()),
+    "metrics.jsonl": lambda entry: number(entry["seconds"])
+    and all(number(score["value"]) for score in entry["scores"].values()),
     "skipped.jsonl": lambda entry: isinstance(entry["file"], str),
-    "alarm.jsonl": lambda entry: isinstance(entry.get("rang", {"sentence": ""})["sentence"], str) and all(
-        all(map(number, value.values())) for key, value in entry.items() if isinstance(value, dict) and key not in ("rang", "confirmed"))}
+    "collapse.jsonl": lambda entry: isinstance(entry.get("rang", {"sentence": ""})["sentence"], str) and all(
+        all(map(number, value.values())) for key,
+        value in entry.items() if isinstance(value, dict) and key not in ("rang", "confirmed"))}
 
 
-def fits(entry: Mapping[str, Any], name: str) -> bool:
+def is_valid(entry: Mapping[str, Any], name: str) -> bool:
     """Whether this is an entry as i2i writes it into the file of this name."""
     try:
-        return type(entry["images"]) is int and 0 <= entry["images"] <= LARGEST and FORMS.get(name, lambda entry: True)(entry)
+        return type(entry["images"]) is int and 0 <= entry["images"] <= MAX_NUMBER and SCHEMAS.get(name,
+                                                                                                   lambda entry: True)(entry)
     except (KeyError, TypeError, AttributeError):
         return False
 
 
 def cut(path: Path, images: int) -> None:
-    """Drop what was written after so many images, so that a resumed run writes it again, and what no run has written."""
+    """Drop what was written after so many images, so that a resumed run writes it again, and what no run has
+    written."""
     if path.exists():
-        kept = [entry for entry in read(path) if fits(entry, path.name) and entry["images"] <= images]
+        kept = [entry for entry in read(path) if is_valid(entry, path.name) and entry["images"] <= images]
         text = "".join(json.dumps(entry) + "\n" for entry in kept)
         write_atomically(path, lambda new: _write(new, text))
 

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from i2i.augment import ada, sampling
 from i2i.augment.ada import ADA
 from i2i.errors import RequestError
-from i2i.losses.penalties import penalised
-from i2i.spec import Spec, build
+from i2i.losses.penalties import penalized
+from i2i.registry import Spec, build
 from tests.augment.test_augment import pictures
 
 ONE = torch.ones(())
@@ -78,13 +78,13 @@ def test_bilinear_is_grid_sample() -> None:
     torch.testing.assert_close(sampling.bilinear(x, rows, columns), F.grid_sample(x, grid, align_corners=True))
     corners = sampling.bilinear(x, torch.tensor([[[0.0, 6.0]]]).expand(2, -1, -1), torch.tensor([[[8.0, 8.0]]]).expand(2, -1, -1))
     assert torch.equal(corners[:, :, 0], x[:, :, [0, 6], [8, 8]])
-    assert sampling.reflected(torch.tensor([-1.5, 0, 4, 5, 9, -8.25]), 5).tolist() == [1.5, 0, 4, 3, 1, 0.25]
+    assert sampling.reflect_index(torch.tensor([-1.5, 0, 4, 5, 9, -8.25]), 5).tolist() == [1.5, 0, 4, 3, 1, 0.25]
 
 
 def test_the_gradient_of_either_way_to_take_pixels_is_the_same() -> None:
     """One is for CPUs, the other for the rest."""
     x, index = pictures(2, size=(3, 4), dtype=torch.float64).requires_grad_(), torch.randint(12, (2, 5, 6))
-    here = sampling.taken(x, index)
+    here = sampling.gather_pixels(x, index)
     there = x.flatten(2).transpose(1, 2)[torch.arange(2)[:, None], index.flatten(1)].transpose(1, 2).unflatten(2, (5, 6))
     assert torch.equal(here, there)
     w = torch.randn_like(here)
@@ -124,7 +124,7 @@ def test_a_spot_goes_where_the_papers_transformations_send_it(monkeypatch: pytes
     assert (stretched[0, 0] - wanted)[18:46].abs().max() < 0.03       # Further up and down there are reflections of it.
 
 
-def papers_colour(x: torch.Tensor, brightness: float, contrast: float, flip: int, hue: float, saturation: float) -> torch.Tensor:
+def papers_color(x: torch.Tensor, brightness: float, contrast: float, flip: int, hue: float, saturation: float) -> torch.Tensor:
     """Karras et al. 2020a, appendix B, as products of matrices."""
     v = torch.ones(3, dtype=x.dtype) / 3**0.5
     axis, eye = torch.outer(v, v), torch.eye(3, dtype=x.dtype)
@@ -134,7 +134,7 @@ def papers_colour(x: torch.Tensor, brightness: float, contrast: float, flip: int
     return torch.einsum("ij,njhw->nihw", matrix, contrast * (x + brightness))
 
 
-def test_colours_are_the_papers_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_colors_are_the_papers_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
     x = pictures(dtype=torch.float64)
     values = {"brightness": 0.3, "contrast": 1.7, "flip": 1, "hue": 1.1, "saturation": 0.4}
     for used in (*([name] for name in values), list(values)):
@@ -144,7 +144,7 @@ def test_colours_are_the_papers_matrices(monkeypatch: pytest.MonkeyPatch) -> Non
             Given(patch, randint=[now["flip"]], rand=[now["hue"] / math.pi / 2 + 0.5],
                   randn=[now["brightness"] / ada.BRIGHTNESS, math.log2(now["contrast"]) / ada.CONTRAST, math.log2(now["saturation"]) / ada.SATURATION])
             change = ada.color(4, x.device, p=ONE)
-        torch.testing.assert_close(change(x), papers_colour(x, **now), atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(change(x), papers_color(x, **now), atol=1e-6, rtol=1e-6)
         torch.testing.assert_close(change(x[:, :1]), now["contrast"] * (x[:, :1] + now["brightness"]), atol=1e-6, rtol=1e-6)
 
 
@@ -253,7 +253,7 @@ def test_a_penalty_reaches_d_through_it(penalty: str, name: str) -> None:
 
     def loss(weight: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(4)
-        return penalised(build("penalty", Spec(penalty)), 0, lambda image: F.conv2d(T(image)[0], weight).tanh(), x, -x)
+        return penalized(build("penalty", Spec(penalty)), 0, lambda image: F.conv2d(T(image)[0], weight).tanh(), x, -x)
 
     assert loss(D.weight) > 0
     assert torch.autograd.gradcheck(loss, (D.weight,))

@@ -7,7 +7,7 @@ from i2i import augment  # noqa: F401 - registers them.
 from i2i.augment import diffaug
 from i2i.augment.base import Augment
 from i2i.errors import RequestError
-from i2i.spec import Spec, build, names
+from i2i.registry import Spec, build, names
 
 NAMES = names("augment")
 CHANGING = [name for name in NAMES if name != "none"]
@@ -103,11 +103,11 @@ def test_images_of_a_batch_are_drawn_one_by_one(name: str) -> None:
 
 @pytest.mark.parametrize("name", CHANGING)
 def test_a_policy_is_made_of_known_words(name: str) -> None:
-    for policy in ((), ("colour",), ("color", "color")):
+    for policy in ((), ("color",), ("color", "color")):
         with pytest.raises(RequestError, match="augment.policy"):
             make(name, policy=policy)
     x = pictures(channels=2)
-    assert torch.equal(make(name, policy=("color",))(x)[0], x), "two channels are no colour"
+    assert torch.equal(make(name, policy=("color",))(x)[0], x), "two channels are no color"
 
 
 def test_none_is_the_identity_and_draws_nothing() -> None:
@@ -123,7 +123,7 @@ def draws(*shares: float) -> object:
     return lambda n, device=None: torch.full((n,), queue.pop(0))
 
 
-def test_diffaugment_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_diffaugment_color(monkeypatch: pytest.MonkeyPatch) -> None:
     """Zhao et al. 2020: x + (u - 1/2); (x - mean of channels) 2u + it; (x - mean) (u + 1/2) + it."""
     x = pictures(dtype=torch.float64)
     monkeypatch.setattr(torch, "rand", draws(0.9, 0.2, 0.7))

@@ -1,4 +1,4 @@
-"""What is decoded once is kept, and nothing that is learnt depends on it."""
+"""What is decoded once is kept, and nothing that is learned depends on it."""
 
 import multiprocessing
 import os
@@ -16,26 +16,26 @@ import torch
 from PIL import Image
 
 import i2i
-from i2i import begun
-from i2i import training as carried
 from i2i.data import cache as caches
-from i2i.data.cache import Memory, Uncached, Wanted, cache_for, packed, unpacked
-from i2i.data.datasets import Pairs, find_pairs
-from i2i.data.files import Folder, Zip, open_source
-from i2i.data.labelled import Images, find_images
+from i2i.data.cache import CacheRequest, MemoryCache, Uncached, cache_for, pack, unpack
+from i2i.data.labeled import ImageDataset, find_images
 from i2i.data.loader import batches
-from i2i.data.stream import training
-from i2i.data.transforms import Jitter
-from i2i.data.unpaired import Sides, find_sides
+from i2i.data.paired import PairedDataset, find_paired
+from i2i.data.sampler import training_dataset
+from i2i.data.sources import Folder, Zip, open_source
+from i2i.data.transforms import JointCropFlip
+from i2i.data.unpaired import UnpairedDataset, find_unpaired
 from i2i.errors import JobError, RequestError
-from i2i.images import Kind
+from i2i.images.formats import ImageFormat
 from i2i.runs.folder import RunFolder
+from i2i.training import resume as resuming
+from i2i.training import train as carried
 from tests.conftest import SMALL
-from tests.engine.test_resume import assert_same
+from tests.training.test_resume import assert_same
 
-KINDS = Kind(3), Kind(3)
+KINDS = ImageFormat(3), ImageFormat(3)
 ROOM = 1 << 22
-FINDERS: dict[str, Callable[..., dict[str, object]]] = {"pairs": find_pairs, "sides": find_sides, "images": find_images}
+FINDERS: dict[str, Callable[..., dict[str, object]]] = {"pairs": find_paired, "sides": find_unpaired, "images": find_images}
 
 
 class Counted:
@@ -72,17 +72,17 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-def split_of(where: Path | str, kind: str) -> Pairs | Sides | Images:
+def split_of(where: Path | str, kind: str) -> PairedDataset | UnpairedDataset | ImageDataset:
     return FINDERS[kind](open_source(where))["train"]   # type: ignore[return-value]
 
 
-def wanted(how: str, folder: Path | None = None, room: int = ROOM) -> Wanted:
-    return Wanted(how, (36, 36), KINDS, (40, 80), room, folder)
+def wanted(how: str, folder: Path | None = None, room: int = ROOM) -> CacheRequest:
+    return CacheRequest(how, (36, 36), KINDS, (40, 80), room, folder)
 
 
-def epochs(split: Pairs | Sides | Images, how: str, folder: Path | None = None, *, number: int = 3, room: int = ROOM, warn: list[str] | None = None,
+def epochs(split: PairedDataset | UnpairedDataset | ImageDataset, how: str, folder: Path | None = None, *, number: int = 3, room: int = ROOM, warn: list[str] | None = None,
            on_error: str = "stop", **options: int) -> list[dict[str, torch.Tensor]]:
-    data = training(split, (32, 32), (36, 36), KINDS, flip=True, seed=1, on_error=on_error, cache=cache_for(split, wanted(how, folder, room)))
+    data = training_dataset(split, (32, 32), (36, 36), KINDS, flip=True, seed=1, on_error=on_error, cache=cache_for(split, wanted(how, folder, room)))
     read = batches(data, seed=1, start=0, batch=4, warn=None if warn is None else warn.append, **options)
     got = list(islice(read, -(-number * len(split) // 4)))
     read.close()
@@ -127,9 +127,9 @@ def test_training_is_the_same_bit_for_bit_and_a_run_may_go_on_with_another_cache
     assert (run / "decoded").is_dir() == (how == "disk")
     for state in RunFolder(run).states()[1:]:
         state.unlink()
-    words = ["data.cache=disk", f"data.cache_folder={tmp_path / 'elsewhere'}"] if how == "off" else ["data.cache=memory", "train.workers=1"]
-    folder, job = begun.request("", words, data=None, out=None, epochs=None, resume=run)
-    assert carried.execute(job, folder, device="cpu") == 0
+    words = ["data.cache=disk", f"data.cache_folder={tmp_path / 'elsewhere'}"] if how == "off" else ["data.cache=memory", "train.num_workers=1"]
+    folder, job = resuming.resolve_job("", words, data=None, out=None, epochs=None, resume=run)
+    assert carried.run_job(job, folder, device="cpu") == 0
     assert_same(trained, run)
     assert (tmp_path / "elsewhere").is_dir() == (how == "off")
 
@@ -140,7 +140,7 @@ def test_parts_and_mirrorings_are_those_of_albumentations(dtype: str, channels: 
     theirs = albumentations.Compose([
         albumentations.Resize(*load, interpolation=cv2.INTER_CUBIC, area_for_downscale="image"), albumentations.RandomCrop(32, 32),
         albumentations.HorizontalFlip(p=0.5)], additional_targets={"b": "image"})
-    ours, g = Jitter((32, 32), load), np.random.default_rng(0)
+    ours, g = JointCropFlip((32, 32), load), np.random.default_rng(0)
     for size in ((20, 24), load, (50, 70)):
         a, b = ((255 * g.random((*size, channels) if channels else size)).astype(dtype) for _ in range(2))
         for seed in map(int, g.integers(0, 2**62, 6)):
@@ -155,7 +155,7 @@ def test_parts_and_mirrorings_are_those_of_albumentations(dtype: str, channels: 
 def test_arrays_of_every_type_come_back_as_they_were() -> None:
     g = np.random.default_rng(0)
     arrays = [(1000 * g.random(shape)).astype(dtype) for shape in ((3, 5), (2, 3, 1), (4, 1, 7)) for dtype in ("uint8", "uint16", "float32")]
-    for one, other in zip(arrays, unpacked(bytes(24) + packed(arrays), 24), strict=True):
+    for one, other in zip(arrays, unpack(bytes(24) + pack(arrays), 24), strict=True):
         assert one.dtype == other.dtype
         assert one.shape == other.shape
         assert np.array_equal(one, other)
@@ -163,7 +163,7 @@ def test_arrays_of_every_type_come_back_as_they_were() -> None:
 
 def test_memory_takes_no_more_than_its_room_and_what_does_not_fit_is_made_anew() -> None:
     image = np.arange(30 * 30 * 3, dtype=np.uint8).reshape(30, 30, 3)
-    memory = Memory(10, 3 * len(packed([image])) + 100)
+    memory = MemoryCache(10, 3 * len(pack([image])) + 100)
     made = [0] * 10
 
     def make(place: int) -> list[np.ndarray]:
@@ -174,12 +174,12 @@ def test_memory_takes_no_more_than_its_room_and_what_does_not_fit_is_made_anew()
         for place in range(10):
             assert np.array_equal(memory(place, "", (), lambda place=place: make(place))[0], image + np.uint8(place))
     assert made == [1] * 3 + [3] * 7
-    assert memory.used == 3 * len(packed([image]))
+    assert memory.used == 3 * len(pack([image]))
 
 
 def test_a_killed_process_that_has_the_lock_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(caches, "PATIENCE", 0.01)
-    memory = Memory(2, 1000)
+    memory = MemoryCache(2, 1000)
     memory._lock.acquire()
     image = np.zeros((2, 2), np.uint8)
     assert np.array_equal(memory(0, "", (), lambda: [image])[0], image)
@@ -189,11 +189,11 @@ def test_a_killed_process_that_has_the_lock_holds_up_nobody(monkeypatch: pytest.
 def test_auto_keeps_all_of_a_small_set_and_nothing_of_a_large_one(strips: Path) -> None:
     split = split_of(strips, "pairs")
     needed = len(split) * 2 * (36 * 36 * 3 + caches.HEAD)
-    assert caches.decoded(split, wanted("auto")) == needed
-    assert isinstance(cache_for(split, wanted("auto", room=4 * needed)), Memory)
+    assert caches.decode_for_cache(split, wanted("auto")) == needed
+    assert isinstance(cache_for(split, wanted("auto", room=4 * needed)), MemoryCache)
     assert isinstance(cache_for(split, wanted("auto", room=4 * needed - 1)), Uncached)
     some = cache_for(split, wanted("memory", room=needed))
-    assert isinstance(some, Memory)
+    assert isinstance(some, MemoryCache)
     assert some.size <= needed // 2 + 8 * (len(split) + 1)
     for how, room in (("off", ROOM), ("auto", caches.UNKNOWN), ("disk", ROOM)):         # No folder: a trial, which writes nothing.
         assert isinstance(cache_for(split, wanted(how, room=room)), Uncached)
@@ -205,13 +205,13 @@ def test_a_spawned_loader_process_gets_all_it_needs_and_shares_the_memory(strips
     multiprocessing.set_start_method("spawn", force=True)
     try:
         cache = cache_for(split, wanted("memory"))
-        data = training(split, (32, 32), (36, 36), KINDS, flip=True, seed=1, on_error="stop", cache=cache)
+        data = training_dataset(split, (32, 32), (36, 36), KINDS, flip=True, seed=1, on_error="stop", cache=cache)
         read = batches(data, seed=1, start=0, batch=4, workers=1, prefetch=1)
         assert_equal(plain, list(islice(read, len(plain))))
         read.close()
     finally:
         multiprocessing.set_start_method(before, force=True)
-    assert isinstance(cache, Memory)
+    assert isinstance(cache, MemoryCache)
     assert cache.used > 0
 
 
@@ -243,7 +243,7 @@ def test_what_is_damaged_or_none_of_ours_is_made_again(strips: Path, tmp_path: P
 def test_a_file_that_has_changed_is_decoded_anew(strips: Path, tmp_path: Path, zipped: bool) -> None:
     kept = tmp_path / "kept"
 
-    def split() -> Pairs | Sides | Images:
+    def split() -> PairedDataset | UnpairedDataset | ImageDataset:
         if not zipped:
             return split_of(strips, "pairs")
         return split_of(Path(shutil.make_archive(str(tmp_path / "set"), "zip", strips.parent, strips.name)), "pairs")
@@ -275,10 +275,10 @@ def test_a_remote_file_that_has_changed_is_decoded_anew(strips: Path, tmp_path: 
 def test_other_settings_have_entries_of_their_own(strips: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     for number, words in enumerate([(), ("direction",), ("kinds",), ("load",)], 1):
-        split = find_pairs(open_source(strips), "ba" if "direction" in words else "ab")["train"]
-        want = Wanted("disk", (40, 36) if "load" in words else (36, 36), (Kind(1), Kind(3)) if "kinds" in words else KINDS, (40, 80), ROOM, kept)
-        data = training(split, (32, 32), want.load, want.kinds, flip=True, seed=1, on_error="stop", cache=cache_for(split, want))
-        plain = training(split, (32, 32), want.load, want.kinds, flip=True, seed=1, on_error="stop")
+        split = find_paired(open_source(strips), "ba" if "direction" in words else "ab")["train"]
+        want = CacheRequest("disk", (40, 36) if "load" in words else (36, 36), (ImageFormat(1), ImageFormat(3)) if "kinds" in words else KINDS, (40, 80), ROOM, kept)
+        data = training_dataset(split, (32, 32), want.load, want.kinds, flip=True, seed=1, on_error="stop", cache=cache_for(split, want))
+        plain = training_dataset(split, (32, 32), want.load, want.kinds, flip=True, seed=1, on_error="stop")
         one, other = (list(islice(batches(each, seed=1, start=0, batch=4), 3)) for each in (data, plain))
         assert_equal(one, other)
         assert len(entries_of(kept)) == number * len(split)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from i2i.data.datasets import DataConfig, find_pairs, halves, look, training_sizes
-from i2i.data.files import Unreadable, open_source
+from i2i.data.paired import DataConfig, find_paired, inspect_dataset, split_strip, training_sizes
+from i2i.data.sources import Unreadable, open_source
 from i2i.errors import RequestError
 
 
@@ -27,7 +27,7 @@ def test_two_folders_are_paired_by_name_across_formats(tmp_path: Path, layout: s
             save(tmp_path / a.format(f"{i}.png"), 10 * i)
             save(tmp_path / b.format(f"{i}.bmp" if i else "0.PNG"), 100 + 10 * i)
         assert split
-    splits = find_pairs(open_source(tmp_path), direction)
+    splits = find_paired(open_source(tmp_path), direction)
     assert {name: len(pairs) for name, pairs in splits.items()} == {"train": 3, "test": 3}
     a, b = (picture.array for picture in splits["train"][2])
     assert (a[0, 0, 0], b[0, 0, 0]) == ((20, 120) if direction == "ab" else (120, 20))
@@ -37,21 +37,21 @@ def test_two_folders_without_splits_are_for_training(tmp_path: Path) -> None:
     for i in range(2):
         save(tmp_path / f"A/{i}.png", i)
         save(tmp_path / f"B/{i}.png", i)
-    assert {name: len(pairs) for name, pairs in find_pairs(open_source(tmp_path)).items()} == {"train": 2}
+    assert {name: len(pairs) for name, pairs in find_paired(open_source(tmp_path)).items()} == {"train": 2}
 
 
 @pytest.mark.parametrize("prefix", ["", "sub/"])
 def test_loose_strips_are_for_training(tmp_path: Path, prefix: str) -> None:
     for i in range(2):
         save(tmp_path / f"{prefix}{i}.png", i, (32, 64))
-    splits = find_pairs(open_source(tmp_path))
+    splits = find_paired(open_source(tmp_path))
     assert {name: len(pairs) for name, pairs in splits.items()} == {"train": 2}
     assert splits["train"].strips
 
 
 def test_strips_are_cut_in_the_middle() -> None:
     strip = np.arange(12).reshape(2, 6)[:, :, None].repeat(3, 2)
-    a, b = halves(strip, "x")
+    a, b = split_strip(strip, "x")
     assert a[0, :, 0].tolist() == [0, 1, 2]
     assert b[1, :, 0].tolist() == [9, 10, 11]
 
@@ -59,7 +59,7 @@ def test_strips_are_cut_in_the_middle() -> None:
 @pytest.mark.parametrize("shape", [(4, 4), (6, 4), (4, 7)])
 def test_what_is_no_strip_is_refused_with_its_size(shape: tuple[int, int]) -> None:
     with pytest.raises(Unreadable, match=f"{shape[1]}x{shape[0]}"):
-        halves(np.zeros(shape, np.uint8), "x")
+        split_strip(np.zeros(shape, np.uint8), "x")
 
 
 def test_files_without_a_partner_are_named(tmp_path: Path) -> None:
@@ -68,38 +68,38 @@ def test_files_without_a_partner_are_named(tmp_path: Path) -> None:
     save(tmp_path / "trainB/0.png", 0)
     save(tmp_path / "trainB/other.png", 0)
     with pytest.raises(RequestError, match=r"3 of 5 files .* trainA/1\.png, trainA/2\.png, trainB/other\.png"):
-        find_pairs(open_source(tmp_path))
+        find_paired(open_source(tmp_path))
 
 
 def test_one_side_only_is_told(tmp_path: Path) -> None:
     save(tmp_path / "trainA/0.png", 0)
     with pytest.raises(RequestError, match="only one side"):
-        find_pairs(open_source(tmp_path))
+        find_paired(open_source(tmp_path))
 
 
 def test_two_files_of_one_name_are_told(tmp_path: Path) -> None:
     for name in ("trainA/0.png", "trainA/0.jpg", "trainB/0.png"):
         save(tmp_path / name, 0)
     with pytest.raises(RequestError, match="same name but for the extension"):
-        find_pairs(open_source(tmp_path))
+        find_paired(open_source(tmp_path))
 
 
 def test_partners_of_different_size_are_told(tmp_path: Path) -> None:
     save(tmp_path / "trainA/0.png", 0)
     save(tmp_path / "trainB/0.png", 0, (32, 48))
     with pytest.raises(RequestError, match=r"is 32x32 but its partner trainB/0\.png is 48x32"):
-        look(find_pairs(open_source(tmp_path))["train"])
+        inspect_dataset(find_paired(open_source(tmp_path))["train"])
 
 
 def test_an_empty_folder_is_told(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="holds no images"):
-        find_pairs(open_source(tmp_path))
+        find_paired(open_source(tmp_path))
 
 
 def test_kinds_follow_the_images(tmp_path: Path) -> None:
     save(tmp_path / "trainA/0.png", 0, mode="L")
     save(tmp_path / "trainB/0.png", 0)
-    facts = look(find_pairs(open_source(tmp_path))["train"])
+    facts = inspect_dataset(find_paired(open_source(tmp_path))["train"])
     assert (facts.a.channels, facts.b.channels) == (1, 3)
 
 
@@ -110,13 +110,13 @@ def test_kinds_follow_the_images(tmp_path: Path) -> None:
 def test_sizes(tmp_path: Path, config: DataConfig, image: tuple[int, int], crop: tuple[int, int], load: tuple[int, int]) -> None:
     save(tmp_path / "A/0.png", 0, image)
     save(tmp_path / "B/0.png", 0, image)
-    assert training_sizes(config, look(find_pairs(open_source(tmp_path))["train"])) == (crop, load)
+    assert training_sizes(config, inspect_dataset(find_paired(open_source(tmp_path))["train"])) == (crop, load)
 
 
 def test_a_crop_larger_than_the_load_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "A/0.png", 0)
     save(tmp_path / "B/0.png", 0)
-    facts = look(find_pairs(open_source(tmp_path))["train"])
+    facts = inspect_dataset(find_paired(open_source(tmp_path))["train"])
     with pytest.raises(RequestError, match="load_size"):
         training_sizes(DataConfig(size=(64,), load_size=(32,)), facts)
     with pytest.raises(RequestError, match=r"data\.size"):
@@ -127,7 +127,7 @@ def test_a_crop_larger_than_the_load_is_refused(tmp_path: Path) -> None:
 
 def test_the_fingerprint_changes_with_the_files(tmp_path: Path) -> None:
     save(tmp_path / "train/0.png", 0, (32, 64))
-    one = find_pairs(open_source(tmp_path))["train"].fingerprint()
-    assert find_pairs(open_source(tmp_path))["train"].fingerprint() == one
+    one = find_paired(open_source(tmp_path))["train"].fingerprint()
+    assert find_paired(open_source(tmp_path))["train"].fingerprint() == one
     save(tmp_path / "train/1.png", 0, (32, 64))
-    assert find_pairs(open_source(tmp_path))["train"].fingerprint() != one
+    assert find_paired(open_source(tmp_path))["train"].fingerprint() != one

@@ -18,19 +18,19 @@ from PIL import Image
 import i2i as package
 from i2i.cli import training as command
 from i2i.data import loader
-from i2i.data.datasets import find_pairs
-from i2i.data.files import Folder, Unreadable, load_image, open_source
 from i2i.data.loader import batches
-from i2i.data.stream import training
-from i2i.data.unpaired import find_sides
+from i2i.data.paired import find_paired
+from i2i.data.sampler import training_dataset
+from i2i.data.sources import Folder, Unreadable, load_image, open_source
+from i2i.data.unpaired import find_unpaired
 from i2i.errors import JobError, printable
-from i2i.images import Kind
+from i2i.images.formats import ImageFormat
 from i2i.runs import log
 from i2i.runs.folder import RunFolder
 from tests.conftest import SMALL, Run, drawing
-from tests.engine.test_resume import StopAfter, assert_same
+from tests.training.test_resume import StopAfter, assert_same
 
-KINDS = (Kind(3), Kind(3))
+KINDS = (ImageFormat(3), ImageFormat(3))
 
 
 def truncate(path: Path) -> None:
@@ -80,12 +80,12 @@ def many(tmp_path: Path) -> Path:
 
 
 def train_words(data: Path, *more: object) -> list[object]:
-    return ["train", "pix2pix", *SMALL, "--data", data, "--device", "cpu", "train.tick=1000", *more]
+    return ["train", "pix2pix", *SMALL, "--data", data, "--device", "cpu", "train.checkpoint_every=1000", *more]
 
 
 def take(folder: Path, n: int, *, on_error: str = "stop", workers: int = 0, told: list[Unreadable] | None = None, kind: str = "paired") -> list[object]:
-    find = {"paired": find_pairs, "unpaired": find_sides}[kind]
-    data = training(find(open_source(folder))["train"], (32, 32), (36, 36), KINDS, flip=True, seed=1, on_error=on_error)
+    find = {"paired": find_paired, "unpaired": find_unpaired}[kind]
+    data = training_dataset(find(open_source(folder))["train"], (32, 32), (36, 36), KINDS, flip=True, seed=1, on_error=on_error)
     return list(islice(batches(data, seed=1, start=0, batch=4, workers=workers, told=told.append if told is not None else None), n))
 
 
@@ -130,7 +130,7 @@ def test_permission_denied_is_told(strips: Path, monkeypatch: pytest.MonkeyPatch
         take(strips, 5)
 
 
-def test_a_mislabelled_picture_is_read_for_what_it_is(strips: Path) -> None:
+def test_a_mislabeled_picture_is_read_for_what_it_is(strips: Path) -> None:
     path = strips / "train" / "04.png"
     Image.open(path).save(path, "jpeg")
     assert load_image(open_source(strips), "train/04.png").array.shape == (32, 64, 3)
@@ -172,7 +172,7 @@ def test_train_stops_at_a_late_fault_and_goes_on_when_told_to_skip(many: Path, i
     """Stopped between two steps with everything saved; continued with --on-error skip, to the same end as a run that skipped all along."""
     truncate(many / "train" / "01.png")
     text(many / "train" / "30.png")
-    words = [f"train.workers={workers}", "--epochs", 2]
+    words = [f"train.num_workers={workers}", "--epochs", 2]
     result = i2i(*train_words(many, "--out", "run", *words))
     assert result.code == 1
     assert "train/" in result.line
@@ -199,7 +199,7 @@ def test_skipped_files_are_listed_once_also_in_a_run_that_was_interrupted(many: 
     for stop in (10, 50):
         with pytest.raises(KeyboardInterrupt):
             package.train(*(words if stop == 10 else []), data=many if stop == 10 else None, out=tmp_path / "cut" if stop == 10 else None,
-                          resume=None if stop == 10 else tmp_path / "cut", device="cpu", observer=StopAfter(stop))
+                          resume=None if stop == 10 else tmp_path / "cut", device="cpu", callback=StopAfter(stop))
     package.train(resume=tmp_path / "cut", device="cpu")
     assert (tmp_path / "cut" / "skipped.jsonl").read_text() == (tmp_path / "straight" / "skipped.jsonl").read_text()
     assert len(log.read(tmp_path / "cut" / "skipped.jsonl")) == 3
@@ -225,7 +225,7 @@ def test_translate_stops_at_a_fault_or_does_the_rest(strips: Path, i2i: Run, tra
 
 
 def test_translate_names_what_fails_in_unforeseen_ways(strips: Path, i2i: Run, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from i2i import translate
+    from i2i.inference import translate
     read = translate.load_image
     monkeypatch.setattr(translate, "load_image", lambda source, name: 1 // 0 if name == "02.png" else read(source, name))
     result = i2i("translate", trained, strips / "test", "--out", "out", "--half", "left", "--device", "cpu")
@@ -250,7 +250,7 @@ class Failing(Folder):
 
 
 def failing(folder: Path, act: Callable[[], object], workers: int, on_error: str = "stop") -> Iterator[dict[str, torch.Tensor]]:
-    data = training(find_pairs(Failing(folder, "train/04.png", act))["train"], (32, 32), (36, 36), KINDS, flip=True, seed=1, on_error=on_error)
+    data = training_dataset(find_paired(Failing(folder, "train/04.png", act))["train"], (32, 32), (36, 36), KINDS, flip=True, seed=1, on_error=on_error)
     return batches(data, seed=1, start=0, batch=2, workers=workers)
 
 
@@ -280,8 +280,8 @@ def test_a_loader_process_that_leaves_is_told_too(strips: Path) -> None:
 
 def test_a_loader_process_that_hangs_is_given_up(strips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits through several glances, is then killed although it is stopped, and its file named; one that is only slow is waited for."""
-    monkeypatch.setattr(loader, "GLANCE", 0.2)
-    monkeypatch.setattr(loader, "PATIENCE", 3.0)
+    monkeypatch.setattr(loader, "POLL_INTERVAL", 0.2)
+    monkeypatch.setattr(loader, "STALL_TIMEOUT", 3.0)
     assert len(list(islice(failing(strips, lambda: time.sleep(1.0), 1), 6))) == 6
     began = time.monotonic()
     with pytest.raises(JobError, match=r"no batch .* in 3 s; they are reading .*train/04\.png"):
@@ -291,13 +291,13 @@ def test_a_loader_process_that_hangs_is_given_up(strips: Path, monkeypatch: pyte
 
 def test_a_loader_process_that_is_stopped_while_it_hands_over_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """The read that waits for the rest of a batch has no time limit of its own."""
-    monkeypatch.setattr(loader, "GLANCE", 0.1)
-    monkeypatch.setattr(loader, "PATIENCE", 0.5)
+    monkeypatch.setattr(loader, "POLL_INTERVAL", 0.1)
+    monkeypatch.setattr(loader, "STALL_TIMEOUT", 0.5)
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("fork").Process(target=lambda: os.kill(os.getpid(), signal.SIGSTOP), daemon=True)
     process.start()
     theirs.close()
-    hand = loader.InHand(1)
+    hand = loader.CurrentFile(1)
     hand.pids[0] = process.pid
     hand.names[0, :6] = torch.tensor(list(b"04.png"))
 
@@ -305,7 +305,7 @@ def test_a_loader_process_that_is_stopped_while_it_hands_over_is_given_up(monkey
         yield {}, (), ()
         ours.recv()
 
-    read, began = loader._patiently(taken(), [process], hand), time.monotonic()
+    read, began = loader._with_timeout(taken(), [process], hand), time.monotonic()
     next(read)
     time.sleep(1.0)         # A step of the training may take longer than that.
     with pytest.raises(JobError, match=r"no batch .* in 0\.5 s; they are reading 04\.png"):
@@ -317,7 +317,7 @@ def test_a_loader_process_that_is_stopped_while_it_hands_over_is_given_up(monkey
 
 def test_glances_change_nothing(strips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     straight = list(islice(failing(strips, lambda: None, 0), 12))
-    monkeypatch.setattr(loader, "GLANCE", 0.05)
+    monkeypatch.setattr(loader, "POLL_INTERVAL", 0.05)
     for one, other in zip(straight, islice(failing(strips, lambda: time.sleep(0.3), 2), 12), strict=True):
         assert torch.equal(one["a"], other["a"])
 
@@ -325,14 +325,14 @@ def test_glances_change_nothing(strips: Path, monkeypatch: pytest.MonkeyPatch) -
 class KillLoader(StopAfter):
     """An observer that kills the loader process after so many images; the death is reported while the next steps are computed."""
 
-    def progressed(self, images: int, logs: object) -> None:
+    def on_step(self, images: int, logs: object) -> None:
         if images == self.images:
             for process in multiprocessing.active_children():
                 os.kill(process.pid or 0, signal.SIGKILL)
 
 
 def test_a_killed_loader_ends_a_run_with_one_line_and_everything_saved(strips: Path, i2i: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = train_words(strips, "train.images=60", "train.workers=1")
+    words = train_words(strips, "train.images=60", "train.num_workers=1")
     assert i2i(*words, "--out", "straight").code == 0
     with monkeypatch.context() as patch:
         patch.setattr(command, "observer_for_this_terminal", lambda: KillLoader(20))

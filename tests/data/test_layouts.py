@@ -17,22 +17,22 @@ import pytest
 import torch
 from PIL import Image
 
-from i2i.data import index as indexing
-from i2i.data.archive import Archive
-from i2i.data.datasets import Pairs, alike, find_pairs, look
-from i2i.data.files import Folder, Unreadable, load_image, open_source
-from i2i.data.labelled import find_images
-from i2i.data.layouts import meet
+from i2i.data import file_list_cache as indexing
+from i2i.data.file_list import FileList
+from i2i.data.labeled import find_images
+from i2i.data.layouts import pair_names
 from i2i.data.loader import batches
-from i2i.data.names import Names
-from i2i.data.stream import training
-from i2i.data.unpaired import Sides, find_sides
+from i2i.data.paired import PairedDataset, find_paired, inspect_dataset, same_shape
+from i2i.data.sampler import training_dataset
+from i2i.data.sources import Folder, Unreadable, load_image, open_source
+from i2i.data.unpaired import UnpairedDataset, find_unpaired
+from i2i.data.zip_reader import ZipDirectory
 from i2i.errors import RequestError
-from i2i.images import Kind
+from i2i.images.formats import ImageFormat
 from tests.conftest import SMALL, Run
 from tests.data.test_datasets import save
 
-FIND: dict[str, Callable[..., dict[str, Any]]] = {"paired": find_pairs, "unpaired": find_sides, "images": find_images}
+FIND: dict[str, Callable[..., dict[str, Any]]] = {"paired": find_paired, "unpaired": find_unpaired, "images": find_images}
 WIDE = (16, 32)
 CSV = "a,b,split\ntrainA/0.png,trainB/0.png,train\ntrainA/1.png,trainB/1.png,\ntestA/0.png,testB/0.png,test\n"
 TWO = [f"{split}{side}/{i}.png" for split, count in (("train", 2), ("test", 1)) for side in "AB" for i in range(count)]
@@ -122,14 +122,14 @@ def test_a_manifest_by_its_name(tmp_path: Path) -> None:
     save(tmp_path / "far" / "x y\n.png", 77, WIDE)
     (tmp_path / "data" / "pairs.CSV").write_text(f'﻿a,b\ntrainA/0.png,trainB/0.png\n../far/nothing.png,{tmp_path}/far/nothing.png\n"../far/x y\n.png","{tmp_path}/far/x y\n.png"\n')
     with pytest.raises(RequestError, match=r"pairs\.CSV, line 3: there is no file \.\./far/nothing\.png"):
-        find_pairs(open_source(data / "pairs.CSV"))
+        find_paired(open_source(data / "pairs.CSV"))
     save(tmp_path / "far" / "nothing.png", 66, WIDE)
-    splits = find_pairs(open_source(data / "pairs.CSV"))
+    splits = find_paired(open_source(data / "pairs.CSV"))
     assert {name: len(each) for name, each in splits.items()} == {"train": 3}
     assert [int(image.array[0, 0, 0]) for image in splits["train"][2]] == [77, 77]
     assert "other.png" not in open_source(data / "pairs.CSV").names()
     archive = zipped(lay(tmp_path / "z", TWO, {"all.csv": CSV}))
-    assert {name: len(each) for name, each in find_pairs(open_source(archive / "all.csv")).items()} == {"train": 2, "test": 1}
+    assert {name: len(each) for name, each in find_paired(open_source(archive / "all.csv")).items()} == {"train": 2, "test": 1}
 
 
 @pytest.mark.parametrize(("text", "told"), [
@@ -147,7 +147,7 @@ def test_what_is_wrong_with_a_manifest_is_told_with_its_line(tmp_path: Path, tex
     name = "manifest.jsonl" if text.startswith(("{", "[")) else "manifest.csv"
     (data / name).write_bytes(text.encode("latin-1"))
     with pytest.raises(RequestError, match=told):
-        find_pairs(open_source(data))
+        find_paired(open_source(data))
 
 
 def test_other_faults_of_manifests(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_other_faults_of_manifests(tmp_path: Path) -> None:
     assert len(find_images(open_source(data / "0.png"))["train"]) == 1          # The file itself, whatever lies beside it.
     (data / "manifest.csv").write_text("a,b\n0.png,\n")
     with pytest.raises(RequestError, match="names 1 images of side a and 0 of side b for train"):
-        find_sides(open_source(data))
+        find_unpaired(open_source(data))
     with pytest.raises(RequestError, match="no images of side b for train"):
         find_images(open_source(data))
 
@@ -172,10 +172,10 @@ def test_partners_of_two_sizes_are_cropped_at_one_place(tmp_path: Path) -> None:
         for side, image in (("A", small), ("B", small.repeat(2, 0).repeat(2, 1))):
             (tmp_path / side).mkdir(exist_ok=True)
             Image.fromarray(image).save(tmp_path / side / f"{i}.png")
-    pairs = find_pairs(open_source(tmp_path))["train"]
-    facts = look(pairs)
+    pairs = find_paired(open_source(tmp_path))["train"]
+    facts = inspect_dataset(pairs)
     assert (facts.height, facts.width) == (32, 40)
-    data = training(pairs, (24, 24), (32, 40), (Kind(3), Kind(3)), flip=True, seed=0, on_error="stop")
+    data = training_dataset(pairs, (24, 24), (32, 40), (ImageFormat(3), ImageFormat(3)), flip=True, seed=0, on_error="stop")
     for batch in islice(batches(data, seed=0, start=0, batch=3), 4):
         assert torch.equal(batch["a"], batch["b"])          # Shrunk by averaging four equal pixels.
 
@@ -184,7 +184,7 @@ def test_partners_of_two_sizes_are_cropped_at_one_place(tmp_path: Path) -> None:
     ((32, 32), (32, 32), True), ((32, 48), (64, 96), True), ((32, 48), (48, 32), False), ((32, 32), (32, 48), False), ((33, 50), (66, 101), True),
     ((64, 63), (256, 256), True), ((256, 256), (64, 63), True), ((100, 100), (200, 206), False), ((300, 400), (600, 806), True)])
 def test_which_sizes_are_of_one_shape(one: tuple[int, int], other: tuple[int, int], same: bool) -> None:
-    assert alike(one, other) is alike(other, one) is same
+    assert same_shape(one, other) is same_shape(other, one) is same
 
 
 # ---------------------------------------------------------------------------------------------- names
@@ -193,7 +193,7 @@ ODD = ["ünïcode.PNG", "with space.png", "new\nline.jpg", "-.png", "a-b.png", "
 
 
 def test_names_are_a_sorted_list_in_little_space() -> None:
-    names = Names.of(reversed(ODD)).sorted()
+    names = FileList.of(reversed(ODD)).sorted()
     whole = sorted(ODD)
     assert names == whole
     assert list(names) == [names[i] for i in range(len(names))] == whole
@@ -214,10 +214,10 @@ def test_sorting_in_runs_is_sorting(monkeypatch: pytest.MonkeyPatch) -> None:
     g = np.random.default_rng(0)
     mixed = [f"{g.integers(300)}/{'x' * g.integers(4)}.png" for _ in range(1000)]
     for run in (7, 64, 5000):
-        monkeypatch.setattr("i2i.data.names.RUN", run)
-        assert Names.of(mixed).sorted() == sorted(mixed)
-        assert Names.of(mixed).order(len).tolist() == sorted(range(1000), key=lambda i: len(mixed[i]))       # Equal keys as they stand.
-        assert Names.of(sorted(mixed)).order().tolist() == list(range(1000))
+        monkeypatch.setattr("i2i.data.file_list.RUN", run)
+        assert FileList.of(mixed).sorted() == sorted(mixed)
+        assert FileList.of(mixed).order(len).tolist() == sorted(range(1000), key=lambda i: len(mixed[i]))       # Equal keys as they stand.
+        assert FileList.of(sorted(mixed)).order().tolist() == list(range(1000))
 
 
 def test_partners_are_those_that_dictionaries_find() -> None:
@@ -225,7 +225,7 @@ def test_partners_are_those_that_dictionaries_find() -> None:
     for _ in range(50):
         a, b = (sorted({f"{g.integers(8)}{g.choice(['', '-', '.x'])}.{g.choice(['png', 'jpg'])}" for _ in range(g.integers(1, 8))}) for _ in range(2))
         stems = [[name.rsplit(".", 1)[0] for name in side] for side in (a, b)]
-        met = meet(Names.of(a), Names.of(b))
+        met = pair_names(FileList.of(a), FileList.of(b))
         if any(len(set(side)) < len(side) for side in stems):
             assert met.twice is not None
             side, one, other = met.twice
@@ -238,11 +238,11 @@ def test_partners_are_those_that_dictionaries_find() -> None:
 
 def test_fingerprints_are_those_of_older_runs(tmp_path: Path) -> None:
     names = ["trainA/a-b.png", "trainA/a.png", "trainB/a-b.jpg", "trainB/a.bmp"]
-    pairs = find_pairs(open_source(lay(tmp_path, names, {})))["train"]
+    pairs = find_paired(open_source(lay(tmp_path, names, {})))["train"]
     a, b = ["trainA/a.png", "trainA/a-b.png"], ["trainB/a.bmp", "trainB/a-b.jpg"]        # In the order of what they have in common.
     assert (pairs.a, pairs.b) == (a, b)
     assert pairs.fingerprint() == hashlib.sha256("\n".join(("train", *a, "", *b)).encode()).hexdigest()[:16]
-    sides = find_sides(open_source(tmp_path))["train"]
+    sides = find_unpaired(open_source(tmp_path))["train"]
     assert (sides.a, sides.b) == (a[::-1], b[::-1])
 
 
@@ -296,7 +296,7 @@ def test_zips_are_read_as_zipfile_reads_them(tmp_path: Path, method: int, before
             with archive.open(name, "w", force_zip64=i == 3) as file:
                 file.write(bytes([i]) * 1000 * (i + 1))
     path.write_bytes(before + path.read_bytes())
-    ours = Archive(path)
+    ours = ZipDirectory(path)
     with zipfile.ZipFile(path) as theirs:
         assert ours.names == sorted(theirs.namelist())
         assert [ours.read(name) for name in ours.names] == [theirs.read(name) for name in ours.names]
@@ -311,7 +311,7 @@ def test_zips_of_more_members_than_sixteen_bits_count(tmp_path: Path, monkeypatc
         whole = (tmp_path / "x.zip").read_bytes()
         assert b"PK\6\6" in whole
         (tmp_path / "x.zip").write_bytes(before + whole)
-        ours = Archive(tmp_path / "x.zip")
+        ours = ZipDirectory(tmp_path / "x.zip")
         assert [ours.read(name) for name in ours.names] == [b"%d" % i for i in range(20)]
 
 
@@ -355,14 +355,14 @@ def test_an_index_is_used_while_it_holds(tmp_path: Path, how: str, monkeypatch: 
     where = data if how == "folder" else zipped(data)
     names = ["x/0.png", "x/ü.png", "y/1.png"]
     assert open_source(where).names() == names
-    file = indexing.beside(where)
+    file = indexing.index_path(where)
     assert not file.exists()            # Only when it is allowed.
     assert open_source(where, index=True).names() == names
     assert file.exists()
     assert file.parent == tmp_path
     with monkeypatch.context() as patch:
-        patch.setattr("i2i.data.files.walk", None)
-        patch.setattr(Archive, "_list", None)
+        patch.setattr("i2i.data.sources.walk", None)
+        patch.setattr(ZipDirectory, "_list", None)
         source = open_source(where, index=True)
         assert source.names() == names
         assert load_image(source, names[1]).array.shape == (16, 32, 3)
@@ -380,7 +380,7 @@ def test_an_index_is_used_while_it_holds(tmp_path: Path, how: str, monkeypatch: 
 
 def test_an_index_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     data = lay(tmp_path / "data", ["0.png"], {})
-    indexing.beside(data).mkdir()
+    indexing.index_path(data).mkdir()
     with pytest.raises(RequestError, match=r"data\.index=true: .*data\.i2i-index cannot be written"):
         open_source(data, index=True).names()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "data.i2i-index"]
@@ -400,17 +400,17 @@ def test_many_files_cost_little(tmp_path: Path) -> None:
     began = time.monotonic()
     source = open_source(tmp_path)
     tracemalloc.start()
-    splits = find_pairs(source)
+    splits = find_paired(source)
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     pairs = splits["train"]
     assert len(pairs) == 5000
     assert held < 5000 * 150            # Two names of 16 characters; as str objects they would take over 700,000 bytes with their tuples.
-    data = training(pairs, (32, 32), (32, 32), (Kind(3), Kind(3)), flip=True, seed=0, on_error="stop")
+    data = training_dataset(pairs, (32, 32), (32, 32), (ImageFormat(3), ImageFormat(3)), flip=True, seed=0, on_error="stop")
     next(batches(data, seed=0, start=0, batch=4))
     assert time.monotonic() - began < 5
-    assert isinstance(pairs, Pairs)
-    assert isinstance(find_sides(source)["train"], Sides)
+    assert isinstance(pairs, PairedDataset)
+    assert isinstance(find_unpaired(source)["train"], UnpairedDataset)
 
 
 @pytest.mark.parametrize("kind", FIND)
@@ -424,7 +424,7 @@ def test_streams_from_zips_and_manifests_are_functions_of_position(tmp_path: Pat
     (data / "manifest.csv").write_text("a,b,label\n" + rows)
 
     def take(n: int, **options: int) -> list[dict[str, torch.Tensor]]:
-        stream = training(FIND[kind](open_source(zipped(data)))["train"], (16, 16), (16, 16), (Kind(3), Kind(3)), flip=True, seed=1, on_error="stop")
+        stream = training_dataset(FIND[kind](open_source(zipped(data)))["train"], (16, 16), (16, 16), (ImageFormat(3), ImageFormat(3)), flip=True, seed=1, on_error="stop")
         return list(islice(batches(stream, **{"seed": 1, "start": 0, "batch": 2, **options}), n))
 
     whole, later = take(6), [*take(2, workers=2), *take(4, start=4, workers=1)]

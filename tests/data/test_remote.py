@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from i2i.data import remote
-from i2i.data.files import Source, Unreadable, open_source
+from i2i.data.sources import Source, Unreadable, open_source
 from i2i.errors import RequestError
 from tests.conftest import SMALL, Run, drawing
 
@@ -68,7 +68,7 @@ class Awaited(AsyncFileSystem):
 def _memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for each in (Counted, Awaited):
         fsspec.register_implementation(each.protocol, each, clobber=True)
-    monkeypatch.setattr(remote, "WAITS", (0, 0, 0))
+    monkeypatch.setattr(remote, "RETRY_DELAYS", (0, 0, 0))
     yield
     MemoryFileSystem.store.clear()
     Counted.asked.clear()
@@ -192,7 +192,7 @@ def test_only_a_path_will_do_where_something_is_written(i2i: Run, trained: Path,
 
 # ---------------------------------------------------------------------------------------------- commands
 
-def learnt(run: Path) -> tuple[dict[str, bytes], bytes]:
+def learned(run: Path) -> tuple[dict[str, bytes], bytes]:
     """Every tensor of a run's last state, and its log."""
     last = sorted(run.glob("state-*.safetensors"))[-1]
     return {name: value.tobytes() for name, value in load_file(last).items()}, (run / "log.jsonl").read_bytes()
@@ -206,13 +206,13 @@ def test_a_training_from_a_url_is_that_from_the_path(workers: int, i2i: Run, str
     if not workers:
         sources |= {"memory": "memory://base/strips", "zip": f"file://{tmp_path}/set.zip/strips"}
     for name, source in sources.items():
-        done = i2i("train", "pix2pix", *SMALL, "train.images=12", f"train.workers={workers}", "--data", source, "--out", tmp_path / name, "--device", "cpu")
+        done = i2i("train", "pix2pix", *SMALL, "train.images=12", f"train.num_workers={workers}", "--data", source, "--out", tmp_path / name, "--device", "cpu")
         assert done.code == 0, done.err
-        assert learnt(tmp_path / name) == learnt(tmp_path / "plain")
+        assert learned(tmp_path / name) == learned(tmp_path / "plain")
     sorted((tmp_path / "file").glob("state-*"))[-1].unlink()
     done = i2i("train", "--resume", tmp_path / "file", "--device", "cpu")
     assert done.code == 0, done.err
-    assert learnt(tmp_path / "file") == learnt(tmp_path / "plain")
+    assert learned(tmp_path / "file") == learned(tmp_path / "plain")
     assert json.loads((tmp_path / "file" / "config.json").read_text())["data"]["where"] == f"file://{strips}"
 
 

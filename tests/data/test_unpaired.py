@@ -8,21 +8,21 @@ import numpy as np
 import pytest
 import torch
 
-from i2i.data.datasets import Pairs, find_pairs, look
-from i2i.data.files import Folder, open_source
 from i2i.data.loader import batches
-from i2i.data.stream import PositionsApart, training
-from i2i.data.transforms import JitterApart
-from i2i.data.unpaired import Sides, find_sides
+from i2i.data.paired import PairedDataset, find_paired, inspect_dataset
+from i2i.data.sampler import SeparatePositions, training_dataset
+from i2i.data.sources import Folder, open_source
+from i2i.data.transforms import SeparateCropFlip
+from i2i.data.unpaired import UnpairedDataset, find_unpaired
 from i2i.errors import JobError, RequestError
-from i2i.images import Kind
+from i2i.images.formats import ImageFormat
 from tests.data.test_datasets import save
 
-KINDS = (Kind(3), Kind(3))
+KINDS = (ImageFormat(3), ImageFormat(3))
 
 
 def take(folder: Path, n: int, *, on_error: str = "stop", direction: str = "ab", **options: int) -> list[dict[str, torch.Tensor]]:
-    data = training(find_sides(open_source(folder), direction)["train"], (32, 32), (36, 36), KINDS, flip=True, seed=1, on_error=on_error)
+    data = training_dataset(find_unpaired(open_source(folder), direction)["train"], (32, 32), (36, 36), KINDS, flip=True, seed=1, on_error=on_error)
     return list(islice(batches(data, **{"seed": 1, "start": 0, "batch": 4, **options}), n))
 
 
@@ -35,10 +35,10 @@ def test_two_folders_of_other_numbers_names_and_sizes(tmp_path: Path, where: tup
         save(tmp_path / where[0].format(f"x{i}.png"), 10 * i)
     for i in range(5):
         save(tmp_path / where[1].format(f"deep/y{i}.bmp"), 100 + 10 * i, (48, 64))
-    splits = find_sides(open_source(tmp_path), direction)
+    splits = find_unpaired(open_source(tmp_path), direction)
     assert list(splits) == ["train"]
     train = splits["train"]
-    assert isinstance(train, Sides)
+    assert isinstance(train, UnpairedDataset)
     assert len(train) == 5
     assert train.sizes == ((3, 5) if direction == "ab" else (5, 3))
     images = {0: (0, 32), 1: (100, 48)} if direction == "ab" else {0: (100, 48), 1: (0, 32)}
@@ -47,76 +47,76 @@ def test_two_folders_of_other_numbers_names_and_sizes(tmp_path: Path, where: tup
         assert train.read(side, 1).array.shape[0] == height
     a, b = train[4]         # Counted around the smaller side.
     assert (a.array[0, 0, 0], b.array[0, 0, 0]) == ((10, 140) if direction == "ab" else (140, 10))
-    facts = look(train)
+    facts = inspect_dataset(train)
     assert (facts.height, facts.width) == (32, 32)      # The smaller of both.
 
 
 def test_held_out_sides_of_equal_names_are_pairs(sides: Path) -> None:
-    splits = find_sides(open_source(sides))
-    assert isinstance(splits["train"], Sides)
-    assert isinstance(splits["test"], Pairs)
+    splits = find_unpaired(open_source(sides))
+    assert isinstance(splits["train"], UnpairedDataset)
+    assert isinstance(splits["test"], PairedDataset)
     assert splits["train"].counted == "7 + 5 images"
     (sides / "testB" / "2.png").rename(sides / "testB" / "other.png")
-    assert isinstance(find_sides(open_source(sides))["test"], Sides)
+    assert isinstance(find_unpaired(open_source(sides))["test"], UnpairedDataset)
 
 
 def test_strips_and_paired_folders_are_taken_apart(strips: Path, tmp_path: Path) -> None:
-    splits = find_sides(open_source(strips))
-    train, pairs = splits["train"], find_pairs(open_source(strips))["train"]
-    assert isinstance(train, Sides)
+    splits = find_unpaired(open_source(strips))
+    train, pairs = splits["train"], find_paired(open_source(strips))["train"]
+    assert isinstance(train, UnpairedDataset)
     assert train.sizes == (10, 10)
-    assert isinstance(splits["val"], Pairs)
+    assert isinstance(splits["val"], PairedDataset)
     for i in range(3):
         assert all(np.array_equal(one.array, other.array) for one, other in zip(train[i], pairs[i], strict=True))
-    met = [at for at, _ in islice(PositionsApart(train.sizes, seed=0, start=0), 10)]
+    met = [at for at, _ in islice(SeparatePositions(train.sizes, seed=0, start=0), 10)]
     assert any(a != b for a, b in met)
     for i in range(2):
         save(tmp_path / f"two/trainA/{i}.png", i)
         save(tmp_path / f"two/trainB/{i}.png", i)
-    assert isinstance(find_sides(open_source(tmp_path / "two"))["train"], Sides)
+    assert isinstance(find_unpaired(open_source(tmp_path / "two"))["train"], UnpairedDataset)
 
 
 def test_the_bundled_data(tmp_path: Path) -> None:
-    splits = find_sides(open_source("noto-twemoji-64"))
-    assert {name: (type(split), split.counted) for name, split in splits.items()} == {"train": (Sides, "600 + 587 images"), "test": (Pairs, "120 pairs")}
+    splits = find_unpaired(open_source("noto-twemoji-64"))
+    assert {name: (type(split), split.counted) for name, split in splits.items()} == {"train": (UnpairedDataset, "600 + 587 images"), "test": (PairedDataset, "120 pairs")}
 
 
 def test_one_side_only_is_told(tmp_path: Path) -> None:
     save(tmp_path / "trainA/0.png", 0)
     (tmp_path / "trainB").mkdir()
     with pytest.raises(RequestError, match=r"has only one side \(trainA\); both are needed"):
-        find_sides(open_source(tmp_path))
+        find_unpaired(open_source(tmp_path))
     (tmp_path / "empty").mkdir()
     with pytest.raises(RequestError, match="holds no images"):
-        find_sides(Folder(tmp_path / "empty"))
+        find_unpaired(Folder(tmp_path / "empty"))
 
 
 def test_the_fingerprint_changes_with_either_side(sides: Path) -> None:
-    one = find_sides(open_source(sides))["train"].fingerprint()
-    assert find_sides(open_source(sides))["train"].fingerprint() == one
+    one = find_unpaired(open_source(sides))["train"].fingerprint()
+    assert find_unpaired(open_source(sides))["train"].fingerprint() == one
     (sides / "trainB" / "b0.png").unlink()
-    assert find_sides(open_source(sides))["train"].fingerprint() != one
+    assert find_unpaired(open_source(sides))["train"].fingerprint() != one
 
 
 # ---------------------------------------------------------------------------------------------- the stream
 
 def test_each_side_is_shown_equally_often_in_orders_of_its_own() -> None:
-    at = [pair for pair, _ in islice(PositionsApart((7, 5), seed=0, start=0), 70)]
+    at = [pair for pair, _ in islice(SeparatePositions((7, 5), seed=0, start=0), 70)]
     assert set(Counter(a for a, _ in at).values()) == {10}
     assert set(Counter(b for _, b in at).values()) == {14}
     assert all(sorted(a for a, _ in at[i:i + 7]) == list(range(7)) for i in range(0, 70, 7))
     assert all(sorted(b for _, b in at[i:i + 5]) == list(range(5)) for i in range(0, 70, 5))
     assert len(set(at)) > 25            # Of 35 possible meetings.
-    equal = [pair for pair, _ in islice(PositionsApart((50, 50), seed=0, start=0), 50)]
+    equal = [pair for pair, _ in islice(SeparatePositions((50, 50), seed=0, start=0), 50)]
     assert sum(a == b for a, b in equal) < 8        # Independent: one is expected.
 
 
 def test_the_stream_can_be_entered_anywhere_and_shared() -> None:
-    whole = list(islice(PositionsApart((7, 4), seed=3, start=0), 40))
-    assert list(islice(PositionsApart((7, 4), seed=3, start=13), 27)) == whole[13:]
-    shared = [list(islice(PositionsApart((7, 4), seed=3, start=4, rank=r, world=3), 8)) for r in range(3)]
+    whole = list(islice(SeparatePositions((7, 4), seed=3, start=0), 40))
+    assert list(islice(SeparatePositions((7, 4), seed=3, start=13), 27)) == whole[13:]
+    shared = [list(islice(SeparatePositions((7, 4), seed=3, start=4, rank=r, world_size=3), 8)) for r in range(3)]
     assert [item for row in zip(*shared, strict=True) for item in row] == whole[4:28]
-    assert list(islice(PositionsApart((7, 4), seed=4, start=0), 40)) != whole
+    assert list(islice(SeparatePositions((7, 4), seed=4, start=0), 40)) != whole
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -129,7 +129,7 @@ def test_entering_later_changes_nothing_and_ranks_share_the_batch(sides: Path) -
     whole = take(sides, 5)
     for one, other in zip(whole[2:], take(sides, 3, start=8), strict=True):
         assert all(torch.equal(one[key], other[key]) for key in "ab")
-    ranks = [take(sides, 5, rank=r, world=2) for r in range(2)]
+    ranks = [take(sides, 5, rank=r, world_size=2) for r in range(2)]
     for i, one in enumerate(whole):
         for key in "ab":
             assert torch.equal(one[key], torch.stack([rank[i][key] for rank in ranks], 1).flatten(0, 1))
@@ -142,7 +142,7 @@ def test_direction_swaps_the_sides(sides: Path) -> None:
 
 
 def test_each_image_is_varied_by_itself() -> None:
-    move, g = JitterApart((32, 32), (36, 36)), np.random.default_rng(0)
+    move, g = SeparateCropFlip((32, 32), (36, 36)), np.random.default_rng(0)
     image, large = g.integers(0, 256, (32, 32, 3), dtype=np.uint8), g.integers(0, 256, (64, 48, 3), dtype=np.uint8)
     same = 0
     for seed in range(30):

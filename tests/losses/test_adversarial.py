@@ -7,7 +7,7 @@ import torch
 
 from i2i import losses  # noqa: F401 - registers them.
 from i2i.errors import RequestError
-from i2i.spec import Spec, build, names, schema
+from i2i.registry import Spec, build, names, schema
 
 LOSSES = names("adversarial")
 

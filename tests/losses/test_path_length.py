@@ -1,4 +1,4 @@
-"""Path length regularisation by its closed form on a linear synthesis, and what it does to a generator."""
+"""Path length regularization by its closed form on a linear synthesis, and what it does to a generator."""
 
 import math
 
@@ -8,7 +8,7 @@ from torch import nn
 
 from i2i.errors import RequestError
 from i2i.losses.path_length import PathLength, path_lengths
-from i2i.spec import Spec, build, names
+from i2i.registry import Spec, build, names
 
 LAYERS, W, IMAGE = 2, 3, (2, 3, 4)
 PIXELS = 3 * 4
@@ -88,7 +88,7 @@ def test_it_teaches_the_synthesis() -> None:
 def test_it_makes_lengths_alike() -> None:
     torch.manual_seed(0)
     synthesis = nn.Sequential(nn.Linear(8, 64), nn.Tanh(), nn.Linear(64, 48))
-    P, optimiser = PathLength(), torch.optim.Adam(synthesis.parameters(), 3e-3)
+    P, optimizer = PathLength(), torch.optim.Adam(synthesis.parameters(), 3e-3)
 
     def image(ws: torch.Tensor) -> torch.Tensor:
         return synthesis(ws[:, 0]).unflatten(1, (3, 4, 4))
@@ -100,9 +100,9 @@ def test_it_makes_lengths_alike() -> None:
 
     before = spread()
     for _ in range(100):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         P(image, 3 * torch.randn(64, 1, 8)).backward()
-        optimiser.step()
+        optimizer.step()
     assert spread() < 0.7 * before
 
 

@@ -7,15 +7,16 @@ import torch
 from torch import nn
 
 from i2i import losses  # noqa: F401 - registers them.
-from i2i.clock import Clock
-from i2i.engine.learner import Learner
-from i2i.engine.runtime import Runtime
+from i2i.config import override, parse_assignments
 from i2i.errors import RequestError
-from i2i.losses.penalties import gradients, penalised
+from i2i.losses.penalties import gradients, penalized
 from i2i.recipes.base import DataInfo, Recipe
 from i2i.recipes.cyclegan import CycleGAN
 from i2i.recipes.pix2pix import Pix2Pix
-from i2i.spec import Spec, build, names, override, split
+from i2i.registry import Spec, build, names
+from i2i.seeding import Progress
+from i2i.training.distributed import Runtime
+from i2i.training.optimization import PlayerOptimizers
 
 DIFFERENTIATING = [name for name in names("penalty") if build("penalty", Spec(name)).differentiates]
 W = torch.randn(3 * 4 * 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -122,7 +123,7 @@ def test_it_is_in_single_precision_inside_a_step_that_is_not(name: str) -> None:
 
     with torch.autocast("cpu", torch.bfloat16):
         assert D(torch.zeros(1, 3, 4, 4)).dtype == torch.bfloat16
-        value = penalised(build("penalty", Spec(name)), 0, critic, images().float(), images(seed=1).bfloat16())
+        value = penalized(build("penalty", Spec(name)), 0, critic, images().float(), images(seed=1).bfloat16())
         assert D(torch.zeros(1, 3, 4, 4)).dtype == torch.bfloat16
     assert set(seen) == {(torch.float32, torch.float32)}
     assert value.dtype == torch.float32
@@ -139,7 +140,7 @@ def test_only_clipping_clips() -> None:
 def test_a_penalty_that_is_seldom_due_weighs_more(name: str) -> None:
     lazy = build("penalty", Spec(name, {"every": 4}))
     whole = build("penalty", Spec(name))(linear, images(), images())
-    values = [penalised(lazy, step, linear, images(), images()).item() for step in range(8)]
+    values = [penalized(lazy, step, linear, images(), images()).item() for step in range(8)]
     assert values == pytest.approx([4 * whole.item(), 0, 0, 0] * 2)
 
 
@@ -147,8 +148,8 @@ def test_a_penalty_that_is_seldom_due_weighs_more(name: str) -> None:
 @pytest.mark.parametrize("name", DIFFERENTIATING)
 def test_a_critic_with_batch_norm_is_refused_with_the_reason(recipe: Recipe, name: str) -> None:
     with pytest.raises(RequestError, match=r"batch norm.*Gulrajani et al. 2017, section 4.*discriminator.norm=instance"):
-        override(recipe, split([f"penalty={name}", "discriminator.norm=batch"])).modules(DataInfo((32, 32)))
-    override(recipe, split([f"penalty={name}", "discriminator.norm=instance"])).modules(DataInfo((32, 32)))
+        override(recipe, parse_assignments([f"penalty={name}", "discriminator.norm=batch"])).modules(DataInfo((32, 32)))
+    override(recipe, parse_assignments([f"penalty={name}", "discriminator.norm=instance"])).modules(DataInfo((32, 32)))
 
 
 @pytest.mark.parametrize("words", [["penalty=wgan-gp", "penalty.weight=-1"], ["penalty=r1", "penalty.gamma=-1"], ["penalty=r1", "penalty.every=0"], ["penalty=wgangp"],
@@ -156,24 +157,24 @@ def test_a_critic_with_batch_norm_is_refused_with_the_reason(recipe: Recipe, nam
                                    ["penalty.weight=3"]])
 def test_what_cannot_be_is_refused(words: list[str]) -> None:
     with pytest.raises(RequestError):
-        build("penalty", override(CycleGAN(), split(words)).penalty)
+        build("penalty", override(CycleGAN(), parse_assignments(words)).penalty)
 
 
 @pytest.mark.parametrize("recipe", [Pix2Pix(generator=Spec("unet", {"width": 2})), CycleGAN(generator=Spec("resnet", {"width": 2, "blocks": 1}))])
 def test_after_each_step_the_critics_weights_are_within_the_limit_and_others_are_not_touched(recipe: Recipe) -> None:
-    recipe = override(recipe, split(["adversarial=wasserstein", "penalty=clip", "penalty.limit=0.005", "discriminator.width=2", "discriminator.layers=1"]))
+    recipe = override(recipe, parse_assignments(["adversarial=wasserstein", "penalty=clip", "penalty.limit=0.005", "discriminator.width=2", "discriminator.layers=1"]))
     torch.manual_seed(0)
     m = recipe.modules(DataInfo((16, 16)))
     critics = [name for name in m if name.startswith("D")]
-    free = override(recipe, split(["penalty=none"]))
+    free = override(recipe, parse_assignments(["penalty=none"]))
     twin = copy.deepcopy(m)
     for step in range(2):
         for which, modules in ((recipe, m), (free, twin)):
             torch.manual_seed(step)
-            learner = Learner(which, modules, Runtime(device="cpu"), max_skips=3)
-            clock = Clock(step, 2, 10**6)
-            learner.begin(clock)
-            which.step(modules, {"a": torch.rand(2, 3, 16, 16), "b": torch.rand(2, 3, 16, 16)}, clock, learner)
+            learner = PlayerOptimizers(which, modules, Runtime(device="cpu"), max_skips=3)
+            progress = Progress(step, 2, 10**6)
+            learner.begin(progress)
+            which.step(modules, {"a": torch.rand(2, 3, 16, 16), "b": torch.rand(2, 3, 16, 16)}, progress, learner)
         for name in critics:
             assert max(p.abs().max() for p in m[name].parameters()) <= 0.005
             for clipped, whole in zip(m[name].parameters(), twin[name].parameters(), strict=True):
@@ -187,13 +188,13 @@ def train(recipe: Recipe, steps: int) -> tuple[list[float], list[float]]:
     """Train on two kinds of noise and measure both critics between real and generated images.  -> gradient norms of D_a and D_b"""
     torch.manual_seed(0)
     m = recipe.modules(DataInfo((16, 16)))
-    learner = Learner(recipe, m, Runtime(device="cpu"), max_skips=3)
+    learner = PlayerOptimizers(recipe, m, Runtime(device="cpu"), max_skips=3)
     norms: dict[str, list[float]] = {"a": [], "b": []}
     for step in range(steps):
         x = {"a": torch.rand(4, 3, 16, 16) * 0.5 - 1, "b": torch.rand(4, 3, 16, 16) * 0.5 + 0.5}
-        clock = Clock(step, 4, 10**6)
-        learner.begin(clock)
-        recipe.step(m, x, clock, learner)
+        progress = Progress(step, 4, 10**6)
+        learner.begin(progress)
+        recipe.step(m, x, progress, learner)
         if step >= steps - 20:
             fake = {"b": m["G_ab"](x["a"]).detach(), "a": m["G_ba"](x["b"]).detach()}
             for side, values in norms.items():
@@ -203,12 +204,12 @@ def train(recipe: Recipe, steps: int) -> tuple[list[float], list[float]]:
 
 
 WORDS = ["generator.width=2", "generator.blocks=1", "discriminator.width=8", "discriminator.layers=1", "discriminator.norm=none", "adversarial=wasserstein",
-         "d_optimiser.lr=2e-3", "d_optimiser.beta1=0", "schedule=constant", "pool=0"]
+         "d_optimizer.lr=2e-3", "d_optimizer.beta1=0", "schedule=constant", "pool=0"]
 
 
 def test_the_critics_gradient_norm_is_held_near_one_and_is_not_without_the_penalty() -> None:
-    held = train(override(CycleGAN(), split([*WORDS, "penalty=wgan-gp"])), 150)
-    free = train(override(CycleGAN(), split(WORDS)), 150)
+    held = train(override(CycleGAN(), parse_assignments([*WORDS, "penalty=wgan-gp"])), 150)
+    free = train(override(CycleGAN(), parse_assignments(WORDS)), 150)
     for side in (0, 1):
         assert sum(held[side]) / len(held[side]) == pytest.approx(1, abs=0.25), side
         assert sum(free[side]) / len(free[side]) > 3, side

@@ -23,20 +23,20 @@ def test_distances_are_those_of_the_definition() -> None:
 
 def test_doubles_are_told_nearest_first_and_what_is_distinct() -> None:
     x = np.array([[0.0], [10.0], [0.1], [10.05], [30.0]])
-    pairs = collapse.doubles(x, 1.0)
+    pairs = collapse.near_pairs(x, 1.0)
     assert pairs.tolist() == [[1, 3], [0, 2]]
     assert collapse.distinct(pairs, 5) == pytest.approx(1 / 5)
-    assert collapse.distinct(collapse.doubles(x, 0.01), 5) == 1
+    assert collapse.distinct(collapse.near_pairs(x, 0.01), 5) == 1
 
 
 def test_rows_in_several_versions_are_as_near_as_any_version_of_one_to_the_other() -> None:
     x = np.random.default_rng(3).normal(size=(6, 5, 4))
-    near = collapse.table(x)
+    near = collapse.distance_table(x)
     for i in range(6):
         for j in range(6):
             expected = min(np.linalg.norm(one[v] - other[2]) for one, other in ((x[i], x[j]), (x[j], x[i])) for v in range(5)) if i != j else math.inf
             assert near[i, j] == pytest.approx(expected)
-    assert np.array_equal(collapse.table(x[:, 2:3]), collapse.table(x[:, 2]))       # One version is none.
+    assert np.array_equal(collapse.distance_table(x[:, 2:3]), collapse.distance_table(x[:, 2]))       # One version is none.
 
 
 @pytest.mark.parametrize("support", [8, 40, 400])
@@ -46,39 +46,39 @@ def test_the_birthday_test_finds_the_support(support: int) -> None:
     for _ in range(400):
         counts = np.bincount(g.integers(0, support, n))
         pairs = int((counts * (counts - 1) // 2).sum())
-        middle, low, high = collapse.support(n, pairs)
+        middle, low, high = collapse.support_size(n, pairs)
         held += low <= support <= high
         found.append(middle)
     assert held / 400 > 0.92
     assert np.median(found) == pytest.approx(support, rel=0.08)
-    assert collapse.support(128, 0)[0] == math.inf
+    assert collapse.support_size(128, 0)[0] == math.inf
 
 
 def test_within_and_between_are_told_apart_without_bias() -> None:
     g = np.random.default_rng(0)
-    centres = g.normal(size=(4, 32)) * 2
-    true = math.sqrt(np.mean([np.sum((centres[i] - centres[j]) ** 2) for i in range(4) for j in range(i)]))
+    centers = g.normal(size=(4, 32)) * 2
+    true = math.sqrt(np.mean([np.sum((centers[i] - centers[j]) ** 2) for i in range(4) for j in range(i)]))
     labels = np.repeat(np.arange(4), 5)
-    between = [collapse.classed(centres[labels] + g.normal(size=(20, 32)), labels).between ** 2 for _ in range(300)]
+    between = [collapse.by_class(centers[labels] + g.normal(size=(20, 32)), labels).between ** 2 for _ in range(300)]
     assert np.mean(between) == pytest.approx(true**2, rel=0.03)            # Five pictures a class add 2 * 32 / 5 to the plain estimate.
-    none = [collapse.classed(g.normal(size=(20, 32)), labels).between for _ in range(50)]
+    none = [collapse.by_class(g.normal(size=(20, 32)), labels).between for _ in range(50)]
     assert np.mean(none) < 0.25 * true
-    assert collapse.classed(cloud(4), np.array([0, 0, 1, 2])) is None      # Only one class has two.
+    assert collapse.by_class(cloud(4), np.array([0, 0, 1, 2])) is None      # Only one class has two.
 
 
 def test_readings_are_shares_of_what_the_real_have() -> None:
     labels = np.repeat(np.arange(4), 16)
-    centres = cloud(4, 24, 9) * 3
-    real, healthy = centres[labels] + cloud(64, 24, 1), centres[labels] + cloud(64, 24, 2)
-    told = collapse.apart(healthy, real, labels, labels)
+    centers = cloud(4, 24, 9) * 3
+    real, healthy = centers[labels] + cloud(64, 24, 1), centers[labels] + cloud(64, 24, 2)
+    told = collapse._apart(healthy, real, labels, labels)
     assert all(value == pytest.approx(1, abs=0.1) for value in told.values())
-    intra = collapse.apart(centres[labels] + 0.01 * cloud(64, 24, 3), real, labels, labels)
+    intra = collapse._apart(centers[labels] + 0.01 * cloud(64, 24, 3), real, labels, labels)
     assert intra["within"] < 0.05
     assert intra["between"] > 0.9
     assert intra["distinct"] == 0
-    inter = collapse.apart(cloud(64, 24, 4), real, labels, labels)
+    inter = collapse._apart(cloud(64, 24, 4), real, labels, labels)
     assert inter["within"] > 0.9
     assert inter["between"] < 0.3
     assert inter["distinct"] == 1
-    assert set(collapse.apart(healthy, real)) == {"diversity", "distinct"}
-    assert collapse.apart(cloud(8), np.ones((8, 16))) == {"diversity": 1.0, "distinct": 1.0}        # Real images that do not differ tell nothing.
+    assert set(collapse._apart(healthy, real)) == {"diversity", "distinct"}
+    assert collapse._apart(cloud(8), np.ones((8, 16))) == {"diversity": 1.0, "distinct": 1.0}        # Real images that do not differ tell nothing.

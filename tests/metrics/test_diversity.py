@@ -1,4 +1,4 @@
-"""Diversity and colour."""
+"""Diversity and color."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from skimage.color import rgb2lab
 
-from i2i.metrics.colour import LabHistogram, to_lab
+from i2i.metrics.color import LabHistogram, to_lab
 from i2i.metrics.diversity import duplicate_rate, ms_ssim_between, pairwise_distance, random_pairs
 from tests.metrics.weights import picture
 
@@ -70,8 +70,8 @@ def test_intersection_of_histograms() -> None:
     assert histogram(cat).intersection(histogram(cat)) == pytest.approx({"L": 1, "a": 1, "b": 1})
     assert histogram(cat).intersection(histogram(cat[::2, ::2])) == pytest.approx({"L": 1, "a": 1, "b": 1}, abs=0.1)
     assert histogram(cat, cup).intersection(histogram(cup, cat)) == pytest.approx({"L": 1, "a": 1, "b": 1})
-    grey = np.repeat(cat.mean(2, keepdims=True).astype(np.uint8), 3, 2)
-    drift = histogram(grey).intersection(histogram(cat))
+    gray = np.repeat(cat.mean(2, keepdims=True).astype(np.uint8), 3, 2)
+    drift = histogram(gray).intersection(histogram(cat))
     assert drift["L"] > 0.8
     assert drift["b"] < 0.1
     black, white = np.zeros((4, 4, 3), np.uint8), np.full((9, 9, 3), 255, np.uint8)

@@ -12,7 +12,7 @@ from skimage import data
 
 from i2i.errors import RequestError
 from i2i.metrics import features
-from i2i.pretrained import sha256
+from i2i.metrics.weights import sha256
 from tests.metrics.weights import picture
 
 CATS, ESPRESSO, SCOOTERS = {281, 282, 285}, {967}, {665, 670}      # ImageNet classes: tabby, tiger and Egyptian cat; espresso; moped, scooter.
@@ -29,7 +29,7 @@ def square(image: np.ndarray) -> np.ndarray:
     return image[y:y + side, x:x + side]
 
 
-def test_photographs_are_recognised(lite: features.Extractor) -> None:
+def test_photographs_are_recognized(lite: features.Extractor) -> None:
     """A wrong mapping of weights, scale or channel order would not see a cat."""
     found, logits = lite.images([square(data.chelsea()), square(data.coffee()), square(data.stereo_motorcycle()[0])])
     assert logits is not None

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from i2i.metrics.frechet import Moments, Side, between, frechet_from_features, frechet_infinity, standard_error
+from i2i.metrics.frechet import (
+    FeatureSet,
+    Moments,
+    frechet_between,
+    frechet_from_features,
+    frechet_infinity,
+    standard_error,
+)
 from tests.metrics.weights import REFERENCE
 
 SETS = np.load(REFERENCE / "metrics" / "features.npz")
@@ -17,7 +24,7 @@ EXPECTED = json.loads((REFERENCE / "metrics" / "expected.json").read_text())
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
-    return between(Side.of_moments(a), Side.of_moments(b))
+    return frechet_between(FeatureSet.of_moments(a), FeatureSet.of_moments(b))
 
 
 def whitened(n: int, d: int, seed: int) -> np.ndarray:
@@ -91,19 +98,19 @@ def test_moments_are_those_of_numpy_in_any_order_and_batches() -> None:
 
 def test_sides_of_different_rank_meet() -> None:
     few, many = SETS["real"][:30], SETS["real"]         # 30 rows of 64 numbers against a full-rank factor.
-    a, b = Side.of_features(few), Side.of_moments(Moments.of(many))
+    a, b = FeatureSet.of_features(few), FeatureSet.of_moments(Moments.of(many))
     product = np.cov(few.astype(float), rowvar=False) @ np.cov(many.astype(float), rowvar=False)
     roots = np.sqrt(np.linalg.eigvals(product).real.clip(0)).sum()
     step = few.astype(float).mean(0) - many.astype(float).mean(0)
-    assert between(a, b) == pytest.approx(step @ step + a.trace + b.trace - 2 * roots, rel=1e-6)
+    assert frechet_between(a, b) == pytest.approx(step @ step + a.trace + b.trace - 2 * roots, rel=1e-6)
 
 
 def test_infinity_removes_the_bias_of_few_samples() -> None:
     """Distance of 1,000 samples of N(0, I) to N(0, I) itself, 64-dimensional: 0 but for the bias, which the line takes away."""
     g = np.random.default_rng(3)
-    real = Side(10**9, np.zeros(64), 64.0, np.eye(64))
+    real = FeatureSet(10**9, np.zeros(64), 64.0, np.eye(64))
     fake = g.standard_normal((2000, 64))
-    plain = between(Side.of_features(fake), real)
+    plain = frechet_between(FeatureSet.of_features(fake), real)
     limit, curve = frechet_infinity(fake, real, seed=0)
     assert 0.5 < plain < 2
     assert abs(limit) < 0.15 * plain
@@ -125,11 +132,11 @@ def test_bootstrap_spread_is_that_of_new_samples() -> None:
 def test_counted_rows_are_repeated_rows() -> None:
     counts = np.random.default_rng(6).integers(0, 4, 1200)
     for rows in (20, 1200):     # Held whole, and streamed.
-        a = Side.of_features(SETS["fake"][:rows], counts[:rows])
-        b = Side.of_features(np.repeat(SETS["fake"][:rows], counts[:rows], axis=0))
+        a = FeatureSet.of_features(SETS["fake"][:rows], counts[:rows])
+        b = FeatureSet.of_features(np.repeat(SETS["fake"][:rows], counts[:rows], axis=0))
         assert a.n == b.n
         assert a.trace == pytest.approx(b.trace)
-        assert between(a, b) == pytest.approx(0, abs=1e-8)
+        assert frechet_between(a, b) == pytest.approx(0, abs=1e-8)
 
 
 @pytest.mark.parametrize("rows", [0, 1])

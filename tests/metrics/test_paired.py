@@ -20,13 +20,13 @@ def test_live_scikit_image_agrees_on_odd_sizes() -> None:
 
 
 def test_closed_forms() -> None:
-    black, grey = torch.zeros(2, 3, 16, 16), torch.full((2, 3, 16, 16), 51.0)
-    assert l1(black, grey).tolist() == [51, 51]
-    assert psnr(black, grey, data_range=255).tolist() == pytest.approx([20 * math.log10(5)] * 2)
-    assert psnr(grey, grey, data_range=255).tolist() == [PSNR_CAP] * 2
-    assert ssim(grey, grey, data_range=255).tolist() == pytest.approx([1, 1])
+    black, gray = torch.zeros(2, 3, 16, 16), torch.full((2, 3, 16, 16), 51.0)
+    assert l1(black, gray).tolist() == [51, 51]
+    assert psnr(black, gray, data_range=255).tolist() == pytest.approx([20 * math.log10(5)] * 2)
+    assert psnr(gray, gray, data_range=255).tolist() == [PSNR_CAP] * 2
+    assert ssim(gray, gray, data_range=255).tolist() == pytest.approx([1, 1])
     c1 = (0.01 * 255) ** 2
-    assert ssim(black, grey, data_range=255).tolist() == pytest.approx([c1 / (51**2 + c1)] * 2)
+    assert ssim(black, gray, data_range=255).tolist() == pytest.approx([c1 / (51**2 + c1)] * 2)
 
 
 def test_the_range_matters_and_scaling_both_does_not() -> None:

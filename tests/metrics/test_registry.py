@@ -9,28 +9,28 @@ import numpy as np
 import pytest
 import torch
 
-from i2i.metrics import pairs, sets
-from i2i.metrics.colour import LabHistogram
+from i2i.metrics import paired_registry, set_metrics
+from i2i.metrics.color import LabHistogram
 from i2i.metrics.frechet import Moments
-from i2i.spec import Spec, build, lookup, names, schema
+from i2i.registry import Spec, build, lookup, names, schema
 
 STEADY = {"is": {"splits": 1}}      # Options under which the order of images cannot matter.
-LITE = [name for name in names("pair-metric") if name != "lpips"]      # Which has tests of its own, with weights.
+LITE = [name for name in names("paired_metric") if name != "lpips"]      # Which has tests of its own, with weights.
 
 
-def judged(seed: int, order: np.ndarray | None = None, n: int = 30) -> sets.Judged:
+def judged(seed: int, order: np.ndarray | None = None, n: int = 30) -> set_metrics.ComparedSets:
     g = np.random.default_rng(seed)
     rows = np.arange(n) if order is None else order
     features, logits = g.standard_normal((n, 12)).astype(np.float32)[rows], 3 * g.standard_normal((n, 7)).astype(np.float32)[rows]
     images = g.integers(0, 256, (n, 20, 20, 3), dtype=np.uint8)[rows]
-    colours = LabHistogram()
+    colors = LabHistogram()
     for image in images:
-        colours.update(image)
-    return sets.Judged(features, logits, Moments.of(features), colours, [str(i) for i in rows], images.__getitem__)
+        colors.update(image)
+    return set_metrics.ComparedSets(features, logits, Moments.of(features), colors, [str(i) for i in rows], images.__getitem__)
 
 
-def figures(name: str, fake: sets.Judged, real: sets.Judged, rounds: int = 0, seed: int = 0) -> dict[str, sets.Figure]:
-    return dict(build("metric", Spec(name, STEADY.get(name, {})), fake, real, sets.Draw("inception", seed, rounds)))
+def figures(name: str, fake: set_metrics.ComparedSets, real: set_metrics.ComparedSets, rounds: int = 0, seed: int = 0) -> dict[str, set_metrics.Figure]:
+    return dict(build("metric", Spec(name, STEADY.get(name, {})), fake, real, set_metrics.Draw("inception", seed, rounds)))
 
 
 @pytest.mark.parametrize("name", names("metric"))
@@ -64,20 +64,20 @@ def test_a_set_against_itself_is_never_below_zero() -> None:
 
 
 def test_no_two_metrics_give_the_same_name() -> None:
-    every = [key for name in names("metric") for key in figures(name, judged(0), judged(1))] + names("pair-metric")
+    every = [key for name in names("metric") for key in figures(name, judged(0), judged(1))] + names("paired_metric")
     assert len(every) == len(set(every))
     assert {"fid", "fid_infinity", "kid", "is"} <= set(every)
-    other = sets.Draw("timm:resnet10t", 0, 0)
+    other = set_metrics.Draw("timm:resnet10t", 0, 0)
     assert [other.named(short) for short in ("fd", "fd_infinity", "kid")] == ["fd_timm_resnet10t", "fd_timm_resnet10t_infinity", "kid_timm_resnet10t"]
 
 
 @pytest.mark.parametrize("name", LITE)
 def test_pair_metrics_are_best_for_the_same_image_and_keep_images_apart(name: str) -> None:
-    metric = build("pair-metric", Spec(name), None)
+    metric = build("paired_metric", Spec(name), None)
     torch.manual_seed(0)
     a, b = torch.randint(0, 256, (2, 3, 3, 176, 180)).float()
     same, other = metric(a, a), metric(a, b)
     assert same.shape == other.shape == (3,)
-    assert ((same < other) if pairs.BETTER[name] == "lower" else (same > other)).all()
+    assert ((same < other) if paired_registry.BETTER[name] == "lower" else (same > other)).all()
     assert torch.allclose(other, torch.cat([metric(a[i:i + 1], b[i:i + 1]) for i in range(3)]))
     assert torch.allclose(metric(b, a), other)

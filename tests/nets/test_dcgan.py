@@ -11,7 +11,7 @@ from i2i.errors import RequestError
 from i2i.nets import norms
 from i2i.nets.conditional import ConditionalNorm, LabelMap, Projection, Vectors
 from i2i.nets.sizes import halvings
-from i2i.spec import Spec, build
+from i2i.registry import Spec, build
 
 
 @pytest.mark.parametrize(("size", "smallest", "count"), [
@@ -22,7 +22,7 @@ def test_each_size_has_one_way(size: tuple[int, int], smallest: tuple[int, int],
 
 @pytest.mark.parametrize(("size", "nearest"), [((100, 100), "96x96 and 112x112"), ((50, 60), "48x64 and 56x64"), ((33, 64), "32x64 and 40x64"), ((4, 4), "8x8 "), ((66, 64), "64x64 ")])
 def test_other_sizes_are_refused_with_the_nearest(size: tuple[int, int], nearest: str) -> None:
-    for kind in ("synthesis", "discriminator"):
+    for kind in ("noise_generator", "discriminator"):
         for name in ("dcgan", "sagan", "progressive"):
             with pytest.raises(RequestError, match=f"{name} cannot work with {size[0]}x{size[1]} images; the nearest sizes it can: {nearest}"):
                 build(kind, Spec(name), 3, size, 0)
@@ -41,7 +41,7 @@ def test_what_is_proposed_is_accepted(height: int, width: int) -> None:
 
 
 def test_the_usual_network_at_64() -> None:
-    G, D = build("synthesis", Spec("dcgan"), 3, (64, 64), 0), build("discriminator", Spec("dcgan"), 3, (64, 64), 0)
+    G, D = build("noise_generator", Spec("dcgan"), 3, (64, 64), 0), build("discriminator", Spec("dcgan"), 3, (64, 64), 0)
     # Known from the widely used PyTorch implementation, which has no biases; here the layers without a norm have them: 3; 64 and 1.
     assert sum(p.numel() for p in G.parameters()) == 3_576_704 + 3
     assert sum(p.numel() for p in D.parameters()) == 2_765_568 + 64 + 1
@@ -52,14 +52,14 @@ def test_the_usual_network_at_64() -> None:
 
 @pytest.mark.parametrize("up", ["transposed", "resize"])
 def test_both_ways_up(up: str) -> None:
-    assert build("synthesis", Spec("dcgan", {"width": 4, "up": up}), 3, (32, 32), 0)(torch.randn(2, 100)).shape == (2, 3, 32, 32)
+    assert build("noise_generator", Spec("dcgan", {"width": 4, "up": up}), 3, (32, 32), 0)(torch.randn(2, 100)).shape == (2, 3, 32, 32)
 
 
 def test_a_critic_can_do_without_batch_norm() -> None:
     assert norms.mixes_images(build("discriminator", Spec("dcgan", {"width": 4}), 3, (32, 32), 0))
     for norm in ("none", "instance"):
         assert not norms.mixes_images(build("discriminator", Spec("dcgan", {"width": 4, "norm": norm}), 3, (32, 32), 0))
-    assert norms.mixes_images(build("synthesis", Spec("dcgan", {"width": 4, "condition": "batchnorm"}), 3, (32, 32), 3))
+    assert norms.mixes_images(build("noise_generator", Spec("dcgan", {"width": 4, "condition": "batchnorm"}), 3, (32, 32), 3))
 
 
 @pytest.mark.parametrize("name", ["batch", "instance"])
@@ -77,11 +77,11 @@ def test_gain_and_bias_are_the_classs(name: str) -> None:
 @pytest.mark.parametrize("condition", ["batchnorm", "concat"])
 def test_spectral_norm_leaves_what_a_label_puts_in_alone_and_takes_the_projection(condition: str) -> None:
     torch.manual_seed(0)
-    G = build("synthesis", Spec("sagan", {"width": 4, "condition": condition}), 3, (32, 32), 3)
+    G = build("noise_generator", Spec("sagan", {"width": 4, "condition": condition}), 3, (32, 32), 3)
     D = build("discriminator", Spec("sagan", {"width": 4}), 3, (32, 32), 3)
     before = [p.clone() for m in G.modules() if isinstance(m, Vectors) for p in m.parameters()]
     for network in (G, D):
-        build("parametrisation", Spec("spectral"), network)
+        build("weight_norm", Spec("spectral"), network)
     x = G(torch.randn(2, G.z_dim), torch.tensor([0, 2]))
     D(x, torch.tensor([0, 2])).sum().backward()
     assert all(torch.equal(p, old) for p, old in zip((p for m in G.modules() if isinstance(m, Vectors) for p in m.parameters()), before, strict=True))
@@ -92,7 +92,7 @@ def test_spectral_norm_leaves_what_a_label_puts_in_alone_and_takes_the_projectio
 
 def test_a_label_needs_a_norm_to_steer() -> None:
     with pytest.raises(RequestError, match=r"norm=none .* generator\.condition=concat"):
-        build("synthesis", Spec("dcgan", {"norm": "none", "condition": "batchnorm"}), 3, (32, 32), 3)
+        build("noise_generator", Spec("dcgan", {"norm": "none", "condition": "batchnorm"}), 3, (32, 32), 3)
 
 
 def test_projection_is_an_inner_product() -> None:

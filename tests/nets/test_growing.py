@@ -11,10 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from i2i.errors import RequestError
 from i2i.nets.progressive import Growth
 from i2i.nets.stylegan import AdaIN
-from i2i.spec import Spec, build, schema
+from i2i.registry import Spec, build, schema
 
 SIZE = (32, 32)
-GROWING = [("synthesis", "progressive"), ("synthesis", "stylegan"), ("discriminator", "progressive")]
+GROWING = [("noise_generator", "progressive"), ("noise_generator", "stylegan"), ("discriminator", "progressive")]
 TINY = {"width": 8, "max_channels": 8, "z_dim": 8, "w_dim": 8, "mapping_layers": 2}
 
 
@@ -58,7 +58,7 @@ def test_options_that_mean_nothing_are_refused(kind: str, name: str, options: di
 
 @pytest.mark.parametrize("name", ["progressive", "stylegan"])
 def test_images_begin_as_four_by_four_and_end_with_all_pixels(name: str) -> None:
-    G = make("synthesis", name)
+    G = make("noise_generator", name)
     z = given(G)
     for progress, side in ((0, 4), (0.2, 8), (0.4, 16), (0.6, 32)):
         G.grow(progress)
@@ -138,14 +138,14 @@ def test_small_images_are_cheap(kind: str, name: str) -> None:
 
 
 def test_layers_not_in_use_get_no_gradient() -> None:
-    G = make("synthesis", "progressive")
+    G = make("noise_generator", "progressive")
     G.grow(0)
     G(given(G)).sum().backward()
     assert all(p.grad is None for p in G.blocks.parameters())
 
 
 def test_z_has_a_direction_only() -> None:
-    G = make("synthesis", "progressive")
+    G = make("noise_generator", "progressive")
     z = given(G)
     torch.testing.assert_close(G(z), G(3 * z), atol=1e-3, rtol=1e-3)
 
@@ -159,17 +159,17 @@ def test_the_style_sets_mean_and_deviation() -> None:
 
 
 def test_every_style_reaches_the_image_once_its_level_is_in_use() -> None:
-    G = make("synthesis", "stylegan")
+    G = make("noise_generator", "stylegan")
     for progress, used in ((0, 2), (0.15, 4), (0.25, 4), (0.6, 8)):
         G.grow(progress)
         assert G.used() == used
         ws = torch.randn(1, G.num_ws, G.w_dim, requires_grad=True)
-        G.synthesise(ws).sin().sum().backward()
+        G.synthesize(ws).sin().sum().backward()
         assert ws.grad.abs().sum((0, 2)).gt(0).tolist() == [i < used for i in range(G.num_ws)]
 
 
 def test_noise_is_drawn_anew_in_training_alone() -> None:
-    G = make("synthesis", "stylegan", mixing=0.0)
+    G = make("noise_generator", "stylegan", mixing=0.0)
     for name, p in G.named_parameters():
         if name.endswith("strength"):
             nn.init.ones_(p)
@@ -180,7 +180,7 @@ def test_noise_is_drawn_anew_in_training_alone() -> None:
 
 
 def test_truncation_draws_images_to_that_of_the_mean_style() -> None:
-    G = make("synthesis", "stylegan", mixing=0.0)
+    G = make("noise_generator", "stylegan", mixing=0.0)
     z = given(G)
     for _ in range(50):
         G.train()(z)

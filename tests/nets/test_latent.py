@@ -1,4 +1,4 @@
-"""The learnt mixture prior of DeLiGAN: by its formula, and in a run whose images can be made again."""
+"""The learned mixture prior of DeLiGAN: by its formula, and in a run whose images can be made again."""
 
 from pathlib import Path
 
@@ -8,16 +8,17 @@ import torch
 from PIL import Image
 
 from i2i import load
-from i2i.clock import Clock
-from i2i.engine.learner import Learner
-from i2i.engine.runtime import Runtime
+from i2i.config import override, parse_assignments
 from i2i.errors import RequestError
 from i2i.nets.latent import Mixture
 from i2i.recipes.base import DataInfo
 from i2i.recipes.gan import GAN
+from i2i.registry import Spec, build
 from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
-from i2i.spec import Spec, build, override, split
+from i2i.seeding import Progress
+from i2i.training.distributed import Runtime
+from i2i.training.optimization import PlayerOptimizers
 
 
 def mixture(components: int = 8, z_dim: int = 3, **options: float) -> Mixture:
@@ -57,28 +58,28 @@ def test_z_is_the_papers_formula() -> None:
 
 def test_g_learns_mu_and_sigma() -> None:
     torch.manual_seed(0)
-    r = override(GAN(), split(["generator.width=4", "discriminator.width=4", "generator.z_dim=6", "latent=mixture", "latent.components=3", "latent.weight=0"]))
+    r = override(GAN(), parse_assignments(["generator.width=4", "discriminator.width=4", "generator.z_dim=6", "latent=mixture", "latent.components=3", "latent.weight=0"]))
     m = r.modules(DataInfo((16, 16)))
     before = {name: p.detach().clone() for name, p in m.named_parameters()}
-    learner, x = Learner(r, m, Runtime(device="cpu"), max_skips=3), {"b": torch.rand(32, 3, 16, 16) * 2 - 1}
-    learner.begin(Clock(0, 32, 1000))
-    r.step(m, x, Clock(0, 32, 1000), lambda player, loss, /, **logs: learner(player, loss, **logs) if player == "D" else None)
+    learner, x = PlayerOptimizers(r, m, Runtime(device="cpu"), max_skips=3), {"b": torch.rand(32, 3, 16, 16) * 2 - 1}
+    learner.begin(Progress(0, 32, 1000))
+    r.step(m, x, Progress(0, 32, 1000), lambda player, loss, /, **logs: learner(player, loss, **logs) if player == "D" else None)
     assert all(torch.equal(m["Z"].get_parameter(name), before[f"Z.{name}"]) for name in ("mu", "sigma"))       # D's update leaves them.
-    r.step(m, x, Clock(0, 32, 1000), lambda player, loss, /, **logs: learner(player, loss, **logs) if player == "G" else None)
+    r.step(m, x, Progress(0, 32, 1000), lambda player, loss, /, **logs: learner(player, loss, **logs) if player == "G" else None)
     assert all((m["Z"].get_parameter(name) != before[f"Z.{name}"]).all() for name in ("mu", "sigma"))
 
 
 @pytest.mark.parametrize(("weight", "alive"), [(1 / 3, True), (0.0, False)])
-def test_the_regulariser_keeps_sigma_from_falling_to_nothing(weight: float, alive: bool) -> None:
+def test_the_regularizer_keeps_sigma_from_falling_to_nothing(weight: float, alive: bool) -> None:
     """Against a loss that likes its images alike, as a generator that has found one good image of a component does: |x - its component's mean|^2."""
     Z = mixture(4, weight=weight)
-    optimiser = torch.optim.Adam(Z.parameters(), 0.01)
+    optimizer = torch.optim.Adam(Z.parameters(), 0.01)
     for _ in range(600):
         eps = torch.randn(64, Z.inputs)
         spread = (Z.sigma[(torch.special.ndtr(eps[:, -1]) * 4).long().clamp(max=3)] * eps[:, :-1]).square().mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (0.1 * spread + Z.cost()).backward()
-        optimiser.step()
+        optimizer.step()
     # Of weight (1 - sigma)^2 + 0.1 sigma^2 the least is at sigma = weight / (weight + 0.1).
     assert Z.sigma.abs().mean().item() == pytest.approx(weight / (weight + 0.1), abs=0.03)
     assert (Z.sigma.abs().min() > 0.5) == alive
@@ -96,8 +97,8 @@ def test_a_run_with_virtual_batch_norm_and_a_mixture_resumes_exactly_and_its_fil
     for i in range(8):
         Image.fromarray(g.integers(0, 255, (16, 16, 3)).astype(np.uint8)).save(flat / f"{i}.png")
     line = ("train", "gan", "generator.width=4", "discriminator.width=4", "generator.z_dim=6", "latent=mixture", "latent.components=5", "generator.norm=virtual",
-            "discriminator.norm=virtual", "generator.reference=6", "discriminator.reference=6", "penalty=r1", "train.batch=4", "train.images=24", "train.log=8",
-            "train.tick=12", "--data", flat, "--device", "cpu", "--out")
+            "discriminator.norm=virtual", "generator.reference=6", "discriminator.reference=6", "penalty=r1", "train.batch_size=4", "train.images=24", "train.log_every=8",
+            "train.checkpoint_every=12", "--data", flat, "--device", "cpu", "--out")
     for out in ("whole", "cut"):
         result = i2i(*line, out)
         assert result.code == 0, result.err

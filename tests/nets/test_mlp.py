@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from i2i.errors import RequestError
-from i2i.nets.equalised import MinibatchStd
+from i2i.nets.equalized import MinibatchStd
 from i2i.nets.minibatch import MinibatchDiscrimination, among
-from i2i.spec import Spec, build
+from i2i.registry import Spec, build
 
 POINTS = (2, (1, 1), 0)
 
@@ -19,7 +19,7 @@ def make(kind: str, **options: object) -> nn.Module:
 
 @pytest.mark.parametrize("activation", ["relu", "leaky", "tanh", "maxout"])
 def test_points_are_images_of_one_pixel(activation: str) -> None:
-    G, D = make("synthesis", activation=activation, z_dim=2, output="linear"), make("discriminator", activation=activation)
+    G, D = make("noise_generator", activation=activation, z_dim=2, output="linear"), make("discriminator", activation=activation)
     points = G(torch.randn(64, 2))
     assert points.shape == (64, 2, 1, 1)
     assert D(points).shape == (64, 1)
@@ -28,13 +28,13 @@ def test_points_are_images_of_one_pixel(activation: str) -> None:
 
 def test_the_output_is_bounded_or_not() -> None:
     z = torch.randn(256, 8) * 50
-    assert make("synthesis", z_dim=8, norm="none")(z).abs().max() <= 1
-    assert make("synthesis", z_dim=8, norm="none", output="linear")(z).abs().max() > 10
+    assert make("noise_generator", z_dim=8, norm="none")(z).abs().max() <= 1
+    assert make("noise_generator", z_dim=8, norm="none", output="linear")(z).abs().max() > 10
 
 
 def test_the_defaults_are_pacgans() -> None:
     """Lin et al. 2018, authors' code of the grid: 4 hidden layers of 400 with batch norm; 3 of 200 with five pieces."""
-    G, D = build("synthesis", Spec("mlp", {"z_dim": 2, "std": 0.02}), *POINTS), build("discriminator", Spec("mlp", {"std": 0.02}), *POINTS)
+    G, D = build("noise_generator", Spec("mlp", {"z_dim": 2, "std": 0.02}), *POINTS), build("discriminator", Spec("mlp", {"std": 0.02}), *POINTS)
     assert sum(p.numel() for p in G.parameters()) == 2 * 400 + 3 * 400 * 400 + 4 * 2 * 400 + 400 * 2 + 2
     assert sum(p.numel() for p in D.parameters()) == 5 * (2 * 200 + 200) + 2 * 5 * (200 * 200 + 200) + 200 + 1
     assert G.layers[1].linear.weight.std().item() == pytest.approx(0.02, rel=0.02)
@@ -48,7 +48,7 @@ def test_maxout_is_the_largest_of_its_pieces() -> None:
 def test_without_a_given_deviation_the_signal_keeps_its_size() -> None:
     """He et al. 2015, equation 10: E[y^2] is that of the input in each ReLU layer."""
     torch.manual_seed(0)
-    G = build("synthesis", Spec("mlp", {"width": 512, "norm": "none", "z_dim": 512}), *POINTS)
+    G = build("noise_generator", Spec("mlp", {"width": 512, "norm": "none", "z_dim": 512}), *POINTS)
     for layer in G.layers:
         assert layer.linear.weight.std().item() == pytest.approx((2 / layer.linear.in_features) ** 0.5, rel=0.02)
     assert G.layers(torch.randn(200, 512)).square().mean().item() == pytest.approx(1, rel=0.3)
@@ -56,13 +56,13 @@ def test_without_a_given_deviation_the_signal_keeps_its_size() -> None:
 
 @pytest.mark.parametrize(("options", "said"), [({"norm": "instance"}, "a unit has one value"), ({"layers": 0}, "layers=0"), ({"width": 0}, "width=0"), ({"std": -1.0}, "std=-1")])
 def test_what_cannot_be_is_refused(options: dict[str, object], said: str) -> None:
-    for kind in ("synthesis", "discriminator"):
+    for kind in ("noise_generator", "discriminator"):
         with pytest.raises(RequestError, match=said):
             make(kind, **options)
 
 
 def test_batch_norm_needs_two() -> None:
-    G = make("synthesis", z_dim=2)
+    G = make("noise_generator", z_dim=2)
     with pytest.raises(RequestError, match=r"train\.batch=1"):
         G(torch.randn(1, 2))
     assert G.eval()(torch.randn(1, 2)).shape == (1, 2, 1, 1)

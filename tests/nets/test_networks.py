@@ -8,7 +8,7 @@ from i2i.errors import RequestError
 from i2i.nets import norms
 from i2i.nets.blocks import Conv, ConvTranspose, ReflectPad
 from i2i.nets.unet import UNet, default_depth
-from i2i.spec import Spec, build, names
+from i2i.registry import Spec, build, names
 
 SIZE = (32, 64)
 
@@ -31,7 +31,7 @@ class TestGenerators:
         network(torch.randn(2, 2, *SIZE)).square().sum().backward()
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
 
-    def test_in_eval_an_image_does_not_depend_on_its_neighbours(self, name: str) -> None:
+    def test_in_eval_an_image_does_not_depend_on_its_neighbors(self, name: str) -> None:
         network, x = make("generator", name).eval(), torch.randn(3, 2, *SIZE)
         alone = torch.cat([network(image[None]) for image in x])
         torch.testing.assert_close(network(x), alone, atol=1e-5, rtol=1e-5)

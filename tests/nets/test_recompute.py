@@ -7,25 +7,26 @@ import pytest
 import torch
 from torch import nn
 
-from i2i.clock import Clock
-from i2i.engine.draws import Share
-from i2i.nets.recompute import AsBefore, stage
-from i2i.plan import inspect
-from i2i.recipes.base import DataInfo, Recipe, recompute
+from i2i.config import RequestError
+from i2i.nets.recompute import RestoredState, checkpointed
+from i2i.recipes.base import DataInfo, Recipe, set_checkpointing
 from i2i.recipes.cyclegan import CycleGAN
 from i2i.recipes.gan import GAN
 from i2i.recipes.pix2pix import Pix2Pix
-from i2i.spec import RequestError, Spec
+from i2i.registry import Spec
+from i2i.seeding import Progress
+from i2i.training.draws import Share
+from i2i.training.memory import estimate_memory
 
 SMALL = {"width": 4, "z_dim": 8}
 STYLE = {**SMALL, "w_dim": 8, "max_channels": 8, "mapping_layers": 2}
 PLAIN = Spec("dcgan", {"width": 4, "norm": "none"})
 RECIPES: dict[str, Recipe] = {
     "unet": Pix2Pix(generator=Spec("unet", {"width": 4}), discriminator=Spec("patch", {"width": 4, "layers": 1})),
-    "unet-spectral": Pix2Pix(generator=Spec("unet", {"width": 4}), discriminator=Spec("patch", {"width": 4, "layers": 1}), g_parametrisation=Spec("spectral")),
+    "unet-spectral": Pix2Pix(generator=Spec("unet", {"width": 4}), discriminator=Spec("patch", {"width": 4, "layers": 1}), g_weight_norm=Spec("spectral")),
     "resnet": CycleGAN(generator=Spec("resnet", {"width": 4, "blocks": 2, "norm": "batch", "dropout": 0.5}), discriminator=Spec("patch", {"width": 4, "layers": 1}), pool=0),
     "dcgan": GAN(generator=Spec("dcgan", {**SMALL, "condition": "batchnorm"}), discriminator=PLAIN, conditional=True),
-    "sagan": GAN(generator=Spec("sagan", SMALL), discriminator=PLAIN, g_parametrisation=Spec("spectral")),
+    "sagan": GAN(generator=Spec("sagan", SMALL), discriminator=PLAIN, g_weight_norm=Spec("spectral")),
     "progressive": GAN(generator=Spec("progressive", {**SMALL, "max_channels": 8}), discriminator=PLAIN),
     "stylegan": GAN(generator=Spec("stylegan", STYLE), discriminator=PLAIN),
     "stylegan2": GAN(generator=Spec("stylegan2", STYLE), discriminator=PLAIN, g_penalty=Spec("path-length", {"every": 1}))}
@@ -43,7 +44,7 @@ def one_step(recipe: Recipe, modules: nn.ModuleDict, batch: dict[str, torch.Tens
             p.grad = None
 
     torch.manual_seed(5)
-    recipe.step(modules.train(), batch, Clock(3, 2, 10), update)
+    recipe.step(modules.train(), batch, Progress(3, 2, 10), update)
     return [*found, *(b.clone() for b in modules.buffers()), torch.rand(3)]     # And as many random numbers were drawn.
 
 
@@ -53,12 +54,12 @@ def test_gradients_and_statistics_are_the_same_bits_and_less_is_kept(name: str) 
     torch.manual_seed(0)
     kept = recipe.modules(info)
     again = copy.deepcopy(kept)
-    recompute(recipe, again, True)
+    set_checkpointing(recipe, again, True)
     batch = {key: torch.rand(2, 3, 32, 32) * 2 - 1 for key in "ab"} | {"c": torch.tensor([0, 1])}
     with Share(1, 2):       # Modes too are as they were: of two processes, each draws its own images' numbers both times.
         for one, other in zip(one_step(recipe, kept, batch), one_step(recipe, again, batch), strict=True):
             assert torch.equal(one, other)
-    (_, before), (_, after) = (inspect(recipe, info, batch=8, averages=False, again=wanted) for wanted in (False, True))
+    (_, before), (_, after) = (estimate_memory(recipe, info, batch=8, averages=False, again=wanted) for wanted in (False, True))
     assert after.working < before.working
     assert after.weights == before.weights
 
@@ -70,7 +71,7 @@ def test_nothing_is_computed_again_where_nothing_goes_backward() -> None:
         recompute = True
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return stage(self, self.twice, x)
+            return checkpointed(self, self.twice, x)
 
         def twice(self, x: torch.Tensor) -> torch.Tensor:
             calls.append(1)
@@ -88,7 +89,7 @@ def test_nothing_is_computed_again_where_nothing_goes_backward() -> None:
 def test_buffers_are_as_before_each_time_and_then_as_they_were() -> None:
     norm = nn.BatchNorm1d(2)
     mean = norm.running_mean
-    before = AsBefore([norm])
+    before = RestoredState([norm])
     norm(torch.randn(4, 2))
     moved = norm.running_mean.clone()
     for _ in range(2):
@@ -102,4 +103,4 @@ def test_buffers_are_as_before_each_time_and_then_as_they_were() -> None:
 def test_a_generator_without_stages_is_refused() -> None:
     recipe: Any = GAN(generator=Spec("mlp", {"width": 4}), discriminator=PLAIN)
     with pytest.raises(RequestError, match=r"train\.recompute=true cannot be used; accepted: false"):
-        recompute(recipe, recipe.modules(DataInfo((32, 32))), True)
+        set_checkpointing(recipe, recipe.modules(DataInfo((32, 32))), True)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from i2i.errors import RequestError
 from i2i.nets.heads import QHead
 from i2i.nets.sagan import Down, SelfAttention, Up
-from i2i.spec import Spec, build
+from i2i.registry import Spec, build
 
 
 @torch.no_grad()
@@ -36,7 +36,7 @@ def test_attention_begins_as_nothing() -> None:
 
 @pytest.mark.parametrize(("size", "sides"), [((128, 128), (32, 32)), ((64, 64), (32, 32)), ((32, 32), (16, 16)), ((28, 28), (14, 14)), ((96, 192), (24, 48))])
 def test_attention_is_where_the_paper_has_it_or_as_near_as_the_size_allows(size: tuple[int, int], sides: tuple[int, int]) -> None:
-    networks = build("synthesis", Spec("sagan", {"width": 2, "z_dim": 4}), 3, size, 0), build("discriminator", Spec("sagan", {"width": 2}), 3, size, 0)
+    networks = build("noise_generator", Spec("sagan", {"width": 2, "z_dim": 4}), 3, size, 0), build("discriminator", Spec("sagan", {"width": 2}), 3, size, 0)
     seen = []
     for network in networks:
         network.attention.register_forward_hook(lambda module, inputs, output: seen.append(tuple(output.shape[2:])))
@@ -44,13 +44,13 @@ def test_attention_is_where_the_paper_has_it_or_as_near_as_the_size_allows(size:
     assert seen == [sides, sides]
 
 
-@pytest.mark.parametrize("kind", ["synthesis", "discriminator"])
+@pytest.mark.parametrize("kind", ["noise_generator", "discriminator"])
 def test_a_map_that_is_not_there_is_refused_with_those_that_are(kind: str) -> None:
     with pytest.raises(RequestError, match=r"attention=20 .* 16, 8, 4 "):
         build(kind, Spec("sagan", {"attention": 20}), 3, (32, 32), 0)
 
 
-@pytest.mark.parametrize("kind", ["synthesis", "discriminator"])
+@pytest.mark.parametrize("kind", ["noise_generator", "discriminator"])
 def test_without_attention_it_is_sngan(kind: str) -> None:
     network = build(kind, Spec("sagan", {"width": 2, "attention": 0}), 3, (32, 32), 0)
     assert not any(isinstance(module, SelfAttention) for module in network.modules())
@@ -65,7 +65,7 @@ def test_shortcuts_are_the_papers_order_at_less_cost() -> None:
 
 def test_the_papers_widths_at_128() -> None:
     with torch.device("meta"):
-        G, D = build("synthesis", Spec("sagan"), 3, (128, 128), 0), build("discriminator", Spec("sagan"), 3, (128, 128), 0)
+        G, D = build("noise_generator", Spec("sagan"), 3, (128, 128), 0), build("discriminator", Spec("sagan"), 3, (128, 128), 0)
     assert [block.conv2.out_channels for block in G.blocks] == [1024, 512, 256, 128, 64]
     assert [block.conv2.out_channels for block in D.blocks] == [64, 128, 256, 512, 1024, 1024]
     assert D.feature_shape == (1024, 4, 4)

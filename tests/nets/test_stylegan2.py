@@ -12,7 +12,7 @@ from i2i.errors import RequestError
 from i2i.nets.style import BETA, Noise
 from i2i.nets.stylegan2 import Discriminator, Generator, StyledLayer, ToRGB
 from i2i.recipes.base import check_critics
-from i2i.spec import Spec, build
+from i2i.registry import Spec, build
 from tests.conftest import REFERENCE
 
 SMALL = {"z_dim": 8, "w_dim": 12, "width": 4, "max_channels": 8, "mapping_layers": 2}
@@ -20,7 +20,7 @@ SMALL = {"z_dim": 8, "w_dim": 12, "width": 4, "max_channels": 8, "mapping_layers
 
 def generator(size: tuple[int, int] = (16, 16), classes: int = 0, **options: object) -> Generator:
     torch.manual_seed(0)
-    G = build("synthesis", Spec("stylegan2", {**SMALL, **options}), 3, size, classes)
+    G = build("noise_generator", Spec("stylegan2", {**SMALL, **options}), 3, size, classes)
     for module in G.modules():
         if isinstance(module, Noise):
             nn.init.constant_(module.strength, 0.3)     # 0 at first, which would hide it.
@@ -244,7 +244,7 @@ def test_path_length_differentiates_the_synthesis_twice() -> None:
     y = torch.randn(3, 3, 16, 16, dtype=torch.float64)
 
     def length() -> torch.Tensor:
-        return torch.autograd.grad((G.synthesise(ws) * y).sum(), ws, create_graph=True)[0].square().sum()
+        return torch.autograd.grad((G.synthesize(ws) * y).sum(), ws, create_graph=True)[0].square().sum()
 
     exact, difference = slope(length, [p for name, p in G.named_parameters() if "mapping" not in name])
     assert exact == pytest.approx(difference, rel=1e-4)

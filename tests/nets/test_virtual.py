@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2i.clock import Clock
+from i2i.config import override, parse_assignments
 from i2i.errors import RequestError
 from i2i.nets import norms
 from i2i.nets.virtual import Reference
@@ -13,15 +13,16 @@ from i2i.recipes.base import DataInfo, Recipe
 from i2i.recipes.cyclegan import CycleGAN
 from i2i.recipes.gan import GAN
 from i2i.recipes.pix2pix import Pix2Pix
-from i2i.spec import Spec, build, override, split
+from i2i.registry import Spec, build
+from i2i.seeding import Progress
 
 SMALL = {"width": 4, "norm": "virtual", "reference": 5}
-NETWORKS = [("synthesis", "dcgan", {}), ("synthesis", "dcgan", {"condition": "batchnorm"}), ("synthesis", "mlp", {}), ("synthesis", "sagan", {}),
-            ("synthesis", "sagan", {"condition": "concat"}), ("discriminator", "dcgan", {}), ("discriminator", "dcgan", {"condition": "projection"}),
+NETWORKS = [("noise_generator", "dcgan", {}), ("noise_generator", "dcgan", {"condition": "batchnorm"}), ("noise_generator", "mlp", {}), ("noise_generator", "sagan", {}),
+            ("noise_generator", "sagan", {"condition": "concat"}), ("discriminator", "dcgan", {}), ("discriminator", "dcgan", {"condition": "projection"}),
             ("discriminator", "mlp", {})]
 
 
-def test_an_image_is_normalised_as_in_batch_norm_of_the_reference_and_itself() -> None:
+def test_an_image_is_normalized_as_in_batch_norm_of_the_reference_and_itself() -> None:
     """Salimans et al. 2016, section 3.4, in the words of batch norm: the reference by itself; each other image as one more of that batch."""
     layer, x = norms.VirtualBatchNorm(3, 4), torch.randn(7, 3, 5, 6) * 3 + torch.tensor([0.0, 4.0, -90.0])[:, None, None]
     nn.init.normal_(layer.weight)
@@ -40,11 +41,11 @@ def made(kind: str, name: str, **options: object) -> tuple[nn.Module, list[Tenso
     network = build(kind, Spec(name, {**SMALL, **options}), 3, (32, 32), 3)
     for p in network.parameters():      # As after some training: nothing is still 0 or 1.
         p.data += 0.05 * torch.randn_like(p)
-    return network, [torch.randn(6, network.z_dim) if kind == "synthesis" else torch.randn(6, 3, 32, 32), torch.arange(6) % 3]
+    return network, [torch.randn(6, network.z_dim) if kind == "noise_generator" else torch.randn(6, 3, 32, 32), torch.arange(6) % 3]
 
 
 @pytest.mark.parametrize(("kind", "name", "options"), NETWORKS)
-def test_an_image_does_not_feel_its_neighbours_while_training(kind: str, name: str, options: dict[str, str]) -> None:
+def test_an_image_does_not_feel_its_neighbors_while_training(kind: str, name: str, options: dict[str, str]) -> None:
     for norm in ("virtual", "batch"):
         network, (x, c) = made(kind, name, **options, norm=norm)
         together = network(x, c)
@@ -87,14 +88,14 @@ TINY = ("discriminator=dcgan", "discriminator.norm=virtual", "discriminator.refe
 def step(recipe: Recipe, m: nn.ModuleDict, seed: int, at: int = 0) -> dict[str, Tensor]:
     g = torch.Generator().manual_seed(seed)
     x = {side: torch.rand(4, 3, 16, 16, generator=g) * 2 - 1 for side in "ab"} | {"c": torch.arange(4) % 3}
-    recipe.step(m, x, Clock(at, 4, 1000), lambda player, loss, /, **logs: loss.backward())
+    recipe.step(m, x, Progress(at, 4, 1000), lambda player, loss, /, **logs: loss.backward())
     return x
 
 
 @pytest.mark.parametrize("words", [(), ("pack=2",), ("conditional=true",)], ids="".join)
 def test_d_compares_with_the_first_real_images(words: tuple[str, ...]) -> None:
     torch.manual_seed(0)
-    r = override(GAN(), split([*TINY, "generator.norm=virtual", "generator.reference=4", "latent=uniform", *words]))
+    r = override(GAN(), parse_assignments([*TINY, "generator.norm=virtual", "generator.reference=4", "latent=uniform", *words]))
     m = r.modules(INFO)
     z = m["G"].reference.inputs.clone()
     assert z.abs().max() <= 1           # From the prior, whatever that is.
@@ -108,7 +109,7 @@ def test_d_compares_with_the_first_real_images(words: tuple[str, ...]) -> None:
 
 
 def test_of_a_pair_d_compares_with_both_sides() -> None:
-    r = override(Pix2Pix(), split([*TINY, "generator.depth=2"]))
+    r = override(Pix2Pix(), parse_assignments([*TINY, "generator.depth=2"]))
     m = r.modules(INFO)
     first = step(r, m, 1)
     step(r, m, 2, 1)
@@ -116,7 +117,7 @@ def test_of_a_pair_d_compares_with_both_sides() -> None:
 
 
 def test_a_penalty_is_allowed_as_a_gradient_belongs_to_one_image() -> None:
-    r = override(GAN(), split([*TINY, "penalty=r1"]))
+    r = override(GAN(), parse_assignments([*TINY, "penalty=r1"]))
     m = r.modules(INFO)
     x = step(r, m, 1)["b"].requires_grad_()
     slopes, = torch.autograd.grad(m["D"](x, None)[1].sum(), x)
@@ -130,7 +131,7 @@ def test_a_penalty_is_allowed_as_a_gradient_belongs_to_one_image() -> None:
     (GAN, ["discriminator.reference=0"], "discriminator.reference=0")])
 def test_elsewhere_it_is_refused_with_the_reason(recipe: type, words: list[str], said: str) -> None:
     with pytest.raises(RequestError, match=said):
-        override(recipe(), split(words)).modules(INFO)
+        override(recipe(), parse_assignments(words)).modules(INFO)
 
 
 def test_without_it_there_is_nothing_to_keep() -> None:

@@ -7,24 +7,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2i.clock import Clock, seed_step
-from i2i.engine.config import TrainConfig
-from i2i.engine.learner import Learner
-from i2i.engine.runtime import Runtime
+from i2i.config import override, parse_assignments
 from i2i.errors import RequestError
 from i2i.nets.resnet import ResNet
 from i2i.recipes import cyclegan
 from i2i.recipes.base import DataInfo
 from i2i.recipes.cyclegan import CycleGAN
-from i2i.spec import Spec, override, split
+from i2i.registry import Spec
+from i2i.seeding import Progress, seed_step
+from i2i.training.config import TrainConfig
+from i2i.training.distributed import Runtime
+from i2i.training.optimization import PlayerOptimizers
 from tests.nets.test_pool import ListPool
 
 INFO = DataInfo((32, 32))
-CLOCK = Clock(0, 2, 1000)
+CLOCK = Progress(0, 2, 1000)
 
 
 def small(*words: str) -> CycleGAN:
-    return override(CycleGAN(), split(["generator.width=4", "generator.blocks=2", "discriminator.width=4", "discriminator.layers=2", *words]))
+    return override(CycleGAN(), parse_assignments(["generator.width=4", "generator.blocks=2", "discriminator.width=4", "discriminator.layers=2", *words]))
 
 
 def batch(n: int = 2, seed: int = 5) -> dict[str, Tensor]:
@@ -59,7 +60,7 @@ def test_one_batch_of_forward_and_identity_changes_nothing() -> None:
     x = batch()
     for words in ([], ["generator.norm=none"]):
         G = small(*words).modules(INFO)["G_ab"].double()
-        for one, other in zip(cyclegan.joined(G, x["a"].double(), x["b"].double()), cyclegan.apart(G, x["a"].double(), x["b"].double()), strict=True):
+        for one, other in zip(cyclegan.concat_if(G, x["a"].double(), x["b"].double()), cyclegan.split_batch(G, x["a"].double(), x["b"].double()), strict=True):
             torch.testing.assert_close(one, other)
 
 
@@ -76,7 +77,7 @@ def test_images_are_joined_only_where_that_changes_nothing(words: list[str], bat
 def test_each_update_moves_only_its_player(words: list[str]) -> None:
     recipe = small(*words)
     m = recipe.modules(INFO)
-    learner = Learner(recipe, m, Runtime(device="cpu"), max_skips=3)
+    learner = PlayerOptimizers(recipe, m, Runtime(device="cpu"), max_skips=3)
     learner.begin(CLOCK)
 
     def weights() -> dict[str, Tensor]:
@@ -95,7 +96,7 @@ def test_each_update_moves_only_its_player(words: list[str]) -> None:
 
 
 def naive_loop(m: nn.ModuleDict, steps: int, capacity: int) -> list[list[float]]:
-    """What everybody writes: an optimiser for each player, `requires_grad` switched off and on, lists as pools.  -> the losses of each step"""
+    """What everybody writes: an optimizer for each player, `requires_grad` switched off and on, lists as pools.  -> the losses of each step"""
     G, D = [m["G_ab"], m["G_ba"]], [m["D_a"], m["D_b"]]
     adam_G, adam_D = (torch.optim.Adam([p for net in nets for p in net.parameters()], 2e-4, (0.5, 0.999), foreach=False, fused=False) for nets in (G, D))
     pools, out = {"a": ListPool(capacity), "b": ListPool(capacity)}, []
@@ -134,13 +135,13 @@ def test_a_trajectory_is_that_of_a_plain_loop(seed: int) -> None:
     recipe = small("pool=3", "schedule=constant")
     m = recipe.modules(INFO).double()
     naive = copy.deepcopy(m)
-    learner = Learner(recipe, m, Runtime(device="cpu"), max_skips=3)
+    learner = PlayerOptimizers(recipe, m, Runtime(device="cpu"), max_skips=3)
     ours = []
     for step in range(6):
-        clock = Clock(step, 2, 1000)
-        learner.begin(clock)
+        progress = Progress(step, 2, 1000)
+        learner.begin(progress)
         seed_step(0, 0, step)
-        recipe.step(m, {key: value.double() for key, value in batch(seed=step).items()}, clock, learner)
+        recipe.step(m, {key: value.double() for key, value in batch(seed=step).items()}, progress, learner)
         logs = learner.means()
         ours.append([logs[key] for key in ("gan_a", "gan_b", "cycle_a", "cycle_b", "identity_a", "identity_b", "d_a", "d_b")])
     theirs = naive_loop(naive, 6, 3)
@@ -151,14 +152,14 @@ def test_a_trajectory_is_that_of_a_plain_loop(seed: int) -> None:
 
 def test_one_pair_is_overfitted() -> None:
     torch.manual_seed(0)
-    recipe = small("generator.width=8", "g_optimiser.lr=2e-3", "schedule=constant")
+    recipe = small("generator.width=8", "g_optimizer.lr=2e-3", "schedule=constant")
     m = recipe.modules(INFO)
-    learner = Learner(recipe, m, Runtime(device="cpu"), max_skips=3)
+    learner = PlayerOptimizers(recipe, m, Runtime(device="cpu"), max_skips=3)
     x = {key: F.interpolate(F.avg_pool2d(value, 8), scale_factor=8) for key, value in batch(1).items()}
     history = []
     for step in range(100):
-        learner.begin(Clock(step, 1, 1000))
-        recipe.step(m, x, Clock(step, 1, 1000), learner)
+        learner.begin(Progress(step, 1, 1000))
+        recipe.step(m, x, Progress(step, 1, 1000), learner)
         logs = learner.means()
         history.append(logs["cycle_a"] + logs["cycle_b"])
     assert history[-1] < 0.4 * history[0]
@@ -175,13 +176,13 @@ def test_the_defaults_are_the_papers() -> None:
     assert sum(p.numel() for p in large["G_ab"].parameters()) == 11_378_179     # As the reference implementation prints for resnet_9blocks.
     assert sum(p.numel() for p in large["D_a"].parameters()) == 2_764_737       # ... and for its basic discriminator with instance norm.
     assert large["pool_a"].images.shape == (50, 3, 256, 256)
-    learner = Learner(small(), small().modules(INFO), Runtime(device="cpu"), max_skips=3)
+    learner = PlayerOptimizers(small(), small().modules(INFO), Runtime(device="cpu"), max_skips=3)
     rates = []
     for step in (0, 500, 750):
-        learner.begin(Clock(step, 1, 1000))
-        rates.append(learner.optimisers["D"].param_groups[0]["lr"])
+        learner.begin(Progress(step, 1, 1000))
+        rates.append(learner.optimizers["D"].param_groups[0]["lr"])
     assert rates == pytest.approx([2e-4, 2e-4, 1e-4])
-    assert learner.optimisers["G"].param_groups[0]["betas"] == (0.5, 0.999)
+    assert learner.optimizers["G"].param_groups[0]["betas"] == (0.5, 0.999)
     assert TrainConfig().batch == 1
 
 

@@ -8,24 +8,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2i.clock import Clock
-from i2i.engine.learner import Learner
-from i2i.engine.runtime import Runtime
+from i2i.config import override, parse_assignments
 from i2i.errors import RequestError
 from i2i.losses.information import information
 from i2i.nets.latent import Codes, Normal, Uniform
 from i2i.recipes.base import DataInfo
 from i2i.recipes.gan import GAN
 from i2i.recipes.infogan import InfoGAN
-from i2i.spec import override, split
+from i2i.seeding import Progress
+from i2i.training.distributed import Runtime
+from i2i.training.optimization import PlayerOptimizers
 
 INFO = DataInfo((32, 32), num_classes=3)
-CLOCK = Clock(0, 4, 1000)
+CLOCK = Progress(0, 4, 1000)
 TINY = ("generator.width=4", "discriminator.width=4")
 
 
 def small(*words: str, recipe: type = GAN) -> GAN:
-    return override(recipe(), split([*TINY, *words]))
+    return override(recipe(), parse_assignments([*TINY, *words]))
 
 
 def batch(n: int = 4, seed: int = 5) -> dict[str, Tensor]:
@@ -33,10 +33,10 @@ def batch(n: int = 4, seed: int = 5) -> dict[str, Tensor]:
     return {"b": torch.rand(n, 3, 32, 32, generator=g) * 2 - 1, "c": torch.arange(n) % 3}
 
 
-def losses(recipe: GAN, m: nn.ModuleDict, x: dict[str, Tensor], clock: Clock = CLOCK, seed: int = 1) -> dict[str, Tensor]:
+def losses(recipe: GAN, m: nn.ModuleDict, x: dict[str, Tensor], progress: Progress = CLOCK, seed: int = 1) -> dict[str, Tensor]:
     seen: dict[str, Tensor] = {}
     torch.manual_seed(seed)
-    recipe.step(m, x, clock, lambda player, loss, /, **logs: seen.update({player: loss}))
+    recipe.step(m, x, progress, lambda player, loss, /, **logs: seen.update({player: loss}))
     return seen
 
 
@@ -66,7 +66,7 @@ def test_labels_are_used_only_where_asked_for() -> None:
 
 
 WAYS = [[], ["conditional=true"], ["adversarial=rpgan", "penalty=r1r2", "discriminator.norm=none"], ["penalty=clip", "adversarial=wasserstein"],
-        ["d_parametrisation=spectral"], ["augment=ada"], ["penalty=r1", "penalty.every=2", "discriminator.norm=none"],
+        ["d_weight_norm=spectral"], ["augment=ada"], ["penalty=r1", "penalty.every=2", "discriminator.norm=none"],
         ["generator=stylegan2", "discriminator=stylegan2", "generator.width=8", "discriminator.width=8", "g_penalty=path-length"]]
 
 
@@ -75,7 +75,7 @@ WAYS = [[], ["conditional=true"], ["adversarial=rpgan", "penalty=r1r2", "discrim
 def test_each_update_moves_only_its_player(words: list[str], player: str) -> None:
     recipe, torch_state = small(*words), batch()
     m = recipe.modules(INFO)
-    learner = Learner(recipe, m, Runtime(device="cpu"), max_skips=3)
+    learner = PlayerOptimizers(recipe, m, Runtime(device="cpu"), max_skips=3)
     learner.begin(CLOCK)
     before = copy.deepcopy(dict(m.named_parameters()))
     recipe.step(m, torch_state, CLOCK, lambda who, loss, /, **logs: learner(who, loss, **logs) if who == player else None)
@@ -87,7 +87,7 @@ def test_the_generator_waits_for_its_turn() -> None:
     """Arjovsky et al. 2017, algorithm 1: n critic steps, each with images and noise of its own, for one of the generator."""
     recipe = small("d_steps=3")
     m = recipe.modules(INFO)
-    turns = ["G" in losses(recipe, m, batch(), Clock(step, 4, 1000)) for step in range(6)]
+    turns = ["G" in losses(recipe, m, batch(), Progress(step, 4, 1000)) for step in range(6)]
     assert turns == [True, False, False, True, False, False]
 
 
@@ -98,7 +98,7 @@ def test_the_path_length_is_due_in_turns_of_the_generator() -> None:
     m["P"].register_forward_hook(lambda *call: calls.append(1))
     counts = []
     for step in range(8):
-        losses(recipe, m, batch(), Clock(step, 4, 1000))
+        losses(recipe, m, batch(), Progress(step, 4, 1000))
         counts.append(len(calls))
     assert counts == [1, 1, 1, 1, 2, 2, 2, 2]
 
@@ -169,14 +169,14 @@ def test_infogan_adds_the_bound_to_the_generators_loss() -> None:
 
 @pytest.mark.parametrize("words", [
     ["augment=diffaugment"], ["conditional=true"], ["conditional=true", "generator.condition=batchnorm", "discriminator.condition=projection"],
-    ["d_parametrisation=spectral", "g_parametrisation=weight", "discriminator.norm=none", "adversarial=hinge"], ["generator=progressive"],
+    ["d_weight_norm=spectral", "g_weight_norm=weight", "discriminator.norm=none", "adversarial=hinge"], ["generator=progressive"],
     ["adversarial=rpgan", "penalty=r1r2", "penalty.every=2", "discriminator.norm=none", "d_steps=2"], ["discriminator=sagan", "generator=sagan"],
     ["generator=stylegan2", "generator.width=8", "g_penalty=path-length"]], ids=" ".join)
 def test_infogan_takes_whatever_a_gan_takes(words: list[str]) -> None:
     """And each update moves its own players, Q with G, in every one of these ways."""
     recipe = small("latent.categories=4", *words, recipe=InfoGAN)
     m = recipe.modules(INFO)
-    learner = Learner(recipe, m, Runtime(device="cpu"), max_skips=3)
+    learner = PlayerOptimizers(recipe, m, Runtime(device="cpu"), max_skips=3)
     learner.begin(CLOCK)
     before, moved, logged = copy.deepcopy(dict(m.named_parameters())), {}, {}
 
@@ -206,7 +206,7 @@ def test_networks_that_grow_are_told_how_far_the_run_is() -> None:
     for recipe in (small("generator=progressive", "discriminator=progressive"), small("generator=progressive", recipe=InfoGAN)):
         m, levels = recipe.modules(INFO), []
         for step in (0, 100, 200, 300, 400):
-            losses(recipe, m, batch(), Clock(step, 4, 2000))
+            losses(recipe, m, batch(), Progress(step, 4, 2000))
             levels.append(m["G"].growth.level.item())
         assert levels == sorted(levels), levels
         assert levels[0] == 0 < levels[-1], levels
@@ -217,11 +217,11 @@ def test_infogan_learns_to_read_its_codes() -> None:
     recipe = small("latent.categories=2", "latent.numbers=0", "generator.z_dim=4", recipe=InfoGAN)
     torch.manual_seed(0)
     m = recipe.modules(INFO)
-    learner = Learner(recipe, m, Runtime(device="cpu"), max_skips=3)
+    learner = PlayerOptimizers(recipe, m, Runtime(device="cpu"), max_skips=3)
     seen = []
     for step in range(60):
-        clock = Clock(step, 16, 10**6)
-        learner.begin(clock)
-        recipe.step(m, batch(16, step), clock, lambda player, loss, /, **logs: (
+        progress = Progress(step, 16, 10**6)
+        learner.begin(progress)
+        recipe.step(m, batch(16, step), progress, lambda player, loss, /, **logs: (
             seen.append(logs["information_categories"].item()) if player == "G" else None, learner(player, loss, **logs)))
     assert sum(seen[-5:]) / 5 > 0.6, seen[-5:]      # Of log 2 = 0.693.

@@ -9,25 +9,26 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from i2i.clock import Clock
-from i2i.engine.config import TrainConfig
-from i2i.engine.learner import Learner
-from i2i.engine.runtime import Runtime
-from i2i.foreign.cyclegan_pix2pix import convert
-from i2i.foreign.files import read_pth
-from i2i.images import to_tensor
+from i2i.config import override, parse_assignments
+from i2i.convert.checkpoint_files import read_pth
+from i2i.convert.cyclegan_pix2pix import convert
+from i2i.images.formats import to_tensor
 from i2i.losses.adversarial import NonSaturating
 from i2i.recipes.base import DataInfo
 from i2i.recipes.pix2pix import Pix2Pix
-from i2i.spec import Spec, override, split
+from i2i.registry import Spec
+from i2i.seeding import Progress
+from i2i.training.config import TrainConfig
+from i2i.training.distributed import Runtime
+from i2i.training.optimization import PlayerOptimizers
 from tests.conftest import REFERENCE
 
 INFO = DataInfo((32, 32))
-CLOCK = Clock(0, 2, 1000)
+CLOCK = Progress(0, 2, 1000)
 
 
 def small(*words: str) -> Pix2Pix:
-    return override(Pix2Pix(), split(["generator.width=4", "discriminator.width=4", "discriminator.layers=2", *words]))
+    return override(Pix2Pix(), parse_assignments(["generator.width=4", "discriminator.width=4", "discriminator.layers=2", *words]))
 
 
 def batch(n: int = 2) -> dict[str, torch.Tensor]:
@@ -36,7 +37,7 @@ def batch(n: int = 2) -> dict[str, torch.Tensor]:
 
 
 def test_the_objective_is_the_papers() -> None:
-    """Equations 1 to 4: G* = arg min_G max_D E[log D(a,b)] + E[log(1 - D(a,G(a)))] + 100 E|b - G(a)|, G maximising log D; D's loss halved."""
+    """Equations 1 to 4: G* = arg min_G max_D E[log D(a,b)] + E[log(1 - D(a,G(a)))] + 100 E|b - G(a)|, G maximizing log D; D's loss halved."""
     recipe, x = small("generator.dropout=0.0"), batch()
     m = recipe.modules(INFO)
     naive = copy.deepcopy(m)
@@ -54,11 +55,11 @@ def test_the_objective_is_the_papers() -> None:
 
 @pytest.mark.parametrize("words", [[], ["adversarial=lsgan"], ["adversarial=hinge"], ["generator=resnet"], ["discriminator=pixel", "discriminator.width=4"]])
 def test_each_update_moves_only_its_player(words: list[str]) -> None:
-    recipe = override(small(), split(words))
+    recipe = override(small(), parse_assignments(words))
     if "generator=resnet" in words:
-        recipe = override(recipe, split(["generator.width=4", "generator.blocks=1"]))
+        recipe = override(recipe, parse_assignments(["generator.width=4", "generator.blocks=1"]))
     m = recipe.modules(INFO)
-    learner = Learner(recipe, m, Runtime(device="cpu"), max_skips=3)
+    learner = PlayerOptimizers(recipe, m, Runtime(device="cpu"), max_skips=3)
     learner.begin(CLOCK)
 
     def weights() -> dict[str, torch.Tensor]:
@@ -79,14 +80,14 @@ def test_each_update_moves_only_its_player(words: list[str]) -> None:
 
 def test_one_pair_is_overfitted() -> None:
     torch.manual_seed(0)
-    recipe = small("generator.width=16", "g_optimiser.lr=2e-3", "generator.dropout=0.0", "schedule=constant")
+    recipe = small("generator.width=16", "g_optimizer.lr=2e-3", "generator.dropout=0.0", "schedule=constant")
     m = recipe.modules(INFO)
-    learner = Learner(recipe, m, Runtime(device="cpu"), max_skips=3)
+    learner = PlayerOptimizers(recipe, m, Runtime(device="cpu"), max_skips=3)
     x = {key: F.interpolate(F.avg_pool2d(value, 8), scale_factor=8) for key, value in batch().items()}
     history = []
     for step in range(60):
-        learner.begin(Clock(step, 2, 1000))
-        recipe.step(m, x, Clock(step, 2, 1000), learner)
+        learner.begin(Progress(step, 2, 1000))
+        recipe.step(m, x, Progress(step, 2, 1000), learner)
         history.append(learner.means()["l1"])
     assert history[-1] < 0.25 * history[0]
 
@@ -97,11 +98,11 @@ def test_at_256_the_defaults_are_the_papers() -> None:
     assert recipe.generator == Spec("unet")
     assert recipe.discriminator == Spec("patch")
     m = recipe.modules(INFO)
-    learner = Learner(recipe, m, Runtime(device="cpu"), max_skips=3)
-    for optimiser in learner.optimisers.values():
-        assert isinstance(optimiser, torch.optim.Adam)
-        assert optimiser.param_groups[0]["lr"] == 2e-4
-        assert optimiser.param_groups[0]["betas"] == (0.5, 0.999)
+    learner = PlayerOptimizers(recipe, m, Runtime(device="cpu"), max_skips=3)
+    for optimizer in learner.optimizers.values():
+        assert isinstance(optimizer, torch.optim.Adam)
+        assert optimizer.param_groups[0]["lr"] == 2e-4
+        assert optimizer.param_groups[0]["betas"] == (0.5, 0.999)
     assert TrainConfig().batch == 1
     weights = m["G"].down[3][0].weight
     assert weights.std().item() == pytest.approx(0.02, rel=0.02)
@@ -110,11 +111,11 @@ def test_at_256_the_defaults_are_the_papers() -> None:
 
 def test_the_rate_is_constant_then_falls_to_zero() -> None:
     recipe = small()
-    learner = Learner(recipe, recipe.modules(INFO), Runtime(device="cpu"), max_skips=3)
+    learner = PlayerOptimizers(recipe, recipe.modules(INFO), Runtime(device="cpu"), max_skips=3)
     rates = []
     for step in (0, 250, 500, 750, 999):
-        learner.begin(Clock(step, 1, 1000))
-        rates.append(learner.optimisers["G"].param_groups[0]["lr"])
+        learner.begin(Progress(step, 1, 1000))
+        rates.append(learner.optimizers["G"].param_groups[0]["lr"])
     assert rates == pytest.approx([2e-4, 2e-4, 2e-4, 1e-4, 4e-7])
 
 
@@ -132,7 +133,7 @@ def test_six_steps_follow_the_reference_implementation(dtype: torch.dtype, monke
     m["G"].load_state_dict(g)
     m["D"].load_state_dict(d)
     m.to(dtype).train()
-    learner = Learner(recipe, m, Runtime(device="cpu"), max_skips=3)
+    learner = PlayerOptimizers(recipe, m, Runtime(device="cpu"), max_skips=3)
     losses, terms, whole = [], [], NonSaturating.d
 
     def remembering(self: NonSaturating, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
@@ -142,8 +143,8 @@ def test_six_steps_follow_the_reference_implementation(dtype: torch.dtype, monke
     monkeypatch.setattr(NonSaturating, "d", remembering)
     for step in range(settings["steps"]):
         x = {key: torch.stack([to_tensor(image.transpose(1, 2, 0)) for image in recorded[key.upper()][step]]).to(dtype) for key in "ab"}
-        learner.begin(Clock(step, 2, 12))
-        recipe.step(m, x, Clock(step, 2, 12), learner)
+        learner.begin(Progress(step, 2, 12))
+        recipe.step(m, x, Progress(step, 2, 12), learner)
         logs = learner.means()
         losses.append([logs["gan"], 100 * logs["l1"], *terms[-1]])
     key, tolerance = ("losses", 1e-5) if dtype is torch.float32 else ("losses_float64", 1e-9)

@@ -8,12 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from i2i import jobs, load
+from i2i import load
 from i2i.recipes.presets import PRESETS
 from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
+from i2i.training import job as jobs
 
-TINY = ("generator.width=4", "discriminator.width=4", "train.batch=4", "train.images=24", "train.log=8", "train.tick=12")
+TINY = ("generator.width=4", "discriminator.width=4", "train.batch_size=4", "train.images=24", "train.log_every=8", "train.checkpoint_every=12")
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +67,9 @@ def test_a_model_file_alone_makes_the_images(name: str, pictures: Path, i2i, tmp
 
 
 def test_a_person_has_the_last_word(pictures: Path) -> None:
-    job = jobs.prepare("wgan-gp", ["penalty=r1", "d_optimiser.lr=0.5", "train.batch=4"], data=pictures)
-    assert (job.name, job.recipe.penalty.name, job.recipe.d_optimiser.options["lr"], job.recipe.d_optimiser.options["beta2"]) == ("gan", "r1", 0.5, 0.9)
-    assert job.train.batch == 4
+    job = jobs.prepare("wgan-gp", ["penalty=r1", "d_optimizer.lr=0.5", "train.batch_size=4"], data=pictures)
+    assert (job.name, job.recipe.penalty.name, job.recipe.d_optimizer.options["lr"], job.recipe.d_optimizer.options["beta2"]) == ("gan", "r1", 0.5, 0.9)
+    assert job.train.batch_size == 4
     assert job.recipe.d_steps == 5
 
 

@@ -1,4 +1,4 @@
-"""Damage of any kind to a checkpoint is recognised, told in one line, and passed over when a run is resumed."""
+"""Damage of any kind to a checkpoint is recognized, told in one line, and passed over when a run is resumed."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from i2i.errors import JobError, RequestError, Unverified
 from i2i.runs import checkpoint, folder
 from i2i.runs.folder import RunFolder
 from tests.conftest import SMALL, Run
-from tests.engine.test_resume import assert_same
+from tests.training.test_resume import assert_same
 
 TENSORS = {"x": torch.arange(600.0).reshape(2, 300), "n": torch.tensor(3), "half": torch.ones(3, dtype=torch.bfloat16), "none": torch.zeros(0, 4)}
 
@@ -27,7 +27,7 @@ def flip(path: Path, place: int, bit: int = 0) -> None:
     path.write_bytes(data)
 
 
-def test_every_flipped_bit_is_recognised(tmp_path: Path) -> None:
+def test_every_flipped_bit_is_recognized(tmp_path: Path) -> None:
     """One bit anywhere: in the length of the header, the header, the checksum, the tensors."""
     path, broken = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     checkpoint.save(path, TENSORS, {"kind": "state", "step": 4})
@@ -49,7 +49,7 @@ def test_every_flipped_bit_is_recognised(tmp_path: Path) -> None:
     assert not [line for line in told if "\n" in line]
 
 
-def test_every_truncation_is_recognised(tmp_path: Path) -> None:
+def test_every_truncation_is_recognized(tmp_path: Path) -> None:
     path, broken = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     checkpoint.save(path, TENSORS, {"kind": "state", "step": 4})
     data = path.read_bytes()
@@ -144,7 +144,7 @@ def test_a_model_alone_that_is_damaged_is_written_anew(trained: Path, tmp_path: 
 
 def test_a_damaged_state_counts_for_nothing_when_older_ones_are_deleted(strips: Path, tmp_path: Path, i2i: Run) -> None:
     """A state that lies ahead of the run is damaged: with keep=1 it would have outlived every whole one."""
-    words = ["pix2pix", *SMALL, "train.images=32", "train.keep=1", "--data", strips, "--out", "run", "--device", "cpu"]
+    words = ["pix2pix", *SMALL, "train.images=32", "train.keep_checkpoints=1", "--data", strips, "--out", "run", "--device", "cpu"]
     assert i2i("train", *words).code == 0
     run = RunFolder("run")
     whole = run.states()[0]

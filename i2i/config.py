@@ -1,0 +1,178 @@
+"""Settings: KEY=VALUE words from the command line, frozen dataclasses and JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeVar
+
+from i2i.errors import RequestError, require
+from i2i.registry import MAX_WORD, Spec, check_options, kinds, names, schema, suggest, to_json
+
+T = TypeVar("T")
+MAX_INTEGER = 2**53         # Every integer up to it is a float, too.
+_SUFFIXES = {"k": 1_000, "m": 1_000_000}
+
+
+def _number(text: str) -> float:
+    factor = _SUFFIXES.get(text[-1:].lower(), 1)
+    value = float(text[:-1] if factor > 1 else text) * factor
+    if not math.isfinite(value):
+        raise ValueError
+    return value
+
+
+def describe_type(to: Any) -> str:
+    """What a type accepts, for error messages."""
+    if typing.get_origin(to) is Literal:
+        return " or ".join(str(choice) for choice in typing.get_args(to))
+    if typing.get_origin(to) is tuple:
+        return f"{describe_type(typing.get_args(to)[0])}, or several separated by commas"
+    words = {int: "an integer (400000 or 400k)", float: "a number", bool: "true or false", str: "text"}
+    return words.get(to, str(getattr(to, "__name__", to)))
+
+
+def parse(key: str, text: str, to: Any) -> Any:
+    """Convert text from a command line to the annotated type.
+
+    Args:
+        key: the setting's name, for the error message.
+        text: the value; numbers may end in k or M.
+        to: int, float, bool, str, a Literal or a tuple of one of them.
+
+    Raises:
+        RequestError: if the text cannot be read as that type.
+    """
+    refused = RequestError(f"{key}={text} cannot be read; accepted: {describe_type(to)}")
+    origin = typing.get_origin(to)
+    if origin is Literal:
+        if text not in typing.get_args(to):
+            raise refused
+        return text
+    if origin is tuple:
+        try:
+            return tuple(parse(key, part, typing.get_args(to)[0]) for part in text.split(","))
+        except RequestError:
+            raise refused from None
+    if to is bool:
+        if text.lower() not in ("true", "false"):
+            raise refused
+        return text.lower() == "true"
+    if to is str:
+        return text
+    try:
+        value = _number(text)
+    except ValueError:
+        raise refused from None
+    if to is int:
+        if value != int(value):
+            raise refused
+        require(abs(value) <= MAX_INTEGER, key, text, "an integer up to 2^53")
+        return int(value)
+    return value
+
+
+def fields(config: Any) -> dict[str, dataclasses.Field[Any]]:
+    """The fields of a frozen config, by name."""
+    return {f.name: f for f in dataclasses.fields(config)}
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A frozen config as JSON data."""
+    return {name: to_json(getattr(config, name)) for name in fields(config)}
+
+
+def validate(key: str, value: Any, to: Any) -> Any:
+    """JSON data as the annotated type.  RequestError for another type, NaN, infinity or too large an
+    integer."""
+    origin = typing.get_origin(to)
+    if origin is tuple:
+        types = typing.get_args(to)
+        if isinstance(value, list | tuple) and (types[-1] is ... or len(types) == len(value)):
+            return tuple(validate(key, each, types[0]) for each in value)
+    elif origin is Literal:
+        if value in typing.get_args(to) and isinstance(value, str):
+            return value
+    elif to in (bool, str):
+        if isinstance(value, to):
+            return value
+    elif (isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_INTEGER) or (
+            to is float and isinstance(value, float) and math.isfinite(value)):
+        return value
+    raise RequestError(f"{key}={str(value)[:60]} cannot be used; accepted: {describe_type(to)}")
+
+
+def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
+    """The config that `to_dict` wrote.  RequestError for unknown keys and for values of another type."""
+    known, values = fields(cls), {}
+    types = typing.get_type_hints(cls)
+    for key, value in data.items():
+        if key not in known:
+            raise RequestError(f"{cls.__name__} has no setting {key!r}; {suggest(key, known)}")
+        if "kind" in known[key].metadata:
+            values[key] = _spec(key, known[key].metadata["kind"], value)
+        else:
+            values[key] = validate(key, value, types[key])
+    return cls(**values)
+
+
+def _spec(key: str, kind: str, data: Mapping[str, Any]) -> Spec:
+    if kind not in kinds():         # Components of packages that are not imported will not be built.
+        return Spec(data["name"], data["options"])
+    check_options(kind, data["name"], data["options"])
+    options = schema(kind, data["name"])
+    return Spec(data["name"], {option: validate(f"{key}.{option}", value, options[option].annotation)
+                               for option, value in data["options"].items()})
+
+
+def parse_assignments(assignments: Sequence[str]) -> list[tuple[str, str]]:
+    """Split KEY=VALUE words.
+
+    Components come before their options, so that the order of the words does not matter.
+    """
+    pairs = []
+    for word in assignments:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise RequestError(f"{word!r} is not KEY=VALUE, such as lambda_l1=50 or generator.width=32")
+        pairs.append((key, value))
+    return sorted(pairs, key=lambda pair: "." in pair[0])
+
+
+def override(config: T, pairs: Sequence[tuple[str, str]], prefix: str = "") -> T:
+    """A copy of a frozen config with (setting, text) and (component.option, text) applied."""
+    for key, text in pairs:
+        known = fields(config)
+        head, _, option = key.partition(".")
+        if head not in known:
+            raise RequestError(f"no setting {prefix + head!r}; {suggest(head, known)}")
+        kind = known[head].metadata.get("kind")
+        if option and kind:
+            new = _with_option(getattr(config, head), kind, prefix + head, option, text)
+        elif option:
+            to = typing.get_type_hints(type(config))[head]
+            raise RequestError(f"{prefix + head} has no options; it takes {describe_type(to)}")
+        elif kind:
+            new = _component(getattr(config, head), kind, prefix + head, text)
+        else:
+            new = parse(prefix + key, text, typing.get_type_hints(type(config))[head])
+        config = dataclasses.replace(config, **{head: new})  # type: ignore[type-var]
+    return config
+
+
+def _with_option(old: Spec, kind: str, key: str, option: str, text: str) -> Spec:
+    options = schema(kind, old.name)
+    if option not in options:
+        others = ", ".join(name for name in names(kind) if name != old.name)
+        hint = suggest(option, options) if options else f"it has none; {key} can be {others}"
+        raise RequestError(f"{kind} {old.name!r} has no option {option!r}; {hint}")
+    return Spec(old.name, {**old.options, option: parse(f"{key}.{option}", text, options[option].annotation)})
+
+
+def _component(old: Spec, kind: str, key: str, name: str) -> Spec:
+    if name not in names(kind):
+        raise RequestError(f"{key}={name[:MAX_WORD]} cannot be used: there is no such {kind}; "
+                           f"{suggest(name, names(kind))}")
+    return old if name == old.name else Spec(name)

@@ -1,0 +1,1 @@
+"""Checks of a data set before training: layout, counts, damaged files, duplicates and leaks."""

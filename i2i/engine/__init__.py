@@ -1,1 +1,0 @@
-"""The one training engine.  Knows recipes only by their protocol."""

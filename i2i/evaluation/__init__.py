@@ -1,0 +1,1 @@
+"""Evaluating sets of images, pairs and models."""

@@ -1,0 +1,1 @@
+"""Images as files, arrays and tensors: formats, decoding, encoding and conversion."""

@@ -1,0 +1,85 @@
+"""Stacked pictures: files, classifier, the thousand modes."""
+
+import gzip
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from i2i.benchmarks import stacked
+from i2i.errors import RequestError
+
+
+def bars(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """8x8 pictures of ten classes that a small network can tell: where a bright bar lies."""
+    labels = np.arange(n) % 10
+    pictures = np.random.default_rng(n).integers(0, 60, (n, 8, 8), dtype=np.uint8)
+    for picture, label in zip(pictures, labels, strict=True):
+        if label < 5:
+            picture[label + 1] = 255
+        else:
+            picture[:, label - 4] = 255
+    return pictures, labels.astype(np.uint8)
+
+
+def idx(values: np.ndarray) -> bytes:
+    return bytes([0, 0, 8, values.ndim]) + b"".join(size.to_bytes(4, "big") for size in values.shape) + values.tobytes()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The four files, two gzipped and one under the other usual name."""
+    where = tmp_path / "mnist"
+    where.mkdir()
+    for split, n in (("train", 2000), ("t10k", 200)):
+        pictures, labels = bars(n)
+        (where / f"{split}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(pictures)))
+        (where / f"{split}-labels{'.' if split == 'train' else '-'}idx1-ubyte").write_bytes(idx(labels))
+    return where
+
+
+def test_files_are_read_as_they_are(folder: Path) -> None:
+    digits = stacked.read_digits(folder)
+    pictures, labels = bars(200)
+    assert digits.name == f"{zlib.crc32(bars(2000)[0].tobytes()):08x}"        # Neither MNIST nor Fashion-MNIST, whatever the folder is called.
+    assert torch.equal(((digits.test[:, 0] + 1) * 127.5).round().to(torch.uint8), torch.from_numpy(pictures))
+    assert digits.test_labels.tolist() == labels.tolist()
+    assert digits.train.min() >= -1
+    assert digits.train.max() == 1
+
+
+def test_what_is_no_data_is_one_line(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stacked, "FASHION", tmp_path / "nowhere")
+    with pytest.raises(RequestError, match="stacked-mnist needs MNIST or Fashion-MNIST"):
+        stacked.read_digits(None)
+    with pytest.raises(RequestError, match="has no train-images-idx3-ubyte"):
+        stacked.read_digits(tmp_path)
+    for name, content in (("t10k-labels-idx1-ubyte", b"no"), ("t10k-images-idx3-ubyte.gz", b"\x1f\x8bno"), ("t10k-labels-idx1-ubyte", idx(np.zeros(3, np.uint8)))):
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(content)
+        with pytest.raises(RequestError, match="is no idx file|pictures and 3 labels"):
+            stacked.read_digits(folder)
+        (folder / name).write_bytes(whole)
+
+
+def test_the_classifier_tells_modes_and_is_kept(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stacked, "EPOCHS", 8)
+    digits = stacked.read_digits(folder)
+    network, accuracy = stacked.classifier(digits, tmp_path / "c.safetensors")
+    assert accuracy > 0.95, accuracy
+    monkeypatch.setattr(stacked, "train_classifier", lambda digits: pytest.fail("trained twice"))
+    again, same = stacked.classifier(digits, tmp_path / "c.safetensors")
+    assert same == accuracy
+    assert torch.equal(again.classes(digits.test), network.classes(digits.test))
+
+    target = stacked.Stacked(digits, network, accuracy)
+    real = next(target.batches(0, 20_000))["b"]
+    assert real.shape == (20_000, 3, 8, 8)
+    found, _ = target.judge(real)
+    assert found.modes == 1000
+    assert found.high_quality is None
+    assert found.reverse_kl < 0.05
+    one = digits.test[torch.tensor([4, 0, 7])].transpose(0, 1).expand(50, 3, 8, 8)      # Classes 4, 0 and 7, in this order.
+    assert target.judge(one)[1].index(50) == 4 + 0 * 10 + 7 * 100

@@ -1,0 +1,397 @@
+"""Files of every kind of image: what is decoded, what is refused and in which words, and what a side's kind is."""
+
+from __future__ import annotations
+
+import io
+import logging
+import struct
+import zlib
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, ImageCms
+
+from i2i.data.loader import batches
+from i2i.data.paired import DataConfig, find_paired, inspect_dataset
+from i2i.data.sampler import training_dataset
+from i2i.data.sources import Unreadable, decode_bytes, open_source
+from i2i.data.transforms import JointCropFlip, resize
+from i2i.data.unpaired import find_unpaired
+from i2i.errors import RequestError
+from i2i.images.decode import header
+from i2i.images.encode import FILE_FORMATS, encode, formats_for
+from i2i.images.formats import Array, DecodedImage, ImageFormat
+
+G = np.random.default_rng(0)
+U8, U16 = G.integers(0, 256, (20, 30, 3), dtype=np.uint8), G.integers(0, 65536, (20, 30), dtype=np.uint16)
+RGB16, RGBA16 = (G.integers(0, 65536, (20, 30, channels), dtype=np.uint16) for channels in (3, 4))
+SEVEN = G.integers(0, 65536, (20, 30, 7), dtype=np.uint16)
+FLOATS = G.normal(0, 100, (20, 30)).astype(np.float32)
+GRAY, COLOR = Image.fromarray(U8[..., 0]), Image.fromarray(U8)
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def pil(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def tif(array: Array, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, array, **options)
+    return buffer.getvalue()
+
+
+def npy(array: Array, **options: bool) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, **options)
+    return buffer.getvalue()
+
+
+def png16(array: Array, color: int, *chunks: tuple[bytes, bytes]) -> bytes:
+    """An independent writer: no filter, one IDAT."""
+    height, width = array.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
+    every = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, color, 0, 0, 0)), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in every)
+
+
+def pages(*arrays: Array) -> bytes:
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        for array in arrays:
+            writer.write(array)
+    return buffer.getvalue()
+
+
+EXACT: dict[str, tuple[bytes, Array, bool]] = {        # File -> its pixels, and whether the last channel is alpha.
+    "16-bit gray PNG": (png16(U16, 0), U16, False), "16-bit RGB PNG": (png16(RGB16, 2), RGB16, False),
+    "16-bit gray and alpha PNG": (png16(RGB16[..., :2], 4), RGB16[..., :2], True), "16-bit RGBA PNG": (png16(RGBA16, 6), RGBA16, True),
+    "16-bit gray PNG by Pillow": (pil(Image.fromarray(U16), "png"), U16, False),
+    "16-bit TIFF by Pillow": (pil(Image.fromarray(U16), "tiff"), U16, False),
+    "16-bit LZW TIFF": (pil(Image.fromarray(U16), "tiff", compression="tiff_lzw"), U16, False),
+    "16-bit RGB LZW TIFF": (cv2.imencode(".tiff", RGB16[..., ::-1])[1].tobytes(), RGB16, False),
+    "float TIFF": (tif(FLOATS), FLOATS, False), "float LZW TIFF": (pil(Image.fromarray(FLOATS), "tiff", compression="tiff_lzw"), FLOATS, False),
+    "big-endian TIFF": (tif(U16, byteorder=">"), U16, False), "big TIFF": (tif(U16, bigtiff=True), U16, False),
+    "7 channels together": (tif(SEVEN, photometric="minisblack", planarconfig="contig"), SEVEN, False),
+    "7 channels apart, deflated": (tif(SEVEN.transpose(2, 0, 1), photometric="minisblack", planarconfig="separate", compression="zlib"), SEVEN, False),
+    "six pages": (tif(SEVEN[..., :6].transpose(2, 0, 1), photometric="minisblack"), SEVEN[..., :6], False),
+    "8-bit, 7 channels": (tif((SEVEN >> 8).astype(np.uint8), photometric="minisblack", planarconfig="contig"), (SEVEN >> 8).astype(np.uint8), False),
+    "RGB and infrared": (tif((RGBA16 >> 8).astype(np.uint8), photometric="rgb", extrasamples=["unspecified"]), (RGBA16 >> 8).astype(np.uint8), False),
+    "RGBA TIFF": (tif((RGBA16 >> 8).astype(np.uint8), photometric="rgb", extrasamples=["unassalpha"]), (RGBA16 >> 8).astype(np.uint8), True),
+    "16-bit RGBA TIFF": (tif(RGBA16, photometric="rgb", extrasamples=["unassalpha"]), RGBA16, True),
+    "16-bit, white is zero": (tif(65535 - U16, photometric="miniswhite"), U16, False),
+    "8-bit, white is zero": (tif(255 - U8[..., 0], photometric="miniswhite"), U8[..., 0], False),
+    "NPY": (npy(U8), U8, False), "16-bit NPY": (npy(SEVEN), SEVEN, False), "float NPY": (npy(FLOATS), FLOATS, False),
+    "big-endian Fortran NPY": (npy(np.asfortranarray(U16.astype(">u2"))), U16, False),
+    "palette": (pil(COLOR.quantize(8), "png"), np.asarray(COLOR.quantize(8).convert("RGB")), False),
+    "palette with a transparent color": (pil(COLOR.quantize(8), "png", transparency=2),
+                                          np.dstack([np.asarray(COLOR.quantize(8).convert("RGB")), 255 * (np.asarray(COLOR.quantize(8)) != 2)]), True),
+    "gray and alpha": (pil(Image.fromarray(U8[..., :2].copy(), "LA"), "png"), U8[..., :2], True),
+    "1 bit": (pil(GRAY.convert("1"), "png"), 255 * np.asarray(GRAY.convert("1")), False),
+    "1-bit fax TIFF": (pil(GRAY.convert("1"), "tiff", compression="group4"), 255 * np.asarray(GRAY.convert("1")), False),
+    "GIF": (pil(COLOR.quantize(8), "gif"), np.asarray(COLOR.quantize(8).convert("RGB")), False)}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_pixels_are_those_of_the_file(name: str) -> None:
+    data, pixels, alpha = EXACT[name]
+    picture = decode_bytes("x.png", data)
+    assert np.array_equal(picture.array, pixels)
+    assert picture.array.dtype == (pixels.dtype if pixels.dtype != np.int64 else np.uint8)
+    assert picture.array.dtype.isnative
+    assert (picture.alpha, picture.notes if name != "six pages" else ()) == (alpha, ())
+
+
+def test_a_transparent_color_in_16_bits() -> None:
+    for array, color, key in ((U16, 0, U16[3, 4:5]), (RGB16, 2, RGB16[3, 4])):
+        picture = decode_bytes("x.png", png16(array, color, (b"tRNS", key.astype(">u2").tobytes())))
+        assert picture.alpha
+        assert picture.array[3, 4, -1] == 0
+        assert (picture.array[..., -1] == 0).sum() == (np.atleast_3d(array) == key).all(-1).sum()
+
+
+def test_multiplied_alpha_is_divided_out() -> None:
+    array = np.array([[[100, 50, 0, 32768], [0, 0, 0, 0], [7, 8, 9, 65535]]], np.uint16)
+    picture = decode_bytes("x.tif", tif(array, photometric="rgb", extrasamples=["assocalpha"]))
+    assert picture.array.tolist() == [[[200, 100, 0, 32768], [0, 0, 0, 0], [7, 8, 9, 65535]]]
+
+
+NOTED = {
+    "animated GIF": (pil(COLOR, "gif", save_all=True, append_images=[COLOR.rotate(180)]), "animated, its first frame taken"),
+    "animated WebP": (pil(COLOR, "webp", save_all=True, append_images=[COLOR.rotate(180)], lossless=True), "animated, its first frame taken"),
+    "animated PNG": (pil(COLOR, "png", save_all=True, append_images=[COLOR.rotate(180)]), "animated, its first frame taken"),
+    "CMYK": (pil(COLOR.convert("CMYK"), "tiff"), "CMYK, read as RGB without its profile"),
+    "float64": (npy(FLOATS.astype(np.float64)), "float64, read as float32"), "float16": (npy(FLOATS.astype(np.float16)), "float16, read as float32"),
+    "pages": (pages(U16, U16), "2 pages, taken as channels")}
+
+
+@pytest.mark.parametrize("name", NOTED)
+def test_what_is_not_in_the_pixels_is_said(name: str) -> None:
+    data, note = NOTED[name]
+    picture = decode_bytes("x", data)
+    assert picture.notes == (note,)
+    if name == "animated PNG":
+        assert np.array_equal(picture.array, U8)
+
+
+LYING = npy(U16).replace(b"(20, 30), }  ", b"(2000, 3000), }"[:15])
+REFUSED = {
+    "32-bit integers": (tif(U16.astype(np.uint32)), "type uint32"), "signed 16 bits": (tif(U16.astype(np.int16)), "type int16"),
+    "signed NPY": (npy(U16.astype(np.int16)), "type int16"), "bools": (npy(U16 > 9), "type bool"), "complex": (npy(U16 * 1j), "type complex128"),
+    "Python objects": (npy(np.array([[None]], object), allow_pickle=True), "Python objects, which are never read"),
+    "four axes": (npy(np.zeros((2, 3, 4, 5), np.uint8)), r"shape is \(2, 3, 4, 5\)"), "one axis": (npy(np.zeros(7, np.uint8)), r"shape is \(7,\)"),
+    "channels first": (npy(np.zeros((7, 20, 30), np.float32)), r"moveaxis"), "NaN": (npy(np.array([[np.nan, 1]], np.float32)), "1 of 2 values are not numbers"),
+    "infinity": (tif(np.full((4, 4), np.inf, np.float32)), "16 of 16 values are not numbers"),
+    "half an NPY": (npy(U16)[:-7], "holds 1,193 bytes of pixels and its header says 1,200"), "a lying header": (LYING, "NPY header|header says"),
+    "half a 16-bit PNG": (png16(RGB16, 2)[:2000], "Truncated"), "half a TIFF": (tif(U16)[:-7], "failed to read"),
+    "half a deflated TIFF": (tif(U16, compression="zlib")[:600], "incomplete or truncated"),
+    "colored pages": (pages(U8, U8), r"has 2 pages \(30x20x3\); accepted: one page, or gray pages of one size"),
+    "pages of two sizes": (pages(U16, U16[:10]), "has 2 pages"), "pages of two types": (pages(U16, FLOATS), "has 2 pages"),
+    "16-bit CMYK": (tif(RGBA16, photometric="separated"), "CMYK of uint16")}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_held_is_refused_by_name(name: str) -> None:
+    data, reason = REFUSED[name]
+    with pytest.raises(Unreadable, match=reason) as error:
+        decode_bytes("x.tif", data)
+    assert "\n" not in str(error.value)
+    assert str(error.value).startswith("x.tif: ")
+
+
+def test_a_missing_codec_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(self: object, **options: object) -> Array:
+        raise KeyError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", missing)
+    with pytest.raises(Unreadable, match=r"its compression \(ADOBE_DEFLATE, 16 bits\) needs a codec that is missing: pip install imagecodecs"):
+        decode_bytes("x.tif", tif(SEVEN, photometric="minisblack", planarconfig="contig", compression="zlib"))
+
+
+def test_bombs_of_every_format_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    for data in (npy(U16), tif(U16), png16(RGB16, 2), tif(SEVEN, photometric="minisblack", planarconfig="contig")):
+        with pytest.raises(Unreadable, match="bomb"):
+            decode_bytes("x", data)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_that_of_pillow_for_every_kind(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upright = decode_bytes("x.png", pil(COLOR, "png", exif=exif)).array
+    block = exif.tobytes().removeprefix(b"Exif\0\0")
+    wide = U8.astype(np.uint16) * 257
+    assert np.array_equal(decode_bytes("x.png", png16(wide, 2, (b"eXIf", block))).array, upright.astype(np.uint16) * 257)
+    tagged = tif(wide, photometric="rgb", extratags=[(0x0112, 3, 1, orientation, True)])
+    assert np.array_equal(decode_bytes("x.tif", tagged).array, upright.astype(np.uint16) * 257)
+
+
+# ---------------------------------------------------------------------------------------------- formats
+
+SHAPES = [ImageFormat(1), ImageFormat(3), ImageFormat(2, alpha=True), ImageFormat(4, alpha=True), ImageFormat(4), ImageFormat(7), *(
+    ImageFormat(channels, dtype, alpha=alpha) for dtype in ("uint16", "float32") for channels, alpha in ((1, False), (2, True), (3, False), (4, True), (4, False), (7, False)))]
+
+
+def noise(kind: ImageFormat, height: int = 20, width: int = 30) -> Array:
+    values = np.random.default_rng(1).random((height, width, kind.channels)) * {"uint8": 256, "uint16": 65536, "float32": 10}[kind.dtype]
+    return values.astype(kind.dtype)[..., 0] if kind.channels == 1 else values.astype(kind.dtype)
+
+
+@pytest.mark.parametrize("kind", SHAPES, ids=str)
+def test_what_a_format_holds_comes_back_from_it(kind: ImageFormat) -> None:
+    array, lossless = noise(kind), 0
+    for suffix, form in FILE_FORMATS.items():
+        if form.holds(kind) and form.name != "jpeg":
+            picture = decode_bytes(f"x{suffix}", encode(suffix, array, kind))
+            if form.name == "webp" and kind.colors == 1:       # It has no gray.
+                assert np.array_equal(picture.array[..., :2], np.dstack([array[..., 0] if array.ndim == 3 else array] * 2))
+                continue
+            assert np.array_equal(picture.array, array), suffix
+            assert picture.array.dtype == array.dtype
+            assert picture.alpha == (kind.alpha and form.name != "npy")
+            lossless += 1
+    assert lossless >= 3
+    assert "tif" in formats_for(kind)
+    assert "npy" in formats_for(kind)
+
+
+def test_what_formats_do_not_hold() -> None:
+    assert formats_for(ImageFormat(3)) == ["png", "jpg", "bmp", "webp", "tif", "npy"]
+    assert formats_for(ImageFormat(1, "uint16")) == ["png", "tif", "npy"]
+    assert formats_for(ImageFormat(4)) == ["tif", "npy"]
+
+
+@pytest.mark.parametrize("kind", [ImageFormat(3), ImageFormat(4, alpha=True), ImageFormat(3, "uint16"), ImageFormat(3, "float32")], ids=str)
+def test_profiles_and_resolutions_survive(kind: ImageFormat) -> None:
+    like = DecodedImage(np.empty(0), profile=SRGB, dpi=(300.0, 150.0))
+    for suffix, form in FILE_FORMATS.items():
+        if not form.holds(kind):
+            continue
+        picture = decode_bytes(f"x{suffix}", encode(suffix, noise(kind), kind, like))
+        assert picture.profile == (SRGB if form.name in ("png", "jpeg", "webp", "tiff") else None), suffix
+        assert (picture.dpi is not None) == (form.name in ("png", "jpeg", "bmp", "tiff")), suffix
+        assert picture.dpi is None or picture.dpi == pytest.approx((300, 150), rel=1e-4)
+
+
+def test_a_profile_of_other_colors_is_left_out() -> None:
+    like = DecodedImage(np.empty(0), profile=SRGB)
+    for suffix in (".png", ".jpg", ".tif"):
+        assert decode_bytes("x", encode(suffix, noise(ImageFormat(1)), ImageFormat(1), like)).profile is None
+    assert decode_bytes("x", encode(".png", noise(ImageFormat(1, "uint16")), ImageFormat(1, "uint16"), like)).profile is None
+
+
+# ---------------------------------------------------------------------------------------------- the kind of a side
+
+def sided(folder: Path, a: Sequence[bytes], b: Sequence[bytes], suffix: str = "tif") -> Path:
+    for side, files in (("A", a), ("B", b)):
+        (folder / f"train{side}").mkdir(parents=True)
+        for i, data in enumerate(files):
+            (folder / f"train{side}" / f"{i}.{suffix}").write_bytes(data)
+    return folder
+
+
+def kinds(folder: Path, **config: object) -> tuple[ImageFormat, ImageFormat]:
+    chosen = DataConfig(**config)
+    facts = inspect_dataset(find_paired(open_source(folder), chosen.direction)["train"], chosen)
+    return facts.a, facts.b
+
+
+def test_kinds_are_read_from_the_images_of_each_side(tmp_path: Path) -> None:
+    folder = sided(tmp_path, [pil(COLOR, "tiff"), pil(GRAY, "tiff")], [tif(U16), tif(U16)])
+    assert kinds(folder) == (ImageFormat(3), ImageFormat(1, "uint16"))
+    assert kinds(folder, direction="ba") == (ImageFormat(1, "uint16"), ImageFormat(3))
+
+
+@pytest.mark.parametrize(("highest", "found"), [(200, 255), (256, 1023), (1023, 1023), (4000, 4095), (16383, 16383), (16384, None), (65535, None)])
+def test_the_range_of_16_bits_is_that_of_their_depth(tmp_path: Path, highest: int, found: int | None) -> None:
+    low = np.zeros((20, 30), np.uint16)
+    high = low.copy()
+    high[0, 0] = highest
+    folder = sided(tmp_path, [tif(low), tif(high)], [pil(GRAY, "tiff")] * 2)
+    assert kinds(folder)[0] == ImageFormat(1, "uint16", (0, found) if found else None)
+    assert kinds(folder, a_range="full")[0] == ImageFormat(1, "uint16")
+    assert kinds(folder, a_range="5,500", b_range="0,100") == (ImageFormat(1, "uint16", (5, 500)), ImageFormat(1, "uint8", (0, 100)))
+
+
+def test_the_range_of_floats_is_what_was_seen(tmp_path: Path) -> None:
+    folder = sided(tmp_path, [tif(np.full((20, 30), value, np.float32)) for value in (-3, 8)], [tif(np.full((20, 30), 2.5, np.float32))] * 2)
+    assert kinds(folder) == (ImageFormat(1, "float32", (-3, 8)), ImageFormat(1, "float32", (2.5, 3.5)))
+    assert kinds(folder, a_range="-10,10")[0] == ImageFormat(1, "float32", (-10, 10))
+    with pytest.raises(RequestError, match=r"data\.a_range=full cannot be used: .*0\.tif is float32"):
+        kinds(folder, a_range="full")
+
+
+@pytest.mark.parametrize("text", ["9", "9,1", "a,b", "1,2,3", "nan,1", "", "0,inf"])
+def test_what_is_no_range_is_refused(text: str) -> None:
+    with pytest.raises(RequestError, match=r"data\.b_range=.* cannot be used; accepted: auto, full, or the values"):
+        DataConfig(b_range=text)
+
+
+def test_what_is_no_background_is_refused() -> None:
+    for background in ((1, 2), (256,), (-1,)):
+        with pytest.raises(RequestError, match=r"data\.background"):
+            DataConfig(background=background)
+
+
+def test_alpha_is_dropped_or_kept_by_policy(tmp_path: Path) -> None:
+    rgba = tif((RGBA16 >> 8).astype(np.uint8), photometric="rgb", extrasamples=["unassalpha"])
+    folder = sided(tmp_path, [rgba, pil(GRAY, "tiff")], [pil(GRAY, "tiff")] * 2)
+    assert kinds(folder, background=(1, 2, 3)) == (ImageFormat(3, background=(1, 2, 3)), ImageFormat(1, background=(1, 2, 3)))
+    assert kinds(folder, alpha="keep") == (ImageFormat(4, alpha=True), ImageFormat(1))
+
+
+def test_eight_bits_among_sixteen_are_scaled(tmp_path: Path) -> None:
+    folder = sided(tmp_path, [tif(U16 >> 8), pil(GRAY, "tiff")], [pil(GRAY, "tiff")] * 2)
+    assert kinds(folder)[0] == ImageFormat(1, "uint16")        # Not 0 … 255, though none of the 16-bit ones holds more.
+
+
+@pytest.mark.parametrize(("files", "told"), [
+    ((tif(FLOATS), pil(GRAY, "tiff")), "is float32 and .*1.tif is uint8"), ((tif(U16), tif(FLOATS)), "is uint16 and .*1.tif is float32"),
+    ((tif(SEVEN, photometric="minisblack", planarconfig="contig"), tif(U16)), "is of 7 channels and .*1.tif is of 1 channel")])
+def test_sides_of_two_kinds_are_refused_naming_both(tmp_path: Path, files: tuple[bytes, bytes], told: str) -> None:
+    with pytest.raises(RequestError, match=rf"0\.tif {told}.*the images of one side must be of one kind"):
+        kinds(sided(tmp_path, files, [pil(GRAY, "tiff")] * 2))
+
+
+def test_more_channels_than_can_be_resized_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"0\.npy has 513 channels; accepted: at most 512"):
+        kinds(sided(tmp_path, [npy(np.zeros((16, 16, 513), np.uint8))], [npy(U8[:16, :16])], "npy"))
+
+
+def test_one_of_another_kind_that_was_not_looked_at_is_named(tmp_path: Path) -> None:
+    folder = sided(tmp_path, [tif(U16)] * 3, [pil(GRAY, "tiff")] * 3)
+    pairs = find_paired(open_source(folder))["train"]
+    found = inspect_dataset(pairs)
+    (folder / "trainA" / "1.tif").write_bytes(tif(FLOATS))
+    stream = batches(training_dataset(pairs, (16, 16), (16, 16), (found.a, found.b), flip=True, seed=0, on_error="stop"), seed=0, start=0, batch=3)
+    with pytest.raises(Exception, match=r"trainA/1\.tif: is float32, and the images of its side are uint16"):
+        next(stream)
+
+
+def test_notes_are_told_once_each_with_an_example(tmp_path: Path) -> None:
+    folder = sided(tmp_path, [NOTED["animated GIF"][0]] * 3, [NOTED["CMYK"][0]] * 3)
+    notes = inspect_dataset(find_paired(open_source(folder))["train"]).notes
+    assert len(notes) == 2
+    assert notes[0].endswith(".tif: animated, its first frame taken")
+
+
+def test_libraries_print_nothing_of_their_own(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Pillow logs an error for channels it has no mode for, which tifffile then reads; without a handler it would be printed."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    assert header(tif(SEVEN, planarconfig="contig", photometric="minisblack")).width == 30
+    assert capsys.readouterr().err == ""
+
+
+# ---------------------------------------------------------------------------------------------- variation
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("channels", [1, 2, 4, 5, 7])
+@pytest.mark.parametrize("load", [(18, 36), (60, 120)], ids=["smaller", "larger"])
+def test_jitter_of_any_kind_is_that_of_each_channel(dtype: str, channels: int, load: tuple[int, int]) -> None:
+    """A channel is resized, cropped and mirrored as if it were alone; a pair may be of two kinds."""
+    image, other = noise(ImageFormat(channels, dtype), 40, 80), noise(ImageFormat(1), 40, 80)
+    move = JointCropFlip((16, 32), load)
+    for seed in range(3):
+        a, b = move([image, other], seed)
+        assert (a.shape[:2], a.dtype.name, b.shape, b.dtype.name) == ((16, 32), dtype, (16, 32), "uint8")
+        again, _ = move([image, other], seed)
+        assert np.array_equal(a, again)
+        for i in range(channels):
+            alone, _ = move([np.ascontiguousarray(np.atleast_3d(image)[..., i]), other], seed)
+            assert np.allclose(np.atleast_3d(a)[..., i], alone, atol=1 if dtype != "float32" else 1e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5, 7])
+def test_whole_images_of_any_kind_are_fitted(channels: int) -> None:
+    for size in ((10, 15), (40, 60)):
+        for dtype in ("uint8", "uint16", "float32"):
+            image = noise(ImageFormat(channels, dtype))
+            got = resize(image, size)
+            assert got.shape == (size if channels == 1 else (*size, channels))
+            assert got.dtype == image.dtype
+            alone = resize(np.ascontiguousarray(np.atleast_3d(image)[..., -1]), size)
+            assert np.allclose(np.atleast_3d(got)[..., -1], alone, rtol=0, atol=1 if dtype != "float32" else 1e-4)
+
+
+@pytest.mark.parametrize("find", [find_paired, find_unpaired])
+def test_a_stream_of_seven_channels_and_sixteen_bits(tmp_path: Path, find: object) -> None:
+    seven = [npy(np.random.default_rng(i).integers(0, 4096, (40, 60, 7), dtype=np.uint16)) for i in range(3)]
+    floats = [npy(np.random.default_rng(i).normal(0, 9, (40, 60)).astype(np.float32)) for i in range(3)]
+    split = find(open_source(sided(tmp_path, seven, floats, "npy")))["train"]  # type: ignore[operator]
+    found = inspect_dataset(split)
+    assert found.a == ImageFormat(7, "uint16", (0, 4095))
+    data = training_dataset(split, (16, 32), (20, 40), (found.a, found.b), flip=True, seed=0, on_error="stop")
+    for batch in islice(batches(data, seed=0, start=0, batch=2), 3):
+        assert batch["a"].shape == (2, 7, 16, 32)
+        assert batch["b"].shape == (2, 1, 16, 32)
+        assert -1 <= batch["a"].min() < -0.2
+        assert 0.2 < batch["a"].max() <= 1
+        assert batch["b"].abs().max() < 1.5

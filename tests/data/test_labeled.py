@@ -1,0 +1,189 @@
+"""Pictures of one side: class folders, dataset.json, and a stream of pictures with their classes."""
+
+import json
+import zipfile
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from i2i.data.labeled import ImageDataset, find_images
+from i2i.data.loader import batches
+from i2i.data.paired import DataConfig, inspect_dataset, training_sizes
+from i2i.data.sampler import training_dataset
+from i2i.data.sources import open_source
+from i2i.errors import JobError, RequestError
+from i2i.images.formats import ImageFormat
+from tests.data.test_datasets import save
+
+KINDS = (ImageFormat(3), ImageFormat(3))
+
+
+def classed(folder: Path, root: str = "") -> Path:
+    """Three classes of 4, 3 and 2 pictures, whose gray level says which: 0, 40, 80."""
+    for value, (name, count) in enumerate((("cat", 4), ("dog", 3), ("eel", 2))):
+        for i in range(count):
+            save(folder / f"{root}{name}/{i}.png", 40 * value)
+    return folder
+
+
+def train(folder: Path) -> ImageDataset:
+    return find_images(open_source(folder))["train"]
+
+
+def take(folder: Path, n: int, *, on_error: str = "stop", **options: int) -> list[dict[str, torch.Tensor]]:
+    data = training_dataset(train(folder), (16, 16), (16, 16), KINDS, flip=True, seed=1, on_error=on_error)
+    return list(islice(batches(data, **{"seed": 1, "start": 0, "batch": 4, **options}), n))
+
+
+# ---------------------------------------------------------------------------------------------- where classes come from
+
+@pytest.mark.parametrize("root", ["", "train/"])
+def test_class_folders(tmp_path: Path, root: str) -> None:
+    images = train(classed(tmp_path, root))
+    assert images.classes == ("cat", "dog", "eel")
+    assert images.labels is not None
+    assert images.labels.tolist() == [0, 0, 0, 0, 1, 1, 1, 2, 2]
+    image, label = images[5]
+    assert (int(image.array[0, 0, 0]), label, images.name(5)) == (40, 1, f"{root}dog/1.png")
+    assert (images.layout, images.counted) == ("class folders", "9 images of 3 classes")
+
+
+@pytest.mark.parametrize("names", [["a.png", "b.png"], ["one/a.png", "one/b.png"], ["x/y/a.png", "z/b.png"], ["x/a.png", "y/b.png", "c.png"]])
+def test_other_folders_mean_nothing(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        save(tmp_path / name, 0)
+    images = train(tmp_path)
+    assert (len(images), images.labels, images.classes) == (len(names), None, ())
+    assert images[0][1] is None
+    assert images.layout == ("one folder" if len({name.rpartition("/")[0] for name in names}) == 1 else "sub-folders")
+
+
+def test_splits_share_the_classes_of_the_training_pictures(tmp_path: Path) -> None:
+    classed(tmp_path, "train/")
+    save(tmp_path / "test/eel/0.png", 0)
+    save(tmp_path / "val/0.png", 0)
+    splits = find_images(open_source(tmp_path))
+    assert list(splits) == ["train", "val", "test"]
+    assert splits["test"].labels is not None
+    assert (splits["test"].labels.tolist(), splits["test"].classes) == ([2], ("cat", "dog", "eel"))
+    assert splits["val"].labels is None
+    save(tmp_path / "test/fox/0.png", 0)
+    with pytest.raises(RequestError, match=r"test/fox is a class that train/ does not have \(cat, dog, eel\)"):
+        find_images(open_source(tmp_path))
+
+
+@pytest.mark.parametrize("table", [list, dict])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_labels_of_dataset_json(tmp_path: Path, table: type, zipped: bool) -> None:
+    for i in range(3):
+        save(tmp_path / f"d/deep/{i}.png", i)
+    labels = table([(f"deep/{i}.png", 2 - i) for i in range(3)])
+    (tmp_path / "d" / "dataset.json").write_text(json.dumps({"labels": labels}))
+    where = tmp_path / "d"
+    if zipped:
+        with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
+            for path in (tmp_path / "d").rglob("*.*"):
+                archive.write(path, path.relative_to(tmp_path / "d"))
+        where = tmp_path / "d.zip"
+    images = train(where)
+    assert images.labels is not None
+    assert (images.labels.tolist(), images.classes, images.layout) == ([2, 1, 0], ("0", "1", "2"), "labels of dataset.json")
+
+
+def test_dataset_json_before_class_folders_and_with_names(tmp_path: Path) -> None:
+    classed(tmp_path)
+    rows = [[name, 0] for name in open_source(tmp_path).names()]
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": rows, "classes": ["animal", "none"]}))
+    images = train(tmp_path)
+    assert images.labels is not None
+    assert (set(images.labels.tolist()), images.classes) == ({0}, ("animal", "none"))
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": None}))      # What the StyleGAN tool writes where there are no labels.
+    assert train(tmp_path).layout == "class folders"
+
+
+@pytest.mark.parametrize(("text", "told"), [
+    ("{", "cannot be read"), ('{"labels": [["0.png"]]}', "among the labels"), ('{"labels": 3}', "among the labels"),
+    ('{"labels": [["0.png", -1]]}', "the label of 0.png is -1"), ('{"labels": [["0.png", [0, 1]]]}', "the label of 0.png is"),
+    ('{"labels": [["0.png", 2]], "classes": ["a", "b"]}', "from 0 to 1"), ('{"labels": [["1.png", 0]]}', "no label for 0.png"),
+    ('{"labels": [["0.png", 0]], "classes": 3}', "a list of names")])
+def test_what_is_wrong_with_dataset_json_is_told(tmp_path: Path, text: str, told: str) -> None:
+    save(tmp_path / "0.png", 0)
+    (tmp_path / "dataset.json").write_text(text)
+    with pytest.raises(RequestError, match=told):
+        train(tmp_path)
+
+
+def test_the_description_of_a_folder_says_nothing_of_one_file(tmp_path: Path) -> None:
+    for i in range(2):
+        save(tmp_path / f"{i}.png", 0)
+    (tmp_path / "dataset.json").write_text('{"labels": [["1.png", 0]]}')
+    assert train(tmp_path / "0.png").labels is None
+
+
+def test_two_sides_are_refused_by_name(sides: Path) -> None:
+    with pytest.raises(RequestError, match=r"two sides \(testA, testB, trainA, trainB\).*such as .*/trainB"):
+        find_images(open_source(sides))
+    assert len(train(sides / "trainB")) == 5
+
+
+def test_the_bundled_pictures() -> None:
+    images = find_images(open_source("fluent3d-64"))["train"]
+    assert images.counted == "1600 images of 8 classes"
+    assert images.classes[0] == "activities"
+    assert images[0][0].array.shape == (64, 64, 3)
+    assert all(images.classes[int(label)] == name.split("/")[0] for name, label in zip(images.names, images.labels, strict=True))
+
+
+def test_the_fingerprint_follows_names_and_labels(tmp_path: Path) -> None:
+    one = train(classed(tmp_path)).fingerprint()
+    assert train(tmp_path).fingerprint() == one
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": [[name, 0] for name in open_source(tmp_path).names()]}))
+    assert train(tmp_path).fingerprint() != one
+
+
+def test_pictures_are_loaded_whole(tmp_path: Path) -> None:
+    save(tmp_path / "0.png", 0, (64, 64), "L")
+    facts = inspect_dataset(train(tmp_path))
+    assert (facts.a, facts.b) == (ImageFormat(1), ImageFormat(1))
+    assert training_sizes(DataConfig(), facts) == ((64, 64), (64, 64))
+    assert training_sizes(DataConfig(load_size=(72,)), facts) == ((64, 64), (72, 72))
+
+
+# ---------------------------------------------------------------------------------------------- the stream
+
+def test_every_picture_comes_with_its_class(tmp_path: Path) -> None:
+    for batch in take(classed(tmp_path), 6):
+        assert batch["b"].shape == (4, 3, 16, 16)
+        assert batch["c"].dtype == torch.int64
+        assert ((batch["b"].mean((1, 2, 3)) + 1) * 127.5 / 40).round().long().tolist() == batch["c"].tolist()
+
+
+def test_without_labels_there_are_no_classes(tmp_path: Path) -> None:
+    save(tmp_path / "0.png", 9)
+    assert [set(batch) for batch in take(tmp_path, 3)] == [{"b"}] * 3       # Of one picture, too.
+
+
+def test_the_stream_is_a_function_of_position(tmp_path: Path) -> None:
+    classed(tmp_path)
+    for i in range(4):
+        g = np.random.default_rng(i)
+        from PIL import Image
+        Image.fromarray(g.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(tmp_path / "cat" / f"{i}.png")
+    whole = take(tmp_path, 6)
+    parts = [*take(tmp_path, 2, workers=2), *take(tmp_path, 4, start=8, workers=1)]
+    ranks = [take(tmp_path, 6, rank=r, world_size=2) for r in range(2)]
+    for i, (one, other) in enumerate(zip(whole, parts, strict=True)):
+        for key in "bc":
+            assert torch.equal(one[key], other[key])
+            assert torch.equal(one[key], torch.stack([rank[i][key] for rank in ranks], 1).flatten(0, 1))
+
+
+def test_an_unreadable_picture(tmp_path: Path) -> None:
+    (classed(tmp_path) / "dog" / "1.png").write_bytes(b"broken")
+    with pytest.raises(JobError, match=r"dog/1\.png.*on_error=skip"):
+        take(tmp_path, 5)
+    for batch in take(tmp_path, 5, on_error="skip"):
+        assert ((batch["b"].mean((1, 2, 3)) + 1) * 127.5 / 40).round().long().tolist() == batch["c"].tolist()

@@ -1,0 +1,96 @@
+from dataclasses import dataclass
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from i2i.config import from_dict, override, parse, parse_assignments, to_dict
+from i2i.errors import RequestError
+from i2i.recipes.pix2pix import Pix2Pix
+from i2i.registry import Spec, build, kinds, names, register, schema, to_json
+from i2i.training import job as jobs  # noqa: F401 - registers all pieces.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    a: int = 1
+    b: float = 2.0
+    c: bool = False
+    d: Literal["x", "y"] = "x"
+    e: tuple[int, ...] = (1, 2)
+
+
+def test_text_becomes_the_annotated_type() -> None:
+    got = override(Config(), parse_assignments(["a=400k", "b=1.5M", "c=true", "d=y", "e=3,4,5"]))
+    assert got == Config(a=400_000, b=1.5e6, c=True, d="y", e=(3, 4, 5))
+
+
+@pytest.mark.parametrize(("word", "words_in_error"), [
+    ("a=1.5", ["a=1.5", "whole number"]), ("a=ten", ["a=ten", "whole number"]), ("b=nan", ["b=nan", "a number"]), ("b=inf", ["a number"]),
+    ("c=yes", ["true or false"]), ("d=z", ["x or y"]), ("e=1,q", ["e=1,q"]), ("aa=1", ["no setting 'aa'", "did you mean 'a'"]),
+    ("a.b=1", ["a has no options"]), ("a", ["KEY=VALUE"]), ("=3", ["KEY=VALUE"]), ("a=", ["a="])])
+def test_what_cannot_be_read_names_key_value_and_what_is_accepted(word: str, words_in_error: list[str]) -> None:
+    with pytest.raises(RequestError) as error:
+        override(Config(), parse_assignments([word]))
+    for part in words_in_error:
+        assert part in str(error.value)
+
+
+def test_pieces_are_set_before_their_options_whatever_the_order() -> None:
+    got = override(Pix2Pix(), parse_assignments(["generator.blocks=3", "generator=resnet"]))
+    assert got.generator == Spec("resnet", {"blocks": 3})
+
+
+def test_choosing_a_piece_again_keeps_its_options_and_another_drops_them() -> None:
+    wide = override(Pix2Pix(), parse_assignments(["generator.width=8"]))
+    assert override(wide, parse_assignments(["generator=unet"])).generator == Spec("unet", {"width": 8})
+    assert override(wide, parse_assignments(["generator=resnet"])).generator == Spec("resnet")
+
+
+@pytest.mark.parametrize(("words", "expected"), [
+    (["generator=unett"], "did you mean 'unet'"), (["generator.widht=3"], "did you mean 'width'"), (["penalty.gamma=3"], "penalty can be clip, dragan"), (["lamda_l1=3"], "did you mean 'lambda_l1'"),
+    (["lambda_L1=3"], "did you mean 'lambda_l1'")])
+def test_the_nearest_word_is_offered(words: list[str], expected: str) -> None:
+    with pytest.raises(RequestError, match=expected):
+        override(Pix2Pix(), parse_assignments(words))
+
+
+def test_configs_survive_json() -> None:
+    import json
+    recipe = override(Pix2Pix(), parse_assignments(["generator.width=8", "g_optimizer.lr=1e-4", "adversarial=lsgan", "lambda_l1=50"]))
+    assert from_dict(Pix2Pix, json.loads(json.dumps(to_dict(recipe)))) == recipe
+    config = Config(e=(7, 8))
+    assert from_dict(Config, json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_unknown_keys_in_a_stored_config_are_refused() -> None:
+    with pytest.raises(RequestError, match="no setting 'lambda_l2'"):
+        from_dict(Pix2Pix, {"lambda_l2": 3})
+
+
+def test_a_name_cannot_be_taken_twice() -> None:
+    with pytest.raises(ValueError, match="registered twice"):
+        register("generator", "unet")(object)
+
+
+def test_build_refuses_unknown_options() -> None:
+    with pytest.raises(RequestError, match="no option 'gamma'"):
+        build("adversarial", Spec("lsgan", {"gamma": 1}))
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in kinds() for name in names(kind)])
+def test_every_piece_is_documented_and_every_option_can_be_typed(kind: str, name: str) -> None:
+    from i2i.registry import lookup
+    assert (lookup(kind, name).__doc__ or "").strip()
+    for key, parameter in schema(kind, name).items():
+        assert parameter.default is not parameter.empty, f"{key} has no default"
+        if kind != "recipe":
+            text = ",".join(map(str, parameter.default)) if isinstance(parameter.default, tuple) else str(parameter.default)
+            assert to_json(parse(key, text, parameter.annotation)) == to_json(parameter.default)
+
+
+@given(st.integers(0, 10**9))
+def test_whole_numbers_round_trip(n: int) -> None:
+    assert parse("n", str(n), int) == n
+    assert parse("n", f"{n}k", int) == 1000 * n

@@ -1,0 +1,146 @@
+"""A model from one file: any size, deterministic, the types that came."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch.nn import functional as F
+
+from i2i import Model, load
+from i2i.errors import RequestError
+from i2i.inference.model import pad_to_multiple
+from i2i.runs import checkpoint
+from tests.conftest import SMALL, drawing
+
+
+@pytest.fixture(scope="module")
+def model(trained: Path) -> Model:
+    return load(trained, device="cpu")
+
+
+def test_the_file_alone_is_enough(trained: Path, tmp_path: Path, model: Model) -> None:
+    shutil.copy(trained / "model.safetensors", tmp_path / "moved.safetensors")
+    x = torch.rand(1, 3, 32, 32)
+    assert torch.equal(load(tmp_path / "moved.safetensors", device="cpu").translate(x), model.translate(x))
+
+
+def test_it_gives_the_sample_grid_again(trained: Path, model: Model) -> None:
+    """The validation image of training is what inference gives: averaged weights, same statistics, no dropout."""
+    sheet = np.asarray(Image.open(trained / "samples" / "00000024.png"))
+    source, shown = sheet[2:34, 2:34], sheet[2:34, 36:68]
+    assert np.array_equal(source, drawing(50)[:, :32])
+    assert np.array_equal(model.translate(source), shown)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(1, 70), st.integers(1, 70))
+def test_any_size_comes_back(trained: Path, height: int, width: int) -> None:
+    model = load(trained, device="cpu")
+    image = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    assert model.translate(image).shape == (height, width, 3)
+
+
+def test_types_come_back(model: Model) -> None:
+    array = drawing(1)[:, :32]
+    out = model.translate(array)
+    assert out.dtype == np.uint8
+    picture = model.translate(Image.fromarray(array))
+    assert isinstance(picture, Image.Image)
+    assert np.array_equal(np.asarray(picture), out)
+    tensor = torch.from_numpy(array.transpose(2, 0, 1).copy()) / 127.5 - 1
+    assert model.translate(tensor).shape == (3, 32, 32)
+    assert np.array_equal(((model.translate(tensor) + 1) * 127.5).round().numpy().astype(np.uint8).transpose(1, 2, 0), out)
+    assert model.translate(tensor[None]).shape == (1, 3, 32, 32)
+    assert [x.shape for x in model.translate([array, array[:20]])] == [(32, 32, 3), (20, 32, 3)]
+    assert model.translate(array[..., 0]).shape == (32, 32, 3)      # Gray in: repeated to color.
+
+
+def test_it_is_deterministic_and_a_seed_draws_dropout(model: Model) -> None:
+    x = torch.rand(2, 3, 32, 32)
+    assert torch.equal(model.translate(x), model.translate(x))
+    assert torch.equal(model.translate(x, seed=1), model.translate(x, seed=1))
+    assert not torch.equal(model.translate(x, seed=1), model.translate(x, seed=2))
+    assert not torch.equal(model.translate(x, seed=1), model.translate(x))
+    before = model.translate(x)
+    model.translate(x, seed=3)
+    assert torch.equal(model.translate(x), before)
+
+
+def test_an_image_does_not_depend_on_its_neighbors(model: Model) -> None:
+    x = torch.rand(3, 3, 32, 32)
+    torch.testing.assert_close(model.translate(x), torch.cat([model.translate(image[None]) for image in x]), atol=1e-5, rtol=1e-5)
+
+
+def test_the_statistics_of_batch_norms_can_be_chosen(strips: Path, tmp_path: Path) -> None:
+    import i2i
+    alone = i2i.train("pix2pix", *SMALL, "train.batch_size=1", "train.images=4", data=strips, out=tmp_path / "alone", device="cpu")
+    single = load(alone, device="cpu")
+    assert single.statistics == "running"
+    sheet = np.asarray(Image.open(alone / "samples" / "00000004.png"))
+    assert np.array_equal(single.translate(sheet[2:34, 2:34]), sheet[2:34, 36:68])
+    x = torch.rand(1, 3, 32, 32)
+    running = single.translate(x)
+    single.statistics = "image"
+    image = single.translate(x)
+    assert not torch.equal(running, image)
+    torch.testing.assert_close(single.translate(torch.cat([x, -x]))[:1], image, atol=1e-5, rtol=1e-5)
+    single.statistics = "running"
+    assert torch.equal(single.translate(x), running)
+    with pytest.raises(RequestError, match="running or image"):
+        single.statistics = "batch"
+
+
+@pytest.mark.parametrize("bad", [torch.rand(4, 8, 8), torch.rand(8, 8), torch.zeros(3, 8, 8, dtype=torch.uint8), np.zeros((8, 8, 3)),
+                                 np.zeros((8, 8, 5), np.uint8), np.zeros((0, 8, 3), np.uint8), "a.png", 3])
+def test_what_is_no_image_is_refused(model: Model, bad: object) -> None:
+    with pytest.raises(RequestError):
+        model.translate(bad)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 4, 32]))
+def test_reflection_keeps_the_middle_and_mirrors_the_rest(height: int, width: int, multiple: int) -> None:
+    x = torch.arange(height * width, dtype=torch.float32).reshape(1, 1, height, width)
+    out, top, left = pad_to_multiple(x, multiple)
+    assert out.shape[2] % multiple == out.shape[3] % multiple == 0
+    assert out.shape[2] - height < multiple
+    assert torch.equal(out[..., top:top + height, left:left + width], x)
+    bottom, right = out.shape[2] - height - top, out.shape[3] - width - left
+    if max(top, bottom) < height and max(left, right) < width:
+        assert torch.equal(out, F.pad(x, (left, right, top, bottom), mode="reflect"))
+
+
+def test_reflection_reaches_a_smallest_size() -> None:
+    assert pad_to_multiple(torch.zeros(1, 1, 1, 3), 4, 16)[0].shape == (1, 1, 16, 16)
+
+
+def broken(header: dict[str, object], **changes: object) -> dict[str, object]:
+    return json.loads(json.dumps(header)) | changes
+
+
+def test_files_that_are_no_model_are_told(trained: Path, tmp_path: Path) -> None:
+    tensors, header = checkpoint.load(trained / "model.safetensors", "model")
+    cases = {
+        "state of a run": (trained / "state-00000024.safetensors", "holds a state, not a model"),
+        "unknown recipe": (broken(header, recipe={"name": "pix3pix", "settings": {}}), "no recipe is called 'pix3pix'"),
+        "no recipe": (broken(header, recipe={}), "does not hold the model"),
+        "other width": (broken(header, recipe={"name": "pix2pix", "settings": {"generator": {"name": "unet", "options": {"width": 9}}}}), "does not hold the model"),
+        "other option": (broken(header, recipe={"name": "pix2pix", "settings": {"generator": {"name": "unet", "options": {"color": 9}}}}), "no option 'color'")}
+    for name, (content, words) in cases.items():
+        path = content if isinstance(content, Path) else tmp_path / f"{name}.safetensors"
+        if isinstance(content, dict):
+            checkpoint.save(path, tensors, content)
+        with pytest.raises(RequestError, match=words) as error:
+            load(path)
+        assert "\n" not in str(error.value), name
+    with pytest.raises(RequestError, match=r"without model\.safetensors"):
+        load(tmp_path)
+    with pytest.raises(RequestError, match="does not exist"):
+        load(tmp_path / "nothing.safetensors")
+    with pytest.raises(RequestError, match="device 'tpu'"):
+        load(trained, device="tpu")

@@ -1,0 +1,150 @@
+"""The verdict recognizes what was planted; readings of D and diversity are their formulas; a run leaves its judgement behind."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from i2i import load
+from i2i.metrics.verdict import Comparison, interval, verdict, worse
+from i2i.runs import log
+from i2i.training.callbacks.embedding import PIXELS, thumbnails
+from i2i.training.callbacks.paired_evaluator import PairedEvaluator, spread
+from i2i.training.callbacks.verdict import overfitting, warnings
+from tests.conftest import SMALL, Run
+
+
+def history(means: list[float], n: int = 96, seed: int = 0) -> list[Comparison]:
+    """Images of very different difficulty, judged again and again with a little noise: what a validation split looks like."""
+    g = np.random.default_rng(seed)
+    hard = g.gamma(3.0, 5.0, n)
+    return [Comparison(1000 * (i + 1), list(hard + mean + g.normal(0, 0.8, n))) for i, mean in enumerate(means)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+class TestVerdicts:
+    def test_improvement(self, seed: int) -> None:
+        assert verdict(history([9, 6, 4, 2, 0], seed=seed), "l1").startswith("still improving at image 5,000")
+
+    def test_plateau(self, seed: int) -> None:
+        told = verdict(history([9, 4, 0, 0, 0, 0, 0], seed=seed), "l1")
+        assert told.startswith("flat since image")
+        assert int(told.split()[3].rstrip(":").replace(",", "")) in (3000, 4000, 5000, 6000)
+
+    def test_late_degradation(self, seed: int) -> None:
+        told = verdict(history([9, 4, 1, 0, 1.5, 3, 4], seed=seed), "l1")
+        assert told.startswith("worse since image 4,000")
+
+
+def test_a_plateau_starts_where_it_starts_most_of_the_time() -> None:
+    starts = [verdict(history([9, 4, 0, 0, 0, 0, 0], seed=seed), "l1").split()[3] for seed in range(40)]
+    assert starts.count("3,000:") > 32
+
+
+def test_coming_back_to_what_was_reached_before_is_no_improvement() -> None:
+    for seed in range(20):
+        assert verdict(history([9, 4, 0, 3, 0.05], seed=seed), "l1").startswith("flat since image 3,000")
+
+
+def test_too_little_to_tell() -> None:
+    assert "too few" in verdict(history([3, 2]), "l1")
+
+
+def test_intervals() -> None:
+    assert interval([1.0]) == (None, None)
+    low, high = interval([1.0, 2.0, 3.0])
+    assert low == pytest.approx(2 - 1.959964 / 3**0.5)
+    assert high == pytest.approx(2 + 1.959964 / 3**0.5)
+    assert worse(Comparison(2, [2.0, 3.0]), Comparison(1, [1.0, 2.0])) == (1.0, 1.0)
+
+
+def test_overfitting_is_karras_equation() -> None:
+    readings = {"real_logits_train": 3.0, "fake_logits": -1.0, "real_logits_heldout": 1.0, "diversity": 1.0, "diversity_real": 1.0}
+    assert overfitting(readings) == 0.5
+    assert warnings([{"readings": readings}]) == []
+    readings["real_logits_heldout"] = -0.8
+    told = warnings([{"readings": readings}])
+    assert len(told) == 1
+    assert "discriminator overfits" in told[0]
+    assert overfitting(readings | {"fake_logits": 4.0}) == 0.0
+
+
+def test_outputs_that_look_alike_are_told() -> None:
+    readings = {"real_logits_train": 0.0, "fake_logits": 0.0, "real_logits_heldout": 0.0, "diversity": 0.1, "diversity_real": 0.5}
+    assert "look alike" in warnings([{"readings": readings}])[0]
+    assert warnings([{"readings": readings | {"diversity": 0.4}}]) == []
+    assert spread(torch.zeros(5, 7)) == 0
+    assert spread(torch.tensor([[0.0, 0.0], [1.0, 1.0]])) == pytest.approx(1.0)
+
+
+class Constant(nn.Module):
+    """A generator that has collapsed: the same picture for every input."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(x)
+
+
+def test_a_collapsed_generator_is_noticed_and_a_copying_one_is_not(strips: Path) -> None:
+    from i2i.training import job as jobs
+    from i2i.training import train as training
+    from i2i.training.distributed import Runtime
+    job = jobs.prepare("pix2pix", SMALL, data=strips)
+    watch = training.make_evaluator(job, Runtime(device="cpu"), lambda: thumbnails(PIXELS))
+    assert isinstance(watch, PairedEvaluator)
+    live = job.recipe.modules(job.info)
+    collapsed = watch(live, nn.ModuleDict({"G": Constant()}), 10)
+    assert any("look alike" in told for told in warnings([collapsed]))
+    healthy = watch(live, nn.ModuleDict({"G": nn.Identity()}), 10)
+    assert not any("look alike" in told for told in warnings([healthy]))
+    inputs = [job.splits["val"][i] for i in range(3)]
+    assert healthy["scores"]["l1"]["value"] == pytest.approx(np.mean([np.abs(a.array.astype(float) - b.array).mean() for a, b in inputs]))
+    assert healthy["n"] == 3
+
+
+def test_a_run_leaves_its_judgement(strips: Path, i2i: Run) -> None:
+    result = i2i("train", "pix2pix", *SMALL, "train.images=40", "--data", strips, "--out", "run", "--device", "cpu")
+    assert result.code == 0
+    entries = log.read(Path("run/metrics.jsonl"))
+    assert entries[-1]["images"] == 40
+    assert entries[-1]["split"] == "val"
+    assert {"l1", "psnr", "ssim"} == entries[-1]["scores"].keys()
+    told = json.loads(Path("run/verdict.json").read_text())
+    assert told["sentence"] in result.out
+    best = min(entries, key=lambda entry: entry["scores"]["l1"]["value"])
+    assert told["best"]["images"] == best["images"]
+    assert load("run/best.safetensors").header["images"] == best["images"]
+    pairs = json.loads(Path("run/pairs.json").read_text())
+    assert pairs["split"] == "test"
+    assert [row["value"] for row in pairs["best"]] == sorted(row["value"] for row in pairs["best"])
+    assert pairs["best"][0]["value"] <= pairs["worst"][-1]["value"] <= pairs["worst"][0]["value"]
+    assert all((Path("run") / row["file"]).exists() for row in (*pairs["best"], *pairs["worst"]))
+    assert pairs["worst"][0]["name"].startswith("test/")
+
+
+def test_without_a_validation_split_nothing_is_judged(trained: Path) -> None:
+    assert not (trained / "metrics.jsonl").exists()
+
+
+def test_evaluation_takes_at_most_a_tenth_of_the_time(strips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    import i2i as package
+    from i2i.training.callbacks import paired_evaluator as watch
+    slow = watch.PairedEvaluator.__call__
+
+    def slower(self: watch.PairedEvaluator, *arguments: object) -> dict[str, object]:
+        time.sleep(0.3)
+        return slow(self, *arguments)
+
+    monkeypatch.setattr(watch.PairedEvaluator, "__call__", slower)
+    package.train("pix2pix", *SMALL, "train.images=400", "train.checkpoint_every=4", data=strips, out=tmp_path / "run", device="cpu")
+    entries = log.read(tmp_path / "run" / "metrics.jsonl")
+    speed = log.read(tmp_path / "run" / "speed.jsonl")
+    total = speed[-1]["unix"] - speed[0]["unix"]
+    seconds = [entry["seconds"] for entry in entries]
+    assert sum(seconds[:-1]) <= 0.1 * total + 2 * max(seconds)      # The first has no cost to go by, the last may take longer than the one before.
+    assert len(entries) < 60        # Of 100 ticks.
+    assert entries[-1]["images"] == 400

@@ -1,0 +1,114 @@
+"""kill -9 at any moment: the run is continued and ends with the bits of the run that nobody killed."""
+
+import json
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from i2i.recipes.presets import PRESETS
+from i2i.runs import checkpoint
+from tests.conftest import CYCLE, SMALL, drawing, two_styles
+from tests.lives import ROOMS, Work, live
+from tests.training.test_resume import assert_same
+
+PLAIN = ("generator.width=4", "generator.z_dim=8", "discriminator.width=4", "train.batch_size=4", "train.log_every=12", "train.checkpoint_every=16")
+TINY = tuple(word for word in PLAIN if word != "generator.z_dim=8")
+STYLED = (*PLAIN, "generator.max_channels=8", "generator.w_dim=8", "generator.mapping_layers=2", "discriminator.max_channels=8")
+RUNS = {
+    "pix2pix": ("pix2pix", *SMALL, "train.images=26", "data.on_error=skip"),
+    "pix2pix, loaders": ("pix2pix", *SMALL, "train.images=26", "generator.norm=instance", "train.num_workers=1"),
+    "cyclegan": ("cyclegan", *CYCLE, "train.images=22", "pool=5"),
+    "dcgan": ("dcgan", *PLAIN, "train.images=56"),
+    "wgan-gp": ("wgan-gp", *PLAIN, "d_steps=2", "train.images=56"),
+    "stylegan2-ada": ("stylegan2-ada", *STYLED, "train.images=40", "g_penalty.every=2", "penalty.every=3", "augment.interval=2", "augment.speed=100"),
+    "infogan": ("infogan", *PLAIN, "generator.z_dim=16", "train.images=56")}
+LOGS = ("log.jsonl", "metrics.jsonl", "skipped.jsonl", "collapse.jsonl")
+CLOCKED = ("pix2pix", "cyclegan", "dcgan")          # Killed once more, by the clock.
+
+
+def work_of(words: tuple[str, ...], folder: Path) -> Work:
+    """Strips of which one cannot be read, with some held out; two sides; or single pictures, of two classes where they are to be learned."""
+    data = folder / "data"
+    if words[0] == "cyclegan":
+        return Work(words, two_styles(data, "val"))
+    paired = words[0] == "pix2pix"
+    for split, first, count in (("train", 0, 7), ("val", 50, 2)):
+        (data / split).mkdir(parents=True)
+        for i in range(first, first + count):
+            name = data / split / ("" if paired or words[0] != "cgan" else f"class{i % 2}") / f"{i:02}.png"
+            name.parent.mkdir(exist_ok=True)
+            Image.fromarray(drawing(i)[:, 0 if paired else 32:]).save(name)
+    if "data.on_error=skip" in words:
+        (data / "train" / "03.png").write_bytes(b"no picture")
+    return Work(words, data)
+
+
+def entries(run: Path, name: str) -> list[dict[str, object]]:
+    """Lines of a log; how long something took is no part of the result."""
+    path = run / name
+    return [{key: value for key, value in json.loads(line).items() if key != "seconds"} for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def assert_nothing_was_lost(straight: Path, run: Path) -> None:
+    assert_same(straight, run)
+    for name in LOGS:
+        assert entries(straight, name) == entries(run, name), name
+    assert sorted(path.name for path in run.iterdir()) == sorted(path.name for path in straight.iterdir())
+    if (straight / "best.safetensors").exists():
+        (tensors, header), (others, other_header) = (checkpoint.load(each / "best.safetensors", "model") for each in (straight, run))
+        assert header == other_header
+        assert all(torch.equal(value, others[key]) for key, value in tensors.items())
+
+
+def hit(run: Path, life: Callable[[int], int], n: int) -> int:
+    """Have a life of this run end by kill -9, at moment n or, where it has ended by then, at half of it, and so on.  -> the moment"""
+    before = run.with_name("before")
+    shutil.rmtree(before, ignore_errors=True)
+    if run.exists():
+        shutil.copytree(run, before)
+    while (code := life(n)) != -signal.SIGKILL:
+        assert (code, n > 1) == (0, True)
+        shutil.rmtree(run)
+        if before.exists():
+            shutil.copytree(before, run)
+        n //= 2
+    return n
+
+
+def kill_and_compare(name: str, words: tuple[str, ...], folder: Path, kills: int, clocked: bool) -> None:
+    """A third of the moments are lines that the engine executes, a third lines of what reads and writes the run folder, a third lines within saves;
+    one more, the first, is of the clock.  All hit.
+
+    They are far enough from each other for the run to get on, and near enough for it to be killed until its end.
+    """
+    work, straight, run = work_of(words, folder), folder / "straight", folder / "run"
+    _, total = live(work, straight)
+    setting = {key: int(value) for key, _, value in (word.partition("=") for word in words) if key in ("train.checkpoint_every", "train.images")}
+    farthest = 1.5 * max(1 / kills, setting["train.checkpoint_every"] / setting["train.images"])
+    g = np.random.default_rng([len(name), *name.encode()])
+    if clocked:
+        hit(run, lambda n: live(work, run, after=0, seconds=n / 1e3)[0], int(g.integers(1, 300)))
+    for kill in range(kills):
+        room = list(ROOMS)[kill % len(ROOMS)]
+        hit(run, lambda n, room=room: live(work, run, room=room, n=n)[0], int(g.integers(1, 1 + farthest * total[room])))
+    assert live(work, run)[0] == 0
+    assert_nothing_was_lost(straight, run)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_killed_three_times_ends_as_one_that_was_not(tmp_path: Path, name: str) -> None:
+    """Three times each of seven, and three of them a fourth time: 24 kills."""
+    kill_and_compare(name, RUNS[name], tmp_path, kills=3, clocked=name in CLOCKED)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*RUNS, *(preset for preset in PRESETS if preset not in RUNS)])
+def test_a_run_killed_twenty_times_ends_as_one_that_was_not(tmp_path: Path, name: str) -> None:
+    words = tuple(word for word in RUNS.get(name, (name, *(STYLED if name.startswith("stylegan2") else TINY))) if not word.startswith("train.images="))
+    kill_and_compare(name, (*words, f"train.images={12 * 8 if 'pix2pix' in name or name == 'cyclegan' else 12 * 16}"), tmp_path, kills=19, clocked=True)

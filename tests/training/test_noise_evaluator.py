@@ -1,0 +1,167 @@
+"""Runs of noise recipes are judged; their losses are held against the players' balance."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from i2i import load
+from i2i.metrics.kid import mmd2
+from i2i.recipes.gan import GAN
+from i2i.registry import Spec, names
+from i2i.runs import log
+from i2i.training import job as jobs
+from i2i.training import train as training
+from i2i.training.callbacks import embedding
+from i2i.training.callbacks.loss_balance import BLOCKS, EACH, Balance, loss_warnings
+from i2i.training.callbacks.noise_evaluator import kernel_distance
+from i2i.training.callbacks.verdict import conclude, warnings
+from tests.conftest import Run
+from tests.planted import pictures
+
+TINY = ("generator.width=4", "discriminator.width=4", "train.batch_size=4", "train.log_every=8", "train.checkpoint_every=16")
+
+
+@pytest.mark.parametrize(("recipe", "splits", "judged"), [("cgan", (("train", 24), ("val", 12)), "val"), ("dcgan", (("train", 24), ("test", 12)), "test"),
+                                                          ("infogan", (("train", 24),), "train")])
+def test_a_run_leaves_its_judgement(tmp_path: Path, i2i: Run, recipe: str, splits: tuple[tuple[str, int], ...], judged: str) -> None:
+    data = pictures(tmp_path / "data", *splits)
+    result = i2i("train", recipe, *TINY, "train.images=48", "--data", data, "--out", "run", "--device", "cpu")
+    assert result.code == 0, result.err
+    entries = log.read(Path("run/metrics.jsonl"))
+    assert entries[-1]["images"] == 48
+    last = entries[-1]
+    assert last["split"] == judged
+    assert last["n"] == len(last["each"]) == {"val": 12, "test": 12, "train": 24}[judged]
+    assert last["scores"].keys() == {"kid_pixels", "fd_pixels", "precision", "recall"}
+    assert all(score["low"] <= score["value"] <= score["high"] for score in last["scores"].values())
+    assert ("real_logits_heldout" in last["readings"]) == (judged != "train")
+    assert np.mean(last["each"]) == pytest.approx(last["scores"]["kid_pixels"]["value"], abs=1e-5)
+    assert f"{judged} at 48 images: kid_pixels" in result.out
+    assert f"({last['n']} images, " in result.out
+    told = json.loads(Path("run/verdict.json").read_text())
+    best = min(entries, key=lambda entry: entry["scores"]["kid_pixels"]["value"])
+    assert told["best"]["images"] == best["images"] == load("run/best.safetensors").header["images"]
+    assert i2i("report", "run").code == 0
+    page = Path("run/report.html").read_text()
+    assert "kid_pixels" in page
+    assert 'id="alarm"' not in page         # No look yet: they come every 1,000 images.
+
+
+def test_the_plan_says_how_it_is_judged(tmp_path: Path, i2i: Run) -> None:
+    data = pictures(tmp_path / "data", ("train", 24), ("val", 12))
+    assert "KID" in i2i("train", "dcgan", *TINY, "--data", data, "--dry-run").out
+    assert "of the val pictures" in i2i("train", "dcgan", *TINY, "--data", data, "--dry-run").out
+    assert "training pictures" in i2i("train", "dcgan", *TINY, "--data", pictures(tmp_path / "alone", ("train", 24)), "--dry-run").out
+
+
+def test_the_same_generator_is_judged_the_same(tmp_path: Path) -> None:
+    from i2i.training.distributed import Runtime
+    job = jobs.prepare("dcgan", TINY, data=pictures(tmp_path / "data", ("train", 24)))
+    torch.manual_seed(0)
+    m = job.recipe.modules(job.info)
+    judge = training.make_evaluator(job, Runtime(device="cpu"), lambda: embedding.thumbnails(8))
+    assert judge is not None
+    one, other = judge(m, m, 4), judge(m, m, 4)
+    assert one == other
+    assert [entry["readings"]["distinct_to_real"] for entry in (one, other)] == [0.0, 0.0]         # Untrained: gray.
+
+
+def test_kid_is_the_mean_of_its_parts_and_their_scatter_is_its_error() -> None:
+    """Over 300 draws of both sets: the standard error that is told, on average, against the standard deviation that is there."""
+    g, values, errors, n = np.random.default_rng(0), [], [], 64
+    for _ in range(300):
+        x, y = g.normal(size=(n, 8)) + 0.5, g.normal(size=(n, 8))
+        parts = kernel_distance(x, y)
+        values.append(parts.mean())
+        errors.append(parts.std(ddof=1) / math.sqrt(n))
+    plain = mmd2(x, y)
+    assert parts.mean() == pytest.approx(plain, rel=0.1)        # Without the n pairs (x_i, y_i), and so unbiased too.
+    assert np.mean(errors) == pytest.approx(np.std(values), rel=0.15)
+
+
+def test_what_was_forgotten_is_told() -> None:
+    def entry(images: int, recall: float) -> dict:
+        return {"images": images, "readings": {"diversity": 1.0, "diversity_real": 1.0}, "scores": {
+            "recall": {"value": recall, "low": recall - 0.05, "high": recall + 0.05}}}
+
+    assert "recall was 0.40 at image 2" in warnings([entry(1, 0.1), entry(2, 0.4), entry(3, 0.1)])[0]
+    assert warnings([entry(1, 0.1), entry(2, 0.4), entry(3, 0.3)]) == []
+    assert conclude([], "kid")["sentence"].startswith("not judged")
+
+
+# ---------------------------------------------------------------------------------------------- balance
+
+@pytest.mark.parametrize(("name", "gan"), [("nonsaturating", math.log(2)), ("minimax", -math.log(2)), ("lsgan", 0.25), ("hinge", 0.0), ("rpgan", math.log(2)),
+                                           ("ragan", 2 * math.log(2)), ("ralsgan", 2.0), ("wasserstein", None)])
+def test_balance_is_the_literatures(name: str, gan: float | None) -> None:
+    found = Balance.of(Spec(name)).gan
+    assert found == (None if gan is None else pytest.approx(gan, abs=1e-6))
+
+
+def test_every_loss_has_a_balance_or_none() -> None:
+    for name in names("adversarial"):
+        balance = Balance.of(Spec(name))
+        assert balance.unit > 0
+        assert (balance.gan is None) == (name == "wasserstein")
+
+
+def logged(gan: np.ndarray, fake: np.ndarray | None = None) -> list[dict]:
+    fake = -gan if fake is None else fake
+    return [{"images": 1000 * (i + 1), "d": 1.0, "gan": float(g), "real_logits": float(-f), "fake_logits": float(f)}
+            for i, (g, f) in enumerate(zip(gan, fake, strict=True))]
+
+
+LINES = 2 * BLOCKS * EACH * 2
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("loss", ["nonsaturating", "hinge", "lsgan", "rpgan"])
+def test_losses_that_converge_are_left_alone(seed: int, loss: str) -> None:
+    """A start far away, a way back to near the balance, noise all along."""
+    g = np.random.default_rng(seed)
+    center = Balance.of(Spec(loss)).gan or 0.0
+    values = center + 2 * np.exp(-np.arange(LINES) / 15) + 0.8 + g.normal(0, 0.2, LINES)
+    figures, told = loss_warnings(logged(values), GAN(adversarial=Spec(loss)))
+    assert told == []
+    assert figures["gan"]["balance"] == pytest.approx(center)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_loss_that_runs_away_is_told_with_its_figures(seed: int) -> None:
+    g = np.random.default_rng(seed)
+    values = 0.7 + np.linspace(0, 6, LINES) + g.normal(0, 0.3, LINES)
+    _, (told,) = loss_warnings(logged(values), GAN())
+    assert "do not converge" in told
+    assert "away from 0.69" in told
+    assert "fake_logits -" in told
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_discriminator_that_has_won_is_told(seed: int) -> None:
+    g = np.random.default_rng(seed)
+    _, (told,) = loss_warnings(logged(9 + g.normal(0, 0.5, LINES)), GAN())
+    assert "D is sure of all that is generated" in told
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_swings_that_grow_are_told(seed: int) -> None:
+    g = np.random.default_rng(seed)
+    size = np.where(np.arange(LINES) < LINES * 3 / 4, 0.2, 1.5)
+    _, (told,) = loss_warnings(logged(1.5 + size * g.normal(0, 1, LINES)), GAN())
+    assert "swings" in told
+
+
+def test_a_critic_has_no_balance_but_its_distance_may_not_grow() -> None:
+    recipe = GAN(adversarial=Spec("wasserstein"))
+    drifting = np.linspace(0, 80, LINES)                    # Its constant: free, and no fault.
+    assert loss_warnings([{**line, "real_logits": line["fake_logits"] + 5} for line in logged(drifting)], recipe)[1] == []
+    grown = [{**line, "real_logits": line["fake_logits"] + 5 * 1.03**i} for i, line in enumerate(logged(drifting))]
+    assert "the critic's distance" in loss_warnings(grown, recipe)[1][0]
+
+
+def test_too_few_lines_tell_nothing() -> None:
+    assert loss_warnings(logged(np.linspace(1, 9, BLOCKS)), GAN()) == ({}, [])

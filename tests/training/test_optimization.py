@@ -1,0 +1,126 @@
+"""Learner and average: one player at a time, skipped steps, closed forms."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from i2i.errors import JobError, RequestError
+from i2i.recipes.base import DataInfo
+from i2i.recipes.pix2pix import Pix2Pix
+from i2i.registry import Spec
+from i2i.seeding import Progress
+from i2i.training.config import TrainConfig
+from i2i.training.distributed import BUCKET, Runtime, _buckets
+from i2i.training.ema import EMA
+from i2i.training.optimization import PlayerOptimizers
+
+
+def learner(max_skips: int = 3) -> tuple[PlayerOptimizers, nn.ModuleDict]:
+    recipe = Pix2Pix(generator=Spec("unet", {"width": 2}), discriminator=Spec("patch", {"width": 2, "layers": 1}))
+    modules = recipe.modules(DataInfo((16, 16)))
+    made = PlayerOptimizers(recipe, modules, Runtime(device="cpu"), max_skips=max_skips)
+    made.begin(Progress(0, 1, 10))
+    return made, modules
+
+
+def loss_of(module: nn.Module, factor: float = 1.0) -> torch.Tensor:
+    return factor * sum(p.square().sum() for p in module.parameters())
+
+
+def test_steps_that_are_not_finite_are_skipped_and_counted() -> None:
+    made, modules = learner()
+    before = copy.deepcopy(modules["G"].state_dict())
+    made("G", loss_of(modules["G"], float("nan")))
+    made("G", loss_of(modules["G"], float("inf")))
+    assert all(torch.equal(value, before[key]) for key, value in modules["G"].state_dict().items())
+    assert not made.optimizers["G"].state_dict()["state"]
+    made("G", loss_of(modules["G"]), loss=torch.tensor(2.0))
+    means = made.means()
+    assert means["skipped_G"] == 2
+    assert means["loss"] == 2
+
+
+def test_after_too_many_in_a_row_the_run_stops_and_names_the_player() -> None:
+    made, modules = learner(max_skips=3)
+    made("D", loss_of(modules["D"], float("nan")))
+    made("D", loss_of(modules["D"]))        # A good step ends the row.
+    made("D", loss_of(modules["D"], float("nan")))
+    made("D", loss_of(modules["D"], float("nan")))
+    with pytest.raises(JobError, match="player D were not finite for 3 steps"):
+        made("D", loss_of(modules["D"], float("nan")))
+
+
+def test_logs_are_means_since_the_last_time() -> None:
+    made, modules = learner()
+    for value in (1.0, 2.0, 6.0):
+        made("G", loss_of(modules["G"]), x=torch.tensor(value))
+    assert made.means()["x"] == 3
+    made("G", loss_of(modules["G"]), x=torch.tensor(5.0))
+    assert made.means()["x"] == 5
+    assert made.means() == {}
+
+
+def test_the_step_is_adams() -> None:
+    made, modules = learner()
+    twin = copy.deepcopy(modules["G"])
+    adam = torch.optim.Adam(twin.parameters(), 2e-4, (0.5, 0.999), foreach=False)
+    for _ in range(3):
+        made("G", loss_of(modules["G"]))
+        adam.zero_grad()
+        loss_of(twin).backward()
+        adam.step()
+    for ours, theirs in zip(modules["G"].parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+def test_the_average_forgets_half_in_a_half_life() -> None:
+    modules = nn.ModuleDict({"G": nn.Linear(1, 1, bias=False)})
+    with torch.no_grad():
+        modules["G"].weight.fill_(1.0)
+    average = EMA(modules, ("G",), TrainConfig(ema_half_life=100, ema_ramp_up=1e9))
+    with torch.no_grad():
+        modules["G"].weight.fill_(0.0)
+    for step in range(25):
+        average.update(Progress(step, 4, 1000))
+    assert average.modules["G"].weight.item() == pytest.approx(0.5)
+
+
+def test_the_half_life_is_ramped_up_and_early_weights_forgotten() -> None:
+    modules = nn.ModuleDict({"G": nn.Linear(1, 1, bias=False)})
+    average = EMA(modules, ("G",), TrainConfig(ema_half_life=10_000, ema_ramp_up=0.05))
+    assert average.decay(Progress(0, 8, 10**6)) == pytest.approx(0.5 ** (1 / 0.05))
+    assert average.decay(Progress(1000, 8, 10**6)) == pytest.approx(0.5 ** (8 / 400))
+    assert average.decay(Progress(10**5, 8, 10**6)) == pytest.approx(0.5 ** (8 / 10_000))
+
+
+def test_buffers_are_copied_and_no_average_costs_nothing() -> None:
+    modules = nn.ModuleDict({"G": nn.BatchNorm2d(2)})
+    average = EMA(modules, ("G",), TrainConfig())
+    modules["G"](torch.randn(2, 2, 4, 4))
+    average.update(Progress(0, 2, 10))
+    assert torch.equal(average.modules["G"].running_mean, modules["G"].running_mean)
+    assert average.modules["G"].num_batches_tracked == 1
+    assert EMA(modules, ("G",), TrainConfig(ema_half_life=0)).modules["G"] is modules["G"]
+
+
+def test_gradients_travel_in_buckets() -> None:
+    parameters = [nn.Parameter(torch.empty(n, device="meta")) for n in (10, BUCKET // 4, 10, 10, BUCKET, 1)]
+    buckets = list(_buckets(parameters))
+    assert [p for bucket in buckets for p in bucket] == parameters
+    assert all(sum(p.nbytes for p in bucket) <= BUCKET or len(bucket) == 1 for bucket in buckets)
+
+
+def test_unknown_devices_are_refused() -> None:
+    with pytest.raises(RequestError, match="--device tpu"):
+        Runtime(device="tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(RequestError, match="this machine or this build of torch has none"):
+            Runtime(device="cuda")
+
+
+@pytest.mark.parametrize(("key", "value"), [("batch", 0), ("log", 0), ("tick", -1), ("workers", -1), ("keep", 0), ("ema_ramp_up", 0.0)])
+def test_settings_out_of_range_are_refused(key: str, value: float) -> None:
+    with pytest.raises(RequestError, match=rf"train\.{key}"):
+        TrainConfig(**{key: value})
