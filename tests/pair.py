@@ -38,7 +38,8 @@ def free_port() -> int:
 
 def environment(rank: int, port: int, world_size: int = 2) -> dict[str, str]:
     """What torchrun and accelerate launch tell a process."""
-    return os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    others = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")     # Which go before OMP_NUM_THREADS.
+    return {key: value for key, value in os.environ.items() if key not in others} | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
                          "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size), "LOCAL_WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
 
 
@@ -51,11 +52,28 @@ def start(words: Sequence[object], cwd: Path) -> list[subprocess.Popen[str]]:
 def together(cwd: Path, commands: Sequence[Sequence[object]], *, seconds: float = 240) -> list[tuple[Done, Done]]:
     """What each command line did in either process."""
     out = cwd / f"pair-{free_port()}"
-    processes = start([__file__, out, json.dumps([[str(word) for word in command] for command in commands])], cwd)
+    one, other = _ended(out, start(_script(out, commands), cwd), seconds)
+    return list(zip(one, other, strict=True))
+
+
+def alone(cwd: Path, commands: Sequence[Sequence[object]], *, threads: int = 1, seconds: float = 240) -> list[Done]:
+    """What each did in one process with as many threads of NumPy's BLAS: those of the two have one each, and BLAS adds in another order
+    with another number of them."""
+    out = cwd / f"alone-{free_port()}"
+    env = {key: value for key, value in environment(0, 0).items() if "WORLD_SIZE" not in key} | {"OMP_NUM_THREADS": str(threads)}
+    process = subprocess.Popen([sys.executable, *_script(out, commands)], cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    (done,) = _ended(out, [process], seconds)
+    return done
+
+
+def _script(out: Path, commands: Sequence[Sequence[object]]) -> list[str]:
+    return [__file__, str(out), json.dumps([[str(word) for word in command] for command in commands])]
+
+
+def _ended(out: Path, processes: list[subprocess.Popen[str]], seconds: float) -> list[list[Done]]:
     ended = [process.communicate(timeout=seconds) for process in processes]
     assert all(process.returncode == 0 for process in processes), "\n".join(err[-3000:] for _, err in ended)
-    one, other = ([Done(**each) for each in json.loads(Path(f"{out}.{rank}.json").read_text())] for rank in (0, 1))
-    return list(zip(one, other, strict=True))
+    return [[Done(**each) for each in json.loads(Path(f"{out}.{rank}.json").read_text())] for rank in range(len(processes))]
 
 
 def _identical(trainer: Any) -> bool:

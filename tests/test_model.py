@@ -142,5 +142,5 @@ def test_files_that_are_no_model_are_told(trained: Path, tmp_path: Path) -> None
         load(tmp_path)
     with pytest.raises(RequestError, match="does not exist"):
         load(tmp_path / "nothing.safetensors")
-    with pytest.raises(RequestError, match="device 'tpu'"):
+    with pytest.raises(RequestError, match="--device tpu is not known"):
         load(trained, device="tpu")

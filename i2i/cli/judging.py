@@ -19,6 +19,7 @@ from i2i.data.image_set import open_image_set
 from i2i.data.paired import PairedDataset
 from i2i.data.sharding import ProcessGroup
 from i2i.data.sources import open_source
+from i2i.inference.device import best_device
 from i2i.errors import RequestError
 from i2i.evaluation import evaluate as judging
 from i2i.evaluation import protocol
@@ -139,7 +140,7 @@ def _request(options: Options, default: Sequence[str]) -> tuple[judging.Evaluati
                                                                for word in words) else options.features
     extractor = None
     if needs:
-        device = str(inference.best_device(options.device))
+        device = str(best_device(options.device))
         # Wrong words before slow files.
         judging.choose_metrics(options.metrics, options.settings, default, features or "inception")
         extractor = judging.choose_features(features, weights, options.resize, device)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-
 from i2i.data.sharding import ProcessGroup, SingleProcess
 
 
 def team(device: str) -> ProcessGroup:
     """This process and the others of its job, as torchrun and accelerate launch tell each; alone where there
     is no launcher."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    from i2i.inference.device import num_launched
+    if num_launched() < 2:
         return SingleProcess()
     from i2i.training.distributed import Runtime
     return Runtime(device=device)

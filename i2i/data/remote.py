@@ -128,8 +128,8 @@ def _open(url: str, process: int) -> tuple[Any, str]:
         from fsspec.core import url_to_fs  # type: ignore[import-untyped]
         files, path = url_to_fs(url)
     except ImportError as error:
-        ours = "pip install 'i2i[remote]'" if protocol in ("s3",
-                                                           "s3a") or "fsspec" in str(error) else "pip install it beside i2i"
+        ours = "pip install 'i2i-toolkit[remote]'" if protocol in ("s3",
+                                                                   "s3a") or "fsspec" in str(error) else "install it with pip beside i2i"
         raise RequestError(f"{url} cannot be read: {failure_reason(error)}; {ours}") from None
     # ValueError where a protocol is unknown; whatever its file system raises where it cannot begin.
     except Exception as error:

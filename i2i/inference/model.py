@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from i2i import recipes  # noqa: F401 - registers the recipes.
 from i2i.config import from_dict, validate
+from i2i.inference.device import best_device
 from i2i.errors import RequestError, require
 from i2i.images.formats import (
     DTYPES,
@@ -39,15 +40,6 @@ ImageT = TypeVar("ImageT", Image.Image, Array, Tensor)
 STATISTICS = ("running", "image")
 LARGEST_SIDE = 2**15        # Pixels, of the images that a model was trained on.
 Labels = int | str | Sequence[int | str] | Tensor | None
-
-
-def best_device(name: str = "auto") -> torch.device:
-    """A torch device by name; `auto` takes a GPU where there is one.  RequestError if it is not there."""
-    found = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if name not in ("auto", "cpu", found):
-        raise RequestError(f"device {name!r} is not available; accepted: auto, cpu"
-                           + (f", {found}" if found != "cpu" else ""))
-    return torch.device(found if name == "auto" else name)
 
 
 def model_header(recipe_name: str, settings: Mapping[str, Any], info: DataInfo,

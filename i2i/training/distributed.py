@@ -13,6 +13,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather, gather_object, reduce
 from torch import Tensor, nn
 
+from i2i.inference.device import best_device, num_launched
 from i2i.errors import JobError, RequestError
 from i2i.training.draws import Share
 
@@ -25,16 +26,17 @@ class Runtime:
 
     def __init__(self, *, precision: str = "fp32", device: str = "auto", threads: int = 0,
                  tf32: bool = False) -> None:
-        if device not in ("auto", "cpu", "cuda", "mps"):
-            raise RequestError(f"--device {device} is not known; accepted: auto, cpu, cuda, mps")
-        if (device == "cuda" and not torch.cuda.is_available()) or (device == "mps"
-                                                                    and not torch.backends.mps.is_available()):
-            raise RequestError(f"--device {device}: this machine or this build of torch has none; accepted: "
-                               "auto, cpu")
-        self._state = PartialState(cpu=device == "cpu")
-        self.device = torch.device("cpu") if device == "cpu" else self._state.device
+        chosen = best_device(device)
+        # Without cpu=True it makes no group of processes where there is no GPU.
+        self._state = PartialState(cpu=chosen.type == "cpu")
+        # The state is made once for a process; with a GPU it knows which one is this process's.
+        self.device = self._state.device if self._state.device.type == chosen.type else chosen
         self.rank: int = self._state.process_index
         self.world_size: int = self._state.num_processes
+        if self.world_size < num_launched():
+            raise JobError(f"a launcher started {num_launched()} processes, which did not become one job on "
+                           f"{self.device.type}: "
+                           "each would do all the work; accepted: --device cpu, or one process")
         self._bf16 = precision == "bf16"
         # Torch's own default is true for convolutions.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32

@@ -170,8 +170,8 @@ def test_a_request_that_fails_is_made_again_and_one_that_keeps_failing_names_the
     ("memory://set/bad.zip/train", "memory://set/bad.zip cannot be read as a zip: File is not a zip file"),
     ("unheard://of", "unheard://of cannot be read by unheard: Protocol not known: unheard"),
     ("sftp://me:secret@host/photos", "a URL with a password in it"),
-    ("lost://bucket/photos", "lost://bucket/photos cannot be read: Install lostfs to read lost; pip install it beside i2i"),
-    ("s3://bucket/photos", "s3://bucket/photos cannot be read: Install s3fs to access S3; pip install 'i2i[remote]'")])
+    ("lost://bucket/photos", "lost://bucket/photos cannot be read: Install lostfs to read lost; install it with pip beside i2i"),
+    ("s3://bucket/photos", "s3://bucket/photos cannot be read: Install s3fs to access S3; pip install 'i2i-toolkit[remote]'")])
 def test_a_url_that_cannot_be_used_is_one_line(url: str, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fsspec.register_implementation("lost", "lostfs.Lost", clobber=True, errtxt="Install lostfs to read lost")
     fsspec.register_implementation("s3", "nothing_s3fs.S3", clobber=True, errtxt="Install s3fs to access S3")

@@ -1,0 +1,42 @@
+"""The one rule for which device a job runs on, for training and inference alike."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from i2i.errors import RequestError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def num_launched() -> int:
+    """Number of processes that a launcher (torchrun, accelerate launch) started for this job; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def best_device(name: str = "auto") -> torch.device:
+    """The device of this name; `auto` takes a GPU if there is one.
+
+    `accelerate launch --cpu` is respected by `auto`.  MPS cannot exchange tensors between processes, so it is only
+    used by a single process.
+
+    Raises:
+        RequestError: if the device is unknown or not available.
+    """
+    available = ["cpu"]
+    if torch.backends.mps.is_available() and num_launched() < 2:
+        available.insert(0, "mps")
+    if torch.cuda.is_available():
+        available.insert(0, "cuda")
+    if name not in DEVICES:
+        raise RequestError(f"--device {name} is not known; accepted: {', '.join(DEVICES)}")
+    if name == "auto":
+        cpu_forced = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "y", "on", "t")
+        return torch.device("cpu" if cpu_forced else available[0])
+    if name not in available:
+        reason = "several processes cannot share their work on MPS" if torch.backends.mps.is_available() and name == "mps" else \
+            "this machine or this build of torch has none"
+        raise RequestError(f"--device {name}: {reason}; accepted: {', '.join(['auto', *available])}")
+    return torch.device(name)
