@@ -183,7 +183,7 @@ def test_the_defaults_are_the_papers() -> None:
         rates.append(learner.optimizers["D"].param_groups[0]["lr"])
     assert rates == pytest.approx([2e-4, 2e-4, 1e-4])
     assert learner.optimizers["G"].param_groups[0]["betas"] == (0.5, 0.999)
-    assert TrainConfig().batch == 1
+    assert TrainConfig().batch_size == 1
 
 
 def test_each_side_can_be_made_alone() -> None:

@@ -103,7 +103,7 @@ def test_at_256_the_defaults_are_the_papers() -> None:
         assert isinstance(optimizer, torch.optim.Adam)
         assert optimizer.param_groups[0]["lr"] == 2e-4
         assert optimizer.param_groups[0]["betas"] == (0.5, 0.999)
-    assert TrainConfig().batch == 1
+    assert TrainConfig().batch_size == 1
     weights = m["G"].down[3][0].weight
     assert weights.std().item() == pytest.approx(0.02, rel=0.02)
     assert weights.mean().item() == pytest.approx(0, abs=1e-3)
