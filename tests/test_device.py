@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from i2i.inference.device import best_device
 from i2i.errors import JobError, RequestError
+from i2i.inference.device import best_device
 from i2i.training.distributed import Runtime
 
 ROOT = Path(__file__).parents[1]

@@ -19,11 +19,11 @@ from i2i.data.image_set import open_image_set
 from i2i.data.paired import PairedDataset
 from i2i.data.sharding import ProcessGroup
 from i2i.data.sources import open_source
-from i2i.inference.device import best_device
 from i2i.errors import RequestError
 from i2i.evaluation import evaluate as judging
 from i2i.evaluation import protocol
 from i2i.inference import model as inference
+from i2i.inference.device import best_device
 from i2i.metrics import weights as feature_weights
 from i2i.runs.folder import check_file, write_atomically
 

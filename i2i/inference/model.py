@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from i2i import recipes  # noqa: F401 - registers the recipes.
 from i2i.config import from_dict, validate
-from i2i.inference.device import best_device
 from i2i.errors import RequestError, require
 from i2i.images.formats import (
     DTYPES,
@@ -29,6 +28,7 @@ from i2i.images.formats import (
     to_pil,
     to_tensor,
 )
+from i2i.inference.device import best_device
 from i2i.nets.norms import BatchNorm
 from i2i.recipes.base import DataInfo, Recipe, meta_networks
 from i2i.registry import lookup, suggest

@@ -13,8 +13,8 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather, gather_object, reduce
 from torch import Tensor, nn
 
-from i2i.inference.device import best_device, num_launched
 from i2i.errors import JobError, RequestError
+from i2i.inference.device import best_device, num_launched
 from i2i.training.draws import Share
 
 T = TypeVar("T")
