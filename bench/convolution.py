@@ -29,18 +29,18 @@ def median_ms(layer, x, rounds=15):
 
 def main():
     """Print one row for each shape."""
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; used below {blocks.FEW} positions")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; used below {blocks.MAX_GEMM_POSITIONS} positions")
     print(f"{'layer':<12}{'channels':>12}{'positions':>10}{'matrix ms':>11}{'kernel ms':>11}{'ratio':>7}")
-    few = blocks.FEW
-    for made, base, name in ((blocks.Conv, nn.Conv2d, "convolution"),
-                             (blocks.ConvTranspose, nn.ConvTranspose2d, "transposed")):
+    few = blocks.MAX_GEMM_POSITIONS
+    for made, base, name in ((blocks.GemmConv2d, nn.Conv2d, "convolution"),
+                             (blocks.GemmConvTranspose2d, nn.ConvTranspose2d, "transposed")):
         for channels, out in ((128, 128), (256, 256), (512, 512)):
             for batch, side in ((1, 1), (1, 2), (1, 4), (1, 8), (2, 8), (4, 8), (1, 16)):
                 inner = 2 * side if name == "convolution" else side
                 x = torch.randn(batch, channels, inner, inner, requires_grad=True)
-                blocks.FEW = 10**9
+                blocks.MAX_GEMM_POSITIONS = 10**9
                 matrix = median_ms(made(channels, out, 4, 2, 1, bias=False), x)
-                blocks.FEW = few
+                blocks.MAX_GEMM_POSITIONS = few
                 kernel = median_ms(base(channels, out, 4, 2, 1, bias=False), x)
                 row = f"{name:<12}{f'{channels} -> {out}':>12}{batch * side * side:>10}"
                 print(f"{row}{matrix:>11.2f}{kernel:>11.2f}{matrix / kernel:>7.2f}", flush=True)

@@ -19,8 +19,8 @@ import torch
 from torch.nn import functional as F
 
 from i2i.config import override, parse_assignments
-from i2i.nets.equalized import blur
-from i2i.nets.stylegan2 import Modulated
+from i2i.nets.resampling import blur
+from i2i.nets.stylegan2 import ModulatedConv2d
 from i2i.recipes.base import DataInfo
 from i2i.recipes.gan import GAN
 from i2i.recipes.presets import PRESETS
@@ -34,7 +34,7 @@ CYCLE = 16      # Steps after which each regularizer has been due as often as it
 
 
 def grouped(layer, x, style):
-    """`Modulated.convolve` with a kernel for each image: one convolution of one image with N groups."""
+    """`ModulatedConv2d.convolve` with a kernel for each image: one convolution of one image with N groups."""
     n, c, h, w = x.shape
     kernels = layer.weight * style.to(x.dtype)[:, None, :, None, None]
     if layer.up:
@@ -84,15 +84,15 @@ def players(recipe, runtime, options):
         out.square().sum().backward()
         network.zero_grad()
 
-    scaled = Modulated.convolve
+    scaled = ModulatedConv2d.convolve
     check(G, scaled)
     times = {"scaled": [], "grouped": []}
     # In turn, so that a machine whose speed drifts does not decide it.
     for _ in range(options.rounds):
         for name, form in (("scaled", scaled), ("grouped", grouped)):
-            Modulated.convolve = form
+            ModulatedConv2d.convolve = form
             times[name].append(seconds(lambda: both(G, z), runtime.device, 1))
-    Modulated.convolve = scaled
+    ModulatedConv2d.convolve = scaled
     figures = [seconds(forward, runtime.device, options.rounds), *map(statistics.median, times.values()),
                seconds(lambda: both(D, images), runtime.device, options.rounds)]
     return [1e3 * figure / options.batch for figure in figures]

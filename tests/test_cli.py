@@ -79,7 +79,7 @@ def test_the_next_free_folder_is_taken(strips: Path, i2i: Run) -> None:
     (["pix3pix"], "did you mean 'pix2pix'"), ([], "which recipe"), (["pix2pix", "lamda_l1=3"], "did you mean 'lambda_l1'"),
     (["pix2pix", "generator=unett"], "did you mean 'unet'"), (["pix2pix", "generator.widht=3"], "did you mean 'width'"),
     (["pix2pix", "train.bach=3"], "did you mean 'train.batch_size'"), (["pix2pix", "lambda_l1=much"], "lambda_l1=much cannot be read"),
-    (["pix2pix", "lambda_l1=-1"], "0 or more"), (["pix2pix", "train.batch_size=0"], "1 or more"), (["pix2pix", "train.batch_size=1.5"], "whole number"),
+    (["pix2pix", "lambda_l1=-1"], "0 or more"), (["pix2pix", "train.batch_size=0"], "1 or more"), (["pix2pix", "train.batch_size=1.5"], "an integer"),
     (["pix2pix", "direction=aa"], "ab or ba"), (["pix2pix", "data.flip=maybe"], "true or false"), (["pix2pix", "train.precision=fp16"], "fp32 or bf16"),
     (["pix2pix", "oops"], "not KEY=VALUE"), (["pix2pix", "--epochs", "0"], "--epochs 0"), (["pix2pix", "--epochs", "2", "images=3"], "give one of them"),
     (["pix2pix", "--data", "no-such-folder"], "no-such-folder does not exist"), (["pix2pix", "--data", "openmoji-46"], "did you mean 'openmoji-64'"),

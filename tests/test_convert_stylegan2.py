@@ -24,7 +24,7 @@ from i2i.convert import unpickle
 from i2i.convert.stylegan2 import convert
 from i2i.convert.unpickle import read_network
 from i2i.errors import RequestError
-from i2i.nets.style import Noise
+from i2i.nets.style_generator import NoiseInjection
 from i2i.registry import Spec, build
 from tests.conftest import REFERENCE, Run
 
@@ -144,7 +144,7 @@ def test_imported_generators_give_the_recorded_images(kind: str, name: str, clas
         close(G(z, c).double().sum((2, 3)), recorded["image_psi07_sums"], atol=0.1)        # Of 4,096 pixels.
         model.truncate(1)
         for module in G.modules():
-            if isinstance(module, Noise):
+            if isinstance(module, NoiseInjection):
                 module.strength.zero_()
         close(G(z, c)[:1, :, ::2, ::2], recorded["image_none_noise_first1"])
 

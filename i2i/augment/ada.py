@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from i2i.augment.base import Augment, Transform, apply_policy, check_policy, per_image
-from i2i.augment.sampling import gather_pixels, reflect_index, warped
+from i2i.augment.warp import gather_pixels, reflect_index, warped
 from i2i.errors import require
 from i2i.registry import register
 
@@ -130,7 +130,7 @@ class ADA(Augment):
     signs: Tensor
     count: Tensor
     steps: Tensor
-    shared: ClassVar[tuple[str, ...]] = ("signs", "count")
+    synced_buffers: ClassVar[tuple[str, ...]] = ("signs", "count")
 
     def __init__(self, *, policy: tuple[str, ...] = ("blit", "geom", "color"), p: float = 0.0,
                  target: float = 0.6, interval: int = 4,
@@ -143,7 +143,7 @@ class ADA(Augment):
         require(speed >= 1 or (speed == 0 and p > 0), "augment.speed", speed,
                 "1 or more images, or 0 with augment.p above 0, which then stays")
         self.policy, self.target, self.interval, self.speed = policy, target, interval, speed
-        self.adapts = speed > 0
+        self.adaptive = speed > 0
         self.register_buffer("p", torch.tensor(p))
         # Of D's logits of real images since p last changed, their sum
         self.register_buffer("signs", torch.zeros(()))
@@ -159,7 +159,7 @@ class ADA(Augment):
     def observe(self, real_logits: Tensor, images: int | None = None) -> None:
         """First p follows from the steps before, whose sums are the same in all processes by now; then these
         logits are added."""
-        if not self.adapts:
+        if not self.adaptive:
             return
         step = self.interval * (images or len(real_logits)) / self.speed
         due = (self.steps % self.interval == 0) & (self.count > 0)

@@ -21,8 +21,8 @@ class Augment(nn.Module):
     """D sees images as they are."""
 
     # Buffers that the engine averages over processes after each step.
-    shared: ClassVar[tuple[str, ...]] = ()
-    adapts: bool = False                        # Whether it listens to what D says of real images.
+    synced_buffers: ClassVar[tuple[str, ...]] = ()
+    adaptive: bool = False                        # Whether it listens to what D says of real images.
 
     def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
         """Images that belong together, of one size, varied together, each n in its own way; differentiable

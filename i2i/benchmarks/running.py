@@ -94,7 +94,7 @@ class Run:
         modules, trainer = self.trainer.average.modules, self.trainer
         modules.eval()
         seed_step(trainer.config.seed, 0, SAMPLE_SEED)
-        eps = torch.randn(count, int(get_module(modules, "Z").inputs))
+        eps = torch.randn(count, int(get_module(modules, "Z").noise_dim))
         return torch.cat([trainer.recipe.generate(modules, {"eps": some})["fake_b"]
                           for some in eps.split(JUDGED)])
 

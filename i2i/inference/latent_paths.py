@@ -50,7 +50,7 @@ class NoiseSpace:
 
     def points(self, seed: int, places: Sequence[int], label: int | None) -> Tensor:
         """Noise, which is the same for all classes.  -> N x inputs"""
-        inputs = cast(int, self.model.modules["Z"].inputs)
+        inputs = cast(int, self.model.modules["Z"].noise_dim)
         return torch.stack([noise_for(seed, place, inputs) for place in places])
 
     def between(self, a: Tensor, b: Tensor, t: float) -> Tensor:

@@ -211,7 +211,7 @@ class Model(Translator):
         if self.recipe.sources:
             raise RequestError(f"this {self.header['recipe']['name']} model makes images from images; use "
                                "translate")
-        count = cast(int, self.modules["Z"].inputs)
+        count = cast(int, self.modules["Z"].noise_dim)
         inputs = {"eps": torch.stack([noise_for(seed, place, count) for place in places]).to(self.device)}
         if labels is not None:
             inputs["c"] = labels.to(self.device)

@@ -18,7 +18,7 @@ class Adversarial(Protocol):
     relativistic: ClassVar[bool]
 
     @property
-    def undecided(self) -> float | None:
+    def decision_boundary(self) -> float | None:
         """The logit of an image that D takes for real as much as for generated; None where only differences
         of logits mean something."""
         ...
@@ -49,7 +49,7 @@ class NonSaturating:
     """
 
     smooth: float = 0.0
-    undecided: ClassVar[float] = 0.0
+    decision_boundary: ClassVar[float] = 0.0
     relativistic: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -91,7 +91,7 @@ class LeastSquares:
         check_smooth(self.smooth)
 
     @property
-    def undecided(self) -> float:
+    def decision_boundary(self) -> float:
         """Half-way between the targets."""
         return (1 - self.smooth) / 2
 
@@ -109,7 +109,7 @@ class LeastSquares:
 class Hinge:
     """Lim and Ye 2017; Miyato et al. 2018 (SNGAN), equations 16 and 17."""
 
-    undecided: ClassVar[float] = 0.0
+    decision_boundary: ClassVar[float] = 0.0
     relativistic: ClassVar[bool] = False
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ class Wasserstein:
     """D is a critic without limits of its own: give it a penalty.  Arjovsky et al. 2017, equations 2 and 3;
     Gulrajani et al. 2017."""
 
-    undecided: ClassVar[None] = None
+    decision_boundary: ClassVar[None] = None
     relativistic: ClassVar[bool] = False
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -149,7 +149,7 @@ class RelativisticPairing:
     (R3GAN, arXiv:2501.05441), section 2.
     """
 
-    undecided: ClassVar[None] = None
+    decision_boundary: ClassVar[None] = None
     relativistic: ClassVar[bool] = True
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -170,7 +170,7 @@ class RelativisticAverage:
     Jolicoeur-Martineau 2019, RaSGAN, without the factor 1/2 of the author's code.
     """
 
-    undecided: ClassVar[None] = None
+    decision_boundary: ClassVar[None] = None
     relativistic: ClassVar[bool] = True
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -188,7 +188,7 @@ class RelativisticAverageLeastSquares:
     """`ragan` with squares: differences to the average of the other kind are drawn to 1 and -1.
     Jolicoeur-Martineau 2019, RaLSGAN, without the factor 1/2 of the author's code."""
 
-    undecided: ClassVar[None] = None
+    decision_boundary: ClassVar[None] = None
     relativistic: ClassVar[bool] = True
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:

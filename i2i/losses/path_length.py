@@ -17,7 +17,7 @@ Synthesis = Callable[[Tensor], Tensor]      # N x num_ws x w_dim -> NCHW
 
 
 @register("generator_penalty", "none")
-class NoRegularizer(nn.Module):
+class NoGeneratorPenalty(nn.Module):
     """Nothing is added."""
 
     every: ClassVar[int] = 0        # Never due.
@@ -39,7 +39,7 @@ class PathLength(nn.Module):
     configurations 4) for 1 / `shrink` of the batch; the mean moves by `decay` each time.
     """
 
-    shared: ClassVar[tuple[str, ...]] = ("mean",)
+    synced_buffers: ClassVar[tuple[str, ...]] = ("mean",)
     mean: Tensor
 
     def __init__(self, *, weight: float = 2.0, every: int = 4, decay: float = 0.01, shrink: int = 2) -> None:

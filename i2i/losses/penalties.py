@@ -21,11 +21,11 @@ Critic = Callable[[Tensor], Tensor]     # NCHW -> logits, N first, with source i
 class Penalty(Protocol):
     """An addition to the discriminator's loss.
 
-    `differentiates`: it takes gradients with respect to each image, so the critic must not mix the images of
+    `uses_input_gradients`: it takes gradients with respect to each image, so the critic must not mix the images of
     a batch.
     """
 
-    differentiates: ClassVar[bool]
+    uses_input_gradients: ClassVar[bool]
 
     @property
     def every(self) -> int:
@@ -43,7 +43,7 @@ class Penalty(Protocol):
         ...
 
 
-def penalized(penalty: Penalty, step: int, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+def lazy_penalty(penalty: Penalty, step: int, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
     """The penalty in steps when it is due, times `every` so that its mean over steps stays, else 0.  Karras
     et al. 2020b (StyleGAN2), section 3.1."""
     if step % penalty.every:
@@ -90,7 +90,7 @@ def check_lazy(penalty: str, value: float, every: int) -> None:
 class NoPenalty:
     """Nothing is added."""
 
-    differentiates: ClassVar[bool] = False
+    uses_input_gradients: ClassVar[bool] = False
     every: ClassVar[int] = 1
     clip: ClassVar[float] = 0.0
 
@@ -106,7 +106,7 @@ class Clip:
     al. 2017 (WGAN), algorithm 1."""
 
     limit: float = 0.01
-    differentiates: ClassVar[bool] = False
+    uses_input_gradients: ClassVar[bool] = False
     every: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
@@ -130,7 +130,7 @@ class GradientPenalty:
 
     weight: float = 10.0
     every: int = 1
-    differentiates: ClassVar[bool] = True
+    uses_input_gradients: ClassVar[bool] = True
     clip: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
@@ -155,7 +155,7 @@ class LipschitzPenalty(GradientPenalty):
 
 @register("penalty", "dragan")
 @dataclass(frozen=True, kw_only=True)
-class Dragan(GradientPenalty):
+class DRAGAN(GradientPenalty):
     """weight * E[(|grad D(x)| - 1)^2], x around real images.  Kodali et al. 2017 (arXiv:1705.07215).
 
     x = real + share * noise, as in the authors' code: noise uniform on [0, std / 2] for each value, std that
@@ -177,7 +177,7 @@ class R1:
 
     gamma: float = 10.0
     every: int = 1
-    differentiates: ClassVar[bool] = True
+    uses_input_gradients: ClassVar[bool] = True
     clip: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:

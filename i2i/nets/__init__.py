@@ -1,13 +1,12 @@
-"""Networks: NCHW in, NCHW images or logits out.  They know no losses and no data.  Importing the room
-registers its pieces."""
+"""Networks and their parts: (N, C, H, W) images in, images or logits out.  Importing the package registers
+its components."""
 
 from i2i.nets import (
     dcgan,
-    latent,
     mlp,
     norms,
-    patch,
-    pool,
+    patchgan,
+    priors,
     progressive,
     resnet,
     sagan,
@@ -18,6 +17,5 @@ from i2i.nets import (
     weight_norm,
 )
 
-__all__ = ["dcgan", "latent", "mlp", "norms", "patch", "pool", "progressive", "resnet", "sagan", "stylegan",
-           "stylegan2", "unet",
-           "unrolling", "weight_norm"]
+__all__ = ["dcgan", "mlp", "norms", "patchgan", "priors", "progressive", "resnet", "sagan", "stylegan",
+           "stylegan2", "unet", "unrolling", "weight_norm"]

@@ -1,133 +1,122 @@
-"""Fully connected generator and discriminator: for points (images of one pixel) and small pictures."""
+"""Fully connected generator and discriminator, for points (images of one pixel) and small images."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from i2i.errors import require
-from i2i.nets import norms
-from i2i.nets.conditional import Projection, Vectors, needed
-from i2i.nets.minibatch import among
-from i2i.nets.virtual import Reference
+from i2i.nets.blocks import init_weights
+from i2i.nets.class_conditioning import ClassEmbedding, ClassProjection, require_labels
+from i2i.nets.minibatch_discrimination import minibatch_layers
+from i2i.nets.norms import make_norm, needs_bias
+from i2i.nets.virtual_batch_norm import ReferenceBatch
 from i2i.registry import register
 
-CHUNKS = 5      # Of which maxout takes the largest: Lin et al. 2018, for points, in the authors' code.
+MAXOUT_PIECES = 5       # Linear layers per maxout: the code of Lin et al. 2018 for points.
 
 Activation = Literal["relu", "leaky", "tanh", "maxout"]
 
 
 class Dense(nn.Module):
-    """A linear layer, a norm and an activation.  `maxout` is the largest of five linear layers (Goodfellow et
-    al. 2013)."""
+    """Linear layer, norm and activation.  `maxout` is the maximum of five linear layers (Goodfellow et al.
+    2013)."""
 
-    def __init__(self, into: int, out: int, activation: str, norm: str, reference: int = 0) -> None:
+    def __init__(self, in_features: int, out_features: int, activation: str, norm: str, reference: int = 0) -> None:
         super().__init__()
-        self.pieces = CHUNKS if activation == "maxout" else 1
-        self.linear = nn.Linear(into, out * self.pieces, bias=norms.needs_bias(norm))
-        self.norm = norms.make(norm, out, reference)
+        self.pieces = MAXOUT_PIECES if activation == "maxout" else 1
+        self.linear = nn.Linear(in_features, out_features * self.pieces, bias=needs_bias(norm))
+        self.norm = make_norm(norm, out_features, reference)
         self.act = {"relu": nn.ReLU(), "leaky": nn.LeakyReLU(0.2), "tanh": nn.Tanh(),
                     "maxout": nn.Identity()}[activation]
 
     def forward(self, h: Tensor) -> Tensor:
-        """NC -> NC'"""
+        """(N, in_features) -> (N, out_features)"""
         alone = len(h) == 1 and self.training and isinstance(self.norm, nn.modules.batchnorm._BatchNorm)
         require(not alone, "train.batch_size", 1,
                 "2 or more for each process, with batch norm over single values; or norm=virtual or none")
         h = self.linear(h)
         if self.pieces > 1:
             h = h.unflatten(1, (-1, self.pieces)).max(2).values
-        return self.act(h if isinstance(self.norm, nn.Identity)
-                        else self.norm(h[:, :, None, None]).flatten(1))
+        return self.act(h if isinstance(self.norm, nn.Identity) else self.norm(h[:, :, None, None]).flatten(1))
 
 
-def hidden_layers(player: str, into: int, width: int, layers: int, activation: str, norm: str,
-                  reference: int) -> nn.Sequential:
-    """`layers` layers of `width` units."""
+def _hidden_layers(player: str, in_features: int, width: int, layers: int, activation: str, norm: str,
+                   reference: int) -> nn.Sequential:
     require(width >= 1, f"{player}.width", width, "1 or more")
     require(layers >= 1, f"{player}.layers", layers, "1 or more")
     require(norm != "instance", f"{player}.norm", norm,
-            "batch, syncbatch, virtual or none, as a unit has one value, which nothing remains of")
-    return nn.Sequential(*(Dense(into if i == 0 else width, width, activation, norm, reference)
+            "batch, syncbatch, virtual or none; a unit has a single value per image, which instance norm makes 0")
+    return nn.Sequential(*(Dense(width if i else in_features, width, activation, norm, reference)
                            for i in range(layers)))
 
 
-@torch.no_grad()
-def init_weights(player: str, network: nn.Module, std: float) -> None:
-    """Weights from N(0, std), or where that is 0 as He et al. 2015, equation 10; biases 0."""
+def _init_weights(player: str, network: nn.Module, std: float) -> None:
+    """Weights from N(0, std), or if that is 0 by He et al. 2015, equation 10."""
     require(std >= 0, f"{player}.std", std, "0 or more")
-    for module in network.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, 0.0, std) if std else nn.init.kaiming_normal_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+    init_weights(network, partial(nn.init.normal_, std=std) if std else nn.init.kaiming_normal_)
 
 
 @register("noise_generator", "mlp")
 class Generator(nn.Module):
-    """Goodfellow et al. 2014: fully connected.  Images of any size; a point of the plane is one of 2 channels
-    and 1x1 pixel.
+    """Fully connected generator of images of any size.  Goodfellow et al. 2014.
 
-    Width, layers, activation and norm are by default those of the code of Lin et al. 2018 for points, which
-    has z_dim 2, output=linear and std=0.02. `std`: standard deviation of the first weights; 0: as the widths
-    ask for.  A label's vector stands beside z. `reference`: how many images virtual batch norm compares with.
+    A point of the plane is an image of 2 channels and 1x1 pixel.  Defaults of width, layers, activation and
+    norm are those of the code of Lin et al. 2018 for points, which has z_dim 2, output=linear and std=0.02.
+    `std`: standard deviation of the initial weights, 0 for that of He et al. 2015.  A label's embedding is
+    concatenated to z.  `reference`: images in the reference batch of virtual batch norm.
     """
 
     def __init__(self, out_channels: int, size: tuple[int, int], num_classes: int = 0, *, z_dim: int = 100,
-                 width: int = 400, layers: int = 4,
-                 activation: Activation = "relu", norm: str = "batch",
-                 output: Literal["tanh", "linear"] = "tanh",
-                 std: float = 0.0, reference: int = 64) -> None:
+                 width: int = 400, layers: int = 4, activation: Activation = "relu", norm: str = "batch",
+                 output: Literal["tanh", "linear"] = "tanh", std: float = 0.0, reference: int = 64) -> None:
         super().__init__()
         require(z_dim >= 1, "generator.z_dim", z_dim, "1 or more")
         self.z_dim, self.num_classes, self.shape = z_dim, num_classes, (out_channels, *size)
-        self.embedding = Vectors(num_classes, z_dim) if num_classes else None
-        self.reference = Reference("generator", norm, reference, (z_dim,), num_classes)
-        self.layers = hidden_layers("generator", z_dim * (2 if num_classes else 1), width, layers,
-                                    activation, norm, self.reference.count)
+        self.embedding = ClassEmbedding(num_classes, z_dim) if num_classes else None
+        self.reference = ReferenceBatch("generator", norm, reference, (z_dim,), num_classes)
+        self.layers = _hidden_layers("generator", z_dim * (2 if num_classes else 1), width, layers,
+                                     activation, norm, self.reference.count)
         self.out = nn.Linear(width, math.prod(self.shape))
-        self.bounded = output == "tanh"
-        init_weights("generator", self, std)
+        self.activation = torch.tanh if output == "tanh" else nn.Identity()
+        _init_weights("generator", self, std)
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
-        """N x z_dim, N -> NCHW, in [-1, 1] with output=tanh"""
+        """(N, z_dim), (N) labels -> (N, C, H, W), in [-1, 1] with output=tanh"""
         z, c = self.reference(z, c)
-        h = torch.cat([z, self.embedding(needed(c))], 1) if self.embedding else z
-        x = self.out(self.layers(h)[self.reference.count:]).unflatten(1, self.shape)
-        return torch.tanh(x) if self.bounded else x
+        h = torch.cat([z, self.embedding(require_labels(c))], 1) if self.embedding else z
+        return self.activation(self.out(self.layers(h)[self.reference.count:]).unflatten(1, self.shape))
 
 
 @register("discriminator", "mlp")
 class Discriminator(nn.Module):
-    """Goodfellow et al. 2014: fully connected; width, layers and activation are by default those of the code
-    of Lin et al. 2018 for points.
+    """Fully connected discriminator.  Goodfellow et al. 2014.
 
-    `kernels` and `kernel_dims`: minibatch discrimination (Salimans et al. 2016); `group`: minibatch standard
-    deviation (Karras et al. 2018); 0: none. `reference`: how many images virtual batch norm compares with.
-    With classes, the inner product with the label's vector is added (Miyato and Koyama 2018).
+    Defaults of width, layers and activation are those of the code of Lin et al. 2018 for points.  `kernels`
+    and `kernel_dims`: minibatch discrimination (Salimans et al. 2016).  `group`: minibatch standard deviation
+    (Karras et al. 2018).  0: none.  `reference`: images in the reference batch of virtual batch norm.  With
+    classes, the inner product with the label's vector is added (Miyato and Koyama 2018).
     """
 
     def __init__(self, in_channels: int, size: tuple[int, int], num_classes: int = 0, *, width: int = 200,
-                 layers: int = 3,
-                 activation: Activation = "maxout", norm: str = "none", group: int = 0, kernels: int = 0,
-                 kernel_dims: int = 5,
-                 std: float = 0.0, reference: int = 64) -> None:
+                 layers: int = 3, activation: Activation = "maxout", norm: str = "none", group: int = 0,
+                 kernels: int = 0, kernel_dims: int = 5, std: float = 0.0, reference: int = 64) -> None:
         super().__init__()
         self.num_classes, self.feature_shape = num_classes, (width, 1, 1)
-        self.reference = Reference("discriminator", norm, reference, (in_channels, *size))
-        self.layers = hidden_layers("discriminator", in_channels * size[0] * size[1], width, layers,
-                                    activation, norm, self.reference.count)
-        self.among, channels = among(self.feature_shape, group, kernels, kernel_dims)
-        self.out = nn.Linear(channels, 1)
-        self.projection = Projection(num_classes, width) if num_classes else None
-        init_weights("discriminator", self, std)
+        self.reference = ReferenceBatch("discriminator", norm, reference, (in_channels, *size))
+        self.layers = _hidden_layers("discriminator", in_channels * size[0] * size[1], width, layers,
+                                     activation, norm, self.reference.count)
+        self.minibatch, in_last = minibatch_layers(self.feature_shape, group, kernels, kernel_dims)
+        self.out = nn.Linear(in_last, 1)
+        self.projection = ClassProjection(num_classes, width) if num_classes else None
+        _init_weights("discriminator", self, std)
 
     def features(self, x: Tensor, c: Tensor | None = None) -> list[Tensor]:
-        """The activations of all layers but the last, outermost first; the label plays no part in them.  NCHW
-        -> [NC11, …]"""
+        """Activations of all layers but the last, without labels: (N, C, H, W) -> [(N, C', 1, 1)]"""
         h, out = self.reference(x)[0].flatten(1), []
         for layer in self.layers:
             h = layer(h)
@@ -135,14 +124,14 @@ class Discriminator(nn.Module):
         return out
 
     def trunk(self, x: Tensor, c: Tensor | None = None) -> Tensor:
-        """What `head` judges, of the shape `feature_shape`.  NCHW -> NC11"""
+        """The input of `head`: (N, C, H, W) -> (N, *feature_shape)"""
         return self.features(x, c)[-1]
 
     def head(self, h: Tensor, c: Tensor | None = None) -> Tensor:
-        """NC11 features, N -> N1 logits"""
-        logits = self.out(self.among(h).flatten(1))
-        return logits + self.projection(h, needed(c)).flatten(1) if self.projection else logits
+        """(N, *feature_shape), (N) -> (N, 1) logits"""
+        logits = self.out(self.minibatch(h).flatten(1))
+        return logits + self.projection(h, require_labels(c)).flatten(1) if self.projection else logits
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
-        """NCHW, N -> N1 logits"""
+        """(N, C, H, W), (N) labels -> (N, 1) logits"""
         return self.head(self.trunk(x, c), c)

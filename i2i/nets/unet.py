@@ -9,45 +9,44 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from i2i.errors import RequestError, require
-from i2i.nets import norms
-from i2i.nets.blocks import Conv, init_weights, upsample
-from i2i.nets.recompute import checkpointed
+from i2i.nets.blocks import GemmConv2d, channels_per_level, init_weights, upsample_layer
+from i2i.nets.checkpointing import checkpoint_stage
+from i2i.nets.norms import make_norm, needs_bias
 from i2i.registry import register
 
 
 def default_depth(size: tuple[int, int]) -> int:
-    """How often both sides can be halved: log2 of the size where it is a power of two (8 at 256)."""
+    """How often both sides can be halved: log2 of the size if it is a power of two (8 for 256)."""
     depth = 0
     while all(side % 2 ** (depth + 1) == 0 for side in size):
         depth += 1
     return depth
 
 
-def encode(down: nn.Module, x: Tensor) -> Tensor:
-    """One layer of the encoder but the first.  NCHW -> NC'(H/2)(W/2)"""
+def _encode(down: nn.Module, x: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, C', H/2, W/2)"""
     return down(F.leaky_relu(x, 0.2))
 
 
-def decode(up: nn.Module, *maps: Tensor) -> Tensor:
-    """One layer of the decoder, of the skip and the map before it.  NChw … -> NC'(2h)(2w)"""
+def _decode(up: nn.Module, *maps: Tensor) -> Tensor:
+    """Skip and previous map, (N, C, H, W) each -> (N, C', 2H, 2W)"""
     return up(F.relu(torch.cat(maps, 1) if len(maps) > 1 else maps[0]))
 
 
 @register("generator", "unet")
 class UNet(nn.Module):
-    """Encoder and decoder with skip connections.  Isola et al. 2017 (arXiv:1611.07004), section 6.1.1.
+    """U-Net: encoder and decoder with skip connections.  Isola et al. 2017 (arXiv:1611.07004), section 6.1.1.
 
-    `depth` halvings (0: as many as the size allows), C`width` doubling to at most eight times itself, no norm
-    on the first and the innermost layer, dropout in the innermost decoder layers: three of eight as in the
-    paper, one fewer for each layer fewer. `dropout_skip` moves those layers outwards: 1 is what
+    `depth` halvings (0: as many as the size allows); `width` channels, doubled inwards up to eight times
+    that; no norm on the first and innermost layers; dropout in the innermost decoder layers, three of eight
+    as in the paper and one fewer per layer fewer.  `dropout_skip` moves those layers outwards: 1 is what
     pytorch-CycleGAN-and-pix2pix does.
     """
 
-    recompute = False
+    gradient_checkpointing = False
 
     def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int], *, width: int = 64,
-                 depth: int = 0,
-                 norm: str = "batch", dropout: float = 0.5, dropout_skip: int = 0,
+                 depth: int = 0, norm: str = "batch", dropout: float = 0.5, dropout_skip: int = 0,
                  up: Literal["transposed", "resize"] = "transposed") -> None:
         super().__init__()
         depth = depth or default_depth(size)
@@ -58,33 +57,34 @@ class UNet(nn.Module):
                                "accepted: sizes divisible by 2^depth with depth 2 or more (data.size, "
                                "generator.depth)")
         self.multiple = 2**depth
-        widths = [width * min(2**i, 8) for i in range(depth)]
-        bias = norms.needs_bias(norm)
+        channels = channels_per_level(width, 8 * width, depth)
+        bias = needs_bias(norm)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        for i, out in enumerate(widths):
-            layers: list[nn.Module] = [Conv(widths[i - 1] if i else in_channels, out, 4, 2, 1, bias=bias)]
+        for i, out in enumerate(channels):
+            layers: list[nn.Module] = [GemmConv2d(channels[i - 1] if i else in_channels, out, 4, 2, 1, bias=bias)]
             if 0 < i < depth - 1:
-                layers.append(norms.make(norm, out))
+                layers.append(make_norm(norm, out))
             self.down.append(nn.Sequential(*layers))
-        # Counted from the innermost decoder layer.
-        dropped = range(dropout_skip, dropout_skip + max(1, depth - 5))
+        # Decoder layers with dropout, counted from the innermost.
+        with_dropout = range(dropout_skip, dropout_skip + max(1, depth - 5))
         for j, i in enumerate(reversed(range(depth))):
-            into = widths[i] * (1 if i == depth - 1 else 2)
-            out = widths[i - 1] if i else out_channels
-            layers = [upsample(up, into, out, kernel=4, bias=bias or i == 0)]
+            inputs = channels[i] * (1 if i == depth - 1 else 2)
+            out = channels[i - 1] if i else out_channels
+            layers = [upsample_layer(up, inputs, out, kernel=4, bias=bias or i == 0)]
             if i:
-                layers.append(norms.make(norm, out))
-                if j in dropped and dropout:
+                layers.append(make_norm(norm, out))
+                if j in with_dropout and dropout:
                     layers.append(nn.Dropout(dropout))
             self.up.append(nn.Sequential(*layers))
         init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """NCHW in [-1, 1] -> NC'HW in [-1, 1]; H and W divisible by `multiple`"""
+        """(N, C, H, W) -> (N, C', H, W), both in [-1, 1]; H and W divisible by `multiple`"""
         skips = []
         for i, down in enumerate(self.down):
-            x = checkpointed(self, encode, down, x) if i else down(x)
+            x = checkpoint_stage(self, _encode, down, x) if i else down(x)
             skips.append(x)
         for i, up in enumerate(self.up):
-            x = checkpointed(self, decode, up, skips[-1 - i], x) if i else checkpointed(self, decode, up, x)
+            maps = (skips[-1 - i], x) if i else (x,)
+            x = checkpoint_stage(self, _decode, up, *maps)
         return torch.tanh(x)

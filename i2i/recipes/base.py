@@ -18,7 +18,7 @@ from torch.nn.modules.module import (
 from i2i.augment.base import Augment
 from i2i.errors import RequestError, require
 from i2i.losses.adversarial import Adversarial
-from i2i.nets.norms import mixes_images
+from i2i.nets.norms import uses_batch_statistics
 from i2i.registry import Spec, build
 from i2i.seeding import Progress
 
@@ -59,7 +59,7 @@ def check_critics(penalty: Spec, *critics: nn.Module) -> None:
     """RequestError if a gradient penalty is asked for a critic with batch norm: a gradient with respect to
     one image is then no property of that image, and the penalty would not hold what it promises.  Gulrajani
     et al. 2017, section 4, "No critic batch normalization"."""
-    mixed = build("penalty", penalty).differentiates and any(mixes_images(critic) for critic in critics)
+    mixed = build("penalty", penalty).uses_input_gradients and any(uses_batch_statistics(critic) for critic in critics)
     require(not mixed, "penalty", penalty.name,
             "none, with a discriminator that has batch norm, which mixes the images of a batch, so that "
             "a gradient belongs to no single one (Gulrajani et al. 2017, section 4); or set "
@@ -68,7 +68,7 @@ def check_critics(penalty: Spec, *critics: nn.Module) -> None:
 
 def twice_differentiated(penalty: Spec, *critics: str) -> tuple[str, ...]:
     """Those of the critics that the penalty differentiates twice: all or none."""
-    return critics if build("penalty", penalty).differentiates else ()
+    return critics if build("penalty", penalty).uses_input_gradients else ()
 
 
 def build_augment(augment: Spec, adversarial: Spec) -> Augment:
@@ -76,7 +76,7 @@ def build_augment(augment: Spec, adversarial: Spec) -> Augment:
     no meaning."""
     T: Augment = build("augment", augment)
     loss: Adversarial = build("adversarial", adversarial)
-    require(not T.adapts or loss.undecided is not None, "augment", augment.name,
+    require(not T.adaptive or loss.decision_boundary is not None, "augment", augment.name,
             f"none, diffaugment, or ada of a fixed strength (augment.speed=0 "
             f"augment.p=0.3), with adversarial={adversarial.name}: only differences of its logits mean "
             "something, and ada follows their sign")
@@ -85,8 +85,8 @@ def build_augment(augment: Spec, adversarial: Spec) -> Augment:
 
 def observe(T: Augment, adversarial: Adversarial, real_logits: Tensor, progress: Progress) -> None:
     """Tell T once in a step how sure D is of real images."""
-    if adversarial.undecided is not None:
-        T.observe(real_logits - adversarial.undecided, progress.batch_size)
+    if adversarial.decision_boundary is not None:
+        T.observe(real_logits - adversarial.decision_boundary, progress.batch_size)
 
 
 def get_module(m: nn.ModuleDict, name: str) -> Any:
@@ -97,7 +97,7 @@ def get_module(m: nn.ModuleDict, name: str) -> Any:
 def set_progress(m: nn.ModuleDict, progress: Progress) -> None:
     """Tell networks that grow how far the run is."""
     for network in m.values():
-        if callable(method := getattr(network, "grow", None)):
+        if callable(method := getattr(network, "set_progress", None)):
             method(progress.fraction)
 
 
@@ -105,11 +105,11 @@ def set_checkpointing(recipe: Recipe, m: nn.ModuleDict, wanted: bool) -> None:
     """Tell the generators whether to keep their activations.  RequestError if they are to be computed again
     and none has stages to do it in."""
     able = [network for name in recipe.averaged for network in m[name].modules()
-            if hasattr(network, "recompute")]
+            if hasattr(network, "gradient_checkpointing")]
     require(bool(able) or not wanted, "train.gradient_checkpointing", str(wanted).lower(),
             "false, with a generator that has no stages")
     for network in able:
-        network.recompute = wanted      # type: ignore[assignment]
+        network.gradient_checkpointing = wanted      # type: ignore[assignment]
 
 
 def meta_networks(recipe: Recipe, info: DataInfo) -> nn.ModuleDict:

@@ -13,10 +13,10 @@ from torch.nn import functional as F
 from i2i.augment.base import Augment
 from i2i.errors import require
 from i2i.losses.penalties import Critic
-from i2i.nets.norms import draws, mixes_images
-from i2i.nets.packing import packed, with_neighbors
-from i2i.nets.pool import ImagePool
-from i2i.nets.virtual import reference_of
+from i2i.nets.image_pool import ImagePool
+from i2i.nets.norms import has_dropout, uses_batch_statistics
+from i2i.nets.packing import pack_images, pack_neighbors
+from i2i.nets.virtual_batch_norm import get_reference_batch
 from i2i.recipes.base import (
     Batch,
     DataInfo,
@@ -107,7 +107,7 @@ class CycleGAN(Stabilizers):
             "T_b": build_augment(self.augment, self.adversarial),
             "pool_a": ImagePool(self.pool, a, info.size), "pool_b": ImagePool(self.pool, b, info.size)})
         check_critics(self.penalty, m["D_a"], m["D_b"])
-        require(reference_of(m["D_a"]) is None, "discriminator.norm", "virtual",
+        require(get_reference_batch(m["D_a"]) is None, "discriminator.norm", "virtual",
                 "instance, batch or none with cyclegan: G has the first turn, when its discriminators have "
                 "nothing yet to compare with")
         self.add_remedies(m, self.players)
@@ -169,13 +169,13 @@ class CycleGAN(Stabilizers):
 
     def judge(self, m: nn.ModuleDict, batch: Batch) -> Tensor:
         """{"b"} -> N1hw logits of D_b, of packs one for each image and those after it"""
-        return m["D_b"](with_neighbors(batch["b"], self.pack))
+        return m["D_b"](pack_neighbors(batch["b"], self.pack))
 
 
 def critic(m: nn.ModuleDict, side: str, pack: int) -> Critic:
     """D of a side, of what T shows it, with noise, in packs."""
     D, T, N = m[f"D_{side}"], m[f"T_{side}"], m["N"]
-    return lambda image: D(packed(N(*T(image)), pack))
+    return lambda image: D(pack_images(N(*T(image)), pack))
 
 
 def concat_if(G: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -192,4 +192,4 @@ def split_batch(G: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 def both(G: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """G(x) and G(y): as one batch, which is faster (bench/cyclegan.py), unless the images of a batch or the
     noise would then be others."""
-    return split_batch(G, x, y) if mixes_images(G) or draws(G) else concat_if(G, x, y)
+    return split_batch(G, x, y) if uses_batch_statistics(G) or has_dropout(G) else concat_if(G, x, y)

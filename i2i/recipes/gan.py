@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from i2i.errors import require
-from i2i.nets.conditional import LabelMap
-from i2i.nets.latent import Prior
-from i2i.nets.packing import packed, with_neighbors
-from i2i.nets.virtual import reference_of
+from i2i.nets.class_conditioning import LabelChannel
+from i2i.nets.packing import pack_images, pack_neighbors
+from i2i.nets.priors import LatentPrior
+from i2i.nets.virtual_batch_norm import get_reference_batch
 from i2i.recipes.base import (
     Batch,
     DataInfo,
@@ -95,15 +95,15 @@ class GAN(Stabilizers):
         check_critics(self.penalty, D)
         self.check_matching(D, self.discriminator.name, pairs=False)
         Z = build("latent", self.latent, G.z_dim)
-        if (compared := reference_of(G)) is not None:
-            compared.take(Z(torch.randn(compared.count, Z.inputs)))
+        if (compared := get_reference_batch(G)) is not None:
+            compared.initialize(Z(torch.randn(compared.count, Z.noise_dim)))
         m = nn.ModuleDict({
             "Z": Z,
             "G": build("weight_norm", self.g_weight_norm, G),
             "D": build("weight_norm", self.d_weight_norm, D),
             "T": build_augment(self.augment, self.adversarial), "P": P})
         if self.labeled:
-            m["L"] = LabelMap(classes, info.size)
+            m["L"] = LabelChannel(classes, info.size)
         m.update(self.heads(m))
         self.add_remedies(m, self.players)
         return m
@@ -124,7 +124,7 @@ class GAN(Stabilizers):
             return D(*self.shown(m, image, c))
 
         self.compare(D, lambda: self.shown(m, real, c))
-        z = Z(torch.randn(len(real), Z.inputs, device=real.device))
+        z = Z(torch.randn(len(real), Z.noise_dim, device=real.device))
         with torch.set_grad_enabled(g_turn):
             fake = G(z, c)                                  # Computed once, used by both players.
         if d_turn:
@@ -146,8 +146,8 @@ class GAN(Stabilizers):
         """What D is given of images: varied, with noise, in packs.  NCHW, N -> NCHW, N or None"""
         x, = get_module(m, "T")(image)
         x = m["N"](x)
-        return (packed(torch.cat([x, m["L"](c).to(x.dtype)], 1), self.pack),
-                None) if self.labeled else (packed(x, self.pack), c)
+        return (pack_images(torch.cat([x, m["L"](c).to(x.dtype)], 1), self.pack),
+                None) if self.labeled else (pack_images(x, self.pack), c)
 
     def judged(self, m: nn.ModuleDict, D: Any, fake: Tensor, z: Tensor, c: Tensor | None) -> tuple[Tensor,
                                                                                                    Tensor,
@@ -159,7 +159,7 @@ class GAN(Stabilizers):
 
     def _regularized(self, m: nn.ModuleDict, z: Tensor, c: Tensor | None, turn: int) -> Tensor | float:
         """The cost of the prior, and the regularizer of G in turns when it is due, times `every`."""
-        G, P, prior = get_module(m, "G"), get_module(m, "P"), cast(Prior, m["Z"]).cost()
+        G, P, prior = get_module(m, "G"), get_module(m, "P"), cast(LatentPrior, m["Z"]).regularization()
         if not P.every or turn % P.every:
             return prior
         few = slice(max(1, len(z) // P.shrink))
@@ -175,4 +175,4 @@ class GAN(Stabilizers):
         x, c = batch["b"], batch["c"] if self.conditional else None
         if self.labeled:
             x, c = torch.cat([x, m["L"](c)], 1), None
-        return m["D"](with_neighbors(x, self.pack), c)
+        return m["D"](pack_neighbors(x, self.pack), c)

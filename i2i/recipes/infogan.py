@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from i2i.errors import require
-from i2i.losses.information import information
-from i2i.nets.heads import QHead
+from i2i.losses.mutual_information import mutual_information_bound
+from i2i.nets.q_head import QHead
 from i2i.recipes.base import Player, clip_value, get_module
 from i2i.recipes.gan import GAN
 from i2i.registry import Spec, component, register
@@ -47,7 +47,7 @@ class InfoGAN(GAN):
         D, Z = get_module(m, "D"), get_module(m, "Z")
         require(hasattr(D, "trunk"), "discriminator", self.discriminator.name,
                 "dcgan or sagan, whose trunk Q can share")
-        return {"Q": QHead(D.feature_shape, Z.categories, Z.numbers)}
+        return {"Q": QHead(D.feature_shape, Z.categorical, Z.continuous)}
 
     def judged(self, m: nn.ModuleDict, D: Any, fake: Tensor, z: Tensor, c: Tensor | None) -> tuple[Tensor,
                                                                                                    Tensor,
@@ -57,5 +57,5 @@ class InfoGAN(GAN):
         Z = get_module(m, "Z")
         x, c = self.shown(m, fake, c)
         h = D.trunk(x, c)
-        gained, logs = information(m["Q"](h), *Z.codes(z))
+        gained, logs = mutual_information_bound(m["Q"](h), *Z.codes(z))
         return D.head(h, c), -self.lambda_info * gained, logs

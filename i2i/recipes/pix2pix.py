@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from i2i.augment.base import Augment
 from i2i.errors import require
-from i2i.nets.packing import packed, with_neighbors
+from i2i.nets.packing import pack_images, pack_neighbors
 from i2i.recipes.base import (
     Batch,
     DataInfo,
@@ -93,7 +93,7 @@ class Pix2Pix(Stabilizers):
 
         def shown(image: Tensor) -> tuple[Tensor]:
             source, image = T(a, image)
-            return (packed(torch.cat([source, m["N"](image)], 1), self.pack),)      # D sees the pair.
+            return (pack_images(torch.cat([source, m["N"](image)], 1), self.pack),)      # D sees the pair.
 
         def critic(D: Any, image: Tensor) -> Tensor:
             return D(*shown(image))
@@ -119,4 +119,4 @@ class Pix2Pix(Stabilizers):
 
     def judge(self, m: nn.ModuleDict, batch: Batch) -> Tensor:
         """{"a", "b"} -> N1hw logits, of packs one for each pair and those after it"""
-        return m["D"](with_neighbors(torch.cat([batch["a"], batch["b"]], 1), self.pack))
+        return m["D"](pack_neighbors(torch.cat([batch["a"], batch["b"]], 1), self.pack))

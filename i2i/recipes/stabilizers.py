@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from i2i.errors import require
 from i2i.losses.adversarial import Adversarial
 from i2i.losses.feature_matching import FeatureMatching
-from i2i.losses.penalties import Critic, penalized
-from i2i.nets.equalized import to_float32
-from i2i.nets.history import HistoricalAverage
-from i2i.nets.packing import packed, unpacked
-from i2i.nets.virtual import reference_of
+from i2i.losses.penalties import Critic, lazy_penalty
+from i2i.nets.historical_average import HistoricalAverage
+from i2i.nets.packing import pack_images, unpack_images
+from i2i.nets.precision import to_float32
+from i2i.nets.virtual_batch_norm import get_reference_batch
 from i2i.recipes.base import Player, Update, get_module, twice_differentiated
 from i2i.registry import Spec, build, component
 from i2i.seeding import Progress
@@ -85,28 +85,28 @@ class Stabilizers:
             history, parameters = get_module(m, f"H_{player}"), parameters_of(m, players[player])
             away = history(parameters)
             update(player, loss + self.lambda_history * away, **logs, **{f"history_{player}": away})
-            history.add(parameters)
+            history.update(parameters)
 
         return both
 
     def compare(self, D: nn.Module, shown: Callable[[], tuple[Any, ...]]) -> None:
         """Give D the real images, as it is shown them, of the first step for its virtual batch norm to
         compare with, if it has one."""
-        if (compared := reference_of(D)) is not None:
-            compared.take(*shown())
+        if (compared := get_reference_batch(D)) is not None:
+            compared.initialize(*shown())
 
     def penalized(self, progress: Progress, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
         """The penalty of this turn of D, on packs where there are any: a gradient is then one with respect to
         a whole pack.  -> ()"""
-        return penalized(build("penalty", self.penalty), progress.step // self.g_steps,
-                         lambda packs: critic(unpacked(packs, self.pack)),
-                         packed(real, self.pack), packed(fake, self.pack))
+        return lazy_penalty(build("penalty", self.penalty), progress.step // self.g_steps,
+                         lambda packs: critic(unpack_images(packs, self.pack)),
+                         pack_images(real, self.pack), pack_images(fake, self.pack))
 
     def ahead(self, m: nn.ModuleDict, adversarial: Adversarial, critic: Discriminators, real: Tensor,
               fake: Tensor) -> Any:
         """D as G is to see it: as it is, or after some steps against these images."""
         D, U = get_module(m, "D"), get_module(m, "U")
-        real, fake = to_float32(real), to_float32(fake) if U.through else to_float32(fake.detach())
+        real, fake = to_float32(real), to_float32(fake) if U.second_order else to_float32(fake.detach())
         return U(D, lambda D: adversarial.d(critic(D, real), critic(D, fake))) if U.steps else D
 
     def matched(self, D: Any, shown: Callable[[Tensor], tuple[Any, ...]], real: Tensor, fake: Tensor,

@@ -53,7 +53,7 @@ REFUSE_ABOVE = 4                # Times the memory that is there: what is estima
 
 def fixed_noise(job: Job) -> Callable[[int], Tensor]:
     """The same noise for each number every time.  -> inputs"""
-    inputs = int(get_module(meta_networks(job.recipe, job.info), "Z").inputs)
+    inputs = int(get_module(meta_networks(job.recipe, job.info), "Z").noise_dim)
     return lambda i: noise_for(job.train.seed, i, inputs)
 
 

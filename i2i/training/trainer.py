@@ -61,7 +61,7 @@ class Trainer:
         self.average = EMA(self.modules, recipe.averaged, config)
         self.learner = PlayerOptimizers(recipe, self.modules, runtime, max_skips=config.max_skips)
         self.shared = [getattr(module, name) for module in self.modules.modules()
-                       for name in getattr(module, "shared", ())]
+                       for name in getattr(module, "synced_buffers", ())]
         self._buffers = list(self.modules.buffers())
         # What they were when the step began.
         self._before = [torch.empty_like(buffer) for buffer in self._buffers]

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from i2i.augment import ada, sampling
+from i2i.augment import ada, warp
 from i2i.augment.ada import ADA
 from i2i.errors import RequestError
-from i2i.losses.penalties import penalized
+from i2i.losses.penalties import lazy_penalty
 from i2i.registry import Spec, build
 from tests.augment.test_augment import pictures
 
@@ -63,28 +63,28 @@ def test_the_group_of_the_square(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_between_the_filters_nothing_is_lost() -> None:
     """Synthesis and analysis of an orthogonal wavelet; a constant stays one."""
     x = pictures(size=(11, 14), dtype=torch.float64)
-    fine = sampling.doubled(x)
+    fine = warp.doubled(x)
     assert fine.shape == (4, 3, 22, 28)
-    torch.testing.assert_close(sampling.doubled(torch.ones_like(x)), torch.ones_like(fine), atol=1e-9, rtol=0)
+    torch.testing.assert_close(warp.doubled(torch.ones_like(x)), torch.ones_like(fine), atol=1e-9, rtol=0)
     edge = torch.zeros(4, 3, 32, 38, dtype=torch.float64)
     edge[:, :, 5:-5, 5:-5] = fine
-    torch.testing.assert_close(sampling.halved(edge)[:, :, 3:-3, 3:-3], x[:, :, 3:-3, 3:-3], atol=1e-9, rtol=0)
+    torch.testing.assert_close(warp.halved(edge)[:, :, 3:-3, 3:-3], x[:, :, 3:-3, 3:-3], atol=1e-9, rtol=0)
 
 
 def test_bilinear_is_grid_sample() -> None:
     x = pictures(2, size=(7, 9), dtype=torch.float64)
     rows, columns = (torch.rand(2, 5, 6, dtype=torch.float64) * (size - 1) for size in (7, 9))
     grid = torch.stack([columns / 8 * 2 - 1, rows / 6 * 2 - 1], -1)
-    torch.testing.assert_close(sampling.bilinear(x, rows, columns), F.grid_sample(x, grid, align_corners=True))
-    corners = sampling.bilinear(x, torch.tensor([[[0.0, 6.0]]]).expand(2, -1, -1), torch.tensor([[[8.0, 8.0]]]).expand(2, -1, -1))
+    torch.testing.assert_close(warp.bilinear(x, rows, columns), F.grid_sample(x, grid, align_corners=True))
+    corners = warp.bilinear(x, torch.tensor([[[0.0, 6.0]]]).expand(2, -1, -1), torch.tensor([[[8.0, 8.0]]]).expand(2, -1, -1))
     assert torch.equal(corners[:, :, 0], x[:, :, [0, 6], [8, 8]])
-    assert sampling.reflect_index(torch.tensor([-1.5, 0, 4, 5, 9, -8.25]), 5).tolist() == [1.5, 0, 4, 3, 1, 0.25]
+    assert warp.reflect_index(torch.tensor([-1.5, 0, 4, 5, 9, -8.25]), 5).tolist() == [1.5, 0, 4, 3, 1, 0.25]
 
 
 def test_the_gradient_of_either_way_to_take_pixels_is_the_same() -> None:
     """One is for CPUs, the other for the rest."""
     x, index = pictures(2, size=(3, 4), dtype=torch.float64).requires_grad_(), torch.randint(12, (2, 5, 6))
-    here = sampling.gather_pixels(x, index)
+    here = warp.gather_pixels(x, index)
     there = x.flatten(2).transpose(1, 2)[torch.arange(2)[:, None], index.flatten(1)].transpose(1, 2).unflatten(2, (5, 6))
     assert torch.equal(here, there)
     w = torch.randn_like(here)
@@ -202,13 +202,13 @@ def test_r_t_is_of_signs_patches_included() -> None:
 
 
 def test_processes_whose_sums_are_averaged_have_one_p() -> None:
-    """As the engine averages `shared`: at any time, though each sees other logits."""
+    """As the engine averages `synced_buffers`: at any time, though each sees other logits."""
     torch.manual_seed(0)
     ranks = [ADA(interval=2, speed=200) for _ in range(2)]
     for _ in range(20):
         for rank, T in enumerate(ranks):
             T.observe(torch.randn(4, 1) + (3 if rank else 0.5), 8)
-        for name in ADA.shared:
+        for name in ADA.synced_buffers:
             mean = torch.stack([getattr(T, name) for T in ranks]).mean(0)
             for T in ranks:
                 getattr(T, name).copy_(mean)
@@ -231,7 +231,7 @@ def test_its_state_is_saved() -> None:
 
 def test_a_fixed_strength() -> None:
     T = ADA(p=0.3, speed=0)
-    assert not T.adapts
+    assert not T.adaptive
     for _ in range(20):
         T.observe(torch.ones(4, 1))
     assert T.p.item() == pytest.approx(0.3)
@@ -253,7 +253,7 @@ def test_a_penalty_reaches_d_through_it(penalty: str, name: str) -> None:
 
     def loss(weight: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(4)
-        return penalized(build("penalty", Spec(penalty)), 0, lambda image: F.conv2d(T(image)[0], weight).tanh(), x, -x)
+        return lazy_penalty(build("penalty", Spec(penalty)), 0, lambda image: F.conv2d(T(image)[0], weight).tanh(), x, -x)
 
     assert loss(D.weight) > 0
     assert torch.autograd.gradcheck(loss, (D.weight,))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from i2i import augment  # noqa: F401 - registers them.
-from i2i.augment import diffaug
+from i2i.augment import diffaugment
 from i2i.augment.base import Augment
 from i2i.errors import RequestError
 from i2i.registry import Spec, build, names
@@ -91,7 +91,7 @@ class TestEach:
         T = make(name)
         T.observe(torch.ones(2, 1, requires_grad=True))
         assert not any(value.requires_grad for value in T.state_dict().values())
-        assert set(T.shared) <= set(T.state_dict())
+        assert set(T.synced_buffers) <= set(T.state_dict())
 
 
 @pytest.mark.parametrize("name", CHANGING)
@@ -103,7 +103,7 @@ def test_images_of_a_batch_are_drawn_one_by_one(name: str) -> None:
 
 @pytest.mark.parametrize("name", CHANGING)
 def test_a_policy_is_made_of_known_words(name: str) -> None:
-    for policy in ((), ("color",), ("color", "color")):
+    for policy in ((), ("tint",), ("color", "color")):
         with pytest.raises(RequestError, match="augment.policy"):
             make(name, policy=policy)
     x = pictures(channels=2)
@@ -127,7 +127,7 @@ def test_diffaugment_color(monkeypatch: pytest.MonkeyPatch) -> None:
     """Zhao et al. 2020: x + (u - 1/2); (x - mean of channels) 2u + it; (x - mean) (u + 1/2) + it."""
     x = pictures(dtype=torch.float64)
     monkeypatch.setattr(torch, "rand", draws(0.9, 0.2, 0.7))
-    out = diffaug.color(4, x.device)(x)
+    out = diffaugment.color(4, x.device)(x)
     monkeypatch.undo()
     y = x + 0.4
     y = (y - y.mean(1, keepdim=True)) * 0.4 + y.mean(1, keepdim=True)
@@ -138,7 +138,7 @@ def test_diffaugment_color(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_diffaugment_shifts_and_lets_zeros_in(monkeypatch: pytest.MonkeyPatch) -> None:
     x = pictures(size=(16, 32))
     monkeypatch.setattr(torch, "rand", draws(1.0, 0.0))     # Two pixels down, four to the left.
-    out = diffaug.translation(4, x.device)(x)
+    out = diffaugment.translation(4, x.device)(x)
     assert torch.equal(out[:, :, 2:, :-4], x[:, :, :-2, 4:])
     assert out[:, :, :2].abs().sum() == out[:, :, :, -4:].abs().sum() == 0
 
@@ -146,10 +146,10 @@ def test_diffaugment_shifts_and_lets_zeros_in(monkeypatch: pytest.MonkeyPatch) -
 def test_diffaugment_cuts_a_hole(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.ones(2, 3, 8, 12)
     monkeypatch.setattr(torch, "rand", draws(0.5, 0.5))
-    out = diffaug.cutout(2, x.device)(x)
+    out = diffaugment.cutout(2, x.device)(x)
     assert (out == 0).sum() == 2 * 3 * 4 * 6
     assert (out[:, :, 2:6, 3:9] == 0).all()
     monkeypatch.undo()
-    area = torch.stack([(diffaug.cutout(200, x.device)(torch.ones(200, 1, 9, 9)) == 0).sum((1, 2, 3)) for _ in range(3)])
+    area = torch.stack([(diffaugment.cutout(200, x.device)(torch.ones(200, 1, 9, 9)) == 0).sum((1, 2, 3)) for _ in range(3)])
     assert area.max() == 25
     assert area.min() == 9      # A corner of it, its middle in a corner of the image: 3 of 5 each way.

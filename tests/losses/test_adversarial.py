@@ -82,12 +82,12 @@ def test_formulas() -> None:
 def test_an_undecided_d_has_equal_reasons_to_go_up_and_down(name: str) -> None:
     """Of an image that is as often real as generated; where there is no such logit, adding one number to all of them changes nothing."""
     loss = build("adversarial", Spec(name))
-    if loss.undecided is None:
+    if loss.decision_boundary is None:
         real, fake = (torch.randn(5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
         torch.testing.assert_close(loss.d(real + 7, fake + 7), loss.d(real, fake))
         torch.testing.assert_close(loss.d(real, fake) + loss.g(fake, real), loss.d(real + 7, fake + 7) + loss.g(fake + 7, real + 7) + (7 if name == "wasserstein" else 0))
     else:
-        logit = torch.tensor([loss.undecided], dtype=torch.float64, requires_grad=True)
+        logit = torch.tensor([loss.decision_boundary], dtype=torch.float64, requires_grad=True)
         assert torch.autograd.grad(loss.d(logit, logit), logit)[0].item() == pytest.approx(0, abs=1e-12)
 
 
@@ -138,4 +138,4 @@ def test_label_smoothing_is_one_sided() -> None:
     assert binary.d(torch.tensor([r], dtype=torch.float64), torch.zeros(1, dtype=torch.float64)).item() == pytest.approx(expected, abs=1e-12)
     least = build("adversarial", Spec("lsgan", {"smooth": 0.2}))
     assert least.g(torch.tensor([0.8])).item() == pytest.approx(0)
-    assert least.undecided == pytest.approx(0.4)
+    assert least.decision_boundary == pytest.approx(0.4)

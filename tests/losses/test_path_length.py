@@ -50,7 +50,7 @@ def test_the_penalty_and_its_mean() -> None:
     mean = 0.75 * 2 + 0.25 * lengths.mean()
     torch.testing.assert_close(P.mean, mean)
     torch.testing.assert_close(value, 3 * (lengths - mean).square().mean())
-    assert dict(P.named_buffers()).keys() == set(P.shared)
+    assert dict(P.named_buffers()).keys() == set(P.synced_buffers)
 
 
 def test_an_orthogonal_synthesis_costs_next_to_nothing_and_a_stretched_one_much() -> None:

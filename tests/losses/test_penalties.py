@@ -9,7 +9,7 @@ from torch import nn
 from i2i import losses  # noqa: F401 - registers them.
 from i2i.config import override, parse_assignments
 from i2i.errors import RequestError
-from i2i.losses.penalties import gradients, penalized
+from i2i.losses.penalties import gradients, lazy_penalty
 from i2i.recipes.base import DataInfo, Recipe
 from i2i.recipes.cyclegan import CycleGAN
 from i2i.recipes.pix2pix import Pix2Pix
@@ -18,7 +18,7 @@ from i2i.seeding import Progress
 from i2i.training.distributed import Runtime
 from i2i.training.optimization import PlayerOptimizers
 
-DIFFERENTIATING = [name for name in names("penalty") if build("penalty", Spec(name)).differentiates]
+DIFFERENTIATING = [name for name in names("penalty") if build("penalty", Spec(name)).uses_input_gradients]
 W = torch.randn(3 * 4 * 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
@@ -123,7 +123,7 @@ def test_it_is_in_single_precision_inside_a_step_that_is_not(name: str) -> None:
 
     with torch.autocast("cpu", torch.bfloat16):
         assert D(torch.zeros(1, 3, 4, 4)).dtype == torch.bfloat16
-        value = penalized(build("penalty", Spec(name)), 0, critic, images().float(), images(seed=1).bfloat16())
+        value = lazy_penalty(build("penalty", Spec(name)), 0, critic, images().float(), images(seed=1).bfloat16())
         assert D(torch.zeros(1, 3, 4, 4)).dtype == torch.bfloat16
     assert set(seen) == {(torch.float32, torch.float32)}
     assert value.dtype == torch.float32
@@ -140,7 +140,7 @@ def test_only_clipping_clips() -> None:
 def test_a_penalty_that_is_seldom_due_weighs_more(name: str) -> None:
     lazy = build("penalty", Spec(name, {"every": 4}))
     whole = build("penalty", Spec(name))(linear, images(), images())
-    values = [penalized(lazy, step, linear, images(), images()).item() for step in range(8)]
+    values = [lazy_penalty(lazy, step, linear, images(), images()).item() for step in range(8)]
     assert values == pytest.approx([4 * whole.item(), 0, 0, 0] * 2)
 
 

@@ -9,22 +9,22 @@ from torch.nn import functional as F
 
 from i2i.errors import RequestError
 from i2i.nets import norms
-from i2i.nets.conditional import ConditionalNorm, LabelMap, Projection, Vectors
-from i2i.nets.sizes import halvings
+from i2i.nets.base_resolution import base_resolution
+from i2i.nets.class_conditioning import ClassEmbedding, ClassProjection, ConditionalNorm, LabelChannel
 from i2i.registry import Spec, build
 
 
 @pytest.mark.parametrize(("size", "smallest", "count"), [
     ((28, 28), (7, 7), 2), ((32, 32), (4, 4), 3), ((64, 64), (4, 4), 4), ((512, 512), (4, 4), 7), ((32, 64), (4, 8), 3), ((48, 96), (6, 12), 3), ((8, 8), (4, 4), 1)])
 def test_each_size_has_one_way(size: tuple[int, int], smallest: tuple[int, int], count: int) -> None:
-    assert halvings(size, "dcgan") == (smallest, count)
+    assert base_resolution(size, "dcgan") == (smallest, count)
 
 
 @pytest.mark.parametrize(("size", "nearest"), [((100, 100), "96x96 and 112x112"), ((50, 60), "48x64 and 56x64"), ((33, 64), "32x64 and 40x64"), ((4, 4), "8x8 "), ((66, 64), "64x64 ")])
 def test_other_sizes_are_refused_with_the_nearest(size: tuple[int, int], nearest: str) -> None:
     for kind in ("noise_generator", "discriminator"):
         for name in ("dcgan", "sagan", "progressive"):
-            with pytest.raises(RequestError, match=f"{name} cannot work with {size[0]}x{size[1]} images; the nearest sizes it can: {nearest}"):
+            with pytest.raises(RequestError, match=f"{name} does not support {size[0]}x{size[1]} images; the nearest supported sizes: {nearest}"):
                 build(kind, Spec(name), 3, size, 0)
 
 
@@ -32,12 +32,12 @@ def test_other_sizes_are_refused_with_the_nearest(size: tuple[int, int], nearest
 @given(st.integers(1, 300), st.integers(1, 300))
 def test_what_is_proposed_is_accepted(height: int, width: int) -> None:
     try:
-        smallest, count = halvings((height, width), "dcgan")
+        smallest, count = base_resolution((height, width), "dcgan")
         assert tuple(side << count for side in smallest) == (height, width)
     except RequestError as error:
-        proposed = str(error).split("can: ")[1].split(" (")[0].split(" and ")
+        proposed = str(error).split("sizes: ")[1].split(" (")[0].split(" and ")
         for size in proposed:
-            halvings(tuple(map(int, size.split("x"))), "dcgan")
+            base_resolution(tuple(map(int, size.split("x"))), "dcgan")
 
 
 def test_the_usual_network_at_64() -> None:
@@ -56,10 +56,10 @@ def test_both_ways_up(up: str) -> None:
 
 
 def test_a_critic_can_do_without_batch_norm() -> None:
-    assert norms.mixes_images(build("discriminator", Spec("dcgan", {"width": 4}), 3, (32, 32), 0))
+    assert norms.uses_batch_statistics(build("discriminator", Spec("dcgan", {"width": 4}), 3, (32, 32), 0))
     for norm in ("none", "instance"):
-        assert not norms.mixes_images(build("discriminator", Spec("dcgan", {"width": 4, "norm": norm}), 3, (32, 32), 0))
-    assert norms.mixes_images(build("noise_generator", Spec("dcgan", {"width": 4, "condition": "batchnorm"}), 3, (32, 32), 3))
+        assert not norms.uses_batch_statistics(build("discriminator", Spec("dcgan", {"width": 4, "norm": norm}), 3, (32, 32), 0))
+    assert norms.uses_batch_statistics(build("noise_generator", Spec("dcgan", {"width": 4, "condition": "batchnorm"}), 3, (32, 32), 3))
 
 
 @pytest.mark.parametrize("name", ["batch", "instance"])
@@ -79,12 +79,12 @@ def test_spectral_norm_leaves_what_a_label_puts_in_alone_and_takes_the_projectio
     torch.manual_seed(0)
     G = build("noise_generator", Spec("sagan", {"width": 4, "condition": condition}), 3, (32, 32), 3)
     D = build("discriminator", Spec("sagan", {"width": 4}), 3, (32, 32), 3)
-    before = [p.clone() for m in G.modules() if isinstance(m, Vectors) for p in m.parameters()]
+    before = [p.clone() for m in G.modules() if isinstance(m, ClassEmbedding) for p in m.parameters()]
     for network in (G, D):
         build("weight_norm", Spec("spectral"), network)
     x = G(torch.randn(2, G.z_dim), torch.tensor([0, 2]))
     D(x, torch.tensor([0, 2])).sum().backward()
-    assert all(torch.equal(p, old) for p, old in zip((p for m in G.modules() if isinstance(m, Vectors) for p in m.parameters()), before, strict=True))
+    assert all(torch.equal(p, old) for p, old in zip((p for m in G.modules() if isinstance(m, ClassEmbedding) for p in m.parameters()), before, strict=True))
     assert before
     torch.testing.assert_close(torch.linalg.matrix_norm(D.projection.vectors.weight, 2), torch.ones(()), atol=0.05, rtol=0)
     assert all(p.grad is not None for p in G.parameters())
@@ -96,7 +96,7 @@ def test_a_label_needs_a_norm_to_steer() -> None:
 
 
 def test_projection_is_an_inner_product() -> None:
-    layer = Projection(3, 5)
+    layer = ClassProjection(3, 5)
     h, c = torch.randn(2, 5, 4, 4), torch.tensor([2, 0])
     vectors = layer.vectors.weight.t()
     torch.testing.assert_close(layer(h, c)[:, 0], torch.einsum("nchw,nc->nhw", h, vectors[c]))
@@ -112,7 +112,7 @@ def test_of_patches_each_has_the_features_its_logit_sees() -> None:
 
 
 def test_a_label_map_is_one_channel() -> None:
-    layer = LabelMap(3, (4, 6))
+    layer = LabelChannel(3, (4, 6))
     out = layer(torch.tensor([1, 1, 2]))
     assert out.shape == (3, 1, 4, 6)
     assert torch.equal(out[0], out[1])

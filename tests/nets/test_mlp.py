@@ -5,8 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from i2i.errors import RequestError
-from i2i.nets.equalized import MinibatchStd
-from i2i.nets.minibatch import MinibatchDiscrimination, among
+from i2i.nets.minibatch_discrimination import MinibatchDiscrimination, MinibatchStdDev, minibatch_layers
 from i2i.registry import Spec, build
 
 POINTS = (2, (1, 1), 0)
@@ -54,7 +53,7 @@ def test_without_a_given_deviation_the_signal_keeps_its_size() -> None:
     assert G.layers(torch.randn(200, 512)).square().mean().item() == pytest.approx(1, rel=0.3)
 
 
-@pytest.mark.parametrize(("options", "said"), [({"norm": "instance"}, "a unit has one value"), ({"layers": 0}, "layers=0"), ({"width": 0}, "width=0"), ({"std": -1.0}, "std=-1")])
+@pytest.mark.parametrize(("options", "said"), [({"norm": "instance"}, "a unit has a single value"), ({"layers": 0}, "layers=0"), ({"width": 0}, "width=0"), ({"std": -1.0}, "std=-1")])
 def test_what_cannot_be_is_refused(options: dict[str, object], said: str) -> None:
     for kind in ("noise_generator", "discriminator"):
         with pytest.raises(RequestError, match=said):
@@ -63,7 +62,7 @@ def test_what_cannot_be_is_refused(options: dict[str, object], said: str) -> Non
 
 def test_batch_norm_needs_two() -> None:
     G = make("noise_generator", z_dim=2)
-    with pytest.raises(RequestError, match=r"train\.batch=1"):
+    with pytest.raises(RequestError, match=r"train\.batch_size=1"):
         G(torch.randn(1, 2))
     assert G.eval()(torch.randn(1, 2)).shape == (1, 2, 1, 1)
 
@@ -99,13 +98,13 @@ def test_images_that_repeat_each_other_are_as_close_as_can_be_and_others_are_not
 def test_a_critic_is_told_in_half_the_bits_too(name: str) -> None:
     torch.manual_seed(0)
     D = build("discriminator", Spec(name, {"width": 8, "kernels": 4, "group": 2, "norm": "none"}), 2, (8, 8), 0)
-    assert any(isinstance(layer, MinibatchStd) for layer in D.among)
+    assert any(isinstance(layer, MinibatchStdDev) for layer in D.minibatch)
     x = torch.randn(8, 2, 8, 8)
     with torch.autocast("cpu", torch.bfloat16):
         D(x).float().square().mean().backward()
     assert all(p.grad.isfinite().all() for p in D.parameters())
     alone = torch.cat([D(image[None]) for image in x])
     assert not torch.allclose(D(x), alone, atol=1e-4)
-    assert among((3, 2, 2), 0, 0, 5)[1] == 3
+    assert minibatch_layers((3, 2, 2), 0, 0, 5)[1] == 3
     with pytest.raises(RequestError, match="kernel_dims=0"):
-        among((3, 2, 2), 0, 1, 0)
+        minibatch_layers((3, 2, 2), 0, 1, 0)

@@ -6,7 +6,8 @@ from torch import nn
 
 from i2i.errors import RequestError
 from i2i.nets import norms
-from i2i.nets.blocks import Conv, ConvTranspose, ReflectPad
+from i2i.nets.blocks import GemmConv2d, GemmConvTranspose2d
+from i2i.nets.padding import ReflectionPad2d
 from i2i.nets.unet import UNet, default_depth
 from i2i.registry import Spec, build, names
 
@@ -54,9 +55,9 @@ class TestGenerators:
 @pytest.mark.parametrize("norm", names("norm"))
 def test_every_norm_keeps_the_shape(norm: str) -> None:
     if norm == "syncbatch":
-        assert isinstance(norms.make(norm, 6), nn.SyncBatchNorm)
+        assert isinstance(norms.make_norm(norm, 6), nn.SyncBatchNorm)
         return
-    assert norms.make(norm, 6, reference=1)(torch.randn(2, 6, 8, 8)).shape == (2, 6, 8, 8)
+    assert norms.make_norm(norm, 6, reference=1)(torch.randn(2, 6, 8, 8)).shape == (2, 6, 8, 8)
 
 
 def test_batch_norm_can_use_each_images_own_statistics() -> None:
@@ -109,8 +110,8 @@ def test_a_patch_needs_room() -> None:
 @pytest.mark.parametrize("batch", [1, 3])
 def test_the_matrix_product_is_the_convolution(kernel: int, stride: int, padding: int, batch: int) -> None:
     x = torch.randn(batch, 5, 4, 6, dtype=torch.float64, requires_grad=True)
-    for layer, base in ((Conv(5, 7, kernel, stride, padding), nn.Conv2d),
-                        (ConvTranspose(5, 7, kernel, stride, padding, output_padding=stride - 1 if kernel == 3 else 0), nn.ConvTranspose2d)):
+    for layer, base in ((GemmConv2d(5, 7, kernel, stride, padding), nn.Conv2d),
+                        (GemmConvTranspose2d(5, 7, kernel, stride, padding, output_padding=stride - 1 if kernel == 3 else 0), nn.ConvTranspose2d)):
         layer = layer.double()
         ours, theirs = layer(x), base.forward(layer, x)
         torch.testing.assert_close(ours, theirs)
@@ -122,4 +123,4 @@ def test_the_matrix_product_is_the_convolution(kernel: int, stride: int, padding
 
 def test_reflection_is_torchs() -> None:
     x = torch.randn(2, 3, 9, 7)
-    assert torch.equal(ReflectPad(3)(x), nn.ReflectionPad2d(3)(x))
+    assert torch.equal(ReflectionPad2d(3)(x), nn.ReflectionPad2d(3)(x))

@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from i2i.errors import RequestError
-from i2i.nets.conditional import Vectors
-from i2i.nets.equalized import MinibatchStd
+from i2i.nets.class_conditioning import ClassEmbedding
+from i2i.nets.minibatch_discrimination import MinibatchStdDev
 from i2i.registry import Spec, build, lookup, names, schema
 
 TINY = {"width": 4, "max_channels": 8, "z_dim": 8, "w_dim": 8, "mapping_layers": 2}
@@ -64,14 +64,14 @@ def labels(classes: int, n: int) -> Tensor | None:
 
 def stages(network: nn.Module) -> typing.Iterator[None]:
     """Once, or at each stage of growing: the smallest size, every fade, full size."""
-    for progress in [i / 12 for i in range(13)] if hasattr(network, "grow") else [1.0]:
-        if hasattr(network, "grow"):
-            network.grow(progress)
+    for progress in [i / 12 for i in range(13)] if hasattr(network, "set_progress") else [1.0]:
+        if hasattr(network, "set_progress"):
+            network.set_progress(progress)
         yield
 
 
 def independent(network: nn.Module) -> bool:
-    return not any(isinstance(module, MinibatchStd) for module in network.modules())
+    return not any(isinstance(module, MinibatchStdDev) for module in network.modules())
 
 
 def saved(network: nn.Module, path: Path) -> dict[str, Tensor]:
@@ -110,15 +110,15 @@ class TestSynthesis:
     def test_runs_without_data(self, case) -> None:
         with torch.device("meta"):
             G = make("noise_generator", case)
-            if hasattr(G, "grow"):
-                G.grow(0.25)
+            if hasattr(G, "set_progress"):
+                G.set_progress(0.25)
             c = torch.zeros(2, dtype=torch.int64) if case[2] else None
             assert G(torch.empty(2, G.z_dim), c).shape == (2, 3, *case[3])
 
     def test_its_state_is_all_of_it(self, case, tmp_path: Path) -> None:
         G, other = opened(make("noise_generator", case)), make("noise_generator", case, seed=1).eval()
-        if hasattr(G, "grow"):
-            G.grow(0.25)
+        if hasattr(G, "set_progress"):
+            G.set_progress(0.25)
         z, c = torch.randn(2, G.z_dim), labels(case[2], 2)
         G(z, c)         # Running statistics, the mean style.
         assert not torch.equal(G.eval()(z, c), other(z, c))
@@ -161,14 +161,14 @@ class TestDiscriminators:
     def test_runs_without_data(self, case) -> None:
         with torch.device("meta"):
             D = make("discriminator", case)
-            if hasattr(D, "grow"):
-                D.grow(0.25)
+            if hasattr(D, "set_progress"):
+                D.set_progress(0.25)
             assert D(torch.empty(2, 3, *case[3]), torch.zeros(2, dtype=torch.int64) if case[2] else None).shape[:2] == (2, 1)
 
     def test_its_state_is_all_of_it(self, case, tmp_path: Path) -> None:
         D, other = opened(make("discriminator", case)), make("discriminator", case, seed=1).eval()
-        if hasattr(D, "grow"):
-            D.grow(0.25)
+        if hasattr(D, "set_progress"):
+            D.set_progress(0.25)
         x, c = torch.randn(2, 3, *case[3]), labels(case[2], 2)
         D(x, c)
         assert not torch.equal(D.eval()(x, c), other(x, c))
@@ -196,7 +196,7 @@ class TestDiscriminators:
 def test_the_label_counts_in_an_image(case) -> None:
     G = make("noise_generator", case)
     for module in G.modules():
-        if isinstance(module, Vectors):        # Gains and biases of classes start equal.
+        if isinstance(module, ClassEmbedding):        # Gains and biases of classes start equal.
             nn.init.normal_(module.weight)
     settled(G, CLASSES)
     z = torch.randn(1, G.z_dim).expand(CLASSES, -1)

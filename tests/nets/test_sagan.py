@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from i2i.errors import RequestError
-from i2i.nets.heads import QHead
-from i2i.nets.sagan import Down, SelfAttention, Up
+from i2i.nets.q_head import QHead
+from i2i.nets.sagan import DownBlock, SelfAttention, UpBlock
 from i2i.registry import Spec, build
 
 
@@ -58,7 +58,7 @@ def test_without_attention_it_is_sngan(kind: str) -> None:
 
 def test_shortcuts_are_the_papers_order_at_less_cost() -> None:
     x = torch.randn(2, 3, 8, 8)
-    up, down = Up(3, 5, "none", 0), Down(3, 5, first=True)
+    up, down = UpBlock(3, 5, "none", 0), DownBlock(3, 5, first=True)
     torch.testing.assert_close(up(x, None), up.conv2(F.relu(up.conv1(F.interpolate(F.relu(x), scale_factor=2)))) + up.shortcut(F.interpolate(x, scale_factor=2)))
     torch.testing.assert_close(down(x), F.avg_pool2d(down.conv2(F.relu(down.conv1(x))) + down.shortcut(x), 2))
 

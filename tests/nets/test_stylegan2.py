@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from i2i.errors import RequestError
-from i2i.nets.style import BETA, Noise
-from i2i.nets.stylegan2 import Discriminator, Generator, StyledLayer, ToRGB
+from i2i.nets.style_generator import W_AVG_DECAY, NoiseInjection
+from i2i.nets.stylegan2 import Discriminator, Generator, SynthesisLayer, ToRGB
 from i2i.recipes.base import check_critics
 from i2i.registry import Spec, build
 from tests.conftest import REFERENCE
@@ -22,7 +22,7 @@ def generator(size: tuple[int, int] = (16, 16), classes: int = 0, **options: obj
     torch.manual_seed(0)
     G = build("noise_generator", Spec("stylegan2", {**SMALL, **options}), 3, size, classes)
     for module in G.modules():
-        if isinstance(module, Noise):
+        if isinstance(module, NoiseInjection):
             nn.init.constant_(module.strength, 0.3)     # 0 at first, which would hide it.
     return G
 
@@ -66,7 +66,7 @@ def test_the_discriminator_gives_the_recorded_logits(name: str, classes: int) ->
 @pytest.mark.parametrize("up", [False, True])
 def test_a_layer_is_equations_1_to_3_with_a_kernel_for_each_image(up: bool) -> None:
     torch.manual_seed(0)
-    layer = StyledLayer(5, 7, 6, (16, 12) if up else (8, 6), up=up).double().eval()
+    layer = SynthesisLayer(5, 7, 6, (16, 12) if up else (8, 6), up=up).double().eval()
     nn.init.constant_(layer.noise.strength, 0.7)
     nn.init.normal_(layer.bias)
     x, w = torch.randn(3, 5, 8, 6, dtype=torch.float64), torch.randn(3, 6, dtype=torch.float64)
@@ -89,7 +89,7 @@ def test_a_layer_is_equations_1_to_3_with_a_kernel_for_each_image(up: bool) -> N
 
 def test_outputs_have_unit_deviation_whatever_the_style() -> None:
     torch.manual_seed(0)
-    layer = StyledLayer(64, 64, 16, (32, 32))
+    layer = SynthesisLayer(64, 64, 16, (32, 32))
     deviations = [layer(torch.randn(4, 64, 32, 32), size * torch.randn(4, 16)).square().mean().sqrt().item() for size in (0.1, 1, 100)]
     assert deviations == pytest.approx([2**0.5 * (1.04 / 2)**0.5] * 3, rel=0.05)        # Of a leaky ReLU, times its gain.
 
@@ -125,11 +125,11 @@ def test_the_mean_style_follows_in_training_and_stays_in_eval_mode() -> None:
     expected = torch.zeros(12)
     for _ in range(2):
         G(z)
-        expected = BETA * expected + (1 - BETA) * G.mapping(z).mean(0)
+        expected = W_AVG_DECAY * expected + (1 - W_AVG_DECAY) * G.mapping(z).mean(0)
     torch.testing.assert_close(G.w_avg, expected)
     G.eval()(z)
     torch.testing.assert_close(G.w_avg, expected)
-    assert G.shared == ("w_avg",)
+    assert G.synced_buffers == ("w_avg",)
 
 
 def test_truncation_draws_images_to_one() -> None:
@@ -173,7 +173,7 @@ def test_sizes(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("size", [(4, 4), (50, 50), (64, 72), (30, 32)])
 def test_other_sizes_are_refused_with_the_nearest(size: tuple[int, int]) -> None:
     for make in (generator, discriminator):
-        with pytest.raises(RequestError, match=r"stylegan2 cannot work with \d+x\d+ images; the nearest"):
+        with pytest.raises(RequestError, match=r"stylegan2 does not support \d+x\d+ images; the nearest"):
             make(size)
 
 

@@ -12,8 +12,8 @@ from torch import nn
 import i2i
 from i2i.config import override, parse_assignments
 from i2i.errors import RequestError
-from i2i.nets.blocks import Conv, ConvTranspose
-from i2i.nets.weight_norm import Layer, units
+from i2i.nets.blocks import GemmConv2d, GemmConvTranspose2d
+from i2i.nets.weight_norm import Layer, output_dim
 from i2i.recipes.base import DataInfo
 from i2i.recipes.cyclegan import CycleGAN
 from i2i.recipes.pix2pix import Pix2Pix
@@ -23,13 +23,13 @@ from tests.conftest import SMALL, drawing
 
 
 class Net(nn.Module):
-    """One layer of each kind, and an embedding, which has no units."""
+    """One layer of each kind, and an embedding, which has no output_dim."""
 
     def __init__(self) -> None:
         super().__init__()
         self.embed = nn.Embedding(5, 6)
         self.linear = nn.Linear(6, 8 * 4 * 4)
-        self.body = nn.Sequential(ConvTranspose(8, 6, 4, 2, 1), nn.Tanh(), Conv(6, 8, 3, padding=1), nn.Tanh(),
+        self.body = nn.Sequential(GemmConvTranspose2d(8, 6, 4, 2, 1), nn.Tanh(), GemmConv2d(6, 8, 3, padding=1), nn.Tanh(),
                                   nn.Conv2d(8, 4, 3, groups=2), nn.Tanh(), nn.ConvTranspose2d(4, 6, 3, groups=2))
 
     def forward(self, c: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -46,8 +46,8 @@ def inputs() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def weights(net: nn.Module) -> dict[str, torch.Tensor]:
-    """The weights as the layers use them, as matrices of units by all else."""
-    return {name: m.weight.movedim(units(m), 0).flatten(1) for name, m in net.named_modules() if isinstance(m, Layer)}
+    """The weights as the layers use them, as matrices of output_dim by all else."""
+    return {name: m.weight.movedim(output_dim(m), 0).flatten(1) for name, m in net.named_modules() if isinstance(m, Layer)}
 
 
 @pytest.mark.parametrize("name", names("weight_norm"))
@@ -152,9 +152,9 @@ def test_weight_norm_starts_from_the_weights_it_finds_and_has_their_lengths_as_p
             layer.parametrizations.weight.original0.fill_(2.5)
             layer.parametrizations.weight.original1.mul_(torch.rand_like(layer.parametrizations.weight.original0) + 1)
     for layer in layers:
-        matrix = layer.weight.movedim(units(layer), 0).flatten(1)
+        matrix = layer.weight.movedim(output_dim(layer), 0).flatten(1)
         torch.testing.assert_close(matrix.norm(dim=1), torch.full((len(matrix),), 2.5))
-        before = layer.parametrizations.weight.original1.movedim(units(layer), 0).flatten(1)
+        before = layer.parametrizations.weight.original1.movedim(output_dim(layer), 0).flatten(1)
         torch.testing.assert_close(torch.cosine_similarity(matrix, before), torch.ones(len(matrix)))
 
 
@@ -164,7 +164,7 @@ def test_the_gradient_of_a_direction_is_perpendicular_to_it() -> None:
     net(*inputs()).square().sum().backward()
     for layer in (m for m in net.modules() if hasattr(m, "parametrizations")):
         direction = layer.parametrizations.weight.original1
-        along = (direction * direction.grad).movedim(units(layer), 0).flatten(1).sum(1)
+        along = (direction * direction.grad).movedim(output_dim(layer), 0).flatten(1).sum(1)
         assert along.abs().max() < 1e-4 * direction.grad.norm() * direction.norm()
 
 
@@ -174,7 +174,7 @@ def test_what_cannot_be_wrapped_is_refused() -> None:
     for name in ("spectral", "weight"):
         with pytest.raises(RequestError, match="neither linear nor convolutional"):
             build("weight_norm", Spec(name), nn.Sequential(nn.Tanh()))
-        with pytest.raises(RequestError, match="begin as zeros"):
+        with pytest.raises(RequestError, match="initial weights are zeros"):
             build("weight_norm", Spec(name), zeros)
         with pytest.raises(RequestError, match="parametrized already"):
             build("weight_norm", Spec(name), wrapped("spectral"))

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from i2i.config import override, parse_assignments
 from i2i.errors import RequestError
-from i2i.losses.information import information
-from i2i.nets.latent import Codes, Normal, Uniform
+from i2i.losses.mutual_information import mutual_information_bound
+from i2i.nets.priors import InfoGANPrior, NormalPrior, UniformPrior
 from i2i.recipes.base import DataInfo
 from i2i.recipes.gan import GAN
 from i2i.recipes.infogan import InfoGAN
@@ -105,7 +105,7 @@ def test_the_path_length_is_due_in_turns_of_the_generator() -> None:
 
 def test_what_cannot_be_is_refused() -> None:
     for words, said in ((["d_steps=0"], "d_steps=0"), (["g_penalty=path-length"], "style space"), (["penalty=r1"], "batch norm"),
-                        (["latent=codes", "latent.categories=99", "latent.numbers=2"], "codes")):
+                        (["latent=codes", "latent.categorical=99", "latent.continuous=2"], "codes")):
         with pytest.raises(RequestError, match=said):
             small(*words).modules(INFO)
 
@@ -114,8 +114,8 @@ def test_what_cannot_be_is_refused() -> None:
 
 def test_priors_have_the_distributions_they_are_named_after() -> None:
     eps = torch.randn(200_000, 1, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(Normal(1)(eps), eps)
-    u = Uniform(1)(eps)
+    assert torch.equal(NormalPrior(1)(eps), eps)
+    u = UniformPrior(1)(eps)
     assert u.min() >= -1
     assert u.max() <= 1
     histogram = torch.histc(u, 10, -1, 1) / len(u)
@@ -123,9 +123,9 @@ def test_priors_have_the_distributions_they_are_named_after() -> None:
 
 
 def test_codes_are_equally_likely_and_can_be_read_back() -> None:
-    Z = Codes(20, categories=(5, 3), numbers=2)
-    assert Z.inputs == 20 - 8 - 2 + 4
-    eps = torch.randn(60_000, Z.inputs, generator=torch.Generator().manual_seed(0))
+    Z = InfoGANPrior(20, categorical=(5, 3), continuous=2)
+    assert Z.noise_dim == 20 - 8 - 2 + 4
+    eps = torch.randn(60_000, Z.noise_dim, generator=torch.Generator().manual_seed(0))
     z = Z(eps)
     (five, three), numbers = Z.codes(z)
     assert z.shape == (60_000, 20)
@@ -144,20 +144,20 @@ def test_a_perfect_reader_gains_all_the_information_there_is() -> None:
     numbers = torch.tensor([[0.1], [-0.5], [0.9], [0.0]])
     s = 0.01
     sure = (F.one_hot(index, 4).float() * 1e4,), numbers + s * torch.tensor([[1.0], [-1.0], [1.0], [-1.0]]), torch.full((4, 1), 2 * math.log(s))
-    gained, logs = information(sure, [index], numbers)
-    assert logs["information_categories"].item() == pytest.approx(math.log(4))
-    assert logs["information_numbers"].item() == pytest.approx(math.log(2) - math.log(s * math.sqrt(2 * math.pi * math.e)), rel=1e-4)
+    gained, logs = mutual_information_bound(sure, [index], numbers)
+    assert logs["information_categorical"].item() == pytest.approx(math.log(4))
+    assert logs["information_continuous"].item() == pytest.approx(math.log(2) - math.log(s * math.sqrt(2 * math.pi * math.e)), rel=1e-4)
     assert gained.item() == pytest.approx(sum(value.item() for value in logs.values()))
     ignorant = (torch.zeros(4, 4),), torch.zeros(4, 1), torch.full((4, 1), math.log(1 / 3))
-    assert information(ignorant, [index], numbers)[1]["information_categories"].item() == pytest.approx(0, abs=1e-6)
+    assert mutual_information_bound(ignorant, [index], numbers)[1]["information_categorical"].item() == pytest.approx(0, abs=1e-6)
 
 
 def test_infogan_adds_the_bound_to_the_generators_loss() -> None:
-    recipe = small("latent.categories=4", "latent.numbers=1", "lambda_info=0.7", "generator.norm=none", "discriminator.norm=none", recipe=InfoGAN)
+    recipe = small("latent.categorical=4", "latent.continuous=1", "lambda_info=0.7", "generator.norm=none", "discriminator.norm=none", recipe=InfoGAN)
     m, x = recipe.modules(INFO), batch()
     seen = losses(recipe, m, x)
     torch.manual_seed(1)
-    z = m["Z"](torch.randn(4, m["Z"].inputs))
+    z = m["Z"](torch.randn(4, m["Z"].noise_dim))
     fake = m["G"](z)
     q = m["Q"](m["D"].trunk(fake))
     (index,), numbers = m["Z"].codes(z)
@@ -174,7 +174,7 @@ def test_infogan_adds_the_bound_to_the_generators_loss() -> None:
     ["generator=stylegan2", "generator.width=8", "g_penalty=path-length"]], ids=" ".join)
 def test_infogan_takes_whatever_a_gan_takes(words: list[str]) -> None:
     """And each update moves its own players, Q with G, in every one of these ways."""
-    recipe = small("latent.categories=4", *words, recipe=InfoGAN)
+    recipe = small("latent.categorical=4", *words, recipe=InfoGAN)
     m = recipe.modules(INFO)
     learner = PlayerOptimizers(recipe, m, Runtime(device="cpu"), max_skips=3)
     learner.begin(CLOCK)
@@ -188,12 +188,12 @@ def test_infogan_takes_whatever_a_gan_takes(words: list[str]) -> None:
 
     recipe.step(m, batch(), CLOCK, update)
     assert moved == {"D": {"D"}, "G": {"G", "Q"}}
-    assert {"information_categories", "information_numbers"} <= logged.keys()
+    assert {"information_categorical", "information_continuous"} <= logged.keys()
 
 
 def test_infogan_reads_the_image_that_d_sees() -> None:
     """Q shares D's trunk, so it shares D's view of an image too."""
-    recipe = small("latent.categories=4", "augment=diffaugment", recipe=InfoGAN)
+    recipe = small("latent.categorical=4", "augment=diffaugment", recipe=InfoGAN)
     m, shown = recipe.modules(INFO), []
     m["T"].register_forward_hook(lambda module, inputs, out: shown.append(out[0].detach()))
     seen: list[Tensor] = []
@@ -214,7 +214,7 @@ def test_networks_that_grow_are_told_how_far_the_run_is() -> None:
 
 def test_infogan_learns_to_read_its_codes() -> None:
     """A few dozen steps on noise are enough for Q and G to agree on a code."""
-    recipe = small("latent.categories=2", "latent.numbers=0", "generator.z_dim=4", recipe=InfoGAN)
+    recipe = small("latent.categorical=2", "latent.continuous=0", "generator.z_dim=4", recipe=InfoGAN)
     torch.manual_seed(0)
     m = recipe.modules(INFO)
     learner = PlayerOptimizers(recipe, m, Runtime(device="cpu"), max_skips=3)
@@ -223,5 +223,5 @@ def test_infogan_learns_to_read_its_codes() -> None:
         progress = Progress(step, 16, 10**6)
         learner.begin(progress)
         recipe.step(m, batch(16, step), progress, lambda player, loss, /, **logs: (
-            seen.append(logs["information_categories"].item()) if player == "G" else None, learner(player, loss, **logs)))
+            seen.append(logs["information_categorical"].item()) if player == "G" else None, learner(player, loss, **logs)))
     assert sum(seen[-5:]) / 5 > 0.6, seen[-5:]      # Of log 2 = 0.693.

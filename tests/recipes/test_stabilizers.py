@@ -10,13 +10,13 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2i.augment.noise import InstanceNoise
+from i2i.augment.instance_noise import InstanceNoise
 from i2i.config import override, parse_assignments
 from i2i.errors import RequestError
 from i2i.losses.feature_matching import BatchMeans, Layers
-from i2i.nets.history import HistoricalAverage
-from i2i.nets.packing import packed, unpacked, with_neighbors
-from i2i.nets.unrolling import AdamSteps, At, GradientSteps
+from i2i.nets.historical_average import HistoricalAverage
+from i2i.nets.packing import pack_images, pack_neighbors, unpack_images
+from i2i.nets.unrolling import FunctionalDiscriminator, UnrolledAdam, UnrolledSGD
 from i2i.recipes.base import DataInfo, Recipe
 from i2i.recipes.cyclegan import CycleGAN
 from i2i.recipes.gan import GAN
@@ -68,14 +68,14 @@ def inputs_of(D: nn.Module) -> list[Tensor]:
 
 def test_a_pack_is_images_in_a_row_joined_on_channels() -> None:
     x = torch.randn(6, 2, 3, 4)
-    packs = packed(x, 3)
+    packs = pack_images(x, 3)
     assert packs.shape == (2, 6, 3, 4)
     assert torch.equal(packs[1], torch.cat([x[3], x[4], x[5]]))
-    assert torch.equal(unpacked(packs, 3), x)
-    assert torch.equal(with_neighbors(x, 2)[5], torch.cat([x[5], x[0]]))
-    assert packed(x, 1) is x
+    assert torch.equal(unpack_images(packs, 3), x)
+    assert torch.equal(pack_neighbors(x, 2)[5], torch.cat([x[5], x[0]]))
+    assert torch.equal(pack_images(x, 1), x)
     with pytest.raises(RequestError, match=r"pack=4 .* \(6\)"):
-        packed(x, 4)
+        pack_images(x, 4)
 
 
 @pytest.mark.parametrize("recipe", [GAN, Pix2Pix, CycleGAN])
@@ -92,7 +92,7 @@ def test_d_sees_packs_of_one_kind(recipe: type) -> None:
     for inputs in seen:
         assert len(inputs) == 3         # Of D: generated and real; of G: generated.
         for packs in inputs:
-            images = unpacked(packs, 2)[:, -3:]
+            images = unpack_images(packs, 2)[:, -3:]
             assert len(packs) == 2
             assert sum(any(torch.equal(images, known) for known in group) for group in (sides, fakes)) == 1
     assert r.judge(m.eval(), x).shape[0] == 4
@@ -113,7 +113,7 @@ def test_a_penalty_is_on_the_gradient_of_a_whole_pack() -> None:
     r, m = made("pack=2", "penalty=r1", "penalty.gamma=3e5", "discriminator.norm=none")
     x = batch()
     with_, without = losses(r, m, x)["D"], losses(override(r, parse_assignments(["penalty=none"])), m, x)["D"]
-    packs = packed(x["b"], 2).requires_grad_()
+    packs = pack_images(x["b"], 2).requires_grad_()
     slopes, = torch.autograd.grad(m["D"](packs).sum(), packs)
     assert (with_ - without).item() == pytest.approx(1.5e5 * slopes.square().sum((1, 2, 3)).mean().item(), rel=1e-3)
 
@@ -123,7 +123,7 @@ def test_a_penalty_is_on_the_gradient_of_a_whole_pack() -> None:
 def test_noise_falls_in_a_line_to_nothing() -> None:
     N, x = InstanceNoise(std=0.4, until=0.5), torch.zeros(20, 3, 40, 40)
     for progress, std in ((0.0, 0.4), (0.25, 0.2), (0.5, 0.0), (0.9, 0.0)):
-        N.grow(progress)
+        N.set_progress(progress)
         assert N(x).std().item() == pytest.approx(std, rel=0.02)
     assert torch.equal(N(x), x)
 
@@ -186,9 +186,9 @@ def test_layers_are_matched_pair_by_pair() -> None:
 def test_no_steps_ahead_are_plain_training() -> None:
     x = batch()
     plain = losses(*made(), x)
-    for words in (["unrolling=descent", "unrolling.steps=0"], ["unrolling=scaled", "unrolling.steps=0"]):
+    for words in (["unrolling=sgd", "unrolling.steps=0"], ["unrolling=adam", "unrolling.steps=0"]):
         assert torch.equal(losses(*made(*words), x)["G"], plain["G"])
-    assert not torch.equal(losses(*made("unrolling=descent"), x)["G"], plain["G"])
+    assert not torch.equal(losses(*made("unrolling=sgd"), x)["G"], plain["G"])
 
 
 def gradient(recipe: Recipe, m: nn.ModuleDict, x: dict[str, Tensor]) -> list[Tensor]:
@@ -198,12 +198,12 @@ def gradient(recipe: Recipe, m: nn.ModuleDict, x: dict[str, Tensor]) -> list[Ten
 
 def test_one_step_ahead_is_the_papers_double_backward() -> None:
     """Metz et al. 2017, equations 7 to 11, written by hand in double precision: D' = D - lr grad_D L(D, G), then dL_G(D'(G), G)/dG."""
-    words = ("unrolling=descent", "unrolling.steps=1", "unrolling.lr=0.7", "generator=mlp", "generator.width=8", "generator.layers=1", "generator.norm=none",
+    words = ("unrolling=sgd", "unrolling.steps=1", "unrolling.lr=0.7", "generator=mlp", "generator.width=8", "generator.layers=1", "generator.norm=none",
              "discriminator=mlp", "discriminator.width=8", "discriminator.layers=1", "discriminator.activation=tanh", "generator.z_dim=6")
     r, m = made(*words)
     m.double()
     still = copy.deepcopy(m)
-    still["U"].through = False
+    still["U"].second_order = False
     still["G"], still["D"] = m["G"], m["D"]
     x = {"b": batch()["b"].double()}
     G, (W, b, V, v) = m["G"], m["D"].parameters()
@@ -237,10 +237,10 @@ def test_d_answers_to_g_in_the_steps_ahead() -> None:
     D = build_D()
     real, fake = batch()["b"], batch(seed=6)["b"]
 
-    def loss(at: At) -> Tensor:
+    def loss(at: FunctionalDiscriminator) -> Tensor:
         return F.softplus(-at(real)).mean() + F.softplus(at(fake)).mean()
 
-    values = [loss(GradientSteps(D, steps=steps, lr=1.0)(D, loss)).item() for steps in range(5)]
+    values = [loss(UnrolledSGD(D, steps=steps, lr=1.0)(D, loss)).item() for steps in range(5)]
     assert values == sorted(values, reverse=True)
     assert values[4] < values[0] - 0.01
 
@@ -249,14 +249,14 @@ def build_D() -> nn.Module:
     return made("discriminator.norm=none")[1]["D"]
 
 
-@pytest.mark.parametrize("words", [["d_weight_norm=spectral"], ["discriminator.kernels=3"], ["unrolling=scaled"], ["unrolling.through=false"], ["augment=ada"]],
+@pytest.mark.parametrize("words", [["d_weight_norm=spectral"], ["discriminator.kernels=3"], ["unrolling=adam"], ["unrolling.second_order=false"], ["augment=ada"]],
                          ids=" ".join)
 @pytest.mark.parametrize("recipe", [GAN, Pix2Pix])
 def test_the_steps_ahead_leave_d_as_it_is(recipe: type, words: list[str]) -> None:
     """Parameters and buffers (batch norm's, spectral norm's) but for what the generator's one look at D leaves in them."""
     if recipe is Pix2Pix and "discriminator.kernels=3" in words:
         words = []
-    r, m = made("unrolling=descent", "unrolling.steps=3", *words, recipe=recipe)
+    r, m = made("unrolling=sgd", "unrolling.steps=3", *words, recipe=recipe)
     D, seen = m["D"], []
     D.register_forward_hook(lambda module, inputs, out: seen.append(copy.deepcopy(dict(module.state_dict()))))
     losses(r, m, batch())
@@ -267,15 +267,15 @@ def test_the_steps_ahead_leave_d_as_it_is(recipe: type, words: list[str]) -> Non
 def test_scaled_steps_are_of_the_size_of_the_rate() -> None:
     """Kingma and Ba 2015, section 2.1: the first step of Adam is one of lr in every parameter that has a gradient; the mean squares are kept."""
     D = build_D()
-    U = AdamSteps(D, steps=1, lr=1e-3)
+    U = UnrolledAdam(D, steps=1, lr=1e-3)
     real, fake = batch()["b"], batch(seed=6)["b"]
 
-    def loss(at: At) -> Tensor:
+    def loss(at: FunctionalDiscriminator) -> Tensor:
         return F.softplus(-at(real)).mean() + F.softplus(at(fake)).mean()
 
     after, before = U(D, loss).values, dict(D.named_parameters())
-    slopes = torch.autograd.grad(loss(At(D, {})), list(before.values()))
-    for (name, p), slope, square in zip(before.items(), slopes, U.shared, strict=True):
+    slopes = torch.autograd.grad(loss(FunctionalDiscriminator(D, {})), list(before.values()))
+    for (name, p), slope, square in zip(before.items(), slopes, U.synced_buffers, strict=True):
         sure = slope.abs() > 1e-5
         torch.testing.assert_close((p - after[name])[sure], 1e-3 * slope.sign()[sure], rtol=2e-3, atol=1e-6)
         torch.testing.assert_close(getattr(U, square), 1e-3 * slope.square(), rtol=1e-3, atol=1e-12)
@@ -287,10 +287,10 @@ def test_scaled_steps_are_adams(through: bool) -> None:
     D, beta2 = build_D().double(), 0.9
     real, fake = batch()["b"].double(), batch(seed=6)["b"].double()
 
-    def loss(at: At) -> Tensor:
+    def loss(at: FunctionalDiscriminator) -> Tensor:
         return F.softplus(-at(real)).mean() + F.softplus(at(fake)).mean()
 
-    U, theirs = AdamSteps(D, steps=6, lr=1e-2, beta2=beta2, through=through).double(), copy.deepcopy(D)
+    U, theirs = UnrolledAdam(D, steps=6, lr=1e-2, beta2=beta2, second_order=through).double(), copy.deepcopy(D)
     adam = torch.optim.Adam(theirs.parameters(), 1e-2, betas=(0.0, beta2))
     for scale in (1.0, 30.0):
         with torch.no_grad():
@@ -300,7 +300,7 @@ def test_scaled_steps_are_adams(through: bool) -> None:
         ahead = U(D, loss).values
         for step in range(6):
             adam.zero_grad()
-            loss(At(theirs, {})).backward()
+            loss(FunctionalDiscriminator(theirs, {})).backward()
             adam.step()
             if step == 0:
                 kept = copy.deepcopy(adam.state_dict())     # What is kept are the mean squares of D as it is.
@@ -324,7 +324,7 @@ def test_the_past_is_the_mean_of_all_steps() -> None:
         assert H(theta).item() == pytest.approx(away.square().sum().item(), rel=1e-5)
         slopes = torch.cat([slope.reshape(-1) for slope in torch.autograd.grad(H(theta), theta)])
         torch.testing.assert_close(slopes, 2 * away)
-        H.add(theta)
+        H.update(theta)
         past.append(now)
 
 
@@ -361,8 +361,8 @@ def test_either_player_can_have_more_turns(recipe: type) -> None:
 @pytest.mark.parametrize(("recipe", "words", "said"), [
     (GAN, ["pack=0"], "pack=0"), (GAN, ["lambda_history=-1"], "lambda_history"), (InfoGAN, ["pack=2"], "Q reads the codes"), (GAN, ["feature_matching=layers"], "only their means"),
     (GAN, ["feature_matching=means", "discriminator=progressive"], "features"), (CycleGAN, ["feature_matching=means"], "no image of one side"),
-    (CycleGAN, ["unrolling=descent"], "images of the past"), (GAN, ["unrolling=scaled", "penalty=r1", "discriminator.norm=none"], "thrice"),
-    (GAN, ["unrolling=scaled", "unrolling.steps=-1"], "steps=-1"), (GAN, ["instance_noise=normal", "instance_noise.until=0"], "until=0"),
+    (CycleGAN, ["unrolling=sgd"], "images of the past"), (GAN, ["unrolling=adam", "penalty=r1", "discriminator.norm=none"], "thrice"),
+    (GAN, ["unrolling=adam", "unrolling.steps=-1"], "steps=-1"), (GAN, ["instance_noise=normal", "instance_noise.until=0"], "until=0"),
     (GAN, ["feature_matching=means", "feature_matching.weight=0"], "feature_matching=none")])
 def test_what_does_not_fit_is_refused_with_the_reason(recipe: type, words: list[str], said: str) -> None:
     with pytest.raises(RequestError, match=said):
@@ -371,7 +371,7 @@ def test_what_does_not_fit_is_refused_with_the_reason(recipe: type, words: list[
 
 # ---------------------------------------------------------------------------------------------- together
 
-ALL = ("pack=2", "instance_noise=normal", "unrolling=scaled", "unrolling.steps=2", "lambda_history=0.01", "g_steps=2")
+ALL = ("pack=2", "instance_noise=normal", "unrolling=adam", "unrolling.steps=2", "lambda_history=0.01", "g_steps=2")
 TOGETHER = [(GAN, ("feature_matching=means", "feature_matching.gan=1", "discriminator.kernels=3", "discriminator.group=2", "conditional=true", *ALL)), (Pix2Pix, ("feature_matching=layers", *ALL)),
             (InfoGAN, tuple(word for word in ALL if word != "pack=2")), (CycleGAN, tuple(word for word in ALL if "unrolling" not in word))]
 

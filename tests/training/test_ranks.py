@@ -59,7 +59,7 @@ MORE = {        # The other presets and the remedies, likewise: `slow`, as these
     "stylegan": ("stylegan", [*GROWN_STYLE, "discriminator.group=0"], True),
     "stylegan-group": ("stylegan", [*GROWN_STYLE], False),
     "pack": ("dcgan", [*NOISE, "pack=2"], False),       # Of images of one process.
-    "unrolling": ("dcgan", [*NOISE, *PLAIN, "unrolling=scaled", "unrolling.steps=2"], False),   # D's steps ahead see a process's own images.
+    "unrolling": ("dcgan", [*NOISE, *PLAIN, "unrolling=adam", "unrolling.steps=2"], False),   # D's steps ahead see a process's own images.
     "feature_matching": ("dcgan", [*NOISE, "feature_matching=means"], False),
     "history": ("dcgan", [*NOISE, *PLAIN, "lambda_history=0.1"], True),
     "kernels": ("dcgan", [*NOISE, *PLAIN, "discriminator.kernels=4"], False),

@@ -27,7 +27,7 @@ ALIKE = (
     ("paired logits, both penalties: no image may drop out (R3GAN, Huang et al. 2024)",
      "adversarial=rpgan penalty=r1r2 discriminator.norm=none"),
     ("D looks further ahead than G moves (Metz et al. 2017)",
-     "unrolling=scaled unrolling.steps=5 unrolling.through=false"),
+     "unrolling=adam unrolling.steps=5 unrolling.second_order=false"),
     ("D sees varied images, so it cannot learn few of them by heart (Karras et al. 2020a)", "augment=ada"),
 )
 TRANSLATING = (

@@ -35,7 +35,7 @@ SWINGS = 4.0
 
 @dataclass(frozen=True)
 class Balance:
-    """G's loss where D is undecided, and how much it changes there when logits of generated images fall by
+    """G's loss where D is decision_boundary, and how much it changes there when logits of generated images fall by
     one; None without such a point."""
 
     gan: float | None
@@ -45,10 +45,10 @@ class Balance:
     def of(cls, adversarial: Spec) -> Balance:
         """From the loss itself, so that smoothing and new losses need no table."""
         loss = build("adversarial", adversarial)
-        if loss.undecided is None and not loss.relativistic:
+        if loss.decision_boundary is None and not loss.relativistic:
             return cls(None, 1.0)
         # Two, since some losses compare with the mean.
-        at = torch.full((2,), float(loss.undecided or 0.0))
+        at = torch.full((2,), float(loss.decision_boundary or 0.0))
         gan = float(loss.g(at, at)) + 0.0                           # Not -0.
         return cls(gan, abs(float(loss.g(at - 1, at)) - gan))
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from i2i.nets.pool import ImagePool
+from i2i.nets.image_pool import ImagePool
 
 
 def numbered(first: int, n: int, channels: int = 1, size: tuple[int, int] = (2, 2)) -> torch.Tensor:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from i2i.config import override, parse_assignments
 from i2i.errors import RequestError
 from i2i.nets import norms
-from i2i.nets.virtual import Reference
+from i2i.nets.virtual_batch_norm import ReferenceBatch, VirtualBatchNorm
 from i2i.recipes.base import DataInfo, Recipe
 from i2i.recipes.cyclegan import CycleGAN
 from i2i.recipes.gan import GAN
@@ -24,7 +24,7 @@ NETWORKS = [("noise_generator", "dcgan", {}), ("noise_generator", "dcgan", {"con
 
 def test_an_image_is_normalized_as_in_batch_norm_of_the_reference_and_itself() -> None:
     """Salimans et al. 2016, section 3.4, in the words of batch norm: the reference by itself; each other image as one more of that batch."""
-    layer, x = norms.VirtualBatchNorm(3, 4), torch.randn(7, 3, 5, 6) * 3 + torch.tensor([0.0, 4.0, -90.0])[:, None, None]
+    layer, x = VirtualBatchNorm(3, 4), torch.randn(7, 3, 5, 6) * 3 + torch.tensor([0.0, 4.0, -90.0])[:, None, None]
     nn.init.normal_(layer.weight)
     nn.init.normal_(layer.bias)
     reference = F.batch_norm(x[:4], None, None, layer.weight, layer.bias, training=True)
@@ -55,7 +55,7 @@ def test_an_image_does_not_feel_its_neighbors_while_training(kind: str, name: st
             torch.testing.assert_close(strangers, together[:2], atol=1e-5, rtol=1e-5)
             torch.testing.assert_close(torch.cat([network(x[i:i + 1], c[i:i + 1]) for i in range(6)]), together, atol=1e-5, rtol=1e-5)
             assert torch.equal(network.eval()(x, c), together)
-            assert not norms.mixes_images(network)
+            assert not norms.uses_batch_statistics(network)
         else:
             assert not torch.allclose(strangers, together[:2], atol=1e-3)
     if hasattr(network, "features"):
@@ -66,11 +66,11 @@ def test_an_image_does_not_feel_its_neighbors_while_training(kind: str, name: st
 def test_the_reference_counts_and_is_kept(kind: str, name: str, options: dict[str, str]) -> None:
     network, (x, c) = made(kind, name, **options)
     before = network(x, c)
-    network.reference.take(torch.randn(3, *network.reference.inputs.shape[1:]) * 4)
+    network.reference.initialize(torch.randn(3, *network.reference.inputs.shape[1:]) * 4)
     after = network(x, c)
     assert not torch.allclose(after, before, atol=1e-3)
     assert torch.equal(network.reference.inputs[:2], network.reference.inputs[3:])     # Three make five by going round.
-    network.reference.take(torch.randn(5, *network.reference.inputs.shape[1:]))
+    network.reference.initialize(torch.randn(5, *network.reference.inputs.shape[1:]))
     assert torch.equal(network(x, c), after)                                           # The first choice stays.
     other, _ = made(kind, name, **options)
     other.load_state_dict(network.state_dict())
@@ -126,8 +126,8 @@ def test_a_penalty_is_allowed_as_a_gradient_belongs_to_one_image() -> None:
 
 
 @pytest.mark.parametrize(("recipe", "words", "said"), [
-    (Pix2Pix, ["discriminator.norm=virtual", "discriminator.layers=1"], "keeps no batch to compare with"), (Pix2Pix, ["generator.norm=virtual"], "keeps no batch"),
-    (CycleGAN, ["generator.norm=virtual"], "keeps no batch"), (CycleGAN, [*TINY], "G has the first turn"), (GAN, ["generator.reference=1"], "generator.reference=1"),
+    (Pix2Pix, ["discriminator.norm=virtual", "discriminator.layers=1"], "has no reference batch"), (Pix2Pix, ["generator.norm=virtual"], "has no reference batch"),
+    (CycleGAN, ["generator.norm=virtual"], "has no reference batch"), (CycleGAN, [*TINY], "G has the first turn"), (GAN, ["generator.reference=1"], "generator.reference=1"),
     (GAN, ["discriminator.reference=0"], "discriminator.reference=0")])
 def test_elsewhere_it_is_refused_with_the_reason(recipe: type, words: list[str], said: str) -> None:
     with pytest.raises(RequestError, match=said):
@@ -135,4 +135,4 @@ def test_elsewhere_it_is_refused_with_the_reason(recipe: type, words: list[str],
 
 
 def test_without_it_there_is_nothing_to_keep() -> None:
-    assert not list(Reference("generator", "batch", 64, (100,)).state_dict())
+    assert not list(ReferenceBatch("generator", "batch", 64, (100,)).state_dict())

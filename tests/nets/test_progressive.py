@@ -32,7 +32,7 @@ def given(network: nn.Module, n: int = 4) -> torch.Tensor:
 def levels(grown: float, fade: float, *progress: float) -> list[float]:
     growth, out = Growth("generator", 3, grown, fade), []
     for p in progress:
-        growth.grow(p)
+        growth.set_progress(p)
         out.append(round(growth.level.item(), 4))
     return out
 
@@ -61,7 +61,7 @@ def test_images_begin_as_four_by_four_and_end_with_all_pixels(name: str) -> None
     G = make("noise_generator", name)
     z = given(G)
     for progress, side in ((0, 4), (0.2, 8), (0.4, 16), (0.6, 32)):
-        G.grow(progress)
+        G.set_progress(progress)
         image = G(z)
         small = F.avg_pool2d(image, 32 // side)
         torch.testing.assert_close(image, F.interpolate(small, scale_factor=32 // side))
@@ -71,9 +71,9 @@ def test_images_begin_as_four_by_four_and_end_with_all_pixels(name: str) -> None
 def test_d_sees_no_more_than_what_is_in_use() -> None:
     D = make("discriminator", "progressive")
     x = given(D)
-    D.grow(0)
+    D.set_progress(0)
     torch.testing.assert_close(D(x), D(F.interpolate(F.avg_pool2d(x, 8), scale_factor=8)))
-    D.grow(0.6)
+    D.set_progress(0.6)
     assert not torch.allclose(D(x), D(F.interpolate(F.avg_pool2d(x, 8), scale_factor=8)), atol=1e-3)
 
 
@@ -83,7 +83,7 @@ def test_nothing_jumps(kind: str, name: str) -> None:
     x, step, last, largest, whole = given(network), 1 / 600, None, 0.0, []
     with torch.no_grad():
         for i in range(401):
-            network.grow(i * step)
+            network.set_progress(i * step)
             out = network(x)
             if last is not None:
                 largest = max(largest, (out - last).abs().max().item())
@@ -115,7 +115,7 @@ def test_half_a_fade_is_the_mean_of_both_ends(kind: str, name: str) -> None:
 def test_the_level_is_all_it_remembers(kind: str, name: str) -> None:
     network, x = make(kind, name), given(make(kind, name))
     for progress in (0.0, 0.17, 0.3, 0.45):
-        network.grow(progress)
+        network.set_progress(progress)
         resumed = make(kind, name)
         resumed.load_state_dict(network.state_dict())
         assert torch.equal(resumed(x), network(x))
@@ -129,7 +129,7 @@ def test_the_level_is_all_it_remembers(kind: str, name: str) -> None:
 def test_small_images_are_cheap(kind: str, name: str) -> None:
     network, cost = make(kind, name), []
     for progress in (0.0, 0.25, 0.6):
-        network.grow(progress)
+        network.set_progress(progress)
         with FlopCounterMode(display=False) as counter:
             network(given(network))
         cost.append(counter.get_total_flops())
@@ -139,7 +139,7 @@ def test_small_images_are_cheap(kind: str, name: str) -> None:
 
 def test_layers_not_in_use_get_no_gradient() -> None:
     G = make("noise_generator", "progressive")
-    G.grow(0)
+    G.set_progress(0)
     G(given(G)).sum().backward()
     assert all(p.grad is None for p in G.blocks.parameters())
 
@@ -161,8 +161,8 @@ def test_the_style_sets_mean_and_deviation() -> None:
 def test_every_style_reaches_the_image_once_its_level_is_in_use() -> None:
     G = make("noise_generator", "stylegan")
     for progress, used in ((0, 2), (0.15, 4), (0.25, 4), (0.6, 8)):
-        G.grow(progress)
-        assert G.used() == used
+        G.set_progress(progress)
+        assert G.layers_in_use() == used
         ws = torch.randn(1, G.num_ws, G.w_dim, requires_grad=True)
         G.synthesize(ws).sin().sum().backward()
         assert ws.grad.abs().sum((0, 2)).gt(0).tolist() == [i < used for i in range(G.num_ws)]

@@ -10,7 +10,7 @@ from PIL import Image
 from i2i import load
 from i2i.config import override, parse_assignments
 from i2i.errors import RequestError
-from i2i.nets.latent import Mixture
+from i2i.nets.priors import GaussianMixturePrior
 from i2i.recipes.base import DataInfo
 from i2i.recipes.gan import GAN
 from i2i.registry import Spec, build
@@ -21,7 +21,7 @@ from i2i.training.distributed import Runtime
 from i2i.training.optimization import PlayerOptimizers
 
 
-def mixture(components: int = 8, z_dim: int = 3, **options: float) -> Mixture:
+def mixture(components: int = 8, z_dim: int = 3, **options: float) -> GaussianMixturePrior:
     torch.manual_seed(0)
     return build("latent", Spec("mixture", {"components": components, **options}), z_dim)
 
@@ -31,7 +31,7 @@ def test_each_component_is_used_as_often_and_is_normal() -> None:
     with torch.no_grad():
         Z.mu.copy_(torch.arange(8)[:, None] * 100.0)
         Z.sigma.copy_(1 + torch.rand_like(Z.sigma))
-    z = Z(torch.randn(n, Z.inputs))
+    z = Z(torch.randn(n, Z.noise_dim))
     k = (z / 100).round()
     assert (k == k[:, :1]).all()            # One component for all places.
     counts = torch.bincount(k[:, 0].long(), minlength=8)
@@ -53,7 +53,7 @@ def test_z_is_the_papers_formula() -> None:
     assert Z.mu.min() >= -1
     assert Z.mu.max() <= 1
     assert (Z.sigma == 0.2).all()
-    assert mixture(weight=3.0).cost().item() == pytest.approx(3 * 0.8**2)
+    assert mixture(weight=3.0).regularization().item() == pytest.approx(3 * 0.8**2)
 
 
 def test_g_learns_mu_and_sigma() -> None:
@@ -75,10 +75,10 @@ def test_the_regularizer_keeps_sigma_from_falling_to_nothing(weight: float, aliv
     Z = mixture(4, weight=weight)
     optimizer = torch.optim.Adam(Z.parameters(), 0.01)
     for _ in range(600):
-        eps = torch.randn(64, Z.inputs)
+        eps = torch.randn(64, Z.noise_dim)
         spread = (Z.sigma[(torch.special.ndtr(eps[:, -1]) * 4).long().clamp(max=3)] * eps[:, :-1]).square().mean()
         optimizer.zero_grad()
-        (0.1 * spread + Z.cost()).backward()
+        (0.1 * spread + Z.regularization()).backward()
         optimizer.step()
     # Of weight (1 - sigma)^2 + 0.1 sigma^2 the least is at sigma = weight / (weight + 0.1).
     assert Z.sigma.abs().mean().item() == pytest.approx(weight / (weight + 0.1), abs=0.03)
@@ -109,7 +109,7 @@ def test_a_run_with_virtual_batch_norm_and_a_mixture_resumes_exactly_and_its_fil
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
     assert cut.log.read_text() == (tmp_path / "whole" / "log.jsonl").read_text()
-    assert ours["modules.D.reference.taken"] == 1
+    assert ours["modules.D.reference.initialized"] == 1
     assert not torch.equal(ours["average.Z.mu"], ours["modules.Z.mu"])      # The prior is averaged like the rest of G.
     model = load(cut.model, device="cpu")
     few, all_ = model.generate(2, seed=7), model.generate(5, seed=7, batch=2)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def information(found: tuple[Sequence[Tensor], Tensor, Tensor], categories: Sequence[Tensor],
+def mutual_information_bound(found: tuple[Sequence[Tensor], Tensor, Tensor], categories: Sequence[Tensor],
                 numbers: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """The lower bound L_I = E[log Q(c | x)] + H(c) of the mutual information, in nats, and its two parts for
     the log.  Chen et al. 2016, equation 5.
@@ -27,4 +27,4 @@ def information(found: tuple[Sequence[Tensor], Tensor, Tensor], categories: Sequ
     density = -0.5 * (math.log(2 * math.pi) + log_variance
                       + (numbers - mean).square() * torch.exp(-log_variance))
     known = (density + math.log(2)).sum(1).mean()
-    return gained + known, {"information_categories": gained, "information_numbers": known}
+    return gained + known, {"information_categorical": gained, "information_continuous": known}

@@ -37,7 +37,7 @@ class InstanceNoise(nn.Module):
         self.register_buffer("now", torch.tensor(std))
 
     @torch.no_grad()
-    def grow(self, progress: float) -> None:
+    def set_progress(self, progress: float) -> None:
         """Set the standard deviation for this share of the run."""
         self.now.fill_(self.std * max(0.0, 1 - progress / self.until))
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from i2i.augment.base import Augment, Transform, apply_policy, check_policy, per_image
-from i2i.augment.sampling import gather_pixels
+from i2i.augment.warp import gather_pixels
 from i2i.registry import register
 
 SHIFT = 0.125       # Of the image's size, at most.  Section 4 and the authors' code, as all numbers here.

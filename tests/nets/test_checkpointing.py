@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from i2i.config import RequestError
-from i2i.nets.recompute import RestoredState, checkpointed
+from i2i.nets.checkpointing import RestoredBuffers, checkpoint_stage
 from i2i.recipes.base import DataInfo, Recipe, set_checkpointing
 from i2i.recipes.cyclegan import CycleGAN
 from i2i.recipes.gan import GAN
@@ -68,10 +68,10 @@ def test_nothing_is_computed_again_where_nothing_goes_backward() -> None:
     calls = []
 
     class Network(nn.Module):
-        recompute = True
+        gradient_checkpointing = True
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return checkpointed(self, self.twice, x)
+            return checkpoint_stage(self, self.twice, x)
 
         def twice(self, x: torch.Tensor) -> torch.Tensor:
             calls.append(1)
@@ -89,7 +89,7 @@ def test_nothing_is_computed_again_where_nothing_goes_backward() -> None:
 def test_buffers_are_as_before_each_time_and_then_as_they_were() -> None:
     norm = nn.BatchNorm1d(2)
     mean = norm.running_mean
-    before = RestoredState([norm])
+    before = RestoredBuffers([norm])
     norm(torch.randn(4, 2))
     moved = norm.running_mean.clone()
     for _ in range(2):
@@ -102,5 +102,5 @@ def test_buffers_are_as_before_each_time_and_then_as_they_were() -> None:
 
 def test_a_generator_without_stages_is_refused() -> None:
     recipe: Any = GAN(generator=Spec("mlp", {"width": 4}), discriminator=PLAIN)
-    with pytest.raises(RequestError, match=r"train\.recompute=true cannot be used; accepted: false"):
+    with pytest.raises(RequestError, match=r"train\.gradient_checkpointing=true cannot be used; accepted: false"):
         set_checkpointing(recipe, recipe.modules(DataInfo((32, 32))), True)

@@ -1,0 +1,72 @@
+"""Blur, downsampling and upsampling with the binomial filter [1, 3, 3, 1] of Karras et al. 2019, section 3
+(after Zhang 2019)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from i2i.nets.precision import fp32_island
+
+TAPS = (1, 3, 3, 1)
+
+
+@lru_cache
+def _kernel(dtype: torch.dtype, device: torch.device) -> Tensor:
+    # Cached, as a copy to a GPU makes the program wait.
+    with torch.inference_mode(False):
+        line = torch.tensor(TAPS, dtype=dtype, device=device) / sum(TAPS)
+        return torch.outer(line, line)
+
+
+def _depthwise_kernel(x: Tensor) -> Tensor:
+    return _kernel(x.dtype, x.device).expand(x.shape[1], 1, -1, -1)
+
+
+class _Filter(torch.autograd.Function):
+    """The filter on every channel, with its adjoint as backward, so that a second derivative costs as much as
+    the first; torch's depthwise convolution takes up to twenty times as long on a CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, stride: int, padding: int) -> Tensor:
+        ctx.settings = stride, padding
+        return F.conv2d(x, _depthwise_kernel(x), stride=stride, padding=padding, groups=x.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        return _Adjoint.apply(grad, *ctx.settings), None, None
+
+
+class _Adjoint(torch.autograd.Function):
+    """The transposed filter."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, stride: int, padding: int) -> Tensor:
+        ctx.settings = stride, padding
+        return F.conv_transpose2d(x, _depthwise_kernel(x), stride=stride, padding=padding, groups=x.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        return _Filter.apply(grad, *ctx.settings), None, None
+
+
+def blur(x: Tensor, padding: int) -> Tensor:
+    """Filter after zero padding.  (N, C, H, W) -> (N, C, H + 2 padding - 3, W + 2 padding - 3)"""
+    with fp32_island(x):
+        return _Filter.apply(x, 1, padding)
+
+
+def downsample(x: Tensor) -> Tensor:
+    """Filter with zero padding and keep every second pixel.  (N, C, H, W) -> (N, C, H/2, W/2)"""
+    with fp32_island(x):
+        return _Filter.apply(x, 2, 1)
+
+
+def upsample(x: Tensor) -> Tensor:
+    """Bilinear upsampling with zeros outside: insert zeros, filter, times 4.  (N, C, H, W) -> (N, C, 2H, 2W)"""
+    with fp32_island(x):
+        return _Adjoint.apply(x, 2, 1) * 4
