@@ -84,7 +84,7 @@ def upload(folder: Path, url: str = "memory://set") -> str:
     return url
 
 
-def pack_images(folder: Path) -> bytes:
+def packed(folder: Path) -> bytes:
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(folder.rglob("*")):
@@ -100,7 +100,7 @@ def test_a_url_holds_what_the_path_holds(strips: Path, tmp_path: Path) -> None:
     (strips / "notes.txt").write_text("no image")
     (strips / ".hidden.png").write_bytes(b"")
     (strips / "list.csv").write_text("a,b\ntrain/01.png,train/02.png\n")
-    (tmp_path / "set.zip").write_bytes(pack_images(strips))
+    (tmp_path / "set.zip").write_bytes(packed(strips))
     upload(tmp_path, "memory://base")
     for inner in ("strips", "strips/train", "strips/train/03.png", "strips/list.csv", "set.zip", "set.zip/strips", "set.zip/strips/train", "set.zip/strips/list.csv"):
         plain = open_source(tmp_path / inner)
@@ -119,7 +119,7 @@ def test_a_url_holds_what_the_path_holds(strips: Path, tmp_path: Path) -> None:
 
 
 def test_a_folder_is_listed_once_and_a_zip_is_read_by_ranges(strips: Path) -> None:
-    fsspec.filesystem("memory").pipe_file("/set.zip", pack_images(strips) + b"")
+    fsspec.filesystem("memory").pipe_file("/set.zip", packed(strips) + b"")
     upload(strips)
     held(open_source("counted://set"))
     assert sum(what == "list" for what, *_ in Counted.asked) == 1
@@ -200,7 +200,7 @@ def learned(run: Path) -> tuple[dict[str, bytes], bytes]:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_training_from_a_url_is_that_from_the_path(workers: int, i2i: Run, strips: Path, tmp_path: Path) -> None:
-    (tmp_path / "set.zip").write_bytes(pack_images(strips))
+    (tmp_path / "set.zip").write_bytes(packed(strips))
     upload(tmp_path, "memory://base")
     sources = {"plain": strips, "file": f"file://{strips}", "awaited": "awaited:///base/strips"}
     if not workers:
