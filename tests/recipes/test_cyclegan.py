@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from tests.nets.test_image_pool import ListPool
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,6 +18,7 @@ from i2i.seeding import Progress, seed_step
 from i2i.training.config import TrainConfig
 from i2i.training.distributed import Runtime
 from i2i.training.optimization import PlayerOptimizers
+from tests.nets.test_image_pool import ListPool
 
 INFO = DataInfo((32, 32))
 CLOCK = Progress(0, 2, 1000)
