@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import i2i
-from i2i.cli.launcher import team
+from i2i.cli.launcher import process_group
 from i2i.data.remote import check_local
 from i2i.errors import RequestError
 from i2i.inference import generate as generating
@@ -29,7 +29,7 @@ def generate(model: str, out: str, *, n: int | None, only: str | None, like: str
                            if n is None else
                            "--n and --only cannot both be given: all of the first N, or only some")
     check_local("--out", out)
-    processes = team(device)
+    processes = process_group(device)
     loaded = inference.load(model, device)
     plan = _plan(model, loaded, like, {key: value for key, value in settings.items() if value is not None})
     if only is not None:
@@ -48,7 +48,7 @@ def generate(model: str, out: str, *, n: int | None, only: str | None, like: str
                       console=Console(stderr=True),
                       disable=processes.rank > 0 or not sys.stderr.isatty()) as progress:
             task = progress.add_task("", total=n)
-            report = generating.generate(loaded, where, n, team=processes,
+            report = generating.generate(loaded, where, n, group=processes,
                                          progress=lambda report: progress.update(task,
                                                                                  completed=report.done
                                                                                  + report.skipped))

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from i2i import registry
-from i2i.cli.launcher import team
+from i2i.cli.launcher import process_group
 from i2i.data.image_set import open_image_set
 from i2i.data.paired import PairedDataset
 from i2i.data.sharding import ProcessGroup
@@ -57,7 +57,7 @@ def evaluate(model: str | None, *, real: str | None, fake: str | None, data: str
                            "[--data DIR]")
     for flag, file in (("--sheet", sheet), ("--json", options.json_file)):
         check_file(flag, file)      # Before the work, whose figures would be lost.
-    processes = team(options.device)
+    processes = process_group(options.device)
     old = protocol.read(Path(options.against)) if options.against and not processes.rank else None
     if model is None:
         if real is None or fake is None:
@@ -71,7 +71,7 @@ def evaluate(model: str | None, *, real: str | None, fake: str | None, data: str
         request, extractor = _request(options, judging.SETS)
         with Bars(processes) as tell:
             outcome = judging.evaluate_sets(fakes, reals, extractor,
-                                            replace(request, tell=tell, team=processes))
+                                            replace(request, tell=tell, group=processes))
         if processes.rank:
             return
         print(f"{len(fakes):,} fakes of {fake} against {len(reals):,} reals of {real}, "
@@ -113,7 +113,7 @@ def _model(model: str, data: str | None, split: str, direction: str, sheet: str 
     request, extractor = _request(options, judging.MODEL)
     with Bars(processes) as tell:
         both = judging.evaluate_model(loaded, splits[split], extractor,
-                                      replace(request, tell=tell, team=processes), direction=direction)
+                                      replace(request, tell=tell, group=processes), direction=direction)
     if processes.rank:
         return {}, {}
     print(f"{len(splits[split])} {split} pairs of {where}, {time.monotonic() - began:.0f} s")

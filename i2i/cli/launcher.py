@@ -5,9 +5,8 @@ from __future__ import annotations
 from i2i.data.sharding import ProcessGroup, SingleProcess
 
 
-def team(device: str) -> ProcessGroup:
-    """This process and the others of its job, as torchrun and accelerate launch tell each; alone where there
-    is no launcher."""
+def process_group(device: str) -> ProcessGroup:
+    """The processes that torchrun or accelerate launch started, or this process alone."""
     from i2i.inference.device import num_launched
     if num_launched() < 2:
         return SingleProcess()

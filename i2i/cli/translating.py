@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from i2i import config, convert, registry
-from i2i.cli.launcher import team
+from i2i.cli.launcher import process_group
 from i2i.data.remote import check_local
 from i2i.data.sources import open_source
 from i2i.errors import JobError, RequestError, printable
@@ -34,7 +34,7 @@ def translate(model: str, source: str, out: str, *, direction: str, chain: Seque
     if suffix and suffix not in FILE_FORMATS:
         raise RequestError(f"--format {suffix[1:]} is not known; accepted: "
                            f"{', '.join(key[1:] for key in FILE_FORMATS)}")
-    processes = team(device)
+    processes = process_group(device)
     stages = [(inference.load(path, device), way) for path, way in ((model, direction), *map(_stage, chain))]
     for each, way in stages:
         each.sides(way)     # Refused before anything is written.
@@ -54,7 +54,7 @@ def translate(model: str, source: str, out: str, *, direction: str, chain: Seque
                                        half=cast(Literal["left", "right"] | None, half), batch=batch,
                                        seed=seed,
                                        skip_existing=skip_existing, suffix=suffix, stop=on_error == "stop",
-                                       team=processes, progress=tell)
+                                       group=processes, progress=tell)
     if processes.rank:
         return
     seconds = time.monotonic() - began

@@ -1,4 +1,4 @@
-"""How work is divided among the processes of a job, for rooms that know nothing of devices and launchers."""
+"""Split work among the processes of a job, without knowing about devices and launchers."""
 
 from __future__ import annotations
 
@@ -7,44 +7,40 @@ from typing import Any, Protocol
 
 
 class ProcessGroup(Protocol):
-    """The processes of a job, seen from one of them.  All have to ask for what they ask together."""
+    """The processes of a job, as one of them sees them.  Every process must make the same calls."""
 
     @property
     def rank(self) -> int:
-        """Which one this is; 0 leads: it writes what there is one of."""
-        ...
+        """Number of this process; rank 0 is the main process, which writes shared output."""
 
     @property
     def world_size(self) -> int:
-        """How many there are."""
-        ...
+        """Number of processes."""
 
     def gather_objects(self, item: Any) -> list[Any]:
-        """Every process's item, by rank, in the leading process; nothing in the others."""
-        ...
+        """The items of all processes by rank in the main process, an empty list in the others."""
 
     def broadcast(self, item: Any) -> Any:
-        """The leading process's item, in all."""
-        ...
+        """The main process's item, in every process."""
 
 
 class SingleProcess:
-    """One process, which is the whole team."""
+    """A group of one process."""
 
     rank, world_size = 0, 1
 
     def gather_objects(self, item: Any) -> list[Any]:
-        """Its own."""
         return [item]
 
     def broadcast(self, item: Any) -> Any:
-        """Its own."""
         return item
 
 
-def shard_blocks(n: int, size: int, team: ProcessGroup) -> Iterator[range]:
-    """Blocks of `size` of n things, dealt in turns: in each round this process's block, empty where there are
-    no more.  As many rounds for all."""
-    for first in range(0, n, size * team.world_size):
-        mine = min(n, first + team.rank * size)
-        yield range(mine, min(n, mine + size))
+def shard_blocks(n: int, size: int, group: ProcessGroup) -> Iterator[range]:
+    """Deal blocks of `size` of the numbers 0 to n-1 to the processes in turn.
+
+    Every process gets equally many blocks; those beyond the end are empty.
+    """
+    for first in range(0, n, size * group.world_size):
+        start = min(n, first + group.rank * size)
+        yield range(start, min(n, start + size))

@@ -65,7 +65,7 @@ class EvaluationRequest:
     weights: Path | None = None
     tell: Log = field(default=lambda what, done, of: None, compare=False)
     # Shares the work; its leading process has the results, the others have {}.
-    team: ProcessGroup = field(default_factory=SingleProcess, compare=False)
+    group: ProcessGroup = field(default_factory=SingleProcess, compare=False)
 
     def find(self, name: str) -> Path:
         """A weights file of the catalogue; a folder given as --weights is looked into first."""
@@ -140,7 +140,7 @@ def evaluate_sets(fake: ImageSet, real: ImageSet, extractor: Extractor | None, r
     `original`: the files that `real` are decoded copies of, whose formats and hash then stand for the
     copies'. RequestError or JobError says in one line what is wrong.
     """
-    shared: Any = {"batch": request.batch, "team": request.team}
+    shared: Any = {"batch": request.batch, "group": request.group}
     facts = {"fakes": facts_of(fake, **shared), "reals": facts_of(real, **shared)}
     if original is not None:
         facts["reals"] = replace(facts["reals"], formats=original.formats, content=original.content)
@@ -164,7 +164,7 @@ def evaluate_sets(fake: ImageSet, real: ImageSet, extractor: Extractor | None, r
                 figures |= _set_figures(ours, theirs, wanted_sets,
                                         Draw(extractor.name, request.seed, request.bootstrap), request, told)
                 told += _overlapping(ours, theirs, request.seed)
-    if request.team.rank:
+    if request.group.rank:
         return {}
     if not figures:
         raise RequestError("none of the metrics could be computed: " + "; ".join(told))
@@ -215,7 +215,7 @@ def _pair_figures(fake: ImageSet, real: ImageSet, wanted: Sequence[Spec], reques
                   told: list[str]) -> dict[str, Figure]:
     made = {spec.name: build("paired_metric", spec, request.find) for spec in wanted}
     values: dict[str, list[float]] = {name: [] for name in made}
-    for done, found in enumerate(pair_values(fake, real, made, batch=request.batch, team=request.team)):
+    for done, found in enumerate(pair_values(fake, real, made, batch=request.batch, group=request.group)):
         for spec in [spec for spec in wanted if spec.name in made]:
             value = found[spec.name]
             if isinstance(value, str):
@@ -284,7 +284,7 @@ def evaluate_model(model: Model, pairs: PairedDataset, extractor: Extractor | No
         sets = {name: ImageSet(Folder(folder), tuple(f"{i:08}{suffix}" for i in range(len(pairs)))) for name,
                 folder in folders.items()}
         targets = ImageSet(pairs.source, pairs.b if pairs.direction == "ab" else pairs.a)
-        facts = facts_of(targets, batch=request.batch, team=request.team)
+        facts = facts_of(targets, batch=request.batch, group=request.group)
         layout = "strips" if pairs.strips else "folders"
         side = f"{facts.content} {pairs.direction} {layout} {after}"      # What is decoded of them.
         side += "".join(f" {each}" for each in fitted)
@@ -294,7 +294,7 @@ def evaluate_model(model: Model, pairs: PairedDataset, extractor: Extractor | No
         if copied:
             judged["copy the input"] = evaluate_sets(sets["inputs"], sets["targets"], extractor, request,
                                                      original=facts)
-        elif not request.team.rank:
+        elif not request.group.rank:
             judged["model"]["warnings"].append(f"the inputs, {before}, cannot be held against the targets, "
                                                f"{after}")
     if fitted:
@@ -312,22 +312,22 @@ def _write_sets(model: Model, pairs: PairedDataset, request: EvaluationRequest, 
     -> which targets were resized, in the leading process; whether every input can be held against its target
     """
     before, after = (model.kinds[side] for side in model.sides(direction))
-    team, fitted, copied, done = request.team, list[str](), True, 0
+    group, fitted, copied, done = request.group, list[str](), True, 0
     for folder in folders.values():
         folder.mkdir()
-    for block in shard_blocks(len(pairs), request.batch, team):
+    for block in shard_blocks(len(pairs), request.batch, group):
         mine = []
         for index, pair in zip(block, _translated(model, pairs, block, direction), strict=True):
             mine.append((index, _encoded(pair, before.alpha, suffix, _level(after)), pair.fitted))
             request.tell("translations", done + len(mine), len(pairs))
-        handed = list(chain.from_iterable(team.gather_objects(mine)))
+        handed = list(chain.from_iterable(group.gather_objects(mine)))
         for index, files, _ in handed or mine:
             for name, data in files.items():
                 (folders[name] / f"{index:08}{suffix}").write_bytes(data)
             copied &= "inputs" in files
         fitted += [told for *_, told in handed if told]
         done += len(handed)
-    return fitted, team.broadcast(copied)
+    return fitted, group.broadcast(copied)
 
 
 def _level(kind: ImageFormat) -> ImageFormat:

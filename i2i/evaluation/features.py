@@ -4,7 +4,7 @@ way; pairs to their metrics.
 Memory does not grow with the number of pictures: features lie in a file that is mapped, not read.  A
 reference set is kept in the user's cache under the hash of its files and of all that decides the features.
 
-The processes of a team take blocks of `batch` pictures in turns.  The leading one puts together what they
+The processes of a group take blocks of `batch` pictures in turns.  The leading one puts together what they
 found in the order of the pictures, so that not a bit depends on how many there are; the others get nothing.
 """
 
@@ -64,18 +64,18 @@ class _CachedFeatures:
 
 
 def measure_set(pictures: ImageSet, extractor: Extractor, folder: Path, *, batch: int = 32,
-                team: ProcessGroup | None = None,
+                group: ProcessGroup | None = None,
             tell: Tell = lambda done: None) -> ComparedSets | None:
     """Features, moments, colors and digests of a set, written to `folder`.  JobError if a picture cannot be
     read or a feature is not finite."""
     moments, colors, digests = Moments(extractor.width), LabHistogram(), list[str]()
-    if not team or not team.rank:
+    if not group or not group.rank:
         folder.mkdir(parents=True, exist_ok=True)
         features = open_memmap(folder / "features.npy", "w+", np.float32, (len(pictures), extractor.width))
     logits: Any = None
-    team = team or SingleProcess()
-    for found in _cached(pictures, extractor, batch, team):
-        for each in filter(None, team.gather_objects(found)):
+    group = group or SingleProcess()
+    for found in _cached(pictures, extractor, batch, group):
+        for each in filter(None, group.gather_objects(found)):
             rows = slice(len(digests), len(digests) + len(each.digests))
             features[rows] = each.features
             if each.logits is not None:
@@ -88,7 +88,7 @@ def measure_set(pictures: ImageSet, extractor: Extractor, folder: Path, *, batch
                 colors.add(shares)
             digests += each.digests
             tell(len(digests))
-    if team.rank:
+    if group.rank:
         return None
     light, a, b = colors.counts
     np.savez(folder / "moments.npz", n=moments.n, mean=moments.mean, scatter=moments.scatter, L=light, a=a,
@@ -101,9 +101,9 @@ def measure_set(pictures: ImageSet, extractor: Extractor, folder: Path, *, batch
 
 
 def _cached(pictures: ImageSet, extractor: Extractor, batch: int,
-            team: ProcessGroup) -> Iterator[_CachedFeatures | None]:
-    """This process's batches in order, one for each round of the team; None where there are no more."""
-    for block, items in _batches(pictures, extractor, list(shard_blocks(len(pictures), batch, team))):
+            group: ProcessGroup) -> Iterator[_CachedFeatures | None]:
+    """This process's batches in order, one for each round of the group; None where there are no more."""
+    for block, items in _batches(pictures, extractor, list(shard_blocks(len(pictures), batch, group))):
         if not items:
             yield None
             continue
@@ -152,20 +152,20 @@ def _open(folder: Path, pictures: ImageSet) -> ComparedSets:
 
 
 def reference_features(pictures: ImageSet, facts: ImageSetFacts, extractor: Extractor, *, batch: int = 32,
-                       team: ProcessGroup | None = None,
+                       group: ProcessGroup | None = None,
               tell: Tell = lambda done: None) -> ComparedSets | None:
     """Like `measure`, from the user's cache if the same files were measured by the same network before."""
-    team, folder, judged = team or SingleProcess(), feature_weights.cache_folder() / "references" / cache_key(facts, extractor), None
-    if not team.rank:
+    group, folder, judged = group or SingleProcess(), feature_weights.cache_folder() / "references" / cache_key(facts, extractor), None
+    if not group.rank:
         try:
             judged = _open(folder, pictures)
             tell(len(pictures))
         except (OSError, ValueError, KeyError, EOFError):
             pass                # Absent or damaged: measured anew.
-    if team.broadcast(judged is not None):
+    if group.broadcast(judged is not None):
         return judged
-    if team.rank:
-        return measure_set(pictures, extractor, folder, batch=batch, team=team)
+    if group.rank:
+        return measure_set(pictures, extractor, folder, batch=batch, group=group)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
@@ -173,7 +173,7 @@ def reference_features(pictures: ImageSet, facts: ImageSetFacts, extractor: Extr
         raise JobError(f"{folder.parent} could not be written ({error.strerror}); set I2I_CACHE, or "
                        "--no-cache") from None
     try:
-        measure_set(pictures, extractor, part, batch=batch, team=team, tell=tell)
+        measure_set(pictures, extractor, part, batch=batch, group=group, tell=tell)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(part, folder)
     finally:
@@ -181,23 +181,23 @@ def reference_features(pictures: ImageSet, facts: ImageSetFacts, extractor: Extr
     return _open(folder, pictures)
 
 
-def set_facts(pictures: ImageSet, *, batch: int = 32, team: ProcessGroup | None = None) -> ImageSetFacts:
+def set_facts(pictures: ImageSet, *, batch: int = 32, group: ProcessGroup | None = None) -> ImageSetFacts:
     """What the headers of a set's files say, and a hash of all their bytes, in all processes."""
-    team = team or SingleProcess()
-    return team.broadcast(ImageSetFacts.of(each for block in shard_blocks(len(pictures), batch, team)
-                              for theirs in team.gather_objects(list(pictures.headers(block)))
+    group = group or SingleProcess()
+    return group.broadcast(ImageSetFacts.of(each for block in shard_blocks(len(pictures), batch, group)
+                              for theirs in group.gather_objects(list(pictures.headers(block)))
                                            for each in theirs))
 
 
 def pair_values(fake: ImageSet, real: ImageSet, metrics: Mapping[str, PairMetric], *, batch: int = 32,
-                team: ProcessGroup | None = None) -> Iterator[dict[str, float | str]]:
+                group: ProcessGroup | None = None) -> Iterator[dict[str, float | str]]:
     """The value of each metric for each pair of pictures of the same name, or why it has none; metrics that
     are taken out are not asked again.
 
     RequestError names a pair of two sizes or numbers of channels.
     """
-    team, partners = team or SingleProcess(), pair_sets(fake, real)
-    for block in shard_blocks(len(partners), batch, team):
+    group, partners = group or SingleProcess(), pair_sets(fake, real)
+    for block in shard_blocks(len(partners), batch, group):
         mine = []
         for i, j in (partners[k] for k in block):
             a, b = _levels(fake.levels(i)), _levels(real.levels(j))
@@ -210,7 +210,7 @@ def pair_values(fake: ImageSet, real: ImageSet, metrics: Mapping[str, PairMetric
                                    f"partner {b.shape[3]}x{b.shape[2]}; "
                                    "metrics of pairs need one size")
             mine.append({name: _value(metric, a, b) for name, metric in metrics.items()})
-        yield from chain.from_iterable(team.gather_objects(mine))
+        yield from chain.from_iterable(group.gather_objects(mine))
 
 
 def _value(metric: PairMetric, a: Tensor, b: Tensor) -> float | str:

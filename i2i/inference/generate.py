@@ -83,31 +83,31 @@ def check_number(n: int) -> None:
     require(1 <= n <= MOST, "--n", n, f"1 to {MOST:,}")
 
 
-def generate(model: Model, where: ImageStore, n: int, *, team: ProcessGroup | None = None,
+def generate(model: Model, where: ImageStore, n: int, *, group: ProcessGroup | None = None,
              progress: Callable[[GenerationReport], None] | None = None) -> GenerationReport:
     """Make the first `n` images of the store's plan, but for those that are there.  JobError if one cannot be
     written; what is done stays.
 
-    The processes of a `team` make batches in turns, and the leading one records them in order; its report is
+    The processes of a `group` make batches in turns, and the leading one records them in order; its report is
     that of all.
     """
     check_number(n)
-    report, tell, team = GenerationReport(), progress or (lambda report: None), team or SingleProcess()
+    report, tell, group = GenerationReport(), progress or (lambda report: None), group or SingleProcess()
     rounds_ahead = max(2, 16 * TOGETHER // where.plan.batch)
     try:
         with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
             writing: deque[tuple[int, list[Future[Written]]]] = deque()
-            for skipped, images in _batches(model, where, n, team):
+            for skipped, images in _batches(model, where, n, group):
                 writing.append((skipped,
                                 [pool.submit(_put, where, model, images[i:i + TOGETHER])
                                  for i in range(0, len(images), TOGETHER)]))
                 if len(writing) > rounds_ahead:
-                    _record(writing, where, report, team)
+                    _record(writing, where, report, group)
                 tell(report)
             while writing:
-                _record(writing, where, report, team)
+                _record(writing, where, report, group)
                 tell(report)
-        if not team.rank:
+        if not group.rank:
             where.finish()
     except OSError as error:
         raise JobError(f"{where.path} could not be written: {error.strerror or error}; {where.count:,} "
@@ -117,10 +117,10 @@ def generate(model: Model, where: ImageStore, n: int, *, team: ProcessGroup | No
 
 
 def _batches(model: Model, where: ImageStore, n: int,
-             team: ProcessGroup) -> Iterator[tuple[int, list[tuple[int, Tensor]]]]:
+             group: ProcessGroup) -> Iterator[tuple[int, list[tuple[int, Tensor]]]]:
     """How many images of this process's batch are there, and those that are missing, as they go through the
     network together."""
-    for block in shard_blocks(n, where.plan.batch, team):
+    for block in shard_blocks(n, where.plan.batch, group):
         missing = [index for index in block if not where.has(index)]
         images = join_batches(model, where.plan, block.start) if missing else torch.empty(0)
         yield len(block) - len(missing), [(index, images[index - block.start]) for index in missing]
@@ -153,10 +153,10 @@ def _put(where: ImageStore, model: Model, images: list[tuple[int, Tensor]]) -> W
 
 
 def _record(writing: deque[tuple[int, list[Future[Written]]]], where: ImageStore, report: GenerationReport,
-            team: ProcessGroup) -> None:
+            group: ProcessGroup) -> None:
     skipped, futures = writing.popleft()
     written = [each for future in futures for each in future.result()]
-    for there, theirs in team.gather_objects((skipped, written)):
+    for there, theirs in group.gather_objects((skipped, written)):
         report.skipped += there
         for index, data in theirs:
             try:

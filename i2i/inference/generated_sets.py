@@ -66,22 +66,22 @@ class ImageStore(ABC):
         """Write what describes the whole.  OSError if the disk refuses"""
 
 
-def open_store(out: str | Path, plan: GenerationPlan, team: ProcessGroup | None = None) -> ImageStore:
+def open_store(out: str | Path, plan: GenerationPlan, group: ProcessGroup | None = None) -> ImageStore:
     """A zip if the name says so, else a folder, ready to go on.  RequestError if it cannot be written, or
     holds something else.
 
-    It is the leading process of a `team` that looks it through and locks it; the others are told how far it
+    It is the leading process of a `group` that looks it through and locks it; the others are told how far it
     is, and put images only.
     """
-    path, team = Path(out), team or SingleProcess()
+    path, group = Path(out), group or SingleProcess()
     made = (ZipStore if path.suffix.lower() == ".zip" and not path.is_dir() else FolderStore)(path, plan)
     try:
-        if not team.rank:
+        if not group.rank:
             made.resume()
     except OSError as error:
         made.close()
         raise RequestError(f"--out {out} cannot be written: {error.strerror or error}") from None
-    made.count = team.broadcast(made.count)
+    made.count = group.broadcast(made.count)
     return made
 
 

@@ -65,7 +65,7 @@ class _Item:
 def translate(model: Translator, source: Source, out: Path, *, direction: str = "ab",
               half: Literal["left", "right"] | None = None, batch: int = 0,
               seed: int | None = None, skip_existing: bool = False, suffix: str = "", stop: bool = False,
-              team: ProcessGroup | None = None,
+              group: ProcessGroup | None = None,
               progress: Callable[[TranslationReport, int], None] | None = None) -> TranslationReport:
     """Write the translation of every image under the same name below `out`.
 
@@ -74,13 +74,13 @@ def translate(model: Translator, source: Source, out: Path, *, direction: str = 
     (".png") changes the format.  What cannot be read or written is in the report, or with `stop` ends the job
     as a JobError, as does what lets nothing more be written.  The results are of the kind of the model's
     target side; RequestError, before anything is written, if a format cannot hold it.  The processes of a
-    `team` share the images; the leading one's report is that of all.
+    `group` share the images; the leading one's report is that of all.
     """
-    team, (_, target_side) = team or SingleProcess(), model.sides(direction)
+    group, (_, target_side) = group or SingleProcess(), model.sides(direction)
     jobs, report = _targets(source, out, suffix)
     _check_formats(jobs, model.kinds[target_side])
-    blocks = [[jobs[i] for i in block] for block in shard_blocks(len(jobs), BLOCK, team)]
-    report = TranslationReport() if team.rank else report
+    blocks = [[jobs[i] for i in block] for block in shard_blocks(len(jobs), BLOCK, group)]
+    report = TranslationReport() if group.rank else report
     total = sum(map(len, blocks)) + len(report.failed)
     tell = progress or (lambda report, total: None)
     if skip_existing:
@@ -111,7 +111,7 @@ def translate(model: Translator, source: Source, out: Path, *, direction: str = 
             _finish(writing, report, stop=stop)
             tell(report, total)
     merged = TranslationReport()
-    for each in team.gather_objects(report):
+    for each in group.gather_objects(report):
         merged.add(each)
     merged.failed.sort()
     return merged
