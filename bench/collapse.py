@@ -25,9 +25,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from i2i.data.sources import convert_or_unreadable
-from i2i.data.transforms import resize
-from i2i.images.formats import to_tensor
 from i2i.runs import log
 from i2i.runs.folder import RunFolder
 from i2i.training import job as jobs
@@ -117,8 +114,7 @@ def known(recipe: str, look: Embedding) -> tuple[Job, Tensor, np.ndarray, Collap
     of them."""
     job = jobs.prepare(recipe, (f"data.size={SIZE}", "train.images=1000"))
     split = job.splits["train"]
-    bank = torch.stack([to_tensor(resize(convert_or_unreadable(split[i][0], job.kinds[1]), job.crop),
-                                  job.kinds[1]) for i in range(len(split))])
+    bank = split.for_evaluation(job.kinds, job.crop).batch(range(len(split)))[1]["b"]
     return job, bank, np.asarray(split.labels), alarm_of(job, RunFolder(tempfile.gettempdir()),
                                                          look)      # type: ignore[union-attr]
 

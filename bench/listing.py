@@ -63,18 +63,17 @@ def measure(where: str, kind: str, index: bool) -> dict[str, float]:
     import multiprocessing
 
     from i2i.data import labeled, unpaired  # noqa: F401 - registers them.
+    from i2i.data.config import DataConfig
+    from i2i.data.format_detection import inspect_dataset, training_sizes
     from i2i.data.loader import batches
-    from i2i.data.paired import DataConfig, inspect_dataset, training_sizes
-    from i2i.data.sampler import training_dataset
     from i2i.data.sources import open_source
     from i2i.registry import Spec, build
     Path("/proc/self/clear_refs").write_text("5")       # The peak begins anew.
     before, began = memory("VmRSS"), time.monotonic()
     split = build("dataset", Spec(kind), open_source(where, index=index), "ab")["train"]
-    listed, facts = time.monotonic() - began, inspect_dataset(split)
-    crop, load = training_sizes(DataConfig(), facts)
-    stream = batches(training_dataset(split, crop, load, (facts.a, facts.b), flip=True, seed=0,
-                                      on_error="stop"), seed=0, start=0, batch=16, workers=2)
+    listed, summary = time.monotonic() - began, inspect_dataset(split)
+    crop, load = training_sizes(DataConfig(), split, summary)
+    stream = batches(split.for_training(crop, load, (summary.a, summary.b)), start=0, batch_size=16, num_workers=2)
     next(stream)
     first = time.monotonic() - began
     for _ in range(200):

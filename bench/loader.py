@@ -60,7 +60,7 @@ def measure(load, options):
                     next(stream)
                     count += 1
                 rates[cache, workers].append(count * options.batch / (time.perf_counter() - start))
-    return rates, job.splits["train"].counted
+    return rates, job.splits["train"].description
 
 
 def main():

@@ -33,7 +33,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from i2i.config import parse_assignments
-from i2i.data.paired import DataConfig
+from i2i.data.config import DataConfig
 from i2i.recipes.base import DataInfo
 from i2i.registry import lookup
 from i2i.runs.folder import RunFolder

@@ -12,7 +12,7 @@ from types import FrameType
 import pytest
 
 from i2i.config import fields, parse_assignments, to_dict
-from i2i.data.paired import DataConfig
+from i2i.data.config import DataConfig
 from i2i.errors import RequestError
 from i2i.recipes.base import DataInfo
 from i2i.registry import kinds, lookup, names, schema

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import i2i as package
 from i2i import Chain, load
-from i2i.data.paired import inspect_dataset
+from i2i.data.format_detection import inspect_dataset
 from i2i.data.sources import decode_bytes
 from i2i.errors import RequestError
 from i2i.evaluation import evaluate

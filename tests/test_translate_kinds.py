@@ -267,7 +267,7 @@ def test_a_run_keeps_its_kinds_when_it_is_resumed(i2i: Run, tmp_path: Path) -> N
     np.save(tmp_path / "data" / "trainA" / "0.npy", np.full((32, 48), 1e6, np.float32))
     again = resuming.reopen_job(RunFolder(tmp_path / "run"))
     assert again.kinds == (before["a"], before["b"])
-    assert again.facts.notes == ()
+    assert again.summary.notes == ()
 
 
 def test_a_model_of_before_kinds_had_ranges_is_read(trained: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from i2i.benchmarks.remedies import PLAIN, ROWS
 from i2i.benchmarks.trials import BENCHMARKS, Benchmark, Target
 from i2i.config import parse_assignments
-from i2i.data.paired import DataConfig
+from i2i.data.config import DataConfig
 from i2i.errors import JobError
 from i2i.recipes.base import Recipe, get_module
 from i2i.recipes.gan import GAN

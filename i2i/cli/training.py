@@ -49,11 +49,11 @@ def train(words: list[str], *, data: str | None, out: str | None, epochs: float 
     if dry_run:
         print("\n".join(jobs.describe(job)))
         return
-    callback.on_message(f"{recipe or job.name}: {job.splits['train'].counted} to learn from in {job.where}, "
+    callback.on_message(f"{recipe or job.name}: {job.splits['train'].description} to learn from in {job.where}, "
                         f"{job.train.images:,} images in "
                   f"{job.train.steps:,} steps of {job.train.batch_size} -> {folder.path}"
                         + (", which holds a part of it" if goes_on else ""))
-    for note in job.facts.notes:
+    for note in job.summary.notes:
         callback.on_message(f"note: {note}")
     try:
         interrupted = training.run_job(job, folder, device=device, callback=callback, auto=measured)

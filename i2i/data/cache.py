@@ -1,7 +1,8 @@
-"""Images that have been decoded and resized are kept, in memory or on disk, so that later epochs do not do it
-again.  What is kept is what decoding gives, so no number of a training depends on it.  Nothing that was kept
-is given up for something else: an epoch comes back to every image in a new order, so whatever is thrown out
-is missed as soon as what takes its place is used."""
+"""Caches of decoded and resized images, in memory or on disk, so that later epochs need not decode again.
+
+A cache holds exactly what decoding gives, so training does not depend on it.  Nothing is evicted: every epoch
+needs all images in a new order, and whatever was thrown out would be missed before its replacement is used.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +18,7 @@ import struct
 import tempfile
 import threading
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,72 +27,95 @@ import numpy as np
 import PIL
 import tifffile
 
-from i2i.data.labeled import ImageDataset
-from i2i.data.paired import PairedDataset
 from i2i.data.sources import Source
-from i2i.data.transforms import resize_to_cover
-from i2i.data.unpaired import UnpairedDataset
-from i2i.images.formats import DTYPES, Array, ImageFormat
+from i2i.images.formats import DTYPES, Array
 
-# A number more where what is kept of a file changes: what this code made of it before is then of no use.
-MAGIC = b"i2i decoded 1\n\0\0"
-# Bytes that are left free on a disk: states of the run have to fit there too.
-SPARE = 2 * 2**30
-AUTO, MOST = 0.25, 0.5              # Shares of the memory that is free.
-# Times what was reckoned, for pictures of other proportions than those looked at.
-MARGIN = 1.5
-HEAD = 48                           # Bytes beside the values of an image, at most.
-UNKNOWN = 1 << 60                   # Bytes of memory, where the system does not tell how many are free.
-# Seconds that a process waits for another to have taken its place in memory; one that was killed keeps the
-# lock.
-PATIENCE = 1.0
+MAGIC = b"i2i decoded 1\n\0\0"      # Raise the number when the same file would be decoded differently.
+MIN_FREE_DISK = 2 * 2**30           # Bytes to leave free: checkpoints have to fit, too.
+MEMORY_SHARE = {"auto": 0.25, "memory": 0.5}    # Of the free memory.
+SIZE_MARGIN = 1.5                   # Over the estimate, for images of other proportions.
+ARRAY_OVERHEAD = 48                 # Upper bound on the bytes beside an image's values.
+UNKNOWN_MEMORY = 1 << 60            # Bytes of free memory from which on it is unknown.
+LOCK_TIMEOUT = 1.0                  # Seconds; a killed process keeps the lock.
 DECODERS = {"pillow": PIL.__version__, "opencv": cv2.__version__, "tifffile": tifffile.__version__,
             "numpy": np.__version__}
 _COUNT, _SHAPE, _CHECK = struct.Struct("<Q"), struct.Struct("<4I"), struct.Struct("<IIQ")
 
-Decoder = Callable[[], Sequence[Array]]
+Decode = Callable[[], Sequence[Array]]
 
 
 class Cache(Protocol):
-    """Where arrays are kept.  `warning` is one line to be told, once; empty if there is none."""
+    """Where arrays are kept; `warning` is a message to log once, or empty."""
 
     warning: str
 
-    def __call__(self, place: int, role: str, files: Sequence[str], make: Decoder) -> Sequence[Array]:
-        """What was kept of these files in this role, else what `make` makes of them now.  `place` is the
-        number of the entry."""
-        ...
+    def __call__(self, entry: int, keys: str, files: Sequence[str], decode: Decode) -> Sequence[Array]:
+        """The arrays of a data set's entry, made by `decode` if they are not cached.
+
+        Args:
+            entry: number of the entry.
+            keys: which images of the files these are: "a", "b" or both.
+            files: names in the source.
+            decode: reads and decodes them.
+        """
 
 
 class Uncached:
-    """Keeps nothing."""
+    """No cache."""
 
     warning = ""
 
-    def __call__(self, place: int, role: str, files: Sequence[str], make: Decoder) -> Sequence[Array]:
-        """What `make` makes."""
-        return make()
+    def __call__(self, entry: int, keys: str, files: Sequence[str], decode: Decode) -> Sequence[Array]:
+        return decode()
 
 
-# ---------------------------------------------------------------------------------------------- arrays as
-# bytes
+def make_cache(kind: str, entries: int, nbytes: int, memory: int, folder: Path | None, source: Source,
+               settings: str) -> Cache:
+    """The cache of the setting data.cache.
+
+    Args:
+        kind: "disk"; "memory" for as many images as half of the free memory holds; "auto" for all images in
+            memory, or none if they need more than a quarter of it: training and the file system's cache need
+            the rest; or "off".
+        entries: number of entries.
+        nbytes: memory that all of them need.
+        memory: bytes that are free for this process.
+        folder: of the disk cache; None turns it off.
+        source: of the files.
+        settings: whatever else decides how files are decoded.
+    """
+    if kind == "disk" and folder:
+        return DiskCache(folder, source, settings)
+    available = MEMORY_SHARE.get(kind, 0.0) * memory if memory < UNKNOWN_MEMORY else 0.0
+    if not available or (kind == "auto" and nbytes > available):
+        return Uncached()
+    return MemoryCache(entries, int(min(available, SIZE_MARGIN * nbytes)))
+
+
+def array_bytes(height: int, width: int, channels: int, dtype: str) -> int:
+    """Upper bound on the memory of a cached image."""
+    return height * width * channels * np.dtype(dtype).itemsize + ARRAY_OVERHEAD
+
+
+# ---------------------------------------------------------------------------------------------- serialization
 
 def pack(arrays: Sequence[Array]) -> bytes:
-    """Arrays of the types that images have, HW or HWC, as bytes: how many, type and shape of each, values."""
-    heads = [_SHAPE.pack(DTYPES.index(array.dtype.name), *array.shape, *(0,) * (3 - array.ndim))
-             for array in arrays]
-    return b"".join([_COUNT.pack(len(arrays)), *heads,
+    """HW or HWC arrays as bytes: their number, type and shape of each, values."""
+    headers = [_SHAPE.pack(DTYPES.index(array.dtype.name), *array.shape, *(0,) * (3 - array.ndim))
+               for array in arrays]
+    return b"".join([_COUNT.pack(len(arrays)), *headers,
                      *(array.tobytes() + bytes(-array.nbytes % 8) for array in arrays)])
 
 
 def unpack(data: Any, start: int = 0) -> list[Array]:
-    """The arrays whose bytes begin at `start`, without copying them."""
+    """The arrays that `pack` wrote at `start`, as views of the data."""
     (count,) = _COUNT.unpack_from(data, start)
-    at, arrays = start + _COUNT.size + count * _SHAPE.size, []
+    headers, arrays = start + _COUNT.size, []
+    at = headers + count * _SHAPE.size
     for i in range(count):
-        kind, *sides = _SHAPE.unpack_from(data, start + _COUNT.size + i * _SHAPE.size)
+        dtype, *sides = _SHAPE.unpack_from(data, headers + i * _SHAPE.size)
         shape = tuple(sides if sides[2] else sides[:2])
-        array = np.frombuffer(data, DTYPES[kind], int(np.prod(shape)), at).reshape(shape)
+        array = np.frombuffer(data, DTYPES[dtype], int(np.prod(shape)), at).reshape(shape)
         arrays.append(array)
         at += array.nbytes + -array.nbytes % 8
     return arrays
@@ -101,78 +124,76 @@ def unpack(data: Any, start: int = 0) -> list[Array]:
 # ---------------------------------------------------------------------------------------------- in memory
 
 class MemoryCache:
-    """Memory that the processes of a loader share, forked or spawned, filled from the front until `room`
-    bytes are full.
+    """A cache of `capacity` bytes in memory that forked and spawned loader processes share.
 
-    It takes what is in it, not what it could take: pages that were never written do not exist.
+    The memory is a table of where each entry begins, 0 if it is absent, and the entries one after the other.
+    Pages that were never written take no memory.
     """
 
-    def __init__(self, entries: int, room: int) -> None:
-        self.warning = ""
-        self.entries, self.size = entries, (entries + 1) * 8 + room
+    warning = ""
+
+    def __init__(self, entries: int, capacity: int) -> None:
+        self.entries, self.size = entries, (entries + 1) * 8 + capacity
         self._lock = multiprocessing.Lock()
-        self._file = _anonymous()
+        self._file = _anonymous_file()
         os.ftruncate(self._file, self.size)
         self._map()
 
     def _map(self) -> None:
         self._bytes = mmap.mmap(self._file, self.size)
         table = np.frombuffer(self._bytes, np.int64, self.entries + 1)
-        # Bytes used behind the table; where each entry is, 0 if it is not there.
         self._used, self._starts = table[:1], table[1:]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"entries": self.entries, "size": self.size, "lock": self._lock,
-                "file": multiprocessing.reduction.DupFd(self._file)}
+        return {"entries": self.entries, "size": self.size, "_lock": self._lock,
+                "_file": multiprocessing.reduction.DupFd(self._file)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.warning, self.entries, self.size, self._lock, self._file = "", state["entries"], state["size"], state["lock"], state["file"].detach()
+        self.__dict__ |= state | {"_file": state["_file"].detach()}
         self._map()
 
     def __del__(self) -> None:
-        with contextlib.suppress(AttributeError, OSError):      # Python may be half gone.
+        with contextlib.suppress(AttributeError, OSError):      # At exit Python may be half gone.
             os.close(self._file)
 
     @property
     def used(self) -> int:
-        """Bytes that are kept."""
+        """Bytes of the entries."""
         return int(self._used[0])
 
-    def __call__(self, place: int, role: str, files: Sequence[str], make: Decoder) -> Sequence[Array]:
-        """What was kept, else what `make` makes of the files now."""
-        if start := int(self._starts[place]):
+    def __call__(self, entry: int, keys: str, files: Sequence[str], decode: Decode) -> Sequence[Array]:
+        if start := int(self._starts[entry]):
             return unpack(self._bytes, start)
-        arrays = make()
+        arrays = decode()
         data = pack(arrays)
-        start = self._take(len(data))
-        if start:
+        if start := self._reserve(len(data)):
             self._bytes[start:start + len(data)] = data
-            with self._turn():              # All is written before anyone can see it.
-                self._starts[place] = start
+            with self._locked():            # The lock makes the data visible before its start.
+                self._starts[entry] = start
         return arrays
 
-    def _take(self, length: int) -> int:
-        """Where so many bytes may be written; 0 if nowhere."""
+    def _reserve(self, length: int) -> int:
+        """Where so many bytes may be written; 0 if there is no space."""
         first = (self.entries + 1) * 8
-        with self._turn() as mine:
+        with self._locked() as locked:
             used = self.used
-            if not mine or first + used + length > self.size:
+            if not locked or first + used + length > self.size:
                 return 0
             self._used[0] = used + length
             return first + used
 
     @contextlib.contextmanager
-    def _turn(self) -> Any:
-        mine = self._lock.acquire(timeout=PATIENCE)
+    def _locked(self) -> Iterator[bool]:
+        locked = self._lock.acquire(timeout=LOCK_TIMEOUT)
         try:
-            yield mine
+            yield locked
         finally:
-            if mine:
+            if locked:
                 self._lock.release()
 
 
-def _anonymous() -> int:
-    """A file that is nowhere, in memory where the system has such."""
+def _anonymous_file() -> int:
+    """The descriptor of a file without a name, in memory where the system supports that."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("i2i-decoded")
     with tempfile.TemporaryFile() as file:
@@ -182,106 +203,58 @@ def _anonymous() -> int:
 # ---------------------------------------------------------------------------------------------- on disk
 
 class DiskCache:
-    """A file for each entry in a folder that runs and processes may share, written whole or not at all, and
-    found by what decides its content: place, size and times of the files it was made of, `settings`, and the
-    decoders.  What is damaged is made again."""
+    """A cache with one file for each entry in a folder that runs and processes may share.
+
+    Files are written atomically and found by a hash of all that decides their content: identity of the files
+    that were decoded, `settings` and decoder versions.  Damaged ones are written again.
+    """
 
     def __init__(self, folder: Path, source: Source, settings: str) -> None:
-        self.warning = ""
         self.folder, self.source, self.settings = folder, source, settings
-        self._full = False
+        self.warning, self._full = "", False
 
-    def __call__(self, place: int, role: str, files: Sequence[str], make: Decoder) -> Sequence[Array]:
-        """What was kept, else what `make` makes of the files now."""
+    def __call__(self, entry: int, keys: str, files: Sequence[str], decode: Decode) -> Sequence[Array]:
         try:
-            path = self._path(role, files)
+            path = self._path(keys, files)
         except OSError:
-            return make()       # Which says what is the matter with them.
+            return decode()         # Which reports what is wrong with the file.
         try:
-            return _checked(path.read_bytes())
+            return _verified(path.read_bytes())
         except (OSError, ValueError, struct.error, IndexError):
-            arrays = make()
+            arrays = decode()
         if not self._full:
-            self._keep(path, pack(arrays))
+            self._write(path, pack(arrays))
         return arrays
 
-    def _path(self, role: str, files: Sequence[str]) -> Path:
-        key = "\n".join([self.settings, role, repr(sorted(DECODERS.items())),
-                         *map(self.source.identity, files)])
-        name = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+    def _path(self, keys: str, files: Sequence[str]) -> Path:
+        text = "\n".join([self.settings, keys, repr(sorted(DECODERS.items())),
+                          *map(self.source.identity, files)])
+        name = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
         return self.folder / name[:2] / name[2:40]
 
-    def _keep(self, path: Path, data: bytes) -> None:
+    def _write(self, path: Path, data: bytes) -> None:
         part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if shutil.disk_usage(path.parent).free < SPARE:
-                raise OSError(errno.ENOSPC, f"less than {SPARE / 2**30:g} GB would be left free")
+            if shutil.disk_usage(path.parent).free < MIN_FREE_DISK:
+                raise OSError(errno.ENOSPC, f"less than {MIN_FREE_DISK / 2**30:g} GB would be left free")
             part.write_bytes(MAGIC + _CHECK.pack(zlib.crc32(data), 0, len(data)) + data)
             os.replace(part, path)
         except OSError as error:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
             self._full = True
-            self.warning = (f"decoded images are no longer kept in {self.folder} "
-                            f"({error.strerror or error}); what is not there is decoded in each "
-                            "epoch, which changes nothing but time")
+            self.warning = (f"decoded images are no longer cached in {self.folder} "
+                            f"({error.strerror or error}); the others are decoded in every epoch, which takes "
+                            "longer and changes nothing else")
 
 
-def _checked(data: bytes) -> list[Array]:
-    """The arrays of a file; ValueError if it is damaged, or none of ours."""
-    head = len(MAGIC) + _CHECK.size
-    if not data.startswith(MAGIC) or len(data) < head:
-        raise ValueError("not what was written")
+def _verified(data: bytes) -> list[Array]:
+    """The arrays of a file of the disk cache.  ValueError if it is damaged or something else."""
+    start = len(MAGIC) + _CHECK.size
+    if not data.startswith(MAGIC) or len(data) < start:
+        raise ValueError("not a cached image")
     crc, _, length = _CHECK.unpack_from(data, len(MAGIC))
-    if len(data) != head + length or zlib.crc32(memoryview(data)[head:]) != crc:
+    if len(data) != start + length or zlib.crc32(memoryview(data)[start:]) != crc:
         raise ValueError("damaged")
-    return unpack(data, head)
-
-
-# ---------------------------------------------------------------------------------------------- which
-
-@dataclass(frozen=True)
-class CacheRequest:
-    """What is to be kept, and where there is room for it."""
-
-    how: str                        # data.cache
-    load: tuple[int, int]
-    kinds: tuple[ImageFormat, ImageFormat]
-    size: tuple[int, int]           # Height and width of a picture as stored.
-    room: int                       # Bytes of memory that are free for this process.
-    folder: Path | None             # Of cache=disk.
-
-
-def cache_for(split: PairedDataset | UnpairedDataset | ImageDataset, wanted: CacheRequest) -> Cache:
-    """Where decoded images of a split are kept.
-
-    `auto` keeps all of them in memory, or none where they would take more than a quarter of what is free: the
-    rest is for training, and for the system's own cache of files.  `memory` keeps as many as half of it
-    holds.
-    """
-    if wanted.how == "disk" and wanted.folder:
-        settings = repr((type(split).__name__, getattr(split, "direction", ""),
-                         getattr(split, "strips", False), wanted.load, wanted.kinds))
-        return DiskCache(wanted.folder, split.source, settings)
-    share = {"auto": AUTO, "memory": MOST}.get(wanted.how,
-                                               0.0) * wanted.room if wanted.room < UNKNOWN else 0.0
-    needed = decode_for_cache(split, wanted)
-    if not share or (wanted.how == "auto" and needed > share):
-        return Uncached()
-    return MemoryCache(cache_entries(split), int(min(share, MARGIN * needed)))
-
-
-def cache_entries(split: PairedDataset | UnpairedDataset | ImageDataset) -> int:
-    """How many things are decoded one by one."""
-    return sum(split.sizes) if isinstance(split, UnpairedDataset) else len(split)
-
-
-def decode_for_cache(split: PairedDataset | UnpairedDataset | ImageDataset, wanted: CacheRequest) -> int:
-    """Bytes of all images as they are loaded; nearly, where that depends on the proportions of each."""
-    size = resize_to_cover(wanted.size, wanted.load) if isinstance(split, ImageDataset) else wanted.load
-    a, b = (size[0] * size[1] * kind.channels * np.dtype(kind.dtype).itemsize + HEAD for kind in wanted.kinds)
-    if isinstance(split, ImageDataset):
-        return len(split) * b
-    return split.sizes[0] * a + split.sizes[1] * b if isinstance(split,
-                                                                 UnpairedDataset) else len(split) * (a + b)
+    return unpack(data, start)

@@ -1,70 +1,158 @@
-"""What the images of one side look like outside, found from some of them: type, channels, alpha, range."""
+"""Detect the formats and sizes of a data set's images from a few of them, and the training sizes that follow."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from i2i.data.config import DataConfig, parse_range
+from i2i.data.dataset import Dataset
+from i2i.data.sampler import evenly_spaced
+from i2i.data.sources import Unreadable
+from i2i.data.transforms import Size
 from i2i.errors import RequestError, require
 from i2i.images.formats import DTYPES, DecodedImage, ImageFormat
 
-MAX_CHANNELS = 512                        # Channels that OpenCV takes in one image.
-DEPTHS = (8, 10, 12, 14, 16)      # Bits that cameras and scanners put into 16.
+MAX_CHANNELS = 512                # A limit of OpenCV.
+BIT_DEPTHS = (8, 10, 12, 14, 16)      # That cameras and scanners store in 16 bits.
+MAX_CROP = 256                    # Of the default crop.
 
 
-def detect_format(pictures: Sequence[DecodedImage], keep_alpha: bool, background: tuple[int, ...], key: str,
-                  text: str) -> ImageFormat:
-    """The kind that all pictures of a side can be brought to: color as soon as one has it, 16 bits as soon as
-    one has them.
+@dataclass(frozen=True)
+class DatasetSummary:
+    """What the first images of a data set tell.
 
-    `text` is the setting `key` of the side's range.  RequestError names two pictures that have no kind in
-    common.
+    Args:
+        height: the smallest height.
+        width: the smallest width.
+        a: format of the source images.
+        b: format of the target images; the same where there is one side.
+        notes: what the files hold that is not read, each with an example.
     """
-    types = {picture.array.dtype.name: picture for picture in pictures}
-    colors = {picture.channels - picture.alpha: picture for picture in pictures}
-    if len(types) > 1 and "float32" in types:
-        _differ(*list(types.items())[:2])
+
+    height: int
+    width: int
+    a: ImageFormat
+    b: ImageFormat
+    notes: tuple[str, ...] = ()
+
+
+def inspect_dataset(dataset: Dataset, config: DataConfig | None = None, *, count: int = 16) -> DatasetSummary:
+    """Decode up to `count` samples, evenly spaced.
+
+    Raises:
+        RequestError: if one cannot be read (with on_error="skip": none), or a side has no common format.
+    """
+    config = config or DataConfig()
+    samples: list[tuple[DecodedImage, DecodedImage]] = []
+    problem: Unreadable | None = None
+    two_sided = False
+    for index in evenly_spaced(len(dataset), count):
+        try:
+            image, other = dataset[index]
+        except Unreadable as error:
+            if config.on_error == "stop":
+                raise RequestError(str(error)) from None
+            problem = error
+            continue
+        two_sided = isinstance(other, DecodedImage)
+        samples.append((image, other if two_sided else image))
+    if not samples:
+        raise RequestError(f"no image could be read; the last: {problem}")
+    if config.clahe and config.clahe_sides == "a" and not two_sided:
+        raise RequestError("data.clahe_sides=a cannot be used: generators from noise learn the images of b; "
+                           "accepted: b or both")
+    sides = config.direction if two_sided else "bb"
+    a, b = (_side_format(images, side, config)
+            for images, side in zip(zip(*samples, strict=True), sides, strict=True))
+    images = [image for sample in samples for image in sample]
+    notes = {note: image.name for image in images for note in image.notes}
+    return DatasetSummary(min(image.array.shape[0] for image in images),
+                          min(image.array.shape[1] for image in images), a, b,
+                          tuple(f"{name}: {note}" for note, name in notes.items()))
+
+
+def training_sizes(config: DataConfig, dataset: Dataset, summary: DatasetSummary) -> tuple[Size, Size]:
+    """The crop and the size to load images at before it, each as (height, width).
+
+    By default the crop is the images' size rounded down to a multiple of 32, at most 256; for generators from
+    noise, a square of 28 or a power of two.
+    """
+    height, width = stored = summary.height, summary.width
+
+    def resolve(value: tuple[int, ...], default: Callable[[int], int]) -> Size:
+        pair = value if len(value) == 2 else (value[0], value[0])
+        return pair[0] or default(0), pair[1] or default(1)
+
+    smallest = min(MAX_CROP, height, width)
+    square = 28 if 28 <= smallest < 32 else 2 ** int(np.log2(max(1, smallest)))
+    crop = resolve(config.size, lambda i: square if dataset.square_crop
+                   else min(MAX_CROP, stored[i] // 32 * 32 or stored[i] // 16 * 16))
+    if min(crop) < 16:
+        raise RequestError(f"the images are {width}x{height} pixels; training needs 16x16 or more")
+    load = resolve(config.load_size, lambda i: round(crop[i] * dataset.load_scale))
+    require(load[0] >= crop[0] and load[1] >= crop[1], "data.load_size", f"{load[0]},{load[1]}",
+            f"at least data.size ({crop[0]},{crop[1]})")
+    return crop, load
+
+
+def _side_format(images: Sequence[DecodedImage], side: str, config: DataConfig) -> ImageFormat:
+    key = f"{side}_range"
+    detected = detect_format(images, config.alpha == "keep", config.background, f"data.{key}",
+                             getattr(config, key))
+    return replace(detected, **config.clahe_options(side))
+
+
+def detect_format(images: Sequence[DecodedImage], keep_alpha: bool, background: tuple[int, ...], key: str,
+                  range_text: str) -> ImageFormat:
+    """The format that all images of a side can be converted to.
+
+    It has color as soon as one image has, 16 bits as soon as one has, and alpha, if it is to be kept, too.
+
+    Args:
+        images: of one side.
+        keep_alpha: whether to keep alpha as the last channel.
+        background: to composite over otherwise.
+        key: name of the setting of the side's range.
+        range_text: its value: auto, full or LOW,HIGH.
+
+    Raises:
+        RequestError: names two images without a common format.
+    """
+    dtypes = {image.array.dtype.name: image for image in images}
+    colors = {image.channels - image.alpha: image for image in images}
+    if len(dtypes) > 1 and "float32" in dtypes:
+        raise _mismatch(dtypes)
     if len(colors) > 1 and set(colors) != {1, 3}:
-        _differ(*((f"of {number} channels", picture) for number, picture in list(colors.items())[:2]))
+        raise _mismatch({f"of {number} channels": image for number, image in colors.items()})
     if max(colors) > MAX_CHANNELS:
-        raise RequestError(f"{pictures[0].name} has {max(colors)} channels; accepted: at most {MAX_CHANNELS}")
-    dtype = max(types, key=DTYPES.index)
-    alpha = keep_alpha and any(picture.alpha for picture in pictures)
-    # Otherwise something needs the type's full range.
-    seen = dtype == "float32" or (dtype == "uint16" and len(types) == 1 and not alpha)
-    values = parse_range(key, text) or (_seen(pictures, dtype) if text == "auto" and seen else None)
+        raise RequestError(f"{images[0].name} has {max(colors)} channels; accepted: at most {MAX_CHANNELS}")
+    dtype = max(dtypes, key=DTYPES.index)
+    alpha = keep_alpha and any(image.alpha for image in images)
+    # Mixed bit depths and alpha need the full range of the type.
+    measurable = dtype == "float32" or (dtype == "uint16" and len(dtypes) == 1 and not alpha)
+    values = parse_range(key, range_text)
+    if range_text == "auto" and measurable:
+        values = _measured_range(images, dtype)
     if dtype == "float32" and values is None:
-        raise RequestError(f"{key}=full cannot be used: {pictures[0].name} is float32, which has no full "
-                           "range; accepted: auto, or LOW,HIGH")
+        raise RequestError(f"{key}=full cannot be used: {images[0].name} is float32, which has no full range; "
+                           "accepted: auto, or LOW,HIGH")
     return ImageFormat(max(colors) + alpha, dtype, values, alpha, background)
 
 
-def _differ(first: tuple[str, DecodedImage], second: tuple[str, DecodedImage]) -> None:
-    raise RequestError(f"{first[1].name} is {first[0]} and {second[1].name} is {second[0]}; the images of "
-                       "one side must be of one kind "
-                       "(gray among color, and 8 among 16 bits, will do)")
+def _mismatch(examples: dict[str, DecodedImage]) -> RequestError:
+    (one, image), (other, another) = list(examples.items())[:2]
+    return RequestError(f"{image.name} is {one} and {another.name} is {other}; the images of one side must be "
+                        "of one kind (gray among color, and 8 among 16 bits, will do)")
 
 
-def _seen(pictures: Sequence[DecodedImage], dtype: str) -> tuple[float, float] | None:
-    """Of floats the lowest and highest value; of 16 bits what the smallest usual bit depth holds, None where
-    that is all."""
-    low = min(float(picture.array.min()) for picture in pictures)
-    high = max(float(picture.array.max()) for picture in pictures)
+def _measured_range(images: Sequence[DecodedImage], dtype: str) -> tuple[float, float] | None:
+    """Lowest and highest value of floats; for 16 bits the range of the smallest usual bit depth, None for all."""
+    high = max(float(image.array.max()) for image in images)
     if dtype == "uint16":
-        depth = next(bits for bits in DEPTHS if high < 2 ** bits)
-        return None if depth == DEPTHS[-1] else (0, 2 ** depth - 1)
+        depth = next(bits for bits in BIT_DEPTHS if high < 2 ** bits)
+        return None if depth == 16 else (0, 2 ** depth - 1)
+    low = min(float(image.array.min()) for image in images)
     return low, high if high > low else low + 1
-
-
-def parse_range(key: str, text: str) -> tuple[float, float] | None:
-    """LOW,HIGH as numbers, None for auto and full.  RequestError for other words."""
-    if text in ("auto", "full"):
-        return None
-    try:
-        low, high = map(float, text.split(","))
-    except ValueError:
-        low, high = 0.0, 0.0
-    require(bool(np.isfinite([low, high]).all()) and low < high, key, text,
-            "auto, full, or the values that become -1 and 1, such as 0,4095")
-    return low, high

@@ -1,4 +1,4 @@
-"""Where the images of each split lie: one table for every kind of data set."""
+"""Where the images of each split lie, and which files are partners."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import heapq
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby, pairwise
 
 import numpy as np
 
 from i2i.data.file_list import FileList, Positions
 
 SPLITS = ("train", "val", "test")
-# The folders of both sides, or of one; without a split they hold training images.
+# Folders of both sides, or of one; those without a split hold training images.
 LAYOUTS: tuple[tuple[str, ...], ...] = (
     ("{split}A/", "{split}B/"),
     ("{split}/A/", "{split}/B/"),
@@ -21,49 +22,53 @@ LAYOUTS: tuple[tuple[str, ...], ...] = (
     ("{split}/",),
     ("",),
 )
-# Folders of a root that hold one side of two.
-SIDED = {*(split + side for split in SPLITS for side in "AB"), "A", "B"}
+# Top-level folders that hold one side of two.
+SIDE_FOLDERS = {*(split + side for split in SPLITS for side in "AB"), "A", "B"}
 
 
 def locate_splits(names: FileList, sides: int) -> dict[str, tuple[str, ...]]:
-    """The folders of one or both sides of each split that is there, by the first layout that has images in
-    all of them.
+    """The folders of the `sides` sides of each split, by the first layout with images in all of them.
 
-    A layout without splits is asked last, and only where its folders hold no splits.
+    Layouts without splits come last, and count only where their folders hold no splits.
     """
     found: dict[str, tuple[str, ...]] = {}
     for layout in (layout for layout in LAYOUTS if len(layout) == sides):
-        whole = layout == tuple(folder.format(split="") for folder in layout)
-        for split in SPLITS[:1] if whole else SPLITS:
+        unsplit = not any("{split}" in folder for folder in layout)
+        for split in SPLITS[:1] if unsplit else SPLITS:
             folders = tuple(folder.format(split=split) for folder in layout)
-            taken = whole and any(other.startswith(folder) for others in found.values() for other,
-                                  folder in zip(others, folders, strict=True))
-            if split not in found and not taken and all(len(names.under(folder)) for folder in folders):
+            holds_splits = unsplit and any(inner.startswith(folder) for others in found.values()
+                                           for inner, folder in zip(others, folders, strict=True))
+            if split not in found and not holds_splits and all(len(names.under(folder)) for folder in folders):
                 found[split] = folders
     return {split: found[split] for split in SPLITS if split in found}
 
 
-def has_two_sides(names: FileList) -> list[str]:
-    """The folders of the root that hold one side of two."""
-    return sorted(SIDED.intersection(names.folders()))
+def side_folders(names: FileList) -> list[str]:
+    """The top-level folders that hold one side of two."""
+    return sorted(SIDE_FOLDERS.intersection(names.folders()))
 
 
 def top_level_files(names: FileList) -> FileList:
-    """Those that lie in the root itself, or all if none does."""
+    """The files of the root itself, or all files if it has none."""
     return FileList.of(name for name in names if "/" not in name) or names
 
 
-# ---------------------------------------------------------------------------------------------- partners
-
 @dataclass(frozen=True)
 class Pairing:
-    """Places in two sorted lists of names: partners, in the order of what they have in common, and what went
-    wrong."""
+    """Partners in two lists of names.
+
+    Args:
+        a: positions in the first list, in the order of the names.
+        b: positions of their partners in the second list.
+        unmatched: side (0 or 1) and position of each name without a partner.
+        duplicate: side and positions of two names that would have the same partner; the rest is then
+            incomplete.
+    """
 
     a: Positions
     b: Positions
-    alone: list[tuple[int, int]]                    # Side and place of each that has no partner.
-    twice: tuple[int, int, int] | None = None       # Side and places of two that would have the same one.
+    unmatched: list[tuple[int, int]]
+    duplicate: tuple[int, int, int] | None = None
 
 
 def stem(name: str) -> str:
@@ -72,26 +77,21 @@ def stem(name: str) -> str:
 
 
 def pair_names(a: FileList, b: FileList) -> Pairing:
-    """Pair names that differ at most in their extension; both lists are gone through once, side by side."""
+    """Pair names that are equal but for their extension, by merging the two sorted lists."""
 
     def keyed(side: int, names: FileList) -> Iterator[tuple[str, int, int]]:
-        return ((key, side, place) for key, place in names.keyed(names.order(stem), stem))
+        return ((key, side, position) for key, position in names.keyed(names.order(stem), stem))
 
-    left, right, alone, twice = array("q"), array("q"), list[tuple[int, int]](), None
-    before, waits = ("", -1, -1), False
-    for item in heapq.merge(keyed(0, a), keyed(1, b)):
-        if item[:2] == before[:2]:
-            twice = (item[1], before[2], item[2])
-            break
-        if waits and item[0] == before[0]:
-            left.append(before[2])
-            right.append(item[2])
-            waits = False
+    left, right, unmatched, duplicate = array("q"), array("q"), list[tuple[int, int]](), None
+    for _, group in groupby(heapq.merge(keyed(0, a), keyed(1, b)), key=lambda item: item[0]):
+        equal = [item[1:] for item in group]
+        if [side for side, _ in equal] == [0, 1]:
+            left.append(equal[0][1])
+            right.append(equal[1][1])
+        elif len(equal) == 1:
+            unmatched += equal
         else:
-            if waits:
-                alone.append(before[1:])
-            waits = True
-        before = item
-    if waits:
-        alone.append(before[1:])
-    return Pairing(np.array(left, np.int64), np.array(right, np.int64), alone, twice)
+            one, other = next(pair for pair in pairwise(equal) if pair[0][0] == pair[1][0])
+            duplicate = (*one, other[1])
+            break
+    return Pairing(np.array(left, np.int64), np.array(right, np.int64), unmatched, duplicate)

@@ -1,11 +1,12 @@
-"""Batches from a stream of positions, read here or in loader processes.  A process that dies or hangs is
-told, with the file it had in hand."""
+"""Batches from a position on, read in this process, by a thread or by loader processes.  When a loader process
+dies or hangs, the error names the file that it was reading."""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
 import functools
+import itertools
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -13,46 +14,49 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterator
 from multiprocessing.process import BaseProcess
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data import Dataset as TorchDataset
 
-from i2i.data.sampler import Sample, TrainingDataset, stack_samples
+from i2i.data.dataset import Dataset, OnSkip, Sample
 from i2i.data.sources import Unreadable
 from i2i.errors import JobError
-from i2i.images.formats import ImageFormat
 
-MAX_NAME = 8192          # Bytes of a file name that are told.
-# Seconds that all loader processes together may take for a batch: network disks stall for minutes.
-STALL_TIMEOUT = 300.0
-# Seconds that a thread has for the file in its hand before it is left to end by itself,
-JOIN_TIMEOUT = 5.0
-# and before the process ends under it: within compiled code that would be an abort.
-EXIT_TIMEOUT = 30.0
-POLL_INTERVAL = 1.0            # Seconds between two looks whether they are alive.
-SHORTAGE = {"SIGKILL": " (out of memory?)",
-            "SIGBUS": " (out of shared memory? a container's /dev/shm is small unless --shm-size says "
-                      "otherwise)"}
+MAX_NAME = 8192          # Bytes of a file name.
+STALL_TIMEOUT = 300.0    # Seconds that all loader processes may take for a batch: network disks stall for minutes.
+JOIN_TIMEOUT = 5.0       # Seconds that a closed prefetch thread may take for the file it is reading,
+EXIT_TIMEOUT = 30.0      # and before the interpreter exits under it, which aborts in compiled code.
+POLL_INTERVAL = 1.0      # Seconds between checks of the loader processes.
+MEMORY_HINTS = {"SIGKILL": " (out of memory?)",
+                "SIGBUS": " (out of shared memory? a container's /dev/shm is small unless --shm-size says "
+                          "otherwise)"}
 
 T = TypeVar("T")
-OnSkip = Callable[[Unreadable], None]
-_Collated = tuple[dict[str, Tensor] | None, tuple[Unreadable, ...], tuple[str, ...]]
 
 
-class CurrentFile:
-    """The file that each loader process is reading, in memory it shares with the training process."""
+class Loaded(NamedTuple):
+    """A sample or a batch as it is sent to the training process.  `values` is None if an image could not be read:
+    the last of `skipped` says why.  `warnings` are to be logged."""
+
+    values: Any
+    skipped: tuple[Unreadable, ...]
+    warnings: tuple[str, ...]
+
+
+class CurrentFiles:
+    """The file that each loader process is reading, in shared memory."""
 
     def __init__(self, workers: int) -> None:
         self.pids = torch.zeros(workers, dtype=torch.int64).share_memory_()
         self.names = torch.zeros(workers, MAX_NAME, dtype=torch.uint8).share_memory_()
 
-    def take(self, name: str) -> None:
-        """This process is about to read `name`; nothing more if that is empty."""
+    def set(self, name: str) -> None:
+        """Note the file that this loader process reads next; "" for none."""
         worker = get_worker_info()
         if worker is not None:
             data = name.encode("utf-8", "surrogateescape")[:MAX_NAME]
@@ -60,114 +64,122 @@ class CurrentFile:
             row[:len(data)] = bytearray(data)
             row[len(data):] = 0
 
-    def of(self, pid: int | None) -> str:
-        """What a process is reading."""
+    def get(self, pid: int | None) -> str:
+        """The file that a process is reading, or ""."""
         rows = (self.pids == (pid or 0)).nonzero().flatten().tolist()
-        return self.names[rows[0]].numpy().tobytes().rstrip(b"\0").decode("utf-8",
-                                                                          "surrogateescape") if rows else ""
+        if not rows:
+            return ""
+        return self.names[rows[0]].numpy().tobytes().rstrip(b"\0").decode("utf-8", "surrogateescape")
 
 
-class Loading(Dataset[Sample]):
-    """Training images for a DataLoader."""
+class LoaderDataset(TorchDataset[Loaded]):
+    """The samples of a data set by position, for torch's DataLoader."""
 
-    def __init__(self, data: TrainingDataset, hand: CurrentFile) -> None:
-        self.data, self.hand, self._warned = data, hand, False
+    def __init__(self, dataset: Dataset, current: CurrentFiles) -> None:
+        self.dataset, self.current, self._warned = dataset, current, False
 
-    def __getitem__(self, at: Any) -> Sample:
-        sample = self.data.sample(at, self.hand.take)
-        self.hand.take("")
-        if self.data.cache.warning and not self._warned:
-            self._warned = True
-            return replace(sample, warning=self.data.cache.warning)
-        return sample
+    def __getitem__(self, position: int) -> Loaded:
+        skipped: list[Unreadable] = []
+        values: Sample | None = None
+        try:
+            values = self.dataset.sample(position, on_read=self.current.set, on_skip=skipped.append)
+        except Unreadable as error:
+            skipped.append(error)
+        self.current.set("")
+        warning = "" if self._warned else self.dataset.cache.warning
+        self._warned |= bool(warning)
+        return Loaded(values, tuple(skipped), (warning,) if warning else ())
 
-
-def collate(kinds: Mapping[str, ImageFormat], samples: list[Sample]) -> _Collated:
-    """Samples as one batch, or None if one of them could not be read; what was left out; and what is to be
-    told."""
-    left_out = tuple(problem for sample in samples for problem in sample.left_out)
-    warnings = tuple(sample.warning for sample in samples if sample.warning)
-    values = [sample.values for sample in samples if sample.values is not None]
-    if len(values) < len(samples):
-        return None, next(sample.left_out for sample in samples if sample.values is None), warnings
-    return stack_samples(values, kinds), left_out, warnings
-
-
-def _settle(hand: CurrentFile, worker: int) -> None:
-    # Ctrl-C reaches the whole group; the trainer decides when to stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    hand.pids[worker] = os.getpid()
+    def collate(self, samples: list[Loaded]) -> Loaded:
+        """Samples as one batch."""
+        warnings = tuple(warning for sample in samples for warning in sample.warnings)
+        failed = next((sample for sample in samples if sample.values is None), None)
+        if failed:
+            return Loaded(None, failed.skipped, warnings)
+        return Loaded(self.dataset.collate([sample.values for sample in samples]),
+                      tuple(problem for sample in samples for problem in sample.skipped), warnings)
 
 
-def batches(data: TrainingDataset, *, seed: int, start: int, batch: int, rank: int = 0, world_size: int = 1,
-            workers: int = 0,
-            prefetch: int = 0, pin: bool = False, told: OnSkip | None = None,
-            warn: Callable[[str], None] | None = None) -> Generator[dict[str, Tensor]]:
-    """Batches from position `start` on, without end.  `told` hears of each image that was left out before its
-    batch comes, `warn` of anything else that a person should know, once.
+def batches(dataset: Dataset, *, start: int, batch_size: int, rank: int = 0, world_size: int = 1,
+            num_workers: int = 0, prefetch_factor: int = 0, pin_memory: bool = False,
+            on_skip: OnSkip | None = None, warn: Callable[[str], None] | None = None,
+            ) -> Generator[dict[str, Tensor]]:
+    """Batches of a data set, without end.
 
-    `prefetch` batches are read ahead by each loader process, or by a thread where there is none. JobError
-    names an image that cannot be read, or the file that a loader process had in hand when it died or stopped
-    answering.
+    Args:
+        dataset: prepared for training.
+        start: position of the first batch.
+        batch_size: of all processes together.
+        rank: of this process, which takes the positions start + rank, start + rank + world_size, …
+        world_size: number of processes.
+        num_workers: loader processes; 0 reads in this one.
+        prefetch_factor: batches that each loader process reads ahead, or a thread if there are none.
+        pin_memory: whether to copy batches to page-locked memory.
+        on_skip: called for each image that was skipped, before its batch comes.
+        warn: called once with each warning.
+
+    Raises:
+        JobError: names an image that cannot be read, or the file that a loader process was reading when it
+            died or hung.
     """
-    hand = CurrentFile(workers)
+    current = CurrentFiles(num_workers)
+    source = LoaderDataset(dataset, current)
     loader: DataLoader[Any] = DataLoader(
-        Loading(data, hand), batch // world_size,
-        sampler=data.positions(seed=seed, start=start, rank=rank,
-                               world_size=world_size),  # type: ignore[arg-type]
-        num_workers=workers, collate_fn=functools.partial(collate, data.kinds), pin_memory=pin,
-        worker_init_fn=functools.partial(_settle, hand), timeout=POLL_INTERVAL if workers else 0,
-        prefetch_factor=prefetch or 2 if workers else None)
-    read = _with_timeout(*_start(loader), hand) if workers else prefetched(iter(loader), prefetch)
-    known: set[str] = set()
-    with contextlib.closing(read):
-        for tensors, left_out, warnings in read:
-            for line in warnings:
-                if warn and line not in known:      # Each loader process may have found the same.
-                    warn(line)
-                known.add(line)
-            if tensors is None:
-                raise JobError(f"{left_out[-1]}; remove or repair it, or pass over such files with "
+        source, batch_size // world_size,
+        sampler=itertools.count(start + rank, world_size),          # type: ignore[arg-type]
+        num_workers=num_workers, collate_fn=source.collate, pin_memory=pin_memory,
+        worker_init_fn=functools.partial(_init_worker, current), timeout=POLL_INTERVAL if num_workers else 0,
+        prefetch_factor=(prefetch_factor or 2) if num_workers else None)
+    loaded = (supervised(*_start(loader), current) if num_workers
+              else prefetched(iter(loader), prefetch_factor))
+    logged: set[str] = set()
+    with contextlib.closing(loaded):
+        for values, skipped, warnings in loaded:
+            for warning in warnings:
+                if warn and warning not in logged:      # Loader processes have the same.
+                    warn(warning)
+                logged.add(warning)
+            if values is None:
+                raise JobError(f"{skipped[-1]}; remove or repair it, or pass over such files with "
                                "--on-error skip (data.on_error=skip)")
-            for problem in left_out:
-                if told:
-                    told(problem)
-            yield tensors
+            for problem in skipped:
+                if on_skip:
+                    on_skip(problem)
+            yield values
 
 
 def prefetched(items: Iterator[T], count: int) -> Generator[T]:
-    """What the iterator gives, in its order, taken by a thread up to `count` items before they are asked for;
-    so are errors.  The thread ends with the generator.  0 takes each when it is asked for.
+    """The items and errors of an iterator, read up to `count` ahead by a thread; 0 reads none ahead.
 
-    The iterator is made by whoever calls: PyTorch's draws a seed when it begins, which a step that runs at
-    the same time would miss.
+    The thread ends with the generator.  The caller makes the iterator: torch's draws a seed when it starts,
+    which must not happen during a step.
     """
     if not count:
         yield from items
         return
-    waiting: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue()
-    free, ended = threading.Semaphore(count), threading.Event()
+    results: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue()
+    free, closed = threading.Semaphore(count), threading.Event()
 
-    def take() -> None:
-        while free.acquire() and not ended.is_set():
+    def read() -> None:
+        while free.acquire() and not closed.is_set():
             try:
-                waiting.put((next(items), None))
-            except BaseException as error:      # Also that there are no more.
-                waiting.put((None, error))
+                results.put((next(items), None))
+            except BaseException as error:      # StopIteration, too.
+                results.put((None, error))
                 return
 
-    def part(seconds: float) -> None:
-        ended.set()
+    def close(seconds: float) -> None:
+        closed.set()
         free.release()
         thread.join(seconds)
 
-    # Where a file hangs for good, it holds up no exit.
-    thread = threading.Thread(target=take, name="prefetch", daemon=True)
+    # A daemon, so that a file that hangs for good does not prevent the exit.
+    thread = threading.Thread(target=read, name="prefetch", daemon=True)
     thread.start()
-    leave = atexit.register(functools.partial(part, EXIT_TIMEOUT))
+    at_exit = atexit.register(functools.partial(close, EXIT_TIMEOUT))
     try:
         while True:
-            item, error = waiting.get()
+            item, error = results.get()
             if isinstance(error, StopIteration):
                 return
             if error is not None:
@@ -175,16 +187,24 @@ def prefetched(items: Iterator[T], count: int) -> Generator[T]:
             free.release()
             yield item  # type: ignore[misc]
     finally:
-        part(JOIN_TIMEOUT)
+        close(JOIN_TIMEOUT)
         if not thread.is_alive():
-            atexit.unregister(leave)
+            atexit.unregister(at_exit)
 
 
-def _start(loader: DataLoader[Any]) -> tuple[Iterator[_Collated], list[BaseProcess]]:
+# ---------------------------------------------------------------------------------------------- processes
+
+def _init_worker(current: CurrentFiles, worker: int) -> None:
+    # Ctrl-C reaches the whole process group; the training process decides when to stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    current.pids[worker] = os.getpid()
+
+
+def _start(loader: DataLoader[Any]) -> tuple[Iterator[Loaded], list[BaseProcess]]:
     """The loader's iterator and its processes.
 
-    PyTorch's handler of SIGCHLD raises wherever the training process happens to be, so a step could be left
-    half done; it is taken out again, and death is noticed where batches are fetched.
+    Removes PyTorch's handler of SIGCHLD, which raises anywhere in the training process, such as within a
+    step; `supervised` finds dead processes instead.
     """
     before, handler = multiprocessing.active_children(), signal.getsignal(signal.SIGCHLD)
     iterator = iter(loader)
@@ -193,76 +213,64 @@ def _start(loader: DataLoader[Any]) -> tuple[Iterator[_Collated], list[BaseProce
     return iterator, [process for process in multiprocessing.active_children() if process not in before]
 
 
-class _Guard:
-    """Ends loader processes that keep one fetch for longer than PATIENCE, from a thread: a process that is
-    stopped while it hands over a batch holds whoever takes it in a read without a time limit.  `reason` is
-    then what is to be told."""
+class StallGuard(threading.Thread):
+    """Kills the loader processes when a batch takes longer than STALL_TIMEOUT, and says so in `message`.
 
-    def __init__(self, processes: list[BaseProcess], hand: CurrentFile) -> None:
-        self.processes, self.hand, self.reason = processes, hand, ""
-        self.since: float | None = None         # When a batch was asked for that has not come.
-        self._over = threading.Event()
-        threading.Thread(target=self._look, name="guard", daemon=True).start()
+    A thread, because receiving a batch from a process that is stopped halfway has no timeout.
+    """
 
-    def _look(self) -> None:
-        while not self._over.wait(POLL_INTERVAL):
-            if (since := self.since) is not None and time.monotonic() - since > STALL_TIMEOUT + 2 * POLL_INTERVAL:
-                # Before they end, which wakes whoever waits.
-                self.reason = _stuck(self.processes, self.hand)
-                _shut_down(self.processes)
+    def __init__(self, processes: list[BaseProcess], current: CurrentFiles) -> None:
+        super().__init__(name="stall guard", daemon=True)
+        self.processes, self.current, self.message = processes, current, ""
+        self.waiting_since: float | None = None
+        self.closed = threading.Event()
+
+    def run(self) -> None:
+        while not self.closed.wait(POLL_INTERVAL):
+            since = self.waiting_since
+            if since is not None and time.monotonic() - since > STALL_TIMEOUT:
+                names = sorted(filter(None, (self.current.get(process.pid) for process in self.processes)))
+                self.message = (f"no batch came from the loader processes in {STALL_TIMEOUT:g} s"
+                                + (f"; they are reading {', '.join(names)}" if names else ""))
+                for process in self.processes:
+                    process.kill()      # Nothing less ends one that is stopped or waits for a disk.
                 return
 
-    def __enter__(self) -> _Guard:
-        return self
 
-    def __exit__(self, *error: object) -> None:
-        self._over.set()
-
-
-def _with_timeout(iterator: Iterator[_Collated], processes: list[BaseProcess],
-                  hand: CurrentFile) -> Generator[_Collated]:
-    """What the iterator gives, for as long as its processes live and answer."""
-    with _Guard(processes, hand) as guard:
-        guard.since = time.monotonic()
+def supervised(iterator: Iterator[Loaded], processes: list[BaseProcess],
+               current: CurrentFiles) -> Generator[Loaded]:
+    """The batches of loader processes, until one of them dies or hangs."""
+    guard = StallGuard(processes, current)
+    guard.start()
+    try:
         while True:
+            guard.waiting_since = guard.waiting_since or time.monotonic()
             try:
                 item = next(iterator)
             except (RuntimeError, OSError, EOFError) as error:
-                if guard.reason:
-                    raise JobError(guard.reason) from None
-                late = "timed out" in str(error)
-                ending = multiprocessing.connection.wait([process.sentinel for process in processes],
-                                                         0 if late else POLL_INTERVAL)
+                timed_out = "timed out" in str(error)
+                ended = multiprocessing.connection.wait([process.sentinel for process in processes],
+                                                        0 if timed_out else POLL_INTERVAL)
+                if guard.message:
+                    raise JobError(guard.message) from None
                 for process in processes:
-                    if process.sentinel in ending:
+                    if process.sentinel in ended:
                         process.join()      # Its connections close a moment before it has ended.
-                        raise JobError(_death_message(process, hand)) from None
-                if not late:
+                        raise JobError(_death_message(process, current)) from None
+                if not timed_out:
                     raise
-                if time.monotonic() - guard.since > STALL_TIMEOUT:
-                    reason = _stuck(processes, hand)
-                    _shut_down(processes)
-                    raise JobError(reason) from None
                 continue
-            guard.since = None
+            guard.waiting_since = None
             yield item
-            guard.since = time.monotonic()
+    finally:
+        guard.closed.set()
 
 
-def _death_message(process: BaseProcess, hand: CurrentFile) -> str:
-    code, name = process.exitcode or 0, hand.of(process.pid)
-    cause = f"was ended by {signal.Signals(-code).name}{SHORTAGE.get(signal.Signals(-code).name, '')}" if code < 0 else f"ended with exit code {code}"
-    return f"a loader process {cause}" + (f" while reading {name}" if name
-                                          else "") + "; train.num_workers=0 reads in the training process"
-
-
-def _stuck(processes: list[BaseProcess], hand: CurrentFile) -> str:
-    names = sorted({name for process in processes if (name := hand.of(process.pid))})
-    return f"no batch came from the loader processes in {STALL_TIMEOUT:g} s" + (f"; they are reading "
-                                                                                f"{', '.join(names)}"
-                                                                                if names else "")
-
-
-def _shut_down(processes: list[BaseProcess]) -> None:
-    for process in processes:
-        process.kill()      # Nothing less ends one that waits for a disk, or is stopped.
+def _death_message(process: BaseProcess, current: CurrentFiles) -> str:
+    code, name = process.exitcode or 0, current.get(process.pid)
+    cause = f"ended with exit code {code}"
+    if code < 0:
+        signal_name = signal.Signals(-code).name
+        cause = f"was ended by {signal_name}{MEMORY_HINTS.get(signal_name, '')}"
+    return (f"a loader process {cause}" + (f" while reading {name}" if name else "")
+            + "; train.num_workers=0 reads in the training process")

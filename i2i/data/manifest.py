@@ -1,5 +1,5 @@
-"""Manifests: a CSV or JSON-lines file that names the images, one row each: columns a,b or file, and split and
-label where wanted."""
+"""Manifests: CSV or JSON-lines files that list images, with the columns a,b or file, and optionally split and
+label."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import csv
 import io
 import json
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import BinaryIO
 
 import numpy as np
@@ -17,21 +16,21 @@ from numpy.typing import NDArray
 
 from i2i.data.file_list import FileList, FileListBuilder
 from i2i.data.layouts import SPLITS
+from i2i.data.sampler import evenly_spaced
 from i2i.errors import RequestError
 from i2i.registry import suggest
 
-MANIFESTS = ("manifest.csv", "manifest.jsonl")      # Looked for in the root of a folder or zip.
+MANIFESTS = ("manifest.csv", "manifest.jsonl")      # Names that are looked for in the root of a source.
 SUFFIXES = (".csv", ".jsonl")
 COLUMNS = ("a", "b", "file", "split", "label")
-LOOKED = 1000               # Rows, spread over a split, whose files are looked for before training.
+CHECKED_ROWS = 1000         # Rows of a split whose files must exist, evenly spaced.
 Labels = NDArray[np.int64]
-Lines = Iterator[tuple[int, Sequence[str], Sequence[str]]]      # Line, columns, cells.
+Row = dict[str, str]
 
 
 @dataclass(frozen=True)
-class Rows:
-    """The rows of one split: two columns of names, which are one where the manifest has the column `file`; ""
-    where a cell is empty."""
+class SplitRows:
+    """The rows of one split: names of both sides, "" in empty cells; one list if the column is `file`."""
 
     a: FileList
     b: FileList
@@ -40,150 +39,144 @@ class Rows:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a manifest says.  `where` is its path, `single` whether it has the column `file`; `alone` the
-    first line that has only one side."""
+    """What a manifest lists.
 
-    where: str
+    Args:
+        path: of the manifest.
+        single: whether it has the column `file` instead of a and b.
+        splits: the rows of each split.
+        classes: the labels in order: numbers by value, others alphabetically.
+        one_sided_line: the first line with only one side.
+    """
+
+    path: str
     single: bool
-    splits: dict[str, Rows]
+    splits: dict[str, SplitRows]
     classes: tuple[str, ...] = ()
-    alone: int | None = None
+    one_sided_line: int | None = None
 
     def files(self) -> Iterator[str]:
         """All names in it."""
         for rows in self.splits.values():
-            yield from (name for name in rows.a if name)
-            yield from () if self.single else (name for name in rows.b if name)
+            yield from filter(None, rows.a)
+            yield from () if self.single else filter(None, rows.b)
 
 
-class _Part:
-    """The rows of one split while they are read, as text and numbers."""
+class _SplitBuilder:
+    """The rows of one split while they are read, without an object for each."""
 
     def __init__(self) -> None:
-        self.a, self.b, self.labels, self.lines, self.hashes = FileListBuilder(), FileListBuilder(), array("q"), array("q"), array("q")
+        self.a, self.b = FileListBuilder(), FileListBuilder()
+        self.labels, self.lines, self.hashes = array("q"), array("q"), array("q")
 
     def add(self, line: int, a: str, b: str, label: int) -> None:
         self.a.add(a)
         self.b.add(b)
         self.labels.append(label)
         self.lines.append(line)
-        key = f"{a}\0{b}".encode("utf-8", "surrogatepass")
-        self.hashes.append(int.from_bytes(blake2b(key, digest_size=8).digest(), "little", signed=True))
+        self.hashes.append(hash((a, b)))
 
-    def repeated(self) -> tuple[int, int] | None:
-        """The lines of two equal rows."""
+    def build(self, single: bool, label_order: Labels | None) -> SplitRows:
+        a = self.a.names()
+        labels = None if label_order is None else label_order[np.array(self.labels, np.int64)]
+        return SplitRows(a, a if single else self.b.names(), labels)
+
+    def check(self, rows: SplitRows, path: str, has: Callable[[str], bool]) -> None:
+        """Raise RequestError for repeated rows and missing files."""
         hashes = np.array(self.hashes, np.int64)
         order = np.argsort(hashes, kind="stable")
-        twice = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
-        return (self.lines[order[twice[0]]], self.lines[order[twice[0] + 1]]) if len(twice) else None
+        repeated = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
+        if len(repeated):
+            first, second = (self.lines[order[repeated[0] + i]] for i in (0, 1))
+            raise RequestError(f"{path}: line {second} repeats line {first}")
+        for index in evenly_spaced(len(rows.a), CHECKED_ROWS):
+            for name in (rows.a[index], rows.b[index]):
+                if name and not has(name):
+                    raise RequestError(f"{path}, line {self.lines[index]}: there is no file {name}")
 
 
-def read(file: BinaryIO, where: str, *, has: Callable[[str], bool],
+def read(file: BinaryIO, path: str, *, has: Callable[[str], bool],
          is_image: Callable[[str], bool]) -> Manifest:
-    """A manifest from an open file.  RequestError names the line that is wrong.
+    """Read a manifest.
 
-    `has` tells whether a file is there, `is_image` whether a name ends like an image's.
+    Args:
+        file: the open manifest.
+        path: its path, for messages.
+        has: whether a file exists.
+        is_image: whether a name has the extension of an image.
+
+    Raises:
+        RequestError: names the line that is wrong.
     """
-    parts: dict[str, _Part] = {}
-    numbers: dict[str, int] = {}        # Label -> its number, in the order of first appearance.
-    first: tuple[bool, bool] | None = None
-    alone = None
-    for line, columns, cells in (_csv if where.lower().endswith(".csv")
-                                 else _json)(io.TextIOWrapper(file, "utf-8-sig", newline=""), where):
-        row, at = dict(zip(columns, cells, strict=True)), f"{where}, line {line}"
-        first = first or ("file" in row, "label" in row)
-        if first != ("file" in row, "label" in row):
-            raise RequestError(f"{at}: it has {_entries(columns)} where the first row has others")
-        a, b, split = _checked(row, at, is_image)
-        alone = line if alone is None and not (a and b) else alone
-        parts.setdefault(split, _Part()).add(line, a, b,
-                                             numbers.setdefault(row["label"], len(numbers)) if first[1]
-                                             else 0)
-    if first is None:
-        raise RequestError(f"{where} names no images")
-    classes = sorted(numbers, key=int if all(map(_whole, numbers)) else str)
-    # Number of first appearance -> place among the classes.
-    place = np.argsort(np.array([numbers[name] for name in classes], np.int64))
-    splits = {}
-    for split in (split for split in SPLITS if split in parts):
-        splits[split] = _rows(parts[split], first[0], place if first[1] else None)
-        _sniff(parts[split], splits[split], where, has)
-    return Manifest(where, first[0], splits, tuple(classes), alone)
+    text = io.TextIOWrapper(file, "utf-8-sig", newline="")
+    splits: dict[str, _SplitBuilder] = {}
+    numbers: dict[str, int] = {}        # Of each label, in the order of first appearance.
+    single = labeled = False
+    one_sided_line = None
+    for line, row in (_csv_rows if path.lower().endswith(".csv") else _json_rows)(text, path):
+        if not splits:
+            single, labeled = "file" in row, "label" in row
+        elif (single, labeled) != ("file" in row, "label" in row):
+            raise RequestError(f"{path}, line {line}: it has {_listed(row)} where the first row has others")
+        a, b, split = _check_row(row, f"{path}, line {line}", is_image)
+        if one_sided_line is None and not (a and b):
+            one_sided_line = line
+        label = numbers.setdefault(row["label"], len(numbers)) if labeled else 0
+        splits.setdefault(split, _SplitBuilder()).add(line, a, b, label)
+    if not splits:
+        raise RequestError(f"{path} names no images")
+    classes = sorted(numbers, key=int if all(map(_is_integer, numbers)) else str)
+    label_order = np.argsort(np.array([numbers[name] for name in classes], np.int64)) if labeled else None
+    built = {split: splits[split].build(single, label_order) for split in SPLITS if split in splits}
+    for split, rows in built.items():
+        splits[split].check(rows, path, has)
+    return Manifest(path, single, built, tuple(classes), one_sided_line)
 
 
-def _checked(row: dict[str, str], at: str, is_image: Callable[[str], bool]) -> tuple[str, str, str]:
-    """The names of both sides and the split of a row; "" where one side is left empty."""
+def _check_row(row: Row, where: str, is_image: Callable[[str], bool]) -> tuple[str, str, str]:
+    """The names of both sides, "" for an empty one, and the split of a row."""
     a, b = (row["file"], row["file"]) if "file" in row else (row["a"], row["b"])
     split = row.get("split") or "train"
     for name in (a, b):
         if name and not is_image(name):
-            raise RequestError(f"{at}: {name} does not end like an image")
+            raise RequestError(f"{where}: {name} does not end like an image")
     if not a and not b:
-        raise RequestError(f"{at}: no image is named")
+        raise RequestError(f"{where}: no image is named")
     if split not in SPLITS:
-        raise RequestError(f"{at}: split {split!r} is not known; accepted: {', '.join(SPLITS)}")
+        raise RequestError(f"{where}: split {split!r} is not known; accepted: {', '.join(SPLITS)}")
     if row.get("label") == "":
-        raise RequestError(f"{at}: the label is empty; all rows have one, or there is no such column")
+        raise RequestError(f"{where}: the label is empty; all rows have one, or there is no such column")
     return a, b, split
 
 
-def _rows(part: _Part, single: bool, place: Labels | None) -> Rows:
-    a = part.a.names()
-    return Rows(a, a if single else part.b.names(),
-                None if place is None else place[np.array(part.labels, np.int64)])
-
-
-def _sniff(part: _Part, rows: Rows, where: str, has: Callable[[str], bool]) -> None:
-    if lines := part.repeated():
-        raise RequestError(f"{where}: line {lines[1]} repeats line {lines[0]}")
-    for index in np.unique(np.linspace(0, len(rows.a) - 1, LOOKED).astype(int)).tolist():
-        for name in (rows.a[index], rows.b[index]):
-            if name and not has(name):
-                raise RequestError(f"{where}, line {part.lines[index]}: there is no file {name}")
-
-
-def _whole(label: str) -> bool:
-    return label.removeprefix("-").isdecimal()
-
-
-def _entries(columns: Sequence[str]) -> str:
-    return "columns " + ", ".join(columns) if columns else "no columns"
-
-
-# ---------------------------------------------------------------------------------------------- CSV and
-# JSON lines
-
-def _columns(columns: Sequence[str], where: str, line: int) -> Sequence[str]:
-    """The columns, if they are such as a manifest has."""
-    at = f"{where}, line {line}"
+def _check_columns(columns: Iterable[str], where: str) -> tuple[str, ...]:
+    columns = tuple(columns)
     for name in columns:
         if name not in COLUMNS:
-            raise RequestError(f"{at}: no column is called {name!r}; {suggest(name, COLUMNS)}")
+            raise RequestError(f"{where}: no column is called {name!r}; {suggest(name, COLUMNS)}")
     if len(set(columns)) < len(columns) or {"a", "b", "file"} & set(columns) not in ({"a", "b"}, {"file"}):
-        raise RequestError(f"{at}: it has {_entries(columns)}; accepted: a,b or file, and split, label")
+        raise RequestError(f"{where}: it has {_listed(columns)}; accepted: a,b or file, and split, label")
     return columns
 
 
-def _csv(text: io.TextIOBase, where: str) -> Lines:
+def _csv_rows(text: io.TextIOBase, path: str) -> Iterator[tuple[int, Row]]:
     reader = csv.reader(text)
-    columns: Sequence[str] = ()
+    columns: tuple[str, ...] = ()
     try:
-        for cells in reader:
-            if not cells:
-                continue
+        for cells in filter(None, reader):
             if not columns:
-                columns = _columns([cell.strip() for cell in cells], where, reader.line_num)
-                continue
-            if len(cells) != len(columns):
-                raise RequestError(f"{where}, line {reader.line_num}: it has {len(cells)} cells, the first "
+                columns = _check_columns((cell.strip() for cell in cells), f"{path}, line {reader.line_num}")
+            elif len(cells) != len(columns):
+                raise RequestError(f"{path}, line {reader.line_num}: it has {len(cells)} cells, the first "
                                    f"line {len(columns)}")
-            yield reader.line_num, columns, cells
+            else:
+                yield reader.line_num, dict(zip(columns, cells, strict=True))
     except (csv.Error, UnicodeDecodeError) as error:
-        raise RequestError(f"{where}, line {reader.line_num + 1}: {error}") from None
+        raise RequestError(f"{path}, line {reader.line_num + 1}: {error}") from None
 
 
-def _json(text: io.TextIOBase, where: str) -> Lines:
-    known: dict[tuple[str, ...], Sequence[str]] = {}
+def _json_rows(text: io.TextIOBase, path: str) -> Iterator[tuple[int, Row]]:
+    known: set[tuple[str, ...]] = set()     # Columns that were checked.
     line = 0
     try:
         for line, data in enumerate(text, 1):
@@ -191,18 +184,26 @@ def _json(text: io.TextIOBase, where: str) -> Lines:
                 continue
             row = json.loads(data)
             if not isinstance(row, dict):
-                raise RequestError(f"{where}, line {line}: {data.strip()[:60]} is no object such as {{\"a\": "
+                raise RequestError(f"{path}, line {line}: {data.strip()[:60]} is no object such as {{\"a\": "
                                    "\"x.png\", \"b\": \"y.png\"}}")
-            columns = tuple(row)
-            known[columns] = known.get(columns) or _columns(columns, where, line)
-            cells = ["" if value is None else str(value) if key == "label" and type(value) is int else value
-                     for key, value in row.items()]
-            if not all(isinstance(cell, str) for cell in cells):
-                raise RequestError(f"{where}, line {line}: {data.strip()[:60]} holds what is neither text "
+            if tuple(row) not in known:
+                known.add(_check_columns(row, f"{path}, line {line}"))
+            cells = {key: "" if value is None else str(value) if key == "label" and type(value) is int
+                     else value for key, value in row.items()}
+            if not all(isinstance(cell, str) for cell in cells.values()):
+                raise RequestError(f"{path}, line {line}: {data.strip()[:60]} holds what is neither text "
                                    "nor, as a label, a whole number")
-            yield line, columns, cells
+            yield line, cells
     except RequestError:
         raise
     # Of JSON, of bytes that are no text, of numbers with thousands of digits.
     except (ValueError, RecursionError) as error:
-        raise RequestError(f"{where}, line {line + isinstance(error, UnicodeDecodeError)}: {error}") from None
+        raise RequestError(f"{path}, line {line + isinstance(error, UnicodeDecodeError)}: {error}") from None
+
+
+def _is_integer(label: str) -> bool:
+    return label.removeprefix("-").isdecimal()
+
+
+def _listed(columns: Iterable[str]) -> str:
+    return "columns " + ", ".join(columns) if columns else "no columns"

@@ -1,10 +1,13 @@
-"""Random variation of training images, a function of the seed alone: the same for both images of a pair, or
-each its own. What is the same every time (`sized`) comes before what is not (`varied`), so that it can be
-kept."""
+"""Resizing and random crops and flips of the images of one sample.
+
+Transforms have a deterministic part, `resize`, whose result can be cached, and a random part, `augment`, that
+depends on nothing but its seed.
+"""
 
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,76 +18,90 @@ import numpy as np
 from i2i.images.formats import Array
 from i2i.seeding import stable_seed
 
-AREA_CHANNELS = 4       # The most that OpenCV averages at once.
+MAX_AREA_CHANNELS = 4       # cv2.INTER_AREA takes no more at once.
+Size = tuple[int, int]      # Height and width.
+
+
+class Transform(ABC):
+    """What is done to the images of a sample, HW or HWC arrays of any type.
+
+    `load` is the size to resize to; None keeps the stored size.
+    """
+
+    load: Size | None
+
+    def loaded_size(self, size: Size) -> Size:
+        """The size that `resize` gives an image of this size."""
+        return self.load or size
+
+    def resize(self, image: Array) -> Array:
+        """The deterministic part."""
+        return resize(image, self.loaded_size(image.shape[:2]))
+
+    @abstractmethod
+    def augment(self, images: Sequence[Array], seed: int) -> list[Array]:
+        """The random part, for resized images; may return views."""
+
+    def __call__(self, images: Sequence[Array], seed: int = 0) -> list[Array]:
+        return self.augment([self.resize(image) for image in images], seed)
 
 
 @dataclass(frozen=True)
-class JointCropFlip:
-    """Resize to `load`, crop `crop` at random, mirror half of the time; jointly.  Isola et al. 2017, section
-    6.2.
+class Resize(Transform):
+    """Resize to `load`; no augmentation."""
 
-    Enlarging is bicubic; shrinking averages areas, so that no detail is aliased.
+    load: Size | None = None
+
+    def augment(self, images: Sequence[Array], seed: int) -> list[Array]:
+        return list(images)
+
+
+@dataclass(frozen=True)
+class JointCropFlip(Transform):
+    """Resize to `load`, then crop and flip all images alike (Isola et al. 2017, section 6.2).
+
+    Draws the numbers that albumentations 2.0 draws for RandomCrop and HorizontalFlip.
     """
 
-    crop: tuple[int, int]
-    load: tuple[int, int]
+    crop: Size
+    load: Size
     flip: bool = True
 
-    def sized(self, image: Array) -> Array:
-        """An image as it is loaded.  HW or HWC"""
-        return resize(image, self.load)
-
-    def varied(self, images: Sequence[Array], seed: int) -> list[Array]:
-        """The same part of each, mirrored or not.  Images of one size, as loaded -> views of them
-
-        Numbers are drawn as albumentations 2.0 draws them, which did this before.
-        """
-        g = random.Random(seed)
-        down, across = g.random(), g.random()
+    def augment(self, images: Sequence[Array], seed: int) -> list[Array]:
+        generator = random.Random(seed)
+        down, across = generator.random(), generator.random()
         (height, width), (rows, columns) = images[0].shape[:2], self.crop
         y, x = int((height - rows + 1) * down), int((width - columns + 1) * across)
         step = -1 if self.flip and down < 0.5 else 1
         return [image[y:y + rows, x:x + columns][:, ::step] for image in images]
 
-    def __call__(self, images: Sequence[Array], seed: int) -> list[Array]:
-        """Images as stored, in any sizes."""
-        return self.varied([self.sized(image) for image in images], seed)
-
 
 class SeparateCropFlip(JointCropFlip):
-    """As `Jitter`, but each image by itself: crops and mirrorings are independent."""
+    """As JointCropFlip, with an independent crop and flip for each image."""
 
-    def varied(self, images: Sequence[Array], seed: int) -> list[Array]:
-        """A part of each, mirrored or not."""
-        return [super(SeparateCropFlip, self).varied([image], stable_seed(seed, side))[0] for side,
-                image in enumerate(images, 1)]
+    def augment(self, images: Sequence[Array], seed: int) -> list[Array]:
+        return [super(SeparateCropFlip, self).augment([image], stable_seed(seed, number))[0]
+                for number, image in enumerate(images, 1)]
 
 
 class CoveringCropFlip(JointCropFlip):
-    """As `Jitter`, but each image in its own proportions: it is resized until it covers `load`."""
+    """As JointCropFlip, with images resized in their own proportions to the smallest size that covers `load`."""
 
-    def sized(self, image: Array) -> Array:
-        """An image as it is loaded.  HW or HWC"""
-        return resize(image, resize_to_cover(image.shape[:2], self.load))
-
-
-def resize_to_cover(size: tuple[int, int], load: tuple[int, int]) -> tuple[int, int]:
-    """The smallest size of the same proportions that covers `load`."""
-    scale = max(load[0] / size[0], load[1] / size[1])
-    return max(load[0], round(scale * size[0])), max(load[1], round(scale * size[1]))
+    def loaded_size(self, size: Size) -> Size:
+        scale = max(self.load[0] / size[0], self.load[1] / size[1])
+        return max(self.load[0], round(scale * size[0])), max(self.load[1], round(scale * size[1]))
 
 
-def resize(image: Array, size: tuple[int, int]) -> Array:
-    """The whole image at this size, for sample grids and evaluation at the training size.  HW or HWC"""
+def resize(image: Array, size: Size) -> Array:
+    """Resize an HW or HWC image: bicubic to enlarge, area averaging to shrink, so that nothing is aliased."""
     if image.shape[:2] == size:
         return image
     shrinks = image.shape[0] > size[0] or image.shape[1] > size[1]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    if image.ndim == 2 or image.shape[2] <= AREA_CHANNELS:
-        return cv2.resize(image, size[::-1], interpolation=how)
-    starts = [*range(0, image.shape[2], AREA_CHANNELS), image.shape[2]]
-    if starts[-1] - starts[-2] == 2:
-        # Two channels at once are rounded otherwise than one or four are.
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    if image.ndim == 2 or image.shape[2] <= MAX_AREA_CHANNELS:
+        return cv2.resize(image, size[::-1], interpolation=interpolation)
+    starts = [*range(0, image.shape[2], MAX_AREA_CHANNELS), image.shape[2]]
+    if starts[-1] - starts[-2] == 2:        # OpenCV rounds two channels otherwise than one or four.
         starts.insert(-1, starts[-1] - 1)
-    return np.dstack([cv2.resize(image[..., i:j], size[::-1], interpolation=how) for i,
-                      j in pairwise(starts)])
+    return np.dstack([cv2.resize(image[..., i:j], size[::-1], interpolation=interpolation)
+                      for i, j in pairwise(starts)])

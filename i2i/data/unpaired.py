@@ -1,11 +1,8 @@
-"""Unpaired data sets: images of two sides that have nothing to do with each other."""
+"""Unpaired data sets: images of two sides that do not correspond to each other."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import ClassVar
 
 import numpy as np
 
@@ -13,133 +10,111 @@ from i2i.data.dataset_root import find_root
 from i2i.data.file_list import FileList
 from i2i.data.layouts import SPLITS, locate_splits, pair_names
 from i2i.data.manifest import Manifest
-from i2i.data.paired import (
-    LOAD_SCALE,
-    PairedDataset,
-    fingerprint,
-    pairs_from_folders,
-    pairs_from_manifest,
-    split_strip_size,
-)
+from i2i.data.paired import PairedDataset, pairs_from_folders, pairs_from_manifest
 from i2i.data.sources import Source, load_image
+from i2i.data.transforms import SeparateCropFlip
+from i2i.data.two_sided import TwoSidedDataset, split_strip_image
 from i2i.errors import RequestError
 from i2i.images.formats import DecodedImage
 from i2i.registry import register
 
+HeldOutSplits = dict[str, "PairedDataset | UnpairedDataset"]
+
 
 @dataclass(frozen=True)
-class UnpairedDataset:
-    """One split of an unpaired data set.  `a` and `b` are names in the source, in any numbers and sizes; if
-    they are the same names, these are A|B strips of which each side has its half."""
+class UnpairedDataset(TwoSidedDataset):
+    """One split of an unpaired data set, with sides of any numbers and sizes.
 
-    enlarged: ClassVar[float] = LOAD_SCALE
-    square: ClassVar[bool] = False
-    source: Source
-    split: str
-    a: Sequence[str]
-    b: Sequence[str]
-    direction: str = "ab"
-    listed: bool = False            # By a manifest.
+    Each side goes through permutations of its own, so that all its images come equally often and meet others
+    in every epoch.  `dataset[index]` is number `index` of each side, modulo its size.
+    """
+
+    crop_flip = SeparateCropFlip
 
     def __len__(self) -> int:
-        """An epoch: the number of images of the larger side."""
-        return max(self.sizes)
+        return max(self.stream_sizes.values())
+
+    def __getitem__(self, index: int) -> tuple[DecodedImage, DecodedImage]:
+        return self.decode("a", index)[0], self.decode("b", index)[0]
+
+    def name(self, index: int) -> str:
+        return self.files("a", index)[0]
 
     @property
-    def swapped(self) -> bool:
-        """Whether a batch's "a" is B."""
-        return self.direction == "ba"
-
-    @cached_property
-    def strips(self) -> bool:
-        """Whether one file holds A and B side by side."""
-        return self.a == self.b
-
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """How many images the source side and the target side have."""
-        return (len(self.b), len(self.a)) if self.swapped else (len(self.a), len(self.b))
-
-    @property
-    def counted(self) -> str:
-        """How much there is, in words."""
+    def description(self) -> str:
         return f"{len(self.a)} + {len(self.b)} images"
 
     @property
     def layout(self) -> str:
-        """How the files lie, in words."""
-        return "A|B strips, taken apart" if self.strips else "two folders, unpaired" if not self.listed else "rows of a manifest, unpaired"
+        """Where the files lie, in words."""
+        if self.strips:
+            return "A|B strips, taken apart"
+        return "rows of a manifest, unpaired" if self.from_manifest else "two folders, unpaired"
 
-    def name(self, index: int) -> str:
-        """The file that number `index` of the source side takes its name from."""
-        return self.name_of(0, index)
+    @property
+    def stream_sizes(self) -> dict[str, int]:
+        return {key: len((self.a, self.b)[self._column(key)]) for key in "ab"}
 
-    def name_of(self, side: int, index: int) -> str:
-        """The file of image `index`, counted around, of the source (0) or target (1) side."""
-        names = (self.a, self.b)[1 - side if self.swapped else side]
-        return names[index % len(names)]
+    def files(self, keys: str, index: int) -> tuple[str, ...]:
+        names = (self.a, self.b)[self._column(keys)]
+        return (names[index % len(names)],)
 
-    def read(self, side: int, index: int) -> DecodedImage:
-        """Image `index`, counted around, of the source (0) or target (1) side, as stored."""
-        which = 1 - side if self.swapped else side
-        image = load_image(self.source, self.name_of(side, index))
-        return split_strip_size(image)[which] if self.strips else image
+    def decode(self, keys: str, index: int) -> tuple[DecodedImage]:
+        image = load_image(self.source, *self.files(keys, index))
+        return (split_strip_image(image)[self._column(keys)] if self.strips else image,)
 
-    def __getitem__(self, index: int) -> tuple[DecodedImage, DecodedImage]:
-        """Number `index` of each side, counted around the smaller one."""
-        return self.read(0, index), self.read(1, index)
-
-    def fingerprint(self) -> str:
-        """Changes when files are added, removed or renamed."""
-        return fingerprint(self.split, self.a, self.b)
+    def _column(self, key: str) -> int:
+        """0 if the images `key` of a sample are side A, 1 if they are side B."""
+        return self.direction.index(key)
 
 
 def unpair(split: PairedDataset | UnpairedDataset) -> UnpairedDataset:
     """The images of a split without their pairing, so that partners may differ in size."""
-    return UnpairedDataset(split.source, split.split, split.a, split.b, split.direction, split.listed)
+    return UnpairedDataset(split.source, split.split, split.a, split.b, split.direction, split.from_manifest)
 
 
 @register("dataset", "unpaired")
-def find_unpaired(source: Source, direction: str = "ab") -> dict[str, PairedDataset | UnpairedDataset]:
-    """The splits of an unpaired data set: `trainA trainB [valA valB testA testB]`, `train/A train/B`,
-    `A/train B/train` or `A B`, of any numbers and names, or the columns a and b of a manifest, where cells
-    may be empty; or a paired one, whose training pairs are taken apart. Held-out sides of equal names stay
-    pairs: they can be compared.
+def find_unpaired(source: Source, direction: str = "ab") -> HeldOutSplits:
+    """Find the splits of an unpaired data set.
+
+    Accepts `trainA trainB [valA valB testA testB]`, `train/A train/B`, `A/train B/train` or `A B`, of any
+    numbers and names; a manifest with columns a and b, where cells may be empty; or a paired data set, whose
+    training pairs are taken apart.  Other splits whose names correspond stay pairs, which can be compared.
     """
-    source, told, names = find_root(source)
-    splits = _from_manifest(source, told, direction) if told else _among(source, names, direction)
+    source, manifest, names = find_root(source)
+    splits = (_from_manifest(source, manifest, direction) if manifest
+              else _from_folders(source, names, direction))
     if "train" in splits:
         splits["train"] = unpair(splits["train"])
     return {split: splits[split] for split in SPLITS if split in splits}
 
 
-def _among(source: Source, names: FileList, direction: str) -> dict[str, PairedDataset | UnpairedDataset]:
-    splits = {split: _sides(source, names, split, where, direction) for split,
-              where in locate_splits(names, 2).items()}
-    # Strips, or one line that says what is missing.
+def _from_folders(source: Source, names: FileList, direction: str) -> HeldOutSplits:
+    splits = {split: _two_folders(source, names, split, folders, direction)
+              for split, folders in locate_splits(names, 2).items()}
+    # Without sides, strips; or a message about what is missing.
     return splits if "train" in splits else {**pairs_from_folders(source, names, direction), **splits}
 
 
-def _sides(source: Source, names: FileList, split: str, where: tuple[str, ...],
-           direction: str) -> PairedDataset | UnpairedDataset:
-    """As pairs, if both sides have the same names but for the extension."""
-    a, b = (names.under(folder) for folder in where)
-    met = pair_names(names.within(where[0]), names.within(where[1]))
-    if met.alone or met.twice:
+def _two_folders(source: Source, names: FileList, split: str, folders: tuple[str, ...],
+                 direction: str) -> PairedDataset | UnpairedDataset:
+    """Pairs in the order of A, if both folders have the same names but for the extension."""
+    a, b = (names.under(folder) for folder in folders)
+    pairing = pair_names(names.within(folders[0]), names.within(folders[1]))
+    if pairing.unmatched or pairing.duplicate:
         return UnpairedDataset(source, split, a, b, direction)
-    order = np.argsort(met.a)
-    return PairedDataset(source, split, a.take(met.a[order]), b.take(met.b[order]), direction)
+    order = np.argsort(pairing.a)
+    return PairedDataset(source, split, a.take(pairing.a[order]), b.take(pairing.b[order]), direction)
 
 
-def _from_manifest(source: Source, told: Manifest, direction: str) -> dict[str,
-                                                                           PairedDataset | UnpairedDataset]:
-    if told.alone is None:
-        return dict(pairs_from_manifest(source, told, direction))
-    splits: dict[str, PairedDataset | UnpairedDataset] = {}
-    for split, rows in told.splits.items():
+def _from_manifest(source: Source, manifest: Manifest, direction: str) -> HeldOutSplits:
+    if manifest.one_sided_line is None:
+        return dict(pairs_from_manifest(source, manifest, direction))
+    splits: HeldOutSplits = {}
+    for split, rows in manifest.splits.items():
         a, b = rows.a.take(rows.a.filled()), rows.b.take(rows.b.filled())
         if not len(a) or not len(b):
-            raise RequestError(f"{told.where} names {len(a)} images of side a and {len(b)} of side b for "
+            raise RequestError(f"{manifest.path} names {len(a)} images of side a and {len(b)} of side b for "
                                f"{split}; both are needed")
-        splits[split] = UnpairedDataset(source, split, a, b, direction, listed=True)
+        splits[split] = UnpairedDataset(source, split, a, b, direction, from_manifest=True)
     return splits

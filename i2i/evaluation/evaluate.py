@@ -16,7 +16,8 @@ import numpy as np
 
 from i2i.config import parse
 from i2i.data.image_set import ImageSet, ImageSetFacts
-from i2i.data.paired import PairedDataset, convert_pair
+from i2i.data.paired import PairedDataset
+from i2i.data.sampler import evenly_spaced
 from i2i.data.sharding import ProcessGroup, SingleProcess, shard_blocks
 from i2i.data.sources import Folder, Unreadable
 from i2i.data.transforms import resize
@@ -255,7 +256,7 @@ def sample_sheet(model: Model, pairs: PairedDataset, *, direction: str = "ab", c
                  across: int = 4) -> Array:
     """Input, result and target of pairs spread over the split, several pairs in a row; those of another size
     than the first are left out. -> HWC uint8"""
-    chosen = np.unique(np.linspace(0, len(pairs) - 1, count).astype(int)).tolist()
+    chosen = evenly_spaced(len(pairs), count)
     triples = [(each.source, each.fake, each.real)
                for each in _translated(model, _direction(pairs, direction), chosen, direction)]
     size = triples[0][0].shape[:2]
@@ -354,11 +355,13 @@ class _Translated:
 def _translated(model: Model, pairs: PairedDataset, which: Iterable[int],
                 direction: str) -> Iterator[_Translated]:
     before, after = (model.kinds[side] for side in model.sides(direction))
+    pairs = pairs.for_evaluation((before, after))
     for index in which:
         try:
-            source, target = convert_pair(pairs[index], (before, after))
+            sample = pairs.sample(index)
         except Unreadable as error:
             raise JobError(str(error)) from None
+        source, target = sample["a"], sample["b"]
         fitted = ""
         if target.shape[:2] != source.shape[:2]:
             fitted = f"{pairs.name(index)}, {target.shape[1]}x{target.shape[0]} to {source.shape[1]}x{source.shape[0]}"

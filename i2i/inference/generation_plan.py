@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
-from i2i.data.layouts import SIDED, SPLITS
+from i2i.data.layouts import SIDE_FOLDERS, SPLITS
 from i2i.errors import RequestError, require
 from i2i.inference.model import Model
 
@@ -19,7 +19,7 @@ from i2i.inference.model import Model
 MOST = 10_000_000
 LONGEST = 60                # Characters of a folder's name: 240 bytes at most, where file systems take 255.
 RESERVED = {                # Folder names that mean something else: to data sets, to a Mac, to Windows.
-    *SPLITS, *map(str.casefold, SIDED), "__macosx",
+    *SPLITS, *map(str.casefold, SIDE_FOLDERS), "__macosx",
     "con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))}
 
 

@@ -16,15 +16,10 @@ import torch
 import i2i
 from i2i import recipes  # noqa: F401 - importing recipes registers them.
 from i2i.config import MAX_INTEGER, fields, override, parse_assignments, to_dict
+from i2i.data.config import DataConfig
+from i2i.data.format_detection import DatasetSummary, inspect_dataset, training_sizes
 from i2i.data.labeled import ImageDataset
-from i2i.data.paired import (
-    DataConfig,
-    DatasetFacts,
-    PairedDataset,
-    convert_pair,
-    inspect_dataset,
-    training_sizes,
-)
+from i2i.data.paired import PairedDataset
 from i2i.data.remote import is_url
 from i2i.data.sources import Unreadable, bundled_dataset, open_source
 from i2i.data.unpaired import UnpairedDataset, unpair
@@ -58,7 +53,7 @@ class Job:
     train: TrainConfig
     where: str
     splits: Splits
-    facts: DatasetFacts
+    summary: DatasetSummary
     crop: tuple[int, int]
     load: tuple[int, int]
 
@@ -76,7 +71,7 @@ class Job:
     @property
     def kinds(self) -> tuple[ImageFormat, ImageFormat]:
         """Kinds of source and target images."""
-        return self.facts.a, self.facts.b
+        return self.summary.a, self.summary.b
 
     @property
     def shown(self) -> PairedDataset | UnpairedDataset | ImageDataset:
@@ -115,7 +110,7 @@ class Job:
 
     def _readable(self, split: PairedDataset, index: int) -> bool:
         try:
-            return bool(convert_pair(split[index], self.kinds))
+            return bool(split.for_evaluation(self.kinds).sample(index))
         except Unreadable:
             return False
 
@@ -139,7 +134,7 @@ class Job:
 
 def fingerprint(splits: Splits) -> dict[str, str]:
     """What must stay the same for a run to be continued."""
-    return {name: f"{split.counted}, {split.fingerprint()}" for name, split in splits.items()}
+    return {name: f"{split.description}, {split.fingerprint()}" for name, split in splits.items()}
 
 
 # ---------------------------------------------------------------------------------------------- from words
@@ -177,9 +172,9 @@ def prepare(recipe_name: str, assignments: Sequence[str] = (), *, data: str | Pa
                                "images")
         train_config = replace(train_config,
                                images=round((epochs or DEFAULT_EPOCHS) * len(splits["train"])) or 1)
-    facts = inspect_dataset(splits["train"], data_config)
-    crop, load = training_sizes(data_config, facts)
-    return Job(recipe_name, recipe, data_config, train_config, where, splits, facts, crop, load)
+    summary = inspect_dataset(splits["train"], data_config)
+    crop, load = training_sizes(data_config, splits["train"], summary)
+    return Job(recipe_name, recipe, data_config, train_config, where, splits, summary, crop, load)
 
 
 def recipe_or_preset(name: str) -> tuple[str, tuple[str, ...]]:
@@ -318,11 +313,11 @@ def describe(job: Job) -> list[str]:
                                              **_memory_hints(job))
     height, width = job.crop
     counts = ", ".join(f"{len(split):,} {name}" if isinstance(split, PairedDataset)
-                       else f"{split.counted} {name}" for name, split in job.splits.items())
+                       else f"{split.description} {name}" for name, split in job.splits.items())
     judged = job.judged
     sided = {"direction": f"{job.data.direction[0].upper()} -> {job.data.direction[1].upper()}",
              "kinds": f"{job.kinds[0]} -> {job.kinds[1]}"} if job.recipe.sources else {"kind": job.kinds[1]}
-    notes = {"notes": "; ".join(job.facts.notes)} if job.facts.notes else {}
+    notes = {"notes": "; ".join(job.summary.notes)} if job.summary.notes else {}
     labels = {"classes": ", ".join(job.classes)} if job.classes else {}
     steps, train = job.train.steps, job.train
     recipe = {name: getattr(job.recipe, name) for name in fields(job.recipe)}
@@ -330,7 +325,7 @@ def describe(job: Job) -> list[str]:
         f"recipe {job.name}", *memory.format_table(recipe),
         f"data {job.where}", *memory.format_table({
             "layout": f"{job.splits['train'].layout}: {counts}", **sided, **labels,
-            "pictures": f"{job.facts.width}x{job.facts.height}, loaded at {job.load[1]}x{job.load[0]}, "
+            "pictures": f"{job.summary.width}x{job.summary.height}, loaded at {job.load[1]}x{job.load[0]}, "
                         f"cropped to {width}x{height}"
                         + (", mirrored half of the time" if job.data.flip else ""), **notes}),
         "networks", *memory.table(parts),

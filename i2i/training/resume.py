@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from i2i.config import fields, from_dict, parse_assignments
-from i2i.data.paired import DataConfig, inspect_dataset, training_sizes
+from i2i.data.config import DataConfig
+from i2i.data.format_detection import inspect_dataset, training_sizes
 from i2i.data.sources import open_source
 from i2i.errors import RequestError
 from i2i.images.formats import ImageFormat
@@ -71,9 +72,9 @@ def reopen_job(folder: RunFolder, assignments: Sequence[str] = ()) -> Job:
     splits = build("dataset", Spec(recipe.dataset), open_source(begun.where, index=data.index),
                    data.direction)
     _check_images(begun, splits)
-    facts = inspect_dataset(splits["train"], data)
-    crop, load = training_sizes(data, facts)
-    return _with_formats(Job(begun.name, recipe, data, train, begun.where, splits, facts, crop, load), begun)
+    summary = inspect_dataset(splits["train"], data)
+    crop, load = training_sizes(data, splits["train"], summary)
+    return _with_formats(Job(begun.name, recipe, data, train, begun.where, splits, summary, crop, load), begun)
 
 
 def same_job(folder: RunFolder, job: Job, measured: Sequence[str] = ()) -> Job:
@@ -111,7 +112,7 @@ def _check_images(begun: StartedRun, splits: Any) -> None:
 
 def _with_formats(job: Job, begun: StartedRun) -> Job:
     """With the kinds of image that the networks were made for, not what the images have become since."""
-    return replace(job, facts=replace(job.facts, a=begun.kinds[0], b=begun.kinds[1])) if begun.kinds else job
+    return replace(job, summary=replace(job.summary, a=begun.kinds[0], b=begun.kinds[1])) if begun.kinds else job
 
 
 def finished(folder: RunFolder, job: Job) -> bool:

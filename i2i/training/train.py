@@ -8,19 +8,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from i2i.data.cache import CacheRequest, cache_for
+from i2i.data.dataset import OnSkip
 from i2i.data.labeled import ImageDataset
-from i2i.data.loader import OnSkip, batches
-from i2i.data.paired import convert_pair
-from i2i.data.sampler import training_dataset
+from i2i.data.loader import batches
+from i2i.data.sampler import evenly_spaced
 from i2i.data.sources import Unreadable
-from i2i.data.transforms import resize
 from i2i.errors import I2IError, JobError, RequestError
-from i2i.images.formats import to_tensor
 from i2i.inference.model import noise_for
 from i2i.recipes.base import Batch, get_module, meta_networks
 from i2i.registry import build
@@ -63,39 +59,32 @@ def fixed_samples(job: Job) -> dict[str, Tensor]:
         eps = torch.stack(list(map(fixed_noise(job), range(GRID_GENERATED))))
         return {"eps": eps} | ({"c": torch.arange(GRID_GENERATED) * len(job.classes) // GRID_GENERATED}
                                if job.classes else {})
-    rows: list[tuple[Tensor, Tensor]] = []
-    for index in np.unique(np.linspace(0, len(job.shown) - 1, GRID_TRANSLATIONS).astype(int)):
-        try:
-            a, b = convert_pair(job.shown[int(index)], job.kinds)
-        except Unreadable as error:
-            if job.data.on_error == "stop":
-                raise RequestError(str(error)) from None
-            continue
-        rows.append((to_tensor(resize(a, job.crop), job.kinds[0]),
-                     to_tensor(resize(b, job.crop), job.kinds[1])))
-    if not rows:
-        raise RequestError(f"none of the {len(job.shown)} images in {job.shown.split} that were tried can be "
-                           "read")
-    return {"a": torch.stack([a for a, _ in rows]), "b": torch.stack([b for _, b in rows])}
+    def on_skip(error: Unreadable) -> None:
+        if job.data.on_error == "stop":
+            raise RequestError(str(error))
+
+    dataset = job.shown.for_evaluation(job.kinds, job.crop)
+    _, samples = dataset.batch(evenly_spaced(len(dataset), GRID_TRANSLATIONS), on_skip)
+    if not samples:
+        raise RequestError(f"none of the {len(dataset)} images in {dataset.split} that were tried can be read")
+    return samples
 
 
-def job_batches(job: Job, runtime: Runtime, start: int, told: OnSkip | None = None, *,
+def job_batches(job: Job, runtime: Runtime, start: int, on_skip: OnSkip | None = None, *,
                 folder: Path | None = None,
-         warn: Callable[[str], None] | None = None) -> Generator[Mapping[str, Tensor]]:
+                warn: Callable[[str], None] | None = None) -> Generator[Mapping[str, Tensor]]:
     """This process's batches of a job from position `start` on; closed, no thread or process of it goes on.
     `folder`: where decoded images are kept on disk, if the job wants that and says nothing else."""
-    kept = Path(job.data.cache_folder) if job.data.cache_folder else folder
-    room = memory.available_memory(torch.device("cpu")) // runtime.local_world_size
-    cache = cache_for(job.splits["train"],
-                      CacheRequest(job.data.cache, job.load, job.kinds, (job.facts.height, job.facts.width),
-                                   room, kept))
-    dataset = training_dataset(job.splits["train"], job.crop, job.load, job.kinds, flip=job.data.flip,
-                               seed=job.train.seed, on_error=job.data.on_error,
-                       cache=cache)
-    return batches(dataset, seed=job.train.seed, start=start, batch=job.train.batch_size, rank=runtime.rank,
-                   world_size=runtime.world_size,
-                   workers=job.train.num_workers, prefetch=job.train.prefetch_factor,
-                   pin=job.train.pin_memory and runtime.device.type == "cuda", told=told, warn=warn)
+    cache_folder = Path(job.data.cache_folder) if job.data.cache_folder else folder
+    free = memory.available_memory(torch.device("cpu")) // runtime.local_world_size
+    dataset = job.splits["train"].for_training(job.crop, job.load, job.kinds, flip=job.data.flip,
+                                               seed=job.train.seed, on_error=job.data.on_error)
+    dataset = dataset.with_cache(job.data.cache, (job.summary.height, job.summary.width), free, cache_folder)
+    return batches(dataset, start=start, batch_size=job.train.batch_size, rank=runtime.rank,
+                   world_size=runtime.world_size, num_workers=job.train.num_workers,
+                   prefetch_factor=job.train.prefetch_factor,
+                   pin_memory=job.train.pin_memory and runtime.device.type == "cuda",
+                   on_skip=on_skip, warn=warn)
 
 
 def autotune_job(job: Job, assignments: Sequence[str], *, device: str = "auto",
@@ -173,7 +162,7 @@ def _run(job: Job, folder: RunFolder, runtime: Runtime, sample: Batch, callback:
 
     def from_position(start: int) -> Generator[Mapping[str, Tensor]]:
         return job_batches(job, runtime, start,
-                           told=lambda problem: trainer.left_out(problem.name, problem.reason),
+                           on_skip=lambda problem: trainer.left_out(problem.name, problem.reason),
                            folder=folder.path / "decoded",
                     warn=lambda line: callback.on_message(f"warning: {line}"))
 
@@ -192,17 +181,18 @@ def make_evaluator(job: Job, runtime: Runtime,
                    look: Callable[[], Embedding]) -> PairedEvaluator | NoiseEvaluator | None:
     """Who judges the run: pairs on the validation split, nobody where there are none; images from noise on
     held-out pictures or those learned from."""
-    learned = job.splits["train"]
+    learned = job.splits["train"].for_evaluation(job.kinds, job.crop)
     if isinstance(learned, ImageDataset):
-        held_out = job.pictured or learned
-        probe, of_learned = (noise_inputs(split, fixed_noise(job), NOISE_MOST, job.kinds[1], job.crop,
-                                          told=bool(job.classes)) for split in (held_out, learned))
+        held_out = (job.pictured or learned).for_evaluation(job.kinds, job.crop)
+        probe, of_learned = (noise_inputs(split, fixed_noise(job), NOISE_MOST, told=bool(job.classes))
+                             for split in (held_out, learned))
         enough = min(len(probe.rows), len(of_learned.rows)) >= MIN_IMAGES
         return NoiseEvaluator(job.recipe, probe, of_learned, held_out.split, runtime.device,
                               look) if enough else None
     pairs = job.held_out("val")
-    return None if pairs is None else PairedEvaluator(job.recipe, learned, pairs, job.kinds, job.crop,
-                                                      runtime.device)
+    if pairs is None:
+        return None
+    return PairedEvaluator(job.recipe, learned, pairs.for_evaluation(job.kinds, job.crop), runtime.device)
 
 
 def make_collapse_detector(job: Job, runtime: Runtime, folder: RunFolder, look: Callable[[], Embedding],
@@ -210,13 +200,12 @@ def make_collapse_detector(job: Job, runtime: Runtime, folder: RunFolder, look: 
     """Who looks for collapse, unless that is not wanted or there are too few pictures to tell."""
     if job.train.on_collapse == "off":
         return None
-    learned = job.splits["train"]
+    learned = job.splits["train"].for_evaluation(job.kinds, job.crop)
     if isinstance(learned, ImageDataset):
-        first, second = (noise_inputs(learned, fixed_noise(job), n, job.kinds[1], job.crop,
-                                      told=bool(job.classes)) for n in DETECTOR_GENERATED)
+        first, second = (noise_inputs(learned, fixed_noise(job), n, told=bool(job.classes))
+                         for n in DETECTOR_GENERATED)
     else:
-        first, second = (image_inputs(learned, n, job.recipe, job.kinds, job.crop)
-                         for n in DETECTOR_TRANSLATIONS)
+        first, second = (image_inputs(learned, n, job.recipe) for n in DETECTOR_TRANSLATIONS)
     if min(len(first.rows), len(second.rows)) < MIN_IMAGES:
         return None
 
@@ -244,7 +233,8 @@ def write_verdict(job: Job, folder: RunFolder, watch: PairedEvaluator | NoiseEva
     """Write the verdict, and where pairs were judged the best and worst of the test split, or of the
     validation split where there is no other."""
     if isinstance(watch, PairedEvaluator):
-        pairs = job.held_out("test") or watch.heldout
+        test = job.held_out("test")
+        pairs = test.for_evaluation(job.kinds, job.crop) if test else watch.heldout
         written = watch.extremes(trainer.average.modules, pairs, lambda name,
                                  write: write_atomically(folder.path / name, write))
         folder.write_json("pairs.json", written)

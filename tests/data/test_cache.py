@@ -17,14 +17,14 @@ from PIL import Image
 
 import i2i
 from i2i.data import cache as caches
-from i2i.data.cache import CacheRequest, MemoryCache, Uncached, cache_for, pack, unpack
-from i2i.data.labeled import ImageDataset, find_images
+from i2i.data.cache import MemoryCache, Uncached, pack, unpack
+from i2i.data.dataset import Dataset
+from i2i.data.labeled import find_images
 from i2i.data.loader import batches
-from i2i.data.paired import PairedDataset, find_paired
-from i2i.data.sampler import training_dataset
+from i2i.data.paired import find_paired
 from i2i.data.sources import Folder, Zip, open_source
 from i2i.data.transforms import JointCropFlip
-from i2i.data.unpaired import UnpairedDataset, find_unpaired
+from i2i.data.unpaired import find_unpaired
 from i2i.errors import JobError, RequestError
 from i2i.images.formats import ImageFormat
 from i2i.runs.folder import RunFolder
@@ -72,18 +72,18 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-def split_of(where: Path | str, kind: str) -> PairedDataset | UnpairedDataset | ImageDataset:
+def split_of(where: Path | str, kind: str) -> Dataset:
     return FINDERS[kind](open_source(where))["train"]   # type: ignore[return-value]
 
 
-def wanted(how: str, folder: Path | None = None, room: int = ROOM) -> CacheRequest:
-    return CacheRequest(how, (36, 36), KINDS, (40, 80), room, folder)
+def prepared(split: Dataset, how: str = "off", folder: Path | None = None, room: int = ROOM, on_error: str = "stop") -> Dataset:
+    return split.for_training((32, 32), (36, 36), KINDS, seed=1, on_error=on_error).with_cache(how, (40, 80), room, folder)
 
 
-def epochs(split: PairedDataset | UnpairedDataset | ImageDataset, how: str, folder: Path | None = None, *, number: int = 3, room: int = ROOM, warn: list[str] | None = None,
+def epochs(split: Dataset, how: str, folder: Path | None = None, *, number: int = 3, room: int = ROOM, warn: list[str] | None = None,
            on_error: str = "stop", **options: int) -> list[dict[str, torch.Tensor]]:
-    data = training_dataset(split, (32, 32), (36, 36), KINDS, flip=True, seed=1, on_error=on_error, cache=cache_for(split, wanted(how, folder, room)))
-    read = batches(data, seed=1, start=0, batch=4, warn=None if warn is None else warn.append, **options)
+    data = prepared(split, how, folder, room, on_error)
+    read = batches(data, start=0, batch_size=4, warn=None if warn is None else warn.append, **options)
     got = list(islice(read, -(-number * len(split) // 4)))
     read.close()
     return got
@@ -116,7 +116,7 @@ def test_loader_processes_share_what_they_keep(strips: Path, tmp_path: Path, cou
     split = split_of(strips, "pairs")
     plain = epochs(split, "off", number=8)
     counted.since()
-    assert_equal(plain, epochs(split, how, tmp_path / "kept", number=8, workers=2, prefetch=1))
+    assert_equal(plain, epochs(split, how, tmp_path / "kept", number=8, num_workers=2, prefetch_factor=1))
     assert len(split) <= counted.since() < 3 * len(split)       # Two may have had the same one in hand at once; eight epochs would be 8 times.
 
 
@@ -178,7 +178,7 @@ def test_memory_takes_no_more_than_its_room_and_what_does_not_fit_is_made_anew()
 
 
 def test_a_killed_process_that_has_the_lock_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caches, "PATIENCE", 0.01)
+    monkeypatch.setattr(caches, "LOCK_TIMEOUT", 0.01)
     memory = MemoryCache(2, 1000)
     memory._lock.acquire()
     image = np.zeros((2, 2), np.uint8)
@@ -188,15 +188,15 @@ def test_a_killed_process_that_has_the_lock_holds_up_nobody(monkeypatch: pytest.
 
 def test_auto_keeps_all_of_a_small_set_and_nothing_of_a_large_one(strips: Path) -> None:
     split = split_of(strips, "pairs")
-    needed = len(split) * 2 * (36 * 36 * 3 + caches.HEAD)
-    assert caches.decode_for_cache(split, wanted("auto")) == needed
-    assert isinstance(cache_for(split, wanted("auto", room=4 * needed)), MemoryCache)
-    assert isinstance(cache_for(split, wanted("auto", room=4 * needed - 1)), Uncached)
-    some = cache_for(split, wanted("memory", room=needed))
+    needed = len(split) * 2 * (36 * 36 * 3 + caches.ARRAY_OVERHEAD)
+    assert prepared(split).decoded_bytes((40, 80)) == needed
+    assert isinstance(prepared(split, "auto", room=4 * needed).cache, MemoryCache)
+    assert isinstance(prepared(split, "auto", room=4 * needed - 1).cache, Uncached)
+    some = prepared(split, "memory", room=needed).cache
     assert isinstance(some, MemoryCache)
     assert some.size <= needed // 2 + 8 * (len(split) + 1)
-    for how, room in (("off", ROOM), ("auto", caches.UNKNOWN), ("disk", ROOM)):         # No folder: a trial, which writes nothing.
-        assert isinstance(cache_for(split, wanted(how, room=room)), Uncached)
+    for how, room in (("off", ROOM), ("auto", caches.UNKNOWN_MEMORY), ("disk", ROOM)):         # No folder: a trial, which writes nothing.
+        assert isinstance(prepared(split, how, room=room).cache, Uncached)
 
 
 def test_a_spawned_loader_process_gets_all_it_needs_and_shares_the_memory(strips: Path, tmp_path: Path) -> None:
@@ -204,15 +204,14 @@ def test_a_spawned_loader_process_gets_all_it_needs_and_shares_the_memory(strips
     plain, before = epochs(split, "off"), multiprocessing.get_start_method()
     multiprocessing.set_start_method("spawn", force=True)
     try:
-        cache = cache_for(split, wanted("memory"))
-        data = training_dataset(split, (32, 32), (36, 36), KINDS, flip=True, seed=1, on_error="stop", cache=cache)
-        read = batches(data, seed=1, start=0, batch=4, workers=1, prefetch=1)
+        data = prepared(split, "memory")
+        read = batches(data, start=0, batch_size=4, num_workers=1, prefetch_factor=1)
         assert_equal(plain, list(islice(read, len(plain))))
         read.close()
     finally:
         multiprocessing.set_start_method(before, force=True)
-    assert isinstance(cache, MemoryCache)
-    assert cache.used > 0
+    assert isinstance(data.cache, MemoryCache)
+    assert data.cache.used > 0
 
 
 # ---------------------------------------------------------------------------------------------- on disk
@@ -243,7 +242,7 @@ def test_what_is_damaged_or_none_of_ours_is_made_again(strips: Path, tmp_path: P
 def test_a_file_that_has_changed_is_decoded_anew(strips: Path, tmp_path: Path, zipped: bool) -> None:
     kept = tmp_path / "kept"
 
-    def split() -> PairedDataset | UnpairedDataset | ImageDataset:
+    def split() -> Dataset:
         if not zipped:
             return split_of(strips, "pairs")
         return split_of(Path(shutil.make_archive(str(tmp_path / "set"), "zip", strips.parent, strips.name)), "pairs")
@@ -276,21 +275,20 @@ def test_other_settings_have_entries_of_their_own(strips: Path, tmp_path: Path) 
     kept = tmp_path / "kept"
     for number, words in enumerate([(), ("direction",), ("kinds",), ("load",)], 1):
         split = find_paired(open_source(strips), "ba" if "direction" in words else "ab")["train"]
-        want = CacheRequest("disk", (40, 36) if "load" in words else (36, 36), (ImageFormat(1), ImageFormat(3)) if "kinds" in words else KINDS, (40, 80), ROOM, kept)
-        data = training_dataset(split, (32, 32), want.load, want.kinds, flip=True, seed=1, on_error="stop", cache=cache_for(split, want))
-        plain = training_dataset(split, (32, 32), want.load, want.kinds, flip=True, seed=1, on_error="stop")
-        one, other = (list(islice(batches(each, seed=1, start=0, batch=4), 3)) for each in (data, plain))
+        plain = split.for_training((32, 32), (40, 36) if "load" in words else (36, 36), (ImageFormat(1), ImageFormat(3)) if "kinds" in words else KINDS, seed=1)
+        data = plain.with_cache("disk", (40, 80), ROOM, kept)
+        one, other = (list(islice(batches(each, start=0, batch_size=4), 3)) for each in (data, plain))
         assert_equal(one, other)
         assert len(entries_of(kept)) == number * len(split)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_full_disk_is_one_warning_and_reading_goes_on(strips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
-    monkeypatch.setattr(caches, "SPARE", 1 << 60)
+    monkeypatch.setattr(caches, "MIN_FREE_DISK", 1 << 60)
     split, warned = split_of(strips, "pairs"), list[str]()
-    assert_equal(epochs(split, "off"), epochs(split, "disk", tmp_path / "kept", warn=warned, workers=workers, prefetch=1))
+    assert_equal(epochs(split, "off"), epochs(split, "disk", tmp_path / "kept", warn=warned, num_workers=workers, prefetch_factor=1))
     assert len(warned) == 1
-    assert "no longer kept" in warned[0]
+    assert "no longer cached" in warned[0]
     assert not entries_of(tmp_path / "kept")
 
 
@@ -314,7 +312,7 @@ def test_what_cannot_be_read_is_never_kept(strips: Path, tmp_path: Path, how: st
 @pytest.fixture(autouse=True)
 def spare(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The machine that tests run on may have a nearly full disk."""
-    monkeypatch.setattr(caches, "SPARE", 0)
+    monkeypatch.setattr(caches, "MIN_FREE_DISK", 0)
     return
 
 

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from i2i.data.paired import DataConfig, find_paired, inspect_dataset, split_strip, training_sizes
+from i2i.data.config import DataConfig
+from i2i.data.format_detection import inspect_dataset, training_sizes
+from i2i.data.paired import find_paired
 from i2i.data.sources import Unreadable, open_source
+from i2i.data.two_sided import split_strip
 from i2i.errors import RequestError
 
 
@@ -110,15 +113,16 @@ def test_kinds_follow_the_images(tmp_path: Path) -> None:
 def test_sizes(tmp_path: Path, config: DataConfig, image: tuple[int, int], crop: tuple[int, int], load: tuple[int, int]) -> None:
     save(tmp_path / "A/0.png", 0, image)
     save(tmp_path / "B/0.png", 0, image)
-    assert training_sizes(config, inspect_dataset(find_paired(open_source(tmp_path))["train"])) == (crop, load)
+    pairs = find_paired(open_source(tmp_path))["train"]
+    assert training_sizes(config, pairs, inspect_dataset(pairs)) == (crop, load)
 
 
 def test_a_crop_larger_than_the_load_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "A/0.png", 0)
     save(tmp_path / "B/0.png", 0)
-    facts = inspect_dataset(find_paired(open_source(tmp_path))["train"])
+    pairs = find_paired(open_source(tmp_path))["train"]
     with pytest.raises(RequestError, match="load_size"):
-        training_sizes(DataConfig(size=(64,), load_size=(32,)), facts)
+        training_sizes(DataConfig(size=(64,), load_size=(32,)), pairs, inspect_dataset(pairs))
     with pytest.raises(RequestError, match=r"data\.size"):
         DataConfig(size=(8,))
     with pytest.raises(RequestError, match=r"data\.size"):

@@ -20,7 +20,6 @@ from i2i.cli import training as command
 from i2i.data import loader
 from i2i.data.loader import batches
 from i2i.data.paired import find_paired
-from i2i.data.sampler import training_dataset
 from i2i.data.sources import Folder, Unreadable, load_image, open_source
 from i2i.data.unpaired import find_unpaired
 from i2i.errors import JobError, printable
@@ -83,10 +82,10 @@ def train_words(data: Path, *more: object) -> list[object]:
     return ["train", "pix2pix", *SMALL, "--data", data, "--device", "cpu", "train.checkpoint_every=1000", *more]
 
 
-def take(folder: Path, n: int, *, on_error: str = "stop", workers: int = 0, told: list[Unreadable] | None = None, kind: str = "paired") -> list[object]:
+def take(folder: Path, n: int, *, on_error: str = "stop", workers: int = 0, skipped: list[Unreadable] | None = None, kind: str = "paired") -> list[object]:
     find = {"paired": find_paired, "unpaired": find_unpaired}[kind]
-    data = training_dataset(find(open_source(folder))["train"], (32, 32), (36, 36), KINDS, flip=True, seed=1, on_error=on_error)
-    return list(islice(batches(data, seed=1, start=0, batch=4, workers=workers, told=told.append if told is not None else None), n))
+    data = find(open_source(folder))["train"].for_training((32, 32), (36, 36), KINDS, seed=1, on_error=on_error)
+    return list(islice(batches(data, start=0, batch_size=4, num_workers=workers, on_skip=skipped.append if skipped is not None else None), n))
 
 
 # ---------------------------------------------------------------------------------------------- files
@@ -112,9 +111,9 @@ def test_the_stream_stops_at_a_fault_or_goes_on_without_it(strips: Path, fault: 
     FAULTS[fault][0](path)
     with pytest.raises(JobError, match=rf"train/04\.png: .*{FAULTS[fault][1]}.*--on-error skip"):
         take(strips, 5, kind=kind)
-    told: list[Unreadable] = []
-    assert len(take(strips, 5, on_error="skip", told=told, kind=kind)) == 5
-    assert {problem.name for problem in told} == {str(path)}
+    skipped: list[Unreadable] = []
+    assert len(take(strips, 5, on_error="skip", skipped=skipped, kind=kind)) == 5
+    assert {problem.name for problem in skipped} == {str(path)}
 
 
 def test_permission_denied_is_told(strips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,8 +249,8 @@ class Failing(Folder):
 
 
 def failing(folder: Path, act: Callable[[], object], workers: int, on_error: str = "stop") -> Iterator[dict[str, torch.Tensor]]:
-    data = training_dataset(find_paired(Failing(folder, "train/04.png", act))["train"], (32, 32), (36, 36), KINDS, flip=True, seed=1, on_error=on_error)
-    return batches(data, seed=1, start=0, batch=2, workers=workers)
+    data = find_paired(Failing(folder, "train/04.png", act))["train"].for_training((32, 32), (36, 36), KINDS, seed=1, on_error=on_error)
+    return batches(data, start=0, batch_size=2, num_workers=workers)
 
 
 def surprise() -> None:
@@ -297,15 +296,15 @@ def test_a_loader_process_that_is_stopped_while_it_hands_over_is_given_up(monkey
     process = multiprocessing.get_context("fork").Process(target=lambda: os.kill(os.getpid(), signal.SIGSTOP), daemon=True)
     process.start()
     theirs.close()
-    hand = loader.CurrentFile(1)
-    hand.pids[0] = process.pid
-    hand.names[0, :6] = torch.tensor(list(b"04.png"))
+    current = loader.CurrentFiles(1)
+    current.pids[0] = process.pid
+    current.names[0, :6] = torch.tensor(list(b"04.png"))
 
-    def taken() -> Iterator[loader._Collated]:
-        yield {}, (), ()
+    def received() -> Iterator[loader.Loaded]:
+        yield loader.Loaded({}, (), ())
         ours.recv()
 
-    read, began = loader._with_timeout(taken(), [process], hand), time.monotonic()
+    read, began = loader.supervised(received(), [process], current), time.monotonic()
     next(read)
     time.sleep(1.0)         # A step of the training may take longer than that.
     with pytest.raises(JobError, match=r"no batch .* in 0\.5 s; they are reading 04\.png"):

@@ -16,9 +16,10 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
+from i2i.data.config import DataConfig
+from i2i.data.format_detection import inspect_dataset
 from i2i.data.loader import batches
-from i2i.data.paired import DataConfig, find_paired, inspect_dataset
-from i2i.data.sampler import training_dataset
+from i2i.data.paired import find_paired
 from i2i.data.sources import Unreadable, decode_bytes, open_source
 from i2i.data.transforms import JointCropFlip, resize
 from i2i.data.unpaired import find_unpaired
@@ -331,7 +332,7 @@ def test_one_of_another_kind_that_was_not_looked_at_is_named(tmp_path: Path) -> 
     pairs = find_paired(open_source(folder))["train"]
     found = inspect_dataset(pairs)
     (folder / "trainA" / "1.tif").write_bytes(tif(FLOATS))
-    stream = batches(training_dataset(pairs, (16, 16), (16, 16), (found.a, found.b), flip=True, seed=0, on_error="stop"), seed=0, start=0, batch=3)
+    stream = batches(pairs.for_training((16, 16), (16, 16), (found.a, found.b)), start=0, batch_size=3)
     with pytest.raises(Exception, match=r"trainA/1\.tif: is float32, and the images of its side are uint16"):
         next(stream)
 
@@ -388,8 +389,8 @@ def test_a_stream_of_seven_channels_and_sixteen_bits(tmp_path: Path, find: objec
     split = find(open_source(sided(tmp_path, seven, floats, "npy")))["train"]  # type: ignore[operator]
     found = inspect_dataset(split)
     assert found.a == ImageFormat(7, "uint16", (0, 4095))
-    data = training_dataset(split, (16, 32), (20, 40), (found.a, found.b), flip=True, seed=0, on_error="stop")
-    for batch in islice(batches(data, seed=0, start=0, batch=2), 3):
+    data = split.for_training((16, 32), (20, 40), (found.a, found.b))
+    for batch in islice(batches(data, start=0, batch_size=2), 3):
         assert batch["a"].shape == (2, 7, 16, 32)
         assert batch["b"].shape == (2, 1, 16, 32)
         assert -1 <= batch["a"].min() < -0.2

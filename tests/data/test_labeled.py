@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from i2i.data.config import DataConfig
+from i2i.data.format_detection import inspect_dataset, training_sizes
 from i2i.data.labeled import ImageDataset, find_images
 from i2i.data.loader import batches
-from i2i.data.paired import DataConfig, inspect_dataset, training_sizes
-from i2i.data.sampler import training_dataset
 from i2i.data.sources import open_source
 from i2i.errors import JobError, RequestError
 from i2i.images.formats import ImageFormat
@@ -34,8 +34,8 @@ def train(folder: Path) -> ImageDataset:
 
 
 def take(folder: Path, n: int, *, on_error: str = "stop", **options: int) -> list[dict[str, torch.Tensor]]:
-    data = training_dataset(train(folder), (16, 16), (16, 16), KINDS, flip=True, seed=1, on_error=on_error)
-    return list(islice(batches(data, **{"seed": 1, "start": 0, "batch": 4, **options}), n))
+    data = train(folder).for_training((16, 16), (16, 16), KINDS, seed=1, on_error=on_error)
+    return list(islice(batches(data, **{"start": 0, "batch_size": 4, **options}), n))
 
 
 # ---------------------------------------------------------------------------------------------- where classes come from
@@ -48,7 +48,7 @@ def test_class_folders(tmp_path: Path, root: str) -> None:
     assert images.labels.tolist() == [0, 0, 0, 0, 1, 1, 1, 2, 2]
     image, label = images[5]
     assert (int(image.array[0, 0, 0]), label, images.name(5)) == (40, 1, f"{root}dog/1.png")
-    assert (images.layout, images.counted) == ("class folders", "9 images of 3 classes")
+    assert (images.layout, images.description) == ("class folders", "9 images of 3 classes")
 
 
 @pytest.mark.parametrize("names", [["a.png", "b.png"], ["one/a.png", "one/b.png"], ["x/y/a.png", "z/b.png"], ["x/a.png", "y/b.png", "c.png"]])
@@ -131,7 +131,7 @@ def test_two_sides_are_refused_by_name(sides: Path) -> None:
 
 def test_the_bundled_pictures() -> None:
     images = find_images(open_source("fluent3d-64"))["train"]
-    assert images.counted == "1600 images of 8 classes"
+    assert images.description == "1600 images of 8 classes"
     assert images.classes[0] == "activities"
     assert images[0][0].array.shape == (64, 64, 3)
     assert all(images.classes[int(label)] == name.split("/")[0] for name, label in zip(images.names, images.labels, strict=True))
@@ -148,8 +148,8 @@ def test_pictures_are_loaded_whole(tmp_path: Path) -> None:
     save(tmp_path / "0.png", 0, (64, 64), "L")
     facts = inspect_dataset(train(tmp_path))
     assert (facts.a, facts.b) == (ImageFormat(1), ImageFormat(1))
-    assert training_sizes(DataConfig(), facts) == ((64, 64), (64, 64))
-    assert training_sizes(DataConfig(load_size=(72,)), facts) == ((64, 64), (72, 72))
+    assert training_sizes(DataConfig(), train(tmp_path), facts) == ((64, 64), (64, 64))
+    assert training_sizes(DataConfig(load_size=(72,)), train(tmp_path), facts) == ((64, 64), (72, 72))
 
 
 # ---------------------------------------------------------------------------------------------- the stream
@@ -173,7 +173,7 @@ def test_the_stream_is_a_function_of_position(tmp_path: Path) -> None:
         from PIL import Image
         Image.fromarray(g.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(tmp_path / "cat" / f"{i}.png")
     whole = take(tmp_path, 6)
-    parts = [*take(tmp_path, 2, workers=2), *take(tmp_path, 4, start=8, workers=1)]
+    parts = [*take(tmp_path, 2, num_workers=2), *take(tmp_path, 4, start=8, num_workers=1)]
     ranks = [take(tmp_path, 6, rank=r, world_size=2) for r in range(2)]
     for i, (one, other) in enumerate(zip(whole, parts, strict=True)):
         for key in "bc":

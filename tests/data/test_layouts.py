@@ -19,11 +19,11 @@ from PIL import Image
 
 from i2i.data import file_list_cache as indexing
 from i2i.data.file_list import FileList
+from i2i.data.format_detection import inspect_dataset
 from i2i.data.labeled import find_images
 from i2i.data.layouts import pair_names
 from i2i.data.loader import batches
-from i2i.data.paired import PairedDataset, find_paired, inspect_dataset, same_shape
-from i2i.data.sampler import training_dataset
+from i2i.data.paired import PairedDataset, find_paired, same_shape
 from i2i.data.sources import Folder, Unreadable, load_image, open_source
 from i2i.data.unpaired import UnpairedDataset, find_unpaired
 from i2i.data.zip_reader import ZipDirectory
@@ -175,8 +175,8 @@ def test_partners_of_two_sizes_are_cropped_at_one_place(tmp_path: Path) -> None:
     pairs = find_paired(open_source(tmp_path))["train"]
     facts = inspect_dataset(pairs)
     assert (facts.height, facts.width) == (32, 40)
-    data = training_dataset(pairs, (24, 24), (32, 40), (ImageFormat(3), ImageFormat(3)), flip=True, seed=0, on_error="stop")
-    for batch in islice(batches(data, seed=0, start=0, batch=3), 4):
+    data = pairs.for_training((24, 24), (32, 40), (ImageFormat(3), ImageFormat(3)))
+    for batch in islice(batches(data, start=0, batch_size=3), 4):
         assert torch.equal(batch["a"], batch["b"])          # Shrunk by averaging four equal pixels.
 
 
@@ -227,13 +227,13 @@ def test_partners_are_those_that_dictionaries_find() -> None:
         stems = [[name.rsplit(".", 1)[0] for name in side] for side in (a, b)]
         met = pair_names(FileList.of(a), FileList.of(b))
         if any(len(set(side)) < len(side) for side in stems):
-            assert met.twice is not None
-            side, one, other = met.twice
+            assert met.duplicate is not None
+            side, one, other = met.duplicate
             assert stems[side][one] == stems[side][other]
             continue
-        assert met.twice is None
+        assert met.duplicate is None
         assert [stems[0][i] for i in met.a] == [stems[1][i] for i in met.b] == sorted(set(stems[0]) & set(stems[1]))
-        assert sorted(stems[side][place] for side, place in met.alone) == sorted(set(stems[0]) ^ set(stems[1]))
+        assert sorted(stems[side][place] for side, place in met.unmatched) == sorted(set(stems[0]) ^ set(stems[1]))
 
 
 def test_fingerprints_are_those_of_older_runs(tmp_path: Path) -> None:
@@ -406,8 +406,8 @@ def test_many_files_cost_little(tmp_path: Path) -> None:
     pairs = splits["train"]
     assert len(pairs) == 5000
     assert held < 5000 * 150            # Two names of 16 characters; as str objects they would take over 700,000 bytes with their tuples.
-    data = training_dataset(pairs, (32, 32), (32, 32), (ImageFormat(3), ImageFormat(3)), flip=True, seed=0, on_error="stop")
-    next(batches(data, seed=0, start=0, batch=4))
+    data = pairs.for_training((32, 32), (32, 32), (ImageFormat(3), ImageFormat(3)))
+    next(batches(data, start=0, batch_size=4))
     assert time.monotonic() - began < 5
     assert isinstance(pairs, PairedDataset)
     assert isinstance(find_unpaired(source)["train"], UnpairedDataset)
@@ -424,10 +424,10 @@ def test_streams_from_zips_and_manifests_are_functions_of_position(tmp_path: Pat
     (data / "manifest.csv").write_text("a,b,label\n" + rows)
 
     def take(n: int, **options: int) -> list[dict[str, torch.Tensor]]:
-        stream = training_dataset(FIND[kind](open_source(zipped(data)))["train"], (16, 16), (16, 16), (ImageFormat(3), ImageFormat(3)), flip=True, seed=1, on_error="stop")
-        return list(islice(batches(stream, **{"seed": 1, "start": 0, "batch": 2, **options}), n))
+        stream = FIND[kind](open_source(zipped(data)))["train"].for_training((16, 16), (16, 16), (ImageFormat(3), ImageFormat(3)), seed=1)
+        return list(islice(batches(stream, **{"start": 0, "batch_size": 2, **options}), n))
 
-    whole, later = take(6), [*take(2, workers=2), *take(4, start=4, workers=1)]
+    whole, later = take(6), [*take(2, num_workers=2), *take(4, start=4, num_workers=1)]
     assert set(whole[0]) == ({"b", "c"} if kind == "images" else {"a", "b"})
     for one, other in zip(whole, later, strict=True):
         assert all(torch.equal(one[key], other[key]) for key in one)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from i2i.data.loader import batches
-from i2i.data.paired import find_paired
-from i2i.data.sampler import PairedTraining, SharedPositions
+from i2i.data.paired import PairedDataset, find_paired
+from i2i.data.sampler import Order, evenly_spaced
 from i2i.data.sources import open_source
 from i2i.data.transforms import JointCropFlip, resize
 from i2i.errors import JobError
@@ -16,32 +16,38 @@ from i2i.images.formats import ImageFormat
 KINDS = (ImageFormat(3), ImageFormat(3))
 
 
-def dataset(folder: Path, on_error: str = "stop") -> PairedTraining:
-    pairs = find_paired(open_source(folder))["train"]
-    return PairedTraining(pairs, JointCropFlip((32, 32), (36, 36)), KINDS, seed=1, on_error=on_error)
+def dataset(folder: Path, on_error: str = "stop") -> PairedDataset:
+    return find_paired(open_source(folder))["train"].for_training((32, 32), (36, 36), KINDS, seed=1, on_error=on_error)
 
 
 def take(folder: Path, n: int, **options: int) -> list[dict[str, torch.Tensor]]:
-    return list(islice(batches(dataset(folder), **{"seed": 1, "start": 0, "batch": 4, **options}), n))
+    return list(islice(batches(dataset(folder), **{"start": 0, "batch_size": 4, **options}), n))
 
 
 def test_an_epoch_shows_every_image_once_in_a_new_order() -> None:
-    at = [index for index, _ in islice(SharedPositions(range(10), seed=0, start=0), 30)]
+    at = list(map(Order(10, seed=0), range(30)))
     epochs = [at[i:i + 10] for i in (0, 10, 20)]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
 
 
-def test_the_stream_can_be_entered_anywhere_and_shared() -> None:
-    whole = list(islice(SharedPositions(range(7), seed=3, start=0), 40))
-    assert list(islice(SharedPositions(range(7), seed=3, start=13), 27)) == whole[13:]
-    shared = [list(islice(SharedPositions(range(7), seed=3, start=4, rank=r, world_size=3), 8)) for r in range(3)]
-    assert [item for row in zip(*shared, strict=True) for item in row] == whole[4:28]
+def test_an_order_can_be_entered_anywhere_in_any_order() -> None:
+    whole = list(map(Order(7, 3), range(40)))
+    assert list(map(Order(7, 3), range(13, 40))) == whole[13:]
+    order = Order(7, 3)
+    assert [order(position) for position in reversed(range(40))] == whole[::-1]
+    assert list(map(Order(7, 3, shuffle=False), range(15))) == [*range(7), *range(7), 0]
+
+
+@pytest.mark.parametrize(("n", "count", "expected"), [(0, 3, []), (1, 3, [0]), (5, 1, [0]), (5, 2, [0, 4]), (5, 5, [0, 1, 2, 3, 4]), (5, 9, [0, 1, 2, 3, 4]), (10, 4, [0, 3, 6, 9])])
+def test_evenly_spaced_indices(n: int, count: int, expected: list[int]) -> None:
+    assert evenly_spaced(n, count) == expected
+    assert len(set(evenly_spaced(997, 100 + n))) == 100 + n
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(strips: Path, workers: int) -> None:
-    for one, other in zip(take(strips, 6), take(strips, 6, workers=workers), strict=True):
+    for one, other in zip(take(strips, 6), take(strips, 6, num_workers=workers), strict=True):
         assert torch.equal(one["a"], other["a"])
         assert torch.equal(one["b"], other["b"])
 
@@ -84,12 +90,12 @@ def test_no_jitter_leaves_the_image_alone() -> None:
 def test_an_unreadable_image_ends_the_stream_with_its_name(strips: Path, workers: int) -> None:
     (strips / "train" / "03.png").write_bytes(b"broken")
     with pytest.raises(JobError, match=r"03\.png.*on-error skip"):
-        take(strips, 5, workers=workers)
+        take(strips, 5, num_workers=workers)
 
 
 def test_skipping_takes_the_next_readable_image(strips: Path) -> None:
     (strips / "train" / "03.png").write_bytes(b"broken")
-    got = list(islice(batches(dataset(strips, "skip"), seed=1, start=0, batch=4), 5))
+    got = list(islice(batches(dataset(strips, "skip"), start=0, batch_size=4), 5))
     assert all(batch["a"].shape == (4, 3, 32, 32) for batch in got)
 
 
@@ -97,4 +103,4 @@ def test_skipping_when_nothing_can_be_read_ends_too(strips: Path) -> None:
     for path in (strips / "train").iterdir():
         path.write_bytes(b"broken")
     with pytest.raises(JobError, match="not an image"):
-        next(batches(dataset(strips, "skip"), seed=1, start=0, batch=2))
+        next(batches(dataset(strips, "skip"), start=0, batch_size=2))

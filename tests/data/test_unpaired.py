@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from i2i.data.format_detection import inspect_dataset
 from i2i.data.loader import batches
-from i2i.data.paired import PairedDataset, find_paired, inspect_dataset
-from i2i.data.sampler import SeparatePositions, training_dataset
+from i2i.data.paired import PairedDataset, find_paired
 from i2i.data.sources import Folder, open_source
 from i2i.data.transforms import SeparateCropFlip
 from i2i.data.unpaired import UnpairedDataset, find_unpaired
@@ -22,8 +22,14 @@ KINDS = (ImageFormat(3), ImageFormat(3))
 
 
 def take(folder: Path, n: int, *, on_error: str = "stop", direction: str = "ab", **options: int) -> list[dict[str, torch.Tensor]]:
-    data = training_dataset(find_unpaired(open_source(folder), direction)["train"], (32, 32), (36, 36), KINDS, flip=True, seed=1, on_error=on_error)
-    return list(islice(batches(data, **{"seed": 1, "start": 0, "batch": 4, **options}), n))
+    data = find_unpaired(open_source(folder), direction)["train"].for_training((32, 32), (36, 36), KINDS, seed=1, on_error=on_error)
+    return list(islice(batches(data, **{"start": 0, "batch_size": 4, **options}), n))
+
+
+def meetings(sizes: tuple[int, int], positions: range, seed: int = 0) -> list[tuple[int, ...]]:
+    """Which images of each side come at these positions."""
+    data = UnpairedDataset(Folder(Path()), "train", ["a"] * sizes[0], ["b"] * sizes[1], shuffle=True, seed=seed)
+    return [tuple(stream.order(position) for stream in data.streams) for position in positions]
 
 
 # ---------------------------------------------------------------------------------------------- layouts
@@ -40,11 +46,11 @@ def test_two_folders_of_other_numbers_names_and_sizes(tmp_path: Path, where: tup
     train = splits["train"]
     assert isinstance(train, UnpairedDataset)
     assert len(train) == 5
-    assert train.sizes == ((3, 5) if direction == "ab" else (5, 3))
-    images = {0: (0, 32), 1: (100, 48)} if direction == "ab" else {0: (100, 48), 1: (0, 32)}
+    assert train.stream_sizes == ({"a": 3, "b": 5} if direction == "ab" else {"a": 5, "b": 3})
+    images = {"a": (0, 32), "b": (100, 48)} if direction == "ab" else {"a": (100, 48), "b": (0, 32)}
     for side, (first, height) in images.items():
-        assert train.read(side, 2).array[0, 0, 0] == first + 20
-        assert train.read(side, 1).array.shape[0] == height
+        assert train.decode(side, 2)[0].array[0, 0, 0] == first + 20
+        assert train.decode(side, 1)[0].array.shape[0] == height
     a, b = train[4]         # Counted around the smaller side.
     assert (a.array[0, 0, 0], b.array[0, 0, 0]) == ((10, 140) if direction == "ab" else (140, 10))
     facts = inspect_dataset(train)
@@ -55,7 +61,7 @@ def test_held_out_sides_of_equal_names_are_pairs(sides: Path) -> None:
     splits = find_unpaired(open_source(sides))
     assert isinstance(splits["train"], UnpairedDataset)
     assert isinstance(splits["test"], PairedDataset)
-    assert splits["train"].counted == "7 + 5 images"
+    assert splits["train"].description == "7 + 5 images"
     (sides / "testB" / "2.png").rename(sides / "testB" / "other.png")
     assert isinstance(find_unpaired(open_source(sides))["test"], UnpairedDataset)
 
@@ -64,12 +70,11 @@ def test_strips_and_paired_folders_are_taken_apart(strips: Path, tmp_path: Path)
     splits = find_unpaired(open_source(strips))
     train, pairs = splits["train"], find_paired(open_source(strips))["train"]
     assert isinstance(train, UnpairedDataset)
-    assert train.sizes == (10, 10)
+    assert train.stream_sizes == {"a": 10, "b": 10}
     assert isinstance(splits["val"], PairedDataset)
     for i in range(3):
         assert all(np.array_equal(one.array, other.array) for one, other in zip(train[i], pairs[i], strict=True))
-    met = [at for at, _ in islice(SeparatePositions(train.sizes, seed=0, start=0), 10)]
-    assert any(a != b for a, b in met)
+    assert any(a != b for a, b in meetings((10, 10), range(10)))
     for i in range(2):
         save(tmp_path / f"two/trainA/{i}.png", i)
         save(tmp_path / f"two/trainB/{i}.png", i)
@@ -78,7 +83,7 @@ def test_strips_and_paired_folders_are_taken_apart(strips: Path, tmp_path: Path)
 
 def test_the_bundled_data(tmp_path: Path) -> None:
     splits = find_unpaired(open_source("noto-twemoji-64"))
-    assert {name: (type(split), split.counted) for name, split in splits.items()} == {"train": (UnpairedDataset, "600 + 587 images"), "test": (PairedDataset, "120 pairs")}
+    assert {name: (type(split), split.description) for name, split in splits.items()} == {"train": (UnpairedDataset, "600 + 587 images"), "test": (PairedDataset, "120 pairs")}
 
 
 def test_one_side_only_is_told(tmp_path: Path) -> None:
@@ -101,27 +106,24 @@ def test_the_fingerprint_changes_with_either_side(sides: Path) -> None:
 # ---------------------------------------------------------------------------------------------- the stream
 
 def test_each_side_is_shown_equally_often_in_orders_of_its_own() -> None:
-    at = [pair for pair, _ in islice(SeparatePositions((7, 5), seed=0, start=0), 70)]
+    at = meetings((7, 5), range(70))
     assert set(Counter(a for a, _ in at).values()) == {10}
     assert set(Counter(b for _, b in at).values()) == {14}
     assert all(sorted(a for a, _ in at[i:i + 7]) == list(range(7)) for i in range(0, 70, 7))
     assert all(sorted(b for _, b in at[i:i + 5]) == list(range(5)) for i in range(0, 70, 5))
     assert len(set(at)) > 25            # Of 35 possible meetings.
-    equal = [pair for pair, _ in islice(SeparatePositions((50, 50), seed=0, start=0), 50)]
-    assert sum(a == b for a, b in equal) < 8        # Independent: one is expected.
+    assert sum(a == b for a, b in meetings((50, 50), range(50))) < 8        # Independent: one is expected.
 
 
-def test_the_stream_can_be_entered_anywhere_and_shared() -> None:
-    whole = list(islice(SeparatePositions((7, 4), seed=3, start=0), 40))
-    assert list(islice(SeparatePositions((7, 4), seed=3, start=13), 27)) == whole[13:]
-    shared = [list(islice(SeparatePositions((7, 4), seed=3, start=4, rank=r, world_size=3), 8)) for r in range(3)]
-    assert [item for row in zip(*shared, strict=True) for item in row] == whole[4:28]
-    assert list(islice(SeparatePositions((7, 4), seed=4, start=0), 40)) != whole
+def test_the_stream_can_be_entered_anywhere_and_follows_the_seed() -> None:
+    whole = meetings((7, 4), range(40), seed=3)
+    assert meetings((7, 4), range(13, 40), seed=3) == whole[13:]
+    assert meetings((7, 4), range(40), seed=4) != whole
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(sides: Path, workers: int) -> None:
-    for one, other in zip(take(sides, 5), take(sides, 5, workers=workers), strict=True):
+    for one, other in zip(take(sides, 5), take(sides, 5, num_workers=workers), strict=True):
         assert all(torch.equal(one[key], other[key]) for key in "ab")
 
 

@@ -8,7 +8,7 @@ import torch
 
 from i2i import recipes  # noqa: F401 - registers them.
 from i2i.config import parse_assignments
-from i2i.data.paired import DataConfig
+from i2i.data.config import DataConfig
 from i2i.errors import JobError
 from i2i.recipes.base import DataInfo
 from i2i.registry import lookup

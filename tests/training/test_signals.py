@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from i2i.data import loader
-from i2i.data.sampler import PairedTraining
 from i2i.errors import JobError
 from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
@@ -125,7 +124,7 @@ def test_while_a_file_hangs(straight: Path, strips: Path, tmp_path: Path, monkey
     began = time.monotonic()
     with monkeypatch.context() as patch:
         patch.setattr(loader, "JOIN_TIMEOUT", 0.1)
-        at_call(patch, PairedTraining, "sample", 13, hang)
+        at_call(patch, loader.LoaderDataset, "__getitem__", 13, hang)
         assert life(tmp_path / "run", strips, f"train.prefetch_factor={prefetch}") == signal.SIGTERM
     assert time.monotonic() - began < LONG
     hangs.set()

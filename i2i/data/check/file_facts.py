@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 import cv2
 import numpy as np
 
-from i2i.data.format_detection import DEPTHS
+from i2i.data.format_detection import BIT_DEPTHS
 from i2i.data.image_set import pixel_digest
 from i2i.data.sources import Source, Unreadable, decode_bytes
 from i2i.images.decode import FIRST, ORIENTATION, header, open_image
@@ -147,7 +147,7 @@ def _depth(array: Array, high: float) -> int:
         return 8 * array.dtype.itemsize
     if high >= 256 and not (array % 257).any():
         return 8
-    return next(bits for bits in DEPTHS if high < 2 ** bits)
+    return next(bits for bits in BIT_DEPTHS if high < 2 ** bits)
 
 
 def _two_values(array: Array, low: float, high: float) -> bool:

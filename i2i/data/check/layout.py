@@ -118,7 +118,7 @@ def _are_strips(survey: Survey) -> bool:
 def _two_sided(splits: Mapping[str, PairedDataset | UnpairedDataset], problem: str) -> Layout:
     """Unpaired, or pairs of which some have lost their partner."""
     train = splits.get("train") or next(iter(splits.values()))
-    if train.listed:
+    if train.from_manifest:
         return _layout("unpaired", splits)
     sides = {name: (FileList.of(split.a), FileList.of(split.b)) for name, split in splits.items()}
     met = {name: pair_names(*map(_inside, both)) for name, both in sides.items()}
@@ -126,15 +126,15 @@ def _two_sided(splits: Mapping[str, PairedDataset | UnpairedDataset], problem: s
         return _layout("unpaired", splits)
     partners = {name: (sides[name][0].take(each.a), sides[name][1].take(each.b)) for name,
                 each in met.items()}
-    alone = tuple(sides[name][side][place] for name, each in met.items() if not each.twice for side,
-                  place in each.alone)
+    alone = tuple(sides[name][side][place] for name, each in met.items() if not each.duplicate for side,
+                  place in each.unmatched)
     return Layout("paired", "two folders paired by name", splits,
-                  (problem,) if any(each.twice for each in met.values()) else (), alone, partners)
+                  (problem,) if any(each.duplicate for each in met.values()) else (), alone, partners)
 
 
 def _shared(met: Pairing, sides: tuple[FileList, FileList]) -> int:
     """How many names both sides have."""
-    if met.twice is None:
+    if met.duplicate is None:
         return len(met.a)
     # Where a name comes twice no partners are told.
     a, b = ({stem(name) for name in _inside(side)} for side in sides)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from i2i.data.check.file_facts import CHROMA, LUMA, Fault, FileFacts, examine_file
+from i2i.data.sampler import evenly_spaced
 from i2i.data.sources import Source, Unreadable, load_image
 from i2i.images.formats import Array
 
@@ -143,7 +144,7 @@ def speed(source: Source, names: Sequence[str]) -> float:
     """Seconds that one core takes to read and decode a file, the mean over some that are spread over all; 0
     if none can be read."""
     spent, count = 0.0, 0
-    for place in np.unique(np.linspace(0, len(names) - 1, TIMED).astype(int)).tolist() if len(names) else []:
+    for place in evenly_spaced(len(names), TIMED):
         began = time.perf_counter()
         try:
             load_image(source, names[place])

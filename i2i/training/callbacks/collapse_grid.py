@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional as F
 
+from i2i.data.sampler import evenly_spaced
 from i2i.training.callbacks.embedding import to_levels
 
 Sheet = NDArray[np.uint8]
@@ -47,8 +48,7 @@ def sheet(made: Tensor, beside: Mapping[str, Tensor], pairs: NDArray[Any]) -> Sh
 def select_rows(count: int) -> list[int]:
     """The places of the pictures on the sheet, spread over all: so over all classes, which come one after the
     other."""
-    return np.unique(np.linspace(0, count - 1,
-                                 min(count, ACROSS * DOWN)).astype(int)).tolist() if count else []
+    return evenly_spaced(count, ACROSS * DOWN)
 
 
 def reduced(images: Tensor) -> Tensor:

@@ -10,12 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from i2i.data.dataset import Dataset
 from i2i.data.labeled import ImageDataset
-from i2i.data.paired import PairedDataset, convert_pair
-from i2i.data.sources import Unreadable, convert_or_unreadable
-from i2i.data.transforms import resize
-from i2i.data.unpaired import UnpairedDataset
-from i2i.images.formats import ImageFormat, to_tensor
+from i2i.data.sampler import evenly_spaced
+from i2i.data.sources import Unreadable
 from i2i.recipes.base import Recipe
 from i2i.training.callbacks.embedding import Embedding
 
@@ -79,11 +77,6 @@ class FixedInputs:
         return None if self.labels is None else self.labels[self.rows]
 
 
-def evenly_spaced(count: int, most: int) -> list[int]:
-    """At most so many of `count` places, spread over all."""
-    return np.unique(np.linspace(0, count - 1, min(most, count)).astype(int)).tolist() if count else []
-
-
 def spread_over_classes(table: Matrix, n: int) -> list[int]:
     """Places of about n pictures, equally many of each class; of classes spread over all where there are too
     many for four each."""
@@ -93,12 +86,10 @@ def spread_over_classes(table: Matrix, n: int) -> list[int]:
             for place in np.flatnonzero(table == c)[evenly_spaced(int((table == c).sum()), n // len(chosen))]]
 
 
-def noise_inputs(images: ImageDataset, noise: Callable[[int], Tensor], n: int, kind: ImageFormat,
-                 size: tuple[int, int], *, told: bool) -> FixedInputs:
+def noise_inputs(images: ImageDataset, noise: Callable[[int], Tensor], n: int, *, told: bool) -> FixedInputs:
     """Noise against pictures of the data, as many of each class; where the recipe is told classes, each noise
-    gets its picture's."""
-    places = evenly_spaced(len(images),
-                           n) if images.labels is None else spread_over_classes(np.asarray(images.labels), n)
+    gets its picture's.  `images` are prepared for evaluation."""
+    places = evenly_spaced(len(images), n) if images.labels is None else spread_over_classes(np.asarray(images.labels), n)
     labels = None if images.labels is None else np.asarray(images.labels)[places]
 
     def given(i: int) -> dict[str, Tensor]:
@@ -106,19 +97,18 @@ def noise_inputs(images: ImageDataset, noise: Callable[[int], Tensor], n: int, k
                                     else {})
 
     def wanted(i: int) -> dict[str, Tensor]:
-        return {"b": to_tensor(resize(convert_or_unreadable(images[places[i]][0], kind), size), kind)}
+        return {"b": images.tensors(places[i])["b"]}
 
     return FixedInputs(len(places), given, wanted, labels)
 
 
-def image_inputs(pairs: PairedDataset | UnpairedDataset, n: int, recipe: Recipe,
-                 kinds: tuple[ImageFormat, ImageFormat], size: tuple[int, int]) -> FixedInputs:
-    """Pictures of the data as inputs, against those of the side that they are to look like."""
+def image_inputs(pairs: Dataset, n: int, recipe: Recipe) -> FixedInputs:
+    """Pictures of the data as inputs, against those of the side that they are to look like.  `pairs` are
+    prepared for evaluation."""
     places = evenly_spaced(len(pairs), n)
 
     def both(i: int) -> dict[str, Tensor]:
-        a, b = convert_pair(pairs[places[i]], kinds)
-        return {"a": to_tensor(resize(a, size), kinds[0]), "b": to_tensor(resize(b, size), kinds[1])}
+        return pairs.tensors(places[i])
 
     def given(i: int) -> dict[str, Tensor]:
         return {side: image for side, image in both(i).items() if side in recipe.sources.values()}

@@ -13,10 +13,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2i.data.paired import PairedDataset, PairSequence, convert_pair
-from i2i.data.sources import Unreadable
-from i2i.data.transforms import resize
-from i2i.images.formats import ImageFormat, grid, to_tensor
+from i2i.data.dataset import Dataset
+from i2i.data.sampler import evenly_spaced
+from i2i.images.formats import grid
 from i2i.metrics.paired import l1, psnr, ssim
 from i2i.metrics.verdict import interval
 from i2i.recipes.base import Recipe
@@ -32,10 +31,8 @@ class PairedEvaluator:
     training and held-out pairs."""
 
     recipe: Recipe
-    training: PairSequence
-    heldout: PairedDataset
-    kinds: tuple[ImageFormat, ImageFormat]
-    size: tuple[int, int]
+    training: Dataset
+    heldout: Dataset
     device: torch.device
     batch: int = 16
     metric: ClassVar[str] = METRIC
@@ -53,7 +50,7 @@ class PairedEvaluator:
             levels, target = to_levels(fake), to_levels(batch["b"])
             values["l1"] += l1(levels, target).tolist()
             values["psnr"] += psnr(levels, target, data_range=255).tolist()
-            if min(self.size) >= 11:
+            if min(fake.shape[-2:]) >= 11:
                 values["ssim"] += ssim(levels, target, data_range=255).tolist()
             logits["heldout"].append(self.recipe.judge(live, batch).float().mean().item())
             logits["fake"].append(self.recipe.judge(live, {**batch, "b": fake}).float().mean().item())
@@ -75,26 +72,17 @@ class PairedEvaluator:
         """The translation of batch["a"].  -> NCHW"""
         return next(iter(self.recipe.generate(modules, batch).values())).float()
 
-    def batches(self, pairs: PairSequence) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+    def batches(self, pairs: Dataset) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
         """Up to 256 pairs spread over a split, whole at the training size, with their numbers; unreadable
         ones are left out."""
-        chosen = np.unique(np.linspace(0, len(pairs) - 1, min(MAX_PAIRS, len(pairs))).astype(int)).tolist()
+        chosen = evenly_spaced(len(pairs), MAX_PAIRS)
         for first in range(0, len(chosen), self.batch):
-            numbers, rows = [], []
-            for index in chosen[first:first + self.batch]:
-                try:
-                    a, b = convert_pair(pairs[index], self.kinds)
-                except Unreadable:
-                    continue
-                numbers.append(index)
-                rows.append((to_tensor(resize(a, self.size), self.kinds[0]),
-                             to_tensor(resize(b, self.size), self.kinds[1])))
-            if rows:
-                yield numbers, {"a": torch.stack([a for a, _ in rows]).to(self.device),
-                                "b": torch.stack([b for _, b in rows]).to(self.device)}
+            numbers, batch = pairs.batch(chosen[first:first + self.batch])
+            if numbers:
+                yield numbers, {key: image.to(self.device) for key, image in batch.items()}
 
     @torch.no_grad()
-    def extremes(self, averaged: nn.ModuleDict, pairs: PairedDataset,
+    def extremes(self, averaged: nn.ModuleDict, pairs: Dataset,
                  write: Callable[[str, Callable[[Path], None]], None]) -> dict[str, Any]:
         """Write the best and worst pairs as input, output, target strips and tell which they are.  ->
         pairs.json"""

@@ -1,0 +1,71 @@
+"""Settings of the data: what is read and how it is augmented."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from i2i.errors import require
+
+MAX_SIDE = 2**15 - 1         # Pixels; a limit of OpenCV's resizing.
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """The settings data.*; sizes are HEIGHT,WIDTH or one number for both, and 0 follows the images."""
+
+    direction: Literal["ab", "ba"] = "ab"   # Which side is the source.
+    size: tuple[int, ...] = (0,)            # Training crop.
+    load_size: tuple[int, ...] = (0,)       # Size before the crop; 0: 286/256 of the crop, or the crop for images.
+    flip: bool = True                       # Mirror half of the images.
+    alpha: Literal["drop", "keep"] = "drop"             # Composite over the background, or keep as last channel.
+    background: tuple[int, ...] = (255,)    # One level of 0 to 255, or red,green,blue.
+    # Values that become -1 and 1: auto (by bit depth, or the floats found), full (of the type) or LOW,HIGH.
+    a_range: str = "auto"                   # Values of A that become -1 and 1: auto, full or LOW,HIGH.
+    b_range: str = "auto"                   # The same for B.
+    clahe: float = 0.0                      # Clip limit of CLAHE (Zuiderveld 1994); 0: off.
+    clahe_tiles: int = 8                    # Tiles of CLAHE along each side of an image.
+    clahe_sides: Literal["both", "a", "b"] = "both"     # Sides to equalize, whatever the direction.
+    on_error: Literal["stop", "skip"] = "stop"          # At an image that cannot be read (--on-error).
+    index: bool = False                     # Store the file names beside the data and reuse them.
+    cache: Literal["auto", "off", "memory", "disk"] = "auto"   # Where decoded images are kept; auto: memory if all fit.
+    cache_folder: str = ""                  # Folder of cache=disk, which runs may share; default: RUN/decoded.
+
+    def __post_init__(self) -> None:
+        require(len(self.background) in (1, 3) and all(0 <= level <= 255 for level in self.background),
+                "data.background", ",".join(map(str, self.background)),
+                "one level or red,green,blue of 0 to 255")
+        parse_range("data.a_range", self.a_range)
+        parse_range("data.b_range", self.b_range)
+        require(self.clahe == 0 or 1 <= self.clahe < float("inf"), "data.clahe", self.clahe,
+                "0 (off), or a clip limit of 1 or more, such as 2")
+        require(1 <= self.clahe_tiles <= 64, "data.clahe_tiles", self.clahe_tiles, "1 to 64")
+        for key in ("size", "load_size"):
+            value = getattr(self, key)
+            require(len(value) in (1, 2) and all(side == 0 or 16 <= side <= MAX_SIDE for side in value),
+                    f"data.{key}", ",".join(map(str, value)),
+                    f"one side or height,width from 16 to {MAX_SIDE}; 0 follows the images")
+
+    def clahe_options(self, side: str) -> dict[str, Any]:
+        """The fields of the ImageFormat of side "a" or "b" that concern CLAHE."""
+        if not self.clahe or self.clahe_sides not in ("both", side):
+            return {}
+        return {"clahe": self.clahe, "clahe_tiles": self.clahe_tiles}
+
+
+def parse_range(key: str, text: str) -> tuple[float, float] | None:
+    """Parse LOW,HIGH; None for auto and full.
+
+    Raises:
+        RequestError: for any other text; `key` is the setting to name.
+    """
+    if text in ("auto", "full"):
+        return None
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        low, high = 0.0, 0.0
+    require(math.isfinite(low) and math.isfinite(high) and low < high, key, text,
+            "auto, full, or the values that become -1 and 1, such as 0,4095")
+    return low, high

@@ -1,0 +1,249 @@
+"""The base of all kinds of data sets: samples as a function of their position."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import cached_property, partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from i2i.data.cache import Cache, Uncached, array_bytes, make_cache
+from i2i.data.file_list import CHUNK
+from i2i.data.sampler import Order
+from i2i.data.sources import Source, Unreadable, convert_or_unreadable
+from i2i.data.transforms import JointCropFlip, Resize, Size, Transform
+from i2i.images.formats import Array, DecodedImage, ImageFormat, to_tensors
+from i2i.seeding import stable_seed
+
+Formats = tuple[ImageFormat, ImageFormat]
+Sample = dict[str, Any]         # Arrays, and an integer for a class.
+OnRead = Callable[[str], None]
+OnSkip = Callable[[Unreadable], None]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Images of a sample that share an index: both of a pair ("ab"), or one of a side ("a" or "b").
+
+    `offset` is the number of images in the streams before it.
+    """
+
+    keys: str
+    size: int
+    order: Order
+    offset: int
+
+
+@dataclass(frozen=True)
+class Dataset(ABC):
+    """One split of a data set.
+
+    `dataset[index]` gives images as stored; `dataset.sample(position)` gives the arrays of one sample, as a
+    function of the fields below and the position alone.
+
+    Args:
+        source: where the files are.
+        split: "train", "val" or "test".
+        formats: formats of the images "a" and "b" of a sample.
+        transform: how images are resized and augmented.
+        shuffle: show each image once in every epoch, in a new order; False: the sample at i is number i.
+        seed: of order and augmentation.
+        on_error: "stop" raises at an image that cannot be read, "skip" takes the next one that can.
+        cache: where resized images are kept.
+    """
+
+    crop_flip: ClassVar[type[JointCropFlip]] = JointCropFlip    # The augmentation for training.
+    load_scale: ClassVar[float] = 286 / 256     # Of the crop, to load at: Isola et al. 2017, section 6.2.
+    square_crop: ClassVar[bool] = False         # By default, of a size that generators from noise can make.
+    source: Source
+    split: str
+    _: KW_ONLY
+    formats: Formats = field(default_factory=lambda: (ImageFormat(), ImageFormat()))
+    transform: Transform = field(default_factory=Resize)
+    shuffle: bool = False
+    seed: int = 0
+    on_error: str = "stop"
+    cache: Cache = field(default_factory=Uncached)
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Samples in an epoch."""
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> tuple[DecodedImage, Any]:
+        """An image and its partner or class, as stored.  Raises Unreadable."""
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """The file that sample `index` takes its name from."""
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """How many images there are, in words."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change when files are added, removed, renamed or relabeled."""
+
+    @property
+    @abstractmethod
+    def stream_sizes(self) -> dict[str, int]:
+        """The sizes of the streams of a sample, by their keys."""
+
+    @abstractmethod
+    def files(self, keys: str, index: int) -> tuple[str, ...]:
+        """The files that hold the images of a stream."""
+
+    @abstractmethod
+    def decode(self, keys: str, index: int) -> Sequence[DecodedImage]:
+        """The images of a stream as stored, one for each key.  Raises Unreadable."""
+
+    def label(self, index: int) -> dict[str, int]:
+        """The class of an image, {"c": class}, where there are classes."""
+        return {}
+
+    # ------------------------------------------------------------------------------------------ settings
+
+    def for_training(self, crop: Size, load: Size, formats: Formats, *, flip: bool = True, seed: int = 0,
+                     on_error: str = "stop") -> Self:
+        """This data set shuffled and augmented: resized to `load`, cropped to `crop` and flipped at random."""
+        return replace(self, formats=formats, transform=self.crop_flip(crop, load, flip), shuffle=True,
+                       seed=seed, on_error=on_error)
+
+    def for_evaluation(self, formats: Formats, size: Size | None = None) -> Self:
+        """This data set in order and without augmentation, resized to `size` or as large as stored."""
+        return replace(self, formats=formats, transform=Resize(size), shuffle=False)
+
+    def with_cache(self, kind: str, image_size: Size, memory: int, folder: Path | None) -> Self:
+        """This data set with the cache of the setting data.cache.
+
+        Args:
+            kind: auto, off, memory or disk.
+            image_size: height and width of the stored images.
+            memory: bytes that are free for this process.
+            folder: of the disk cache.
+        """
+        images = sum(stream.size for stream in self.streams)
+        settings = repr((type(self).__name__, getattr(self, "direction", ""), getattr(self, "strips", False),
+                         type(self.transform).__name__, self.transform.load, self.formats))
+        return replace(self, cache=make_cache(kind, images, self.decoded_bytes(image_size), memory,
+                                              folder, self.source, settings))
+
+    def decoded_bytes(self, image_size: Size) -> int:
+        """Memory that all images of this stored size take when they are resized."""
+        height, width = self.transform.loaded_size(image_size)
+        return sum(stream.size * array_bytes(height, width, self.format(key).channels, self.format(key).dtype)
+                   for stream in self.streams for key in stream.keys)
+
+    def format(self, key: str) -> ImageFormat:
+        """The format of the images "a" or "b"."""
+        return self.formats["ab".index(key)]
+
+    # ------------------------------------------------------------------------------------------ samples
+
+    @cached_property
+    def streams(self) -> tuple[Stream, ...]:
+        """What a sample is made of."""
+        streams: list[Stream] = []
+        sizes = self.stream_sizes
+        for number, (keys, size) in enumerate(sizes.items(), 1):
+            order = Order(size, self.seed, *([number] if len(sizes) > 1 else []), shuffle=self.shuffle)
+            streams.append(Stream(keys, size, order, offset=sum(stream.size for stream in streams)))
+        return tuple(streams)
+
+    def sample(self, position: int, *, on_read: OnRead | None = None, on_skip: OnSkip | None = None) -> Sample:
+        """The images "a" and "b" at a position, HW or HWC, and the class "c" where there are classes.
+
+        Args:
+            position: any integer from 0; training counts on through its epochs.
+            on_read: called with the name of each file before it is read.
+            on_skip: called for each image that on_error="skip" skips.
+
+        Raises:
+            Unreadable: if an image cannot be read, or with on_error="skip" if none can.
+        """
+        images: dict[str, Array] = {}
+        label: dict[str, int] = {}
+        for stream in self.streams:
+            index, arrays = self._read(stream, stream.order(position), on_read, on_skip)
+            images |= zip(stream.keys, arrays, strict=True)
+            label |= self.label(index)
+        augmented = self.transform.augment(list(images.values()), stable_seed(self.seed, position))
+        return {**dict(zip(images, augmented, strict=True)), **label}
+
+    def _read(self, stream: Stream, first: int, on_read: OnRead | None,
+              on_skip: OnSkip | None) -> tuple[int, Sequence[Array]]:
+        """The index and the resized images of the first that can be read, starting at `first`."""
+        remaining = stream.size if self.on_error == "skip" else 1
+        while True:
+            index = first % stream.size
+            files = self.files(stream.keys, index)
+            name = f"{self.source.root}/{' or its partner '.join(files)}"
+            if on_read:
+                on_read(name)
+            try:
+                return index, self.cache(stream.offset + index, stream.keys, files,
+                                         partial(self._decode, stream.keys, index))
+            except Unreadable as error:
+                problem = error
+            except Exception as error:      # Nothing that reading raises may end a loader process.
+                problem = Unreadable(name, f"{type(error).__name__}: {error}")
+            first, remaining = first + 1, remaining - 1
+            if not remaining:
+                raise problem
+            if on_skip:
+                on_skip(problem)
+
+    def _decode(self, keys: str, index: int) -> list[Array]:
+        return [self.transform.resize(convert_or_unreadable(image, self.format(key)))
+                for key, image in zip(keys, self.decode(keys, index), strict=True)]
+
+    # ------------------------------------------------------------------------------------------ batches
+
+    def collate(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
+        """Samples as one batch: images as (N, C, H, W) in [-1, 1], classes as (N,)."""
+        batch: dict[str, Tensor] = {}
+        for key in samples[0]:
+            values = [sample[key] for sample in samples]
+            batch[key] = torch.tensor(values) if key == "c" else to_tensors(values, self.format(key))
+        return batch
+
+    def tensors(self, position: int) -> dict[str, Tensor]:
+        """One sample: images as (C, H, W) in [-1, 1].  Raises Unreadable."""
+        return {key: values[0] for key, values in self.collate([self.sample(position)]).items()}
+
+    def batch(self, positions: Iterable[int],
+              on_skip: OnSkip | None = None) -> tuple[list[int], dict[str, Tensor]]:
+        """Read the samples at these positions as one batch.
+
+        Returns:
+            The positions that could be read, and their samples; `on_skip` is called for the others.
+        """
+        readable, samples = [], []
+        for position in positions:
+            try:
+                samples.append(self.sample(position))
+            except Unreadable as error:
+                if on_skip:
+                    on_skip(error)
+                continue
+            readable.append(position)
+        return readable, self.collate(samples) if samples else {}
+
+
+def fingerprint(split: str, *columns: Iterable[str]) -> str:
+    """16 hexadecimal digits that name these columns of text in this order."""
+    digest = hashlib.sha256(split.encode())
+    texts = chain(columns[0], *(chain([""], column) for column in columns[1:]))
+    lines = (f"\n{text}" for text in texts)
+    while part := "".join(islice(lines, CHUNK)):
+        digest.update(part.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]
