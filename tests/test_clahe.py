@@ -241,7 +241,7 @@ def test_sides_follow_the_data(scans: Path, tmp_path: Path) -> None:
     assert {kind.clahe for kind in job.kinds} == {2.0}
     faces = pictures(tmp_path / "data", ("train", 12))
     assert jobs.prepare("dcgan", ("data.clahe=2", "data.clahe_sides=b"), data=faces).kinds[1].clahe == 2.0
-    with pytest.raises(RequestError, match="learned from b"):
+    with pytest.raises(RequestError, match="learn the images of b"):
         jobs.prepare("dcgan", ("data.clahe=2", "data.clahe_sides=a"), data=faces)
     assert inspect_dataset(job.splits["train"]).a.clahe == 0
 
