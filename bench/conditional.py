@@ -37,7 +37,7 @@ from i2i.data.labeled import ImageDataset, find_images
 from i2i.data.sources import open_source
 from i2i.data.transforms import resize
 from i2i.images.formats import to_8bit, to_array, to_rgb
-from i2i.metrics.features import efficientnet_lite0
+from i2i.metrics.feature_networks import efficientnet_lite0
 
 Arrays = Sequence[np.ndarray]
 Classifier = Callable[[Tensor], Tensor]         # What describes images -> N class indices

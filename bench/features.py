@@ -20,8 +20,8 @@ import time
 
 import torch
 
-from i2i.metrics.features import Extractor
-from i2i.metrics.inception import FEATURES, SIZE, Inception
+from i2i.metrics.feature_networks import FeatureExtractor
+from i2i.metrics.inception import INPUT_SIZE, NUM_FEATURES, FIDInception
 
 
 def lively(network):
@@ -44,9 +44,9 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
-    plain = lively(Inception())
-    ours = Extractor("inception", "random", "clean", SIZE, FEATURES, copy.deepcopy(plain).folded())
-    images = torch.rand(options.batch, 3, SIZE, SIZE) * 2 - 1
+    plain = lively(FIDInception())
+    ours = FeatureExtractor("inception", "random", "clean", INPUT_SIZE, NUM_FEATURES, copy.deepcopy(plain).folded())
+    images = torch.rand(options.batch, 3, INPUT_SIZE, INPUT_SIZE) * 2 - 1
     times = [], []
     with torch.inference_mode():
         for i in range(options.rounds + 1):
@@ -67,7 +67,7 @@ def main():
     print(f"largest difference of features {float((a - b).abs().max()):.1e}, of features up to "
           f"{float(b.abs().max()):.1f}")
     if options.compile:
-        compiled = Extractor("inception", "random", "clean", SIZE, FEATURES, torch.compile(ours.network))
+        compiled = FeatureExtractor("inception", "random", "clean", INPUT_SIZE, NUM_FEATURES, torch.compile(ours.network))
         start = time.perf_counter()
         compiled(images)
         first = time.perf_counter() - start

@@ -16,7 +16,7 @@ from PIL import Image
 from i2i.errors import RequestError
 from i2i.evaluation import protocol
 from i2i.metrics import weights as feature_weights
-from i2i.metrics.inception import Inception
+from i2i.metrics.inception import FIDInception
 from tests.conftest import Run
 
 
@@ -73,7 +73,7 @@ def test_two_folders_give_a_table_and_json_with_the_protocol(run: Run, reals: Pa
     assert (stamp["features"], stamp["resize"], stamp["quantized"]) == ("efficientnet-lite0", "clean", "uint8")
     assert (stamp["seed"], stamp["bootstrap"]) == (0, 5)
     assert (stamp["n_fake"], stamp["n_real"], stamp["fake_formats"], stamp["real_formats"]) == (12, 14, ["PNG"], ["PNG"])
-    assert stamp["weights"] == feature_weights.catalogue_entry("efficientnet-lite0").sha256
+    assert stamp["weights"] == feature_weights.catalog_entry("efficientnet-lite0").sha256
     assert stamp["metrics"]["kid"] == {"subsets": 100, "size": 12}
     assert data["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert any("12 images: below 2,048" in line and "fd_infinity" in line for line in data["warnings"])
@@ -106,7 +106,7 @@ def test_near_copies_are_noticed(run: Run, reals: Path, tmp_path: Path) -> None:
         Image.fromarray(image).save(near / file.name)
     done = run("evaluate", "--real", reals, "--fake", near, "--metrics", "fd", "--bootstrap", 0)
     assert done.code == 0
-    assert "14 of 14 fakes looked at lie nearer to a real" in done.err
+    assert "14 of 14 fakes lie nearer to a real" in done.err
     assert "exactly the pixels" not in done.err
 
 
@@ -148,11 +148,11 @@ def test_pairs_by_name(run: Run, reals: Path, tmp_path: Path) -> None:
 
 def test_lpips_takes_its_backbone_from_a_folder(run: Run, reals: Path, fakes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.metrics.test_pairs import backbone
-    known = feature_weights.catalogue()
+    known = feature_weights.catalog()
     file = tmp_path / known["squeezenet"].file
     torch.save(backbone("squeeze"), file)
     known["squeezenet"] = replace(known["squeezenet"], sha256=feature_weights.sha256(file))
-    monkeypatch.setattr(feature_weights, "catalogue", lambda: known)
+    monkeypatch.setattr(feature_weights, "catalog", lambda: known)
     shutil.rmtree(fakes)
     shapes(fakes, 14, seed=9)
     words = ("evaluate", "--real", reals, "--fake", fakes, "--metrics", "lpips", "--set", "lpips.net=squeeze", "--json", tmp_path / "r.json")
@@ -188,7 +188,7 @@ def test_results_of_one_protocol_stand_side_by_side_and_others_are_refused(run: 
     assert 'fake_formats is ["JPEG"] here and ["PNG"] there' in refused(fake=shapes(tmp_path / "jpeg", 12, seed=3, suffix=".jpg"))
     shapes(reals, 1, seed=77)       # One reference picture has changed.
     assert "real is " in refused()
-    assert "not a result of i2i evaluate" in run(*words, "--fake", better, "--against", feature_weights.bundled_weights() / "catalogue.json").line
+    assert "not a result of i2i evaluate" in run(*words, "--fake", better, "--against", feature_weights.bundled_weights() / "catalog.json").line
     assert "cannot be read" in run(*words, "--fake", better, "--against", tmp_path / "absent.json").line
 
 
@@ -214,13 +214,13 @@ def test_warnings_of_formats_sizes_and_conversions(run: Run, reals: Path, tmp_pa
 
 
 def test_the_reference_set_is_measured_once(run: Run, reals: Path, fakes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from i2i.evaluation import features as set_features
+    from i2i.evaluation import feature_extraction
     measured = []
-    original = set_features.measure_set
-    monkeypatch.setattr(set_features, "measure_set", lambda pictures, *rest, **more: measured.append(len(pictures)) or original(pictures, *rest, **more))
+    original = feature_extraction.extract_features
+    monkeypatch.setattr(feature_extraction, "extract_features", lambda pictures, *rest, **more: measured.append(len(pictures)) or original(pictures, *rest, **more))
     words = ("evaluate", "--real", reals, "--fake", fakes, "--bootstrap", 0, "--json")
     assert run(*words, tmp_path / "1.json").code == 0
-    assert measured == [14]         # The fakes go through the name in i2i.evaluate.
+    assert measured == [14]         # The fakes go through the name in evaluate_sets.
     assert run(*words, tmp_path / "2.json").code == 0
     assert measured == [14]
     assert result(tmp_path / "1.json") == result(tmp_path / "2.json")
@@ -240,15 +240,15 @@ def test_the_reference_set_is_measured_once(run: Run, reals: Path, fakes: Path, 
 
 
 def test_the_fid_inception_gives_fid_kid_and_is(run: Run, reals: Path, fakes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With weights that the catalogue is told to be the right ones."""
-    known = feature_weights.catalogue()
+    """With weights that the catalog is told to be the right ones."""
+    known = feature_weights.catalog()
     torch.manual_seed(0)
     file = tmp_path / known["inception"].file
-    torch.save(Inception().state_dict(), file)
+    torch.save(FIDInception().state_dict(), file)
     line = run("evaluate", "--real", reals, "--fake", fakes, "--metrics", "fid", "--weights", file).line
     assert f"{file.name} is not {file.name}: its sha256 is" in line
     known["inception"] = replace(known["inception"], sha256=feature_weights.sha256(file))
-    monkeypatch.setattr(feature_weights, "catalogue", lambda: known)
+    monkeypatch.setattr(feature_weights, "catalog", lambda: known)
     line = run("evaluate", "--real", reals, "--fake", fakes, "--metrics", "fid").line
     assert "pt_inception-2015-12-05-6726825d.pth is absent" in line
     assert run("weights", "add", file).code == 0
@@ -319,16 +319,16 @@ def test_few_images_leave_out_what_they_cannot_give(run: Run, tmp_path: Path) ->
 
 
 def test_features_that_are_not_numbers_end_the_job(run: Run, reals: Path, fakes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from i2i.metrics.features import Extractor
-    original = Extractor.__call__
+    from i2i.metrics.feature_networks import FeatureExtractor
+    original = FeatureExtractor.__call__
 
-    def poisoned(self: Extractor, batch: torch.Tensor) -> Any:
+    def poisoned(self: FeatureExtractor, batch: torch.Tensor) -> Any:
         found, logits = original(self, batch)
         found = found.clone()
         found[1, 5] = torch.nan
         return found, logits
 
-    monkeypatch.setattr(Extractor, "__call__", poisoned)
+    monkeypatch.setattr(FeatureExtractor, "__call__", poisoned)
     done = run("evaluate", "--real", reals, "--fake", fakes)
     assert done.code == 1
     assert "1 of 12 feature vectors" in done.line
@@ -338,7 +338,7 @@ def test_features_that_are_not_numbers_end_the_job(run: Run, reals: Path, fakes:
 def test_weights_list_names_everything(run: Run) -> None:
     done = run("weights", "list")
     assert done.code == 0
-    for name, known in feature_weights.catalogue().items():
+    for name, known in feature_weights.catalog().items():
         assert name in done.out
         assert known.sha256 in done.out
         assert known.license in done.out

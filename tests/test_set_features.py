@@ -14,8 +14,8 @@ from PIL import Image
 from i2i.data.image_set import ImageSet, pixel_digest
 from i2i.data.sources import Unreadable
 from i2i.errors import JobError
-from i2i.evaluation.features import cache_key, measure_set
-from i2i.metrics.features import Extractor
+from i2i.evaluation.feature_extraction import cache_key, extract_features
+from i2i.metrics.feature_networks import FeatureExtractor
 
 WIDTH = 256
 
@@ -43,24 +43,24 @@ def pictures(n: int) -> ImageSet:
     return ImageSet(Made(n), tuple(Made(n).names()))
 
 
-def extractor() -> Extractor:
+def extractor() -> FeatureExtractor:
     """Features: the level of the picture, at WIDTH places."""
     def network(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         level = x[:, :1, 0, 0] * 128 + 128
         return level + torch.arange(WIDTH), level.expand(-1, 5)
 
-    return Extractor("levels", "0" * 64, "clean", 8, WIDTH, network)
+    return FeatureExtractor("levels", "0" * 64, "clean", 8, WIDTH, network)
 
 
 @pytest.mark.parametrize("batch", [1, 7, 64])
 def test_rows_follow_names_whatever_the_batch(batch: int, tmp_path: Path) -> None:
     told: list[int] = []
-    judged = measure_set(pictures(30), extractor(), tmp_path, batch=batch, tell=told.append)
+    judged = extract_features(pictures(30), extractor(), tmp_path, batch_size=batch, progress=told.append)
     assert np.allclose(judged.features, np.arange(30)[:, None] + np.arange(WIDTH))
     assert np.allclose(judged.logits[:, 4], np.arange(30))
     assert np.allclose(judged.moments.covariance, np.cov(judged.features, rowvar=False))
     assert judged.colors.n == 30
-    assert judged.pixels[7] == pixel_digest(judged.read(7))
+    assert judged.digests[7] == pixel_digest(judged.read(7))
     assert told[-1] == 30
     assert len(told) == -(-30 // batch)
 
@@ -69,7 +69,7 @@ def peak(n: int, folder: Path) -> int:
     some = pictures(n)
     tracemalloc.start()
     try:
-        measure_set(some, extractor(), folder, batch=16)
+        extract_features(some, extractor(), folder, batch_size=16)
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -84,7 +84,7 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path: Path) -> Non
 
 def test_a_picture_that_cannot_be_read_ends_the_job(tmp_path: Path) -> None:
     with pytest.raises(JobError, match=r"made/00099\.png: gone"):
-        measure_set(pictures(100), extractor(), tmp_path)
+        extract_features(pictures(100), extractor(), tmp_path)
     with pytest.raises(JobError, match=r"made/00099\.png: gone"):
         pictures(100).facts()
 
@@ -92,8 +92,8 @@ def test_a_picture_that_cannot_be_read_ends_the_job(tmp_path: Path) -> None:
 def test_the_key_of_a_reference_is_all_that_decides_it() -> None:
     facts, other = pictures(3).facts(), pictures(4).facts()
     base = extractor()
-    variants = [base, Extractor(**{**vars(base), "resize": "legacy-tf"}), Extractor(**{**vars(base), "weights": "1" * 64}),
-                Extractor(**{**vars(base), "size": 9}), Extractor(**{**vars(base), "mean": (0.5,) * 3, "std": (0.5,) * 3})]
+    variants = [base, FeatureExtractor(**{**vars(base), "resize": "legacy-tf"}), FeatureExtractor(**{**vars(base), "weights": "1" * 64}),
+                FeatureExtractor(**{**vars(base), "size": 9}), FeatureExtractor(**{**vars(base), "mean": (0.5,) * 3, "std": (0.5,) * 3})]
     keys = {cache_key(facts, each) for each in variants} | {cache_key(other, base)}
     assert len(keys) == 6
     assert cache_key(pictures(3).facts(), extractor()) == cache_key(facts, base)

@@ -23,12 +23,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file that the catalogue takes for the Inception weights."""
+    """A file that the catalog takes for the Inception weights."""
     file = tmp_path / "mine.bin"
     file.write_bytes(b"weights " * 1000)
-    known = feature_weights.catalogue()
+    known = feature_weights.catalog()
     known["inception"] = replace(known["inception"], sha256=hashlib.sha256(file.read_bytes()).hexdigest())
-    monkeypatch.setattr(feature_weights, "catalogue", lambda: known)
+    monkeypatch.setattr(feature_weights, "catalog", lambda: known)
     return file
 
 
@@ -49,7 +49,7 @@ def server(tmp_path: Path) -> Iterator[str]:
 
 
 def test_the_catalogue_is_whole() -> None:
-    for known in feature_weights.catalogue().values():
+    for known in feature_weights.catalog().values():
         assert len(known.sha256) == 64
         assert known.url.startswith("https://")
         assert known.license
@@ -74,7 +74,7 @@ def test_absent_weights_name_file_checksum_and_place(cache: Path) -> None:
 
 
 def test_the_order_is_given_then_cache_then_shipped(small: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = feature_weights.catalogue_entry("inception").file
+    name = feature_weights.catalog_entry("inception").file
     monkeypatch.setattr(feature_weights, "bundled_weights", lambda: tmp_path / "shipped")
     (tmp_path / "shipped").mkdir()
     (tmp_path / "shipped" / name).write_bytes(small.read_bytes())
@@ -106,8 +106,8 @@ def test_adding_a_file_finds_out_what_it_is(small: Path, cache: Path) -> None:
 
 
 def test_fetching_checks_what_came(small: Path, cache: Path, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = {"inception": replace(feature_weights.catalogue_entry("inception"), url=f"{server}/w.bin")}
-    monkeypatch.setattr(feature_weights, "catalogue", lambda: known)
+    known = {"inception": replace(feature_weights.catalog_entry("inception"), url=f"{server}/w.bin")}
+    monkeypatch.setattr(feature_weights, "catalog", lambda: known)
     with pytest.raises(JobError, match=r"could not be fetched \(.*404"):
         feature_weights.download_weights("inception")
     (tmp_path / "served" / "w.bin").write_bytes(b"a page that is not the file")

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from rich import progress as rich_progress
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from i2i import registry
 from i2i.cli.launcher import process_group
@@ -20,8 +20,18 @@ from i2i.data.paired import PairedDataset
 from i2i.data.sharding import ProcessGroup
 from i2i.data.sources import open_source
 from i2i.errors import RequestError
-from i2i.evaluation import evaluate as judging
 from i2i.evaluation import protocol
+from i2i.evaluation.evaluate_model import evaluate_model, sample_sheet
+from i2i.evaluation.evaluate_sets import evaluate_sets
+from i2i.evaluation.request import (
+    DEFAULT_MODEL_METRICS,
+    DEFAULT_SET_METRICS,
+    FID_ALIASES,
+    EvaluationRequest,
+    Progress,
+    choose_features,
+    choose_metrics,
+)
 from i2i.inference import model as inference
 from i2i.inference.device import best_device
 from i2i.metrics import weights as feature_weights
@@ -58,7 +68,7 @@ def evaluate(model: str | None, *, real: str | None, fake: str | None, data: str
     for flag, file in (("--sheet", sheet), ("--json", options.json_file)):
         check_file(flag, file)      # Before the work, whose figures would be lost.
     processes = process_group(options.device)
-    old = protocol.read(Path(options.against)) if options.against and not processes.rank else None
+    old = protocol.read_result(Path(options.against)) if options.against and not processes.rank else None
     if model is None:
         if real is None or fake is None:
             raise RequestError("--real and --fake go together")
@@ -68,10 +78,9 @@ def evaluate(model: str | None, *, real: str | None, fake: str | None, data: str
                                    "--fake")
         began = time.monotonic()
         fakes, reals = open_image_set(fake, "--fake"), open_image_set(real, "--real")
-        request, extractor = _request(options, judging.SETS)
+        request, extractor = _request(options, DEFAULT_SET_METRICS)
         with Bars(processes) as tell:
-            outcome = judging.evaluate_sets(fakes, reals, extractor,
-                                            replace(request, tell=tell, group=processes))
+            outcome = evaluate_sets(fakes, reals, extractor, replace(request, progress=tell, group=processes))
         if processes.rank:
             return
         print(f"{len(fakes):,} fakes of {fake} against {len(reals):,} reals of {real}, "
@@ -86,7 +95,7 @@ def evaluate(model: str | None, *, real: str | None, fake: str | None, data: str
         columns |= {"before": old["results"]}
     _print(outcome, columns)
     if options.json_file:
-        write_atomically(Path(options.json_file), lambda path: _write(path, protocol.text(outcome)))
+        write_atomically(Path(options.json_file), lambda path: _write(path, protocol.to_json(outcome)))
 
 
 def _model(model: str, data: str | None, split: str, direction: str, sheet: str | None, options: Options,
@@ -110,15 +119,15 @@ def _model(model: str, data: str | None, split: str, direction: str, sheet: str 
                            "--fake and a folder as --real")
     loaded.sides(direction)     # Refused before slow files are read.
     began = time.monotonic()
-    request, extractor = _request(options, judging.MODEL)
+    request, extractor = _request(options, DEFAULT_MODEL_METRICS)
     with Bars(processes) as tell:
-        both = judging.evaluate_model(loaded, splits[split], extractor,
-                                      replace(request, tell=tell, group=processes), direction=direction)
+        both = evaluate_model(loaded, splits[split], extractor,
+                              replace(request, progress=tell, group=processes), direction=direction)
     if processes.rank:
         return {}, {}
     print(f"{len(splits[split])} {split} pairs of {where}, {time.monotonic() - began:.0f} s")
     if sheet:
-        picture = judging.sample_sheet(loaded, splits[split], direction=direction)
+        picture = sample_sheet(loaded, splits[split], direction=direction)
         write_atomically(Path(sheet), lambda path: Image.fromarray(picture).save(path, "png"))
     columns = {name: outcome["results"] for name, outcome in both.items()}
     scores = {name: {key: figure["value"] for key, figure in results.items()} for name,
@@ -129,26 +138,26 @@ def _model(model: str, data: str | None, split: str, direction: str, sheet: str 
     return head | both["model"], columns
 
 
-def _request(options: Options, default: Sequence[str]) -> tuple[judging.EvaluationRequest, Any]:
+def _request(options: Options, default: Sequence[str]) -> tuple[EvaluationRequest, Any]:
     """The request, and the feature network if a metric needs one."""
     weights = Path(options.weights) if options.weights else None
     if weights is not None and not weights.exists():
         raise RequestError(f"--weights {weights} does not exist")
     words = [word.strip() for word in options.metrics.split(",")] if options.metrics else list(default)
     needs = any(word not in registry.names("paired_metric") for word in words)
-    features = "inception" if options.features is None and any(word in judging.ALIASES or word == "is"
+    features = "inception" if options.features is None and any(word in FID_ALIASES or word == "is"
                                                                for word in words) else options.features
     extractor = None
     if needs:
         device = str(best_device(options.device))
         # Wrong words before slow files.
-        judging.choose_metrics(options.metrics, options.settings, default, features or "inception")
-        extractor = judging.choose_features(features, weights, options.resize, device)
+        choose_metrics(options.metrics, options.settings, default, features or "inception")
+        extractor = choose_features(features, weights, options.resize, device)
     name = extractor.name if extractor else "none"
-    if name == "inception" and not options.metrics and default is judging.SETS:
+    if name == "inception" and not options.metrics and default is DEFAULT_SET_METRICS:
         default = (*default, "is")
-    metrics = judging.choose_metrics(options.metrics, options.settings, default, name)
-    return judging.EvaluationRequest(metrics, options.metrics is not None, options.seed, options.bootstrap,
+    metrics = choose_metrics(options.metrics, options.settings, default, name)
+    return EvaluationRequest(metrics, options.metrics is not None, options.seed, options.bootstrap,
                                      options.batch, options.cache, weights), extractor
 
 
@@ -156,13 +165,13 @@ class Bars:
     """A bar for each thing that is measured, on a terminal only, of the leading process."""
 
     def __init__(self, processes: ProcessGroup) -> None:
-        self.bars = Progress(TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(),
-                             TimeRemainingColumn(),
-                             console=Console(stderr=True),
-                             disable=processes.rank > 0 or not sys.stderr.isatty(), transient=True)
+        self.bars = rich_progress.Progress(
+            rich_progress.TextColumn("{task.description}"), rich_progress.BarColumn(None),
+            rich_progress.MofNCompleteColumn(), rich_progress.TimeRemainingColumn(), console=Console(stderr=True),
+            disable=processes.rank > 0 or not sys.stderr.isatty(), transient=True)
         self.tasks: dict[str, Any] = {}
 
-    def __enter__(self) -> judging.Log:
+    def __enter__(self) -> Progress:
         self.bars.__enter__()
         return self.tell
 
@@ -214,7 +223,7 @@ def _write(path: Path, text: str) -> None:
 
 def list_weights() -> None:
     """What is known, and whether and where it lies."""
-    for name, known in feature_weights.catalogue().items():
+    for name, known in feature_weights.catalog().items():
         found = feature_weights.locate_weights(name)
         print(f"{name:20}{'here' if found else 'absent':8}{known.license:14}{known.purpose}")
         print(f"{'':20}{found or feature_weights.download_hint(known)}")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from i2i import config, registry
 from i2i.data.config import DataConfig
 from i2i.errors import RequestError
-from i2i.metrics import paired_registry, set_metrics  # noqa: F401 - registers the metrics.
+from i2i.metrics import paired, set_metrics  # noqa: F401 - registers the metrics.
 from i2i.recipes.presets import PRESETS
 from i2i.training.config import TrainConfig
 

@@ -1,1 +1,1 @@
-"""Evaluating sets of images, pairs and models."""
+"""Evaluation of image sets, pairs and models, with a protocol stamp that makes results comparable."""

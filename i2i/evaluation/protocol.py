@@ -1,4 +1,4 @@
-"""What a figure was measured by.  Two figures are comparable only if all of it is the same, but for the fakes
+"""The protocol stamp of a result.  Results are comparable only if all of it is equal, but for the fakes
 themselves."""
 
 from __future__ import annotations
@@ -14,57 +14,59 @@ from typing import Any
 
 from i2i.data.image_set import ImageSetFacts
 from i2i.errors import RequestError
-from i2i.metrics.set_metrics import Figure
+from i2i.metrics.set_metrics import Score
 
-# Images below which a Fréchet distance is mostly bias, and below which it is still much of it.
-FEW, SOME = 2048, 10_000
-QUANTIZED = "uint8"
-CONVERTED = "gray repeated to three channels; alpha over white; 16 bits as 8-bit levels; of many channels the first three, in metrics of pairs all"
+# Below so many images a Fréchet distance is mostly bias, and below so many the bias is still visible.
+MOSTLY_BIAS, VISIBLE_BIAS = 2048, 10_000
+QUANTIZATION = "uint8"
+CHANNELS = ("gray repeated to three channels; alpha over white; 16 bits as 8-bit levels; of many channels "
+            "the first three, in metrics of pairs all")
+INTERVAL = "95 %; Student's t for metrics of pairs, else normal with a bootstrap standard error"
 LIBRARIES = ("numpy", "pillow", "torch", "timm")
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """The protocol of a result.  Everything here is compared; versions and the fakes' own hash stand beside
-    it."""
+    """Everything that must be equal for two results to be comparable."""
 
-    features: str
-    weights: str                        # sha256 of the feature network's file.
+    features: str                   # Name of the feature network.
+    weights: str                    # sha256 of its file.
     resize: str
     quantized: str
-    channels: str
+    channels: str                   # Treatment of gray, alpha, 16 bits and many channels.
     n_fake: int
     n_real: int
-    real: str                           # Hash of the reference set's files.
+    real: str                       # Hash of the reference set's files.
     real_formats: tuple[str, ...]
     fake_formats: tuple[str, ...]
-    metrics: Mapping[str, Any]          # Name -> options, defaults included.
+    metrics: Mapping[str, Any]      # Options by metric, defaults included.
     seed: int
     bootstrap: int
 
 
 def versions() -> dict[str, str]:
-    """What ran: recorded, and not compared, since digits that depend on it are far below any interval."""
+    """Versions of i2i, Python and libraries: recorded, not compared (they move digits far below any
+    interval)."""
     import i2i
     return {"i2i": i2i.__version__, "python": platform.python_version(),
             **{name: metadata.version(name) for name in LIBRARIES}}
 
 
 def warnings(fake: ImageSetFacts, real: ImageSetFacts) -> list[str]:
-    """What a reader of the figures has to know about the two sets of files."""
+    """What a reader of the scores has to know about the two sets of files."""
     out = []
-    few = min(fake.n, real.n)
-    if few < SOME:
-        limit, words = (FEW, "is mostly bias of the sample size") if few < FEW else (SOME,
-                                                                                     "still has a visible bias")
-        out.append(f"{few:,} images: below {limit:,} a Fréchet distance {words}; compare it at equal n only, "
+    n = min(fake.n, real.n)
+    if n < VISIBLE_BIAS:
+        limit, bias = ((MOSTLY_BIAS, "is mostly bias of the sample size") if n < MOSTLY_BIAS else
+                       (VISIBLE_BIAS, "still has a visible bias"))
+        out.append(f"{n:,} images: below {limit:,} a Fréchet distance {bias}; compare it at equal n only, "
                    "or take kid (unbiased) and fd_infinity (--metrics kid,fd_infinity)")
     if set(fake.formats) != set(real.formats) and (fake.lossy or real.lossy):
-        out.append(f"fakes are {_named(fake)} and reals {_named(real)}: a lossy format on one side moves the "
-                   "distance; save fakes as PNG")
+        out.append(f"fakes are {' and '.join(fake.formats)} and reals {' and '.join(real.formats)}: a lossy "
+                   "format on one side moves the distance; save fakes as PNG")
     if list(fake.sizes) != list(real.sizes):
-        out.append(f"fakes are {_largest(fake.sizes)} and reals {_largest(real.sizes)}: what the resize does "
-                   "differs between them")
+        out.append(f"fakes are {_describe_sizes(fake.sizes)} and reals {_describe_sizes(real.sizes)}: what "
+                   "the resize does differs between them")
     for name, facts in (("fakes", fake), ("reals", real)):
         if facts.alpha:
             out.append(f"{facts.alpha} of {facts.n} {name} have alpha: laid over white")
@@ -73,71 +75,72 @@ def warnings(fake: ImageSetFacts, real: ImageSetFacts) -> list[str]:
     return out
 
 
-def _named(facts: ImageSetFacts) -> str:
-    return " and ".join(facts.formats)
-
-
-def _largest(sizes: Mapping[str, int]) -> str:
+def _describe_sizes(sizes: Mapping[str, int]) -> str:
     first = next(iter(sizes))
     return first if len(sizes) == 1 else f"{first} and {len(sizes) - 1} other sizes"
 
 
-def result(figures: Mapping[str, Figure], stamp: Stamp, fake: ImageSetFacts, told: list[str]) -> dict[str,
-                                                                                                      Any]:
-    """The JSON of an evaluation."""
-    return {"results": {name: {key: value for key,
-                               value in asdict(figure).items() if value not in (None, "")} for name,
-                        figure in figures.items()},
-            "interval": "95 %, normal, bootstrap standard error" if stamp.bootstrap > 1 else None,
+def result(scores: Mapping[str, Score], stamp: Stamp, fake: ImageSetFacts,
+           warnings: list[str]) -> dict[str, Any]:
+    """The result of an evaluation as JSON data."""
+    return {"results": {name: {key: value for key, value in asdict(score).items() if value not in (None, "")}
+                        for name, score in scores.items()},
+            "interval": INTERVAL if any(score.low is not None for score in scores.values()) else None,
             "stamp": json.loads(json.dumps(asdict(stamp))), "fakes": asdict(fake), "versions": versions(),
-            "warnings": told}
+            "warnings": warnings}
 
 
-def text(data: Any) -> str:
-    """JSON that every reader accepts: not-a-number becomes null."""
-    def plain(value: Any) -> Any:
+def to_json(data: Any) -> str:
+    """Strict JSON: NaN and infinity become null."""
+    def finite(value: Any) -> Any:
         if isinstance(value, Mapping):
-            return {key: plain(inner) for key, inner in value.items()}
+            return {key: finite(each) for key, each in value.items()}
         if isinstance(value, list | tuple):
-            return [plain(inner) for inner in value]
+            return [finite(each) for each in value]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    return json.dumps(plain(data), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(finite(data), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def read(path: Path) -> dict[str, Any]:
-    """An earlier result.  RequestError if the file is none."""
+def read_result(path: Path) -> dict[str, Any]:
+    """Read an earlier result.  RequestError if the file is none."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError):
         raise RequestError(f"{path} is not JSON") from None
-    if not isinstance(data, dict) or not isinstance(data.get("stamp"),
-                                                    dict) or not isinstance(data.get("results"), dict):
+    if not isinstance(data, dict) or not all(isinstance(data.get(key), dict) for key in ("stamp", "results")):
         raise RequestError(f"{path} is not a result of i2i evaluate --json: it has no stamp")
     return data
 
 
 def check_comparable(new: Mapping[str, Any], old: Mapping[str, Any], name: str) -> None:
-    """RequestError names every field in which the stamps of two results differ; of metrics, those that both
-    have are compared."""
+    """Compare the stamps of two results, and the options of the metrics that both have.
+
+    Args:
+        new, old: the results.
+        name: the file of the old one, for messages.
+
+    Raises:
+        RequestError: names every field that differs.
+    """
     a, b = dict(new["stamp"]), dict(old["stamp"])
-    ours, theirs = a.pop("metrics", {}), b.pop("metrics", {})
-    both = ours.keys() & theirs.keys()
-    if not both:
-        raise RequestError(f"not comparable with {name}: it has {', '.join(theirs)}, and this "
-                           f"{', '.join(ours)}")
-    a |= {f"{metric}.{key}": value for metric in both for key, value in ours[metric].items()}
-    b |= {f"{metric}.{key}": value for metric in both for key, value in theirs[metric].items()}
-    differing = [f"{key} is {_short(a.get(key))} here and {_short(b.get(key))} there"
+    new_metrics, old_metrics = a.pop("metrics", {}), b.pop("metrics", {})
+    shared = new_metrics.keys() & old_metrics.keys()
+    if not shared:
+        raise RequestError(f"not comparable with {name}: it has {', '.join(old_metrics)}, and this "
+                           f"{', '.join(new_metrics)}")
+    for stamp, metrics in ((a, new_metrics), (b, old_metrics)):
+        stamp |= {f"{metric}.{key}": value for metric in shared for key, value in metrics[metric].items()}
+    differing = [f"{key} is {_abbreviate(a.get(key))} here and {_abbreviate(b.get(key))} there"
                  for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)]
     if differing:
         raise RequestError(f"not comparable with {name}: " + "; ".join(differing))
 
 
-def _short(value: Any) -> str:
+def _abbreviate(value: Any) -> str:
     if value is None:
         return "absent"
-    words = json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value
-    return words if len(words) <= 40 else words[:12] + "…"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else text[:12] + "…"

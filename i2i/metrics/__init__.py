@@ -1,1 +1,1 @@
-"""Metrics: formulas with citations.  They know no recipes, data sets or engine."""
+"""Image metrics: formulas with their sources, the feature networks they use, and the registry of both."""

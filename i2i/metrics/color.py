@@ -1,63 +1,59 @@
-"""Do fakes have the colors of reals?  Histogram intersection in CIE Lab: Isola et al. 2017 (arXiv
-1611.07004), figure 7."""
+"""Histogram intersection in CIE Lab: do generated images have the colors of real ones?
+
+Isola et al. 2017 (arXiv 1611.07004), figure 7.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 Matrix = NDArray[Any]
-WHITE = (0.95047, 1.0, 1.08883)             # D65, 2° observer: CIE 15:2004.
-# ITU-R BT.709, D65.
-FROM_SRGB = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
-# L, a, b: every sRGB color, with neutral grays mid-bin.
+# Ranges of L, a and b that hold every sRGB color, with neutral grays in the middle of a bin.
 RANGES = ((-0.5, 100.5), (-110.5, 110.5), (-110.5, 110.5))
-# One unit wide, the smallest difference people see; the paper does not give its own.
-BINS = (101, 221, 221)
+BINS = (101, 221, 221)      # One unit wide, the smallest visible difference; the paper does not give its own.
 
 
 def to_lab(rgb: Matrix) -> Matrix:
-    """sRGB to CIE Lab: IEC 61966-2-1 and CIE 15:2004, equations 8.3 to 8.5.  …3 uint8 -> …3 float64"""
-    levels = np.arange(256) / 255
-    linear = np.where(levels > 0.04045, ((levels + 0.055) / 1.055) ** 2.4, levels / 12.92)[rgb]
-    xyz = linear @ np.array(FROM_SRGB).T / WHITE
-    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
-    return np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], -1)
+    """Convert sRGB (..., 3) uint8 to CIE Lab (..., 3) float64, for white D65."""
+    from kornia.color import rgb_to_lab  # Takes a second to import.
+    pixels = torch.from_numpy(rgb).double().div(255).reshape(1, -1, 3).mT[..., None]
+    return rgb_to_lab(pixels)[..., 0].mT.reshape(rgb.shape).numpy()
 
 
 class LabHistogram:
-    """How often each L, a and b occurs in a set; every image weighs the same whatever its size."""
+    """Frequencies of L, a and b in a set of images; all images weigh the same, whatever their size."""
 
     def __init__(self) -> None:
         self.n = 0
         self.counts = [np.zeros(bins) for bins in BINS]
 
     def update(self, image: Matrix) -> None:
-        """Add one picture.  HW3 uint8"""
-        self.add(self.of(image))
+        """Add an image, (H, W, 3) uint8."""
+        self.add(self.of_image(image))
 
-    def add(self, shares: list[Matrix]) -> None:
-        """Add what `of` made of one picture."""
-        for i, each in enumerate(shares):
-            self.counts[i] += each
+    def add(self, frequencies: list[Matrix]) -> None:
+        """Add the result of `of_image`."""
+        for total, each in zip(self.counts, frequencies, strict=True):
+            total += each
         self.n += 1
 
     @staticmethod
-    def of(image: Matrix) -> list[Matrix]:
-        """The share of one picture's pixels in each bin of L, a and b.  HW3 uint8"""
-        colors, times = np.unique(image.reshape(-1, 3).astype(np.uint32) @ np.array([65536, 256, 1],
-                                                                                    np.uint32),
-                                  return_counts=True)
-        lab = to_lab(np.stack([colors >> 16, colors >> 8 & 255, colors & 255], -1))
-        return [np.histogram(lab[:, i].clip(*limits), bins, limits, weights=times / times.sum())[0]
+    def of_image(image: Matrix) -> list[Matrix]:
+        """The fraction of an image's pixels in each bin of L, a and b; the image is (H, W, 3) uint8."""
+        packed = image.reshape(-1, 3).astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
+        colors, counts = np.unique(packed, return_counts=True)
+        lab = to_lab(np.stack([colors >> 16, colors >> 8 & 255, colors & 255], -1).astype(np.uint8))
+        weights = counts / counts.sum()
+        return [np.histogram(lab[:, i].clip(*limits), bins, limits, weights=weights)[0]
                 for i, (bins, limits) in enumerate(zip(BINS, RANGES, strict=True))]
 
     def intersection(self, other: LabHistogram) -> dict[str, float]:
-        """The share that two sets have in common, 0 … 1, of L, a and b apart.  Swain and Ballard 1991,
-        equation 1."""
+        """Overlap of two sets in L, a and b, each in [0, 1].  Swain and Ballard 1991, equation 1."""
         if not self.n or not other.n:
             raise ValueError("a histogram of no images has no intersection")
-        return {name: float(np.minimum(a / self.n, b / other.n).sum()) for name, a,
-                b in zip("Lab", self.counts, other.counts, strict=True)}
+        return {name: float(np.minimum(a / self.n, b / other.n).sum())
+                for name, a, b in zip("Lab", self.counts, other.counts, strict=True)}

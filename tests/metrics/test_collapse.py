@@ -18,15 +18,15 @@ def test_distances_are_those_of_the_definition() -> None:
     assert collapse.mean_distance(x) == pytest.approx(np.mean(every))
     assert collapse.mean_distance(x[:1]) == 0
     near = [min(np.linalg.norm(x[i] - x[j]) for j in range(5) if j != i) for i in range(5)]
-    assert collapse.usual_distance(x) == pytest.approx(np.median(near))
+    assert collapse.median_nearest_distance(x) == pytest.approx(np.median(near))
 
 
 def test_doubles_are_told_nearest_first_and_what_is_distinct() -> None:
     x = np.array([[0.0], [10.0], [0.1], [10.05], [30.0]])
-    pairs = collapse.near_pairs(x, 1.0)
+    pairs = collapse.near_duplicates(x, 1.0)
     assert pairs.tolist() == [[1, 3], [0, 2]]
-    assert collapse.distinct(pairs, 5) == pytest.approx(1 / 5)
-    assert collapse.distinct(collapse.near_pairs(x, 0.01), 5) == 1
+    assert collapse.distinct_fraction(pairs, 5) == pytest.approx(1 / 5)
+    assert collapse.distinct_fraction(collapse.near_duplicates(x, 0.01), 5) == 1
 
 
 def test_rows_in_several_versions_are_as_near_as_any_version_of_one_to_the_other() -> None:
@@ -59,26 +59,26 @@ def test_within_and_between_are_told_apart_without_bias() -> None:
     centers = g.normal(size=(4, 32)) * 2
     true = math.sqrt(np.mean([np.sum((centers[i] - centers[j]) ** 2) for i in range(4) for j in range(i)]))
     labels = np.repeat(np.arange(4), 5)
-    between = [collapse.by_class(centers[labels] + g.normal(size=(20, 32)), labels).between ** 2 for _ in range(300)]
+    between = [collapse.class_spread(centers[labels] + g.normal(size=(20, 32)), labels).between ** 2 for _ in range(300)]
     assert np.mean(between) == pytest.approx(true**2, rel=0.03)            # Five pictures a class add 2 * 32 / 5 to the plain estimate.
-    none = [collapse.by_class(g.normal(size=(20, 32)), labels).between for _ in range(50)]
+    none = [collapse.class_spread(g.normal(size=(20, 32)), labels).between for _ in range(50)]
     assert np.mean(none) < 0.25 * true
-    assert collapse.by_class(cloud(4), np.array([0, 0, 1, 2])) is None      # Only one class has two.
+    assert collapse.class_spread(cloud(4), np.array([0, 0, 1, 2])) is None      # Only one class has two.
 
 
 def test_readings_are_shares_of_what_the_real_have() -> None:
     labels = np.repeat(np.arange(4), 16)
     centers = cloud(4, 24, 9) * 3
     real, healthy = centers[labels] + cloud(64, 24, 1), centers[labels] + cloud(64, 24, 2)
-    told = collapse._apart(healthy, real, labels, labels)
+    told = collapse.collapse_ratios(healthy, real, labels, labels)
     assert all(value == pytest.approx(1, abs=0.1) for value in told.values())
-    intra = collapse._apart(centers[labels] + 0.01 * cloud(64, 24, 3), real, labels, labels)
+    intra = collapse.collapse_ratios(centers[labels] + 0.01 * cloud(64, 24, 3), real, labels, labels)
     assert intra["within"] < 0.05
     assert intra["between"] > 0.9
     assert intra["distinct"] == 0
-    inter = collapse._apart(cloud(64, 24, 4), real, labels, labels)
+    inter = collapse.collapse_ratios(cloud(64, 24, 4), real, labels, labels)
     assert inter["within"] > 0.9
     assert inter["between"] < 0.3
     assert inter["distinct"] == 1
-    assert set(collapse._apart(healthy, real)) == {"diversity", "distinct"}
-    assert collapse._apart(cloud(8), np.ones((8, 16))) == {"diversity": 1.0, "distinct": 1.0}        # Real images that do not differ tell nothing.
+    assert set(collapse.collapse_ratios(healthy, real)) == {"diversity", "distinct"}
+    assert collapse.collapse_ratios(cloud(8), np.ones((8, 16))) == {"diversity": 1.0, "distinct": 1.0}        # Real images that do not differ tell nothing.

@@ -11,7 +11,7 @@ import torch
 from skimage import data
 
 from i2i.errors import RequestError
-from i2i.metrics import features
+from i2i.metrics import feature_networks
 from i2i.metrics.weights import sha256
 from tests.metrics.weights import picture
 
@@ -19,8 +19,8 @@ CATS, ESPRESSO, SCOOTERS = {281, 282, 285}, {967}, {665, 670}      # ImageNet cl
 
 
 @pytest.fixture(scope="module")
-def lite() -> features.Extractor:
-    return features.efficientnet_lite0()
+def lite() -> feature_networks.FeatureExtractor:
+    return feature_networks.efficientnet_lite0()
 
 
 def square(image: np.ndarray) -> np.ndarray:
@@ -29,9 +29,9 @@ def square(image: np.ndarray) -> np.ndarray:
     return image[y:y + side, x:x + side]
 
 
-def test_photographs_are_recognized(lite: features.Extractor) -> None:
+def test_photographs_are_recognized(lite: feature_networks.FeatureExtractor) -> None:
     """A wrong mapping of weights, scale or channel order would not see a cat."""
-    found, logits = lite.images([square(data.chelsea()), square(data.coffee()), square(data.stereo_motorcycle()[0])])
+    found, logits = lite.extract([square(data.chelsea()), square(data.coffee()), square(data.stereo_motorcycle()[0])])
     assert logits is not None
     share = logits.softmax(1)
     assert found.shape == (3, 1280)
@@ -41,13 +41,13 @@ def test_photographs_are_recognized(lite: features.Extractor) -> None:
 
 
 def test_every_tensor_gets_a_name_of_its_own() -> None:
-    names = features.lite0_names(list(features.read_state(features.lite0_file())))
+    names = {name: feature_networks.lite0_name(name) for name in feature_networks.read_state(feature_networks.lite0_file())}
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     assert set(names.values()) == set(model.state_dict())
     assert len(set(names.values())) == len(names)
 
 
-def test_batch_size_does_not_change_features(lite: features.Extractor) -> None:
+def test_batch_size_does_not_change_features(lite: feature_networks.FeatureExtractor) -> None:
     x = torch.stack([lite.prepare(picture(name)) for name in ("02_chelsea_256x256.png", "06_rocket_500x333.png", "08_chelsea_31x47.png",
                                                                "10_camera_gray_200x160.png")]).repeat(16, 1, 1, 1)
     together, _ = lite(x)
@@ -55,15 +55,15 @@ def test_batch_size_does_not_change_features(lite: features.Extractor) -> None:
     assert together[:4].std(0).mean() > 0.05        # The pictures do differ.
 
 
-def test_features_are_the_same_whatever_the_state_of_torch(lite: features.Extractor) -> None:
+def test_features_are_the_same_whatever_the_state_of_torch(lite: feature_networks.FeatureExtractor) -> None:
     image = [picture("02_chelsea_256x256.png")]
-    want, _ = lite.images(image)
+    want, _ = lite.extract(image)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(lite.images(image)[0], want)
+        assert torch.equal(lite.extract(image)[0], want)
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = True
     try:
-        with features.exact_float32():
+        with feature_networks.exact_float32():
             assert not torch.backends.cuda.matmul.allow_tf32
             assert not torch.backends.cudnn.allow_tf32
         assert torch.backends.cuda.matmul.allow_tf32
@@ -75,24 +75,24 @@ def test_any_timm_model_with_local_weights(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = timm.create_model("resnet10t", pretrained=False).eval()
     torch.save({"state_dict": model.state_dict()}, tmp_path / "r.pth")
-    extractor = features.timm_features("resnet10t", tmp_path / "r.pth")
+    extractor = feature_networks.timm_features("resnet10t", tmp_path / "r.pth")
     image = picture("02_chelsea_256x256.png")
-    found, logits = extractor.images([image])
-    assert found.shape == (1, model.num_features) == (1, extractor.width)
+    found, logits = extractor.extract([image])
+    assert found.shape == (1, model.num_features) == (1, extractor.num_features)
     assert (extractor.name, extractor.weights) == ("timm:resnet10t", sha256(tmp_path / "r.pth"))
     with torch.no_grad():
         assert torch.allclose(model(extractor.prepare(image)[None]), logits, atol=1e-4)
     with pytest.raises(RequestError, match=r"timm has no model 'resnet10x'; nearest: .*resnet10t"):
-        features.timm_features("resnet10x", tmp_path / "r.pth")
+        feature_networks.timm_features("resnet10x", tmp_path / "r.pth")
     with pytest.raises(RequestError, match=r"r\.pth does not hold resnet18"):
-        features.timm_features("resnet18", tmp_path / "r.pth")
+        feature_networks.timm_features("resnet18", tmp_path / "r.pth")
     with pytest.raises(RequestError, match="does not hold EfficientNet-Lite0"):
-        features.efficientnet_lite0(tmp_path / "r.pth")
+        feature_networks.efficientnet_lite0(tmp_path / "r.pth")
 
 
 def test_features_that_are_not_finite_are_counted() -> None:
     bad = np.zeros((5, 3), np.float32)
-    features.check_finite(bad, "fakes")
+    feature_networks.check_finite(bad, "fakes")
     bad[2, 1], bad[4, 0] = np.nan, np.inf
     with pytest.raises(ValueError, match="2 of 5 feature vectors of fakes are not finite, the first at 2"):
-        features.check_finite(bad, "fakes")
+        feature_networks.check_finite(bad, "fakes")

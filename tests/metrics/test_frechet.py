@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from i2i.metrics.frechet import (
-    FeatureSet,
+    Gaussian,
     Moments,
-    frechet_between,
+    frechet_distance,
     frechet_from_features,
     frechet_infinity,
     standard_error,
@@ -23,8 +23,8 @@ SETS = np.load(REFERENCE / "metrics" / "features.npz")
 EXPECTED = json.loads((REFERENCE / "metrics" / "expected.json").read_text())
 
 
-def frechet_distance(a: Moments, b: Moments) -> float:
-    return frechet_between(FeatureSet.of_moments(a), FeatureSet.of_moments(b))
+def distance_of_moments(a: Moments, b: Moments) -> float:
+    return frechet_distance(Gaussian.from_moments(a), Gaussian.from_moments(b))
 
 
 def whitened(n: int, d: int, seed: int) -> np.ndarray:
@@ -39,14 +39,14 @@ def whitened(n: int, d: int, seed: int) -> np.ndarray:
 def test_pytorch_fid_and_torch_fidelity_agree() -> None:
     want = EXPECTED["fid"]["pytorch_fid"]
     assert frechet_from_features(SETS["fake"], SETS["real"]) == pytest.approx(want, rel=1e-6)
-    assert frechet_distance(Moments.of(SETS["fake"]), Moments.of(SETS["real"])) == pytest.approx(want, rel=1e-6)
+    assert distance_of_moments(Moments.from_features(SETS["fake"]), Moments.from_features(SETS["real"])) == pytest.approx(want, rel=1e-6)
 
 
 def test_fewer_samples_than_dimensions() -> None:
     fake, real = SETS["lowrank_fake"], SETS["lowrank_real"]
     assert frechet_from_features(fake, real) == pytest.approx(EXPECTED["fid_lowrank"]["pytorch_fid"], abs=1e-3)
     assert frechet_from_features(fake, real) == pytest.approx(EXPECTED["fid_lowrank"]["exact_nuclear_norm_formula"], rel=1e-9)
-    assert frechet_distance(Moments.of(fake), Moments.of(real)) == pytest.approx(EXPECTED["fid_lowrank"]["exact_nuclear_norm_formula"], rel=1e-6)
+    assert distance_of_moments(Moments.from_features(fake), Moments.from_features(real)) == pytest.approx(EXPECTED["fid_lowrank"]["exact_nuclear_norm_formula"], rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["real", "lowrank_real"])
@@ -79,12 +79,12 @@ def test_it_is_a_metric_whatever_the_sizes(n: int, m: int, d: int, seed: int) ->
     assert there >= -1e-9
     assert there == pytest.approx(back, rel=1e-7, abs=1e-7)
     assert frechet_from_features(x @ turn, y @ turn) == pytest.approx(there, rel=1e-6, abs=1e-6)
-    assert frechet_distance(Moments.of(x), Moments.of(y)) == pytest.approx(there, rel=1e-5, abs=1e-5)
+    assert distance_of_moments(Moments.from_features(x), Moments.from_features(y)) == pytest.approx(there, rel=1e-5, abs=1e-5)
 
 
 def test_moments_are_those_of_numpy_in_any_order_and_batches() -> None:
     x = SETS["real"].astype(np.float32) + 1000         # Far from zero, where sums of squares would lose digits.
-    whole, parts = Moments.of(x), Moments(x.shape[1])
+    whole, parts = Moments.from_features(x), Moments(x.shape[1])
     for start, stop in ((700, 1500), (0, 1), (1, 650), (650, 700)):
         other = Moments(x.shape[1])
         other.update(x[start:stop])
@@ -98,19 +98,19 @@ def test_moments_are_those_of_numpy_in_any_order_and_batches() -> None:
 
 def test_sides_of_different_rank_meet() -> None:
     few, many = SETS["real"][:30], SETS["real"]         # 30 rows of 64 numbers against a full-rank factor.
-    a, b = FeatureSet.of_features(few), FeatureSet.of_moments(Moments.of(many))
+    a, b = Gaussian.from_features(few), Gaussian.from_moments(Moments.from_features(many))
     product = np.cov(few.astype(float), rowvar=False) @ np.cov(many.astype(float), rowvar=False)
     roots = np.sqrt(np.linalg.eigvals(product).real.clip(0)).sum()
     step = few.astype(float).mean(0) - many.astype(float).mean(0)
-    assert frechet_between(a, b) == pytest.approx(step @ step + a.trace + b.trace - 2 * roots, rel=1e-6)
+    assert frechet_distance(a, b) == pytest.approx(step @ step + a.trace + b.trace - 2 * roots, rel=1e-6)
 
 
 def test_infinity_removes_the_bias_of_few_samples() -> None:
     """Distance of 1,000 samples of N(0, I) to N(0, I) itself, 64-dimensional: 0 but for the bias, which the line takes away."""
     g = np.random.default_rng(3)
-    real = FeatureSet(10**9, np.zeros(64), 64.0, np.eye(64))
+    real = Gaussian(10**9, np.zeros(64), 64.0, np.eye(64))
     fake = g.standard_normal((2000, 64))
-    plain = frechet_between(FeatureSet.of_features(fake), real)
+    plain = frechet_distance(Gaussian.from_features(fake), real)
     limit, curve = frechet_infinity(fake, real, seed=0)
     assert 0.5 < plain < 2
     assert abs(limit) < 0.15 * plain
@@ -132,11 +132,11 @@ def test_bootstrap_spread_is_that_of_new_samples() -> None:
 def test_counted_rows_are_repeated_rows() -> None:
     counts = np.random.default_rng(6).integers(0, 4, 1200)
     for rows in (20, 1200):     # Held whole, and streamed.
-        a = FeatureSet.of_features(SETS["fake"][:rows], counts[:rows])
-        b = FeatureSet.of_features(np.repeat(SETS["fake"][:rows], counts[:rows], axis=0))
+        a = Gaussian.from_features(SETS["fake"][:rows], counts[:rows])
+        b = Gaussian.from_features(np.repeat(SETS["fake"][:rows], counts[:rows], axis=0))
         assert a.n == b.n
         assert a.trace == pytest.approx(b.trace)
-        assert frechet_between(a, b) == pytest.approx(0, abs=1e-8)
+        assert frechet_distance(a, b) == pytest.approx(0, abs=1e-8)
 
 
 @pytest.mark.parametrize("rows", [0, 1])
@@ -144,13 +144,13 @@ def test_one_image_has_no_covariance(rows: int) -> None:
     with pytest.raises(ValueError, match=f"at least 2 images, these are {rows}"):
         frechet_from_features(SETS["fake"][:rows], SETS["real"])
     with pytest.raises(ValueError, match="at least 2 images"):
-        frechet_distance(Moments(64), Moments.of(SETS["real"]))
+        distance_of_moments(Moments(64), Moments.from_features(SETS["real"]))
 
 
 def test_not_a_number_is_refused() -> None:
     bad = SETS["fake"].copy()
     bad[7, 3] = np.nan
     with pytest.raises(ValueError, match="1 feature vectors are not finite"):
-        Moments.of(bad)
+        Moments.from_features(bad)
     with pytest.raises(ValueError, match="not finite"):
         frechet_from_features(bad, SETS["real"])

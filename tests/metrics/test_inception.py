@@ -12,7 +12,7 @@ import torch
 
 from i2i.errors import RequestError
 from i2i.metrics import inception
-from i2i.metrics.features import Extractor, inception_features
+from i2i.metrics.feature_networks import FeatureExtractor, inception_features
 from i2i.metrics.resize import clean, legacy_pytorch, legacy_tf
 from tests.metrics.weights import REFERENCE, inception_state, picture
 
@@ -34,12 +34,12 @@ def file(state: dict[str, torch.Tensor], tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="module")
-def extractor(file: Path) -> Extractor:
+def extractor(file: Path) -> FeatureExtractor:
     return inception_features(file)
 
 
-def with_resize(extractor: Extractor, mode: str) -> Extractor:
-    return Extractor(**{**vars(extractor), "resize": mode})
+def with_resize(extractor: FeatureExtractor, mode: str) -> FeatureExtractor:
+    return FeatureExtractor(**{**vars(extractor), "resize": mode})
 
 
 def test_the_formula_gives_the_weights_of_the_reference(state: dict[str, torch.Tensor]) -> None:
@@ -51,8 +51,8 @@ def test_the_formula_gives_the_weights_of_the_reference(state: dict[str, torch.T
 
 @pytest.mark.parametrize(("mode", "key"), [("clean", "features_clean"), ("legacy-pytorch", "features_pytorch_fid"),
                                            ("legacy-tf", "features_torch_fidelity")])
-def test_features_of_every_mode_are_those_of_its_source(extractor: Extractor, mode: str, key: str) -> None:
-    ours, logits = with_resize(extractor, mode).images([picture(name) for name in NAMES], batch=6)
+def test_features_of_every_mode_are_those_of_its_source(extractor: FeatureExtractor, mode: str, key: str) -> None:
+    ours, logits = with_resize(extractor, mode).extract([picture(name) for name in NAMES], batch_size=6)
     assert np.abs(ours.numpy() - EXPECTED[key]).max() < 1e-4
     if mode == "legacy-tf":
         assert logits is not None
@@ -69,7 +69,7 @@ def test_resized_pixels(resize, key: str) -> None:
         assert np.abs(stats - RESIZED[f"stats_{key}"][i]).max() < 1e-2
 
 
-def test_batch_size_does_not_change_features(extractor: Extractor) -> None:
+def test_batch_size_does_not_change_features(extractor: FeatureExtractor) -> None:
     images = torch.stack([extractor.prepare(picture(NAMES[i % 12])) for i in range(16)]).repeat(4, 1, 1, 1)
     together, _ = extractor(images)
     alone = torch.cat([extractor(images[i:i + 1])[0] for i in range(0, 12, 4)])
@@ -77,7 +77,7 @@ def test_batch_size_does_not_change_features(extractor: Extractor) -> None:
     assert torch.allclose(together[:16], together[16:32], rtol=0, atol=1e-4)
 
 
-def test_folding_changes_nothing_but_speed(state: dict[str, torch.Tensor], extractor: Extractor) -> None:
+def test_folding_changes_nothing_but_speed(state: dict[str, torch.Tensor], extractor: FeatureExtractor) -> None:
     plain = inception.from_state(state)
     x = extractor.prepare(picture(NAMES[2]))[None]
     with torch.inference_mode():
@@ -85,7 +85,7 @@ def test_folding_changes_nothing_but_speed(state: dict[str, torch.Tensor], extra
 
 
 def test_the_last_pool_is_a_maximum_and_means_leave_out_padding() -> None:
-    net = inception.Inception().eval()
+    net = inception.FIDInception().eval()
     seen = {}
     for name in ("Mixed_7b", "Mixed_7c"):
         block = getattr(net, name)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
-from i2i.metrics.paired import PSNR_CAP, l1, psnr, ssim
+from i2i.metrics.paired import MAX_PSNR, l1, psnr, ssim
 
 
 def test_live_scikit_image_agrees_on_odd_sizes() -> None:
@@ -23,7 +23,7 @@ def test_closed_forms() -> None:
     black, gray = torch.zeros(2, 3, 16, 16), torch.full((2, 3, 16, 16), 51.0)
     assert l1(black, gray).tolist() == [51, 51]
     assert psnr(black, gray, data_range=255).tolist() == pytest.approx([20 * math.log10(5)] * 2)
-    assert psnr(gray, gray, data_range=255).tolist() == [PSNR_CAP] * 2
+    assert psnr(gray, gray, data_range=255).tolist() == [MAX_PSNR] * 2
     assert ssim(gray, gray, data_range=255).tolist() == pytest.approx([1, 1])
     c1 = (0.01 * 255) ** 2
     assert ssim(black, gray, data_range=255).tolist() == pytest.approx([c1 / (51**2 + c1)] * 2)

@@ -59,18 +59,18 @@ def test_ms_ssim_guards_its_size() -> None:
 
 @pytest.mark.parametrize("net", ["alex", "vgg", "squeeze"])
 def test_lpips_is_that_of_its_authors(net: lpips.Net) -> None:
-    model = lpips.Lpips(net, backbone(net), lpips.read_lins(LINS))
+    model = lpips.LPIPS(net, backbone(net), lpips.read_lins(LINS))
     for name in NAMES if net != "vgg" else NAMES[:2]:
         fake, real = (image / 127.5 - 1 for image in pair(name))
         want = EXPECTED["pairs"][name][f"lpips_{net}"]
         assert model(real, fake).item() == pytest.approx(want["total"], abs=1e-5)
-        assert model.layers(real, fake)[:, 0].tolist() == pytest.approx(want["per_layer"], abs=1e-5)
+        assert model.layer_distances(real, fake)[:, 0].tolist() == pytest.approx(want["per_layer"], abs=1e-5)
     assert model(real, real).item() == 0
     assert model(fake, real).item() == pytest.approx(model(real, fake).item(), rel=1e-5)
 
 
 def test_lpips_refuses_other_ranges_sizes_and_files(tmp_path: Path) -> None:
-    model = lpips.Lpips("squeeze", backbone("squeeze"), lpips.read_lins(LINS))
+    model = lpips.LPIPS("squeeze", backbone("squeeze"), lpips.read_lins(LINS))
     with pytest.raises(ValueError, match=r"takes images in \[-1, 1\]"):
         model(torch.full((1, 3, 40, 40), 255.0), torch.zeros(1, 3, 40, 40))
     with pytest.raises(ValueError, match="at least 32x32"):

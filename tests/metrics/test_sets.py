@@ -73,7 +73,7 @@ def test_inception_score_closed_forms() -> None:
 
 @pytest.mark.parametrize("k", [3, 5])
 def test_precision_recall_density_coverage_are_those_of_prdc(k: int) -> None:
-    got = balls.neighborhood(FAKE, REAL, k=k).values()
+    got = balls.manifold(FAKE, REAL, k=k).scores()
     for key, want in EXPECTED[f"prdc_k{k}"].items():
         assert got[key] == pytest.approx(want, abs=1e-9), key
     if k == 3:
@@ -81,9 +81,9 @@ def test_precision_recall_density_coverage_are_those_of_prdc(k: int) -> None:
 
 
 def test_precision_of_reals_is_one_and_of_strangers_zero() -> None:
-    same = balls.neighborhood(REAL[:300], REAL[:300], k=3).values()
+    same = balls.manifold(REAL[:300], REAL[:300], k=3).scores()
     assert same["precision"] == same["recall"] == same["f1"] == same["coverage"] == 1
-    far = balls.neighborhood(REAL[:300] + 1000, REAL[:300], k=3).values()
+    far = balls.manifold(REAL[:300] + 1000, REAL[:300], k=3).scores()
     assert far == dict.fromkeys(far, 0)
 
 
@@ -92,23 +92,23 @@ def test_dropping_modes_costs_recall_and_not_precision() -> None:
     centers = 50 * np.eye(4)
     real = (centers[:, None] + g.standard_normal((4, 50, 4))).reshape(200, 4)
     fake = centers[0] + g.standard_normal((200, 4))
-    got = balls.neighborhood(fake, real, k=3).values()
+    got = balls.manifold(fake, real, k=3).scores()
     assert got["precision"] > 0.8
     assert got["recall"] < 0.3
     assert got["coverage"] < 0.3
-    swapped = balls.neighborhood(real, fake, k=3).values()
+    swapped = balls.manifold(real, fake, k=3).scores()
     assert swapped["recall"] == pytest.approx(got["precision"])
     assert swapped["precision"] == pytest.approx(got["recall"])
 
 
 def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = balls.neighborhood(FAKE[:90], REAL[:110], k=3)
+    whole = balls.manifold(FAKE[:90], REAL[:110], k=3)
     score = kids.mmd2(FAKE[:90], REAL[:110])
     monkeypatch.setattr(balls, "BLOCK", 7)
     monkeypatch.setattr(kids, "BLOCK", 7)
-    assert balls.neighborhood(FAKE[:90], REAL[:110], k=3).values() == whole.values()
+    assert balls.manifold(FAKE[:90], REAL[:110], k=3).scores() == whole.scores()
     assert kids.mmd2(FAKE[:90], REAL[:110]) == pytest.approx(score, rel=1e-12)
-    distance, index = balls.nearest(FAKE[:90], REAL[:110])
+    distance, index = balls.nearest_neighbors(FAKE[:90], REAL[:110])
     all_distances = np.linalg.norm(FAKE[:90, None].astype(float) - REAL[None, :110].astype(float), axis=2)
     assert np.array_equal(index, all_distances.argmin(1))
     assert np.allclose(distance, all_distances.min(1))
@@ -116,17 +116,17 @@ def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_too_few_for_k() -> None:
     with pytest.raises(ValueError, match="k=3 neighbors cannot be found among 3"):
-        balls.neighborhood(FAKE[:3], REAL, k=3)
+        balls.manifold(FAKE[:3], REAL, k=3)
 
 
 def test_bootstraps_surround_the_value_and_repeat() -> None:
-    found = balls.neighborhood(FAKE[:300], REAL[:300], k=3)
-    again = balls.resampled(found, seed=1, rounds=200)
-    for key, value in found.values().items():
+    found = balls.manifold(FAKE[:300], REAL[:300], k=3)
+    again = found.bootstrap(seed=1, rounds=200)
+    for key, value in found.scores().items():
         assert abs(np.mean(again[key]) - value) < 0.05
         assert 0 < np.std(again[key]) < 0.1
-    assert again == balls.resampled(found, seed=1, rounds=200)
-    logits = scores.resampled(SETS["logits"], splits=10, seed=1, rounds=50)
+    assert again == found.bootstrap(seed=1, rounds=200)
+    logits = scores.bootstrap(SETS["logits"], splits=10, seed=1, rounds=50)
     assert abs(np.mean(logits) - scores.inception_score(SETS["logits"])[0]) < 3 * np.std(logits)
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import i2i as package
 from i2i import registry
-from i2i.metrics.collapse import _apart
+from i2i.metrics.collapse import collapse_ratios
 from i2i.recipes.presets import PRESETS
 from i2i.runs import checkpoint, log
 from i2i.runs.folder import RunFolder
@@ -248,9 +248,9 @@ def test_few_pictures_that_are_moved_each_time_are_repeats() -> None:
     real, other, look = blocks(64, g), blocks(64, g), thumbnails(SCREEN)
     fake = torch.stack([torch.roll(image, (y, x), (1, 2)) for image in real[:8] for y, x in list(product((-1, 0, 1), repeat=2))[1:]])
     fake = fake + 0.02 * torch.randn(fake.shape, generator=g)
-    assert _apart(look.take(fake), look.take(real))["distinct"] > 0.9
-    assert _apart(look.take(fake), look.take(real), moved=(look.moved(fake), look.moved(real)))["distinct"] < 0.1
-    assert _apart(look.take(other), look.take(real), moved=(look.moved(other), look.moved(real)))["distinct"] > 0.9
+    assert collapse_ratios(look.take(fake), look.take(real))["distinct"] > 0.9
+    assert collapse_ratios(look.take(fake), look.take(real), variants=(look.moved(fake), look.moved(real)))["distinct"] < 0.1
+    assert collapse_ratios(look.take(other), look.take(real), variants=(look.moved(other), look.moved(real)))["distinct"] > 0.9
 
 
 @pytest.mark.parametrize(("size", "far"), [((32, 32), 1e-6), ((64, 32), 1e-6), ((16, 16), 1e-6), ((40, 100), 0.1)])

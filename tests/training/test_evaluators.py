@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from i2i import load
-from i2i.metrics.verdict import Comparison, interval, verdict, worse
+from i2i.metrics.comparison import Evaluation, describe_progress, paired_difference
+from i2i.metrics.intervals import mean_interval
 from i2i.runs import log
 from i2i.training.callbacks.embedding import PIXELS, thumbnails
 from i2i.training.callbacks.paired_evaluator import PairedEvaluator, spread
@@ -17,48 +18,48 @@ from i2i.training.callbacks.verdict import overfitting, warnings
 from tests.conftest import SMALL, Run
 
 
-def history(means: list[float], n: int = 96, seed: int = 0) -> list[Comparison]:
+def history(means: list[float], n: int = 96, seed: int = 0) -> list[Evaluation]:
     """Images of very different difficulty, judged again and again with a little noise: what a validation split looks like."""
     g = np.random.default_rng(seed)
     hard = g.gamma(3.0, 5.0, n)
-    return [Comparison(1000 * (i + 1), list(hard + mean + g.normal(0, 0.8, n))) for i, mean in enumerate(means)]
+    return [Evaluation(1000 * (i + 1), list(hard + mean + g.normal(0, 0.8, n))) for i, mean in enumerate(means)]
 
 
 @pytest.mark.parametrize("seed", range(20))
 class TestVerdicts:
     def test_improvement(self, seed: int) -> None:
-        assert verdict(history([9, 6, 4, 2, 0], seed=seed), "l1").startswith("still improving at image 5,000")
+        assert describe_progress(history([9, 6, 4, 2, 0], seed=seed), "l1").startswith("still improving at image 5,000")
 
     def test_plateau(self, seed: int) -> None:
-        told = verdict(history([9, 4, 0, 0, 0, 0, 0], seed=seed), "l1")
+        told = describe_progress(history([9, 4, 0, 0, 0, 0, 0], seed=seed), "l1")
         assert told.startswith("flat since image")
         assert int(told.split()[3].rstrip(":").replace(",", "")) in (3000, 4000, 5000, 6000)
 
     def test_late_degradation(self, seed: int) -> None:
-        told = verdict(history([9, 4, 1, 0, 1.5, 3, 4], seed=seed), "l1")
+        told = describe_progress(history([9, 4, 1, 0, 1.5, 3, 4], seed=seed), "l1")
         assert told.startswith("worse since image 4,000")
 
 
 def test_a_plateau_starts_where_it_starts_most_of_the_time() -> None:
-    starts = [verdict(history([9, 4, 0, 0, 0, 0, 0], seed=seed), "l1").split()[3] for seed in range(40)]
+    starts = [describe_progress(history([9, 4, 0, 0, 0, 0, 0], seed=seed), "l1").split()[3] for seed in range(40)]
     assert starts.count("3,000:") > 32
 
 
 def test_coming_back_to_what_was_reached_before_is_no_improvement() -> None:
     for seed in range(20):
-        assert verdict(history([9, 4, 0, 3, 0.05], seed=seed), "l1").startswith("flat since image 3,000")
+        assert describe_progress(history([9, 4, 0, 3, 0.05], seed=seed), "l1").startswith("flat since image 3,000")
 
 
 def test_too_little_to_tell() -> None:
-    assert "too few" in verdict(history([3, 2]), "l1")
+    assert "too few" in describe_progress(history([3, 2]), "l1")
 
 
 def test_intervals() -> None:
-    assert interval([1.0]) == (None, None)
-    low, high = interval([1.0, 2.0, 3.0])
-    assert low == pytest.approx(2 - 1.959964 / 3**0.5)
-    assert high == pytest.approx(2 + 1.959964 / 3**0.5)
-    assert worse(Comparison(2, [2.0, 3.0]), Comparison(1, [1.0, 2.0])) == (1.0, 1.0)
+    assert mean_interval([1.0]) == (None, None)
+    low, high = mean_interval([1.0, 2.0, 3.0])
+    assert low == pytest.approx(2 - 4.302653 / 3**0.5)
+    assert high == pytest.approx(2 + 4.302653 / 3**0.5)
+    assert paired_difference(Evaluation(2, [2.0, 3.0]), Evaluation(1, [1.0, 2.0])) == (1.0, 1.0)
 
 
 def test_overfitting_is_karras_equation() -> None:

@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from i2i.metrics import collapse
-from i2i.metrics.precision_recall import nearest, neighborhood
+from i2i.metrics.precision_recall import manifold, nearest_neighbors
 from i2i.recipes.base import Recipe
 from i2i.runs import log
 from i2i.runs.folder import RunFolder, write_atomically
@@ -66,13 +66,13 @@ class Reading:
     @cached_property
     def shares(self) -> dict[str, float]:
         """The readings."""
-        return collapse._apart(self.fake, self.real, self.fake_labels, self.real_labels, moved=self.moved)
+        return collapse.collapse_ratios(self.fake, self.real, self.fake_labels, self.real_labels, variants=self.moved)
 
     @cached_property
     def pairs(self) -> Matrix:
         """Near-duplicates among the generated ones, nearest first.  -> P×2"""
         fake, real = self.moved
-        return collapse.near_pairs(fake, collapse.NEAR * collapse.usual_distance(real))
+        return collapse.near_duplicates(fake, collapse.NEAR_DUPLICATE_RATIO * collapse.median_nearest_distance(real))
 
     def classes_reached(self) -> dict[str, float]:
         """Of a generator that is told no classes: of how many the real pictures nearest to its own are, as
@@ -80,7 +80,7 @@ class Reading:
         labels = self.real_labels
         if self.fake_labels is not None or labels is None or len(self.real) < 4:
             return {}
-        return {"classes": round(effective_number(labels[nearest(self.fake, self.real)[1]]), 2),
+        return {"classes": round(effective_number(labels[nearest_neighbors(self.fake, self.real)[1]]), 2),
                 "classes_real": round(effective_number(labels[collapse.distance_table(self.real).argmin(1)]),
                                       2)}
 
@@ -208,7 +208,7 @@ def describe_count(fake: Matrix, real: Matrix, pairs: Matrix) -> dict[str, Any]:
         out["different"] = [round(value, 1) for value in collapse.support_size(len(fake), len(pairs))]
     if min(len(fake), len(real)) > 3:
         out |= {key: round(value, 4) for key,
-                value in neighborhood(fake, real, k=3).values().items()
+                value in manifold(fake, real, k=3).scores().items()
                 if key in ("precision", "recall", "coverage")}
     return out
 

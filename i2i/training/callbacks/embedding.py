@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from i2i.errors import RequestError
 from i2i.images.formats import ImageFormat, to_array, to_rgb
-from i2i.metrics.features import efficientnet_lite0
+from i2i.metrics.feature_networks import efficientnet_lite0
 
 Matrix = NDArray[Any]
 # Pictures are moved by one of so many parts of their side: a little, to a person who looks at them.
@@ -64,7 +64,7 @@ def best_embedding(device: torch.device, tell: Callable[[str], None]) -> Embeddi
         return thumbnails(PIXELS)
 
     def take(images: Tensor) -> Matrix:
-        out: Matrix = extractor.images([to_levels(image) for image in images])[0].double().numpy()
+        out: Matrix = extractor.extract([to_levels(image) for image in images])[0].double().numpy()
         return out
 
     return Embedding(extractor.name.replace("-", "_"), take, thumbnails(PIXELS).moved)

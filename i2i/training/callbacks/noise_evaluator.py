@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from i2i.metrics import collapse, frechet, kid, precision_recall
-from i2i.metrics.verdict import interval
+from i2i.metrics.intervals import mean_interval
 from i2i.recipes.base import Recipe
 from i2i.training.callbacks.embedding import Embedding
 from i2i.training.callbacks.fixed_inputs import BATCH, FixedInputs
@@ -90,11 +90,11 @@ class NoiseEvaluator:
         fake = np.concatenate(points)
         n = min(len(fake), len(real))
         each = kernel_distance(fake[:n], real[:n])
-        low, high = interval(each.tolist())
+        low, high = mean_interval(each.tolist())
         scores = {self.metric: {"value": float(each.mean()), "low": low, "high": high}} | self._others(fake,
                                                                                                        real,
                                                                                                        look.name)
-        shares = collapse._apart(fake, real, classes if told else None, classes)
+        shares = collapse.collapse_ratios(fake, real, classes if told else None, classes)
         readings = {"real_logits_train": self._real_logits(live, self.training), "fake_logits": judged.mean,
                     **({"real_logits_heldout": self._real_logits(live, self.probe)} if self.split != "train"
                        else {}),
@@ -110,8 +110,8 @@ class NoiseEvaluator:
         out: dict[str, dict[str, float | None]] = {
             f"fd_{name}": {"value": value, "low": max(0.0, value - 1.96 * error),
                            "high": value + 1.96 * error}}
-        found = precision_recall.neighborhood(fake, real, k=3)
-        values, rounds = found.values(), precision_recall.resampled(found, seed=0, rounds=ROUNDS)
+        manifold = precision_recall.manifold(fake, real, k=3)
+        values, rounds = manifold.scores(), manifold.bootstrap(seed=0, rounds=ROUNDS)
         for score in ("precision", "recall"):
             half = 1.96 * float(np.std(rounds[score], ddof=1))
             out[score] = {"value": values[score], "low": max(0.0, values[score] - half),

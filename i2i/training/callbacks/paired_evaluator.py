@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from i2i.data.dataset import Dataset
 from i2i.data.sampler import evenly_spaced
 from i2i.images.formats import grid
+from i2i.metrics.intervals import mean_interval
 from i2i.metrics.paired import l1, psnr, ssim
-from i2i.metrics.verdict import interval
 from i2i.recipes.base import Recipe
 
 MAX_PAIRS = 256          # Held-out pairs that are looked at.
@@ -106,7 +106,7 @@ class PairedEvaluator:
 
 
 def _score(values: Sequence[float]) -> dict[str, float | None]:
-    low, high = interval(values)
+    low, high = mean_interval(values)
     return {"value": float(np.mean(values)), "low": low, "high": high}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from i2i.metrics.verdict import Comparison, verdict
+from i2i.metrics.comparison import Evaluation, describe_progress
 
 # Share of the way from "held-out reals look real" to "held-out reals look fake"; 0 is none, 1 is complete.
 OVERFITTING = 0.5
@@ -56,8 +56,8 @@ def conclude(entries: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Any
     """The verdict on a run from the lines of its metrics.jsonl.  -> verdict.json"""
     if not entries:
         return {"sentence": "not judged: there were no images to judge it by", "warnings": []}
-    history = [Comparison(entry["images"], entry["each"]) for entry in entries
+    history = [Evaluation(entry["images"], entry["each"]) for entry in entries
                if len(entry["each"]) == len(entries[-1]["each"])]
     best = min(entries, key=lambda entry: entry["scores"][metric]["value"])
-    return {"sentence": verdict(history, metric), "warnings": warnings(entries),
+    return {"sentence": describe_progress(history, metric), "warnings": warnings(entries),
             "best": {"images": best["images"], "metric": metric, "value": best["scores"][metric]["value"]}}

@@ -1,0 +1,172 @@
+"""Evaluate a translation model on pairs, beside the baseline that copies the input."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from i2i.data.image_set import ImageSet
+from i2i.data.paired import PairedDataset
+from i2i.data.sampler import evenly_spaced
+from i2i.data.sharding import shard_blocks
+from i2i.data.sources import Folder, Unreadable
+from i2i.data.transforms import resize
+from i2i.errors import JobError
+from i2i.evaluation.evaluate_sets import evaluate_sets
+from i2i.evaluation.feature_extraction import set_facts
+from i2i.evaluation.request import EvaluationRequest
+from i2i.images.encode import encode
+from i2i.images.formats import (
+    Array,
+    DecodedImage,
+    ImageFormat,
+    convert_to,
+    grid,
+    pil_supports,
+    to_array,
+    to_rgb,
+    to_tensor,
+)
+from i2i.inference.model import Model
+from i2i.metrics.feature_networks import FeatureExtractor
+
+
+def evaluate_model(model: Model, pairs: PairedDataset, extractor: FeatureExtractor | None,
+                   request: EvaluationRequest, *, direction: str = "ab") -> dict[str, dict[str, Any]]:
+    """Evaluate a model's translations against the targets, and the inputs against them.
+
+    Translations are written and read back, so what is evaluated is what would be saved: 8-bit levels of the
+    target's range.  Targets of another size than their inputs are resized to it, with a warning.
+
+    Args:
+        model: the model.
+        pairs: inputs and targets.
+        extractor: the feature network, if a metric needs one.
+        request: what to measure.
+        direction: `ab`, or `ba` for the way back of a model that learned both.
+
+    Returns:
+        Results of `evaluate_sets` by `model` and `copy the input`; the latter is absent if the channels of
+        the inputs cannot become those of the targets.
+    """
+    pairs = _in_direction(pairs, direction)
+    source_format, target_format = (model.kinds[side] for side in model.sides(direction))
+    suffix = ".png" if pil_supports(_to_uint8(target_format)) else ".npy"
+    with tempfile.TemporaryDirectory(prefix="i2i-") as where:
+        folders = {name: Path(where) / name for name in ("translations", "targets", "inputs")}
+        resized, has_inputs = _write_sets(model, pairs, request, folders, suffix, direction)
+        names = tuple(f"{i:08}{suffix}" for i in range(len(pairs)))
+        sets = {name: ImageSet(Folder(folder), names) for name, folder in folders.items()}
+        targets = ImageSet(pairs.source, pairs.b if pairs.direction == "ab" else pairs.a)
+        facts = set_facts(targets, batch_size=request.batch_size, group=request.group)
+        # What is decoded from the files depends on all of this.
+        content = " ".join([facts.content, pairs.direction, "strips" if pairs.strips else "folders",
+                            str(target_format), *resized])
+        facts = replace(facts, content=hashlib.sha256(content.encode()).hexdigest())
+        compared = {"model": "translations"} | ({"copy the input": "inputs"} if has_inputs else {})
+        results = {name: evaluate_sets(sets[which], sets["targets"], extractor, request, original=facts)
+                   for name, which in compared.items()}
+    warnings = results["model"].get("warnings", [])     # Absent except in the main process.
+    if not has_inputs:
+        warnings.append(f"the inputs, {source_format}, cannot be compared with the targets, {target_format}")
+    if resized:
+        warnings.append(f"{len(resized)} of {len(pairs)} targets were resized to their inputs, such as "
+                        f"{resized[0]}")
+    return results
+
+
+def sample_sheet(model: Model, pairs: PairedDataset, *, direction: str = "ab", count: int = 24,
+                 across: int = 4) -> Array:
+    """Input, translation and target of evenly spaced pairs, several pairs in a row, as (H, W, C) uint8.
+
+    Pairs of another size than the first are left out.
+    """
+    chosen = evenly_spaced(len(pairs), count)
+    triples = [(each.source, each.translation, each.target)
+               for each in _translate(model, _in_direction(pairs, direction), chosen, direction)]
+    size = triples[0][0].shape[:2]
+    images = [to_tensor(to_rgb(image)) for triple in triples if triple[0].shape[:2] == size
+              for image in triple]
+    return grid([images[i:i + 3 * across] for i in range(0, len(images), 3 * across)])
+
+
+def _write_sets(model: Model, pairs: PairedDataset, request: EvaluationRequest, folders: Mapping[str, Path],
+                suffix: str, direction: str) -> tuple[list[str], bool]:
+    """Write translations, targets and inputs: the main process all, the others those that they will read.
+
+    Returns:
+        Which targets were resized (in the main process), and whether every input can be compared with its
+        target.
+    """
+    source_format, target_format = (model.kinds[side] for side in model.sides(direction))
+    resized, has_inputs, done = list[str](), True, 0
+    for folder in folders.values():
+        folder.mkdir()
+    for block in shard_blocks(len(pairs), request.batch_size, request.group):
+        own = []
+        for index, pair in zip(block, _translate(model, pairs, block, direction), strict=True):
+            files = _encode(pair, source_format.alpha, suffix, _to_uint8(target_format))
+            own.append((index, files, pair.resized))
+            request.progress("translations", done + len(own), len(pairs))
+        gathered = list(chain.from_iterable(request.group.gather_objects(own)))
+        for index, files, _ in gathered or own:
+            for name, data in files.items():
+                (folders[name] / f"{index:08}{suffix}").write_bytes(data)
+            has_inputs &= "inputs" in files
+        resized += [each for _, _, each in gathered if each]
+        done += len(gathered)
+    return resized, request.group.broadcast(has_inputs)
+
+
+def _to_uint8(image_format: ImageFormat) -> ImageFormat:
+    """The 8-bit levels of a format's range; CLAHE has been applied before."""
+    return replace(image_format, dtype="uint8", range=None, clahe=0.0)
+
+
+def _in_direction(pairs: PairedDataset, direction: str) -> PairedDataset:
+    """The pairs with the model's input first."""
+    return pairs if direction == "ab" else replace(pairs, direction=pairs.direction[::-1])
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Input, target and translation, (H, W) or (H, W, C) uint8; `resized` says which target was, and how."""
+
+    source: Array
+    target: Array
+    translation: Array
+    resized: str
+
+
+def _translate(model: Model, pairs: PairedDataset, indices: Iterable[int], direction: str) -> Iterator[_Pair]:
+    source_format, target_format = (model.kinds[side] for side in model.sides(direction))
+    pairs = pairs.for_evaluation((source_format, target_format))
+    for index in indices:
+        try:
+            sample = pairs.sample(index)
+        except Unreadable as error:
+            raise JobError(str(error)) from None
+        source, target = sample["a"], sample["b"]
+        resized = ""
+        if target.shape[:2] != source.shape[:2]:
+            resized = (f"{pairs.name(index)}, {target.shape[1]}x{target.shape[0]} to "
+                       f"{source.shape[1]}x{source.shape[0]}")
+            target = resize(target, source.shape[:2])
+        a, b = to_tensor(source, source_format), to_tensor(target, target_format)
+        translation = model(a[None], direction=direction)[0].cpu()
+        yield _Pair(to_array(a, _to_uint8(source_format)), to_array(b, _to_uint8(target_format)),
+                    to_array(translation, _to_uint8(target_format)), resized)
+
+
+def _encode(pair: _Pair, alpha: bool, suffix: str, image_format: ImageFormat) -> dict[str, bytes]:
+    """The files of a pair; the input is among them if it can be converted to the format of the target."""
+    images = {"translations": pair.translation, "targets": pair.target}
+    with suppress(ValueError):
+        images["inputs"] = convert_to(DecodedImage(pair.source, alpha), image_format)
+    return {name: encode(suffix, image, image_format) for name, image in images.items()}

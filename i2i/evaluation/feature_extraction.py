@@ -1,0 +1,246 @@
+"""Turn image files into features, moments, colors and digests, and pairs of files into values of metrics.
+
+Memory does not grow with the number of images: features are streamed to a file that is memory-mapped.  A
+reference set is cached under the hash of its files and of everything that decides its features.
+
+Processes take blocks of `batch_size` images in turns.  The main process joins the results in the order of the
+images, so they do not depend on the number of processes; the others get nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from torch import Tensor
+
+from i2i.data.image_set import ImageSet, ImageSetFacts, pair_sets, pixel_digest
+from i2i.data.sharding import ProcessGroup, SingleProcess, shard_blocks
+from i2i.errors import JobError, RequestError
+from i2i.images.formats import Array
+from i2i.metrics.color import BINS, LabHistogram
+from i2i.metrics.feature_networks import FeatureExtractor, check_finite
+from i2i.metrics.frechet import Moments
+from i2i.metrics.paired import PairedMetric
+from i2i.metrics.set_metrics import SetFeatures
+from i2i.metrics.weights import cache_folder
+
+CACHE_VERSION = 1               # Changes when what is stored, or how it is computed, changes.
+MAX_COLOR_PIXELS = 1 << 20      # Larger images lose whole rows and columns before their colors are counted.
+SINGLE_PROCESS = SingleProcess()
+Progress = Callable[[int], None]
+_Prepared = tuple[Tensor, list[Array], str]     # Input of the network, color frequencies, digest.
+
+
+def set_facts(images: ImageSet, *, batch_size: int = 32,
+              group: ProcessGroup = SINGLE_PROCESS) -> ImageSetFacts:
+    """What the headers of a set's files say, and a hash of all their bytes, in all processes."""
+    headers = (header for block in shard_blocks(len(images), batch_size, group)
+               for gathered in group.gather_objects(list(images.headers(block))) for header in gathered)
+    return group.broadcast(ImageSetFacts.of(headers))
+
+
+def extract_features(images: ImageSet, extractor: FeatureExtractor, folder: Path, *, batch_size: int = 32,
+                     group: ProcessGroup = SINGLE_PROCESS,
+                     progress: Progress = lambda done: None) -> SetFeatures | None:
+    """Extract the features of a set and write them to `folder`.
+
+    Args:
+        images: the set.
+        extractor: the feature network.
+        folder: where the files are written.
+        batch_size: images in a batch of the network.
+        group: the processes that share the work.
+        progress: called with the number of images done.
+
+    Returns:
+        The features, None except in the main process.
+
+    Raises:
+        JobError: if an image cannot be read or a feature is not finite.
+    """
+    moments, colors, digests = Moments(extractor.num_features), LabHistogram(), list[str]()
+    if not group.rank:
+        folder.mkdir(parents=True, exist_ok=True)
+        features = open_memmap(folder / "features.npy", "w+", np.float32,
+                               (len(images), extractor.num_features))
+    logits: Any = None
+    for own in _extract_batches(images, extractor, batch_size, group):
+        for batch in filter(None, group.gather_objects(own)):
+            rows = slice(len(digests), len(digests) + len(batch.digests))
+            features[rows] = batch.features
+            if batch.logits is not None:
+                if logits is None:
+                    shape = len(images), batch.logits.shape[1]
+                    logits = open_memmap(folder / "logits.npy", "w+", np.float32, shape)
+                logits[rows] = batch.logits
+            moments.update(batch.features)
+            for frequencies in batch.colors:
+                colors.add(frequencies)
+            digests += batch.digests
+            progress(len(digests))
+    if group.rank:
+        return None
+    light, a, b = colors.counts
+    np.savez(folder / "moments.npz", n=moments.n, mean=moments.mean, scatter=moments.scatter,
+             L=light, a=a, b=b)
+    (folder / "pixels.json").write_text(json.dumps(digests))
+    for array in (features, logits):
+        if array is not None:
+            array.flush()
+    return _open_features(folder, images)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """The results of a batch, one row or entry per image."""
+
+    features: Array
+    logits: Array | None
+    colors: list[list[Array]]
+    digests: list[str]
+
+
+def _extract_batches(images: ImageSet, extractor: FeatureExtractor, batch_size: int,
+                     group: ProcessGroup) -> Iterator[_Batch | None]:
+    """This process's batches in order, one per round of all processes; None if it has no more images.
+
+    Images are decoded and resized ahead of the network.
+    """
+    def prepare(index: int) -> _Prepared:
+        image = images.read(index)
+        step = max(1, round((image.shape[0] * image.shape[1] / MAX_COLOR_PIXELS) ** 0.5))
+        return extractor.prepare(image), LabHistogram.of_image(image[::step, ::step]), pixel_digest(image)
+
+    blocks = list(shard_blocks(len(images), batch_size, group))
+    upcoming = chain.from_iterable(blocks)
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        ahead: deque[Future[_Prepared]] = deque(
+            pool.submit(prepare, i) for i in islice(upcoming, 2 * batch_size))
+        for block in blocks:
+            items = []
+            for _ in block:
+                items.append(ahead.popleft().result())
+                ahead.extend(pool.submit(prepare, i) for i in islice(upcoming, 1))
+            if not items:
+                yield None
+                continue
+            inputs, colors, digests = zip(*items, strict=True)
+            features, logits = extractor(torch.stack(inputs))
+            try:
+                check_finite(features, f"{images.source.root} from {images.names[block.start]} on")
+            except ValueError as error:
+                raise JobError(str(error)) from None
+            yield _Batch(features.numpy(), None if logits is None else logits.numpy(), list(colors),
+                         list(digests))
+
+
+def _open_features(folder: Path, images: ImageSet) -> SetFeatures:
+    """The files of `extract_features`.  ValueError if they are of another number of images."""
+    with np.load(folder / "moments.npz") as file:
+        moments, colors = Moments(len(file["mean"])), LabHistogram()
+        moments.n, moments.mean, moments.scatter = int(file["n"]), file["mean"], file["scatter"]
+        colors.n, colors.counts = moments.n, [file[name] for name in "Lab"]
+    digests = json.loads((folder / "pixels.json").read_text())
+    features, logits = np.load(folder / "features.npy", mmap_mode="r"), folder / "logits.npy"
+    if not len(features) == len(digests) == moments.n == len(images):
+        raise ValueError("counts differ")
+    return SetFeatures(features, np.load(logits, mmap_mode="r") if logits.exists() else None, moments,
+                       colors, digests, images.read)
+
+
+# -------------------------------------------------------------------------------------------- the cache
+
+def cache_key(facts: ImageSetFacts, extractor: FeatureExtractor) -> str:
+    """The name of a cached set: a hash of its files and of everything that decides its features."""
+    parts = [CACHE_VERSION, facts.content, extractor.name, extractor.weights, extractor.resize,
+             extractor.size, extractor.mean, extractor.std, *BINS]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def cached_features(images: ImageSet, facts: ImageSetFacts, extractor: FeatureExtractor, *,
+                    batch_size: int = 32, group: ProcessGroup = SINGLE_PROCESS,
+                    progress: Progress = lambda done: None) -> SetFeatures | None:
+    """`extract_features`, unless the user's cache has the features of the same files by the same network.
+
+    Raises:
+        JobError: if an image cannot be read, or the cache not be written.
+    """
+    folder, cached = cache_folder() / "references" / cache_key(facts, extractor), None
+    if not group.rank:
+        try:
+            cached = _open_features(folder, images)
+            progress(len(images))
+        except (OSError, ValueError, KeyError, EOFError):
+            pass                # Absent or damaged.
+    if group.broadcast(cached is not None):
+        return cached
+    if group.rank:
+        return extract_features(images, extractor, folder, batch_size=batch_size, group=group)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
+    except OSError as error:
+        raise JobError(f"{folder.parent} could not be written ({error.strerror}); set I2I_CACHE, or "
+                       "--no-cache") from None
+    try:
+        extract_features(images, extractor, part, batch_size=batch_size, group=group,
+                         progress=progress)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return _open_features(folder, images)
+
+
+# -------------------------------------------------------------------------------------------- pairs
+
+def paired_values(fake: ImageSet, real: ImageSet, metrics: Mapping[str, PairedMetric], *,
+                  batch_size: int = 32,
+                  group: ProcessGroup = SINGLE_PROCESS) -> Iterator[dict[str, float | str]]:
+    """The value of each metric for each pair of images of the same name, or the reason why it has none.
+
+    Metrics may be removed from `metrics` during the iteration.
+
+    Raises:
+        RequestError: if the images of a pair differ in size or number of channels.
+    """
+    pairs = pair_sets(fake, real)
+    for block in shard_blocks(len(pairs), batch_size, group):
+        own = []
+        for i, j in (pairs[k] for k in block):
+            a, b = _to_levels(fake.levels(i)), _to_levels(real.levels(j))
+            name = f"{fake.source.root}/{fake.names[i]}"
+            if a.shape[1] != b.shape[1]:
+                raise RequestError(f"{name} has {a.shape[1]} channels and its partner {b.shape[1]}; "
+                                   "metrics of pairs need the same")
+            if a.shape != b.shape:
+                raise RequestError(f"{name} is {a.shape[3]}x{a.shape[2]} and its partner "
+                                   f"{b.shape[3]}x{b.shape[2]}; metrics of pairs need one size")
+            own.append({name: _value(metric, a, b) for name, metric in metrics.items()})
+        yield from chain.from_iterable(group.gather_objects(own))
+
+
+def _value(metric: PairedMetric, a: Tensor, b: Tensor) -> float | str:
+    try:
+        return metric(a, b).item()
+    except ValueError as error:
+        return str(error)
+
+
+def _to_levels(image: Array) -> Tensor:
+    """(H, W) or (H, W, C) uint8 -> (1, C, H, W) in [0, 255]"""
+    return torch.from_numpy(np.atleast_3d(image).transpose(2, 0, 1).copy())[None].float()

@@ -1,0 +1,123 @@
+"""What to measure and how: the choice of metrics, of their options and of the feature network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from i2i.config import parse
+from i2i.data.sharding import ProcessGroup, SingleProcess
+from i2i.errors import RequestError
+from i2i.metrics import feature_networks, paired, set_metrics, weights  # noqa: F401 - registers the metrics.
+from i2i.metrics.feature_networks import FeatureExtractor
+from i2i.registry import Spec, lookup, names, schema, suggest
+
+FID_ALIASES = {"fid": "fd", "fid_infinity": "fd_infinity"}     # Names that ask for the FID Inception.
+DEFAULT_SET_METRICS = ("fd", "kid", "precision_recall", "density_coverage", "diversity", "color")
+DEFAULT_MODEL_METRICS = ("l1", "psnr", "ssim", "ms_ssim", "fd")
+Progress = Callable[[str, int, int], None]      # What is being measured, images done, images in total.
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What to measure and how."""
+
+    metrics: tuple[Spec, ...]       # With all their options.
+    explicit: bool                  # The user named them, so one that cannot be computed is an error.
+    seed: int = 0                   # Of subsets and bootstrap samples.
+    bootstrap: int = 20             # Number of bootstrap rounds, 0 for no intervals.
+    batch_size: int = 32
+    cache: bool = True              # Keep the features of the reference set in the user's cache.
+    weights: Path | None = None     # A weights file, or a folder of them.
+    progress: Progress = field(default=lambda what, done, total: None, compare=False)
+    # Processes that share the work; only the main one gets results.
+    group: ProcessGroup = field(default_factory=SingleProcess, compare=False)
+
+    def find_weights(self, name: str) -> Path:
+        """A weights file of the catalog, first looked for in a folder given as `weights`."""
+        return weights.find_weights(name, self.weights if _folder_holds(self.weights, name) else None)
+
+
+def _folder_holds(folder: Path | None, name: str) -> bool:
+    return folder is not None and folder.is_dir() and (folder / weights.catalog_entry(name).file).is_file()
+
+
+def metric_kind(name: str) -> str:
+    """Whether a metric is of sets (`metric`) or of pairs (`paired_metric`)."""
+    return "metric" if name in names("metric") else "paired_metric"
+
+
+def choose_metrics(listed: str | None, options: Sequence[str], default: Sequence[str],
+                   features: str) -> tuple[Spec, ...]:
+    """Parse the metrics of a request.
+
+    Args:
+        listed: names separated by commas, or None for the default.
+        options: METRIC.OPTION=VALUE words such as `kid.subsets=50`.
+        default: names of the metrics if none are listed.
+        features: name of the feature network.
+
+    Returns:
+        The metrics with all their options.
+
+    Raises:
+        RequestError: for an unknown metric or option.
+    """
+    known = [*names("metric"), *names("paired_metric"), *FID_ALIASES]
+    chosen: dict[str, dict[str, Any]] = {}
+    for name in [word.strip() for word in listed.split(",")] if listed else default:
+        if name not in known:
+            raise RequestError(f"--metrics: no metric is called {name!r}; {suggest(name, known)}")
+        if name in FID_ALIASES and features != "inception":
+            raise RequestError(f"--metrics {name} is of the FID Inception, and the features are {features}: "
+                               f"ask for {FID_ALIASES[name]}, or --features inception")
+        name = FID_ALIASES.get(name, name)
+        chosen[name] = {key: option.default for key, option in schema(metric_kind(name), name).items()}
+    for word in options:
+        key, equals, text = word.partition("=")
+        name, _, option = key.partition(".")
+        if not equals or name not in chosen:
+            raise RequestError(f"--set {word} is not METRIC.OPTION=VALUE of a chosen metric; chosen: "
+                               f"{', '.join(chosen)}")
+        accepted = schema(metric_kind(name), name)
+        if option not in accepted:
+            raise RequestError(f"metric {name!r} has no option {option!r}; {suggest(option, accepted)}")
+        chosen[name][option] = parse(key, text, accepted[option].annotation)
+    return tuple(Spec(name, values) for name, values in chosen.items())
+
+
+def choose_features(name: str | None, weights_path: Path | None, resize: str,
+                    device: str = "cpu") -> FeatureExtractor:
+    """Load the feature network.
+
+    Args:
+        name: `inception`, `efficientnet-lite0` or `timm:NAME`; by default the FID Inception if its weights
+            are available, else EfficientNet-Lite0.
+        weights_path: a weights file, or a folder of them.
+        resize: name of the resize mode.
+        device: where the network runs.
+
+    Raises:
+        RequestError: if the name is unknown or the weights are absent.
+    """
+    lookup("resize", resize)
+    file = weights_path if weights_path is not None and not weights_path.is_dir() else None
+    if name is None:
+        lite0 = weights.catalog_entry("efficientnet-lite0").sha256
+        if file is not None:
+            inception = not (file.is_file() and weights.sha256(file) == lite0)
+        else:
+            inception = bool(weights.locate_weights("inception")) or _folder_holds(weights_path, "inception")
+        name = "inception" if inception else "efficientnet-lite0"
+    if name.startswith("timm:"):
+        if file is None:
+            raise RequestError(f"--features {name} needs its weights as a local file: --weights FILE")
+        return feature_networks.timm_features(name.removeprefix("timm:"), file, resize=resize, device=device)
+    networks = {"inception": feature_networks.inception_features,
+                "efficientnet-lite0": feature_networks.efficientnet_lite0}
+    if name not in networks:
+        raise RequestError(f"--features {name} is not known; {suggest(name, [*networks, 'timm:NAME'])}")
+    path = file or (weights_path if _folder_holds(weights_path, name) else None)
+    return networks[name](weights.find_weights(name, path), resize=resize, device=device)
