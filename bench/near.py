@@ -14,7 +14,7 @@ from PIL import Image
 
 from i2i.data.check import duplicates
 from i2i.data.check.file_facts import FileFacts, examine_file, thumbnail
-from i2i.data.sources import bundled_dataset, decode_bytes, open_source
+from i2i.data.sources import bundled_datasets, decode_bytes, open_source
 from i2i.images.formats import DecodedImage
 
 
@@ -46,7 +46,7 @@ def thumb(image: Image.Image) -> np.ndarray:
 
 
 def main() -> None:
-    for name in sys.argv[1:] or bundled_dataset():
+    for name in sys.argv[1:] or bundled_datasets():
         source = open_source(name)
         seen = [(each, picture) for each in source.names()
                 if isinstance(picture := examine_file(source, each), FileFacts) and not picture.flat]

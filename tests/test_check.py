@@ -16,7 +16,7 @@ from PIL import Image
 
 from i2i.data.check import duplicates, inspect
 from i2i.data.check.layout import CONDITIONAL, KINDS, RECIPES
-from i2i.data.sources import bundled_dataset
+from i2i.data.sources import bundled_datasets
 from i2i.errors import RequestError
 from i2i.recipes.presets import PRESETS
 from i2i.registry import lookup
@@ -469,7 +469,7 @@ def test_near_duplicates_are_rare_in_the_bundled_data(name: str, most: int) -> N
 
 def test_the_list_names_every_bundled_set_with_license_and_use(i2i: Run) -> None:
     lines = i2i("data", "list").out.splitlines()
-    assert len(lines) == 1 + len(bundled_dataset())
+    assert len(lines) == 1 + len(bundled_datasets())
     assert any(line.split()[0] == "openmoji-64" and "1,167 train" in line and "CC BY-SA 4.0" in line and line.endswith("pix2pix") for line in lines)
     assert all(" MIT " in line or "CC BY" in line for line in lines[1:])
 

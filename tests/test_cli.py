@@ -14,7 +14,7 @@ from PIL import Image
 
 import i2i as package
 from i2i import load
-from i2i.data.sources import bundled_dataset
+from i2i.data.sources import bundled_datasets
 from i2i.runs.folder import RunFolder
 from tests.conftest import SMALL, Run, drawing
 
@@ -252,14 +252,14 @@ print(estimate.total, plan.peak_memory() - before)
 
 @pytest.mark.parametrize(("name", "licenses"), [("openmoji-64", ["CC BY-SA 4.0"]), ("noto-twemoji-64", ["Apache License 2.0", "CC BY 4.0"]), ("fluent3d-64", ["MIT License"])])
 def test_bundled_data_carries_its_license_here_and_in_the_wheel(name: str, licenses: list[str]) -> None:
-    text = bundled_dataset()[name].with_name(f"LICENSE-{name}.txt").read_text()
+    text = bundled_datasets()[name].with_name(f"LICENSE-{name}.txt").read_text()
     assert all(license in text for license in licenses)
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
     packed = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
     for file in (f"datasets/{name}.zip", f"datasets/LICENSE-{name}.txt"):
         assert packed[file] == f"i2i/{file}"
     assert f"datasets/LICENSE-{name}.txt" in project["project"]["license-files"]
-    assert len(bundled_dataset()) == 3          # Of a fourth this knows nothing yet.
+    assert len(bundled_datasets()) == 3          # Of a fourth this knows nothing yet.
 
 
 def test_a_broken_torchvision_is_explained(i2i: Run, monkeypatch: pytest.MonkeyPatch) -> None:

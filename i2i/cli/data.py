@@ -15,7 +15,7 @@ from i2i.data.check import inspect as checking
 from i2i.data.check.finding import SEVERITIES, Finding
 from i2i.data.check.layout import RECIPES
 from i2i.data.check.survey import MANY
-from i2i.data.sources import bundled_dataset
+from i2i.data.sources import bundled_datasets
 from i2i.errors import RequestError, printable
 from i2i.runs.folder import check_file, write_atomically
 from i2i.training.job import DEFAULT_DATA
@@ -118,7 +118,7 @@ def _verdict(findings: tuple[Finding, ...]) -> str:
 def list_bundled() -> None:
     """The data sets that come with the package."""
     rows = [("name", "images", "size", "layout", "license", "default of")]
-    for name, path in bundled_dataset().items():
+    for name, path in bundled_datasets().items():
         report = checking.check_dataset(name, most=MOST)
         told = path.with_name(f"LICENSE-{name}.txt").read_text(encoding="utf-8")
         license = ", ".join(word.removesuffix(" License") for word in LICENSES if word in told)

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import i2i
 from i2i.cli.launcher import process_group
-from i2i.data.remote import check_local
+from i2i.data.sources import check_local
 from i2i.errors import RequestError
 from i2i.inference import generate as generating
 from i2i.inference import model as inference

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from i2i.data.remote import check_local
+from i2i.data.sources import check_local
 from i2i.errors import printable
 from i2i.runs import log
 from i2i.training import job as jobs

@@ -13,8 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from i2i import config, convert, registry
 from i2i.cli.launcher import process_group
-from i2i.data.remote import check_local
-from i2i.data.sources import open_source
+from i2i.data.sources import check_local, open_source
 from i2i.errors import JobError, RequestError, printable
 from i2i.images.encode import FILE_FORMATS
 from i2i.inference import model as inference

@@ -28,7 +28,6 @@ class DataConfig:
     clahe_tiles: int = 8                    # Tiles of CLAHE along each side of an image.
     clahe_sides: Literal["both", "a", "b"] = "both"     # Sides to equalize, whatever the direction.
     on_error: Literal["stop", "skip"] = "stop"          # At an image that cannot be read (--on-error).
-    index: bool = False                     # Store the file names beside the data and reuse them.
     cache: Literal["auto", "off", "memory", "disk"] = "auto"   # Where decoded images are kept; auto: memory if all fit.
     cache_folder: str = ""                  # Folder of cache=disk, which runs may share; default: RUN/decoded.
 

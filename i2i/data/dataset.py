@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from i2i.data.cache import Cache, Uncached, array_bytes, make_cache
-from i2i.data.file_list import CHUNK
 from i2i.data.sampler import Order
 from i2i.data.sources import Source, Unreadable, convert_or_unreadable
 from i2i.data.transforms import JointCropFlip, Resize, Size, Transform
@@ -244,6 +243,6 @@ def fingerprint(split: str, *columns: Iterable[str]) -> str:
     digest = hashlib.sha256(split.encode())
     texts = chain(columns[0], *(chain([""], column) for column in columns[1:]))
     lines = (f"\n{text}" for text in texts)
-    while part := "".join(islice(lines, CHUNK)):
+    while part := "".join(islice(lines, 4096)):
         digest.update(part.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]

@@ -8,19 +8,19 @@ from typing import BinaryIO
 from i2i.data.file_list import FileList
 from i2i.data.layouts import SIDE_FOLDERS, SPLITS
 from i2i.data.manifest import Manifest
-from i2i.data.sources import EXTENSIONS, Description, Source, Unreadable
+from i2i.data.sources import EXTENSIONS, Source, Unreadable
 from i2i.errors import RequestError
 
 LABELS = "dataset.json"
 
 
-class SubfolderSource(Description):
+class SubfolderSource(Source):
     """A folder of a source as a source of its own."""
 
     def __init__(self, outer: Source, folder: str) -> None:
         self.outer, self.folder, self.root = outer, f"{folder}/", f"{outer.root}/{folder}"
 
-    def names(self) -> FileList:
+    def list_images(self) -> FileList:
         return self.outer.names().within(self.folder)
 
     def read(self, name: str) -> bytes:
@@ -35,8 +35,8 @@ class SubfolderSource(Description):
     def has(self, name: str) -> bool:
         return self.outer.has(self.folder + name)
 
-    def beside(self, name: str) -> BinaryIO | None:
-        return self.outer.beside(self.folder + name)
+    def open_metadata(self, name: str) -> BinaryIO | None:
+        return self.outer.open_metadata(self.folder + name)
 
 
 def find_root(source: Source) -> tuple[Source, Manifest | None, FileList]:

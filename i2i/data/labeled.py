@@ -103,7 +103,7 @@ def find_images(source: Source, direction: str = "ab") -> dict[str, ImageDataset
 
 def _from_manifest(source: Source, split: str, manifest: Manifest) -> ImageDataset:
     rows = manifest.splits[split]
-    filled = rows.b.filled()
+    filled = rows.b.non_empty()
     if not len(filled):
         raise RequestError(f"{manifest.path} names no images of side b for {split}")
     return ImageDataset(source, split, rows.b.take(filled),
@@ -142,7 +142,7 @@ def _with_labels(source: Source, split: str, names: FileList, labels: dict[str, 
 def _read_labels(source: Source) -> tuple[dict[str, int], tuple[str, ...]] | None:
     """The class of each file and the names of the classes from `dataset.json`; None if there are no labels."""
     where = f"{source.root}/{LABELS}"
-    file = source.beside(LABELS)
+    file = source.open_metadata(LABELS)
     if file is None:
         return None
     try:

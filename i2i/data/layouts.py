@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
-from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby, pairwise
 
 import numpy as np
 
@@ -77,21 +73,16 @@ def stem(name: str) -> str:
 
 
 def pair_names(a: FileList, b: FileList) -> Pairing:
-    """Pair names that are equal but for their extension, by merging the two sorted lists."""
-
-    def keyed(side: int, names: FileList) -> Iterator[tuple[str, int, int]]:
-        return ((key, side, position) for key, position in names.keyed(names.order(stem), stem))
-
-    left, right, unmatched, duplicate = array("q"), array("q"), list[tuple[int, int]](), None
-    for _, group in groupby(heapq.merge(keyed(0, a), keyed(1, b)), key=lambda item: item[0]):
-        equal = [item[1:] for item in group]
-        if [side for side, _ in equal] == [0, 1]:
-            left.append(equal[0][1])
-            right.append(equal[1][1])
-        elif len(equal) == 1:
-            unmatched += equal
-        else:
-            one, other = next(pair for pair in pairwise(equal) if pair[0][0] == pair[1][0])
-            duplicate = (*one, other[1])
-            break
-    return Pairing(np.array(left, np.int64), np.array(right, np.int64), unmatched, duplicate)
+    """Pair names that are equal but for their extension."""
+    by_stem: tuple[dict[str, int], dict[str, int]] = ({}, {})
+    for side, names in enumerate((a, b)):
+        for position, name in enumerate(names):
+            other = by_stem[side].setdefault(stem(name), position)
+            if other != position:
+                return Pairing(np.empty(0, np.int64), np.empty(0, np.int64), [], (side, other, position))
+    left, right = by_stem
+    common = sorted(left.keys() & right.keys())
+    unmatched = [(0, left[each]) for each in left.keys() - right.keys()]
+    unmatched += [(1, right[each]) for each in right.keys() - left.keys()]
+    return Pairing(np.array([left[each] for each in common], np.int64),
+                   np.array([right[each] for each in common], np.int64), sorted(unmatched))

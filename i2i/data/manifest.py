@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from i2i.data.file_list import FileList, FileListBuilder
+from i2i.data.file_list import FileList
 from i2i.data.layouts import SPLITS
 from i2i.data.sampler import evenly_spaced
 from i2i.errors import RequestError
@@ -66,20 +66,20 @@ class _SplitBuilder:
     """The rows of one split while they are read, without an object for each."""
 
     def __init__(self) -> None:
-        self.a, self.b = FileListBuilder(), FileListBuilder()
+        self.a, self.b = list[str](), list[str]()
         self.labels, self.lines, self.hashes = array("q"), array("q"), array("q")
 
     def add(self, line: int, a: str, b: str, label: int) -> None:
-        self.a.add(a)
-        self.b.add(b)
+        self.a.append(a)
+        self.b.append(b)
         self.labels.append(label)
         self.lines.append(line)
         self.hashes.append(hash((a, b)))
 
     def build(self, single: bool, label_order: Labels | None) -> SplitRows:
-        a = self.a.names()
+        a = FileList.of(self.a)
         labels = None if label_order is None else label_order[np.array(self.labels, np.int64)]
-        return SplitRows(a, a if single else self.b.names(), labels)
+        return SplitRows(a, a if single else FileList.of(self.b), labels)
 
     def check(self, rows: SplitRows, path: str, has: Callable[[str], bool]) -> None:
         """Raise RequestError for repeated rows and missing files."""

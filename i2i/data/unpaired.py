@@ -112,7 +112,7 @@ def _from_manifest(source: Source, manifest: Manifest, direction: str) -> HeldOu
         return dict(pairs_from_manifest(source, manifest, direction))
     splits: HeldOutSplits = {}
     for split, rows in manifest.splits.items():
-        a, b = rows.a.take(rows.a.filled()), rows.b.take(rows.b.filled())
+        a, b = rows.a.take(rows.a.non_empty()), rows.b.take(rows.b.non_empty())
         if not len(a) or not len(b):
             raise RequestError(f"{manifest.path} names {len(a)} images of side a and {len(b)} of side b for "
                                f"{split}; both are needed")

@@ -10,10 +10,11 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from i2i.data.zip_reader import END, END64, FULL, LOCAL, LOCATOR64, RECORD, UTF8
-
+END, END64, LOCATOR64, RECORD, LOCAL = b"PK\5\6", b"PK\6\6", b"PK\6\7", b"PK\1\2", b"PK\3\4"
 _LOCAL, _RECORD = struct.Struct("<4s5H3L2H"), struct.Struct("<4s6H3L5H2L")
 _END64, _LOCATOR64, _END = struct.Struct("<4sQ2H2L4Q"), struct.Struct("<4sLQL"), struct.Struct("<4s4H2LH")
+FULL = 0xFFFFFFFF                       # "Does not fit in 32 bits: see the extra field."
+UTF8 = 0x800                            # Flag of a member: its name is UTF-8.
 PLAIN, WIDE = 20, 45                    # Version 2.0, and 4.5 where numbers need 64 bits.
 DATE = 1 << 5 | 1                       # 1980-01-01: equal content makes equal files.
 FULL16 = 0xFFFF                         # As FULL, of 16 bits.

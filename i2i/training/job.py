@@ -20,8 +20,7 @@ from i2i.data.config import DataConfig
 from i2i.data.format_detection import DatasetSummary, inspect_dataset, training_sizes
 from i2i.data.labeled import ImageDataset
 from i2i.data.paired import PairedDataset
-from i2i.data.remote import is_url
-from i2i.data.sources import Unreadable, bundled_dataset, open_source
+from i2i.data.sources import Unreadable, bundled_datasets, is_url, open_source
 from i2i.data.unpaired import UnpairedDataset, unpair
 from i2i.errors import RequestError
 from i2i.images.formats import ImageFormat
@@ -153,9 +152,9 @@ def prepare(recipe_name: str, assignments: Sequence[str] = (), *, data: str | Pa
     check_components(recipe)
     if data is None:
         data = DEFAULT_DATA[recipe.dataset]
-    ours = str(data).partition("/")[0] in bundled_dataset() and not Path(data).exists()
+    ours = str(data).partition("/")[0] in bundled_datasets() and not Path(data).exists()
     where = str(data) if ours or is_url(data) else str(Path(data).absolute())
-    splits = build("dataset", Spec(recipe.dataset), open_source(data, index=data_config.index),
+    splits = build("dataset", Spec(recipe.dataset), open_source(data),
                    data_config.direction)
     if "train" not in splits:
         raise RequestError(f"{data} has {' and '.join(splits)} images but none to train on; accepted: train/ "

@@ -23,7 +23,7 @@ from i2i.training.config import OPERATIONAL, TrainConfig
 from i2i.training.job import Job, configure, differences, fingerprint, prepare
 
 # What may change when a run goes on, by prefix.
-CHANGEABLE = {"": (), "data.": ("on_error", "index", "cache", "cache_folder"), "train.": OPERATIONAL}
+CHANGEABLE = {"": (), "data.": ("on_error", "cache", "cache_folder"), "train.": OPERATIONAL}
 CHANGEABLE_TEXT = ", ".join(prefix + key for prefix in ("train.", "data.") for key in CHANGEABLE[prefix])
 
 
@@ -69,7 +69,7 @@ def reopen_job(folder: RunFolder, assignments: Sequence[str] = ()) -> Job:
                 raise RequestError(f"{prefix}{key} is {getattr(config, key)} in {folder.path} and cannot "
                                    f"become {getattr(changed, key)} "
                                    f"when it is resumed; free to change: {CHANGEABLE_TEXT}")
-    splits = build("dataset", Spec(recipe.dataset), open_source(begun.where, index=data.index),
+    splits = build("dataset", Spec(recipe.dataset), open_source(begun.where),
                    data.direction)
     _check_images(begun, splits)
     summary = inspect_dataset(splits["train"], data)

@@ -66,7 +66,7 @@ def vanish(path: Path) -> None:
 FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "truncated": (truncate, "truncated"), "zero bytes": (lambda path: path.write_bytes(b""), "empty file"), "not an image": (text, "not an image"),
     "decompression bomb": (bomb, "decompression bomb"), "dangling link": (dangling, "No such file"), "link to itself": (loop, "symbolic link"),
-    "named pipe": (pipe, "no regular file"), "vanished after listing": (vanish, "No such file")}
+    "named pipe": (pipe, "not a regular file"), "vanished after listing": (vanish, "No such file")}
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Every layout as a folder and as a zip; manifests; odd names and links; indices; and that many files cost little."""
+"""Every layout as a folder and as a zip; manifests; odd names and links; and that many files cost little."""
 
 import hashlib
 import json
@@ -17,16 +17,14 @@ import pytest
 import torch
 from PIL import Image
 
-from i2i.data import file_list_cache as indexing
 from i2i.data.file_list import FileList
 from i2i.data.format_detection import inspect_dataset
 from i2i.data.labeled import find_images
 from i2i.data.layouts import pair_names
 from i2i.data.loader import batches
 from i2i.data.paired import PairedDataset, find_paired, same_shape
-from i2i.data.sources import Folder, Unreadable, load_image, open_source
+from i2i.data.sources import Folder, Unreadable, Zip, load_image, open_source
 from i2i.data.unpaired import UnpairedDataset, find_unpaired
-from i2i.data.zip_reader import ZipDirectory
 from i2i.errors import RequestError
 from i2i.images.formats import ImageFormat
 from tests.conftest import SMALL, Run
@@ -83,7 +81,7 @@ def lay(folder: Path, files: list[str], beside: dict[str, str]) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("how", ["folder", "zip", "folder in a zip", "indexed", "indexed zip", "wrapped", "wrapped zip", "indexed wrapped zip"])
+@pytest.mark.parametrize("how", ["folder", "zip", "folder in a zip", "wrapped", "wrapped zip"])
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_layout(tmp_path: Path, name: str, how: str) -> None:
     kind, files, beside, told = LAYOUTS[name]
@@ -92,15 +90,14 @@ def test_every_layout(tmp_path: Path, name: str, how: str) -> None:
         where = zipped(tmp_path / "top") if "zip" in how else tmp_path / "top"
     elif "zip" in how:
         where = zipped(tmp_path / "top") / "data" if how == "folder in a zip" else zipped(where)
-    for _ in range(2):          # The second time from the index, where there is one.
-        splits = FIND[kind](open_source(where, index=how.startswith("indexed")))
-        assert {split: (len(each), each.layout) for split, each in splits.items()} == told
-        assert splits["train"].fingerprint() == FIND[kind](open_source(tmp_path / "top" / "data"))["train"].fingerprint()
-        for split in splits.values():
-            for i in range(len(split)):
-                image, other = split[i]
-                assert image.array.shape == (16, 16 if "strips" in split.layout else 32, 3)
-                assert kind == "images" or other.array.shape == image.array.shape
+    splits = FIND[kind](open_source(where))
+    assert {split: (len(each), each.layout) for split, each in splits.items()} == told
+    assert splits["train"].fingerprint() == FIND[kind](open_source(tmp_path / "top" / "data"))["train"].fingerprint()
+    for split in splits.values():
+        for i in range(len(split)):
+            image, other = split[i]
+            assert image.array.shape == (16, 16 if "strips" in split.layout else 32, 3)
+            assert kind == "images" or other.array.shape == image.array.shape
 
 
 def test_labels_of_a_manifest(tmp_path: Path) -> None:
@@ -152,7 +149,7 @@ def test_what_is_wrong_with_a_manifest_is_told_with_its_line(tmp_path: Path, tex
 
 def test_other_faults_of_manifests(tmp_path: Path) -> None:
     data = lay(tmp_path, ["0.png"], {"manifest.csv": "file\n0.png\n", "manifest.jsonl": '{"file": "0.png"}'})
-    with pytest.raises(RequestError, match=r"manifest\.csv and manifest\.jsonl; one must go"):
+    with pytest.raises(RequestError, match=r"both manifest\.csv and manifest\.jsonl; remove one"):
         find_images(open_source(data))
     (data / "manifest.jsonl").unlink()
     assert len(find_images(open_source(data / "0.png"))["train"]) == 1          # The file itself, whatever lies beside it.
@@ -193,8 +190,8 @@ ODD = ["ünïcode.PNG", "with space.png", "new\nline.jpg", "-.png", "a-b.png", "
 
 
 def test_names_are_a_sorted_list_in_little_space() -> None:
-    names = FileList.of(reversed(ODD)).sorted()
     whole = sorted(ODD)
+    names = FileList.of(whole)
     assert names == whole
     assert list(names) == [names[i] for i in range(len(names))] == whole
     assert names[-1] == whole[-1]
@@ -202,22 +199,14 @@ def test_names_are_a_sorted_list_in_little_space() -> None:
     assert names != whole[1:]
     assert names.under("a") == [name for name in whole if name.startswith("a")]
     assert names.within("a/") == ["b.png"]
+    assert names.take(np.array([3, 0])) == [whole[3], whole[0]]
+    assert FileList.of(["", "x", ""]).non_empty().tolist() == [1]
     assert names.folders() == ["a.b", "a", "日本"]
     assert [names.find(name) for name in whole] == list(range(len(whole)))
     assert names.find("b.png") == -1
     assert pickle.loads(pickle.dumps(names.under("a"))) == names.under("a")
     with pytest.raises(IndexError):
         names[len(names)]
-
-
-def test_sorting_in_runs_is_sorting(monkeypatch: pytest.MonkeyPatch) -> None:
-    g = np.random.default_rng(0)
-    mixed = [f"{g.integers(300)}/{'x' * g.integers(4)}.png" for _ in range(1000)]
-    for run in (7, 64, 5000):
-        monkeypatch.setattr("i2i.data.file_list.RUN", run)
-        assert FileList.of(mixed).sorted() == sorted(mixed)
-        assert FileList.of(mixed).order(len).tolist() == sorted(range(1000), key=lambda i: len(mixed[i]))       # Equal keys as they stand.
-        assert FileList.of(sorted(mixed)).order().tolist() == list(range(1000))
 
 
 def test_partners_are_those_that_dictionaries_find() -> None:
@@ -296,10 +285,11 @@ def test_zips_are_read_as_zipfile_reads_them(tmp_path: Path, method: int, before
             with archive.open(name, "w", force_zip64=i == 3) as file:
                 file.write(bytes([i]) * 1000 * (i + 1))
     path.write_bytes(before + path.read_bytes())
-    ours = ZipDirectory(path)
+    ours = Zip(path)
     with zipfile.ZipFile(path) as theirs:
-        assert ours.names == sorted(theirs.namelist())
-        assert [ours.read(name) for name in ours.names] == [theirs.read(name) for name in ours.names]
+        assert ours.files == sorted(theirs.namelist())
+        assert [ours.read(name) for name in ours.files] == [theirs.read(name) for name in ours.files]
+        assert [ours.read_start(name, 9) for name in ours.files] == [theirs.read(name)[:9] for name in ours.files]
 
 
 def test_zips_of_more_members_than_sixteen_bits_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,8 +301,8 @@ def test_zips_of_more_members_than_sixteen_bits_count(tmp_path: Path, monkeypatc
         whole = (tmp_path / "x.zip").read_bytes()
         assert b"PK\6\6" in whole
         (tmp_path / "x.zip").write_bytes(before + whole)
-        ours = ZipDirectory(tmp_path / "x.zip")
-        assert [ours.read(name) for name in ours.names] == [b"%d" % i for i in range(20)]
+        ours = Zip(tmp_path / "x.zip")
+        assert [ours.read(name) for name in ours.files] == [b"%d" % i for i in range(20)]
 
 
 def test_of_members_of_one_name_the_last_counts(tmp_path: Path) -> None:
@@ -345,47 +335,6 @@ def test_damaged_and_replaced_zips(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(Unreadable, match="No such file"):
         source.read("0.png")
-
-
-# ---------------------------------------------------------------------------------------------- the index
-
-@pytest.mark.parametrize("how", ["folder", "zip"])
-def test_an_index_is_used_while_it_holds(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = lay(tmp_path / "data", ["x/0.png", "x/ü.png", "y/1.png"], {"note.txt": ""})
-    where = data if how == "folder" else zipped(data)
-    names = ["x/0.png", "x/ü.png", "y/1.png"]
-    assert open_source(where).names() == names
-    file = indexing.index_path(where)
-    assert not file.exists()            # Only when it is allowed.
-    assert open_source(where, index=True).names() == names
-    assert file.exists()
-    assert file.parent == tmp_path
-    with monkeypatch.context() as patch:
-        patch.setattr("i2i.data.sources.walk", None)
-        patch.setattr(ZipDirectory, "_list", None)
-        source = open_source(where, index=True)
-        assert source.names() == names
-        assert load_image(source, names[1]).array.shape == (16, 32, 3)
-        assert pickle.loads(pickle.dumps(source.names())) == names
-    save(data / "y" / "2.png", 0)
-    if how == "zip":
-        zipped(data)
-    assert open_source(where, index=True).names() == [*names, "y/2.png"]
-    for damage in (b"", b"i2i-index 1\n{}\n", file.read_bytes()[:-1], file.read_bytes().replace(b'"count": ', b'"count": 9')):
-        file.write_bytes(damage)
-        assert open_source(where, index=True).names() == [*names, "y/2.png"]
-        assert len(file.read_bytes()) > 100         # Written anew.
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
-
-
-def test_an_index_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    data = lay(tmp_path / "data", ["0.png"], {})
-    indexing.index_path(data).mkdir()
-    with pytest.raises(RequestError, match=r"data\.index=true: .*data\.i2i-index cannot be written"):
-        open_source(data, index=True).names()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "data.i2i-index"]
-    assert open_source("openmoji-64", index=True).names()       # Nothing is written beside what comes with the package.
-    assert not list(Path("datasets").glob("*.i2i-index"))
 
 
 # ---------------------------------------------------------------------------------------------- many files
@@ -434,7 +383,7 @@ def test_streams_from_zips_and_manifests_are_functions_of_position(tmp_path: Pat
 
 
 def test_a_run_on_partners_of_two_sizes(i2i: Run, tmp_path: Path) -> None:
-    """From a manifest and from an indexed folder: trained, judged while training, resumed with the index given up."""
+    """From a manifest and from a folder: trained, evaluated while training, resumed."""
     for split, count in (("train", 4), ("val", 2)):
         for side, size in (("A", (32, 32)), ("B", (64, 64))):
             for i in range(count):
@@ -443,12 +392,11 @@ def test_a_run_on_partners_of_two_sizes(i2i: Run, tmp_path: Path) -> None:
     (tmp_path / "data" / "pairs.csv").write_text("a,b,split\n" + rows)
     for where in ("data/pairs.csv", "data"):
         out = f"run-{Path(where).stem}"
-        done = i2i("train", "pix2pix", "--data", where, "--out", out, *SMALL, "train.images=8", "data.index=true", "--device", "cpu")
+        done = i2i("train", "pix2pix", "--data", where, "--out", out, *SMALL, "train.images=8", "--device", "cpu")
         assert done.code == 0, done.err
         assert json.loads((tmp_path / out / "metrics.jsonl").read_text().splitlines()[-1])["n"] == 2
-    assert (tmp_path / "data.i2i-index").exists()
     (tmp_path / "run-data" / "model.safetensors").unlink()
     states = sorted((tmp_path / "run-data").glob("state-*"))
     states[-1].unlink()
-    assert i2i("train", "--resume", "run-data", "data.index=false", "--device", "cpu").code == 0
+    assert i2i("train", "--resume", "run-data", "--device", "cpu").code == 0
     assert sorted((tmp_path / "run-data").glob("state-*")) == states

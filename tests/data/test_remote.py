@@ -18,8 +18,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 from safetensors.numpy import load_file
 
-from i2i.data import remote
 from i2i.data.sources import Source, Unreadable, open_source
+from i2i.data.sources import url as urls
 from i2i.errors import RequestError
 from tests.conftest import SMALL, Run, drawing
 
@@ -68,7 +68,7 @@ class Awaited(AsyncFileSystem):
 def _memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for each in (Counted, Awaited):
         fsspec.register_implementation(each.protocol, each, clobber=True)
-    monkeypatch.setattr(remote, "RETRY_DELAYS", (0, 0, 0))
+    monkeypatch.setattr(urls, "RETRY_DELAYS", (0, 0, 0))
     yield
     MemoryFileSystem.store.clear()
     Counted.asked.clear()
@@ -112,8 +112,8 @@ def test_a_url_holds_what_the_path_holds(strips: Path, tmp_path: Path) -> None:
             assert behind.root == url.rstrip("/")
             assert (behind.manifest() is None) == (plain.manifest() is None)
             assert behind.local == (plain.local if url.startswith("file") else None)
-    assert open_source("memory://base/strips").beside("nothing.json") is None
-    beside = open_source("memory://base/strips").beside("notes.txt")
+    assert open_source("memory://base/strips").open_metadata("nothing.json") is None
+    beside = open_source("memory://base/strips").open_metadata("notes.txt")
     assert beside is not None
     assert beside.read() == b"no image"
 
@@ -165,11 +165,11 @@ def test_a_request_that_fails_is_made_again_and_one_that_keeps_failing_names_the
 @pytest.mark.parametrize(("url", "line"), [
     ("memory://nothing", "memory://nothing does not exist; accepted: a folder, a zip, a manifest or an image"),
     ("file:///nothing/here", "file:///nothing/here does not exist"),
-    ("memory://set/notes.txt", "is neither a folder, a zip, a manifest"),
+    ("memory://set/notes.txt", "is not a folder, a zip, a manifest"),
     ("memory://set/bad.zip", "memory://set/bad.zip cannot be read as a zip: File is not a zip file"),
     ("memory://set/bad.zip/train", "memory://set/bad.zip cannot be read as a zip: File is not a zip file"),
     ("unheard://of", "unheard://of cannot be read by unheard: Protocol not known: unheard"),
-    ("sftp://me:secret@host/photos", "a URL with a password in it"),
+    ("sftp://me:secret@host/photos", "a URL with a password"),
     ("lost://bucket/photos", "lost://bucket/photos cannot be read: Install lostfs to read lost; install it with pip beside i2i"),
     ("s3://bucket/photos", "s3://bucket/photos cannot be read: Install s3fs to access S3; pip install 'i2i-toolkit[remote]'")])
 def test_a_url_that_cannot_be_used_is_one_line(url: str, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,9 +185,8 @@ def test_a_url_that_cannot_be_used_is_one_line(url: str, line: str, monkeypatch:
 
 def test_only_a_path_will_do_where_something_is_written(i2i: Run, trained: Path, strips: Path) -> None:
     upload(strips)
-    assert "results are written to folders of this machine" in i2i("translate", trained, strips, "--out", "memory://out").line
-    assert "results are written to folders of this machine" in i2i("train", "pix2pix", "--data", strips, "--out", "memory://out").line
-    assert "data.index=true" in i2i("train", "pix2pix", "--data", "memory://set", "data.index=true").line
+    assert "results are written to local folders only" in i2i("translate", trained, strips, "--out", "memory://out").line
+    assert "results are written to local folders only" in i2i("train", "pix2pix", "--data", strips, "--out", "memory://out").line
 
 
 # ---------------------------------------------------------------------------------------------- commands

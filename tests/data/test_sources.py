@@ -12,7 +12,7 @@ from i2i.data.sources import (
     SingleFile,
     Unreadable,
     Zip,
-    bundled_dataset,
+    bundled_datasets,
     decode_bytes,
     is_image,
     load_image,
@@ -75,7 +75,7 @@ def test_links_are_followed_once(tree: Path) -> None:
 
 
 def test_bundled_data_is_found_by_name_and_split() -> None:
-    assert "openmoji-64" in bundled_dataset()
+    assert "openmoji-64" in bundled_datasets()
     assert len(open_source("openmoji-64").names()) == 1167 + 96 + 208
     assert len(open_source("openmoji-64/test").names()) == 208
 

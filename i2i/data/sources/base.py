@@ -1,0 +1,138 @@
+"""The base class of sources, and reading one image from a source."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from i2i.data import manifest as manifests
+from i2i.data.file_list import FileList
+from i2i.data.manifest import MANIFESTS, Manifest
+from i2i.errors import RequestError
+from i2i.images.decode import decode_file
+from i2i.images.formats import Array, DecodedImage, ImageFormat, convert_to
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".npy", ".gif")
+
+
+class Unreadable(Exception):
+    """An image that cannot be read: its `name`, and the `reason`."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)      # Both, so that the error can be pickled in a loader worker.
+        self.name, self.reason = name, reason
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
+class Source(ABC):
+    """Image files under one root.  Names are relative to it, with forward slashes.
+
+    Attributes:
+        root: the root as the user wrote it, for messages.
+        local: the folder on this machine that the names are relative to, if there is one.
+        manifest_name: the manifest in the root that the source was opened from, or "".
+    """
+
+    root: str
+    local: Path | None = None
+    manifest_name: str = ""
+
+    @abstractmethod
+    def list_images(self) -> FileList:
+        """All image names below the root, sorted."""
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """Read a file.
+
+        Raises:
+            Unreadable: if it cannot be read.
+        """
+
+    @abstractmethod
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+
+    @abstractmethod
+    def identity(self, name: str) -> str:
+        """One line that changes when the file changes: its location, size and times.
+
+        Raises:
+            OSError: if the file does not exist.
+        """
+
+    @abstractmethod
+    def open_metadata(self, name: str) -> BinaryIO | None:
+        """Open a file in the root that describes the images (dataset.json); None if it does not exist."""
+
+    def other_files(self, on_error: Callable[[str], None]) -> Iterator[str]:
+        """Files that are not listed as images; `on_error` gets a message for each unreadable folder."""
+        return iter(())
+
+    def read_start(self, name: str, size: int) -> bytes:
+        """Read the first bytes of a file."""
+        return self.read(name)[:size]
+
+    def names(self) -> FileList:
+        """Image names, sorted: those in the manifest the source was opened from, or all below the root."""
+        if not self.manifest_name:
+            return self.list_images()
+        manifest = self.manifest()
+        return FileList.of(sorted(set(manifest.files())) if manifest else ())
+
+    def manifest(self) -> Manifest | None:
+        """The manifest that the source was opened from, or the one in the root, if any."""
+        found = [self.manifest_name] if self.manifest_name else [name for name in MANIFESTS if self.has(name)]
+        if len(found) > 1:
+            raise RequestError(f"{self.root} has both {' and '.join(found)}; remove one")
+        file = self.open_metadata(found[0]) if found else None
+        if file is None:
+            return None
+        with file:
+            where = self.root if self.manifest_name else f"{self.root}/{found[0]}"
+            return manifests.read(file, where, has=self.has,
+                                  is_image=lambda name: name.lower().endswith(EXTENSIONS))
+
+
+def is_hidden(part: str) -> bool:
+    """Whether a file or folder name is skipped: it starts with a dot, or macOS adds it to zip files."""
+    return (part.startswith(".") and part not in (".", "..")) or part == "__MACOSX"
+
+
+def is_image(name: str) -> bool:
+    """Whether a name has the extension of an image and no part of it is hidden."""
+    return name.lower().endswith(EXTENSIONS) and not any(map(is_hidden, name.split("/")))
+
+
+def decode_bytes(name: str, data: bytes) -> DecodedImage:
+    """Decode an image file, upright (EXIF orientation applied).
+
+    Raises:
+        Unreadable: with the name and the reason.
+    """
+    try:
+        return replace(decode_file(data), name=name)
+    except Exception as error:      # OSError, SyntaxError, ValueError, struct.error, zlib.error, cv2.error …
+        raise Unreadable(name, " ".join(str(error).split()) or type(error).__name__) from None
+
+
+def load_image(source: Source, name: str) -> DecodedImage:
+    """Read and decode an image; its name and that of errors include the root of the source."""
+    try:
+        picture = decode_bytes(name, source.read(name))
+    except Unreadable as error:
+        raise Unreadable(f"{source.root}/{name}", error.reason) from None
+    return replace(picture, name=f"{source.root}/{name}")
+
+
+def convert_or_unreadable(picture: DecodedImage, kind: ImageFormat) -> Array:
+    """`convert_to`, with Unreadable for an image that cannot be converted."""
+    try:
+        return convert_to(picture, kind)
+    except ValueError as error:
+        raise Unreadable(picture.name, str(error)) from None

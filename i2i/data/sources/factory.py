@@ -1,0 +1,75 @@
+"""Open a source by its path, URL or name."""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+from pathlib import Path, PurePosixPath
+
+from i2i.data.manifest import SUFFIXES
+from i2i.data.sources.base import EXTENSIONS, Source, is_image
+from i2i.data.sources.folder import Folder, SingleFile
+from i2i.data.sources.remote import RemoteFile, RemoteFolder, RemoteZip
+from i2i.data.sources.url import Location, is_url
+from i2i.data.sources.zip_file import Zip
+from i2i.errors import RequestError
+from i2i.registry import suggest
+
+ACCEPTED_FILES = f"a zip, a manifest ({', '.join(SUFFIXES)}) or an image ({', '.join(EXTENSIONS)})"
+
+
+def bundled_datasets() -> dict[str, Path]:
+    """The data sets included in the package: name -> zip file."""
+    packaged = Path(str(importlib.resources.files("i2i"))) / "datasets"
+    folder = packaged if packaged.is_dir() else packaged.parents[1] / "datasets"
+    return {path.stem: path for path in sorted(folder.glob("*.zip"))}
+
+
+def open_source(where: str | Path) -> Source:
+    """Open a folder, a zip, a folder in one (`some.zip/folder`), a manifest, an image, a URL of these, or a
+    bundled data set by name."""
+    if is_url(where):
+        return _open_url(str(where))
+    path = Path(where)
+    bundled = bundled_datasets()
+    name, _, rest = str(where).partition("/")
+    if not path.exists() and name in bundled:
+        path = bundled[name] / rest
+    if path.is_dir():
+        if not os.access(path, os.R_OK | os.X_OK):
+            raise RequestError(f"{where} cannot be read: permission denied")
+        return Folder(path)
+    manifest_name = path.name if path.suffix.lower() in SUFFIXES else ""
+    for outer in (path, *path.parents):
+        if outer.is_file() and outer.suffix.lower() == ".zip":
+            inner = path.parent if manifest_name else path
+            inside = inner.relative_to(outer).as_posix().strip(".") if path != outer else ""
+            return Zip(outer, inside, manifest_name=manifest_name)
+    if path.is_file() and manifest_name:
+        return Folder(path.parent, str(path), manifest_name=manifest_name)
+    if path.is_file() and is_image(path.name):
+        return SingleFile(path)
+    if path.exists():
+        raise RequestError(f"{where} is not a folder, {ACCEPTED_FILES}")
+    raise RequestError(f"{where} does not exist; accepted: a folder, a zip, a manifest, an image or a "
+                       f"bundled data set ({suggest(name, bundled)})")
+
+
+def _open_url(url: str) -> Source:
+    (location, _), *parents = Location(url).parents()
+    name = PurePosixPath(location.url).name
+    manifest_name = name if PurePosixPath(name).suffix.lower() in SUFFIXES else ""
+    for outer, inside in ((location, ""), *parents):
+        if outer.url.lower().endswith(".zip") and outer.kind() == "file":
+            inside = inside.removesuffix(manifest_name).rstrip("/")
+            return RemoteZip(outer, inside, manifest_name=manifest_name)
+    kind = location.kind()
+    if kind == "directory":
+        return RemoteFolder(location)
+    if kind == "file" and manifest_name:
+        return RemoteFolder(parents[0][0], location.url, manifest_name=manifest_name)
+    if kind == "file" and is_image(name):
+        return RemoteFile(parents[0][0], name)
+    if kind:
+        raise RequestError(f"{url} is not a folder, {ACCEPTED_FILES}")
+    raise RequestError(f"{url} does not exist; accepted: a folder, a zip, a manifest or an image")

@@ -1,0 +1,175 @@
+"""Files behind URLs (s3://, gs://, https://, memory://, file:// …), read with fsspec."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+from i2i.data.file_list import FileList
+from i2i.errors import RequestError
+
+RETRY_DELAYS = (0.5, 2.0, 8.0)      # Seconds before a failed request is repeated.
+VERSION_KEYS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "modified", "created")
+PERMANENT_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError,
+                    NotImplementedError)
+T = TypeVar("T")
+
+
+def is_url(where: object) -> bool:
+    """Whether this is a URL rather than a path."""
+    return re.match(r"([A-Za-z][\w+.-]*::)*[A-Za-z][\w+.-]*://", str(where)) is not None
+
+
+def check_local(option: str, where: object) -> None:
+    """Raise RequestError if an output option is a URL."""
+    if is_url(where):
+        raise RequestError(f"{option} {where} is a URL: images can be read from URLs, but results are "
+                           "written to local folders only")
+
+
+def failure_reason(error: Exception) -> str:
+    """The message of an error in one line."""
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    return " ".join(str(getattr(error, "strerror", None) or error).split())[:300] or type(error).__name__
+
+
+@dataclass(frozen=True)
+class Location:
+    """A URL.  No file is kept open, and each process has its own file system, so loader workers may fork."""
+
+    url: str
+
+    def read(self, name: str = "", start: int | None = None, end: int | None = None) -> bytes:
+        """Read this file or one below it, or a range of bytes.  Raises OSError after several attempts."""
+        files, path = _file_system(self.url, os.getpid())
+        try:
+            return bytes(_with_retries(lambda: files.cat_file(_join(path, name), start=start, end=end)))
+        except Exception as error:      # Each file system has its own errors.
+            raise OSError(failure_reason(error)) from None
+
+    def list_files(self) -> FileList:
+        """All files below this folder, sorted."""
+        files, path = _file_system(self.url, os.getpid())
+        prefix = path.rstrip("/") + "/"
+        try:
+            found = _with_retries(lambda: files.find(path))
+            files.invalidate_cache()        # It may hold the full listing.
+        except Exception as error:
+            raise RequestError(f"{self.url} cannot be listed: {failure_reason(error)}") from None
+        return FileList.of(sorted(name[len(prefix):] for name in found if name.startswith(prefix)))
+
+    def kind(self) -> str:
+        """"file", "directory", or "" if neither exists."""
+        files, path = _file_system(self.url, os.getpid())
+        try:
+            if _with_retries(lambda: files.isfile(path)):
+                return "file"
+            return "directory" if _with_retries(lambda: files.isdir(path)) else ""
+        except Exception as error:
+            raise RequestError(f"{self.url} cannot be read: {failure_reason(error)}") from None
+
+    def size(self) -> int:
+        """The size of this file in bytes."""
+        files, path = _file_system(self.url, os.getpid())
+        return int(_with_retries(lambda: files.info(path))["size"])
+
+    def identity(self, name: str = "") -> str:
+        """One line that changes when this file, or one below it, changes.
+
+        Raises:
+            OSError: if the file system reports neither a time nor a hash.
+        """
+        files, path = _file_system(self.url, os.getpid())
+        try:
+            info = _with_retries(lambda: files.info(_join(path, name)))
+        except Exception as error:
+            raise OSError(failure_reason(error)) from None
+        version = {key: str(info[key]) for key in VERSION_KEYS if info.get(key)}
+        if not version:
+            raise OSError("the file system does not report when it changed")
+        return f"{self.url} {name!r} {info.get('size')} {version}"
+
+    @property
+    def local(self) -> Path | None:
+        """The path, if the URL is one of this machine."""
+        files, path = _file_system(self.url, os.getpid())
+        protocols = files.protocol if isinstance(files.protocol, tuple) else (files.protocol,)
+        return Path(path) if "file" in protocols else None
+
+    def parents(self) -> Iterator[tuple[Location, str]]:
+        """This location and each folder above it, with the rest of the path."""
+        head, separator, path = self.url.rpartition("://")
+        parts = PurePosixPath(path).parts
+        for count in range(len(parts), min(len(parts), 1) - 1, -1):
+            outer = str(PurePosixPath(*parts[:count])) if count else ""
+            yield Location(f"{head}{separator}{outer}"), "/".join(parts[count:])
+
+
+class RangeReader(io.RawIOBase):
+    """A remote file of which ranges are requested as they are read."""
+
+    def __init__(self, location: Location, size: int, offset: int = 0) -> None:
+        self.location, self.size, self.offset = location, size, offset
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self.offset = offset + (0, self.offset, self.size)[whence]
+        return self.offset
+
+    def tell(self) -> int:
+        return self.offset
+
+    def readinto(self, buffer: Any) -> int:
+        end = min(self.size, self.offset + len(buffer))
+        data = self.location.read(start=self.offset, end=end) if end > self.offset else b""
+        buffer[:len(data)] = data
+        self.offset += len(data)
+        return len(data)
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path.rstrip('/')}/{name}" if name else path
+
+
+@functools.lru_cache(maxsize=64)
+def _file_system(url: str, process: int) -> tuple[Any, str]:
+    """The fsspec file system of a URL in this process, and the path in it."""
+    if re.search(r"://[^/@]*:[^/@]*@", url):
+        raise RequestError("a URL with a password would be written into run folders and models; accepted: "
+                           "the URL without it, and the password in fsspec's configuration or the "
+                           "environment (docs/data.md)")
+    protocol = re.split("::|://", url)[0]
+    try:
+        from fsspec.core import url_to_fs  # type: ignore[import-untyped]
+        files, path = url_to_fs(url)
+    except ImportError as error:
+        ours = protocol in ("s3", "s3a") or "fsspec" in str(error)
+        hint = "pip install 'i2i-toolkit[remote]'" if ours else "install it with pip beside i2i"
+        raise RequestError(f"{url} cannot be read: {failure_reason(error)}; {hint}") from None
+    except Exception as error:      # ValueError for an unknown protocol, and whatever its file system raises.
+        raise RequestError(f"{url} cannot be read by {protocol}: {failure_reason(error)}") from None
+    return files, path
+
+
+def _with_retries(request: Callable[[], T]) -> T:
+    for delay in RETRY_DELAYS:
+        try:
+            return request()
+        except PERMANENT_ERRORS:
+            raise
+        except Exception:
+            time.sleep(delay)
+    return request()

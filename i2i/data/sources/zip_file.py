@@ -1,0 +1,106 @@
+"""Zip files."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from i2i.data.file_list import FileList
+from i2i.data.sources.base import Source, Unreadable, is_image
+from i2i.data.sources.folder import file_identity
+from i2i.errors import RequestError
+
+LOCAL_HEADER = 30           # Bytes before the name of a member; APPNOTE.TXT 6.3.10, section 4.3.7.
+ENCRYPTED = 0x1             # Bit of a member's flags.
+MEMBER = np.dtype([("offset", "i8"), ("packed", "i8"), ("size", "i8"), ("crc", "u4"), ("method", "u2"),
+                   ("flags", "u2")])
+
+
+class Zip(Source):
+    """A zip file, or a folder inside one.
+
+    `zipfile` lists it once and decompresses members, but is not kept open: its objects take 0.6 KB for each
+    member, and its file position would be shared by forked loader workers.
+    """
+
+    def __init__(self, path: Path, inside: str = "", *, manifest_name: str = "") -> None:
+        self.path, self.manifest_name = path, manifest_name
+        self.inside = inside + "/" if inside else ""
+        self.root = str(path / inside / manifest_name)
+        self._list(path, lambda: path.open("rb"))
+
+    def _list(self, where: object, open_file: Callable[[], BinaryIO]) -> None:
+        try:
+            with open_file() as file, zipfile.ZipFile(file) as archive:
+                # Of several members of one name the last counts, as when unpacking.
+                found = {member.filename: member for member in archive.infolist() if not member.is_dir()}
+        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+            raise RequestError(f"{where} cannot be read as a zip: {error}") from None
+        names = sorted(found)
+        self.files = FileList.of(names)
+        self.table = np.empty(len(names), MEMBER)
+        for position, name in enumerate(names):
+            member = found[name]
+            self.table[position] = (member.header_offset, member.compress_size, member.file_size, member.CRC,
+                                    member.compress_type, member.flag_bits)
+
+    def list_images(self) -> FileList:
+        """All image names, sorted.  Names such as "../x.png" are refused where output is written."""
+        names = self.files.within(self.inside)
+        return names.take(np.flatnonzero([is_image(name) for name in names]))
+
+    def read(self, name: str) -> bytes:
+        return self.read_start(name, -1)
+
+    def read_start(self, name: str, size: int) -> bytes:
+        try:
+            with self._open_member(self.inside + name) as member:
+                return member.read(size)
+        except Exception as error:      # OSError, BadZipFile, RuntimeError, zlib.error … have no common base.
+            raise Unreadable(name, f"cannot be read from {self.path.name}: {error}") from None
+
+    def _open_member(self, name: str) -> zipfile.ZipExtFile:
+        position = self.files.find(name)
+        if position < 0:
+            raise FileNotFoundError("there is no such file in it")
+        info, row = zipfile.ZipInfo(name or "?"), self.table[position]
+        info.compress_size, info.file_size, info.CRC = int(row["packed"]), int(row["size"]), int(row["crc"])
+        info.compress_type, info.flag_bits = int(row["method"]), int(row["flags"])
+        if info.flag_bits & ENCRYPTED:
+            raise RuntimeError("it is encrypted")
+        file = self._open_at(int(row["offset"]), LOCAL_HEADER + len(os.fsencode(name)) + info.compress_size)
+        header = file.read(LOCAL_HEADER)
+        if len(header) < LOCAL_HEADER or not header.startswith(b"PK\3\4"):
+            file.close()
+            raise zipfile.BadZipFile("the header is damaged, or the zip was replaced")
+        name_length, extra_length = struct.unpack_from("<2H", header, LOCAL_HEADER - 4)
+        file.seek(name_length + extra_length, os.SEEK_CUR)
+        return zipfile.ZipExtFile(file, "r", info, close_fileobj=True)
+
+    def _open_at(self, offset: int, length: int) -> BinaryIO:
+        """The zip file at an offset, of which about `length` bytes will be read."""
+        file = self.path.open("rb")
+        file.seek(offset)
+        return file
+
+    def has(self, name: str) -> bool:
+        return self.files.find(self.inside + name) >= 0
+
+    def identity(self, name: str) -> str:
+        return f"{file_identity(self.path)} {self.inside + name!r}"
+
+    def open_metadata(self, name: str) -> BinaryIO | None:
+        try:
+            return io.BytesIO(self.read(name)) if self.has(name) else None
+        except Unreadable as error:
+            raise RequestError(f"{self.root}: {error}") from None
+
+    def other_files(self, on_error: Callable[[str], None]) -> Iterator[str]:
+        return (name for name in self.files.within(self.inside) if not is_image(name))
