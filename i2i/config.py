@@ -1,4 +1,4 @@
-"""Settings: KEY=VALUE words from the command line, frozen dataclasses and JSON."""
+"""Settings: KEY=VALUE assignments of the command line, frozen dataclasses and JSON."""
 
 from __future__ import annotations
 
@@ -9,19 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from i2i.errors import RequestError, require
-from i2i.registry import MAX_WORD, Spec, check_options, kinds, names, schema, suggest, to_json
+from i2i.registry import MAX_NAME_LENGTH, Spec, check_options, kinds, names, schema, suggest, to_json
 
 T = TypeVar("T")
-MAX_INTEGER = 2**53         # Every integer up to it is a float, too.
+MAX_INTEGER = 2**53         # Up to here every integer is exact as a float.
 _SUFFIXES = {"k": 1_000, "m": 1_000_000}
-
-
-def _number(text: str) -> float:
-    factor = _SUFFIXES.get(text[-1:].lower(), 1)
-    value = float(text[:-1] if factor > 1 else text) * factor
-    if not math.isfinite(value):
-        raise ValueError
-    return value
 
 
 def describe_type(to: Any) -> str:
@@ -30,8 +22,8 @@ def describe_type(to: Any) -> str:
         return " or ".join(str(choice) for choice in typing.get_args(to))
     if typing.get_origin(to) is tuple:
         return f"{describe_type(typing.get_args(to)[0])}, or several separated by commas"
-    words = {int: "an integer (400000 or 400k)", float: "a number", bool: "true or false", str: "text"}
-    return words.get(to, str(getattr(to, "__name__", to)))
+    descriptions = {int: "an integer (400000 or 400k)", float: "a number", bool: "true or false", str: "text"}
+    return descriptions.get(to, str(getattr(to, "__name__", to)))
 
 
 def parse(key: str, text: str, to: Any) -> Any:
@@ -45,48 +37,49 @@ def parse(key: str, text: str, to: Any) -> Any:
     Raises:
         RequestError: if the text cannot be read as that type.
     """
-    refused = RequestError(f"{key}={text} cannot be read; accepted: {describe_type(to)}")
-    origin = typing.get_origin(to)
-    if origin is Literal:
-        if text not in typing.get_args(to):
-            raise refused
-        return text
-    if origin is tuple:
-        try:
-            return tuple(parse(key, part, typing.get_args(to)[0]) for part in text.split(","))
-        except RequestError:
-            raise refused from None
-    if to is bool:
-        if text.lower() not in ("true", "false"):
-            raise refused
-        return text.lower() == "true"
+    try:
+        return _convert(key, text, to)
+    except ValueError as error:
+        if isinstance(error, RequestError):
+            raise
+        raise RequestError(f"{key}={text} cannot be read; accepted: {describe_type(to)}") from None
+
+
+def _convert(key: str, text: str, to: Any) -> Any:
+    if typing.get_origin(to) is tuple:
+        return tuple(_convert(key, part, typing.get_args(to)[0]) for part in text.split(","))
     if to is str:
         return text
-    try:
-        value = _number(text)
-    except ValueError:
-        raise refused from None
-    if to is int:
-        if value != int(value):
-            raise refused
-        require(abs(value) <= MAX_INTEGER, key, text, "an integer up to 2^53")
-        return int(value)
-    return value
+    choices = {"true": True, "false": False} if to is bool else {each: each for each in typing.get_args(to)}
+    if choices:
+        word = text.lower() if to is bool else text
+        if word not in choices:
+            raise ValueError
+        return choices[word]
+    factor = _SUFFIXES.get(text[-1:].lower(), 1)
+    value = float(text[:-1] if factor > 1 else text) * factor
+    if not math.isfinite(value) or (to is int and value != int(value)):
+        raise ValueError
+    require(to is float or abs(value) <= MAX_INTEGER, key, text, "an integer up to 2^53")
+    return to(value)
 
 
 def fields(config: Any) -> dict[str, dataclasses.Field[Any]]:
-    """The fields of a frozen config, by name."""
+    """The fields of a config, by name."""
     return {f.name: f for f in dataclasses.fields(config)}
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A frozen config as JSON data."""
+    """A config as JSON data."""
     return {name: to_json(getattr(config, name)) for name in fields(config)}
 
 
 def validate(key: str, value: Any, to: Any) -> Any:
-    """JSON data as the annotated type.  RequestError for another type, NaN, infinity or too large an
-    integer."""
+    """Check JSON data against the annotated type; lists become tuples.
+
+    Raises:
+        RequestError: for another type, NaN, infinity or an integer above 2^53.
+    """
     origin = typing.get_origin(to)
     if origin is tuple:
         types = typing.get_args(to)
@@ -105,7 +98,11 @@ def validate(key: str, value: Any, to: Any) -> Any:
 
 
 def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
-    """The config that `to_dict` wrote.  RequestError for unknown keys and for values of another type."""
+    """Rebuild the config that `to_dict` wrote.
+
+    Raises:
+        RequestError: for unknown keys and values of another type.
+    """
     known, values = fields(cls), {}
     types = typing.get_type_hints(cls)
     for key, value in data.items():
@@ -119,7 +116,7 @@ def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
 
 
 def _spec(key: str, kind: str, data: Mapping[str, Any]) -> Spec:
-    if kind not in kinds():         # Components of packages that are not imported will not be built.
+    if kind not in kinds():         # The package of this kind is not imported, so nothing of it will be built.
         return Spec(data["name"], data["options"])
     check_options(kind, data["name"], data["options"])
     options = schema(kind, data["name"])
@@ -128,21 +125,27 @@ def _spec(key: str, kind: str, data: Mapping[str, Any]) -> Spec:
 
 
 def parse_assignments(assignments: Sequence[str]) -> list[tuple[str, str]]:
-    """Split KEY=VALUE words.
+    """Split KEY=VALUE assignments.
 
-    Components come before their options, so that the order of the words does not matter.
+    Components come before their options, so that the order of the assignments does not matter.
     """
     pairs = []
-    for word in assignments:
-        key, equals, value = word.partition("=")
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
         if not equals or not key:
-            raise RequestError(f"{word!r} is not KEY=VALUE, such as lambda_l1=50 or generator.width=32")
+            raise RequestError(f"{assignment!r} is not KEY=VALUE, such as lambda_l1=50 or generator.width=32")
         pairs.append((key, value))
     return sorted(pairs, key=lambda pair: "." in pair[0])
 
 
 def override(config: T, pairs: Sequence[tuple[str, str]], prefix: str = "") -> T:
-    """A copy of a frozen config with (setting, text) and (component.option, text) applied."""
+    """A copy of a config with (setting, text) and (component.option, text) pairs applied.
+
+    Args:
+        config: a frozen dataclass.
+        pairs: as `parse_assignments` returns them.
+        prefix: goes before the settings' names in error messages.
+    """
     for key, text in pairs:
         known = fields(config)
         head, _, option = key.partition(".")
@@ -173,6 +176,6 @@ def _with_option(old: Spec, kind: str, key: str, option: str, text: str) -> Spec
 
 def _component(old: Spec, kind: str, key: str, name: str) -> Spec:
     if name not in names(kind):
-        raise RequestError(f"{key}={name[:MAX_WORD]} cannot be used: there is no such {kind}; "
+        raise RequestError(f"{key}={name[:MAX_NAME_LENGTH]} cannot be used: there is no such {kind}; "
                            f"{suggest(name, names(kind))}")
     return old if name == old.name else Spec(name)

@@ -1,4 +1,4 @@
-"""Components chosen by name.  The signature of a registered callable is the schema of its options.
+"""Registry of components by name.  The signature of a registered callable is the schema of its options.
 
 Parameters before the `*` are supplied by code; keyword-only parameters are the options a user may set.
 """
@@ -18,12 +18,12 @@ from i2i.errors import RequestError
 
 T = TypeVar("T")
 _COMPONENTS: dict[str, dict[str, Callable[..., Any]]] = {}
-MAX_WORD = 100              # Characters of a user's word that are compared with the known names.
+MAX_NAME_LENGTH = 100       # Characters of a user's input that are compared with the known names.
 
 
 @dataclass(frozen=True)
 class Spec:
-    """A component's name and options, e.g. `Spec("unet", {"width": 32})`."""
+    """Name and options of a component, e.g. `Spec("unet", {"width": 32})`."""
 
     name: str
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -39,7 +39,7 @@ def component(kind: str, name: str, **options: Any) -> Any:
 
 
 def register(kind: str, name: str) -> Callable[[T], T]:
-    """Decorator that registers a callable as component `name` of a kind.
+    """Decorator: register a callable as component `name` of a kind.
 
     Raises:
         ValueError: if the name is taken.
@@ -56,7 +56,7 @@ def register(kind: str, name: str) -> Callable[[T], T]:
 
 
 def kinds() -> list[str]:
-    """The kinds of component that have been registered, sorted."""
+    """All kinds with registered components, sorted."""
     return sorted(_COMPONENTS)
 
 
@@ -65,30 +65,30 @@ def names(kind: str) -> list[str]:
     return sorted(_COMPONENTS.get(kind, {}))
 
 
-def suggest(word: str, known: Iterable[str], shown: Iterable[str] | None = None) -> str:
-    """The end of an error message about an unknown word: "did you mean …? known: …".
+def suggest(name: str, known: Iterable[str], listed: Iterable[str] | None = None) -> str:
+    """End of an error message about an unknown name: "did you mean ...? known: ...".
 
     Args:
-        word: what the user wrote.
-        known: the accepted words, among which the nearest is looked for.
-        shown: the words to list as known, if not all of them.
+        name: what the user wrote.
+        known: the accepted names, of which the nearest is suggested.
+        listed: the names to list, if not all.
     """
     known = list(known)
-    lower = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(word[:MAX_WORD].lower(), list(lower), n=1)
+    lower = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name[:MAX_NAME_LENGTH].lower(), list(lower), n=1)
     hint = f"did you mean {lower[near[0]]!r}? " if near else ""
-    return hint + "known: " + (", ".join(known if shown is None else shown) or "none")
+    return hint + "known: " + (", ".join(known if listed is None else listed) or "none")
 
 
 def lookup(kind: str, name: str) -> Callable[..., Any]:
-    """The registered component.  RequestError with the nearest name if there is none."""
+    """The registered component, or RequestError with the nearest name."""
     table = _COMPONENTS.get(kind, {})
     if name not in table:
-        raise RequestError(f"no {kind} is called {str(name)[:MAX_WORD]!r}; {suggest(name, sorted(table))}")
+        raise RequestError(f"no {kind} is called {str(name)[:MAX_NAME_LENGTH]!r}; {suggest(name, sorted(table))}")
     return table[name]
 
 
-# Recipes build their losses in each step; uncached, this took a tenth of the time of small networks.
+# Cached, as recipes build their losses in each step; it took a tenth of the time of small networks.
 @functools.cache
 def schema(kind: str, name: str) -> Mapping[str, inspect.Parameter]:
     """The options of a component: its keyword-only parameters, with evaluated annotations."""
@@ -97,14 +97,17 @@ def schema(kind: str, name: str) -> Mapping[str, inspect.Parameter]:
 
 
 def build(kind: str, spec: Spec, *supplied: Any) -> Any:
-    """Make a component from its spec and the arguments supplied by code.  RequestError for unknown
-    options."""
+    """Build a component from its spec and the arguments supplied by code.
+
+    Raises:
+        RequestError: for an unknown name or option.
+    """
     check_options(kind, spec.name, spec.options)
     return lookup(kind, spec.name)(*supplied, **spec.options)
 
 
 def check_options(kind: str, name: str, options: Iterable[str]) -> None:
-    """RequestError for the first option that the component does not have."""
+    """Raise RequestError for the first option that the component does not have."""
     known = schema(kind, name)
     for key in options:
         if key not in known:

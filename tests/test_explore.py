@@ -18,7 +18,7 @@ from i2i import Model, load
 from i2i.errors import JobError, RequestError
 from i2i.images.formats import ImageFormat, to_array
 from i2i.inference import animation, explore, latent_paths
-from i2i.inference.model import noise_for
+from i2i.seeding import noise_for
 from tests.conftest import Run
 
 Noisy = dict[str, Path]

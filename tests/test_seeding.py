@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from i2i.errors import RequestError
-from i2i.seeding import Progress, constant, linear, seed_step, stable_seed
+from i2i.seeding import Progress, noise_for, seed_step, stable_seed
+from i2i.training.schedules import constant, linear
 
 
 def test_seeds_are_the_same_on_every_machine() -> None:
@@ -39,3 +40,12 @@ def test_an_interval_is_passed_once_for_every_multiple_of_it() -> None:
     for batch in (1, 3, 8, 64):
         passed = sum(Progress(step, batch, 10**6).passes(64) for step in range(64))
         assert passed == min(64, batch * 64 // 64)
+
+
+def test_the_noise_of_an_image_depends_on_seed_and_index_alone() -> None:
+    torch.manual_seed(0)
+    first = noise_for(7, 3, 10)
+    torch.manual_seed(1)
+    assert torch.equal(noise_for(7, 3, 10), first)
+    assert torch.equal(torch.randn(10, generator=torch.Generator().manual_seed(stable_seed(7, 3))), first)
+    assert not torch.equal(noise_for(7, 4, 10), first)

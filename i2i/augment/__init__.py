@@ -1,5 +1,5 @@
-"""What D sees of an image: differentiable variations of it.  They know no networks.  Importing the room
-registers its pieces."""
+"""Differentiable augmentation of what the discriminator sees.  Importing the package registers its
+components."""
 
 from i2i.augment import ada, base, diffaugment, instance_noise
 

@@ -1,4 +1,5 @@
-"""Adaptive discriminator augmentation: as much of it as keeps D from learning the data by heart."""
+"""Adaptive discriminator augmentation (ADA).  Karras et al. 2020a, "Training Generative Adversarial Networks with
+Limited Data", arXiv:2006.06676."""
 
 from __future__ import annotations
 
@@ -10,166 +11,167 @@ import torch
 from torch import Tensor
 
 from i2i.augment.base import Augment, Transform, apply_policy, check_policy, per_image
-from i2i.augment.warp import gather_pixels, reflect_index, warped
+from i2i.augment.warp import gather_pixels, warp_affine
 from i2i.errors import require
+from i2i.nets.padding import reflect_index
 from i2i.registry import register
 
-# Karras et al. 2020a, appendix B, which calls these the constants of the pipeline.
-# Of the image's size: the most for whole pixels, the standard deviation for fractions.
-SHIFT = 0.125
-SCALE = 0.2                     # Standard deviations of the logarithms, base 2: of both scalings,
+# Appendix B.
+SHIFT = 0.125                   # Share of the size: maximum in whole pixels, and standard deviation in fractions.
+SCALE = 0.2                     # Standard deviations of logarithms to base 2: of both scalings,
 CONTRAST, SATURATION = 0.5, 1.0
-BRIGHTNESS = 0.2                # And of brightness itself, images being in [-1, 1].
+BRIGHTNESS = 0.2                # and of brightness itself, for images in [-1, 1].
 
 
-def sometimes(chance: Tensor, values: Tensor, neutral: float) -> Tensor:
-    """The value of an image where its coin falls for it, else the neutral one.  (), N -> N"""
-    return torch.where(torch.rand(len(values), device=values.device) < chance, values, neutral)
+def _with_probability(p: Tensor, values: Tensor, neutral: float) -> Tensor:
+    """Each value with probability p, else the neutral one.  scalar, (N) -> (N)"""
+    return torch.where(torch.rand(len(values), device=values.device) < p, values, neutral)
+
+
+def _random_sign(n: int, device: torch.device) -> Tensor:
+    return 1 - 2 * torch.randint(2, (n,), device=device).float()
+
+
+def _random_angle(n: int, device: torch.device) -> Tensor:
+    return (torch.rand(n, device=device) * 2 - 1) * math.pi
 
 
 def blit(n: int, device: torch.device, *, p: Tensor) -> Transform:
-    """Mirrored, turned by quarters, shifted by whole pixels: every pixel is one of the image.  Turns of
-    images that are not square are halves."""
-    mirror = sometimes(p, 1 - 2 * torch.randint(2, (n,), device=device).float(), 1)
-    quarters = sometimes(p, torch.randint(4, (n,), device=device).float(), 0)
-    coin = torch.rand(n, device=device) < p
-    right, down = (torch.where(coin, torch.rand(n, device=device) * 2 - 1, 0) * SHIFT for _ in range(2))
+    """Pixel blitting: mirror, rotate by quarter turns (half turns if not square), shift by whole pixels."""
+    mirror = _with_probability(p, _random_sign(n, device), 1)
+    quarters = _with_probability(p, torch.randint(4, (n,), device=device).float(), 0)
+    shifted = torch.rand(n, device=device) < p
+    right, down = (torch.where(shifted, torch.rand(n, device=device) * 2 - 1, 0) * SHIFT for _ in range(2))
 
-    def change(x: Tensor) -> Tensor:
+    def centered(size: int, shift: Tensor) -> Tensor:
+        return torch.arange(size, device=device) - (size - 1) / 2 - torch.round(shift * size)[:, None]
+
+    def transform(x: Tensor) -> Tensor:
         height, width = x.shape[2:]
         turn = (quarters if height == width else 2 * torch.floor(quarters / 2))[:, None, None] * (math.pi / 2)
         cos, sin = torch.cos(turn).round(), torch.sin(turn).round()
-        y = torch.arange(height, device=device)[:, None] - (height - 1) / 2 - torch.round(down * height)[:,
-                                                                                                         None, None]
-        x_ = torch.arange(width, device=device)[None] - (width - 1) / 2 - torch.round(right * width)[:, None,
-                                                                                                     None]
+        y, x_ = centered(height, down)[:, :, None], centered(width, right)[:, None]
         columns = mirror[:, None, None] * (cos * x_ + sin * y) + (width - 1) / 2
         rows = cos * y - sin * x_ + (height - 1) / 2
-        return gather_pixels(x,
-                             reflect_index(rows, height).long() * width
-                             + reflect_index(columns, width).long())
+        return gather_pixels(x, reflect_index(rows, height).long() * width + reflect_index(columns, width).long())
 
-    return change
+    return transform
 
 
 def geom(n: int, device: torch.device, *, p: Tensor) -> Transform:
-    """Scaled alike in all directions, turned, stretched in one, turned again, shifted."""
+    """General geometric transforms: isotropic scaling, rotation, anisotropic scaling, rotation, shift."""
     def normal() -> Tensor:
         return torch.randn(n, device=device)
 
-    once = 1 - (1 - p).sqrt()       # Of each turn, so that one of the two at least has a chance of p.
-    scale = torch.exp2(sometimes(p, SCALE * normal(), 0))
-    first = sometimes(once, (torch.rand(n, device=device) * 2 - 1) * math.pi, 0)
-    stretch = torch.exp2(sometimes(p, SCALE * normal(), 0))
-    second = sometimes(once, (torch.rand(n, device=device) * 2 - 1) * math.pi, 0)
-    coin = torch.rand(n, device=device) < p
-    shift = torch.stack([torch.where(coin, SHIFT * normal(), 0) for _ in range(2)], 1)
+    p_rotate = 1 - (1 - p).sqrt()       # So that at least one of the two rotations has probability p.
+    scale = torch.exp2(_with_probability(p, SCALE * normal(), 0))
+    first = _with_probability(p_rotate, _random_angle(n, device), 0)
+    stretch = torch.exp2(_with_probability(p, SCALE * normal(), 0))
+    second = _with_probability(p_rotate, _random_angle(n, device), 0)
+    shifted = torch.rand(n, device=device) < p
+    shift = torch.stack([torch.where(shifted, SHIFT * normal(), 0) for _ in range(2)], 1)
     diagonal = torch.stack([1 / stretch, stretch], 1)[:, :, None]
-    # From a place to where its pixel comes from.
-    matrix = _turned(-first) * (1 / scale)[:, None, None] @ (diagonal * _turned(-second))
-    moved = (scale != 1) | (first != 0) | (stretch != 1) | (second != 0) | (shift != 0).any(1)
+    # From a position to the one its pixel comes from.
+    matrix = _rotation(-first) * (1 / scale)[:, None, None] @ (diagonal * _rotation(-second))
+    changed = (scale != 1) | (first != 0) | (stretch != 1) | (second != 0) | (shift != 0).any(1)
 
-    def change(x: Tensor) -> Tensor:
+    def transform(x: Tensor) -> Tensor:
         size = torch.stack([torch.full((n,), float(side), device=device)
                             for side in (x.shape[3], x.shape[2])], 1)
-        return torch.where(per_image(moved), warped(x, matrix, shift * size), x)
+        return torch.where(per_image(changed), warp_affine(x, matrix, shift * size), x)
 
-    return change
+    return transform
 
 
-def _turned(angle: Tensor) -> Tensor:
-    """Rotation matrices.  N -> N22"""
+def _rotation(angle: Tensor) -> Tensor:
+    """(N) -> (N, 2, 2)"""
     cos, sin = angle.cos(), angle.sin()
     return torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
 
 
 def color(n: int, device: torch.device, *, p: Tensor) -> Transform:
-    """Brightness, contrast, luma flip, hue, saturation: of images with one channel the first two, of others
-    none.
+    """Color transforms: brightness, contrast, luma flip, hue, saturation.
 
-    The paper multiplies matrices of homogeneous colors.  All of them keep the gray axis (1, 1, 1) and what is
-    perpendicular to it apart, so their product is written out: a factor for the one, a factor and a turn for
-    the other.
+    Images with one channel have the first two only; those with neither one nor three channels stay as they
+    are.  The paper multiplies matrices of homogeneous colors.  All of them keep the gray axis (1, 1, 1) and
+    its orthogonal plane apart, so their product is written out: a factor for the axis, a factor and a rotation
+    for the plane.
     """
-    brightness = per_image(sometimes(p, BRIGHTNESS * torch.randn(n, device=device), 0))
-    contrast = per_image(torch.exp2(sometimes(p, CONTRAST * torch.randn(n, device=device), 0)))
-    flip = per_image(sometimes(p, 1 - 2 * torch.randint(2, (n,), device=device).float(), 1))
-    hue = per_image(sometimes(p, (torch.rand(n, device=device) * 2 - 1) * math.pi, 0))
-    saturation = per_image(torch.exp2(sometimes(p, SATURATION * torch.randn(n, device=device), 0)))
-    lit = (brightness != 0) | (contrast != 1)
-    tinted = lit | (flip != 1) | (hue != 0) | (saturation != 1)
+    brightness = per_image(_with_probability(p, BRIGHTNESS * torch.randn(n, device=device), 0))
+    contrast = per_image(torch.exp2(_with_probability(p, CONTRAST * torch.randn(n, device=device), 0)))
+    flip = per_image(_with_probability(p, _random_sign(n, device), 1))
+    hue = per_image(_with_probability(p, _random_angle(n, device), 0))
+    saturation = per_image(torch.exp2(_with_probability(p, SATURATION * torch.randn(n, device=device), 0)))
+    gray_changed = (brightness != 0) | (contrast != 1)
+    changed = gray_changed | (flip != 1) | (hue != 0) | (saturation != 1)
 
-    def change(x: Tensor) -> Tensor:
+    def transform(x: Tensor) -> Tensor:
         if x.shape[1] == 1:
-            return torch.where(lit, contrast * (x + brightness), x)
+            return torch.where(gray_changed, contrast * (x + brightness), x)
         if x.shape[1] != 3:
             return x
         gray = x.mean(1, keepdim=True)
-        rest = x - gray
-        # Its vector product with the unit vector of the gray axis.
-        across = (rest.roll(1, 1) - rest.roll(-1, 1)) / 3**0.5
-        out = contrast * (flip * (gray + brightness) + saturation * (hue.cos() * rest + hue.sin() * across))
-        return torch.where(tinted, out, x)
+        chroma = x - gray
+        rotated = (chroma.roll(1, 1) - chroma.roll(-1, 1)) / 3**0.5     # Cross product with the gray axis.
+        out = contrast * (flip * (gray + brightness)
+                          + saturation * (hue.cos() * chroma + hue.sin() * rotated))
+        return torch.where(changed, out, x)
 
-    return change
+    return transform
 
 
-MAKERS = {"blit": blit, "geom": geom, "color": color}
+TRANSFORMS = {"blit": blit, "geom": geom, "color": color}
 
 
 @register("augment", "ada")
 class ADA(Augment):
-    """Karras et al. 2020a, "Training Generative Adversarial Networks with Limited Data", arXiv:2006.06676.
+    """Adaptive discriminator augmentation: each transform with probability p, adapted to D's overfitting.
+    Karras et al. 2020a (arXiv:2006.06676).
 
-    Each variation of an image has the chance p.  Every `interval` steps p rises if r_t = E[sign(D(real))],
-    the sign of D overfitting, was above `target` since the last time, else it falls (section 3), at a rate
-    that takes it from 0 to 1 in `speed` images; with speed=0 it stays.
+    Every `interval` steps p rises if r_t = E[sign(D(real))] was above `target` since the last time, else it
+    falls (section 3), at a rate of 0 to 1 in `speed` images; with speed=0 it is constant.
     """
 
     p: Tensor
-    signs: Tensor
+    sign_sum: Tensor
     count: Tensor
     steps: Tensor
-    synced_buffers: ClassVar[tuple[str, ...]] = ("signs", "count")
+    synced_buffers: ClassVar[tuple[str, ...]] = ("sign_sum", "count")
 
     def __init__(self, *, policy: tuple[str, ...] = ("blit", "geom", "color"), p: float = 0.0,
-                 target: float = 0.6, interval: int = 4,
-                 speed: int = 500_000) -> None:
+                 target: float = 0.6, interval: int = 4, speed: int = 500_000) -> None:
         super().__init__()
-        check_policy(policy, MAKERS)
+        check_policy(policy, TRANSFORMS)
         require(0 <= p <= 1, "augment.p", p, "0 to 1")
         require(0 < target < 1, "augment.target", target, "more than 0 and less than 1")
         require(interval >= 1, "augment.interval", interval, "1 or more")
         require(speed >= 1 or (speed == 0 and p > 0), "augment.speed", speed,
-                "1 or more images, or 0 with augment.p above 0, which then stays")
+                "1 or more images, or 0 with augment.p above 0, which is then constant")
         self.policy, self.target, self.interval, self.speed = policy, target, interval, speed
         self.adaptive = speed > 0
         self.register_buffer("p", torch.tensor(p))
-        # Of D's logits of real images since p last changed, their sum
-        self.register_buffer("signs", torch.zeros(()))
-        self.register_buffer("count", torch.zeros(()))                              # over so many images.
+        # Signs of D's logits of real images since the last change of p: their sum and number.
+        self.register_buffer("sign_sum", torch.zeros(()))
+        self.register_buffer("count", torch.zeros(()))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
-        """NCHW, … -> (NCHW, …)"""
         return apply_policy(images, self.policy,
-                            {name: partial(make, p=self.p) for name, make in MAKERS.items()})
+                            {name: partial(make, p=self.p) for name, make in TRANSFORMS.items()})
 
     @torch.no_grad()
-    def observe(self, real_logits: Tensor, images: int | None = None) -> None:
-        """First p follows from the steps before, whose sums are the same in all processes by now; then these
-        logits are added."""
+    def observe(self, real_logits: Tensor, batch_size: int | None = None) -> None:
         if not self.adaptive:
             return
-        step = self.interval * (images or len(real_logits)) / self.speed
+        # First p is updated from earlier steps, whose sums are equal in all processes by now.
+        step = self.interval * (batch_size or len(real_logits)) / self.speed
         due = (self.steps % self.interval == 0) & (self.count > 0)
-        change = torch.sign(self.signs / self.count.clamp(min=1) - self.target) * step
+        change = torch.sign(self.sign_sum / self.count.clamp(min=1) - self.target) * step
         self.p.copy_(torch.where(due, (self.p + change).clamp(0, 1), self.p))
-        self.signs.copy_(torch.where(due, 0, self.signs)
-                         + real_logits.float().sign().mean() * len(real_logits))
+        signs = real_logits.float().sign().mean() * len(real_logits)
+        self.sign_sum.copy_(torch.where(due, 0, self.sign_sum) + signs)
         self.count.copy_(torch.where(due, 0, self.count) + len(real_logits))
         self.steps += 1
 
     def logs(self) -> dict[str, Tensor]:
-        """p"""
         return {"augment_p": self.p}

@@ -1,71 +1,82 @@
-"""What all augmentations have in common, which is the interface; and none."""
+"""The interface of augmentations, and helpers to apply a policy of transforms."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from i2i.errors import require
+from i2i.nets.precision import fp32_island, to_float32
 from i2i.registry import register
 
-# NCHW in single precision at least -> NCHW.  Its draws, one set for each n, are made.
+# (N, C, H, W) -> (N, C, H, W), in float32, with all random numbers already drawn.
 Transform = Callable[[Tensor], Tensor]
+# Number of images, device -> a transform with fresh random numbers per image.
+TransformFactory = Callable[[int, torch.device], Transform]
 
 
 @register("augment", "none")
 class Augment(nn.Module):
-    """D sees images as they are."""
+    """No augmentation; the base class of all others.
 
-    # Buffers that the engine averages over processes after each step.
+    Attributes:
+        synced_buffers: buffers that the engine averages over processes after each step.
+        adaptive: whether it uses what D says of real images (`observe`).
+    """
+
     synced_buffers: ClassVar[tuple[str, ...]] = ()
-    adaptive: bool = False                        # Whether it listens to what D says of real images.
+    adaptive: bool = False
 
     def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
-        """Images that belong together, of one size, varied together, each n in its own way; differentiable
-        twice.  NCHW, … -> (NCHW, …)"""
+        """Augment images that belong together, such as source and target, in the same way; twice
+        differentiable.
+
+        Args:
+            images: (N, C, H, W) each, of one size.
+        """
         return images
 
-    def observe(self, real_logits: Tensor, images: int | None = None) -> None:
-        """Once a step, what D says of real images it saw through this: above 0 for real.  `images`: how many
-        the step showed in all processes."""
+    def observe(self, real_logits: Tensor, batch_size: int | None = None) -> None:
+        """Adapt to D's logits of augmented real images, above 0 for real; called once per step.
+
+        Args:
+            real_logits: those of this process.
+            batch_size: images per step over all processes; default `len(real_logits)`.
+        """
 
     def logs(self) -> dict[str, Tensor]:
-        """What is worth a place in the log."""
+        """Values for the log."""
         return {}
 
 
 def check_policy(policy: tuple[str, ...], known: Iterable[str]) -> None:
-    """RequestError unless a policy is made of known words, each once."""
-    require(bool(policy) and set(policy) <= set(known) and len(set(policy)) == len(policy), "augment.policy",
-            ",".join(policy),
-            f"one or more of {','.join(known)}")
+    """Raise RequestError unless a policy consists of known names, each once."""
+    valid = bool(policy) and set(policy) <= set(known) and len(set(policy)) == len(policy)
+    require(valid, "augment.policy", ",".join(policy), f"one or more of {','.join(known)}")
 
 
 def apply_policy(images: tuple[Tensor, ...], policy: tuple[str, ...],
-                 makers: Mapping[str, Callable[[int, torch.device], Transform]]) -> tuple[Tensor, ...]:
-    """All images after the changes of a policy, in its makers' order; drawn once, so they move together.
+                 factories: Mapping[str, TransformFactory]) -> tuple[Tensor, ...]:
+    """Apply the transforms of a policy, in the order of `factories`, with the same random numbers to all images.
 
-    In single precision at least, whatever the step around it runs in: half precision has less depth than a
-    picture.
+    Computed in float32, as half precision has fewer levels than an image.
     """
     device = images[0].device
-    with torch.autocast(device.type,
-                        enabled=False) if torch.amp.is_autocast_available(device.type) else nullcontext():
-        changes = [make(len(images[0]), device) for name, make in makers.items() if name in policy]
-        return tuple(_applied(image, changes) for image in images)
+    with fp32_island(images[0]):
+        transforms = [make(len(images[0]), device) for name, make in factories.items() if name in policy]
+        return tuple(_apply(image, transforms) for image in images)
 
 
-def _applied(image: Tensor, changes: list[Transform]) -> Tensor:
-    x = image.to(torch.promote_types(image.dtype, torch.float32))
-    for change in changes:
-        x = change(x)
+def _apply(image: Tensor, transforms: list[Transform]) -> Tensor:
+    x = to_float32(image)
+    for transform in transforms:
+        x = transform(x)
     return x.to(image.dtype)
 
 
 def per_image(values: Tensor) -> Tensor:
-    """One number for each image, against NCHW.  N -> N111"""
+    """(N) -> (N, 1, 1, 1)"""
     return values[:, None, None, None]

@@ -12,6 +12,7 @@ from i2i.data.config import DataConfig
 from i2i.errors import RequestError
 from i2i.metrics import paired, set_metrics  # noqa: F401 - registers the metrics.
 from i2i.recipes.presets import PRESETS
+from i2i.training import optimizers, schedules  # noqa: F401 - registers them.
 from i2i.training.config import TrainConfig
 
 CONFIGS: dict[str, Any] = {"data": DataConfig, "train": TrainConfig}

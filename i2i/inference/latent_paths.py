@@ -8,8 +8,9 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
-from i2i.inference.model import Model, noise_for
+from i2i.inference.model import Model
 from i2i.inference.translate import PIXELS
+from i2i.seeding import noise_for
 
 
 def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:

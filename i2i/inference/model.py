@@ -30,11 +30,12 @@ from i2i.images.formats import (
 )
 from i2i.inference.device import best_device
 from i2i.nets.norms import BatchNorm
+from i2i.nets.padding import reflect_index
 from i2i.recipes.base import DataInfo, Recipe, meta_networks
 from i2i.registry import lookup, suggest
 from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
-from i2i.seeding import stable_seed
+from i2i.seeding import noise_for, stable_seed
 
 ImageT = TypeVar("ImageT", Image.Image, Array, Tensor)
 STATISTICS = ("running", "image")
@@ -47,12 +48,6 @@ def model_header(recipe_name: str, settings: Mapping[str, Any], info: DataInfo,
     """What a model file must say of itself so that the file alone is enough."""
     return {"recipe": {"name": recipe_name, "settings": dict(settings)}, "info": vars(info).copy(),
             "kinds": {"a": vars(kinds[0]).copy(), "b": vars(kinds[1]).copy()}, **more}
-
-
-def noise_for(seed: int, index: int, inputs: int) -> Tensor:
-    """The standard normal numbers that picture `index` of a seed is made from, the same on every device and
-    in every batch.  -> inputs"""
-    return torch.randn(inputs, generator=torch.Generator().manual_seed(stable_seed(seed, index)))
 
 
 class Translator(ABC):
@@ -347,9 +342,4 @@ def pad_to_multiple(x: Tensor, multiple: int, smallest: int = 1) -> tuple[Tensor
 def _reflected(size: int, multiple: int, smallest: int, device: torch.device) -> tuple[Tensor, int]:
     extra = max(-(-size // multiple) * multiple, -(-smallest // multiple) * multiple) - size
     before = extra // 2
-    at = torch.arange(-before, size + extra - before, device=device)
-    if size == 1:
-        return torch.zeros_like(at), before
-    period = 2 * (size - 1)
-    at = at.remainder(period)
-    return torch.minimum(at, period - at), before
+    return reflect_index(torch.arange(-before, size + extra - before, device=device), size), before

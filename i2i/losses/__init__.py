@@ -1,5 +1,4 @@
-"""Losses: functions of tensors, with citations.  They know no networks.  Importing the room registers its
-pieces."""
+"""Losses and penalties, with citations.  Importing the package registers its components."""
 
 from i2i.losses import adversarial, feature_matching, path_length, penalties
 

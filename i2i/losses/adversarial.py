@@ -1,4 +1,4 @@
-"""What the two players minimize.  Logits may have any shape; every loss is a mean over all of them."""
+"""Adversarial losses of generator and discriminator.  Logits may have any shape; losses are means over all."""
 
 from __future__ import annotations
 
@@ -13,27 +13,29 @@ from i2i.registry import register
 
 
 class Adversarial(Protocol):
-    """A pair of losses.  `relativistic`: the generator's also needs the logits of real images."""
+    """Losses of D and G.
+
+    Attributes:
+        relativistic: whether G's loss also needs the logits of real images.
+        decision_boundary: the logit at which D is undecided between real and generated; None if only
+            differences of logits have a meaning.
+    """
 
     relativistic: ClassVar[bool]
 
     @property
-    def decision_boundary(self) -> float | None:
-        """The logit of an image that D takes for real as much as for generated; None where only differences
-        of logits mean something."""
-        ...
+    def decision_boundary(self) -> float | None: ...
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Loss of the discriminator.  logits, logits -> ()"""
+        """Loss of the discriminator, from its logits of real and of generated images."""
         ...
 
     def g(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
-        """Loss of the generator.  logits[, logits] -> ()"""
+        """Loss of the generator, from the logits of generated and, if relativistic, of real images."""
         ...
 
 
-def check_smooth(smooth: float) -> None:
-    """RequestError unless real images are still called real."""
+def _check_smooth(smooth: float) -> None:
     require(0 <= smooth < 0.5, "adversarial.smooth", smooth,
             "0 or more and less than 0.5, where D would no longer call real images real")
 
@@ -41,11 +43,11 @@ def check_smooth(smooth: float) -> None:
 @register("adversarial", "nonsaturating")
 @dataclass(frozen=True, kw_only=True)
 class NonSaturating:
-    """Binary cross entropy on logits; G maximizes log D(G(z)).  Goodfellow et al. 2014, section 3; Isola et
-    al. 2017, section 3.3.
+    """Non-saturating GAN loss: binary cross-entropy on logits, G maximizes log D(G(z)).  Goodfellow et al.
+    2014, section 3; Isola et al. 2017, section 3.3.
 
-    `smooth`: D's target for real images is 1 - smooth, that for generated ones stays 0.  Salimans et al.
-    2016, section 3.4.
+    `smooth`: one-sided label smoothing, D's target for real images is 1 - smooth.  Salimans et al. 2016,
+    section 3.4.
     """
 
     smooth: float = 0.0
@@ -53,7 +55,7 @@ class NonSaturating:
     relativistic: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_smooth(self.smooth)
+        _check_smooth(self.smooth)
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
         """-(1 - smooth) log D(real) - smooth log(1 - D(real)) - log(1 - D(fake))"""
@@ -67,8 +69,8 @@ class NonSaturating:
 @register("adversarial", "minimax")
 @dataclass(frozen=True, kw_only=True)
 class Minimax(NonSaturating):
-    """One value that D maximizes and G minimizes, so G learns little while D rejects its images with
-    confidence.  Goodfellow et al. 2014, equation 1; `smooth` as in `nonsaturating`."""
+    """Minimax GAN loss: G minimizes log(1 - D(G(z))), which saturates where D rejects with confidence.
+    Goodfellow et al. 2014, equation 1; `smooth` as in `nonsaturating`."""
 
     def g(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
         """log(1 - D(fake))"""
@@ -78,21 +80,20 @@ class Minimax(NonSaturating):
 @register("adversarial", "lsgan")
 @dataclass(frozen=True, kw_only=True)
 class LeastSquares:
-    """Squared distance to 1 (real) and 0 (fake), without the factors 1/2 of the paper, as in CycleGAN.  Mao
-    et al. 2017, equation 9.
+    """Least squares GAN loss: squared distance to 1 (real) and 0 (fake), without the factors 1/2, as in
+    CycleGAN.  Mao et al. 2017, equation 9.
 
-    `smooth`: 1 - smooth is what D gives real images and, as c = b in that equation, what G wants for its own.
+    `smooth`: the target for real images is 1 - smooth, and as c = b in that equation it is also G's.
     """
 
     smooth: float = 0.0
     relativistic: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_smooth(self.smooth)
+        _check_smooth(self.smooth)
 
     @property
     def decision_boundary(self) -> float:
-        """Half-way between the targets."""
         return (1 - self.smooth) / 2
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -107,7 +108,7 @@ class LeastSquares:
 @register("adversarial", "hinge")
 @dataclass(frozen=True)
 class Hinge:
-    """Lim and Ye 2017; Miyato et al. 2018 (SNGAN), equations 16 and 17."""
+    """Hinge GAN loss.  Lim and Ye 2017; Miyato et al. 2018 (SNGAN), equations 16 and 17."""
 
     decision_boundary: ClassVar[float] = 0.0
     relativistic: ClassVar[bool] = False
@@ -124,8 +125,8 @@ class Hinge:
 @register("adversarial", "wasserstein")
 @dataclass(frozen=True)
 class Wasserstein:
-    """D is a critic without limits of its own: give it a penalty.  Arjovsky et al. 2017, equations 2 and 3;
-    Gulrajani et al. 2017."""
+    """Wasserstein GAN loss, for a critic that a penalty keeps Lipschitz.  Arjovsky et al. 2017, equations 2 and
+    3; Gulrajani et al. 2017."""
 
     decision_boundary: ClassVar[None] = None
     relativistic: ClassVar[bool] = False
@@ -142,10 +143,10 @@ class Wasserstein:
 @register("adversarial", "rpgan")
 @dataclass(frozen=True)
 class RelativisticPairing:
-    """Which of a real and a generated image is the real one?  Logit i of the one is held against logit i of
-    the other.
+    """Relativistic pairing GAN loss (RSGAN): which of a real and a generated image is real?
+    Jolicoeur-Martineau 2019 (arXiv:1807.00734).
 
-    Jolicoeur-Martineau 2019 (arXiv:1807.00734), RSGAN; with penalty=r1r2 the loss of Huang et al. 2024
+    Logit i of one kind is compared with logit i of the other.  With penalty=r1r2 the loss of Huang et al. 2024
     (R3GAN, arXiv:2501.05441), section 2.
     """
 
@@ -158,16 +159,16 @@ class RelativisticPairing:
 
     def g(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
         """-log sigmoid(D(fake) - D(real))"""
-        return F.softplus(needed(real) - fake).mean()
+        return F.softplus(_required(real) - fake).mean()
 
 
 @register("adversarial", "ragan")
 @dataclass(frozen=True)
 class RelativisticAverage:
-    """Is an image more real than those of the other kind are on average?  Averages are over this process's
-    batch.
+    """Relativistic average GAN loss (RaSGAN): is an image more real than those of the other kind on average?
+    Jolicoeur-Martineau 2019.
 
-    Jolicoeur-Martineau 2019, RaSGAN, without the factor 1/2 of the author's code.
+    Averages are over this process's batch.  Without the factor 1/2 of the author's code.
     """
 
     decision_boundary: ClassVar[None] = None
@@ -178,30 +179,22 @@ class RelativisticAverage:
         return F.softplus(fake.mean() - real).mean() + F.softplus(fake - real.mean()).mean()
 
     def g(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
-        """d with the kinds exchanged"""
-        return self.d(fake, needed(real))
+        """`d` with real and fake exchanged"""
+        return self.d(fake, _required(real))
 
 
 @register("adversarial", "ralsgan")
 @dataclass(frozen=True)
-class RelativisticAverageLeastSquares:
-    """`ragan` with squares: differences to the average of the other kind are drawn to 1 and -1.
-    Jolicoeur-Martineau 2019, RaLSGAN, without the factor 1/2 of the author's code."""
-
-    decision_boundary: ClassVar[None] = None
-    relativistic: ClassVar[bool] = True
+class RelativisticAverageLeastSquares(RelativisticAverage):
+    """Relativistic average least squares GAN loss (RaLSGAN): `ragan` with squared distances to 1 and -1.
+    Jolicoeur-Martineau 2019, without the factor 1/2 of the author's code."""
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
         """(D(real) - E D(fake) - 1)^2 + (D(fake) - E D(real) + 1)^2"""
         return (real - fake.mean() - 1).square().mean() + (fake - real.mean() + 1).square().mean()
 
-    def g(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
-        """d with the kinds exchanged"""
-        return self.d(fake, needed(real))
 
-
-def needed(real: Tensor | None) -> Tensor:
-    """The logits of real images; a relativistic loss cannot do without them."""
+def _required(real: Tensor | None) -> Tensor:
     if real is None:
-        raise TypeError("a relativistic loss of G takes the logits of real images too")
+        raise TypeError("the generator's relativistic loss needs the logits of real images")
     return real

@@ -1,42 +1,41 @@
-"""What keeps a generator smooth."""
+"""Generator penalties: path length regularization."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from i2i.errors import require
+from i2i.nets.precision import fp32_island, to_float32
 from i2i.registry import register
 
-Synthesis = Callable[[Tensor], Tensor]      # N x num_ws x w_dim -> NCHW
+Synthesis = Callable[[Tensor], Tensor]      # (N, num_ws, w_dim) -> (N, C, H, W)
 
 
 @register("generator_penalty", "none")
 class NoGeneratorPenalty(nn.Module):
-    """Nothing is added."""
+    """No generator penalty."""
 
     every: ClassVar[int] = 0        # Never due.
     shrink: ClassVar[int] = 1
 
     def forward(self, synthesize: Synthesis, ws: Tensor) -> Tensor:
-        """0"""
         return ws.new_zeros(())
 
 
 @register("generator_penalty", "path-length")
-class PathLength(nn.Module):
-    """weight * E[(|J^T y| - a)^2], y ~ N(0, 1) images over the square root of their pixels, a the running
-    mean of |J^T y|: a step in style space has the same effect on the image everywhere.  Karras et al. 2020b,
-    equation 4 and appendix B.
+class PathLengthPenalty(nn.Module):
+    """Path length regularization: weight * E[(|J^T y| - a)^2], so that a step in style space has the same
+    effect everywhere.  Karras et al. 2020b, equation 4 and appendix B.
 
-    |J^T y| is the root of the mean over layers of the squared length for each layer's style, as in the
-    reference implementation.  It is due in one of `every` turns of G (theirs: 8, in their smallest
-    configurations 4) for 1 / `shrink` of the batch; the mean moves by `decay` each time.
+    y ~ N(0, 1) images over the square root of their pixels; a is the running mean of |J^T y|, updated by
+    `decay`.  |J^T y| is the root of the mean over layers of the squared length for each layer's style, as in
+    the reference implementation.  Due in one of `every` turns of G (theirs: 8, in their smallest
+    configurations 4) for 1 / `shrink` of the batch.
     """
 
     synced_buffers: ClassVar[tuple[str, ...]] = ("mean",)
@@ -52,20 +51,18 @@ class PathLength(nn.Module):
         self.register_buffer("mean", torch.zeros(()))
 
     def forward(self, synthesize: Synthesis, ws: Tensor) -> Tensor:
-        """The penalty for these styles, in single precision at least; moves the mean.  N x num_ws x w_dim ->
-        ()"""
-        kind = ws.device.type
-        with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
-            lengths = path_lengths(synthesize, ws.to(torch.promote_types(ws.dtype, torch.float32)))
+        """The penalty for styles `ws`, (N, num_ws, w_dim), in float32; updates the mean."""
+        with fp32_island(ws):
+            lengths = path_lengths(synthesize, to_float32(ws))
             with torch.no_grad():
                 self.mean.lerp_(lengths.mean().to(self.mean.dtype), self.decay)
             return self.weight * (lengths - self.mean).square().mean()
 
 
 def path_lengths(synthesize: Synthesis, ws: Tensor) -> Tensor:
-    """|J^T y| of each image for one random y.  N x num_ws x w_dim -> N, differentiable"""
+    """|J^T y| for one random y per image, differentiable.  (N, num_ws, w_dim) -> (N)"""
     ws = ws if ws.requires_grad else ws.requires_grad_()
     images = synthesize(ws)
     noise = torch.randn_like(images) / math.sqrt(images.shape[2] * images.shape[3])
-    slopes, = torch.autograd.grad((images * noise).sum(), ws, create_graph=True)
-    return slopes.square().sum(2).mean(1).sqrt()
+    gradient, = torch.autograd.grad((images * noise).sum(), ws, create_graph=True)
+    return gradient.square().sum(2).mean(1).sqrt()

@@ -31,6 +31,7 @@ from i2i.registry import Spec, build, lookup, names, schema, suggest
 from i2i.training import (
     memory,
     optimizers,  # noqa: F401 - registers them.
+    schedules,  # noqa: F401 - registers them.
 )
 from i2i.training.config import TrainConfig
 

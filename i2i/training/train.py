@@ -17,11 +17,11 @@ from i2i.data.loader import batches
 from i2i.data.sampler import evenly_spaced
 from i2i.data.sources import Unreadable
 from i2i.errors import I2IError, JobError, RequestError
-from i2i.inference.model import noise_for
 from i2i.recipes.base import Batch, get_module, meta_networks
 from i2i.registry import build
 from i2i.runs import log
 from i2i.runs.folder import RunFolder, write_atomically
+from i2i.seeding import noise_for
 from i2i.training import memory
 from i2i.training.autotune import TUNED_SETTINGS, assigned_settings, autotune
 from i2i.training.callbacks.base import Callback, NoCallback

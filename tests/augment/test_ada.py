@@ -63,12 +63,12 @@ def test_the_group_of_the_square(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_between_the_filters_nothing_is_lost() -> None:
     """Synthesis and analysis of an orthogonal wavelet; a constant stays one."""
     x = pictures(size=(11, 14), dtype=torch.float64)
-    fine = warp.doubled(x)
+    fine = warp.wavelet_upsample(x)
     assert fine.shape == (4, 3, 22, 28)
-    torch.testing.assert_close(warp.doubled(torch.ones_like(x)), torch.ones_like(fine), atol=1e-9, rtol=0)
+    torch.testing.assert_close(warp.wavelet_upsample(torch.ones_like(x)), torch.ones_like(fine), atol=1e-9, rtol=0)
     edge = torch.zeros(4, 3, 32, 38, dtype=torch.float64)
     edge[:, :, 5:-5, 5:-5] = fine
-    torch.testing.assert_close(warp.halved(edge)[:, :, 3:-3, 3:-3], x[:, :, 3:-3, 3:-3], atol=1e-9, rtol=0)
+    torch.testing.assert_close(warp.wavelet_downsample(edge)[:, :, 3:-3, 3:-3], x[:, :, 3:-3, 3:-3], atol=1e-9, rtol=0)
 
 
 def test_bilinear_is_grid_sample() -> None:
@@ -98,7 +98,7 @@ def blob(n: int = 1, size: int = 64, x: float = 0, y: float = 0, width: float = 
 
 
 def test_a_spot_goes_where_the_papers_transformations_send_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ada, "sometimes", lambda chance, values, neutral: values)
+    monkeypatch.setattr(ada, "_with_probability", lambda chance, values, neutral: values)
     spot = blob(x=8, y=0)
 
     def sent(**how: float) -> torch.Tensor:
@@ -140,7 +140,7 @@ def test_colors_are_the_papers_matrices(monkeypatch: pytest.MonkeyPatch) -> None
     for used in (*([name] for name in values), list(values)):
         now = {"brightness": 0, "contrast": 1, "flip": 0, "hue": 0, "saturation": 1} | {name: values[name] for name in used}
         with monkeypatch.context() as patch:
-            patch.setattr(ada, "sometimes", lambda chance, values, neutral: values)
+            patch.setattr(ada, "_with_probability", lambda chance, values, neutral: values)
             Given(patch, randint=[now["flip"]], rand=[now["hue"] / math.pi / 2 + 0.5],
                   randn=[now["brightness"] / ada.BRIGHTNESS, math.log2(now["contrast"]) / ada.CONTRAST, math.log2(now["saturation"]) / ada.SATURATION])
             change = ada.color(4, x.device, p=ONE)
@@ -193,7 +193,7 @@ def test_r_t_is_of_signs_patches_included() -> None:
     T = ADA(target=0.5, interval=1, speed=100)
     logits = torch.tensor([9.0, 0.1, 0.1, -50.0]).view(1, 1, 2, 2).expand(2, -1, -1, -1)
     T.observe(logits)
-    assert (T.signs.item(), T.count.item()) == (1.0, 2.0)
+    assert (T.sign_sum.item(), T.count.item()) == (1.0, 2.0)
     T.observe(logits, 8)
     assert T.p.item() == 0      # r_t is at the target: sign(0).
     T.observe(torch.ones(2, 1), 8)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from i2i.errors import RequestError
-from i2i.losses.path_length import PathLength, path_lengths
+from i2i.losses.path_length import PathLengthPenalty, path_lengths
 from i2i.registry import Spec, build, names
 
 LAYERS, W, IMAGE = 2, 3, (2, 3, 4)
@@ -58,7 +58,7 @@ def test_an_orthogonal_synthesis_costs_next_to_nothing_and_a_stretched_one_much(
     even = torch.linalg.qr(torch.randn(3000, 64, generator=torch.Generator().manual_seed(0)))[0]
     costs = {}
     for name, scale in (("even", torch.ones(64)), ("stretched", torch.tensor([8.0] + [0.1] * 63))):
-        P = PathLength(decay=1.0)
+        P = PathLengthPenalty(decay=1.0)
         torch.manual_seed(0)
         costs[name] = P(lambda ws, a=even * scale: (ws[:, 0] @ a.t()).unflatten(1, (3, 10, 100)), torch.randn(200, 1, 64)).item() / P.mean.item()**2
     assert costs["even"] < 0.05
@@ -71,7 +71,7 @@ def test_it_teaches_the_synthesis() -> None:
 
     def loss(a: torch.Tensor, ws: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(0)
-        return PathLength(decay=0.5).double()(lambda w: linear(a)(w).tanh(), ws)
+        return PathLengthPenalty(decay=0.5).double()(lambda w: linear(a)(w).tanh(), ws)
 
     # The mean is a constant to the gradient, so the differences must not see it move.
     def fixed(a: torch.Tensor, ws: torch.Tensor) -> torch.Tensor:
@@ -88,7 +88,7 @@ def test_it_teaches_the_synthesis() -> None:
 def test_it_makes_lengths_alike() -> None:
     torch.manual_seed(0)
     synthesis = nn.Sequential(nn.Linear(8, 64), nn.Tanh(), nn.Linear(64, 48))
-    P, optimizer = PathLength(), torch.optim.Adam(synthesis.parameters(), 3e-3)
+    P, optimizer = PathLengthPenalty(), torch.optim.Adam(synthesis.parameters(), 3e-3)
 
     def image(ws: torch.Tensor) -> torch.Tensor:
         return synthesis(ws[:, 0]).unflatten(1, (3, 4, 4))
@@ -115,7 +115,7 @@ def test_it_is_in_single_precision_inside_a_step_that_is_not() -> None:
         return out.unflatten(1, (3, 2, 2))
 
     with torch.autocast("cpu", torch.bfloat16):
-        value = PathLength()(image, torch.randn(2, 3, 4).bfloat16())
+        value = PathLengthPenalty()(image, torch.randn(2, 3, 4).bfloat16())
     assert seen == [(torch.float32, torch.float32)]
     assert value.dtype == torch.float32
     value.backward()
@@ -127,7 +127,7 @@ def test_none_is_never_due_and_a_plan_can_run_the_other() -> None:
     none = build("generator_penalty", Spec("none"))
     assert (none.every, none(linear(matrices()), styles()).item()) == (0, 0.0)
     with torch.device("meta"):
-        P, layer = PathLength(), nn.Linear(4, 12)
+        P, layer = PathLengthPenalty(), nn.Linear(4, 12)
         P(lambda ws: layer(ws.mean(1)).unflatten(1, (3, 2, 2)), torch.empty(2, 3, 4)).backward()
 
 

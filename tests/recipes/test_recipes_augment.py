@@ -98,7 +98,7 @@ def test_ada_hears_once_a_step_how_sure_each_d_is_and_is_logged(name: str) -> No
         assert module.p.item() == pytest.approx(0.04), key      # Two adjustments of 2 images of 100.
         assert logs["D"]["augment_p" + key[1:]].item() == pytest.approx(0.04)
         assert module.count.item() == 2
-        assert module.signs.item() == 2
+        assert module.sign_sum.item() == 2
 
 
 @pytest.mark.parametrize("name", ["pix2pix", "gan", "infogan"])
@@ -108,9 +108,9 @@ def test_ada_hears_of_least_squares_on_which_side_of_the_middle_a_logit_is(name:
         for p in m["D"].parameters():
             nn.init.zeros_(p)
         nn.init.constant_([*m["D"].parameters()][-1], bias)
-        before = m["T"].signs.item()
+        before = m["T"].sign_sum.item()
         updates(recipe, m, batch())
-        assert m["T"].signs.item() - before == 2 * sign
+        assert m["T"].sign_sum.item() - before == 2 * sign
 
 
 @pytest.mark.parametrize("name", RECIPES)
