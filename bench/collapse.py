@@ -114,7 +114,7 @@ def known(recipe: str, look: Embedding) -> tuple[Job, Tensor, np.ndarray, Collap
     of them."""
     job = jobs.prepare(recipe, (f"data.size={SIZE}", "train.images=1000"))
     split = job.splits["train"]
-    bank = split.for_evaluation(job.kinds, job.crop).batch(range(len(split)))[1]["b"]
+    bank = split.for_evaluation(job.formats, job.crop_size).batch(range(len(split)))[1]["b"]
     return job, bank, np.asarray(split.labels), alarm_of(job, RunFolder(tempfile.gettempdir()),
                                                          look)      # type: ignore[union-attr]
 

@@ -24,6 +24,7 @@ import torch
 from i2i import train
 from i2i.training import job as jobs
 from i2i.training import train as training
+from i2i.training.plan import memory_estimate
 
 LOADS = ("pix2pix data.size=256 train.batch_size=1 train.images=3",
          "cyclegan data.size=256 train.batch_size=1 train.images=2",
@@ -47,7 +48,7 @@ def measure(words):
               *(word for word in TINY if words[0] != "cyclegan" or "width" in word or "train" in word),
               out=f"{folder}/tiny", device="cpu")
         before = resident("VmRSS")
-        estimate = jobs.memory_estimate(jobs.prepare(words[0], words[1:]), 1)
+        estimate = memory_estimate(jobs.prepare(words[0], words[1:]), 1)
         train(*words, out=f"{folder}/run", device="cpu")
     return {"weights": estimate.weights, "working": estimate.working, "before": before,
             "added": resident("VmHWM") - before}

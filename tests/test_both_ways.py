@@ -198,9 +198,9 @@ def test_wrong_requests_are_one_line(sides: Path, i2i: Run, tmp_path: Path) -> N
 
 
 def test_two_official_generators_become_one_model(i2i: Run, tmp_path: Path) -> None:
-    result = i2i("import", "--ab", RESNET, "--ba", RESNET, "--out", "both.safetensors")
+    result = i2i("convert", "--ab", RESNET, "--ba", RESNET, "--out", "both.safetensors")
     assert result.code == 0, result.err
-    assert i2i("import", RESNET, "--out", "one.safetensors").code == 0
+    assert i2i("convert", RESNET, "--out", "one.safetensors").code == 0
     both, one = load("both.safetensors", device="cpu"), load("one.safetensors", device="cpu")
     x = torch.rand(1, 3, 64, 72) * 2 - 1
     for direction in ("ab", "ba"):
@@ -208,7 +208,7 @@ def test_two_official_generators_become_one_model(i2i: Run, tmp_path: Path) -> N
     tensors = torch.load(RESNET, weights_only=True)
     torch.save({key: value * 1.1 for key, value in tensors.items()}, tmp_path / "b.pth")
     (tmp_path / "a.pth").write_bytes(RESNET.read_bytes())
-    assert i2i("import", "--ab", "a.pth", "--ba", "b.pth").code == 0
+    assert i2i("convert", "--ab", "a.pth", "--ba", "b.pth").code == 0
     mixed = load("cyclegan.safetensors", device="cpu")
     assert torch.equal(mixed.translate(x), one.translate(x))
     assert not torch.equal(mixed.translate(x, direction="ba"), one.translate(x))
@@ -216,10 +216,10 @@ def test_two_official_generators_become_one_model(i2i: Run, tmp_path: Path) -> N
 
 def test_what_cannot_be_imported_together(i2i: Run) -> None:
     for words in ([], [RESNET, "--ab", RESNET, "--ba", RESNET], ["--ab", RESNET], ["--ba", RESNET], [RESNET, "--ba", RESNET]):
-        result = i2i("import", *words)
+        result = i2i("convert", *words)
         assert result.code == 2, words
         assert "i2i convert --ab FILE --ba FILE" in result.line
-    result = i2i("import", "--ab", RESNET, "--ba", SMALLER, "--out", "x.safetensors")
+    result = i2i("convert", "--ab", RESNET, "--ba", SMALLER, "--out", "x.safetensors")
     assert result.code == 2
     assert "accepted: two generators of one CycleGAN" in result.line
     assert not Path("x.safetensors").exists()

@@ -343,7 +343,7 @@ def test_the_layout_and_a_command_that_works(tmp_path: Path, i2i: Run, base: str
         words = shlex.split(line)
         assert i2i(*words[1:], "--dry-run").code == 0
         job = jobs.prepare(words[2], data=words[words.index("--data") + 1])
-        assert job.where == str(root)
+        assert job.location == str(root)
 
 
 def test_a_folder_around_the_whole_set_hides_nothing(tmp_path: Path, i2i: Run) -> None:

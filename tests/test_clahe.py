@@ -180,7 +180,7 @@ def test_a_model_meets_equalized_pictures_everywhere(scans: Path, run: Path, i2i
     """In training, sample grids, judging, the alarm, translate (files, arrays, tensors), evaluate and albumentations: the same levels."""
     kind = ImageFormat(1, "uint16", (0, 4095), clahe=3.0, clahe_tiles=2)
     job = jobs.prepare("pix2pix", WORDS, data=scans)
-    assert job.kinds == (kind, kind)
+    assert job.formats == (kind, kind)
     assert load(run, device="cpu").kinds == {"a": kind, "b": kind}
     assert json.loads((run / "config.json").read_text())["kinds"]["a"]["clahe"] == 3.0
 
@@ -237,9 +237,9 @@ def test_evaluate_does_not_equalize_twice(run: Path, scans: Path) -> None:
 def test_sides_follow_the_data(scans: Path, tmp_path: Path) -> None:
     for words, told in ((["data.clahe_sides=a"], (3.0, 0.0)), (["data.clahe_sides=b"], (0.0, 3.0)), (["data.clahe_sides=a", "data.direction=ba"], (0.0, 3.0))):
         job = jobs.prepare("pix2pix", (*WORDS, *words), data=scans)
-        assert tuple(kind.clahe for kind in job.kinds) == told
+        assert tuple(kind.clahe for kind in job.formats) == told
     job = jobs.prepare("cyclegan", (*CYCLE[:4], "data.clahe=2"), data=scans)
-    assert {kind.clahe for kind in job.kinds} == {2.0}
+    assert {kind.clahe for kind in job.formats} == {2.0}
     faces = pictures(tmp_path / "data", ("train", 12))
     assert jobs.prepare("dcgan", ("data.clahe=2", "data.clahe_sides=b"), data=faces).kinds[1].clahe == 2.0
     with pytest.raises(RequestError, match="learn the images of b"):

@@ -78,7 +78,7 @@ def test_the_next_free_folder_is_taken(strips: Path, i2i: Run) -> None:
 @pytest.mark.parametrize(("words", "expected"), [
     (["pix3pix"], "did you mean 'pix2pix'"), ([], "which recipe"), (["pix2pix", "lamda_l1=3"], "did you mean 'lambda_l1'"),
     (["pix2pix", "generator=unett"], "did you mean 'unet'"), (["pix2pix", "generator.widht=3"], "did you mean 'width'"),
-    (["pix2pix", "train.bach=3"], "did you mean 'train.batch_size'"), (["pix2pix", "lambda_l1=much"], "lambda_l1=much cannot be read"),
+    (["pix2pix", "train.batch_sise=3"], "did you mean 'train.batch_size'"), (["pix2pix", "lambda_l1=much"], "lambda_l1=much cannot be read"),
     (["pix2pix", "lambda_l1=-1"], "0 or more"), (["pix2pix", "train.batch_size=0"], "1 or more"), (["pix2pix", "train.batch_size=1.5"], "an integer"),
     (["pix2pix", "direction=aa"], "ab or ba"), (["pix2pix", "data.flip=maybe"], "true or false"), (["pix2pix", "train.precision=fp16"], "fp32 or bf16"),
     (["pix2pix", "oops"], "not KEY=VALUE"), (["pix2pix", "--epochs", "0"], "--epochs 0"), (["pix2pix", "--epochs", "2", "images=3"], "give one of them"),
@@ -201,21 +201,21 @@ def test_evaluate_says_what_is_missing(trained: Path, i2i: Run, tmp_path: Path, 
     assert "01.png: empty file" in result.line
 
 
-def test_show_lists_every_piece_and_option(i2i: Run) -> None:
-    out = i2i("show").out
+def test_list_shows_every_component_and_option(i2i: Run) -> None:
+    out = i2i("list").out
     for words in ("generator", "unet", "patch", "train.batch_size", "data.direction", "lsgan", "linear"):
         assert words in out
-    out = i2i("show", "generator", "unet").out
+    out = i2i("list", "generator", "unet").out
     assert "width" in out
     assert "64" in out
     assert "Isola et al. 2017" in out
-    assert "lambda_l1" in i2i("show", "recipe").out
-    assert "adversarial=hinge d_weight_norm=spectral" in i2i("show", "preset", "sngan").out
-    assert "i2i list noise_generator" in i2i("show", "recipe", "gan").out     # Where the generators of images from noise are.
-    assert "fp32 or bf16" in i2i("show", "train", "precision").out
-    assert i2i("show", "generators").code == 2
-    assert "did you mean 'dcgan'" in i2i("show", "preset", "dcgn").line
-    assert i2i("show", "generator", "unett").code == 2
+    assert "lambda_l1" in i2i("list", "recipe").out
+    assert "adversarial=hinge d_weight_norm=spectral" in i2i("list", "preset", "sngan").out
+    assert "i2i list noise_generator" in i2i("list", "recipe", "gan").out     # Where the generators of images from noise are.
+    assert "fp32 or bf16" in i2i("list", "train", "precision").out
+    assert i2i("list", "generators").code == 2
+    assert "did you mean 'dcgan'" in i2i("list", "preset", "dcgn").line
+    assert i2i("list", "generator", "unett").code == 2
 
 
 def test_a_group_without_a_command_prints_its_help(i2i: Run) -> None:
@@ -227,7 +227,7 @@ def test_a_group_without_a_command_prints_its_help(i2i: Run) -> None:
 @pytest.mark.parametrize("room", ["data", "train"])
 def test_every_setting_is_explained(i2i: Run, room: str) -> None:
     """By the remark beside its definition, which is all that `i2i list` knows."""
-    for line in i2i("show", room).out.splitlines():
+    for line in i2i("list", room).out.splitlines():
         assert re.search(r"\w{2}.*[.;]$", line[45:]), line
 
 
@@ -236,14 +236,15 @@ def test_the_plans_memory_is_near_what_training_takes(tmp_path: Path) -> None:
     """Beside what torch itself takes, the estimate is within a third of the measured peak."""
     code = """
 import re, torch; torch.set_num_threads(1)
-from i2i import jobs, plan, train
+from i2i import train
+from i2i.training import job as jobs, memory
 words = ["generator.width=48", "discriminator.width=48", "train.batch_size=4", "train.images=12", "data.size=128"]
 job = jobs.prepare("pix2pix", words)
-_, estimate = plan.inspect(job.recipe, job.info, batch=4, averages=True, held=True)
+_, estimate = memory.estimate_memory(job.recipe, job.info, batch=4, averages=True, held=True)
 train("pix2pix", "generator.width=2", "discriminator.width=2", "train.images=2", out="warm", device="cpu")
 before = 1024 * int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1])
 train("pix2pix", *words, out="run", device="cpu")
-print(estimate.total, plan.peak_memory() - before)
+print(estimate.total, memory.peak_memory() - before)
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
     estimated, measured = map(int, out.split())
@@ -263,7 +264,7 @@ def test_bundled_data_carries_its_license_here_and_in_the_wheel(name: str, licen
 
 
 def test_a_broken_torchvision_is_explained(i2i: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from i2i.cli import training
+    from i2i.training import train as training
 
     def fail(*words: object, **options: object) -> None:
         raise RuntimeError("operator torchvision::nms does not exist")
@@ -275,7 +276,7 @@ def test_a_broken_torchvision_is_explained(i2i: Run, monkeypatch: pytest.MonkeyP
 
 
 def test_what_is_a_bug_still_shows_its_traceback(i2i: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from i2i.cli import training
+    from i2i.training import train as training
 
     def fail(*words: object, **options: object) -> None:
         raise RuntimeError("a bug of ours")

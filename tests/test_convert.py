@@ -48,7 +48,7 @@ def compare(output: np.ndarray, recorded: dict[str, np.ndarray], mode: str) -> N
 
 @pytest.mark.parametrize("name", GENERATORS)
 def test_imported_generators_give_the_recorded_output(name: str, i2i: Run, tmp_path: Path) -> None:
-    result = i2i("import", NETWORKS / f"{name}_net.pth", "--out", tmp_path / "g.safetensors")
+    result = i2i("convert", NETWORKS / f"{name}_net.pth", "--out", tmp_path / "g.safetensors")
     assert result.code == 0, result.err
     model = load(tmp_path / "g.safetensors", device="cpu")
     recorded = dict(np.load(NETWORKS / f"{name}.npz"))
@@ -88,9 +88,9 @@ def test_old_files_and_wrapped_files(tmp_path: Path, i2i: Run) -> None:
     for i, channels in ((2, 8), (5, 16)):
         old |= {f"module.model.{i}.running_mean": torch.zeros(channels), f"module.model.{i}.running_var": torch.ones(channels)}
     torch.save(old, tmp_path / "old.pth")
-    assert i2i("import", tmp_path / "old.pth").code == 0
+    assert i2i("convert", tmp_path / "old.pth").code == 0
     x = torch.rand(1, 3, 64, 96) * 2 - 1
-    i2i("import", NETWORKS / "resnet_9blocks_instance_ngf8_net.pth", "--out", tmp_path / "new.safetensors")
+    i2i("convert", NETWORKS / "resnet_9blocks_instance_ngf8_net.pth", "--out", tmp_path / "new.safetensors")
     assert torch.equal(load(tmp_path / "old.safetensors").translate(x), load(tmp_path / "new.safetensors").translate(x))
 
 
@@ -143,7 +143,7 @@ def bad_files(folder: Path) -> dict[str, Path]:
 
 def test_anything_else_is_refused_in_one_line_and_never_run(i2i: Run, tmp_path: Path) -> None:
     for name, path in bad_files(tmp_path).items():
-        result = i2i("import", path, "--out", tmp_path / "out.safetensors")
+        result = i2i("convert", path, "--out", tmp_path / "out.safetensors")
         assert result.code == 2, name
         assert path.name in result.line or "pytorch-CycleGAN-and-pix2pix" in result.line, name
         assert not (tmp_path / "out.safetensors").exists()
@@ -151,7 +151,7 @@ def test_anything_else_is_refused_in_one_line_and_never_run(i2i: Run, tmp_path: 
 
 
 def test_out_must_be_a_model_file(i2i: Run, tmp_path: Path) -> None:
-    result = i2i("import", NETWORKS / "resnet_9blocks_instance_ngf8_net.pth", "--out", tmp_path / "x.pth")
+    result = i2i("convert", NETWORKS / "resnet_9blocks_instance_ngf8_net.pth", "--out", tmp_path / "x.pth")
     assert result.code == 2
     assert "must end in .safetensors" in result.line
 

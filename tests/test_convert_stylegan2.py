@@ -123,7 +123,7 @@ def write(kind: str, name: str, folder: Path) -> Path:
 @pytest.mark.parametrize(("name", "classes"), [("uncond64", 0), ("cond64_c5", 5)])
 @pytest.mark.parametrize("kind", ["npz", "4 pkl"])
 def test_imported_generators_give_the_recorded_images(kind: str, name: str, classes: int, i2i: Run, tmp_path: Path) -> None:
-    result = i2i("import", write(kind, name, tmp_path), "--out", tmp_path / "g.safetensors")
+    result = i2i("convert", write(kind, name, tmp_path), "--out", tmp_path / "g.safetensors")
     assert result.code == 0, result.err
     assert "gan, stylegan2(z_dim=64, w_dim=64, width=16, max_channels=32, mapping_layers=4), noise -> 64x64, 3 channels" in result.out
     assert (", 5 classes" in result.out) == bool(classes)
@@ -153,7 +153,7 @@ def test_imported_generators_give_the_recorded_images(kind: str, name: str, clas
 def test_every_kind_of_file_gives_the_same_model(kind: str, i2i: Run, tmp_path: Path) -> None:
     outs = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
     for each, out in zip(("npz", kind), outs, strict=True):
-        result = i2i("import", write(each, "cond64_c5", tmp_path), "--out", out)
+        result = i2i("convert", write(each, "cond64_c5", tmp_path), "--out", out)
         assert result.code == 0, result.err
     a, b = (load(out, device="cpu").modules.state_dict() for out in outs)
     assert a.keys() == b.keys()
@@ -164,14 +164,14 @@ def test_the_file_itself_is_not_written_over(i2i: Run, tmp_path: Path) -> None:
     path = write("safetensors", "uncond64", tmp_path)
     before = path.read_bytes()
     for words in ([], ["--out", path]):
-        result = i2i("import", path, *words)
+        result = i2i("convert", path, *words)
         assert result.code == 2
         assert "choose another --out" in result.line
     assert path.read_bytes() == before
 
 
 def test_an_imported_model_generates(i2i: Run, tmp_path: Path) -> None:
-    i2i("import", write("npz", "cond64_c5", tmp_path))
+    i2i("convert", write("npz", "cond64_c5", tmp_path))
     model = load(tmp_path / "network.safetensors", device="cpu")
     assert model.classes == ("0", "1", "2", "3", "4")
     images = model.generate(3, labels=[4, 0, 4], seed=1)
@@ -256,7 +256,7 @@ def test_nothing_in_a_pickle_is_run(attack: str, inside: bool, i2i: Run, tmp_pat
     content, name = ATTACKS[attack]
     for protocol in (2, 4):
         (tmp_path / "evil.pkl").write_bytes(pickle.dumps({"G_ema": {"weights": [content]}} if inside else content, protocol=protocol))
-        result = i2i("import", tmp_path / "evil.pkl", "--out", tmp_path / "out.safetensors")
+        result = i2i("convert", tmp_path / "evil.pkl", "--out", tmp_path / "out.safetensors")
         assert result.code == 2
         expected = name if protocol == 4 else name.replace("builtins", "__builtin__")
         assert f"evil.pkl names {expected}, which no such network needs; nothing in it was run" in result.line
@@ -341,7 +341,7 @@ def misfits() -> dict[str, tuple[dict[str, Tensor], str]]:
 def test_other_networks_are_refused_in_one_line(name: str, i2i: Run, tmp_path: Path) -> None:
     found, words = misfits()[name]
     torch.save(found, tmp_path / "x.pth")
-    result = i2i("import", tmp_path / "x.pth", "--out", tmp_path / "out.safetensors")
+    result = i2i("convert", tmp_path / "x.pth", "--out", tmp_path / "out.safetensors")
     assert result.code == 2
     assert words in result.line
     assert not (tmp_path / "out.safetensors").exists()
@@ -364,7 +364,7 @@ def test_other_files_are_refused_in_one_line(i2i: Run, tmp_path: Path) -> None:
         del sys.modules[module]
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
-        result = i2i("import", tmp_path / name, "--out", tmp_path / "out.safetensors")
+        result = i2i("convert", tmp_path / name, "--out", tmp_path / "out.safetensors")
         assert result.code == 2, name
         assert name in result.line
         assert not (tmp_path / "out.safetensors").exists()

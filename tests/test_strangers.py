@@ -26,9 +26,9 @@ from i2i.recipes.base import MAX_MODULES, DataInfo, meta_networks
 from i2i.registry import Spec, build, lookup
 from i2i.runs import checkpoint, log
 from i2i.runs.folder import RunFolder
-from i2i.training import job as jobs
 from i2i.training import resume as resuming
 from i2i.training.distributed import Runtime
+from i2i.training.plan import memory_estimate
 from i2i.training.trainer import Trainer
 from tests.conftest import Run
 from tests.training.test_resume import assert_same
@@ -213,7 +213,7 @@ def test_configs(run: RunFolder) -> None:
 
     def reopened() -> None:
         job = resuming.reopen_job(run)
-        jobs.memory_estimate(job)
+        memory_estimate(job)
 
     for _ in range(60):
         run.config.write_text(json.dumps(mutated(config, g)))

@@ -1,43 +1,52 @@
-"""i2i data check, i2i data list."""
+"""i2i data: check, list."""
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from i2i.data.check import inspect as checking
-from i2i.data.check.finding import SEVERITIES, Finding
-from i2i.data.check.layout import RECIPES
-from i2i.data.check.survey import MANY
-from i2i.data.sources import bundled_datasets
+from i2i.cli.application import command_group
+from i2i.cli.progress import ProgressBars
 from i2i.errors import RequestError, printable
-from i2i.runs.folder import check_file, write_atomically
-from i2i.training.job import DEFAULT_DATA
-from i2i.training.memory import format_bytes
+
+if TYPE_CHECKING:
+    from i2i.data.check.finding import Finding
+    from i2i.data.check.inspect import CheckReport
+
+app = command_group("Data sets: check one before training on it, and list those that come with the package.")
 
 # As the texts beside the data sets name them.
 LICENSES = ("CC BY-SA 4.0", "CC BY 4.0", "Apache License 2.0", "MIT License")
-MOST = 6            # Sizes, formats and classes that are listed.
+MAX_LISTED = 6            # Sizes, formats and classes on a line.
 
 
-def check(where: str, *, full: bool, sample: int | None, json_file: str | None) -> None:
-    """Look a data set over and tell what was found; exit code 1 if a training would be stopped or spoilt."""
+@app.command()
+def check(
+    data: Annotated[str, typer.Argument(metavar="DIR|ZIP|NAME|MANIFEST", help="A data set.")],
+    full: Annotated[bool, typer.Option("--full", help="Open every file, however many there are.")] = False,
+    sample: Annotated[int | None, typer.Option(
+        min=1, metavar="N", help="Open about this many files; by default 20,000.")] = None,
+    json_file: Annotated[str | None, typer.Option(
+        "--json", metavar="FILE", help="Write everything as JSON, too.")] = None,
+) -> None:
+    """Report layout, training command, counts and problems; exit code 1 if training would suffer."""
+    import json
+
+    from i2i.data.check.inspect import check_dataset
+    from i2i.data.check.survey import MANY
+    from i2i.runs.folder import check_file, write_atomically
     if full and sample is not None:
         raise RequestError(f"--full and --sample {sample} cannot be given together")
     check_file("--json", json_file)
-    with Progress(BarColumn(None), MofNCompleteColumn(), TextColumn("files"), TimeRemainingColumn(),
-                  console=Console(stderr=True),
-                  disable=not sys.stderr.isatty(), transient=True) as progress:
-        task = progress.add_task("", total=None)
-        report = checking.check_dataset(where, most=sys.maxsize if full else sample or MANY,
-                                  tell=lambda done, of: progress.update(task, completed=done, total=of))
-    print("\n".join([*_facts(report), "", *_findings(report)]))
+    with ProgressBars() as bars:
+        report = check_dataset(data, most=sys.maxsize if full else sample or MANY,
+                               tell=lambda done, total: bars.update("files", done, total))
+    print("\n".join([*_format_facts(_facts(report)), "", *_format_findings(report.findings)]))
     if json_file:
         text = json.dumps({"format": 1, **report.as_dict()}, indent=1) + "\n"
         write_atomically(Path(json_file), lambda path: _write(path, text))
@@ -49,81 +58,91 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _facts(report: checking.CheckReport) -> list[str]:
-    facts = {"data": report.where, "layout": report.layout + (f": {report.counts}" if report.counts else ""),
-             "train with": report.commands or "",
-             "files": _files(report)}
-    if report.readable:
-        width, height = report.width, report.height
-        facts |= {
-            "sizes": _counted(report.sizes) if len(report.sizes) <= 2 else
-            f"{width.low:g} x {height.low:g} to {width.high:g} x {height.high:g}, median {width.median:g} x "
-            f"{height.median:g}; most often "
-            + _counted(dict(list(report.sizes.items())[:3])),
-            "kinds": _counted(report.kinds), "formats": _counted(report.formats),
-            "values": f"{report.values[0]:g} … {report.values[1]:g}"}
-        if len(report.modes) > 1:
-            facts["modes"] = _counted({mode or "other": count for mode, count in report.modes.items()})
-        if report.classes:
-            facts["classes"] = _classes(report.classes)
-        facts["per 1,000"] = (f"{report.seconds_per_1000:.2g} s to read and decode on one core, "
-                              f"{format_bytes(report.disk_per_1000)} on disk, "
-                              f"{format_bytes(report.memory_per_1000)} decoded")
-    wide = max(map(len, facts))
-    lines = []
+def _facts(report: CheckReport) -> dict[str, str | Sequence[str]]:
+    from i2i.training.memory import format_bytes
+    facts: dict[str, str | Sequence[str]] = {
+        "data": report.where, "layout": report.layout + (f": {report.counts}" if report.counts else ""),
+        "train with": report.commands or "", "files": _file_counts(report)}
+    if not report.readable:
+        return facts
+    width, height = report.width, report.height
+    frequent = dict(list(report.sizes.items())[:3])
+    facts["sizes"] = _format_counts(report.sizes) if len(report.sizes) <= 2 else (
+        f"{width.low:g} x {height.low:g} to {width.high:g} x {height.high:g}, median {width.median:g} x "
+        f"{height.median:g}; most often {_format_counts(frequent)}")
+    facts |= {"kinds": _format_counts(report.kinds), "formats": _format_counts(report.formats),
+              "values": f"{report.values[0]:g} … {report.values[1]:g}"}
+    if len(report.modes) > 1:
+        facts["modes"] = _format_counts({mode or "other": count for mode, count in report.modes.items()})
+    if report.classes:
+        facts["classes"] = _format_classes(report.classes)
+    facts["per 1,000"] = (f"{report.seconds_per_1000:.2g} s to read and decode on one core, "
+                          f"{format_bytes(report.disk_per_1000)} on disk, "
+                          f"{format_bytes(report.memory_per_1000)} decoded")
+    return facts
+
+
+def _format_facts(facts: Mapping[str, str | Sequence[str]]) -> list[str]:
+    width, lines = max(map(len, facts)), []
     for name, value in facts.items():
-        for place, line in enumerate([value] if isinstance(value, str) else value):
+        for i, line in enumerate([value] if isinstance(value, str) else value):
             if line:
-                lines.append(f"{'' if place else name:<{wide}}  {printable(line)}")
+                lines.append(f"{'' if i else name:<{width}}  {printable(line)}")
     return lines
 
 
-def _files(report: checking.CheckReport) -> str:
-    words = f"{report.files:,} images" if report.files > 1 else "1 image"
+def _file_counts(report: CheckReport) -> str:
+    text = f"{report.files:,} images" if report.files > 1 else "1 image"
     if report.examined < report.files:
-        words += f", {report.examined:,} of them examined (--full for all)"
-    return words + (f", {report.examined - report.readable:,} not readable"
-                    if report.readable < report.examined else "")
+        text += f", {report.examined:,} of them examined (--full for all)"
+    if report.readable < report.examined:
+        text += f", {report.examined - report.readable:,} not readable"
+    return text
 
 
-def _classes(counts: Mapping[str, int]) -> str:
-    told = sorted(counts.items(), key=lambda item: -item[1])
-    return _counted(dict(told)) if len(told) <= MOST else f"{len(told)}, from {told[0][0]} ({told[0][1]:,}) to {told[-1][0]} ({told[-1][1]:,})"
+def _format_classes(counts: Mapping[str, int]) -> str:
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    if len(ordered) <= MAX_LISTED:
+        return _format_counts(dict(ordered))
+    (most, high), (least, low) = ordered[0], ordered[-1]
+    return f"{len(ordered)}, from {most} ({high:,}) to {least} ({low:,})"
 
 
-def _counted(counts: Mapping[str, int]) -> str:
+def _format_counts(counts: Mapping[str, int]) -> str:
     if len(counts) == 1:
         return next(iter(counts))
     listed = [f"{name} ({count:,})" for name, count in counts.items()]
-    return ", ".join(listed[:MOST]) + (f" and {len(listed) - MOST} more" if len(listed) > MOST else "")
+    more = f" and {len(listed) - MAX_LISTED} more" if len(listed) > MAX_LISTED else ""
+    return ", ".join(listed[:MAX_LISTED]) + more
 
 
-def _findings(report: checking.CheckReport) -> list[str]:
+def _format_findings(findings: Sequence[Finding]) -> list[str]:
+    from i2i.data.check.finding import SEVERITIES
     lines = []
-    for each in report.findings:
-        lines.append(f"{each.severity:<9}{each.text}")
-        lines += [f"{'':9}{'such as ' if each.count > 1 else ''}{printable(example)}"
-                  for example in each.examples[:1]]
-    return [*lines, *([""] if lines else []), _verdict(report.findings)]
+    for finding in findings:
+        lines.append(f"{finding.severity:<9}{finding.text}")
+        lines += [f"{'':9}{'such as ' if finding.count > 1 else ''}{printable(example)}"
+                  for example in finding.examples[:1]]
+    counts = Counter(finding.severity for finding in findings)
+    summary = ", ".join(f"{counts[severity]} {severity}{'s' * (counts[severity] != 1)}"
+                        for severity in SEVERITIES if counts[severity])
+    return [*lines, *([""] if lines else []), summary or "nothing wrong was found"]
 
 
-def _verdict(findings: tuple[Finding, ...]) -> str:
-    counts = [(sum(each.severity == severity for each in findings), severity) for severity in SEVERITIES]
-    told = ", ".join(f"{count} {severity}{'s' * (count != 1)}" for count, severity in counts if count)
-    return told if told else "nothing wrong was found"
-
-
-# ---------------------------------------------------------------------------------------------- what there is
-
-def list_bundled() -> None:
-    """The data sets that come with the package."""
+@app.command("list")
+def list_datasets() -> None:
+    """List the data sets that come with the package."""
+    from i2i.data.check.inspect import check_dataset
+    from i2i.data.check.layout import RECIPES
+    from i2i.data.sources import bundled_datasets
+    from i2i.training.job import DEFAULT_DATA
     rows = [("name", "images", "size", "layout", "license", "default of")]
     for name, path in bundled_datasets().items():
-        report = checking.check_dataset(name, most=MOST)
-        told = path.with_name(f"LICENSE-{name}.txt").read_text(encoding="utf-8")
-        license = ", ".join(word.removesuffix(" License") for word in LICENSES if word in told)
-        kinds = [RECIPES[kind] for kind, data in DEFAULT_DATA.items() if data == name]
-        rows.append((name, report.counts, next(iter(report.sizes)), report.layout, license, ", ".join(kinds)))
-    wide = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        report = check_dataset(name, most=6)
+        text = path.with_name(f"LICENSE-{name}.txt").read_text(encoding="utf-8")
+        licenses = ", ".join(license.removesuffix(" License") for license in LICENSES if license in text)
+        recipes = ", ".join(RECIPES[kind] for kind, default in DEFAULT_DATA.items() if default == name)
+        rows.append((name, report.counts, next(iter(report.sizes)), report.layout, licenses, recipes))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, wide, strict=True)).rstrip())
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,9 +1,8 @@
-"""A training job: from a request in words to a run folder.  Rooms meet here; nothing below imports it."""
+"""A training job: the recipe, data and settings that a request means."""
 
 from __future__ import annotations
 
 import platform
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import PIL
 import torch
 
 import i2i
-from i2i import recipes  # noqa: F401 - importing recipes registers them.
+from i2i import recipes  # noqa: F401 - registers recipes, networks and losses.
 from i2i.config import MAX_INTEGER, fields, override, parse_assignments, to_dict
 from i2i.data.config import DataConfig
 from i2i.data.format_detection import DatasetSummary, inspect_dataset, training_sizes
@@ -26,159 +25,159 @@ from i2i.errors import RequestError
 from i2i.images.formats import ImageFormat
 from i2i.inference.model import model_header
 from i2i.recipes.base import DataInfo, Recipe
-from i2i.recipes.presets import PRESETS, Preset
+from i2i.recipes.presets import PRESETS
 from i2i.registry import Spec, build, lookup, names, schema, suggest
-from i2i.training import (
-    memory,
-    optimizers,  # noqa: F401 - registers them.
-    schedules,  # noqa: F401 - registers them.
-)
+from i2i.training import optimizers, schedules  # noqa: F401 - registers them.
 from i2i.training.config import TrainConfig
 
-# By kind of data set.
 DEFAULT_DATA = {"paired": "openmoji-64", "unpaired": "noto-twemoji-64", "images": "fluent3d-64"}
-Splits = Mapping[str, PairedDataset | UnpairedDataset | ImageDataset]
-INSPECTED = 16                 # Held-out pairs of which one must be of the kinds that are learned.
-# Isola et al. 2017, section 6.2: facades; and the reference implementation's 100 + 100.
-DEFAULT_EPOCHS = 200
+DEFAULT_EPOCHS = 200        # Isola et al. 2017, section 6.2; 100 + 100 in their implementation.
+CHECKED_PAIRS = 16          # Held-out pairs of which one must have the formats of the training pairs.
+
+AnyDataset = PairedDataset | UnpairedDataset | ImageDataset
+Settings = tuple[Recipe, DataConfig, TrainConfig]
 
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that decides a run."""
+    """Everything that determines a run.
+
+    Args:
+        name: of the recipe.
+        location: the data: a path, a URL or the name of a bundled data set.
+        crop_size, load_size: height and width.
+        notes: what the user should know about how the request was understood.
+    """
 
     name: str
     recipe: Recipe
     data: DataConfig
     train: TrainConfig
-    where: str
-    splits: Splits
+    location: str
+    splits: Mapping[str, AnyDataset]
     summary: DatasetSummary
-    crop: tuple[int, int]
-    load: tuple[int, int]
+    crop_size: tuple[int, int]
+    load_size: tuple[int, int]
+    notes: tuple[str, ...] = ()
 
     @property
     def info(self) -> DataInfo:
-        """What the networks have to know of the data."""
-        return DataInfo(self.crop, self.kinds[0].channels, self.kinds[1].channels, len(self.classes))
+        """What the networks need to know about the data."""
+        a, b = self.formats
+        return DataInfo(self.crop_size, a.channels, b.channels, len(self.classes))
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes that the recipe tells apart."""
+        """Names of the classes that the recipe is conditioned on."""
         split = self.splits["train"]
         return split.classes if isinstance(split, ImageDataset) and "c" in self.recipe.needs else ()
 
     @property
-    def kinds(self) -> tuple[ImageFormat, ImageFormat]:
-        """Kinds of source and target images."""
+    def formats(self) -> tuple[ImageFormat, ImageFormat]:
+        """Formats of the source and target images."""
         return self.summary.a, self.summary.b
 
     @property
-    def shown(self) -> PairedDataset | UnpairedDataset | ImageDataset:
-        """The split that sample grids are made of: validation, else test, else training images."""
+    def sample_split(self) -> AnyDataset:
+        """The split that sample grids show: validation, else test, else training images."""
         split = next(self.splits[name] for name in ("val", "test", "train") if name in self.splits)
-        return unpair(split) if isinstance(self.splits["train"], UnpairedDataset) and not isinstance(split,
-                                                                                                     ImageDataset) else split
+        if isinstance(self.splits["train"], UnpairedDataset) and not isinstance(split, ImageDataset):
+            return unpair(split)
+        return split
 
-    def held_out(self, name: str) -> PairedDataset | None:
-        """A split whose images can be compared, if it is there: pairs of the kinds that are learned."""
+    def held_out_pairs(self, name: str) -> PairedDataset | None:
+        """A split of pairs whose formats are those of the training pairs, or None."""
         split = self.splits.get(name)
         if not isinstance(split, PairedDataset):
             return None
         try:
             inspect_dataset(split, replace(self.data, on_error="skip"))
-            return split if any(self._readable(split, index)
-                                for index in range(min(INSPECTED, len(split)))) else None
         except RequestError:
             return None
+        for index in range(min(CHECKED_PAIRS, len(split))):
+            try:
+                split.for_evaluation(self.formats).sample(index)
+                return split
+            except Unreadable:
+                continue
+        return None
 
     @property
-    def pictured(self) -> ImageDataset | None:
-        """Of images from noise, the split that they are judged by: one that is held out, else what is learned
-        from."""
-        splits = [split for name in ("val", "test", "train")
-                  if isinstance(split := self.splits.get(name), ImageDataset)]
-        return splits[0] if splits and isinstance(self.splits["train"], ImageDataset) else None
-
-    @property
-    def judged(self) -> str:
-        """By what, in words."""
-        if self.pictured:
-            which = "of training pictures, as none are held out" if self.pictured.split == "train" else f"of the {self.pictured.split} pictures"
-            return f"KID (Fréchet distance, precision and recall beside it) {which}"
-        return "L1, PSNR, SSIM of the val pairs" if self.held_out("val") else "not while training: there are no val pairs"
-
-    def _readable(self, split: PairedDataset, index: int) -> bool:
-        try:
-            return bool(split.for_evaluation(self.kinds).sample(index))
-        except Unreadable:
-            return False
+    def reference_images(self) -> ImageDataset | None:
+        """The real images for evaluating a generator from noise: held-out ones, else training images."""
+        if not isinstance(self.splits["train"], ImageDataset):
+            return None
+        splits = (self.splits.get(name) for name in ("val", "test", "train"))
+        return next(split for split in splits if isinstance(split, ImageDataset))
 
     def header(self) -> dict[str, Any]:
-        """What the model file says of itself."""
-        return model_header(self.name, to_dict(self.recipe), self.info, self.kinds,
-                          i2i=i2i.__version__, direction=self.data.direction, data=self.where,
-                            classes=list(self.classes))
+        """The header of the model file."""
+        return model_header(self.name, to_dict(self.recipe), self.info, self.formats, i2i=i2i.__version__,
+                            direction=self.data.direction, data=self.location, classes=list(self.classes))
 
     def config(self) -> dict[str, Any]:
-        """config.json."""
+        """The contents of config.json."""
         return {
             "i2i": i2i.__version__, "recipe": {"name": self.name, "settings": to_dict(self.recipe)},
-            "data": {"where": self.where, "settings": to_dict(self.data),
+            "data": {"where": self.location, "settings": to_dict(self.data),
                      "fingerprint": fingerprint(self.splits)},
             "train": to_dict(self.train),
-            "sizes": {"crop": list(self.crop), "load": list(self.load)}, "kinds": self.header()["kinds"],
+            "sizes": {"crop": list(self.crop_size), "load": list(self.load_size)},
+            "kinds": self.header()["kinds"],
             "versions": {"python": platform.python_version(), "torch": torch.__version__,
                          "numpy": np.__version__, "pillow": PIL.__version__}}
 
 
-def fingerprint(splits: Splits) -> dict[str, str]:
-    """What must stay the same for a run to be continued."""
+def fingerprint(splits: Mapping[str, AnyDataset]) -> dict[str, str]:
+    """What must not change in the data of a run that is resumed, by split."""
     return {name: f"{split.description}, {split.fingerprint()}" for name, split in splits.items()}
 
 
-# ---------------------------------------------------------------------------------------------- from words
-# to a job
-
 def prepare(recipe_name: str, assignments: Sequence[str] = (), *, data: str | Path | None = None,
             epochs: float | None = None) -> Job:
-    """A job from a recipe's name and KEY=VALUE words; everything that can be wrong is found here.
-    RequestError says what."""
-    recipe_name, words = recipe_or_preset(recipe_name)
-    recipe, data_config, train_config = lookup("recipe", recipe_name)(), DataConfig(), TrainConfig()
-    # A preset's first, whole, so that what a person says comes on top of it.
-    for each in (words, assignments):
-        recipe, data_config, train_config = configure(recipe, data_config, train_config,
-                                                      parse_assignments(each))
+    """Make a job from a recipe's or preset's name and KEY=VALUE assignments.
+
+    Raises:
+        RequestError: if a name, a setting, the data or their combination is wrong.
+    """
+    recipe_name, preset = recipe_or_preset(recipe_name)
+    settings: Settings = lookup("recipe", recipe_name)(), DataConfig(), TrainConfig()
+    for group in (preset, assignments):     # The preset first, so that assignments override it.
+        settings = configure(*settings, parse_assignments(group))
+    recipe, data_config, train_config = settings
     check_components(recipe)
     if data is None:
         data = DEFAULT_DATA[recipe.dataset]
-    ours = str(data).partition("/")[0] in bundled_datasets() and not Path(data).exists()
-    where = str(data) if ours or is_url(data) else str(Path(data).absolute())
-    splits = build("dataset", Spec(recipe.dataset), open_source(data),
-                   data_config.direction)
+    is_bundled = str(data).partition("/")[0] in bundled_datasets() and not Path(data).exists()
+    location = str(data) if is_bundled or is_url(data) else str(Path(data).absolute())
+    splits = build("dataset", Spec(recipe.dataset), open_source(data), data_config.direction)
     if "train" not in splits:
         raise RequestError(f"{data} has {' and '.join(splits)} images but none to train on; accepted: train/ "
                            "or trainA/ and trainB/")
     if "c" in recipe.needs and not getattr(splits["train"], "classes", ()):
         raise RequestError(f"{data} has no labels, which {recipe_name} with conditional=true learns from; "
-                           "accepted: a folder for each class, "
-                           "or labels in dataset.json")
-    if epochs is not None and train_config.images:
-        raise RequestError("--epochs and train.images both say how long to train; give one of them")
-    if not train_config.images:
-        if epochs is not None and not 0 < epochs * len(splits["train"]) <= MAX_INTEGER:
-            raise RequestError(f"--epochs {epochs:g} cannot be used; accepted: more than 0, and up to 2^53 "
-                               "images")
-        train_config = replace(train_config,
-                               images=round((epochs or DEFAULT_EPOCHS) * len(splits["train"])) or 1)
+                           "accepted: a folder for each class, or labels in dataset.json")
+    train_config = _with_length(train_config, epochs, len(splits["train"]))
     summary = inspect_dataset(splits["train"], data_config)
-    crop, load = training_sizes(data_config, splits["train"], summary)
-    return Job(recipe_name, recipe, data_config, train_config, where, splits, summary, crop, load)
+    crop_size, load_size = training_sizes(data_config, splits["train"], summary)
+    notes = (*shared_option_notes(recipe, parse_assignments(assignments)), *summary.notes)
+    return Job(recipe_name, recipe, data_config, train_config, location, splits, summary, crop_size, load_size,
+               notes)
+
+
+def _with_length(train: TrainConfig, epochs: float | None, dataset_size: int) -> TrainConfig:
+    if train.images:
+        if epochs is not None:
+            raise RequestError("--epochs and train.images both say how long to train; give one of them")
+        return train
+    if epochs is not None and not 0 < epochs * dataset_size <= MAX_INTEGER:
+        raise RequestError(f"--epochs {epochs:g} cannot be used; accepted: more than 0, and up to 2^53 "
+                           "images")
+    return replace(train, images=round((epochs or DEFAULT_EPOCHS) * dataset_size) or 1)
 
 
 def recipe_or_preset(name: str) -> tuple[str, tuple[str, ...]]:
-    """The recipe that a name stands for, and the settings that go with it.  RequestError for other words."""
+    """The name of the recipe that a recipe or preset means, and the preset's assignments."""
     if name in PRESETS:
         return PRESETS[name].recipe, PRESETS[name].words
     if name not in names("recipe"):
@@ -188,161 +187,59 @@ def recipe_or_preset(name: str) -> tuple[str, tuple[str, ...]]:
 
 
 def configure(recipe: Recipe, data: DataConfig, train: TrainConfig,
-              pairs: Sequence[tuple[str, str]]) -> tuple[Recipe, DataConfig, TrainConfig]:
-    """Each KEY=VALUE goes to the recipe, to `data.` or to `train.`; the prefix may be left out where only one
-    of them knows the key."""
-    rooms: dict[str, Any] = {"": recipe, "data.": data, "train.": train}
-    known = {prefix: [prefix + key for key in fields(config)] for prefix, config in rooms.items()}
-    sorted_out: dict[str, list[tuple[str, str]]] = {prefix: [] for prefix in rooms}
-    for key, text in pairs:
+              pairs: Sequence[tuple[str, str]]) -> Settings:
+    """Apply KEY=VALUE pairs to the settings of the recipe, of the data (`data.`) and of training (`train.`).
+
+    The prefix may be left out where the recipe has no setting of that name.  An option that only optimizers
+    have, such as `lr`, is set for all players.
+    """
+    sections: dict[str, Any] = {"": recipe, "data.": data, "train.": train}
+    by_section: dict[str, list[tuple[str, str]]] = {prefix: [] for prefix in sections}
+    for key, text in _expand_shared_options(recipe, pairs):
         head = key.split(".")[0]
-        prefix = f"{head}." if f"{head}." in rooms and "." in key else ""
-        rest = key[len(prefix):]
+        prefix = f"{head}." if f"{head}." in sections and "." in key else ""
+        name = key[len(prefix):]
         if not prefix and head not in fields(recipe):
-            prefix = next((p for p in ("data.", "train.") if head in fields(rooms[p])), "")
-        if rest.split(".")[0] not in fields(rooms[prefix]):
+            prefix = next((p for p in ("data.", "train.") if head in fields(sections[p])), "")
+        if name.split(".")[0] not in fields(sections[prefix]):
+            known = [p + each for p, config in sections.items() for each in fields(config)]
+            shown = [prefix + each for each in fields(sections[prefix])]
             others = [] if prefix else ["and those of data. and train. (i2i list)"]
-            every = [key for keys in known.values() for key in keys]
-            raise RequestError(f"no setting {key!r}; {suggest(key, every, [*known[prefix], *others])}")
-        sorted_out[prefix].append((rest, text))
-    out = [override(config, sorted_out[prefix], prefix) for prefix, config in rooms.items()]
-    return out[0], out[1], out[2]
+            raise RequestError(f"no setting {key!r}; {suggest(key, known, [*shown, *others])}")
+        by_section[prefix].append((name, text))
+    new = [override(config, by_section[prefix], prefix) for prefix, config in sections.items()]
+    return new[0], new[1], new[2]
+
+
+def _optimizer_keys(recipe: Recipe, option: str) -> list[str]:
+    """The full keys of an option that all the recipe's optimizers have, if nothing else has this name."""
+    specs = {key: getattr(recipe, key) for key, field in fields(recipe).items()
+             if field.metadata.get("kind") == "optimizer"}
+    taken = any(option in fields(config) for config in (recipe, DataConfig, TrainConfig))
+    if taken or not all(option in schema("optimizer", spec.name) for spec in specs.values()):
+        return []
+    return [f"{key}.{option}" for key in specs]
+
+
+def _expand_shared_options(recipe: Recipe, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Replace options of the optimizers alone by those of each player, after the components are chosen."""
+    expanded = [(full, text) for key, text in pairs
+                for full in ([key] if "." in key else _optimizer_keys(recipe, key) or [key])]
+    return sorted(expanded, key=lambda pair: "." in pair[0])
+
+
+def shared_option_notes(recipe: Recipe, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Which options were set for several players at once."""
+    return [f"{key}={text} sets {' and '.join(full)}" for key, text in pairs
+            if "." not in key and len(full := _optimizer_keys(recipe, key)) > 1]
 
 
 def check_components(recipe: Recipe) -> None:
-    """Try every piece but the networks, which need the data's size, so that a wrong option is found before
-    any data is read."""
+    """Find wrong options early: build all components but the networks, which need the size of the data."""
     for name, field in fields(recipe).items():
         kind = field.metadata.get("kind")
         if kind and kind not in ("generator", "noise_generator", "discriminator", "latent"):
             layer = torch.nn.Linear(1, 1)
-            supplied: dict[str, Any] = {"optimizer": layer.parameters(), "weight_norm": layer,
-                                        "unrolling": layer}
-            build(kind, getattr(recipe, name), *([supplied[kind]] if kind in supplied else []))
-
-
-# ---------------------------------------------------------------------------------------------- and back to
-# words
-
-def settings_dict(value: Any) -> str:
-    """A setting as it is typed."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return ",".join(map(settings_dict, value)) if isinstance(value, tuple | list) else str(value)
-
-
-def differences(config: Any, base: Any, prefix: str = "") -> list[str]:
-    """The KEY=VALUE words that make `config` of `base`."""
-    words = []
-    for key, field in fields(config).items():
-        new, old = getattr(config, key), getattr(base, key)
-        if new == old:
-            continue
-        if not isinstance(new, Spec):
-            words.append(f"{prefix}{key}={settings_dict(new)}")
-            continue
-        options = dict(old.options) if new.name == old.name else {}
-        words += [f"{prefix}{key}={new.name}"] if new.name != old.name else []
-        defaults = {option: parameter.default for option,
-                    parameter in schema(field.metadata["kind"], new.name).items()}
-        wanted = {**{option: defaults[option] for option in options}, **new.options}
-        words += [f"{prefix}{key}.{option}={settings_dict(value)}" for option,
-                  value in wanted.items() if options.get(option, defaults[option]) != value]
-    return words
-
-
-def command(job: Job, changes: Sequence[str] = ()) -> str | None:
-    """The `i2i train` line for this job with these changes, by the name that says most of it; None if they
-    change nothing or are refused."""
-    try:
-        recipe, data, train = configure(job.recipe, job.data, job.train, parse_assignments(changes))
-        if changes and (recipe, data, train) == (job.recipe, job.data, job.train):
-            return None
-        check_components(recipe)
-        memory.estimate_memory(recipe, job.info, batch=train.batch_size, averages=False)
-    except RequestError:
-        return None
-    named = {job.name: Preset(job.name, (), "")} | {name: preset for name,
-                                                    preset in PRESETS.items() if preset.recipe == job.name}
-    def words(name: str, wanted: tuple[Any, Any, Any]) -> list[str]:
-        plain = configure(lookup("recipe", named[name].recipe)(), DataConfig(), TrainConfig(),
-                          parse_assignments(named[name].words))
-        return [word for one, other,
-                prefix in zip(wanted, plain, ("", "data.", "train."), strict=True)
-                for word in differences(one, other, prefix)]
-
-    name = min(named, key=lambda name: len(words(name, (job.recipe, job.data, job.train))))
-    where = [] if job.where == DEFAULT_DATA[job.recipe.dataset] else ["--data", job.where]
-    return shlex.join(["i2i", "train", name, *where, *words(name, (recipe, data, train))])
-
-
-# ---------------------------------------------------------------------------------------------- running
-
-def memory_estimate(job: Job, world_size: int = 1) -> memory.MemoryEstimate:
-    """The memory that one of `world` processes takes.  RequestError from a network that does not fit."""
-    return memory.estimate_memory(job.recipe, job.info, batch=max(1, job.train.batch_size // world_size),
-                                  **_memory_hints(job))[1]
-
-
-def _memory_hints(job: Job) -> dict[str, Any]:
-    # Where the copy takes the memory that training takes.
-    held = job.train.async_writes and not torch.cuda.is_available()
-    return {"averages": bool(job.train.ema_half_life), "again": job.train.gradient_checkpointing,
-            "held": held}
-
-
-def out_of_memory_message(job: Job, world_size: int, room: int) -> str:
-    """What to say, in one line, where a step did not fit into so many bytes."""
-    estimate, batch = memory_estimate(job, world_size), job.train.batch_size
-    most = memory.largest_batch(job.recipe, job.info, room, batch // world_size,
-                                **_memory_hints(job)) * world_size
-    told = (f"out of memory: a step of {batch // world_size} "
-            f"images{' in each process' if world_size > 1 else ''} takes about "
-            f"{memory.format_bytes(estimate.total)} beside torch itself, and there were "
-            f"{memory.format_bytes(room)}; ")
-    again = "" if job.train.gradient_checkpointing else ", or train.gradient_checkpointing=true"
-    if most >= 1:
-        return told + f"the largest batch that would fit is about train.batch_size={most}{again}"
-    return told + f"no smaller batch would fit: a smaller generator.width or data.size is needed{again}"
-
-
-def describe(job: Job) -> list[str]:
-    """The whole plan as lines: data, networks, settings, steps, memory.  Raises RequestError where a network
-    does not fit."""
-    parts, estimate = memory.estimate_memory(job.recipe, job.info, batch=job.train.batch_size,
-                                             **_memory_hints(job))
-    height, width = job.crop
-    counts = ", ".join(f"{len(split):,} {name}" if isinstance(split, PairedDataset)
-                       else f"{split.description} {name}" for name, split in job.splits.items())
-    judged = job.judged
-    sided = {"direction": f"{job.data.direction[0].upper()} -> {job.data.direction[1].upper()}",
-             "kinds": f"{job.kinds[0]} -> {job.kinds[1]}"} if job.recipe.sources else {"kind": job.kinds[1]}
-    notes = {"notes": "; ".join(job.summary.notes)} if job.summary.notes else {}
-    labels = {"classes": ", ".join(job.classes)} if job.classes else {}
-    steps, train = job.train.steps, job.train
-    recipe = {name: getattr(job.recipe, name) for name in fields(job.recipe)}
-    return [
-        f"recipe {job.name}", *memory.format_table(recipe),
-        f"data {job.where}", *memory.format_table({
-            "layout": f"{job.splits['train'].layout}: {counts}", **sided, **labels,
-            "pictures": f"{job.summary.width}x{job.summary.height}, loaded at {job.load[1]}x{job.load[0]}, "
-                        f"cropped to {width}x{height}"
-                        + (", mirrored half of the time" if job.data.flip else ""), **notes}),
-        "networks", *memory.table(parts),
-        "training", *memory.format_table({
-            "length": f"{train.images:,} images = {steps:,} steps of {train.batch_size} "
-                      f"({train.images / len(job.splits['train']):.4g} epochs)",
-            "files": f"sample grid, checkpoint and model every {train.checkpoint_every:,} images, log every "
-                     f"{train.log_every:,}",
-            "average": f"half-life {train.ema_half_life:,} images" if train.ema_half_life else "none",
-            "judged": judged,
-            "precision": train.precision, "seed": train.seed,
-            "memory": f"about {memory.format_bytes(estimate.total)} beside torch itself: weights, averages "
-                      "and moments "
-                      f"{memory.format_bytes(estimate.weights)}, activations and gradients "
-                      f"{memory.format_bytes(estimate.working)}"
-                      + (", the generators' computed again" if train.gradient_checkpointing else "")
-                      + (", in fp32; bf16 takes less" if train.precision == "bf16" else ""),
-            "several": f"gradients of {memory.format_bytes(estimate.sent)} go from each process to the "
-                       "others in a step",
-            "disk": f"about {memory.format_bytes(estimate.weights * (train.keep_checkpoints + 1))}"})]
+            arguments: dict[str, Any] = {"optimizer": layer.parameters(), "weight_norm": layer,
+                                         "unrolling": layer}
+            build(kind, getattr(recipe, name), *([arguments[kind]] if kind in arguments else []))

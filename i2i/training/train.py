@@ -1,4 +1,4 @@
-"""Carries out a job: from its data and its recipe to a run folder."""
+"""Training as one flow: `train()` turns a request into a run folder."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from i2i.data.dataset import OnSkip
 from i2i.data.labeled import ImageDataset
 from i2i.data.loader import batches
 from i2i.data.sampler import evenly_spaced
-from i2i.data.sources import Unreadable
-from i2i.errors import I2IError, JobError, RequestError
+from i2i.data.sources import Unreadable, check_local
+from i2i.errors import I2IError, JobError, RequestError, printable
 from i2i.recipes.base import Batch, get_module, meta_networks
 from i2i.registry import build
 from i2i.runs import log
 from i2i.runs.folder import RunFolder, write_atomically
 from i2i.seeding import noise_for
-from i2i.training import memory
-from i2i.training.autotune import TUNED_SETTINGS, assigned_settings, autotune
-from i2i.training.callbacks.base import Callback, NoCallback
+from i2i.training import autotune, memory
+from i2i.training.callbacks.base import Callback
 from i2i.training.callbacks.collapse_advice import collapse_advice
 from i2i.training.callbacks.collapse_detector import Advice, CollapseDetector
 from i2i.training.callbacks.embedding import Embedding, best_embedding
@@ -36,34 +35,36 @@ from i2i.training.callbacks.paired_evaluator import PairedEvaluator
 from i2i.training.callbacks.verdict import conclude
 from i2i.training.config import TrainConfig
 from i2i.training.distributed import Runtime
-from i2i.training.job import Job, command, memory_estimate, out_of_memory_message
-from i2i.training.resume import finished, resolve_job
+from i2i.training.job import Job
+from i2i.training.plan import command, describe, memory_estimate, out_of_memory_message
+from i2i.training.resume import is_finished, resolve_job
 from i2i.training.trainer import STOPPED_BY_DETECTOR, Trainer
 
-GRID_TRANSLATIONS = 12                # Translations in a sample grid,
-GRID_GENERATED = 60                   # or pictures made from noise.
-DETECTOR_GENERATED = 64, 128        # Pictures of the alarm's first and second look,
-DETECTOR_TRANSLATIONS = 16, 64      # and translations.
-REFUSE_ABOVE = 4                # Times the memory that is there: what is estimated to take more is not begun.
+GRID_TRANSLATIONS, GRID_GENERATED = 12, 60      # Images in a sample grid.
+DETECTOR_GENERATED = 64, 128        # Images of the detector's two checks: generated from noise,
+DETECTOR_TRANSLATIONS = 16, 64      # or translated.
+MAX_OVERCOMMIT = 4          # Jobs estimated to take this many times the available memory are refused.
 
 
 def fixed_noise(job: Job) -> Callable[[int], Tensor]:
-    """The same noise for each number every time.  -> inputs"""
+    """A function from an index to its noise, which is the same in every call and every run with this seed."""
     inputs = int(get_module(meta_networks(job.recipe, job.info), "Z").noise_dim)
     return lambda i: noise_for(job.train.seed, i, inputs)
 
 
 def fixed_samples(job: Job) -> dict[str, Tensor]:
-    """The same pictures for every grid, at the training size; or the same noise, class by class."""
-    if isinstance(job.shown, ImageDataset):
-        eps = torch.stack(list(map(fixed_noise(job), range(GRID_GENERATED))))
-        return {"eps": eps} | ({"c": torch.arange(GRID_GENERATED) * len(job.classes) // GRID_GENERATED}
-                               if job.classes else {})
+    """The batch that every sample grid shows: images at the training size, or noise, class by class."""
+    if isinstance(job.sample_split, ImageDataset):
+        batch = {"eps": torch.stack(list(map(fixed_noise(job), range(GRID_GENERATED))))}
+        if job.classes:
+            batch["c"] = torch.arange(GRID_GENERATED) * len(job.classes) // GRID_GENERATED
+        return batch
+
     def on_skip(error: Unreadable) -> None:
         if job.data.on_error == "stop":
             raise RequestError(str(error))
 
-    dataset = job.shown.for_evaluation(job.kinds, job.crop)
+    dataset = job.sample_split.for_evaluation(job.formats, job.crop_size)
     _, samples = dataset.batch(evenly_spaced(len(dataset), GRID_TRANSLATIONS), on_skip)
     if not samples:
         raise RequestError(f"none of the {len(dataset)} images in {dataset.split} that were tried can be read")
@@ -71,15 +72,18 @@ def fixed_samples(job: Job) -> dict[str, Tensor]:
 
 
 def job_batches(job: Job, runtime: Runtime, start: int, on_skip: OnSkip | None = None, *,
-                folder: Path | None = None,
+                cache_folder: Path | None = None,
                 warn: Callable[[str], None] | None = None) -> Generator[Mapping[str, Tensor]]:
-    """This process's batches of a job from position `start` on; closed, no thread or process of it goes on.
-    `folder`: where decoded images are kept on disk, if the job wants that and says nothing else."""
-    cache_folder = Path(job.data.cache_folder) if job.data.cache_folder else folder
-    free = memory.available_memory(torch.device("cpu")) // runtime.local_world_size
-    dataset = job.splits["train"].for_training(job.crop, job.load, job.kinds, flip=job.data.flip,
+    """This process's batches from position `start` on.  Closing the generator ends its threads and processes.
+
+    Args:
+        cache_folder: where decoded images go with data.cache=disk and no data.cache_folder.
+    """
+    folder = Path(job.data.cache_folder) if job.data.cache_folder else cache_folder
+    available = memory.available_memory(torch.device("cpu")) // runtime.local_world_size
+    dataset = job.splits["train"].for_training(job.crop_size, job.load_size, job.formats, flip=job.data.flip,
                                                seed=job.train.seed, on_error=job.data.on_error)
-    dataset = dataset.with_cache(job.data.cache, (job.summary.height, job.summary.width), free, cache_folder)
+    dataset = dataset.with_cache(job.data.cache, (job.summary.height, job.summary.width), available, folder)
     return batches(dataset, start=start, batch_size=job.train.batch_size, rank=runtime.rank,
                    world_size=runtime.world_size, num_workers=job.train.num_workers,
                    prefetch_factor=job.train.prefetch_factor,
@@ -87,112 +91,127 @@ def job_batches(job: Job, runtime: Runtime, start: int, on_skip: OnSkip | None =
                    on_skip=on_skip, warn=warn)
 
 
-def autotune_job(job: Job, assignments: Sequence[str], *, device: str = "auto",
-                 callback: Callback | None = None,
-          resume: bool = False) -> tuple[Job, Mapping[str, Any]]:
-    """The job with the settings that are fastest here, but for those that the assignments decide; and what
-    was measured, for autotune.json."""
-    if resume:
-        raise RequestError("--autotune cannot be given with --resume: the run goes on with the settings it "
-                           "was started with")
-
+def autotune_job(job: Job, assignments: Sequence[str], *, device: str,
+                 callback: Callback) -> tuple[Job, Mapping[str, Any]]:
+    """The job with the fastest settings on this machine, except for those assigned, and the measurements."""
     def stream(train: TrainConfig, runtime: Runtime) -> Generator[Mapping[str, Tensor]]:
         return job_batches(replace(job, train=train), runtime, 0)
 
-    tell = callback.on_message if callback else lambda line: None
-    tuning = autotune(job.recipe, job.info, job.train, stream, said=assigned_settings(assignments),
-                      device=device, tell=tell)
-    return replace(job, train=tuning.train), tuning.report(Runtime(device=device).device)
+    result = autotune.autotune(job.recipe, job.info, job.train, stream,
+                               said=autotune.assigned_settings(assignments), device=device,
+                               tell=callback.on_message)
+    return replace(job, train=result.train), result.report(Runtime(device=device).device)
 
 
-def tuned_settings(auto: bool, assignments: Sequence[str]) -> list[str]:
-    """The settings of `train` that --autotune decides."""
-    return [key for key in TUNED_SETTINGS if auto and key not in assigned_settings(assignments)]
+def tuned_settings(assignments: Sequence[str]) -> list[str]:
+    """The settings of `train` that --autotune chooses."""
+    assigned = autotune.assigned_settings(assignments)
+    return [key for key in autotune.TUNED_SETTINGS if key not in assigned]
 
 
 def run_job(job: Job, folder: RunFolder, *, device: str = "auto", callback: Callback | None = None,
-            auto: Mapping[str, Any] | None = None) -> int:
-    """Run a job in its folder, or continue it there; `auto` is what its settings were chosen by.
+            measurements: Mapping[str, Any] | None = None) -> int:
+    """Run a job in its folder, or continue it there.
 
-    -> 0, or the signal that interrupted it after everything was saved
+    Args:
+        measurements: of autotune, written to autotune.json.
+
+    Returns:
+        0, or the signal that interrupted it after everything was saved.
     """
+    callback = callback or Callback()
     runtime = Runtime(precision=job.train.precision, device=device, threads=job.train.threads,
                       tf32=job.train.tf32)
-    # A network that does not fit is refused before anything is written.
-    estimate, there = memory_estimate(job, runtime.world_size), memory.available_memory(runtime.device)
-    if estimate.total > REFUSE_ABOVE * there:
-        raise RequestError(f"a step takes about {memory.format_bytes(estimate.total)} of memory, more than "
-                           f"{REFUSE_ABOVE} times the "
-                           f"{memory.format_bytes(there)} that are there; to make smaller: "
-                           f"train.batch_size={job.train.batch_size // runtime.world_size}, "
-                           f"data.size={job.crop[0]},{job.crop[1]}, generator.width")
+    available = memory.available_memory(runtime.device)
+    callback.on_message(check_memory(job, runtime, available))
     sample = fixed_samples(job)
-    # Each process may have found another folder to be free.
+    # Each process may have found another free folder.
     folder = RunFolder(runtime.broadcast(str(folder.path)))
-    if callback:
-        callback.on_message(f"memory: about {memory.format_bytes(estimate.total)} beside torch itself"
-                            + (" in each process" if runtime.world_size > 1 else "")
-                      + (f"; warning: there are only {memory.format_bytes(there)}" if there < estimate.total
-                         else ""))
     if runtime.is_main_process and not folder.config.exists():
         folder.create(job.config())
-        if auto:
-            folder.write_json("autotune.json", auto)
+        if measurements:
+            folder.write_json("autotune.json", measurements)
     runtime.barrier()
     if runtime.is_main_process:
         folder.lock()
     try:
-        return _run(job, folder, runtime, sample, callback)
+        return _train_in_folder(job, folder, runtime, sample, callback)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, I2IError) or not memory.is_out_of_memory(error):
             raise
-        raise JobError(out_of_memory_message(job, runtime.world_size, there)) from None
+        raise JobError(out_of_memory_message(job, runtime.world_size, available)) from None
     finally:
         folder.unlock()
+        callback.on_end()
 
 
-def _run(job: Job, folder: RunFolder, runtime: Runtime, sample: Batch, callback: Callback | None) -> int:
-    callback = callback or NoCallback()
-    look = cache(lambda: best_embedding(runtime.device, callback.on_message))
-    watch = make_evaluator(job, runtime, look) if runtime.is_main_process else None
-    alarm = make_collapse_detector(job, runtime, folder, look,
-                                   callback.on_message) if runtime.is_main_process else None
-    trainer = Trainer(job.recipe, job.info, job.train, runtime, folder, job.header(), callback, watch, alarm)
+def check_memory(job: Job, runtime: Runtime, available: int) -> str:
+    """One line about the memory a step takes.  RequestError if it takes far more than is available."""
+    estimate, size = memory_estimate(job, runtime.world_size).total, memory.format_bytes
+    if estimate > MAX_OVERCOMMIT * available:
+        raise RequestError(f"a step takes about {size(estimate)} of memory, more than {MAX_OVERCOMMIT} times "
+                           f"the {size(available)} that are available; to reduce it: "
+                           f"train.batch_size={job.train.batch_size // runtime.world_size}, "
+                           f"data.size={job.crop_size[0]},{job.crop_size[1]}, generator.width")
+    return (f"memory: about {size(estimate)} beside torch itself"
+            + (" in each process" if runtime.world_size > 1 else "")
+            + (f"; warning: only {size(available)} are available" if available < estimate else ""))
+
+
+def _train_in_folder(job: Job, folder: RunFolder, runtime: Runtime, sample: Batch, callback: Callback) -> int:
+    embedding = cache(lambda: best_embedding(runtime.device, callback.on_message))
+    evaluator = make_evaluator(job, runtime, embedding) if runtime.is_main_process else None
+    detector = (make_collapse_detector(job, runtime, folder, embedding, callback.on_message)
+                if runtime.is_main_process else None)
+    trainer = Trainer(job.recipe, job.info, job.train, runtime, folder, job.header(), callback, evaluator,
+                      detector)
     trainer.restore()
+    detected_before = detector.detection if detector else None
 
     def from_position(start: int) -> Generator[Mapping[str, Tensor]]:
         return job_batches(job, runtime, start,
                            on_skip=lambda problem: trainer.left_out(problem.name, problem.reason),
-                           folder=folder.path / "decoded",
-                    warn=lambda line: callback.on_message(f"warning: {line}"))
+                           cache_folder=folder.path / "decoded",
+                           warn=lambda line: callback.on_message(f"warning: {line}"))
 
-    rung = alarm.rung if alarm else None
-    interrupted = trainer.run(from_position, sample)
-    if interrupted in (0, STOPPED_BY_DETECTOR) and runtime.is_main_process:
-        write_verdict(job, folder, watch, alarm, trainer)
-    if interrupted == STOPPED_BY_DETECTOR or (alarm and alarm.stops and alarm.rung != rung):
-        raise JobError(f"stopped at {trainer.images:,} images, where the alarm rang; all is saved; to go on "
-                       "nevertheless: "
-                       f"i2i train --resume {folder.path}")
-    return interrupted
+    result = trainer.run(from_position, sample)
+    if result in (0, STOPPED_BY_DETECTOR) and runtime.is_main_process:
+        write_verdict(job, folder, evaluator, detector, trainer)
+    detected = detector is not None and detector.stops and detector.detection != detected_before
+    if result == STOPPED_BY_DETECTOR or detected:
+        raise JobError(f"stopped at {trainer.images:,} images because the generator has collapsed; everything "
+                       f"is saved; to continue nevertheless: i2i train --resume {folder.path}")
+    if not result and runtime.is_main_process:
+        report_results(folder, callback)
+    return result
+
+
+def report_results(folder: RunFolder, callback: Callback) -> None:
+    """Say what a finished run has left."""
+    if skipped := log.read(folder.skipped):
+        callback.on_message(f"{len(skipped):,} {'file' if len(skipped) == 1 else 'files'} skipped as not "
+                            f"readable, such as {printable(skipped[0]['file'])}: see {folder.skipped}")
+    newest = max((folder.path / "samples").glob("*.png"))
+    callback.on_message(f"done: model {folder.model}, samples {newest}, "
+                        f"peak memory {memory.format_bytes(memory.peak_memory())}")
 
 
 def make_evaluator(job: Job, runtime: Runtime,
                    look: Callable[[], Embedding]) -> PairedEvaluator | NoiseEvaluator | None:
     """Who judges the run: pairs on the validation split, nobody where there are none; images from noise on
     held-out pictures or those learned from."""
-    learned = job.splits["train"].for_evaluation(job.kinds, job.crop)
+    learned = job.splits["train"].for_evaluation(job.formats, job.crop_size)
     if isinstance(learned, ImageDataset):
-        held_out = (job.pictured or learned).for_evaluation(job.kinds, job.crop)
+        held_out = (job.reference_images or learned).for_evaluation(job.formats, job.crop_size)
         probe, of_learned = (noise_inputs(split, fixed_noise(job), NOISE_MOST, told=bool(job.classes))
                              for split in (held_out, learned))
         enough = min(len(probe.rows), len(of_learned.rows)) >= MIN_IMAGES
         return NoiseEvaluator(job.recipe, probe, of_learned, held_out.split, runtime.device,
                               look) if enough else None
-    pairs = job.held_out("val")
+    pairs = job.held_out_pairs("val")
     if pairs is None:
         return None
-    return PairedEvaluator(job.recipe, learned, pairs.for_evaluation(job.kinds, job.crop), runtime.device)
+    return PairedEvaluator(job.recipe, learned, pairs.for_evaluation(job.formats, job.crop_size), runtime.device)
 
 
 def make_collapse_detector(job: Job, runtime: Runtime, folder: RunFolder, look: Callable[[], Embedding],
@@ -200,7 +219,7 @@ def make_collapse_detector(job: Job, runtime: Runtime, folder: RunFolder, look: 
     """Who looks for collapse, unless that is not wanted or there are too few pictures to tell."""
     if job.train.on_collapse == "off":
         return None
-    learned = job.splits["train"].for_evaluation(job.kinds, job.crop)
+    learned = job.splits["train"].for_evaluation(job.formats, job.crop_size)
     if isinstance(learned, ImageDataset):
         first, second = (noise_inputs(learned, fixed_noise(job), n, told=bool(job.classes))
                          for n in DETECTOR_GENERATED)
@@ -233,8 +252,8 @@ def write_verdict(job: Job, folder: RunFolder, watch: PairedEvaluator | NoiseEva
     """Write the verdict, and where pairs were judged the best and worst of the test split, or of the
     validation split where there is no other."""
     if isinstance(watch, PairedEvaluator):
-        test = job.held_out("test")
-        pairs = test.for_evaluation(job.kinds, job.crop) if test else watch.heldout
+        test = job.held_out_pairs("test")
+        pairs = test.for_evaluation(job.formats, job.crop_size) if test else watch.heldout
         written = watch.extremes(trainer.average.modules, pairs, lambda name,
                                  write: write_atomically(folder.path / name, write))
         folder.write_json("pairs.json", written)
@@ -247,7 +266,7 @@ def write_verdict(job: Job, folder: RunFolder, watch: PairedEvaluator | NoiseEva
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise JobError(f"{folder.metrics} or {folder.log.name} holds lines that no run has written "
                        f"({type(error).__name__}: {error})") from None
-    rung = alarm.rung if alarm else None
+    rung = alarm.detection if alarm else None
     verdict |= {"warnings": [*([rung["sentence"]] if rung else []), *verdict["warnings"], *problems],
                 "losses": figures}
     folder.write_json(folder.verdict.name, verdict)
@@ -256,28 +275,72 @@ def write_verdict(job: Job, folder: RunFolder, watch: PairedEvaluator | NoiseEva
     trainer.callback.on_message(verdict["sentence"])
 
 
+class TrainingInterrupted(KeyboardInterrupt):
+    """A signal ended the training after everything was saved in `folder`."""
+
+    def __init__(self, folder: Path, signal: int) -> None:
+        super().__init__(f"stopped and saved; continue with: i2i train --resume {folder}")
+        self.folder, self.signal = folder, signal
+
+
 def train(recipe: str = "", *assignments: str, data: str | Path | None = None, out: str | Path | None = None,
-          epochs: float | None = None, resume: str | Path | None = None, device: str = "auto",
-          callback: Callback | None = None,
-          auto: bool = False) -> Path:
-    """Train a recipe, or continue a run, and return its folder.  `auto` first measures which settings of
-    speed are fastest here.
+          epochs: float | None = None, resume: str | Path | None = None, on_error: str | None = None,
+          on_collapse: str | None = None, device: str = "auto", autotune: bool = False, dry_run: bool = False,
+          callback: Callback | None = None) -> Path:
+    """Train a recipe or resume a run.
 
-    train("pix2pix", "train.batch_size=8", "generator.width=32", data="drawings/", out="runs/x", epochs=20)
-    train(resume="runs/x")
+        train("pix2pix", "batch_size=8", "generator.width=32", data="drawings/", out="runs/x", epochs=20)
+        train(resume="runs/x")
 
-    The first line again continues the run in runs/x, or does nothing if it is finished.  RequestError if
-    something about the request is wrong, JobError if training fails, KeyboardInterrupt after an interruption
-    that was saved.
+    The same call resumes its run if that is unfinished, and does nothing if it is finished.
+
+    Args:
+        recipe: a recipe or preset.
+        assignments: settings as KEY=VALUE, as on the command line.
+        data: images: a folder, zip, manifest, URL or the name of a bundled data set (the default).
+        out: the run folder; by default the next free runs/RECIPE.
+        epochs: length of the run, instead of train.images.
+        resume: a run folder, whose recipe, data and settings are used.
+        on_error: at an image that cannot be read, "stop" (the default) or "skip" it.
+        on_collapse: when the generator collapses, "warn" (the default), "stop" or "off" (do not check).
+        device: "auto", "cpu", "cuda" or "mps".
+        autotune: first measure which settings of speed are fastest, and use them.
+        dry_run: pass the plan to the callback and train nothing.
+        callback: follows the run.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        RequestError: if the request is wrong.
+        JobError: if training fails.
+        TrainingInterrupted: after an interruption (a KeyboardInterrupt), with everything saved.
     """
+    callback = callback or Callback()
+    flags = {"--out": out, "data.on_error": on_error, "train.on_collapse": on_collapse}
+    check_local("--out", flags.pop("--out"))
+    assignments = (*assignments, *(f"{key}={value}" for key, value in flags.items() if value))
+    if autotune and resume:
+        raise RequestError("--autotune cannot be given with --resume: the run keeps the settings it was "
+                           "started with")
     folder, job = resolve_job(recipe, assignments, data=data, out=out, epochs=epochs, resume=resume,
-                              measured=tuned_settings(auto, assignments))
-    begun, measured = folder.config.exists(), None
-    if begun and resume is None and finished(folder, job):
+                              tuned=tuned_settings(assignments) if autotune else ())
+    started, measurements = folder.config.exists(), None
+    if started and not resume and not dry_run and is_finished(folder, job):
+        callback.on_message(f"{folder.path} is finished: {job.train.images:,} images, model {folder.model}; "
+                            "choose another --out to train again")
         return folder.path
-    if auto and (resume or not begun):
-        job, measured = autotune_job(job, assignments, device=device, callback=callback,
-                                     resume=resume is not None)
-    if run_job(job, folder, device=device, callback=callback, auto=measured):
-        raise KeyboardInterrupt
+    if autotune and not started:
+        job, measurements = autotune_job(job, assignments, device=device, callback=callback)
+    if dry_run:
+        for line in describe(job):
+            callback.on_message(line)
+        return folder.path
+    callback.on_message(f"{recipe or job.name}: {job.splits['train'].description} to learn from in "
+                        f"{job.location}, {job.train.images:,} images in {job.train.steps:,} steps of "
+                        f"{job.train.batch_size} -> {folder.path}" + (", resumed" if started else ""))
+    for note in job.notes:
+        callback.on_message(f"note: {note}")
+    if signal := run_job(job, folder, device=device, callback=callback, measurements=measurements):
+        raise TrainingInterrupted(folder.path, signal)
     return folder.path

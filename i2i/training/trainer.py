@@ -20,7 +20,7 @@ from i2i.runs import checkpoint, log
 from i2i.runs.folder import RunFolder, write_atomically
 from i2i.seeding import Progress, seed_step
 from i2i.training.async_writer import AsyncWriter
-from i2i.training.callbacks.base import Callback, Evaluator, NoCallback, StopCriterion
+from i2i.training.callbacks.base import Callback, Evaluator, StopCriterion
 from i2i.training.callbacks.sample_grid import sample_grid
 from i2i.training.config import TrainConfig
 from i2i.training.distributed import Runtime, compile_networks
@@ -51,7 +51,7 @@ class Trainer:
             raise RequestError(f"train.batch_size={config.batch_size} cannot be shared by "
                                f"{runtime.world_size} processes; accepted: a multiple of {runtime.world_size}")
         self.recipe, self.config, self.runtime, self.folder, self.header = recipe, config, runtime, folder, header
-        self.callback, self.judge, self.guard = callback or NoCallback(), judge, guard
+        self.callback, self.judge, self.guard = callback or Callback(), judge, guard
         self._began, self._judging = time.perf_counter(), 0.0
         self._logged = self._began, 0       # When the last log line was written, and at how many images.
         seed_step(config.seed, 0, WEIGHTS_SEED)     # The same initial weights in every process.
@@ -338,6 +338,7 @@ class Trainer:
         model = self._writer.hold(self.average.modules.state_dict()) if best else {}
         self._writer.submit(partial(self._write_evaluation, {**entry, "seconds": round(seconds, 3)}, model,
                                     self._progress))
+        self.callback.on_evaluation(self.images, entry)
         figures = "  ".join(f"{name} {score['value']:.4g}" for name, score in entry["scores"].items())
         self.callback.on_message(f"{entry['split']} at {self.images:,} images: {figures}  ({entry['n']} "
                                  f"images, {seconds:.1f} s)")

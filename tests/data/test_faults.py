@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 import i2i as package
-from i2i.cli import training as command
+from i2i.cli import train as command
 from i2i.data import loader
 from i2i.data.loader import batches
 from i2i.data.paired import find_paired
@@ -334,7 +334,7 @@ def test_a_killed_loader_ends_a_run_with_one_line_and_everything_saved(strips: P
     words = train_words(strips, "train.images=60", "train.num_workers=1")
     assert i2i(*words, "--out", "straight").code == 0
     with monkeypatch.context() as patch:
-        patch.setattr(command, "observer_for_this_terminal", lambda: KillLoader(20))
+        patch.setattr(command, "terminal_callback", lambda: KillLoader(20))
         result = i2i(*words, "--out", "run")
     assert result.code == 1
     assert re.match(r"error: a loader process was ended by SIGKILL .*; saved at (20|22|24|26) images, .*: i2i train --resume run$", result.line)

@@ -75,9 +75,9 @@ def test_auto_is_for_the_start_of_a_run(trained: Path, i2i: Run) -> None:
 
 def test_auto_with_a_real_clock(strips: Path, tmp_path: Path) -> None:
     threads = torch.get_num_threads()
-    run = package.train("pix2pix", *SMALL, "train.images=4", data=strips, out=tmp_path / "run", device="cpu", auto=True)
+    run = package.train("pix2pix", *SMALL, "train.images=4", data=strips, out=tmp_path / "run", device="cpu", autotune=True)
     report = json.loads((run / "autotune.json").read_text())
     assert all(trial["ms"] > 0 for trial in report["trials"])
-    assert {trial["workers"] for trial in report["trials"]} >= {0}
+    assert {trial["num_workers"] for trial in report["trials"]} >= {0}
     assert torch.get_num_threads() == (json.loads((run / "config.json").read_text())["train"]["threads"] or threads)
     assert training.autotune_job.__doc__

@@ -31,6 +31,7 @@ from i2i.training.callbacks.collapse_detector import (
 )
 from i2i.training.callbacks.embedding import PIXELS, SCREEN, best_embedding, thumbnails
 from i2i.training.distributed import Runtime
+from i2i.training.plan import command
 from tests.conftest import CYCLE, SMALL, Run
 from tests.planted import Planted, draw, pictures
 from tests.training.test_resume import StopAfter
@@ -178,11 +179,11 @@ def test_every_command_it_proposes_is_accepted(recipe: str, tmp_path: Path, stri
     job = jobs.prepare(recipe, words, data=where, epochs=2)
     found = {kind: [remedy.command for remedy in training.advice_for(job, kind)] for kind in ("inter-class", "collapse")}
     assert all(2 <= len(each) <= 4 for each in found.values())
-    for command in dict.fromkeys(command for each in found.values() for command in each):
-        program, verb, *rest = shlex.split(command)
+    for line in dict.fromkeys(line for each in found.values() for line in each):
+        program, verb, *rest = shlex.split(line)
         assert (program, verb) == ("i2i", "train")
         result = i2i(verb, *rest, "--dry-run")
-        assert result.code == 0, f"{command}: {result.err}"
+        assert result.code == 0, f"{line}: {result.err}"
 
 
 def test_every_remedy_is_one_of_some_recipe(tmp_path: Path, strips: Path) -> None:
@@ -190,20 +191,20 @@ def test_every_remedy_is_one_of_some_recipe(tmp_path: Path, strips: Path) -> Non
     plain, bare = (jobs.prepare(recipe, ("generator.width=4", "discriminator.width=4"), data=where) for recipe in ("cgan", "sngan"))
     pairs = jobs.prepare("pix2pix", SMALL[:3], data=strips)
     for why, words in (*LABELS, *ALIKE, *TRANSLATING):
-        assert any(jobs.command(job, words.split()) for job in (pairs, plain, bare)), f"{words}: {why}"
+        assert any(command(job, words.split()) for job in (pairs, plain, bare)), f"{words}: {why}"
 
 
 def test_the_command_of_a_job_is_that_job(tmp_path: Path) -> None:
     where = pictures(tmp_path / "it's here", ("train", 12))
     for words in (["sngan", "generator.width=4", "train.images=1k"], ["wgan-gp", "penalty.every=2", "data.flip=false", "data.size=16,32"], ["stylegan2-ada"]):
         job = jobs.prepare(words[0], words[1:], data=where)
-        line = shlex.split(jobs.command(job) or "")
+        line = shlex.split(command(job) or "")
         assert line[2] == words[0]
         place = line.index("--data")
         again = jobs.prepare(line[2], line[3:place] + line[place + 2:], data=line[place + 1])
         assert (again.recipe, again.data, again.train) == (job.recipe, job.data, job.train)
-    assert jobs.command(job, ["augment=ada"]) is None           # Is so already.
-    assert jobs.command(job, ["no.such=word"]) is None
+    assert command(job, ["augment=ada"]) is None           # Is so already.
+    assert command(job, ["no.such=word"]) is None
 
 
 def test_what_counts_as_collapse() -> None:

@@ -84,11 +84,11 @@ def test_under_a_limit_of_the_system_one_line_is_said(tmp_path: Path) -> None:
     code = f"""
 import resource, sys, torch; torch.set_num_threads(1)
 from i2i.cli import app
-from i2i import plan
-taken = 1024 * plan._number("/proc/self/status", "VmSize")
+from i2i.training import memory
+taken = 1024 * memory._number("/proc/self/status", "VmSize")
 words = ["train", "pix2pix", "generator.width=8", "discriminator.width=8", "train.images=64", "train.checkpoint_every=1k", "data.size=64", "--device", "cpu"]
 app.run([*words, "train.batch_size=2", "train.images=2", "--out", "warm"])
-taken = 1024 * plan._number("/proc/self/status", "VmSize")
+taken = 1024 * memory._number("/proc/self/status", "VmSize")
 resource.setrlimit(resource.RLIMIT_AS, (taken + {300 << 20}, resource.RLIM_INFINITY))
 code = app.run([*words, "train.batch_size=512", "--out", "large"])
 print("CODE", code)

@@ -20,6 +20,7 @@ from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
 from i2i.training import resume as resuming
 from i2i.training import train as training
+from i2i.training.callbacks.base import Callback
 from tests.conftest import CYCLE, SMALL, Run
 
 VARIANTS = {
@@ -54,22 +55,16 @@ def assert_same(one: Path, other: Path) -> None:
         assert np.array_equal(np.asarray(Image.open(one / "samples" / name)), np.asarray(Image.open(other / "samples" / name)))
 
 
-class StopAfter:
-    """An observer that interrupts the process after so many images, as Ctrl-C would."""
+class StopAfter(Callback):
+    """A callback that interrupts the process after so many images, as Ctrl-C would."""
 
     def __init__(self, images: int, number: int = signal.SIGINT) -> None:
         self.images, self.number = images, number
-
-    def on_start(self, images: int, total: int) -> None:
-        pass
 
     def on_step(self, images: int, logs: object) -> None:
         if images >= self.images:
             os.kill(os.getpid(), self.number)
             self.images = 10**9
-
-    def on_message(self, line: str) -> None:
-        pass
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -5,16 +5,18 @@ import os
 import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import i2i as package
-from i2i.cli import training as terminal
+from i2i.cli import train as terminal
 from i2i.errors import RequestError
 from i2i.runs.folder import RunFolder
 from i2i.training import job as jobs
 from i2i.training import resume as resuming
+from i2i.training.callbacks.base import Callback
 from tests import lives
 from tests.conftest import CYCLE, SMALL, Run
 from tests.training.test_resume import assert_same
@@ -26,15 +28,15 @@ WORDS = ("pix2pix", *SMALL, "train.images=26", "--device", "cpu")
 def preempted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """SIGTERM comes at these numbers of images, one in each life."""
     moments: list[int] = []
-    progressed = terminal.Lines.progressed
+    on_step = terminal.Lines.on_step
 
     def then(self: terminal.Lines, images: int, logs: object) -> None:
-        progressed(self, images, logs)      # type: ignore[arg-type]
+        on_step(self, images, logs)      # type: ignore[arg-type]
         if moments and images >= moments[0]:
             moments.pop(0)
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(terminal.Lines, "progressed", then)
+    monkeypatch.setattr(terminal.Lines, "on_step", then)
     return moments
 
 
@@ -51,13 +53,13 @@ def test_the_same_command_until_it_is_finished(words: tuple[str, ...], strips: P
         assert int(RunFolder("run").states()[-1].stem.split("-")[1]) == saved
     result = i2i("train", *words, *data, "--out", "run")
     assert result.code == 0, result.err
-    assert "run, which holds a part of it" in result.out
+    assert "-> run, resumed" in result.out
     assert_same(Path("straight"), Path("run"))
     before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
     result = i2i("train", *words, *data, "--out", "run")
     assert (result.code, result.err) == (0, "")
     assert result.out.splitlines() == [f"run is finished: {int(RunFolder('run').states()[-1].stem.split('-')[1]):,} images, "
-                                       "model run/model.safetensors; another --out begins anew"]
+                                       "model run/model.safetensors; choose another --out to train again"]
     assert before == {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
 
 
@@ -102,9 +104,9 @@ def test_a_run_in_which_somebody_trains_is_left_alone(strips: Path, i2i: Run, pr
 
 
 @pytest.mark.parametrize(("words", "differs"), [
-    (["lambda_l1=50", "--out", "run"], "lambda_l1=100.0 there, lambda_l1=50.0 here"),
-    (["generator.width=6", "train.seed=3", "--out", "run"], "generator.width=4 train.seed=0 there, generator.width=6 train.seed=3 here"),
-    (["generator=resnet", "generator.width=4", "--out", "run"], "generator=unet"), (["train.batch_size=4", "--out", "run"], "train.batch_size=2 there, train.batch_size=4 here")])
+    (["lambda_l1=50", "--out", "run"], "lambda_l1=100.0 instead of lambda_l1=50.0"),
+    (["generator.width=6", "train.seed=3", "--out", "run"], "generator.width=4 train.seed=0 instead of generator.width=6 train.seed=3"),
+    (["generator=resnet", "generator.width=4", "--out", "run"], "generator=unet"), (["train.batch_size=4", "--out", "run"], "train.batch_size=2 instead of train.batch_size=4")])
 def test_other_words_are_told_what_differs(trained: Path, tmp_path: Path, i2i: Run, words: list[str], differs: str) -> None:
     shutil.copytree(trained, tmp_path / "run")
     result = i2i("train", "pix2pix", *SMALL, "train.images=24", "--data", trained.parent / "data", "--device", "cpu", *words)
@@ -118,9 +120,9 @@ def test_another_recipe_other_data_and_changed_data_are_told(trained: Path, tmp_
     shutil.copytree(trained, tmp_path / "run")
     common = ("train.images=24", "--device", "cpu", "--out", "run")
     result = i2i("train", "cyclegan", *CYCLE, *common, "--data", trained.parent / "data")
-    assert (result.code, "pix2pix there, cyclegan here" in result.line) == (2, True)
+    assert (result.code, "pix2pix instead of cyclegan" in result.line) == (2, True)
     result = i2i("train", "pix2pix", *SMALL, *common, "--data", strips)
-    assert (result.code, f"--data {trained.parent / 'data'} there, --data {strips} here" in result.line) == (2, True)
+    assert (result.code, f"--data {trained.parent / 'data'} instead of --data {strips}" in result.line) == (2, True)
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     config["data"]["fingerprint"]["train"] = "6 pairs, of another kind"
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
@@ -162,7 +164,7 @@ def test_measured_settings_are_those_of_the_first_time(strips: Path, i2i: Run, p
 
     def choose(tuning: autotune.AutotuneResult, *args: object, **more: object) -> float:      # As if it had been faster.
         measured.append(1)
-        tuning.train = package.training.replace(tuning.train, memory_format="channels-last", threads=1) if len(measured) == 1 else tuning.train
+        tuning.train = replace(tuning.train, memory_format="channels-last", threads=1) if len(measured) == 1 else tuning.train
         tuning.trials.append({"ms": 1.0, "taken": True})
         return 1.0
 
@@ -196,18 +198,17 @@ def test_an_alarms_verdict_does_not_make_a_run_finished(trained: Path, tmp_path:
     """The alarm stopped the run and left its sentence; it went on, and was killed before the last sentence was written."""
     shutil.copytree(trained, tmp_path / "run")
     run, job = RunFolder(tmp_path / "run"), resuming.reopen_job(RunFolder(tmp_path / "run"))
-    assert resuming.finished(run, job)
+    assert resuming.is_finished(run, job)
     last = run.states()[-1]
     aside = last.rename(last.with_suffix(".aside"))
     seen: list[bool] = []
 
-    class Looking:
-        def on_start(self, images: int, total: int) -> None: ...
-        def on_step(self, images: int, logs: object) -> None: seen.append(run.verdict.exists())
-        def on_message(self, line: str) -> None: ...
+    class Looking(Callback):
+        def on_step(self, images: int, logs: object) -> None:
+            seen.append(run.verdict.exists())
 
     package.train(resume=run.path, device="cpu", callback=Looking())
     assert seen
     assert not any(seen)
     aside.unlink()
-    assert resuming.finished(run, job)
+    assert resuming.is_finished(run, job)

@@ -15,21 +15,21 @@ GROWTH = 0.02
 CODE = """
 import json, os, sys
 import torch
-from i2i import train, training
+from i2i import train
+from i2i.training import train as training
+from i2i.training.callbacks.base import Callback
 from i2i.training.callbacks import embedding as look
 torch.set_num_threads(1)
-training.best_look = lambda device, tell: look.thumbnails(look.PIXELS)     # As in the other tests: features take longer than the training.
+training.best_embedding = lambda device, tell: look.thumbnails(look.PIXELS)     # As in the other tests: features take longer than the training.
 page, sizes = os.sysconf("SC_PAGE_SIZE"), []
 
-class Measuring:
-    def on_start(self, images, total): ...
-    def on_message(self, line): ...
+class Measuring(Callback):
     def on_step(self, images, logs):
         if images % 40 == 0:
             sizes.append((images, page * int(open("/proc/self/statm").read().split()[1])))
 
 words, data, out = json.loads(sys.argv[1])
-train(*words, data=data, out=out, device="cpu", observer=Measuring())
+train(*words, data=data, out=out, device="cpu", callback=Measuring())
 print(json.dumps(sizes))
 """
 

@@ -1,59 +1,49 @@
-"""Who looks on while a run trains: a person who follows it, who judges it, who may stop it."""
+"""The callback interface of the training loop."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Callback:
+    """Follows a training run.  Override what is needed; by default every method does nothing."""
+
+    def on_start(self, images: int, total: int) -> None:
+        """Called before the first step, with the images seen so far and those of the whole run."""
+
+    def on_step(self, images: int, logs: Mapping[str, float] | None) -> None:
+        """Called after each step; `logs` are the mean losses since the last log line, if one was written."""
+
+    def on_evaluation(self, images: int, entry: Mapping[str, Any]) -> None:
+        """Called after each evaluation, with its line of metrics.jsonl."""
+
+    def on_message(self, message: str) -> None:
+        """Called with each line that a user should read."""
+
+    def on_end(self) -> None:
+        """Called when training ends, however it does."""
 
 
 class Evaluator(Protocol):
-    """Whoever evaluates the run while it trains."""
+    """Evaluates the run while it trains."""
 
     @property
     def metric(self) -> str:
-        """Which of the `scores` decides what is best."""
+        """The score, lower is better, that decides which evaluation is the best."""
         ...
 
     def __call__(self, live: nn.ModuleDict, averaged: nn.ModuleDict, images: int) -> dict[str, Any]:
-        """One line of metrics.jsonl; `scores` holds the deciding metric's value, lower is better."""
+        """Return one line of metrics.jsonl."""
         ...
 
 
 class StopCriterion(Protocol):
-    """Whoever may stop a run that is lost.  It looks every `train.collapse_every` images and keeps what it
-    knows in the run folder."""
+    """Decides every `train.collapse_every` images whether to save and stop the run."""
 
     def __call__(self, live: nn.ModuleDict, images: int) -> bool:
-        """Whether the run is to be saved and stopped."""
+        """Whether to stop."""
         ...
-
-
-class Callback(Protocol):
-    """Whoever wants to follow a run."""
-
-    def on_start(self, images: int, total: int) -> None:
-        """The first step is about to run."""
-        ...
-
-    def on_step(self, images: int, logs: Mapping[str, float] | None) -> None:
-        """A step is done; `logs` are given when a log line was written."""
-        ...
-
-    def on_message(self, line: str) -> None:
-        """Something a person should read."""
-        ...
-
-
-class NoCallback:
-    """An observer that tells nobody."""
-
-    def on_start(self, images: int, total: int) -> None:
-        """Nothing."""
-
-    def on_step(self, images: int, logs: Mapping[str, float] | None) -> None:
-        """Nothing."""
-
-    def on_message(self, line: str) -> None:
-        """Nothing."""

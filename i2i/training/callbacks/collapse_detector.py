@@ -129,7 +129,7 @@ class CollapseDetector:
         return self._history
 
     @property
-    def rung(self) -> dict[str, Any] | None:
+    def detection(self) -> dict[str, Any] | None:
         """What was told when it rang."""
         return next((entry["rang"] for entry in self.history if "rang" in entry), None)
 
@@ -139,7 +139,7 @@ class CollapseDetector:
         entry: dict[str, Any] = {"images": images,
                                  **{key: seen.shares for key,
                                     seen in self._seen(live, self.screen, self._small).items()}}
-        had_rung, history = self.rung, self.history
+        had_rung, history = self.detection, self.history
         history.append(entry)
         if not had_rung and (found := is_suspicious(history, self.batch)) and images >= self._patience():
             self._look_again(live, entry, found)

@@ -1,0 +1,107 @@
+"""The Typer application that turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+import typer
+
+from i2i.errors import I2IError, Unverified, printable
+
+# Newer versions of Typer vendor click, older ones depend on it; the base classes are the right ones in both.
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+_ClickException: type[Exception] = _UsageError.__bases__[0]
+_SETTINGS: dict[str, Any] = {"rich_markup_mode": None,
+                             "context_settings": {"help_option_names": ["-h", "--help"]}}
+
+
+def command_group(help: str) -> typer.Typer:
+    """A command with subcommands, such as `i2i data`."""
+    return typer.Typer(help=help, no_args_is_help=True, **_SETTINGS)
+
+
+class App(typer.Typer):
+    """A Typer application that reports an error in one line.
+
+    Exit codes: 0 done, 1 the job failed or some of its inputs did, 2 the request was wrong, 128 + signal if
+    it was interrupted.
+    """
+
+    def __init__(self, help: str) -> None:
+        super().__init__(help=help, add_completion=False, pretty_exceptions_enable=False, **_SETTINGS)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line of this process and exit."""
+        sys.exit(self.run(sys.argv[1:]))
+
+    def run(self, args: list[str]) -> int:
+        """Run one command line and return its exit code."""
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")       # File names may not be valid text.
+        try:
+            command = typer.main.get_command(self)
+            with _short_warnings():
+                return int(command.main(args or ["--help"], prog_name="i2i", standalone_mode=False) or 0)
+        except _ClickException as error:
+            message = str(getattr(error, "format_message", error.__str__)())
+            if message.startswith("Usage:"):        # The help of a group that was called without a command.
+                print(message)
+                return 0
+            return _report_error(message, 2)
+        except I2IError as error:
+            return _report_error(str(error), error.exit_code)
+        except (KeyboardInterrupt, typer.Abort):
+            return _report_error("interrupted", 130)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except MemoryError:
+            return _report_error("out of memory; use a smaller batch or size", 1)
+        except (RuntimeError, ImportError) as error:
+            message = _explain(error)
+            if not message:
+                raise
+            return _report_error(message, 1)
+
+
+@contextmanager
+def _short_warnings() -> Iterator[None]:
+    """Print warnings of this package as `warning: …`, without file and line of code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", Unverified)
+        default = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], filename: str, lineno: int,
+                 file: TextIO | None = None, line: str | None = None) -> None:
+            if issubclass(category, Unverified):
+                print(f"warning: {printable(str(message))}", file=sys.stderr)
+            else:
+                default(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        yield
+
+
+def _report_error(message: str, code: int) -> int:
+    rank = os.environ.get("RANK", "0")      # Set by launchers.
+    prefix = f"error: process {rank}: " if rank != "0" else "error: "
+    print(prefix + printable(" ".join(message.split("\n"))), file=sys.stderr)
+    return code
+
+
+def _explain(error: Exception) -> str:
+    """One line about a failure of the machine or installation; empty for a bug, which shows its traceback."""
+    text = str(error)
+    if "torchvision::nms does not exist" in text:
+        return ("torch and torchvision are from different builds (operator torchvision::nms does not exist); "
+                "install them together: pip install --force-reinstall torch torchvision")
+    if "out of memory" in text or "can't allocate memory" in text:
+        return ("out of memory; reduce train.batch_size, generator.width or data.size "
+                f"({text.splitlines()[0][:120]})")
+    return ""

@@ -1,0 +1,55 @@
+"""i2i convert."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from i2i.errors import RequestError
+
+
+def convert(
+    file: Annotated[str | None, typer.Argument(
+        metavar="FILE", show_default=False,
+        help="A generator of pytorch-CycleGAN-and-pix2pix (.pth) or of stylegan2-ada-pytorch (.pkl, of which "
+             "no code is run, or its state dict as .pth, .npz or .safetensors).")] = None,
+    ab: Annotated[str | None, typer.Option(
+        "--ab", metavar="FILE.pth", help="With --ba: a CycleGAN's generator from A to B, G_A.")] = None,
+    ba: Annotated[str | None, typer.Option(
+        "--ba", metavar="FILE.pth", help="Its generator from B to A, G_B.")] = None,
+    out: Annotated[str | None, typer.Option(
+        metavar="FILE", help="The model file to write; by default FILE.safetensors, or cyclegan.safetensors "
+                             "beside --ab.")] = None,
+) -> None:
+    """Convert another project's checkpoint to a model file."""
+    from i2i import config, registry
+    from i2i import convert as converter
+    if bool(file) == bool(ab or ba) or bool(ab) != bool(ba):
+        raise RequestError("what to convert? accepted: i2i convert FILE, or i2i convert --ab FILE --ba FILE "
+                           "for the two generators of a CycleGAN")
+    if out:
+        target = Path(out)
+    else:
+        target = Path(file).with_suffix(".safetensors") if file else Path(str(ab)).with_name(
+            "cyclegan.safetensors")
+    if target.suffix != ".safetensors":
+        raise RequestError(f"--out {out} must end in .safetensors")
+    if file and target.resolve() == Path(file).resolve():
+        raise RequestError(f"{target} would be overwritten; choose another --out")
+    header = (converter.import_generator(Path(file), target) if file
+              else converter.import_cyclegan(Path(str(ab)), Path(str(ba)), target))
+    name = header["recipe"]["name"]
+    recipe: Any = config.from_dict(cast(Any, registry.lookup("recipe", name)), header["recipe"]["settings"])
+    inputs, outputs = (header["kinds"][side]["channels"] for side in "ab")
+    if recipe.sources:
+        summary = f"{inputs} -> {outputs} channels"
+    else:
+        height, width = header["info"]["size"]
+        classes = f", {len(header['classes'])} classes" if header["classes"] else ""
+        summary = f"noise -> {height}x{width}, {outputs} channels{classes}"
+    print(f"{header['imported']}: {name}, {recipe.generator}, {summary} -> {target}")
+    if recipe.generator.options.get("norm") == "batch":
+        print("batch norms use their running statistics, as test.py --eval does; without --eval it used each "
+              "image's own: i2i translate --statistics image")

@@ -1,0 +1,240 @@
+"""i2i evaluate."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from i2i.cli.options import Device
+from i2i.cli.progress import ProgressBars, process_group
+from i2i.errors import RequestError
+
+if TYPE_CHECKING:
+    from i2i.data.paired import PairedDataset
+    from i2i.data.sharding import ProcessGroup
+    from i2i.evaluation.request import EvaluationRequest
+    from i2i.inference.model import Model
+
+BETTER = {"lower": "lower is better", "higher": "higher is better"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of `i2i evaluate` that say what to measure and how."""
+
+    metrics: str | None
+    settings: Sequence[str]
+    features: str | None
+    weights: str | None
+    resize: str
+    seed: int
+    bootstrap: int
+    batch: int
+    cache: bool
+    device: str
+
+
+def evaluate(
+    model: Annotated[str | None, typer.Argument(
+        metavar="[MODEL]", help="A model file or a run folder; or give --real and --fake.")] = None,
+    real: Annotated[str | None, typer.Option(metavar="DIR|ZIP|NAME", help="The reference set.")] = None,
+    fake: Annotated[str | None, typer.Option(metavar="DIR|ZIP|NAME", help="The set to evaluate.")] = None,
+    data: Annotated[str | None, typer.Option(
+        metavar="DIR|ZIP|NAME", help="Pairs; by default of the data the model was trained on.")] = None,
+    split: Annotated[str, typer.Option(metavar="test|val|train", help="Which split.")] = "test",
+    direction: Annotated[str | None, typer.Option(
+        metavar="ab|ba",
+        help="ba: evaluate the translation from b to a, of models that learned both.")] = None,
+    sheet: Annotated[str | None, typer.Option(
+        metavar="FILE.png", help="Write an image of a model's inputs, results and targets.")] = None,
+    metrics: Annotated[str | None, typer.Option(
+        metavar="NAME,NAME", help="fd, fid, kid, is, precision_recall, density_coverage, diversity, color, "
+                                  "fd_infinity; of pairs by name: l1, psnr, ssim, ms_ssim, lpips.")] = None,
+    settings: Annotated[list[str] | None, typer.Option(
+        "--set", metavar="METRIC.OPTION=VALUE", help="Such as kid.subsets=50; see i2i list metric.")] = None,
+    features: Annotated[str | None, typer.Option(
+        metavar="inception|efficientnet-lite0|timm:NAME",
+        help="The feature network; by default inception where its weights are.")] = None,
+    weights: Annotated[str | None, typer.Option(
+        metavar="FILE|DIR", help="Weights of the features; by default the cache, then weights/.")] = None,
+    resize: Annotated[str, typer.Option(
+        metavar="clean|legacy-pytorch|legacy-tf",
+        help="How images are resized to the network's input.")] = "clean",
+    bootstrap: Annotated[int, typer.Option(min=0, help="Rounds for the intervals; 0 for none.")] = 20,
+    batch: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 32,
+    seed: Annotated[int, typer.Option(min=0, help="Of bootstrap samples and random pairs.")] = 0,
+    cache: Annotated[bool, typer.Option(
+        "--cache/--no-cache", help="Keep the features of the reference set for the next time.")] = True,
+    against: Annotated[str | None, typer.Option(
+        metavar="FILE",
+        help="An earlier --json to compare with; refused if it was measured otherwise.")] = None,
+    json_file: Annotated[str | None, typer.Option(
+        "--json", metavar="FILE", help="Write results and protocol as JSON, too.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Evaluate a set of images against a reference set, or a model's translations against their targets."""
+    from i2i.evaluation import protocol
+    from i2i.runs.folder import check_file, write_atomically
+    if (model is None) == (real is None and fake is None):
+        raise RequestError("what to evaluate? i2i evaluate --real DIR --fake DIR, or i2i evaluate MODEL "
+                           "[--data DIR]")
+    for flag, file in (("--sheet", sheet), ("--json", json_file)):
+        check_file(flag, file)      # Now, not after the work.
+    options = Options(metrics, settings or (), features, weights, resize, seed, bootstrap, batch, cache,
+                      device)
+    processes = process_group(device)
+    previous = protocol.read_result(Path(against)) if against and not processes.rank else None
+    if model is None:
+        if real is None or fake is None:
+            raise RequestError("--real and --fake go together")
+        for flag, value in (("--data", data), ("--direction", direction), ("--sheet", sheet)):
+            if value is not None:
+                raise RequestError(f"{flag} {value} belongs to i2i evaluate MODEL; the sets are --real and "
+                                   "--fake")
+        outcome, columns = _evaluate_sets(fake, real, options, processes)
+    else:
+        outcome, columns = _evaluate_model(model, data, split, direction or "ab", sheet, options, processes)
+    if processes.rank:
+        return
+    if previous is not None:
+        protocol.check_comparable(outcome, previous, str(against))
+        columns |= {"before": previous["results"]}
+    _print_results(outcome, columns)
+    if json_file:
+        text = protocol.to_json(outcome)
+        write_atomically(Path(json_file), lambda path: _write(path, text))
+
+
+def _evaluate_sets(fake: str, real: str, options: Options,
+                   processes: ProcessGroup) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Evaluate one set against another: outcome, and columns of the table."""
+    from i2i.data.image_set import open_image_set
+    from i2i.evaluation.evaluate_sets import evaluate_sets
+    from i2i.evaluation.request import DEFAULT_SET_METRICS
+    start = time.monotonic()
+    fakes, reals = open_image_set(fake, "--fake"), open_image_set(real, "--real")
+    request, extractor = _request(options, DEFAULT_SET_METRICS)
+    with ProgressBars(processes.rank) as bars:
+        outcome = evaluate_sets(fakes, reals, extractor,
+                                replace(request, progress=bars.update, group=processes))
+    if processes.rank:
+        return {}, {}
+    print(f"{len(fakes):,} fakes of {fake} against {len(reals):,} reals of {real}, "
+          f"{time.monotonic() - start:.0f} s")
+    return outcome, {"": outcome["results"]}
+
+
+def _evaluate_model(model: str, data: str | None, split: str, direction: str, sheet: str | None,
+                    options: Options, processes: ProcessGroup) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Evaluate a model on pairs: outcome, and columns of the table."""
+    from PIL import Image
+
+    from i2i.evaluation.evaluate_model import evaluate_model, sample_sheet
+    from i2i.evaluation.request import DEFAULT_MODEL_METRICS
+    from i2i.inference.model import load
+    from i2i.runs.folder import write_atomically
+    loaded = load(model, options.device)
+    if not loaded.recipe.sources:
+        raise RequestError(f"{model} makes images from noise, which have no targets; accepted: i2i generate "
+                           f"{model} --n 5000 --out DIR, and then i2i evaluate --fake DIR --real DIR")
+    where, pairs = _pairs(model, loaded, data, split)
+    loaded.sides(direction)     # Raises for a direction that was not learned, before slow files are read.
+    start = time.monotonic()
+    request, extractor = _request(options, DEFAULT_MODEL_METRICS)
+    with ProgressBars(processes.rank) as bars:
+        both = evaluate_model(loaded, pairs, extractor,
+                              replace(request, progress=bars.update, group=processes), direction=direction)
+    if processes.rank:
+        return {}, {}
+    print(f"{len(pairs)} {split} pairs of {where}, {time.monotonic() - start:.0f} s")
+    if sheet:
+        picture = Image.fromarray(sample_sheet(loaded, pairs, direction=direction))
+        write_atomically(Path(sheet), lambda path: picture.save(path, "png"))
+    columns = {name: outcome["results"] for name, outcome in both.items()}
+    scores = {name: {key: figure["value"] for key, figure in results.items()}
+              for name, results in columns.items()}
+    head = {"data": where, "split": split, "direction": direction, "n": len(pairs),
+            "statistics": loaded.statistics, "images": loaded.header.get("images"),
+            "quantized": "uint8, rounded", "scores": scores}
+    return head | both["model"], columns
+
+
+def _pairs(path: str, model: Model, data: str | None, split: str) -> tuple[str, PairedDataset]:
+    """Where the data are, and the pairs of a split of them."""
+    from i2i import registry
+    from i2i.data.paired import PairedDataset
+    from i2i.data.sources import open_source
+    where = data or model.header.get("data")
+    if not where:
+        raise RequestError(f"{path} does not say what it was trained on; give --data")
+    splits = registry.build("dataset", registry.Spec(model.recipe.dataset), open_source(where),
+                            model.header.get("direction", "ab"))
+    if split not in splits:
+        raise RequestError(f"{where} has no {split} split; {registry.suggest(split, splits)}")
+    if not isinstance(splits[split], PairedDataset):
+        raise RequestError(f"the {split} images of {where} are not pairs ({splits[split].layout}): nothing "
+                           f"to compare translations with; accepted: {split}A and {split}B with the same names, "
+                           "or the translations as --fake and a folder as --real")
+    return str(where), splits[split]
+
+
+def _request(options: Options, default: Sequence[str]) -> tuple[EvaluationRequest, Any]:
+    """The request, and the feature network if a metric needs one."""
+    from i2i import registry
+    from i2i.evaluation import request as requests
+    from i2i.inference.device import best_device
+    weights = Path(options.weights) if options.weights else None
+    if weights is not None and not weights.exists():
+        raise RequestError(f"--weights {weights} does not exist")
+    names = [name.strip() for name in options.metrics.split(",")] if options.metrics else list(default)
+    features, extractor = options.features, None
+    if features is None and any(name in requests.FID_ALIASES or name == "is" for name in names):
+        features = "inception"
+    if any(name not in registry.names("paired_metric") for name in names):
+        # Raises for wrong options, before slow files are read.
+        requests.choose_metrics(options.metrics, options.settings, default, features or "inception")
+        extractor = requests.choose_features(features, weights, options.resize,
+                                             str(best_device(options.device)))
+    name = extractor.name if extractor else "none"
+    if name == "inception" and not options.metrics and default is requests.DEFAULT_SET_METRICS:
+        default = (*default, "is")
+    metrics = requests.choose_metrics(options.metrics, options.settings, default, name)
+    return requests.EvaluationRequest(metrics, options.metrics is not None, options.seed, options.bootstrap,
+                                      options.batch, options.cache, weights), extractor
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _print_results(outcome: Mapping[str, Any], columns: Mapping[str, Mapping[str, Any]]) -> None:
+    first = next(iter(columns.values()))
+    width = max([len(name) for name in first] + [6])
+    has_intervals = any("low" in figure for figure in first.values())
+    print(f"{'':{width}}" + "".join(f"{name or 'value':>16}" for name in columns)
+          + (f"{'95 % interval':>22}" if has_intervals else ""))
+    for name, figure in first.items():
+        cells = "".join(f"{_number(results[name]['value']) if name in results else '-':>16}"
+                        for results in columns.values())
+        interval = f"{_number(figure['low'])} … {_number(figure['high'])}" if "low" in figure else ""
+        remarks = [BETTER.get(figure.get("better", ""), ""),
+                   f"± {_number(figure['spread'])} over subsets" if "spread" in figure else "",
+                   figure.get("note", "")]
+        print(f"{name:{width}}{cells}" + (f"{interval:>22}" if has_intervals else "") + "  "
+              + "; ".join(filter(None, remarks)))
+    stamp = outcome["stamp"]
+    if stamp["features"] != "none":
+        print(f"features {stamp['features']} (weights {stamp['weights'][:8]}), resize {stamp['resize']}, "
+              f"n {stamp['n_fake']:,} against {stamp['n_real']:,}")
+    for line in outcome["warnings"]:
+        print(f"warning: {line}", file=sys.stderr)
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"

@@ -1,0 +1,98 @@
+"""i2i generate."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from i2i.cli.options import FORMATS, Device, NoiseModel
+from i2i.cli.progress import ProgressBars, process_group
+from i2i.errors import RequestError
+
+if TYPE_CHECKING:
+    from i2i.inference.generation_plan import GenerationPlan
+    from i2i.inference.model import Model
+
+
+def generate(
+    model: NoiseModel,
+    out: Annotated[str, typer.Option(
+        metavar="DIR|ZIP", help="Where images go; the same command continues an unfinished set.")],
+    n: Annotated[int | None, typer.Option(
+        "--n", "--number", metavar="N", help="How many.  Launchers may take --n as theirs.")] = None,
+    classes: Annotated[str | None, typer.Option(
+        metavar="NAME,NAME|balanced", help="Classes that take turns; by default all.")] = None,
+    truncation: Annotated[float | None, typer.Option(
+        help="Below 1: styles nearer to their mean, less variety. Style networks only.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Another seed, other images; by default 0.")] = None,
+    batch: Annotated[int | None, typer.Option(
+        min=0, help="Images per batch; by default, and for 0, chosen by their size.")] = None,
+    suffix: Annotated[str | None, typer.Option(
+        "--format", metavar=FORMATS, help="File format; by default png.")] = None,
+    only: Annotated[str | None, typer.Option(
+        metavar="INDEX,INDEX", help="Only these images of the whole set.")] = None,
+    like: Annotated[str | None, typer.Option(
+        metavar="DIR|ZIP", help="Use all settings of this set, generated before.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Generate images from noise, in class folders and with a manifest by which each can be made again."""
+    from i2i.data.sources import check_local
+    from i2i.inference import generate as generation
+    from i2i.inference.generated_sets import open_store
+    from i2i.inference.model import load
+    if (n is None) == (only is None):
+        raise RequestError("how many images? accepted: --n N, or --only INDEX,INDEX for single ones"
+                           if n is None else
+                           "--n and --only cannot both be given: all of the first N, or only some")
+    check_local("--out", out)
+    processes = process_group(device)
+    loaded = load(model, device)
+    options = {"classes": classes, "truncation": truncation, "seed": seed, "batch": batch, "suffix": suffix}
+    plan = _plan(model, loaded, like, {key: value for key, value in options.items() if value is not None})
+    if only is not None:
+        if Path(out).suffix.lower() == ".zip":
+            raise RequestError(f"--only writes single files, not a zip; --out {out} must be a folder")
+        if not processes.rank:
+            for path in generation.regenerate(loaded, plan, Path(out), generation.indices(only)):
+                print(path)
+        return
+    assert n is not None
+    generation.check_number(n)
+    store = open_store(out, plan, processes)
+    start = time.monotonic()
+    try:
+        with ProgressBars(processes.rank, keep=True) as bars:
+            report = generation.generate(
+                loaded, store, n, group=processes,
+                progress=lambda report: bars.update("images", report.done + report.skipped, n))
+    finally:
+        store.close()
+    if processes.rank:
+        return
+    seconds = max(time.monotonic() - start, 1e-9)
+    print(f"{report.done:,} generated" + (f", {report.skipped:,} there already" if report.skipped else "")
+          + f" -> {out}" + (f"  ({report.done / seconds:.1f} images/s)" if report.done else ""))
+
+
+def _plan(model: str, loaded: Model, like: str | None, options: dict[str, Any]) -> GenerationPlan:
+    """What to generate: by the options, or as in an earlier set."""
+    import i2i
+    from i2i.inference import generate as generation
+    from i2i.inference.generated_sets import read_plan
+    if like is None:
+        if "suffix" in options:
+            options["suffix"] = f".{options['suffix'].lower().lstrip('.')}"
+        return generation.plan_generation(model, loaded, **options)
+    if options:
+        option = next(iter(options)).replace("suffix", "format")
+        raise RequestError(f"--like takes everything from {like}; --{option} cannot be given with it")
+    plan = read_plan(like)
+    generation.check_model(plan, model)
+    if plan.i2i != i2i.__version__:
+        print(f"{like} was made by i2i {plan.i2i}, this is {i2i.__version__}: pixels may differ",
+              file=sys.stderr)
+    return plan

@@ -1,0 +1,113 @@
+"""i2i list."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import typing
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, NamedTuple
+
+import typer
+
+from i2i.errors import RequestError
+
+
+class Setting(NamedTuple):
+    """One line of the listing."""
+
+    name: str
+    default: object
+    accepted: str       # Empty where any value of the type is.
+    help: str
+
+
+def list_components(
+    kind: Annotated[str | None, typer.Argument(
+        metavar="[KIND",
+        help="preset, recipe, data, train, or a kind of component, such as generator.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]]", help="One of them.")] = None,
+) -> None:
+    """List presets, recipes, their components and every setting: its default, accepted values and meaning."""
+    from i2i import config, registry
+    from i2i.data.config import DataConfig
+    from i2i.metrics import paired, set_metrics  # noqa: F401 - registers the metrics.
+    from i2i.recipes.presets import PRESETS
+    from i2i.training import optimizers, schedules  # noqa: F401 - registers them.
+    from i2i.training.config import TrainConfig
+    configs: dict[str, Any] = {"data": DataConfig, "train": TrainConfig}
+    names = ({"preset": list(PRESETS)} | {kind: registry.names(kind) for kind in registry.kinds()}
+             | {section: list(config.fields(cls)) for section, cls in configs.items()})
+    if kind is None:
+        for each in (each for each in names if each not in configs):
+            print(f"{each:18}{', '.join(names[each])}")
+        for section, cls in configs.items():
+            print()
+            _print(_config_settings(cls), f"{section}.", with_help=False)
+        return
+    if kind not in names:
+        raise RequestError(f"no kind of component is called {kind!r}; {registry.suggest(kind, names)}")
+    if name is not None and name not in names[kind]:
+        raise RequestError(f"no {f'setting of {kind}' if kind in configs else kind} is called {name!r}; "
+                           f"{registry.suggest(name, names[kind])}")
+    chosen = names[kind] if name is None else [name]
+    if kind in configs:
+        _print([row for row in _config_settings(configs[kind]) if row.name in chosen], f"{kind}.")
+        return
+    for each in chosen:
+        if kind == "preset":
+            preset = PRESETS[each]
+            print(f"{each}: {preset.source}.  i2i train {' '.join((preset.recipe, *preset.words))}")
+            continue
+        component = registry.lookup(kind, each)
+        print(f"{each}: {' '.join((inspect.getdoc(component) or '').split())}")
+        _print(_config_settings(component) if kind == "recipe" else _options(kind, each), "  ")
+
+
+def _print(rows: Iterable[Setting], prefix: str, *, with_help: bool = True) -> None:
+    from i2i.training.plan import format_value
+    for row in rows:
+        remark = "; ".join(part for part in (row.accepted, row.help if with_help else "") if part)
+        print(f"{prefix + row.name:24}{format_value(row.default):20} {remark}".rstrip())
+
+
+def _accepted(annotation: Any) -> str:
+    from i2i.config import describe_type
+    return describe_type(annotation) if typing.get_origin(annotation) is Literal or annotation is bool else ""
+
+
+def _options(kind: str, name: str) -> list[Setting]:
+    """The options of a component; its docstring says what they do."""
+    from i2i.registry import schema
+    return [Setting(key, parameter.default, _accepted(parameter.annotation), "")
+            for key, parameter in schema(kind, name).items()]
+
+
+def _config_settings(cls: Any) -> list[Setting]:
+    """The settings of a recipe, of the data or of training, with the comments beside their definitions."""
+    from i2i.config import fields
+    types, comments, rows = typing.get_type_hints(cls), _comments(cls), []
+    for key, field in fields(cls).items():
+        kind = field.metadata.get("kind")
+        rows.append(Setting(key, field.default, f"i2i list {kind}" if kind else _accepted(types[key]),
+                            comments.get(key, "")))
+    return rows
+
+
+def _comments(cls: Any) -> dict[str, str]:
+    """The comments at or above the fields of a dataclass and its bases."""
+    found: dict[str, str] = {}
+    for each in reversed(cls.__mro__[:-1]):
+        try:
+            source = inspect.getsource(each)
+        except OSError:     # Installed without source files.
+            continue
+        above: list[str] = []
+        for line in source.splitlines():
+            if comment := re.match(r"    # (.*)$", line):
+                above.append(comment[1])
+                continue
+            if field := re.match(r"    (\w+): [^#\n]*(?:# *(.*))?$", line):
+                found[field[1]] = " ".join(above) or field[2] or ""
+            above = []
+    return found

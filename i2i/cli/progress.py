@@ -1,0 +1,49 @@
+"""Progress bars on stderr, and the processes that share a command's work."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from i2i.data.sharding import ProcessGroup
+
+
+def process_group(device: str) -> ProcessGroup:
+    """The processes that torchrun or accelerate launch started for this command, or this one alone."""
+    from i2i.data.sharding import SingleProcess
+    from i2i.inference.device import num_launched
+    if num_launched() < 2:
+        return SingleProcess()
+    from i2i.training.distributed import Runtime
+    return Runtime(device=device)
+
+
+class ProgressBars:
+    """A context manager that shows a bar for each task, on a terminal and on the main process only.
+
+    Args:
+        rank: of this process; others than 0 show nothing.
+        keep: leave the bars on the screen at the end.
+    """
+
+    def __init__(self, rank: int = 0, *, keep: bool = False) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        self._progress = Progress(BarColumn(None), MofNCompleteColumn(), TextColumn("{task.description}"),
+                                  TimeRemainingColumn(), console=Console(stderr=True),
+                                  disable=rank > 0 or not sys.stderr.isatty(), transient=not keep)
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> ProgressBars:
+        self._progress.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._progress.__exit__(*error)
+
+    def update(self, task: str, completed: int, total: int | None = None) -> None:
+        """Move the bar of a task, which appears with its first update."""
+        if task not in self._tasks:
+            self._tasks[task] = self._progress.add_task(task, total=total)
+        self._progress.update(self._tasks[task], completed=completed, total=total)

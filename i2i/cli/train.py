@@ -1,0 +1,125 @@
+"""i2i train."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+
+from i2i.cli.options import Device
+from i2i.training.callbacks.base import Callback
+
+LINE_INTERVAL = 10.0        # Seconds between two progress lines where there is no terminal.
+HIDDEN_METRICS = ("grad_norm_", "real_logits", "fake_logits")       # In log.jsonl, but not on the screen.
+
+
+def train(
+    args: Annotated[list[str] | None, typer.Argument(
+        metavar="RECIPE [KEY=VALUE]...", show_default=False,
+        help="A recipe or preset (pix2pix, cyclegan, dcgan ... stylegan2-ada: i2i list preset) and settings, "
+             "e.g. generator=resnet lambda_l1=50 batch_size=8 lr=2e-4 images=400k.")] = None,
+    data: Annotated[str | None, typer.Option(
+        metavar="DIR|ZIP|MANIFEST|NAME", help="Images; by default a bundled data set.")] = None,
+    out: Annotated[str | None, typer.Option(
+        metavar="RUN", help="The run folder; by default the next free runs/RECIPE. An unfinished run of the "
+                            "same command is resumed.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Length in epochs instead of train.images.")] = None,
+    resume: Annotated[str | None, typer.Option(
+        metavar="RUN", help="Resume this run exactly where it stopped.")] = None,
+    on_error: Annotated[str | None, typer.Option(
+        "--on-error", metavar="stop|skip",
+        help="At an image that cannot be read: stop (the default), or skip it and list it in "
+             "RUN/skipped.jsonl.")] = None,
+    on_collapse: Annotated[str | None, typer.Option(
+        "--on-collapse", metavar="warn|stop|off",
+        help="When the generator makes the same image over and over: warn (the default), save and stop, or "
+             "do not check.")] = None,
+    device: Device = "auto",
+    autotune: Annotated[bool, typer.Option(
+        "--autotune", help="First measure which precision, memory format, threads, workers ... are fastest "
+                           "here and use them, except for those given as settings.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole plan and exit.")] = False,
+) -> None:
+    """Train a recipe; recipes, presets and settings are listed by `i2i list`."""
+    from i2i.training import train as training
+    recipe, *overrides = args if args and "=" not in args[0] else ["", *(args or ())]
+    try:
+        training.train(recipe, *overrides, data=data, out=out, epochs=epochs, resume=resume,
+                       on_error=on_error, on_collapse=on_collapse, device=device, autotune=autotune,
+                       dry_run=dry_run, callback=terminal_callback())
+    except training.TrainingInterrupted as interruption:
+        if is_main_process():
+            print(f"stopped and saved; continue with: i2i train --resume {interruption.folder}",
+                  file=sys.stderr)
+        raise typer.Exit(128 + interruption.signal) from None
+
+
+def is_main_process() -> bool:
+    """Whether a launcher started this process as the first one, or there is no launcher."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def terminal_callback() -> Callback:
+    """A progress bar on a terminal, plain lines elsewhere, silence in all processes but the main one."""
+    if not is_main_process():
+        return Callback()
+    return ProgressBar() if sys.stdout.isatty() else Lines()
+
+
+def format_losses(logs: Mapping[str, float]) -> str:
+    """The losses worth following."""
+    return "  ".join(f"{key} {value:.4g}" for key, value in logs.items()
+                     if not key.startswith(HIDDEN_METRICS))
+
+
+class Lines(Callback):
+    """Prints the progress as plain lines, at most one every ten seconds."""
+
+    def on_start(self, images: int, total: int) -> None:
+        self.start_time, self.start_images, self.total, self.last_line = time.monotonic(), images, total, 0.0
+
+    def on_step(self, images: int, logs: Mapping[str, float] | None) -> None:
+        now = time.monotonic()
+        if logs and (now - self.last_line >= LINE_INTERVAL or images >= self.total):
+            self.last_line = now
+            speed = (images - self.start_images) / max(now - self.start_time, 1e-9)
+            seconds = int((self.total - images) / max(speed, 1e-9))
+            left = f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+            print(f"{images:,}/{self.total:,} images  {speed:.1f} images/s  {left} left  "
+                  f"{format_losses(logs)}", flush=True)
+
+    def on_message(self, message: str) -> None:
+        print(message, flush=True)
+
+
+class ProgressBar(Callback):
+    """Shows the progress as a live line on a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        self.progress = Progress(
+            BarColumn(None), MofNCompleteColumn(), TextColumn("images  {task.fields[speed]}"),
+            TimeRemainingColumn(), TextColumn("{task.fields[losses]}"), console=Console(),
+            refresh_per_second=4)
+
+    def on_start(self, images: int, total: int) -> None:
+        self.start_time, self.start_images = time.monotonic(), images
+        self.task = self.progress.add_task("", total=total, completed=images, speed="", losses="")
+        self.progress.start()
+
+    def on_step(self, images: int, logs: Mapping[str, float] | None) -> None:
+        speed = (images - self.start_images) / max(time.monotonic() - self.start_time, 1e-9)
+        self.progress.update(self.task, completed=images, speed=f"{speed:.1f}/s")
+        if logs:
+            self.progress.update(self.task, losses=format_losses(logs))
+
+    def on_message(self, message: str) -> None:
+        self.progress.console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+    def on_end(self) -> None:
+        self.progress.stop()

@@ -1,0 +1,104 @@
+"""i2i translate."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import typer
+
+from i2i.cli.options import FORMATS, Device
+from i2i.cli.progress import ProgressBars, process_group
+from i2i.errors import JobError, RequestError, printable
+
+
+def translate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model file or a run folder.")],
+    source: Annotated[str, typer.Argument(
+        metavar="INPUT", help="An image, a folder tree, a zip or zip/folder.")],
+    out: Annotated[str, typer.Option(metavar="DIR", help="Where results go, under the inputs' names.")],
+    direction: Annotated[str, typer.Option(
+        metavar="ab|ba", help="ba: from b to a, in models that learned both ways.")] = "ab",
+    chain: Annotated[list[str] | None, typer.Option(
+        metavar="MODEL[:ba]", help="Translate the results by another model, too; can be repeated.")] = None,
+    half: Annotated[str | None, typer.Option(
+        metavar="left|right", help="Inputs are A|B strips: translate this half of each.")] = None,
+    batch: Annotated[int, typer.Option(min=0, help="Images per batch; 0 chooses by their size.")] = 0,
+    seed: Annotated[int | None, typer.Option(
+        min=0, help="Draw a dropout sample instead of the deterministic result.")] = None,
+    statistics: Annotated[str | None, typer.Option(
+        metavar="running|image", help="Batch norm statistics; by default running.")] = None,
+    suffix: Annotated[str | None, typer.Option(
+        "--format", metavar=FORMATS, help="File format; by default the input's.")] = None,
+    skip_existing: Annotated[bool, typer.Option(
+        "--skip-existing", help="Skip inputs whose results are in DIR already.")] = False,
+    on_error: Annotated[str, typer.Option(
+        "--on-error", metavar="skip|stop",
+        help="skip: report inputs that fail at the end; stop: end the job at the first.")] = "skip",
+    device: Device = "auto",
+) -> None:
+    """Translate images: any size in, exactly that size out."""
+    from i2i.data.sources import open_source
+    from i2i.images.encode import FILE_FORMATS
+    from i2i.inference import translate as translation
+    from i2i.inference.chain import Chain
+    from i2i.inference.model import load
+    if on_error not in ("stop", "skip"):
+        raise RequestError(f"--on-error {on_error} is not known; accepted: stop or skip")
+    if half not in (None, "left", "right"):
+        raise RequestError(f"--half {half} is not known; accepted: left or right")
+    suffix = f".{suffix.lower().lstrip('.')}" if suffix else ""
+    if suffix and suffix not in FILE_FORMATS:
+        raise RequestError(f"--format {suffix[1:]} is not known; accepted: "
+                           f"{', '.join(key[1:] for key in FILE_FORMATS)}")
+    processes = process_group(device)
+    stages = [(load(path, device), way) for path, way in ((model, direction), *map(_stage, chain or ()))]
+    for stage, way in stages:
+        stage.sides(way)     # Raises for a direction that was not learned, before anything is written.
+        stage.statistics = statistics or stage.statistics
+    translator, direction = (Chain(*stages), "ab") if chain else stages[0]
+    folder = _writable_folder(out, processes.rank)
+    start = time.monotonic()
+    with ProgressBars(processes.rank, keep=True) as bars:
+        report = translation.translate(
+            translator, open_source(source), folder, direction=direction,
+            half=cast(Literal["left", "right"] | None, half), batch=batch, seed=seed,
+            skip_existing=skip_existing, suffix=suffix, stop=on_error == "stop", group=processes,
+            progress=lambda report, total: bars.update(
+                "images", report.done + report.skipped + len(report.failed), total))
+    if processes.rank:
+        return
+    seconds = max(time.monotonic() - start, 1e-9)
+    print(f"{report.done:,} translated" + (f", {report.skipped:,} there already" if report.skipped else "")
+          + f" -> {out}  ({report.done / seconds:.1f} images/s)")
+    for note, name in sorted(report.notes.items()):
+        print(f"note: {note}, such as {name}", file=sys.stderr)
+    for problem in report.failed:
+        print(f"failed: {printable(problem)}", file=sys.stderr)
+    if report.failed:
+        total = report.done + report.skipped + len(report.failed)
+        raise JobError(f"{len(report.failed)} of {total} images could not be translated")
+
+
+def _writable_folder(out: str, rank: int) -> Path:
+    """Create the output folder.  RequestError if files cannot be written to it."""
+    from i2i.data.sources import check_local
+    check_local("--out", out)
+    folder, test_file = Path(out), Path(out) / f".i2i-write-test-{rank}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        test_file.touch()
+        test_file.unlink()
+    except OSError as error:
+        raise RequestError(f"--out {out} cannot be written: {error.strerror}") from None
+    return folder
+
+
+def _stage(text: str) -> tuple[str, str]:
+    """Split MODEL or MODEL:ba into path and direction; a file that has such a name is a path."""
+    path, colon, direction = text.rpartition(":")
+    if colon and path and direction in ("ab", "ba") and not Path(text).exists():
+        return path, direction
+    return text, "ab"

@@ -1,0 +1,155 @@
+"""What a job would do, as text: the plan of a dry run, the memory it takes, its command line."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from i2i.config import fields, parse_assignments
+from i2i.data.config import DataConfig
+from i2i.data.paired import PairedDataset
+from i2i.errors import RequestError
+from i2i.recipes.presets import PRESETS, Preset
+from i2i.registry import Spec, lookup, schema
+from i2i.training import memory
+from i2i.training.config import TrainConfig
+from i2i.training.job import DEFAULT_DATA, Job, Settings, check_components, configure
+
+
+def describe(job: Job) -> list[str]:
+    """The whole plan as lines: data, networks, settings, steps, memory.  RequestError if it is impossible."""
+    parts, estimate = memory.estimate_memory(job.recipe, job.info, batch=job.train.batch_size,
+                                             **_memory_options(job))
+    height, width = job.crop_size
+    counts = ", ".join(f"{len(split):,} {name}" if isinstance(split, PairedDataset)
+                       else f"{split.description} {name}" for name, split in job.splits.items())
+    a, b = job.formats
+    data = {"layout": f"{job.splits['train'].layout}: {counts}"}
+    data |= {"direction": f"{job.data.direction[0].upper()} -> {job.data.direction[1].upper()}",
+             "kinds": f"{a} -> {b}"} if job.recipe.sources else {"kind": str(b)}
+    data |= {"classes": ", ".join(job.classes)} if job.classes else {}
+    data["images"] = (f"{job.summary.width}x{job.summary.height}, "
+                      f"loaded at {job.load_size[1]}x{job.load_size[0]}, cropped to {width}x{height}"
+                      + (", half of them mirrored" if job.data.flip else ""))
+    data |= {"notes": "; ".join(job.notes)} if job.notes else {}
+    return [f"recipe {job.name}",
+            *memory.format_table({name: getattr(job.recipe, name) for name in fields(job.recipe)}),
+            f"data {job.location}", *memory.format_table(data), "networks", *memory.table(parts),
+            "training", *memory.format_table(_describe_training(job, estimate))]
+
+
+def _describe_training(job: Job, estimate: memory.MemoryEstimate) -> dict[str, Any]:
+    train, size = job.train, memory.format_bytes
+    details = (f"weights, averages and moments {size(estimate.weights)}, activations and gradients "
+               f"{size(estimate.working)}")
+    if train.gradient_checkpointing:
+        details += " with the generators' activations recomputed"
+    if train.precision == "bf16":
+        details += "; counted in fp32, bf16 takes less"
+    return {
+        "length": f"{train.images:,} images = {train.steps:,} steps of {train.batch_size} "
+                  f"({train.images / len(job.splits['train']):.4g} epochs)",
+        "files": f"sample grid, checkpoint and model every {train.checkpoint_every:,} images, log every "
+                 f"{train.log_every:,}",
+        "average": f"half-life {train.ema_half_life:,} images" if train.ema_half_life else "none",
+        "evaluation": _describe_evaluation(job), "precision": train.precision, "seed": train.seed,
+        "memory": f"about {size(estimate.total)} beside torch itself: {details}",
+        "network": f"each process sends {size(estimate.sent)} of gradients to the others per step",
+        "disk": f"about {size(estimate.weights * (train.keep_checkpoints + 1))}"}
+
+
+def _describe_evaluation(job: Job) -> str:
+    if images := job.reference_images:
+        training = "training images, as none are held out"
+        split = training if images.split == "train" else f"{images.split} images"
+        return f"KID, Fréchet distance, precision and recall against {split}"
+    if job.held_out_pairs("val"):
+        return "L1, PSNR and SSIM of the val pairs"
+    return "not while training: there are no val pairs"
+
+
+def memory_estimate(job: Job, world_size: int = 1) -> memory.MemoryEstimate:
+    """The memory that one of `world_size` processes takes.  RequestError if the networks are impossible."""
+    return memory.estimate_memory(job.recipe, job.info, batch=max(1, job.train.batch_size // world_size),
+                                  **_memory_options(job))[1]
+
+
+def _memory_options(job: Job) -> dict[str, Any]:
+    # On CPUs, the copies that the writer thread holds take the same memory as training.
+    return {"averages": bool(job.train.ema_half_life), "again": job.train.gradient_checkpointing,
+            "held": job.train.async_writes and not torch.cuda.is_available()}
+
+
+def out_of_memory_message(job: Job, world_size: int, available: int) -> str:
+    """One line about a step that did not fit into so many bytes, with the largest batch that would."""
+    batch, each = job.train.batch_size // world_size, " in each process" if world_size > 1 else ""
+    largest = world_size * memory.largest_batch(job.recipe, job.info, available, batch,
+                                                **_memory_options(job))
+    needed = memory.format_bytes(memory_estimate(job, world_size).total)
+    advice = (f"the largest batch that would fit is about train.batch_size={largest}" if largest
+              else "no smaller batch would fit; reduce generator.width or data.size")
+    if not job.train.gradient_checkpointing:
+        advice += ", or set train.gradient_checkpointing=true"
+    return (f"out of memory: a step of {batch} images{each} takes about {needed} beside torch itself, and "
+            f"{memory.format_bytes(available)} were available; {advice}")
+
+
+def format_value(value: Any) -> str:
+    """A setting's value as it is typed."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(format_value, value)) if isinstance(value, tuple | list) else str(value)
+
+
+def differences(config: Any, base: Any, prefix: str = "") -> list[str]:
+    """The KEY=VALUE assignments that turn `base` into `config`."""
+    assignments = []
+    for key, field in fields(config).items():
+        new, old = getattr(config, key), getattr(base, key)
+        if new == old:
+            continue
+        if not isinstance(new, Spec):
+            assignments.append(f"{prefix}{key}={format_value(new)}")
+            continue
+        if new.name != old.name:
+            assignments.append(f"{prefix}{key}={new.name}")
+        before = dict(old.options) if new.name == old.name else {}
+        defaults = {option: parameter.default
+                    for option, parameter in schema(field.metadata["kind"], new.name).items()}
+        after = {option: defaults[option] for option in before} | dict(new.options)
+        assignments += [f"{prefix}{key}.{option}={format_value(value)}" for option, value in after.items()
+                        if before.get(option, defaults[option]) != value]
+    return assignments
+
+
+def command(job: Job, changes: Sequence[str] = ()) -> str | None:
+    """The shortest `i2i train` command line for this job with these changes.
+
+    Returns:
+        None if the changes change nothing or are refused.
+    """
+    try:
+        settings = configure(job.recipe, job.data, job.train, parse_assignments(changes))
+        if changes and settings == (job.recipe, job.data, job.train):
+            return None
+        check_components(settings[0])
+        memory.estimate_memory(settings[0], job.info, batch=settings[2].batch_size, averages=False)
+    except RequestError:
+        return None
+    presets = {job.name: Preset(job.name, (), "")} | {
+        name: preset for name, preset in PRESETS.items() if preset.recipe == job.name}
+    # By the job, so that changes do not change the name.
+    name = min(presets, key=lambda name: len(_assignments(presets[name], (job.recipe, job.data, job.train))))
+    data = [] if job.location == DEFAULT_DATA[job.recipe.dataset] else ["--data", job.location]
+    return shlex.join(["i2i", "train", name, *data, *_assignments(presets[name], settings)])
+
+
+def _assignments(preset: Preset, settings: Settings) -> list[str]:
+    """What a preset needs to become these settings."""
+    base = configure(lookup("recipe", preset.recipe)(), DataConfig(), TrainConfig(),
+                     parse_assignments(preset.words))
+    return [assignment for new, old, prefix in zip(settings, base, ("", "data.", "train."), strict=True)
+            for assignment in differences(new, old, prefix)]
