@@ -25,8 +25,8 @@ SECONDS = 10.0      # Of this process: far more than any of them takes, far less
 
 
 @pytest.mark.parametrize(("word", "expected"), [
-    *((f"train.{key}={value}", "accepted") for key in ("images", "batch", "tick", "keep", "workers") for value in ("1e99", "-1", "nan", "inf", "1e400", "١e9x")),
-    *((f"train.{key}=0", "1 or more") for key in ("batch", "log", "tick", "alarm", "keep", "max_skips")),
+    *((f"train.{key}={value}", "accepted") for key in ("images", "batch_size", "checkpoint_every", "keep_checkpoints", "num_workers") for value in ("1e99", "-1", "nan", "inf", "1e400", "١e9x")),
+    *((f"train.{key}=0", "1 or more") for key in ("batch_size", "log_every", "checkpoint_every", "collapse_every", "keep_checkpoints", "max_skips")),
     ("train.batch_size=1e9", "1048576 or fewer"), ("train.batch_size=1e6", "of memory, more than 4 times"), ("train.num_workers=1e9", "512 or fewer"),
     ("train.prefetch_factor=1e9", "1024 or fewer"), ("train.threads=1e9", "1024 or fewer"), ("train.ema_ramp_up=0", "more than 0"), ("train.ema_ramp_up=nan", "a number"),
     ("data.size=1e6", "from 16 to 32767"), ("data.size=-64", "from 16 to 32767"), ("data.load_size=1e9", "from 16 to 32767"), ("data.size=32k", "of memory, more than 4 times"),

@@ -54,8 +54,8 @@ def test_a_run_leaves_its_judgement(tmp_path: Path, i2i: Run, recipe: str, split
 def test_the_plan_says_how_it_is_judged(tmp_path: Path, i2i: Run) -> None:
     data = pictures(tmp_path / "data", ("train", 24), ("val", 12))
     assert "KID" in i2i("train", "dcgan", *TINY, "--data", data, "--dry-run").out
-    assert "of the val pictures" in i2i("train", "dcgan", *TINY, "--data", data, "--dry-run").out
-    assert "training pictures" in i2i("train", "dcgan", *TINY, "--data", pictures(tmp_path / "alone", ("train", 24)), "--dry-run").out
+    assert "against val images" in i2i("train", "dcgan", *TINY, "--data", data, "--dry-run").out
+    assert "against training images" in i2i("train", "dcgan", *TINY, "--data", pictures(tmp_path / "alone", ("train", 24)), "--dry-run").out
 
 
 def test_the_same_generator_is_judged_the_same(tmp_path: Path) -> None:
