@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from i2i import load
-from i2i.benchmarks.stacked import read_digits
+from i2i.benchmarks.stacked_mnist import read_digits
 from i2i.data.labeled import ImageDataset, find_images
 from i2i.data.sources import open_source
 from i2i.data.transforms import resize

@@ -24,6 +24,11 @@ from i2i.training.distributed import Runtime
 from i2i.training.optimization import PlayerOptimizers
 
 
+def one_after_the_other(G, x, y):
+    """G(x) and G(y) in two batches."""
+    return G(x), G(y)
+
+
 def measure(size, options):
     """Seconds per step of both ways, in turn.  -> joined, apart"""
     recipe = cyclegan.CycleGAN(generator=Spec("resnet", {"width": options.width}),
@@ -31,11 +36,11 @@ def measure(size, options):
     runtime = Runtime(device=options.device)
     modules = recipe.modules(DataInfo((size, size))).to(runtime.device)
     learner = PlayerOptimizers(recipe, modules, runtime, max_skips=3)
-    times = {cyclegan.concat_if: [], cyclegan.split_batch: []}
+    times = {cyclegan.translate_both: [], one_after_the_other: []}
     for i in range(options.rounds + 1):
         a, b = (torch.rand(2, options.batch, 3, size, size, device=runtime.device) * 2 - 1).unbind()
         for way, seconds in times.items():
-            cyclegan.both = way
+            cyclegan.translate_both = way
             start = time.perf_counter()
             progress = Progress(i, options.batch, 10**9)
             learner.begin(progress)

@@ -12,7 +12,7 @@ import sys
 import torch
 from torch.nn import functional as F
 
-from i2i.benchmarks.points import grid
+from i2i.benchmarks.mixtures import grid
 from i2i.registry import Spec, build
 
 torch.set_num_threads(1)

@@ -50,7 +50,7 @@ for name, words in WAYS.items():
     r = override(Pix2Pix() if name.startswith("pairs") else GAN(),
                  parse_assignments(["generator.width=16", "discriminator.width=16", *words.split()]))
     m = r.modules(INFO)
-    average = EMA(m, r.averaged, TrainConfig(images=10**6, ema_half_life=10_000 if name == "ema" else 0))
+    average = EMA(m, r.ema_modules, TrainConfig(images=10**6, ema_half_life=10_000 if name == "ema" else 0))
     runs[name] = (r, m, PlayerOptimizers(r, m, Runtime(device="cpu"), max_skips=3), average)
 for turn in range(int((sys.argv[1:] or ["5"])[0]) + 1):
     for name, (r, m, learner, average) in runs.items():

@@ -137,7 +137,7 @@ def main():
     for width in options.widths:
         words = [f"{player}.{word}" for player in ("generator", "discriminator")
                  for word in (f"width={width}", f"max_channels={options.most}")]
-        settings = [word for word in PRESETS["stylegan2"].words if not word.startswith("train.")]
+        settings = [word for word in PRESETS["stylegan2"].settings if not word.startswith("train.")]
         recipe = override(GAN(), parse_assignments([*settings, *words]))
         figures = players(recipe, runtime, options)
         time_, memory = step(recipe, runtime, options)

@@ -57,7 +57,7 @@ class Planted(nn.Module):
         self.progress: Tensor
         self.centers: Tensor
 
-    def grow(self, progress: float) -> None:
+    def set_progress(self, progress: float) -> None:
         """How far the run is."""
         self.progress.fill_(progress)
 

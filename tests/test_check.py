@@ -478,4 +478,4 @@ def test_recommended_recipes_take_that_kind_of_data() -> None:
     for kind in KINDS:
         name = RECIPES[kind]
         assert lookup("recipe", PRESETS[name].recipe if name in PRESETS else name)().dataset == kind
-    assert "conditional=true" in PRESETS[CONDITIONAL].words
+    assert "conditional=true" in PRESETS[CONDITIONAL].settings

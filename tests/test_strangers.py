@@ -22,7 +22,8 @@ from i2i.data.dataset_root import LABELS
 from i2i.data.sources import open_source
 from i2i.errors import I2IError, RequestError
 from i2i.inference.model import Model, load
-from i2i.recipes.base import MAX_MODULES, DataInfo, meta_networks
+from i2i.recipes.base import DataInfo
+from i2i.recipes.meta import MAX_MODULES, build_on_meta
 from i2i.registry import Spec, build, lookup
 from i2i.runs import checkpoint, log
 from i2i.runs.folder import RunFolder
@@ -145,8 +146,8 @@ def test_a_header_that_wants_more_than_the_file_holds(trained: Path, tmp_path: P
 def test_networks_of_a_billion_layers_are_not_begun() -> None:
     recipe = lookup("recipe", "pix2pix")()
     with pytest.raises(RequestError, match=f"layers of the networks=more than {MAX_MODULES:,}"):
-        meta_networks(override(recipe, parse_assignments(["generator=resnet", "generator.blocks=1000000000"])), DataInfo((32, 32)))
-    meta_networks(recipe, DataInfo((256, 256)))      # And the count is of each by itself.
+        build_on_meta(override(recipe, parse_assignments(["generator=resnet", "generator.blocks=1000000000"])), DataInfo((32, 32)))
+    build_on_meta(recipe, DataInfo((256, 256)))      # And the count is of each by itself.
 
 
 def test_a_pickle_by_another_name_and_a_header_of_gigabytes(trained: Path, tmp_path: Path) -> None:

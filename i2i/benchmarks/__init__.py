@@ -1,2 +1,1 @@
-"""How much of a distribution a generator covers: the literature's tests of mode collapse, and a table of
-remedies that take them."""
+"""Mode-coverage benchmarks: the literature's tests of mode collapse, and tables of methods that take them."""

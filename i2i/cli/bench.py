@@ -18,44 +18,46 @@ def modes(
     names: Annotated[list[str] | None, typer.Argument(
         metavar="[ring|grid|stacked-mnist]...", show_default=False, help="By default ring and grid.")] = None,
     only: Annotated[str | None, typer.Option(
-        metavar="REMEDY,REMEDY", help="By default all; the plain gan is always among them.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each remedy.")] = 10,
+        metavar="METHOD,METHOD", help="By default all; gan, the baseline, is always among them.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each method.")] = 10,
     out: Annotated[str, typer.Option(
         metavar="DIR", help="Results; the same command continues where it stopped.")] = "runs/modes",
     steps: Annotated[str | None, typer.Option(
         metavar="N", help="Training steps, instead of each benchmark's own number.")] = None,
     settings: Annotated[list[str] | None, typer.Option(
         "--set", metavar="KEY=VALUE",
-        help="A setting for all remedies, such as generator.width=400.")] = None,
+        help="A setting for all methods, such as generator.width=400.")] = None,
     mnist: Annotated[str | None, typer.Option(
         metavar="DIR", help="The idx files of MNIST; by default Debian's dataset-fashion-mnist.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes, of one thread each.")] = 1,
     docs: Annotated[str | None, typer.Option(
         metavar="FILE.md", help="Put tables between the markers of this page, and plots beside it.")] = None,
     costs: Annotated[bool, typer.Option(
-        "--costs/--no-costs", help="Time each remedy against the plain GAN, after the runs.")] = True,
+        "--costs/--no-costs", help="Time each method against the baseline, after the runs.")] = True,
     run: Annotated[bool, typer.Option(
         "--run/--no-run", help="--no-run: only write the tables of the results so far.")] = True,
 ) -> None:
-    """Mode collapse: how many modes of a known distribution each remedy covers, over seeds, and its cost."""
-    from i2i.benchmarks import remedies, runner, table, trials
+    """Mode collapse: how many modes of a known distribution each method covers, over seeds, and its cost."""
+    from i2i.benchmarks import results_table, schedule
+    from i2i.benchmarks.benchmark import select_benchmarks
+    from i2i.benchmarks.methods import select_methods
     from i2i.config import parse
     length = None if steps is None else parse("--steps", steps, int)
     require(length is None or length >= 1, "--steps", length, "1 or more")
-    order = runner.Order(tuple(trials.select_benchmarks(names or [])),
-                         tuple(remedy.name for remedy in remedies.select_rows(only)), seeds, length,
-                         tuple(settings or ()), Path(mnist) if mnist else None, jobs)
-    if mnist and "stacked-mnist" not in [trial.name for trial in order.trials]:
-        raise RequestError(f"--mnist {mnist} is for stacked-mnist, which is not among the tests")
+    requested = schedule.Schedule(tuple(select_benchmarks(names or [])),
+                                  tuple(method.name for method in select_methods(only)), seeds, length,
+                                  tuple(settings or ()), Path(mnist) if mnist else None, jobs)
+    if mnist and "stacked-mnist" not in [benchmark.name for benchmark in requested.benchmarks]:
+        raise RequestError(f"--mnist {mnist} is for stacked-mnist, which is not among the benchmarks")
     if docs and not Path(docs).is_file():
-        raise RequestError(f"--docs {docs} is no file; accepted: a page with marks such as <!-- ring --> and "
-                           "<!-- /ring -->")
-    path = Path(out)
-    folder = runner.open_folder(path)
+        raise RequestError(f"--docs {docs} is no file; accepted: a page with markers such as <!-- ring --> "
+                           "and <!-- /ring -->")
+    path, page = Path(out), Path(docs) if docs else None
+    folder = schedule.open_folder(path)
     try:
         if run:
-            runner.run(order, path, costs=costs, tell=lambda line: print(line, flush=True))
-        for text in table.write(order, path, runner.results(path), Path(docs) if docs else None):
+            schedule.run(requested, path, costs=costs, report=lambda line: print(line, flush=True))
+        for text in results_table.write(requested, path, schedule.read_results(path), page):
             print("\n" + text, end="")
         print(f"\n{path}/table.md, table.json" + (f"; {docs}" if docs else ""))
     finally:

@@ -57,7 +57,7 @@ def list_components(
     for each in chosen:
         if kind == "preset":
             preset = PRESETS[each]
-            print(f"{each}: {preset.source}.  i2i train {' '.join((preset.recipe, *preset.words))}")
+            print(f"{each}: {preset.source}.  i2i train {' '.join((preset.recipe, *preset.settings))}")
             continue
         component = registry.lookup(kind, each)
         print(f"{each}: {' '.join((inspect.getdoc(component) or '').split())}")

@@ -31,7 +31,8 @@ from i2i.images.formats import (
 from i2i.inference.device import best_device
 from i2i.nets.norms import BatchNorm
 from i2i.nets.padding import reflect_index
-from i2i.recipes.base import DataInfo, Recipe, meta_networks
+from i2i.recipes.base import DataInfo, Recipe
+from i2i.recipes.meta import build_on_meta
 from i2i.registry import lookup, suggest
 from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
@@ -318,8 +319,8 @@ def networks_from_header(header: Mapping[str, Any]) -> tuple[Recipe, nn.ModuleDi
     require(isinstance(header.get("data", ""), str) and "\0" not in header.get("data", ""), "data", "that",
             "a path")
     require(header.get("direction", "ab") in ("ab", "ba"), "direction", "that", "ab or ba")
-    whole = meta_networks(recipe, info)
-    return recipe, nn.ModuleDict({name: whole[name] for name in recipe.averaged})
+    whole = build_on_meta(recipe, info)
+    return recipe, nn.ModuleDict({name: whole[name] for name in recipe.ema_modules})
 
 
 def _describe(shape: tuple[tuple[int, ...], torch.dtype] | None) -> str:

@@ -13,9 +13,8 @@ from i2i.nets import (
     stylegan,
     stylegan2,
     unet,
-    unrolling,
     weight_norm,
 )
 
 __all__ = ["dcgan", "mlp", "norms", "patchgan", "priors", "progressive", "resnet", "sagan", "stylegan",
-           "stylegan2", "unet", "unrolling", "weight_norm"]
+           "stylegan2", "unet", "weight_norm"]

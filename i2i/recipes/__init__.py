@@ -1,5 +1,4 @@
-"""Recipes: one paper, one file; the order of updates and nothing else.  Importing the room registers recipes
-and all they build from."""
+"""Recipes: one paper, one file.  Importing the package registers the recipes and all their components."""
 
 from i2i import augment, losses, nets
 from i2i.recipes import cyclegan, gan, infogan, pix2pix, presets

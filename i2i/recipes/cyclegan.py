@@ -1,4 +1,4 @@
-"""CycleGAN: unpaired image-to-image translation, both ways at once."""
+"""CycleGAN: unpaired image-to-image translation in both directions."""
 
 from __future__ import annotations
 
@@ -12,34 +12,28 @@ from torch.nn import functional as F
 
 from i2i.augment.base import Augment
 from i2i.errors import require
-from i2i.losses.penalties import Critic
 from i2i.nets.image_pool import ImagePool
 from i2i.nets.norms import has_dropout, uses_batch_statistics
-from i2i.nets.packing import pack_images, pack_neighbors
 from i2i.nets.virtual_batch_norm import get_reference_batch
-from i2i.recipes.base import (
-    Batch,
-    DataInfo,
-    Player,
-    Update,
-    build_augment,
-    check_critics,
-    clip_value,
-    observe,
-    set_progress,
-)
-from i2i.recipes.stabilizers import Stabilizers
+from i2i.recipes.base import Batch, DataInfo, Player, Update, set_progress
+from i2i.recipes.discriminator_view import DiscriminatorView
+from i2i.recipes.stabilizers import StabilizerSettings
+from i2i.recipes.stabilizers.augmentation import adapt_augment, build_augment
+from i2i.recipes.stabilizers.gradient_penalty import check_penalty, clip_value, penalty_term
+from i2i.recipes.stabilizers.historical_averaging import historical_averages, with_historical_averaging
+from i2i.recipes.stabilizers.packing import pack_images, pack_neighbors
+from i2i.recipes.stabilizers.update_ratio import updated_players
 from i2i.registry import Spec, build, component, register
 from i2i.seeding import Progress
 
-UNSUPPORTED = {"feature_matching": "no image of one side belongs to one of the other, and its batches are "
-                                   "too small for means",
-       "unrolling": "its discriminators answer images of the past (pool), not those that G is judged by"}
+UNSUPPORTED = {
+    "feature_matching": "images of the two sides do not correspond, and batches are too small for means",
+    "unrolling": "its discriminators learn from a pool of earlier images, not from those G is updated on"}
 
 
 @register("recipe", "cyclegan")
 @dataclass(frozen=True, kw_only=True)
-class CycleGAN(Stabilizers):
+class CycleGAN(StabilizerSettings):
     """Zhu, Park, Isola, Efros 2017, "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial
     Networks", arXiv:1703.10593."""
 
@@ -49,48 +43,43 @@ class CycleGAN(Stabilizers):
     augment: Spec = component("augment", "none")
     g_weight_norm: Spec = component("weight_norm", "none")
     d_weight_norm: Spec = component("weight_norm", "none")
-    lambda_cycle_a: float = 10.0        # Of |G_ba(G_ab(a)) - a|.
-    lambda_cycle_b: float = 10.0        # Of |G_ab(G_ba(b)) - b|.
-    # Of |G_ba(a) - a| and |G_ab(b) - b|, as a share of the cycle's weight on the same side.
-    lambda_identity: float = 0.5
-    # Generated images of each side that the discriminators may be shown again; 0 shows new ones only.
-    pool: int = 50
+    lambda_cycle_a: float = 10.0        # Weight of |G_ba(G_ab(a)) - a|.
+    lambda_cycle_b: float = 10.0        # Weight of |G_ab(G_ba(b)) - b|.
+    lambda_identity: float = 0.5        # Weight of |G_ba(a) - a| and |G_ab(b) - b|, relative to the cycle's.
+    pool: int = 50                      # Earlier generated images of each side that D may see again; 0: none.
     g_optimizer: Spec = component("optimizer", "adam")
     d_optimizer: Spec = component("optimizer", "adam")
     schedule: Spec = component("schedule", "linear")
 
     dataset: ClassVar[str] = "unpaired"
-    needs: ClassVar[tuple[str, ...]] = ("a", "b")
+    required_keys: ClassVar[tuple[str, ...]] = ("a", "b")
     targets: ClassVar[Mapping[str, str]] = {"fake_b": "b", "fake_a": "a"}
     sources: ClassVar[Mapping[str, str]] = {"fake_b": "a", "fake_a": "b"}
-    averaged: ClassVar[tuple[str, ...]] = ("G_ab", "G_ba")
+    ema_modules: ClassVar[tuple[str, ...]] = ("G_ab", "G_ba")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key in ("feature_matching", "unrolling"):
+        for key, reason in UNSUPPORTED.items():
             require(getattr(self, key).name == "none", key, getattr(self, key).name,
-                    "none with cyclegan: " + UNSUPPORTED[key])
+                    f"none with cyclegan: {reason}")
         for key in ("lambda_cycle_a", "lambda_cycle_b", "lambda_identity", "pool"):
             require(getattr(self, key) >= 0, key, getattr(self, key), "0 or more")
 
     @property
     def players(self) -> Mapping[str, Player]:
-        """Both generators together, both discriminators together."""
         return {"G": Player(("G_ab", "G_ba"), self.g_optimizer, self.schedule),
                 "D": Player(("D_a", "D_b"), self.d_optimizer, self.schedule, clip_value(self.penalty))}
 
     @property
-    def differentiated_twice(self) -> tuple[str, ...]:
-        """Both discriminators under a gradient penalty."""
-        return self.critics_twice("D_a", "D_b")
+    def second_order_modules(self) -> tuple[str, ...]:
+        return ("D_a", "D_b") if self.second_order else ()
 
     def modules(self, info: DataInfo) -> nn.ModuleDict:
-        """G_ab: a -> b, G_ba: b -> a; D_a and D_b judge images of one side, T_a and T_b are what they see of
-        them; the pools hold generated ones."""
+        """G_ab: a -> b; G_ba: b -> a; for each side D: image -> patch logits, T: augmentation and a pool of
+        generated images; N: instance noise; H_D, H_G: historical averages."""
         a, b = info.a_channels, info.b_channels
         require(a == b or self.lambda_identity == 0, "lambda_identity", self.lambda_identity,
-                f"0, where the sides differ in channels ({a} and {b}) and no image of one can be held "
-                "against the other")
+                f"0 where the sides differ in channels ({a} and {b}) and their images cannot be compared")
 
         def G(source: int, target: int) -> nn.Module:
             return build("weight_norm", self.g_weight_norm,
@@ -102,94 +91,75 @@ class CycleGAN(Stabilizers):
 
         m = nn.ModuleDict({
             "G_ab": G(a, b), "G_ba": G(b, a), "D_a": D(a), "D_b": D(b),
-            # Either D overfits by itself.
-            "T_a": build_augment(self.augment, self.adversarial),
+            "T_a": build_augment(self.augment, self.adversarial),       # Each D overfits by itself.
             "T_b": build_augment(self.augment, self.adversarial),
-            "pool_a": ImagePool(self.pool, a, info.size), "pool_b": ImagePool(self.pool, b, info.size)})
-        check_critics(self.penalty, m["D_a"], m["D_b"])
+            "pool_a": ImagePool(self.pool, a, info.size), "pool_b": ImagePool(self.pool, b, info.size),
+            "N": build("instance_noise", self.instance_noise)})
+        check_penalty(self.penalty, m["D_a"], m["D_b"])
         require(get_reference_batch(m["D_a"]) is None, "discriminator.norm", "virtual",
-                "instance, batch or none with cyclegan: G has the first turn, when its discriminators have "
-                "nothing yet to compare with")
-        self.add_remedies(m, self.players)
+                "instance, batch or none with cyclegan: G is updated before D has a reference batch")
+        m.update(historical_averages(m, self.players, self.lambda_history))
         return m
 
     def step(self, m: nn.ModuleDict, batch: Batch, progress: Progress, update: Update) -> None:
-        """Equations 1 to 3 and the identity term of section 5.2; generators first, then discriminators, as
-        the reference implementation."""
+        """Equations 1 to 3 and the identity loss of section 5.2; generators first, as the reference code."""
+        adversarial = build("adversarial", self.adversarial)
+        update = with_historical_averaging(update, m, self.players, self.lambda_history)
         set_progress(m, progress)
-        update, (d_turn, g_turn) = self.drawn(m, update, self.players), self.turns(progress)
-        a, b = batch["a"], batch["b"]
+        d_turn, g_turn = updated_players(progress, self.d_steps, self.g_steps)
+        a, b, G_ab, G_ba = batch["a"], batch["b"], m["G_ab"], m["G_ba"]
+        with torch.set_grad_enabled(g_turn):
+            identity = g_turn and self.lambda_identity > 0
+            fake_b, same_b = translate_both(G_ab, a, b) if identity else (G_ab(a), b)
+            fake_a, same_a = translate_both(G_ba, b, a) if identity else (G_ba(b), a)
         if g_turn:
-            fake_a, fake_b = self._generators(m, a, b, update)
-        else:
-            with torch.no_grad():
-                fake_a, fake_b = m["G_ba"](b), m["G_ab"](a)
+            D_a, D_b = self.view(m, "a"), self.view(m, "b")
+            gan_b = adversarial.g(D_b(fake_b), D_b(b) if adversarial.relativistic else None)
+            gan_a = adversarial.g(D_a(fake_a), D_a(a) if adversarial.relativistic else None)
+            cycle_a, cycle_b = F.l1_loss(G_ba(fake_b), a), F.l1_loss(G_ab(fake_a), b)
+            identity_a, identity_b = F.l1_loss(same_a, a), F.l1_loss(same_b, b)
+            loss = (gan_b + gan_a + self.lambda_cycle_a * (cycle_a + self.lambda_identity * identity_a)
+                    + self.lambda_cycle_b * (cycle_b + self.lambda_identity * identity_b))
+            update("G", loss, gan_a=gan_a, gan_b=gan_b, cycle_a=cycle_a, cycle_b=cycle_b,
+                   identity_a=identity_a, identity_b=identity_b)
         if d_turn:
-            self._discriminators(m, {"b": (b, fake_b), "a": (a, fake_a)}, progress, update)
+            loss_b, logits_b, logs_b = self.discriminator_loss(m, "b", b, fake_b, progress)
+            loss_a, logits_a, logs_a = self.discriminator_loss(m, "a", a, fake_a, progress)
+            update("D", loss_b + loss_a, **logs_b, **logs_a)
+            for side, real_logits in (("b", logits_b), ("a", logits_a)):
+                adapt_augment(cast(Augment, m[f"T_{side}"]), adversarial, real_logits, progress)
 
-    def _generators(self, m: nn.ModuleDict, a: Tensor, b: Tensor, update: Update) -> tuple[Tensor, Tensor]:
-        adversarial = build("adversarial", self.adversarial)
-        with_identity = self.lambda_identity > 0
-        fake_b, same_b = both(m["G_ab"], a, b) if with_identity else (m["G_ab"](a), b)
-        fake_a, same_a = both(m["G_ba"], b, a) if with_identity else (m["G_ba"](b), a)
-        critic_a, critic_b = (critic(m, side, self.pack) for side in "ab")
-        gan_b = adversarial.g(critic_b(fake_b), critic_b(b) if adversarial.relativistic else None)
-        gan_a = adversarial.g(critic_a(fake_a), critic_a(a) if adversarial.relativistic else None)
-        cycle_a, cycle_b = F.l1_loss(m["G_ba"](fake_b), a), F.l1_loss(m["G_ab"](fake_a), b)
-        identity_a, identity_b = F.l1_loss(same_a, a), F.l1_loss(same_b, b)
-        loss = (gan_b + gan_a + self.lambda_cycle_a * (cycle_a + self.lambda_identity * identity_a)
-                + self.lambda_cycle_b * (cycle_b + self.lambda_identity * identity_b))
-        update("G", loss, gan_a=gan_a, gan_b=gan_b, cycle_a=cycle_a, cycle_b=cycle_b, identity_a=identity_a,
-               identity_b=identity_b)
-        return fake_a.detach(), fake_b.detach()
+    def view(self, m: nn.ModuleDict, side: str) -> DiscriminatorView:
+        """D of a side, of images augmented, with noise, in packs."""
+        T, N = m[f"T_{side}"], m["N"]
+        return DiscriminatorView(m[f"D_{side}"], lambda image: (pack_images(N(*T(image)), self.pack),))
 
-    def _discriminators(self, m: nn.ModuleDict, sides: Mapping[str, tuple[Tensor, Tensor]],
-                        progress: Progress, update: Update) -> None:
-        adversarial = build("adversarial", self.adversarial)
-        total = torch.zeros((), device=sides["a"][0].device)
-        logs: dict[str, Tensor] = {}
-        seen: dict[str, Tensor] = {}
-        for side, (real, fresh) in sides.items():
-            D, fake = critic(m, side, self.pack), m[f"pool_{side}"](fresh)
-            real_logits, fake_logits = D(real), D(fake)
-            d = adversarial.d(real_logits, fake_logits) / 2        # Section 4: slower than G.
-            total = total + d + self.penalized(progress, D, real, fake) / 2
-            logs |= {f"d_{side}": d, f"real_logits_{side}": real_logits.mean(),
-                     f"fake_logits_{side}": fake_logits.mean()}
-            logs |= {f"{key}_{side}": value for key, value in cast(Augment, m[f"T_{side}"]).logs().items()}
-            seen[side] = real_logits
-        update("D", total, **logs)
-        for side, real_logits in seen.items():
-            observe(cast(Augment, m[f"T_{side}"]), adversarial, real_logits, progress)
+    def discriminator_loss(self, m: nn.ModuleDict, side: str, real: Tensor, fresh: Tensor,
+                           progress: Progress) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Equation 1 for D of a side, on generated images from its pool, halved (section 4) with the penalty.
+        -> loss `()`, logits of real images, values to log"""
+        D, fake = self.view(m, side), m[f"pool_{side}"](fresh)
+        real_logits, fake_logits = D(real), D(fake)
+        d = build("adversarial", self.adversarial).d(real_logits, fake_logits) / 2
+        penalty = penalty_term(self.penalty, progress.step // self.g_steps, D, real, fake, self.pack) / 2
+        logs = {"d": d, "real_logits": real_logits.mean(), "fake_logits": fake_logits.mean(),
+                **cast(Augment, m[f"T_{side}"]).logs()}
+        return d + penalty, real_logits, {f"{key}_{side}": value for key, value in logs.items()}
 
     def generate(self, m: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
-        """{"a", "b"} -> {"fake_b", "fake_a"}, or one of them"""
+        """{"a", "b"} -> {"fake_b", "fake_a"}; one side alone gives one of them."""
         networks = {"fake_b": m["G_ab"], "fake_a": m["G_ba"]}
         return {key: networks[key](batch[side]) for key, side in self.sources.items() if side in batch}
 
-    def judge(self, m: nn.ModuleDict, batch: Batch) -> Tensor:
-        """{"b"} -> N1hw logits of D_b, of packs one for each image and those after it"""
+    def discriminate(self, m: nn.ModuleDict, batch: Batch) -> Tensor:
+        """{"b"} -> patch logits of D_b `(N, 1, h, w)`; with packing, of one pack for each image."""
         return m["D_b"](pack_neighbors(batch["b"], self.pack))
 
 
-def critic(m: nn.ModuleDict, side: str, pack: int) -> Critic:
-    """D of a side, of what T shows it, with noise, in packs."""
-    D, T, N = m[f"D_{side}"], m[f"T_{side}"], m["N"]
-    return lambda image: D(pack_images(N(*T(image)), pack))
-
-
-def concat_if(G: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """G(x) and G(y) as one batch."""
-    one, other = G(torch.cat([x, y])).chunk(2)
-    return one, other
-
-
-def split_batch(G: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """G(x) and G(y), one after the other."""
-    return G(x), G(y)
-
-
-def both(G: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """G(x) and G(y): as one batch, which is faster (bench/cyclegan.py), unless the images of a batch or the
-    noise would then be others."""
-    return split_batch(G, x, y) if uses_batch_statistics(G) or has_dropout(G) else concat_if(G, x, y)
+def translate_both(G: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """G(x) and G(y): in one batch, which is faster (bench/cyclegan.py), unless batch statistics or dropout
+    would change the result."""
+    if uses_batch_statistics(G) or has_dropout(G):
+        return G(x), G(y)
+    of_x, of_y = G(torch.cat([x, y])).chunk(2)
+    return of_x, of_y

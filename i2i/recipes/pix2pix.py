@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,26 +12,23 @@ from torch.nn import functional as F
 
 from i2i.augment.base import Augment
 from i2i.errors import require
-from i2i.nets.packing import pack_images, pack_neighbors
-from i2i.recipes.base import (
-    Batch,
-    DataInfo,
-    Player,
-    Update,
-    build_augment,
-    check_critics,
-    clip_value,
-    observe,
-    set_progress,
-)
-from i2i.recipes.stabilizers import Stabilizers
+from i2i.recipes.base import Batch, DataInfo, Player, Update, set_progress
+from i2i.recipes.discriminator_view import DiscriminatorView
+from i2i.recipes.stabilizers import StabilizerSettings
+from i2i.recipes.stabilizers.augmentation import adapt_augment, build_augment
+from i2i.recipes.stabilizers.feature_matching import check_feature_matching, match_features
+from i2i.recipes.stabilizers.gradient_penalty import check_penalty, clip_value, penalty_term
+from i2i.recipes.stabilizers.historical_averaging import historical_averages, with_historical_averaging
+from i2i.recipes.stabilizers.packing import pack_images, pack_neighbors
+from i2i.recipes.stabilizers.unrolling import build_unrolling, unrolled
+from i2i.recipes.stabilizers.update_ratio import updated_players
 from i2i.registry import Spec, build, component, register
 from i2i.seeding import Progress
 
 
 @register("recipe", "pix2pix")
 @dataclass(frozen=True, kw_only=True)
-class Pix2Pix(Stabilizers):
+class Pix2Pix(StabilizerSettings):
     """Isola, Zhu, Zhou, Efros 2017, "Image-to-Image Translation with Conditional Adversarial Networks",
     arXiv:1611.07004."""
 
@@ -48,10 +44,10 @@ class Pix2Pix(Stabilizers):
     schedule: Spec = component("schedule", "linear")
 
     dataset: ClassVar[str] = "paired"
-    needs: ClassVar[tuple[str, ...]] = ("a", "b")
+    required_keys: ClassVar[tuple[str, ...]] = ("a", "b")
     targets: ClassVar[Mapping[str, str]] = {"fake_b": "b"}
     sources: ClassVar[Mapping[str, str]] = {"fake_b": "a"}
-    averaged: ClassVar[tuple[str, ...]] = ("G",)
+    ema_modules: ClassVar[tuple[str, ...]] = ("G",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,64 +55,64 @@ class Pix2Pix(Stabilizers):
 
     @property
     def players(self) -> Mapping[str, Player]:
-        """D and G, each with its own optimizer."""
         return {"D": Player(("D",), self.d_optimizer, self.schedule, clip_value(self.penalty)),
                 "G": Player(("G",), self.g_optimizer, self.schedule)}
 
     @property
-    def differentiated_twice(self) -> tuple[str, ...]:
-        """D under a gradient penalty or ahead of its time."""
-        return self.critics_twice("D")
+    def second_order_modules(self) -> tuple[str, ...]:
+        return ("D",) if self.second_order else ()
 
     def modules(self, info: DataInfo) -> nn.ModuleDict:
-        """G: a -> b; D: the pair (a, b) -> logits; T: what D sees of the pair; the remedies' own."""
+        """G: a -> b; D: the pair (a, b) -> logits; T: augmentation of the pair; N: instance noise on b; U:
+        unrolling of D; H_D, H_G: historical averages."""
+        G = build("generator", self.generator, info.a_channels, info.b_channels, info.size)
+        D = build("discriminator", self.discriminator, self.pack * (info.a_channels + info.b_channels),
+                  info.size)
         m = nn.ModuleDict({
-            "G": build("weight_norm", self.g_weight_norm,
-                       build("generator", self.generator, info.a_channels, info.b_channels, info.size)),
-            "D": build("weight_norm", self.d_weight_norm,
-                       build("discriminator", self.discriminator,
-                             self.pack * (info.a_channels + info.b_channels), info.size)),
-            "T": build_augment(self.augment, self.adversarial)})
-        check_critics(self.penalty, m["D"])
-        self.check_matching(m["D"], self.discriminator.name, pairs=True)
-        self.add_remedies(m, self.players)
+            "G": build("weight_norm", self.g_weight_norm, G),
+            "D": build("weight_norm", self.d_weight_norm, D),
+            "T": build_augment(self.augment, self.adversarial),
+            "N": build("instance_noise", self.instance_noise)})
+        check_penalty(self.penalty, m["D"])
+        check_feature_matching(self.feature_matching, m["D"], self.discriminator, paired=True)
+        m["U"] = build_unrolling(self.unrolling, m["D"], self.penalty)
+        m.update(historical_averages(m, self.players, self.lambda_history))
         return m
 
     def step(self, m: nn.ModuleDict, batch: Batch, progress: Progress, update: Update) -> None:
-        """Equations 1 to 4; D's loss is halved (section 3.3), a penalty with it."""
-        adversarial, update = build("adversarial", self.adversarial), self.drawn(m, update, self.players)
+        """Equations 1 to 4; the loss of D, penalty included, is halved (section 3.3)."""
+        adversarial = build("adversarial", self.adversarial)
+        update = with_historical_averaging(update, m, self.players, self.lambda_history)
         set_progress(m, progress)
-        a, b, D, T = batch["a"], batch["b"], m["D"], cast(Augment, m["T"])
-        d_turn, g_turn = self.turns(progress)
+        d_turn, g_turn = updated_players(progress, self.d_steps, self.g_steps)
+        a, b, G, T = batch["a"], batch["b"], m["G"], cast(Augment, m["T"])
+
+        def pair(image: Tensor) -> tuple[Tensor]:
+            source, target = T(a, image)
+            return (pack_images(torch.cat([source, m["N"](target)], 1), self.pack),)
+
+        D = DiscriminatorView(m["D"], pair)                 # D sees the source with the image.
         with torch.set_grad_enabled(g_turn):
-            fake = m["G"](a)                                # Computed once, used by both players.
-
-        def shown(image: Tensor) -> tuple[Tensor]:
-            source, image = T(a, image)
-            return (pack_images(torch.cat([source, m["N"](image)], 1), self.pack),)      # D sees the pair.
-
-        def critic(D: Any, image: Tensor) -> Tensor:
-            return D(*shown(image))
-
-        self.compare(D, lambda: shown(b))
+            fake = G(a)                                     # Computed once, for both players.
+        D.set_reference(b)
         if d_turn:
-            fake_logits, real_logits = critic(D, fake.detach()), critic(D, b)
+            fake_logits, real_logits = D(fake.detach()), D(b)
             d = adversarial.d(real_logits, fake_logits) / 2
-            penalty = self.penalized(progress, partial(critic, D), b, fake) / 2
+            penalty = penalty_term(self.penalty, progress.step // self.g_steps, D, b, fake, self.pack) / 2
             update("D", d + penalty, d=d, real_logits=real_logits.mean(), fake_logits=fake_logits.mean(),
                    **T.logs())
-            observe(T, adversarial, real_logits, progress)
+            adapt_augment(T, adversarial, real_logits, progress)
         if g_turn:
-            D = self.ahead(m, adversarial, critic, b, fake)
-            gan = adversarial.g(critic(D, fake), critic(D, b) if adversarial.relativistic else None)
-            loss, matched = self.matched(D, shown, b, fake, gan)
+            D = unrolled(m, D, adversarial, b, fake)
+            gan = adversarial.g(D(fake), D(b) if adversarial.relativistic else None)
+            loss, matching_logs = match_features(self.feature_matching, D, b, fake, gan)
             l1 = F.l1_loss(fake, b)
-            update("G", loss + self.lambda_l1 * l1, gan=gan, l1=l1, **matched)
+            update("G", loss + self.lambda_l1 * l1, gan=gan, l1=l1, **matching_logs)
 
     def generate(self, m: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
         """{"a"} -> {"fake_b"}"""
         return {"fake_b": m["G"](batch["a"])}
 
-    def judge(self, m: nn.ModuleDict, batch: Batch) -> Tensor:
-        """{"a", "b"} -> N1hw logits, of packs one for each pair and those after it"""
+    def discriminate(self, m: nn.ModuleDict, batch: Batch) -> Tensor:
+        """{"a", "b"} -> patch logits `(N, 1, h, w)`; with packing, of one pack for each pair."""
         return m["D"](pack_neighbors(torch.cat([batch["a"], batch["b"]], 1), self.pack))

@@ -70,7 +70,7 @@ class Job:
     def classes(self) -> tuple[str, ...]:
         """Names of the classes that the recipe is conditioned on."""
         split = self.splits["train"]
-        return split.classes if isinstance(split, ImageDataset) and "c" in self.recipe.needs else ()
+        return split.classes if isinstance(split, ImageDataset) and "c" in self.recipe.required_keys else ()
 
     @property
     def formats(self) -> tuple[ImageFormat, ImageFormat]:
@@ -154,7 +154,7 @@ def prepare(recipe_name: str, assignments: Sequence[str] = (), *, data: str | Pa
     if "train" not in splits:
         raise RequestError(f"{data} has {' and '.join(splits)} images but none to train on; accepted: train/ "
                            "or trainA/ and trainB/")
-    if "c" in recipe.needs and not getattr(splits["train"], "classes", ()):
+    if "c" in recipe.required_keys and not getattr(splits["train"], "classes", ()):
         raise RequestError(f"{data} has no labels, which {recipe_name} with conditional=true learns from; "
                            "accepted: a folder for each class, or labels in dataset.json")
     train_config = _with_length(train_config, epochs, len(splits["train"]))
@@ -179,7 +179,7 @@ def _with_length(train: TrainConfig, epochs: float | None, dataset_size: int) ->
 def recipe_or_preset(name: str) -> tuple[str, tuple[str, ...]]:
     """The name of the recipe that a recipe or preset means, and the preset's assignments."""
     if name in PRESETS:
-        return PRESETS[name].recipe, PRESETS[name].words
+        return PRESETS[name].recipe, PRESETS[name].settings
     if name not in names("recipe"):
         raise RequestError(f"no recipe or preset is called {name!r}; "
                            f"{suggest(name, [*PRESETS, *names('recipe')])}")

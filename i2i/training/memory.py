@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from i2i.recipes.base import DataInfo, Recipe, check_tensor_sizes, meta_networks, set_checkpointing
+from i2i.recipes.base import DataInfo, Recipe, set_checkpointing
+from i2i.recipes.meta import build_on_meta, check_tensor_sizes
 from i2i.seeding import Progress
 
 UNKNOWN = 1 << 60           # Bytes: more than any machine has.
@@ -77,7 +78,7 @@ def estimate_memory(recipe: Recipe, info: DataInfo, *, batch: int, averages: boo
 
     RequestError from a network that cannot be built for this size.
     """
-    modules = meta_networks(recipe, info)
+    modules = build_on_meta(recipe, info)
     with torch.device("meta"), check_tensor_sizes():
         data = {key: torch.empty(batch, channels, *info.size) for key,
                 channels in (("a", info.a_channels), ("b", info.b_channels))}
@@ -107,7 +108,7 @@ def estimate_memory(recipe: Recipe, info: DataInfo, *, batch: int, averages: boo
     sizes = {name: sum(p.nbytes for p in module.parameters()) for name, module in modules.items()}
     buffers = sum(b.nbytes for b in modules.buffers())
     learned = {player: sum(sizes[name] for name in who.modules) for player, who in recipe.players.items()}
-    averaged = sum(sizes[name] for name in recipe.averaged) if averages else 0
+    averaged = sum(sizes[name] for name in recipe.ema_modules) if averages else 0
     parts = [MemoryPart(name, sum(p.numel() for p in module.parameters()), shapes.get(name, "")) for name,
              module in modules.items()]
     adam = 2        # Moments per parameter.

@@ -17,7 +17,8 @@ from i2i.data.loader import batches
 from i2i.data.sampler import evenly_spaced
 from i2i.data.sources import Unreadable, check_local
 from i2i.errors import I2IError, JobError, RequestError, printable
-from i2i.recipes.base import Batch, get_module, meta_networks
+from i2i.recipes.base import Batch, get_module
+from i2i.recipes.meta import build_on_meta
 from i2i.registry import build
 from i2i.runs import log
 from i2i.runs.folder import RunFolder, write_atomically
@@ -48,7 +49,7 @@ MAX_OVERCOMMIT = 4          # Jobs estimated to take this many times the availab
 
 def fixed_noise(job: Job) -> Callable[[int], Tensor]:
     """A function from an index to its noise, which is the same in every call and every run with this seed."""
-    inputs = int(get_module(meta_networks(job.recipe, job.info), "Z").noise_dim)
+    inputs = int(get_module(build_on_meta(job.recipe, job.info), "Z").noise_dim)
     return lambda i: noise_for(job.train.seed, i, inputs)
 
 

@@ -58,7 +58,7 @@ class Trainer:
         self.format = torch.channels_last if config.memory_format == "channels-last" else torch.contiguous_format
         self.modules = recipe.modules(info).to(runtime.device).to(memory_format=self.format)
         set_checkpointing(recipe, self.modules, config.gradient_checkpointing)
-        self.average = EMA(self.modules, recipe.averaged, config)
+        self.average = EMA(self.modules, recipe.ema_modules, config)
         self.learner = PlayerOptimizers(recipe, self.modules, runtime, max_skips=config.max_skips)
         self.shared = [getattr(module, name) for module in self.modules.modules()
                        for name in getattr(module, "synced_buffers", ())]
@@ -73,7 +73,7 @@ class Trainer:
         self._writer = AsyncWriter(background=config.async_writes)
         if config.compile:      # After the average is made: it is used rarely, at other sizes of batches.
             players = {name for player in recipe.players.values() for name in player.modules}
-            compile_networks(self.modules, players - set(recipe.differentiated_twice), runtime.device)
+            compile_networks(self.modules, players - set(recipe.second_order_modules), runtime.device)
         # Left out by this process since skipped.jsonl was last written.
         self._missing: list[dict[str, Any]] = []
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from i2i.errors import RequestError
 from i2i.nets.style_generator import W_AVG_DECAY, NoiseInjection
 from i2i.nets.stylegan2 import Discriminator, Generator, SynthesisLayer, ToRGB
-from i2i.recipes.base import check_critics
+from i2i.recipes.stabilizers.gradient_penalty import check_penalty
 from i2i.registry import Spec, build
 from tests.conftest import REFERENCE
 
@@ -252,7 +252,7 @@ def test_path_length_differentiates_the_synthesis_twice() -> None:
 
 
 def test_a_gradient_penalty_takes_the_minibatch_statistic_for_what_it_is() -> None:
-    check_critics(Spec("r1"), discriminator())
+    check_penalty(Spec("r1"), discriminator())
 
 
 @pytest.mark.parametrize("classes", [0, 3])

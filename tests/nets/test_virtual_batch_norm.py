@@ -127,7 +127,7 @@ def test_a_penalty_is_allowed_as_a_gradient_belongs_to_one_image() -> None:
 
 @pytest.mark.parametrize(("recipe", "words", "said"), [
     (Pix2Pix, ["discriminator.norm=virtual", "discriminator.layers=1"], "has no reference batch"), (Pix2Pix, ["generator.norm=virtual"], "has no reference batch"),
-    (CycleGAN, ["generator.norm=virtual"], "has no reference batch"), (CycleGAN, [*TINY], "G has the first turn"), (GAN, ["generator.reference=1"], "generator.reference=1"),
+    (CycleGAN, ["generator.norm=virtual"], "has no reference batch"), (CycleGAN, [*TINY], "G is updated before D"), (GAN, ["generator.reference=1"], "generator.reference=1"),
     (GAN, ["discriminator.reference=0"], "discriminator.reference=0")])
 def test_elsewhere_it_is_refused_with_the_reason(recipe: type, words: list[str], said: str) -> None:
     with pytest.raises(RequestError, match=said):

@@ -57,11 +57,11 @@ def test_the_objective_is_the_papers() -> None:
 
 
 def test_one_batch_of_forward_and_identity_changes_nothing() -> None:
-    x = batch()
+    a, b = (value.double() for value in batch().values())
     for words in ([], ["generator.norm=none"]):
         G = small(*words).modules(INFO)["G_ab"].double()
-        for one, other in zip(cyclegan.concat_if(G, x["a"].double(), x["b"].double()), cyclegan.split_batch(G, x["a"].double(), x["b"].double()), strict=True):
-            torch.testing.assert_close(one, other)
+        for joint, alone in zip(cyclegan.translate_both(G, a, b), (G(a), G(b)), strict=True):
+            torch.testing.assert_close(joint, alone)
 
 
 @pytest.mark.parametrize(("words", "batches"), [([], 1), (["generator.norm=batch"], 2), (["generator.dropout=0.5"], 2), (["generator.norm=none"], 1)])
@@ -69,7 +69,7 @@ def test_images_are_joined_only_where_that_changes_nothing(words: list[str], bat
     G, calls = small(*words).modules(INFO)["G_ab"], []
     G.register_forward_hook(lambda module, inputs, output: calls.append(len(inputs[0])))
     x = batch()
-    cyclegan.both(G, x["a"], x["b"])
+    cyclegan.translate_both(G, x["a"], x["b"])
     assert len(calls) == batches
 
 
@@ -195,11 +195,11 @@ def test_each_side_can_be_made_alone() -> None:
         alone = recipe.generate(m, {side: x[side]})
         assert list(alone) == [key]
         assert torch.equal(alone[key], whole[key])
-    assert torch.equal(recipe.judge(m, x), m["D_b"](x["b"]))
+    assert torch.equal(recipe.discriminate(m, x), m["D_b"](x["b"]))
 
 
 def test_sides_of_different_channels_need_no_identity() -> None:
-    with pytest.raises(RequestError, match="lambda_identity=0.5 cannot be used; accepted: 0, where the sides differ in channels"):
+    with pytest.raises(RequestError, match="lambda_identity=0.5 cannot be used; accepted: 0 where the sides differ in channels"):
         small().modules(DataInfo((32, 32), 1, 3))
     recipe = small("lambda_identity=0")
     m = recipe.modules(DataInfo((32, 32), 1, 3))

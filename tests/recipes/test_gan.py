@@ -61,8 +61,8 @@ def test_labels_are_used_only_where_asked_for() -> None:
         m = recipe.modules(INFO)
         one, two = (losses(recipe, copy.deepcopy(m), each)["G"] for each in (x, other))
         assert torch.equal(one, two) == same, words
-    assert GAN().needs == ("b",)
-    assert GAN(conditional=True).needs == ("b", "c")
+    assert GAN().required_keys == ("b",)
+    assert GAN(conditional=True).required_keys == ("b", "c")
 
 
 WAYS = [[], ["conditional=true"], ["adversarial=rpgan", "penalty=r1r2", "discriminator.norm=none"], ["penalty=clip", "adversarial=wasserstein"],

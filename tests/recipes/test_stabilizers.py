@@ -13,15 +13,16 @@ from torch.nn import functional as F
 from i2i.augment.instance_noise import InstanceNoise
 from i2i.config import override, parse_assignments
 from i2i.errors import RequestError
-from i2i.losses.feature_matching import BatchMeans, Layers
-from i2i.nets.historical_average import HistoricalAverage
-from i2i.nets.packing import pack_images, pack_neighbors, unpack_images
-from i2i.nets.unrolling import FunctionalDiscriminator, UnrolledAdam, UnrolledSGD
 from i2i.recipes.base import DataInfo, Recipe
 from i2i.recipes.cyclegan import CycleGAN
+from i2i.recipes.discriminator_view import DiscriminatorView
 from i2i.recipes.gan import GAN
 from i2i.recipes.infogan import InfoGAN
 from i2i.recipes.pix2pix import Pix2Pix
+from i2i.recipes.stabilizers.feature_matching import BatchMeans, Layers
+from i2i.recipes.stabilizers.historical_averaging import HistoricalAverage
+from i2i.recipes.stabilizers.packing import pack_images, pack_neighbors, unpack_images
+from i2i.recipes.stabilizers.unrolling import UnrolledAdam, UnrolledSGD
 from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
 from i2i.seeding import Progress
@@ -95,7 +96,7 @@ def test_d_sees_packs_of_one_kind(recipe: type) -> None:
             images = unpack_images(packs, 2)[:, -3:]
             assert len(packs) == 2
             assert sum(any(torch.equal(images, known) for known in group) for group in (sides, fakes)) == 1
-    assert r.judge(m.eval(), x).shape[0] == 4
+    assert r.discriminate(m.eval(), x).shape[0] == 4
 
 
 def test_labels_come_into_a_pack_as_channels_and_count() -> None:
@@ -105,7 +106,7 @@ def test_labels_come_into_a_pack_as_channels_and_count() -> None:
     x = batch()
     one, two = (losses(r, copy.deepcopy(m), {**x, "c": c})["D"] for c in (x["c"], (x["c"] + 1) % 3))
     assert not torch.equal(one, two)
-    assert r.judge(m.eval(), x).shape == (4, 1)
+    assert r.discriminate(m.eval(), x).shape == (4, 1)
 
 
 def test_a_penalty_is_on_the_gradient_of_a_whole_pack() -> None:
@@ -237,10 +238,10 @@ def test_d_answers_to_g_in_the_steps_ahead() -> None:
     D = build_D()
     real, fake = batch()["b"], batch(seed=6)["b"]
 
-    def loss(at: FunctionalDiscriminator) -> Tensor:
+    def loss(at: DiscriminatorView) -> Tensor:
         return F.softplus(-at(real)).mean() + F.softplus(at(fake)).mean()
 
-    values = [loss(UnrolledSGD(D, steps=steps, lr=1.0)(D, loss)).item() for steps in range(5)]
+    values = [loss(UnrolledSGD(D, steps=steps, lr=1.0)(DiscriminatorView(D), loss)).item() for steps in range(5)]
     assert values == sorted(values, reverse=True)
     assert values[4] < values[0] - 0.01
 
@@ -270,11 +271,11 @@ def test_scaled_steps_are_of_the_size_of_the_rate() -> None:
     U = UnrolledAdam(D, steps=1, lr=1e-3)
     real, fake = batch()["b"], batch(seed=6)["b"]
 
-    def loss(at: FunctionalDiscriminator) -> Tensor:
+    def loss(at: DiscriminatorView) -> Tensor:
         return F.softplus(-at(real)).mean() + F.softplus(at(fake)).mean()
 
-    after, before = U(D, loss).values, dict(D.named_parameters())
-    slopes = torch.autograd.grad(loss(FunctionalDiscriminator(D, {})), list(before.values()))
+    after, before = U(DiscriminatorView(D), loss).state, dict(D.named_parameters())
+    slopes = torch.autograd.grad(loss(DiscriminatorView(D)), list(before.values()))
     for (name, p), slope, square in zip(before.items(), slopes, U.synced_buffers, strict=True):
         sure = slope.abs() > 1e-5
         torch.testing.assert_close((p - after[name])[sure], 1e-3 * slope.sign()[sure], rtol=2e-3, atol=1e-6)
@@ -287,7 +288,7 @@ def test_scaled_steps_are_adams(through: bool) -> None:
     D, beta2 = build_D().double(), 0.9
     real, fake = batch()["b"].double(), batch(seed=6)["b"].double()
 
-    def loss(at: FunctionalDiscriminator) -> Tensor:
+    def loss(at: DiscriminatorView) -> Tensor:
         return F.softplus(-at(real)).mean() + F.softplus(at(fake)).mean()
 
     U, theirs = UnrolledAdam(D, steps=6, lr=1e-2, beta2=beta2, second_order=through).double(), copy.deepcopy(D)
@@ -297,10 +298,10 @@ def test_scaled_steps_are_adams(through: bool) -> None:
             for one, other in zip(D.parameters(), theirs.parameters(), strict=True):
                 one.mul_(scale)
                 other.copy_(one)
-        ahead = U(D, loss).values
+        ahead = U(DiscriminatorView(D), loss).state
         for step in range(6):
             adam.zero_grad()
-            loss(FunctionalDiscriminator(theirs, {})).backward()
+            loss(DiscriminatorView(theirs)).backward()
             adam.step()
             if step == 0:
                 kept = copy.deepcopy(adam.state_dict())     # What is kept are the mean squares of D as it is.
@@ -359,9 +360,9 @@ def test_either_player_can_have_more_turns(recipe: type) -> None:
 # ---------------------------------------------------------------------------------------------- where they do not fit
 
 @pytest.mark.parametrize(("recipe", "words", "said"), [
-    (GAN, ["pack=0"], "pack=0"), (GAN, ["lambda_history=-1"], "lambda_history"), (InfoGAN, ["pack=2"], "Q reads the codes"), (GAN, ["feature_matching=layers"], "only their means"),
-    (GAN, ["feature_matching=means", "discriminator=progressive"], "features"), (CycleGAN, ["feature_matching=means"], "no image of one side"),
-    (CycleGAN, ["unrolling=sgd"], "images of the past"), (GAN, ["unrolling=adam", "penalty=r1", "discriminator.norm=none"], "thrice"),
+    (GAN, ["pack=0"], "pack=0"), (GAN, ["lambda_history=-1"], "lambda_history"), (InfoGAN, ["pack=2"], "Q reads the codes"), (GAN, ["feature_matching=layers"], "only means can be matched"),
+    (GAN, ["feature_matching=means", "discriminator=progressive"], "features"), (CycleGAN, ["feature_matching=means"], "do not correspond"),
+    (CycleGAN, ["unrolling=sgd"], "a pool of earlier images"), (GAN, ["unrolling=adam", "penalty=r1", "discriminator.norm=none"], "a third time"),
     (GAN, ["unrolling=adam", "unrolling.steps=-1"], "steps=-1"), (GAN, ["instance_noise=normal", "instance_noise.until=0"], "until=0"),
     (GAN, ["feature_matching=means", "feature_matching.weight=0"], "feature_matching=none")])
 def test_what_does_not_fit_is_refused_with_the_reason(recipe: type, words: list[str], said: str) -> None:

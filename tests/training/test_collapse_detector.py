@@ -147,7 +147,7 @@ def test_every_recipe_from_noise_is_looked_at(data: Path, tmp_path: Path, name: 
     assert alarm is not None
     alarm(job.recipe.modules(job.info), 1000)
     (entry,) = log.read(tmp_path / "collapse.jsonl")
-    told = {"within", "between"} if "c" in job.recipe.needs else set()
+    told = {"within", "between"} if "c" in job.recipe.required_keys else set()
     assert set(entry["fake_b"]) == {"diversity", "distinct"} | told
     assert np.isfinite(list(entry["fake_b"].values())).all()
 
@@ -273,7 +273,7 @@ def test_translators_whose_outputs_do_not_follow_their_inputs(strips: Path, tmp_
     told: list[str] = []
     alarm = training.make_collapse_detector(job, Runtime(device="cpu"), RunFolder(tmp_path), lambda: thumbnails(PIXELS), told.append)
     assert alarm is not None
-    networks = {name: nn.Identity() for name in job.recipe.averaged}
+    networks = {name: nn.Identity() for name in job.recipe.ema_modules}
     for reading in range(12):
         alarm(nn.ModuleDict(networks if reading < 6 else {**networks, broken: Constant()}), 1000 * (reading + 1))
     (rang,) = rings(log.read(tmp_path / "collapse.jsonl"))

@@ -218,18 +218,18 @@ def test_fused_kernels_can_be_left_out(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*PRESETS, *names("recipe")])
-def test_what_is_differentiated_twice_is_said(name: str) -> None:
+def test_what_is_second_order_modules_is_said(name: str) -> None:
     recipe_name, words = jobs.recipe_or_preset(name)
     recipe = override(lookup("recipe", recipe_name)(), parse_assignments([word for word in words if not word.startswith("train.")]))
     twice = any(word in ("penalty=r1", "penalty=r1r2", "penalty=wgan-gp", "penalty=dragan") or word.startswith("unrolling=") for word in words)
-    assert bool(recipe.differentiated_twice) == twice
-    assert ("G" in recipe.differentiated_twice) == ("g_penalty=path-length" in words)
+    assert bool(recipe.second_order_modules) == twice
+    assert ("G" in recipe.second_order_modules) == ("g_penalty=path-length" in words)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="torch.compile needs a C++ compiler on a CPU")
 @pytest.mark.parametrize("words", [[], ["discriminator.norm=instance", "penalty=r1", "adversarial=hinge"]])
-def test_compiled_networks_keep_their_names_resume_bit_for_bit_and_spare_what_is_differentiated_twice(strips: Path, tmp_path: Path, words: list[str]) -> None:
+def test_compiled_networks_keep_their_names_resume_bit_for_bit_and_spare_what_is_second_order_modules(strips: Path, tmp_path: Path, words: list[str]) -> None:
     train = ["pix2pix", *SMALL, "train.images=40", "train.compile=true", *words]
     i2i.train(*train, data=strips, out=tmp_path / "straight", device="cpu")
     folder, job = resuming.resolve_job(train[0], train[1:], data=strips, out=tmp_path / "run", epochs=None, resume=None)

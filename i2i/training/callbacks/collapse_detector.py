@@ -156,7 +156,7 @@ class CollapseDetector:
             for key, image in made.items():
                 points.setdefault(key, []).append((look.take(image), look.moved(image)))
                 pictures.setdefault(key, []).append(reduced(image))
-        labels = probe.classes if "c" in self.recipe.needs else None
+        labels = probe.classes if "c" in self.recipe.required_keys else None
         out = {}
         for key, each in points.items():
             (fake, moved), (wanted, wanted_moved,

@@ -82,7 +82,7 @@ class NoiseEvaluator:
         look = self.look()
         real, _, classes = self.probe.real_points(look, "b")
         points, judged = [], Mean()
-        told = "c" in self.recipe.needs
+        told = "c" in self.recipe.required_keys
         for i, made in enumerate(self.probe.made(self.recipe, averaged, self.device)):
             image = made["fake_b"]
             points.append(look.take(image))
@@ -121,7 +121,7 @@ class NoiseEvaluator:
     def _real_logits(self, live: nn.ModuleDict, probe: FixedInputs) -> float:
         judged = Mean()
         for i, batch in enumerate(probe.reals()):
-            judged.add(self._logits(live, batch["b"], probe.classes if "c" in self.recipe.needs else None,
+            judged.add(self._logits(live, batch["b"], probe.classes if "c" in self.recipe.required_keys else None,
                                     i * BATCH))
         return judged.mean
 
@@ -130,4 +130,4 @@ class NoiseEvaluator:
         batch = {"b": images.to(self.device)}
         if classes is not None:
             batch["c"] = torch.from_numpy(classes[first:first + len(images)]).to(self.device)
-        return self.recipe.judge(live, batch).float()
+        return self.recipe.discriminate(live, batch).float()

@@ -52,12 +52,12 @@ class PairedEvaluator:
             values["psnr"] += psnr(levels, target, data_range=255).tolist()
             if min(fake.shape[-2:]) >= 11:
                 values["ssim"] += ssim(levels, target, data_range=255).tolist()
-            logits["heldout"].append(self.recipe.judge(live, batch).float().mean().item())
-            logits["fake"].append(self.recipe.judge(live, {**batch, "b": fake}).float().mean().item())
+            logits["heldout"].append(self.recipe.discriminate(live, batch).float().mean().item())
+            logits["fake"].append(self.recipe.discriminate(live, {**batch, "b": fake}).float().mean().item())
             small["fake"].append(F.adaptive_avg_pool2d(fake, 8).flatten(1))
             small["real"].append(F.adaptive_avg_pool2d(batch["b"], 8).flatten(1))
         for _, batch in self.batches(self.training):
-            logits["train"].append(self.recipe.judge(live, batch).float().mean().item())
+            logits["train"].append(self.recipe.discriminate(live, batch).float().mean().item())
         scores = {name: _score(each) for name, each in values.items() if each}
         readings = {"real_logits_train": float(np.mean(logits["train"])),
                     "real_logits_heldout": float(np.mean(logits["heldout"])),

@@ -1,4 +1,4 @@
-"""Stacked pictures: files, classifier, the thousand modes."""
+"""Stacked MNIST: files, classifier, the thousand modes."""
 
 import gzip
 import zlib
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from i2i.benchmarks import stacked
+from i2i.benchmarks import stacked_mnist
 from i2i.errors import RequestError
 
 
@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_files_are_read_as_they_are(folder: Path) -> None:
-    digits = stacked.read_digits(folder)
+    digits = stacked_mnist.read_digits(folder)
     pictures, labels = bars(200)
     assert digits.name == f"{zlib.crc32(bars(2000)[0].tobytes()):08x}"        # Neither MNIST nor Fashion-MNIST, whatever the folder is called.
     assert torch.equal(((digits.test[:, 0] + 1) * 127.5).round().to(torch.uint8), torch.from_numpy(pictures))
@@ -50,36 +50,34 @@ def test_files_are_read_as_they_are(folder: Path) -> None:
     assert digits.train.max() == 1
 
 
-def test_what_is_no_data_is_one_line(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stacked, "FASHION", tmp_path / "nowhere")
+def test_what_is_no_data_is_one_line(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="stacked-mnist needs MNIST or Fashion-MNIST"):
-        stacked.read_digits(None)
+        stacked_mnist.read_digits(tmp_path / "nowhere")
     with pytest.raises(RequestError, match="has no train-images-idx3-ubyte"):
-        stacked.read_digits(tmp_path)
+        stacked_mnist.read_digits(tmp_path)
     for name, content in (("t10k-labels-idx1-ubyte", b"no"), ("t10k-images-idx3-ubyte.gz", b"\x1f\x8bno"), ("t10k-labels-idx1-ubyte", idx(np.zeros(3, np.uint8)))):
         whole = (folder / name).read_bytes()
         (folder / name).write_bytes(content)
-        with pytest.raises(RequestError, match="is no idx file|pictures and 3 labels"):
-            stacked.read_digits(folder)
+        with pytest.raises(RequestError, match="is not an idx file|images and 3 labels"):
+            stacked_mnist.read_digits(folder)
         (folder / name).write_bytes(whole)
 
 
 def test_the_classifier_tells_modes_and_is_kept(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stacked, "EPOCHS", 8)
-    digits = stacked.read_digits(folder)
-    network, accuracy = stacked.classifier(digits, tmp_path / "c.safetensors")
+    digits = stacked_mnist.read_digits(folder)
+    network, accuracy = stacked_mnist.load_classifier(digits, tmp_path / "c.safetensors", epochs=8)
     assert accuracy > 0.95, accuracy
-    monkeypatch.setattr(stacked, "train_classifier", lambda digits: pytest.fail("trained twice"))
-    again, same = stacked.classifier(digits, tmp_path / "c.safetensors")
+    monkeypatch.setattr(stacked_mnist, "train_classifier", lambda digits, epochs: pytest.fail("trained twice"))
+    again, same = stacked_mnist.load_classifier(digits, tmp_path / "c.safetensors")
     assert same == accuracy
-    assert torch.equal(again.classes(digits.test), network.classes(digits.test))
+    assert torch.equal(again.classify(digits.test), network.classify(digits.test))
 
-    target = stacked.Stacked(digits, network, accuracy)
+    target = stacked_mnist.StackedMNIST(digits, network, accuracy)
     real = next(target.batches(0, 20_000))["b"]
     assert real.shape == (20_000, 3, 8, 8)
-    found, _ = target.judge(real)
+    found, _ = target.score(real)
     assert found.modes == 1000
     assert found.high_quality is None
     assert found.reverse_kl < 0.05
     one = digits.test[torch.tensor([4, 0, 7])].transpose(0, 1).expand(50, 3, 8, 8)      # Classes 4, 0 and 7, in this order.
-    assert target.judge(one)[1].index(50) == 4 + 0 * 10 + 7 * 100
+    assert target.score(one)[1].index(50) == 4 + 0 * 10 + 7 * 100

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from i2i.benchmarks.points import grid, ring
-from i2i.benchmarks.scoring import interval, nearest_modes, reverse_kl, score, student_quantile
+from i2i.benchmarks.mixtures import grid, ring
+from i2i.benchmarks.scores import mean_and_interval, nearest_modes, reverse_kl, score_counts
 
 RING, GRID = ring(), grid()
 
@@ -16,7 +16,7 @@ RING, GRID = ring(), grid()
 def test_the_real_points_cover_everything(target: object) -> None:
     """Of a normal distribution in the plane 1 - exp(-9/2) = 98.9 % is within three standard deviations."""
     real = next(target.batches(3, 50_000))["b"]
-    found, counts = target.judge(real)
+    found, counts = target.score(real)
     assert found.modes == target.modes
     assert found.high_quality == pytest.approx(1 - math.exp(-4.5), abs=2e-3)
     assert found.reverse_kl < 1e-3
@@ -25,7 +25,7 @@ def test_the_real_points_cover_everything(target: object) -> None:
 
 def test_one_mode_is_the_worst_there_is() -> None:
     samples = torch.tensor(RING.means[3], dtype=torch.float32).expand(2500, 2)[:, :, None, None]
-    found, counts = RING.judge(samples)
+    found, counts = RING.score(samples)
     assert (found.modes, found.high_quality) == (1, 1.0)
     assert found.reverse_kl == pytest.approx(math.log(8))
     assert counts == [0, 0, 0, 2500, 0, 0, 0, 0]
@@ -46,9 +46,9 @@ def test_reverse_kl_of_known_histograms() -> None:
 
 
 def test_nothing_good_is_no_mode() -> None:
-    found, _ = RING.judge(torch.full((10, 2, 1, 1), float("nan")))
+    found, _ = RING.score(torch.full((10, 2, 1, 1), float("nan")))
     assert (found.modes, found.high_quality, found.reverse_kl) == (0, 0.0, None)
-    assert score(np.array([1, 2]), None).high_quality is None
+    assert score_counts(np.array([1, 2]), None).high_quality is None
 
 
 def test_the_targets_are_the_papers() -> None:
@@ -68,13 +68,14 @@ def test_batches_are_a_function_of_the_seed() -> None:
 
 
 @pytest.mark.parametrize(("n", "t"), [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (9, 2.262), (10, 2.228), (30, 2.042)])
-def test_student_is_the_printed_table(n: int, t: float) -> None:
-    assert student_quantile(n) == pytest.approx(t, abs=6e-4)
+def test_the_interval_follows_the_printed_table_of_student(n: int, t: float) -> None:
+    values = np.arange(n + 1.0)
+    assert mean_and_interval(values)[1] == pytest.approx(t * values.std(ddof=1) / math.sqrt(n + 1), rel=3e-4)
 
 
 def test_interval() -> None:
     """Of 1, 2, 3: mean 2, standard error 1 / sqrt(3), two degrees of freedom."""
-    mean, half = interval([1, 2, 3])
+    mean, half = mean_and_interval([1, 2, 3])
     assert (mean, half) == (2, pytest.approx(4.303 / math.sqrt(3), abs=1e-3))
-    assert interval([8, 8, 8]) == (8, 0)
-    assert interval([5]) == (5, None)
+    assert mean_and_interval([8, 8, 8]) == (8, 0)
+    assert mean_and_interval([5]) == (5, None)

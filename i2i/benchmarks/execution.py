@@ -1,0 +1,147 @@
+"""Train and score one method on one benchmark with one seed; and time it against the baseline."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from i2i.benchmarks.benchmark import BENCHMARKS, Target
+from i2i.benchmarks.methods import BASELINE, METHODS
+from i2i.config import parse_assignments
+from i2i.data.config import DataConfig
+from i2i.errors import JobError
+from i2i.recipes.base import Recipe, get_module
+from i2i.recipes.gan import GAN
+from i2i.runs.folder import RunFolder
+from i2i.seeding import seed_step, stable_seed
+from i2i.training.config import TrainConfig
+from i2i.training.distributed import Runtime
+from i2i.training.job import configure
+from i2i.training.trainer import Trainer
+
+GENERATION_BATCH = 500          # Samples generated at once.
+MAX_PLOTTED = 2500              # Samples kept for plots.
+SAMPLE_STEP = 2**32 - 3         # The step whose seed generates the samples.
+
+
+@dataclass(frozen=True)
+class Task:
+    """One training run, described by names so that another process can execute it."""
+
+    benchmark: str
+    method: str
+    seed: int
+    steps: int                      # Updates of G.
+    extra: tuple[str, ...] = ()     # The user's settings for all methods.
+    images: str = ""                # `Target.images`
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Settings of the recipe `gan`, as on the command line."""
+        benchmark, method = BENCHMARKS[self.benchmark], METHODS[self.method]
+        penalty = benchmark.penalty_settings if method.has_gradient_penalty else ()
+        return method.combine((*benchmark.settings, *penalty, *self.extra), benchmark.batch_size)
+
+    @property
+    def key(self) -> str:
+        """A digest of everything that determines the result."""
+        benchmark = BENCHMARKS[self.benchmark]
+        identity = [self.benchmark, self.seed, self.steps, benchmark.batch_size, benchmark.samples,
+                    self.settings, *([self.images] if self.images else [])]
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
+
+    def configure(self) -> tuple[Recipe, TrainConfig]:
+        """The recipe and training settings.  RequestError for invalid settings."""
+        batch_size = BENCHMARKS[self.benchmark].batch_size
+        steps = self.steps * METHODS[self.method].d_steps
+        initial = TrainConfig(images=steps * batch_size, batch_size=batch_size, seed=self.seed,
+                              ema_half_life=0)
+        recipe, _, train = configure(GAN(), DataConfig(), initial, parse_assignments(self.settings))
+        return recipe, replace(train, images=steps * train.batch_size)     # As many steps at any batch size.
+
+    def samples_file(self, folder: Path) -> Path:
+        """Where samples of the run are stored for plots."""
+        return folder / "samples" / f"{self.benchmark}-{self.method}-{self.seed}-{self.key}.npy"
+
+
+class TrainingRun:
+    """The engine's trainer on a benchmark's target, without a run folder: a run takes seconds."""
+
+    def __init__(self, task: Task, target: Target) -> None:
+        recipe, train = task.configure()
+        folder = RunFolder(f"{task.benchmark}-{task.method}-{task.seed}")       # Is not created.
+        self.trainer = Trainer(recipe, target.info, train, Runtime(device="cpu"), folder, {})
+        self.batches = target.batches(stable_seed(task.seed, len(task.benchmark)), train.batch_size)
+        self.d_steps = METHODS[task.method].d_steps
+
+    def advance(self) -> None:
+        """Train until G has had one update."""
+        for _ in range(self.d_steps):
+            self.trainer.advance(next(self.batches))
+
+    @torch.no_grad()
+    def sample(self, count: int) -> Tensor:
+        """Images of the averaged generator in eval mode.  -> `(count, C, H, W)`"""
+        modules, trainer = self.trainer.average.modules, self.trainer
+        modules.eval()
+        seed_step(trainer.config.seed, 0, SAMPLE_STEP)
+        eps = torch.randn(count, int(get_module(modules, "Z").noise_dim))
+        return torch.cat([trainer.recipe.generate(modules, {"eps": chunk})["fake_b"]
+                          for chunk in eps.split(GENERATION_BATCH)])
+
+
+def execute(task: Task, target: Target) -> tuple[dict[str, Any], Tensor]:
+    """Train and score.  A run that fails (by gradients that are not finite) is scored where it stopped.  ->
+    line for results.jsonl, samples"""
+    run, start, stopped = TrainingRun(task, target), time.process_time(), {}
+    try:
+        for _ in range(task.steps):
+            run.advance()
+    except JobError as error:
+        stopped = {"stopped": f"{error} (step {run.trainer.step})"}
+    seconds = time.process_time() - start
+    samples = run.sample(BENCHMARKS[task.benchmark].samples)
+    score, counts = target.score(samples)
+    return {"kind": "run", "benchmark": task.benchmark, "method": task.method, "seed": task.seed,
+            "steps": task.steps, "key": task.key, **asdict(score), "counts": counts,
+            "seconds": round(seconds, 2), **stopped}, samples
+
+
+def measure_cost(task: Task, target: Target, *, blocks: int = 7, block_steps: int = 20,
+                 warmup: int = 10) -> dict[str, Any]:
+    """CPU time of an update of G relative to the baseline's.  The two are timed in alternating blocks of
+    steps, so that other load on the machine affects both.  -> line for results.jsonl"""
+    run, baseline = TrainingRun(task, target), TrainingRun(replace(task, method=BASELINE), target)
+
+    def seconds(timed: TrainingRun, steps: int) -> float:
+        start = time.process_time()
+        for _ in range(steps):
+            timed.advance()
+        return time.process_time() - start
+
+    for warming in (run, baseline):
+        seconds(warming, warmup)
+    ratios, baseline_seconds = [], []
+    for block in range(blocks):
+        order = (run, baseline) if block % 2 else (baseline, run)
+        spent = {timed: seconds(timed, block_steps) for timed in order}
+        ratios.append(spent[run] / spent[baseline])
+        baseline_seconds.append(spent[baseline])
+    return {"kind": "cost", "benchmark": task.benchmark, "method": task.method, "key": task.key,
+            "ratio": round(float(np.median(ratios)), 3),
+            "low": round(min(ratios), 3), "high": round(max(ratios), 3),
+            "baseline_ms": round(float(np.median(baseline_seconds)) / block_steps * 1e3, 3)}
+
+
+def save_samples(path: Path, samples: Tensor) -> None:
+    """Store the first samples for plots."""
+    path.parent.mkdir(exist_ok=True)
+    np.save(path, samples[:MAX_PLOTTED].numpy().astype(np.float32))

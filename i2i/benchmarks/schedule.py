@@ -1,0 +1,168 @@
+"""All runs of a benchmark: skip those in results.jsonl, execute the others, append a line for each."""
+
+from __future__ import annotations
+
+import functools
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from i2i.benchmarks.benchmark import BENCHMARKS, Benchmark, Target, build_target
+from i2i.benchmarks.execution import Task, execute, measure_cost, save_samples
+from i2i.benchmarks.methods import BASELINE
+from i2i.errors import JobError, RequestError
+from i2i.runs import log
+from i2i.runs.folder import RunFolder, write_atomically
+
+RESULTS = "results.jsonl"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What the user asked for."""
+
+    benchmarks: tuple[Benchmark, ...]
+    methods: tuple[str, ...]
+    seeds: int
+    steps: int | None = None        # Overrides the benchmarks' own.
+    extra: tuple[str, ...] = ()     # Settings for all methods.
+    mnist: Path | None = None
+    jobs: int = 1
+
+    def tasks(self, benchmark: Benchmark, images: str = "") -> list[Task]:
+        """All runs of a benchmark, seed by seed, so that an interrupted benchmark has compared all methods on
+        its finished seeds.  Methods that equal the baseline on this benchmark are left out."""
+        first = self.first_tasks(benchmark, images)
+        return [replace(task, seed=seed) for seed in range(self.seeds) for task in first]
+
+    def first_tasks(self, benchmark: Benchmark, images: str = "") -> list[Task]:
+        """The run of each method with the first seed."""
+        baseline = Task(benchmark.name, BASELINE, 0, self.steps or benchmark.steps, self.extra, images)
+        tasks = [replace(baseline, method=method) for method in self.methods]
+        return [task for task in tasks if task == baseline or task.settings != baseline.settings]
+
+
+def open_folder(path: Path) -> RunFolder:
+    """Create and lock the folder of a benchmark.  RequestError if it cannot be used."""
+    folder = RunFolder(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"--out {path} cannot be written: {error.strerror}") from None
+    if any(path.iterdir()) and not (path / RESULTS).exists() and not (path / ".lock").exists():
+        raise RequestError(f"--out {path} is not empty and has no {RESULTS}; choose another")
+    folder.lock()
+    return folder
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file atomically."""
+    def write(part: Path) -> None:
+        part.write_text(text, encoding="utf-8")
+
+    write_atomically(path, write)
+
+
+def read_results(folder: Path) -> list[dict[str, Any]]:
+    """All complete lines of results.jsonl.  A line cut off by a crash is removed from the file."""
+    file = folder / RESULTS
+    lines = log.read(file)
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    if file.exists() and file.read_text() != text:
+        write_text(file, text)
+    return lines
+
+
+def run(schedule: Schedule, folder: Path, *, costs: bool, report: Callable[[str], None]) -> None:
+    """Execute the runs without a result, then measure the costs without one, and report each.  RequestError
+    for invalid settings, before anything is run."""
+    torch.set_num_threads(1)
+    for benchmark in schedule.benchmarks:
+        for task in schedule.first_tasks(benchmark):
+            task.configure()
+    for benchmark in schedule.benchmarks:
+        target = build_target(benchmark, schedule.mnist, folder)    # Stores a classifier for all processes.
+        done = {(line["kind"], line["key"]) for line in read_results(folder)}
+        tasks = schedule.tasks(benchmark, target.images)
+        remaining = [task for task in tasks if ("run", task.key) not in done]
+        for count, line in enumerate(execute_all(remaining, schedule, folder, target),
+                                     len(tasks) - len(remaining) + 1):
+            log.append(folder / RESULTS, line)
+            report(f"{benchmark.name} {count}/{len(tasks)}: {line['method']}, seed {line['seed']}: "
+                   f"{format_result(line)}")
+        for task in schedule.first_tasks(benchmark, target.images) if costs else ():
+            if ("cost", task.key) not in done:
+                line = measure_cost(task, target)
+                log.append(folder / RESULTS, line)
+                report(f"{benchmark.name}: an update of G by {task.method} takes {line['ratio']:.2f} times "
+                       f"the baseline's ({line['low']:.2f} to {line['high']:.2f})")
+
+
+def format_result(line: Mapping[str, Any]) -> str:
+    """A result in words."""
+    parts = [f"{line['modes']} modes"]
+    if line["high_quality"] is not None:
+        parts.append(f"{line['high_quality']:.1%} of high quality")
+    if line["reverse_kl"] is not None:
+        parts.append(f"reverse KL {line['reverse_kl']:.2f}")
+    stopped = f"; stopped: {line['stopped']}" if "stopped" in line else ""
+    return f"{', '.join(parts)}  ({line['seconds']:.0f} s){stopped}"
+
+
+def execute_all(tasks: Sequence[Task], schedule: Schedule, folder: Path,
+                target: Target) -> Iterator[dict[str, Any]]:
+    """A result line for each task, in order of completion.  JobError if a process dies."""
+    if schedule.jobs == 1 or len(tasks) < 2:
+        for task in tasks:
+            yield execute_and_save(task, folder, target)
+        return
+    pool = ProcessPoolExecutor(min(schedule.jobs, len(tasks)), multiprocessing.get_context("spawn"),
+                               _initialize_worker)
+    try:
+        futures = [pool.submit(_execute_in_worker, task, folder, schedule.mnist) for task in tasks]
+        for future in as_completed(futures):
+            yield future.result()
+    except BrokenProcessPool:
+        raise JobError("a process of the benchmark was killed; run the same command to continue") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def execute_and_save(task: Task, folder: Path, target: Target) -> dict[str, Any]:
+    """Execute a task and store the samples of the first seed."""
+    line, samples = execute(task, target)
+    if task.seed == 0:
+        save_samples(task.samples_file(folder), samples)
+    return line
+
+
+def _initialize_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)        # Ctrl-C ends workers without a traceback.
+    torch.set_num_threads(1)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _execute_in_worker(task: Task, folder: Path, mnist: Path | None) -> dict[str, Any]:
+    return execute_and_save(task, folder, _cached_target(task.benchmark, mnist, folder))
+
+
+@functools.cache
+def _cached_target(benchmark: str, mnist: Path | None, folder: Path) -> Target:
+    return build_target(BENCHMARKS[benchmark], mnist, folder)

@@ -1,0 +1,9 @@
+"""Stabilizers: what keeps two players in balance and a generator from collapsing (docs/stabilizers.md).
+
+Each is one file with one hook: a wrapper around a discriminator, a loss or `update`.  `StabilizerSettings`
+holds the settings that all recipes share; options of a loss, a network, a prior or an optimizer stay there.
+"""
+
+from i2i.recipes.stabilizers.settings import StabilizerSettings
+
+__all__ = ["StabilizerSettings"]

@@ -1,0 +1,29 @@
+"""Augmentation of what D sees (i2i/augment), and the feedback that adaptive augmentation needs."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from i2i.augment.base import Augment
+from i2i.errors import require
+from i2i.losses.adversarial import Adversarial
+from i2i.registry import Spec, build
+from i2i.seeding import Progress
+
+
+def build_augment(augment: Spec, adversarial: Spec) -> Augment:
+    """Build the augmentation.  RequestError if it adapts to the sign of D's logits under a loss that gives
+    the sign no meaning."""
+    T: Augment = build("augment", augment)
+    loss: Adversarial = build("adversarial", adversarial)
+    require(not T.adaptive or loss.decision_boundary is not None, "augment", augment.name,
+            "none, diffaugment, or ada of a fixed strength (augment.speed=0 augment.p=0.3) with "
+            f"adversarial={adversarial.name}: only differences of its logits have a meaning, and ada follows "
+            "their sign")
+    return T
+
+
+def adapt_augment(T: Augment, adversarial: Adversarial, real_logits: Tensor, progress: Progress) -> None:
+    """Report D's confidence on real images to an adaptive augmentation, once a step."""
+    if adversarial.decision_boundary is not None:
+        T.observe(real_logits - adversarial.decision_boundary, progress.batch_size)

@@ -1,0 +1,38 @@
+"""Gradient penalties (i2i/losses/penalties.py) as a term of the discriminator's loss."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from i2i.errors import require
+from i2i.losses.penalties import lazy_penalty
+from i2i.nets.norms import uses_batch_statistics
+from i2i.recipes.discriminator_view import DiscriminatorView
+from i2i.recipes.stabilizers.packing import pack_images, unpack_images
+from i2i.registry import Spec, build
+
+
+def penalty_term(penalty: Spec, d_update: int, D: DiscriminatorView, real: Tensor, fake: Tensor,
+                 pack: int) -> Tensor:
+    """The penalty of this update of D.  With packing, its gradient is with respect to a whole pack.  -> `()`
+
+    Args:
+        d_update: number of earlier updates of D, for penalties that are due only every so many.
+        real, fake: images `(N, C, H, W)`.
+    """
+    return lazy_penalty(build("penalty", penalty), d_update, lambda packs: D(unpack_images(packs, pack)),
+                     pack_images(real, pack), pack_images(fake, pack))
+
+
+def clip_value(penalty: Spec) -> float:
+    """The `Player.clip` that the penalty asks of the discriminator."""
+    return float(build("penalty", penalty).clip)
+
+
+def check_penalty(penalty: Spec, *discriminators: nn.Module) -> None:
+    """RequestError for a gradient penalty on a discriminator with batch norm, where a gradient with respect
+    to one image depends on the others.  Gulrajani et al. 2017, section 4, "No critic batch normalization"."""
+    invalid = build("penalty", penalty).uses_input_gradients and any(map(uses_batch_statistics, discriminators))
+    require(not invalid, "penalty", penalty.name,
+            "none with a discriminator that has batch norm, where the gradient belongs to no single image "
+            "(Gulrajani et al. 2017, section 4); or set discriminator.norm=instance")

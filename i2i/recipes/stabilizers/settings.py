@@ -1,0 +1,35 @@
+"""The stabilizer settings that all recipes share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from i2i.errors import require
+from i2i.registry import Spec, build, component
+
+
+@dataclass(frozen=True, kw_only=True)
+class StabilizerSettings:
+    """Fields that every recipe inherits; all are off by default."""
+
+    penalty: Spec = component("penalty", "none")
+    pack: int = 1                       # Images that D sees as one sample.  Lin et al. 2018.
+    instance_noise: Spec = component("instance_noise", "none")
+    feature_matching: Spec = component("feature_matching", "none")
+    unrolling: Spec = component("unrolling", "none")
+    lambda_history: float = 0.0         # Weight of historical averaging.  Salimans et al. 2016, section 3.3.
+    d_steps: int = 1                    # Updates of D for each update of G, each on a new batch.
+    g_steps: int = 1                    # Updates of G for each update of D, each on a new batch.
+
+    def __post_init__(self) -> None:
+        require(self.pack >= 1, "pack", self.pack, "1 or more")
+        require(self.lambda_history >= 0, "lambda_history", self.lambda_history, "0 or more")
+        for key in ("d_steps", "g_steps"):
+            require(getattr(self, key) >= 1, key, getattr(self, key), "1 or more")
+        require(min(self.d_steps, self.g_steps) == 1, "g_steps", self.g_steps,
+                f"1 with d_steps={self.d_steps}: only one player can have more updates than the other")
+
+    @property
+    def second_order(self) -> bool:
+        """Whether second derivatives of D are taken: by a gradient penalty or through unrolled steps."""
+        return self.unrolling.name != "none" or build("penalty", self.penalty).uses_input_gradients
