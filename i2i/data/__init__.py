@@ -1,5 +1,4 @@
-"""Files to arrays to batches.  Knows no networks and no recipes.  Importing the room registers its kinds of
-data set."""
+"""From files to batches, without networks or recipes.  Importing the package registers the kinds of data sets."""
 
 from i2i.data import labeled, paired, unpaired
 

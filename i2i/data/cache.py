@@ -18,7 +18,7 @@ import struct
 import tempfile
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,7 +30,7 @@ import tifffile
 from i2i.data.sources import Source
 from i2i.images.formats import DTYPES, Array
 
-MAGIC = b"i2i decoded 1\n\0\0"      # Raise the number when the same file would be decoded differently.
+VERSION = 1                         # Of what is cached: raise it when the same file is decoded differently.
 MIN_FREE_DISK = 2 * 2**30           # Bytes to leave free: checkpoints have to fit, too.
 MEMORY_SHARE = {"auto": 0.25, "memory": 0.5}    # Of the free memory.
 SIZE_MARGIN = 1.5                   # Over the estimate, for images of other proportions.
@@ -39,7 +39,7 @@ UNKNOWN_MEMORY = 1 << 60            # Bytes of free memory from which on it is u
 LOCK_TIMEOUT = 1.0                  # Seconds; a killed process keeps the lock.
 DECODERS = {"pillow": PIL.__version__, "opencv": cv2.__version__, "tifffile": tifffile.__version__,
             "numpy": np.__version__}
-_COUNT, _SHAPE, _CHECK = struct.Struct("<Q"), struct.Struct("<4I"), struct.Struct("<IIQ")
+_COUNT, _SHAPE, _CHECKSUM = struct.Struct("<Q"), struct.Struct("<4I"), struct.Struct("<Q")
 
 Decode = Callable[[], Sequence[Array]]
 
@@ -166,30 +166,19 @@ class MemoryCache:
             return unpack(self._bytes, start)
         arrays = decode()
         data = pack(arrays)
-        if start := self._reserve(len(data)):
-            self._bytes[start:start + len(data)] = data
-            with self._locked():            # The lock makes the data visible before its start.
-                self._starts[entry] = start
-        return arrays
-
-    def _reserve(self, length: int) -> int:
-        """Where so many bytes may be written; 0 if there is no space."""
-        first = (self.entries + 1) * 8
-        with self._locked() as locked:
-            used = self.used
-            if not locked or first + used + length > self.size:
-                return 0
-            self._used[0] = used + length
-            return first + used
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[bool]:
-        locked = self._lock.acquire(timeout=LOCK_TIMEOUT)
-        try:
-            yield locked
-        finally:
-            if locked:
+        start = 0
+        if self._lock.acquire(timeout=LOCK_TIMEOUT):
+            try:
+                end = (self.entries + 1) * 8 + self.used
+                if end + len(data) <= self.size:
+                    self._bytes[end:end + len(data)] = data
+                    self._used[0] += len(data)
+                    start = end
+            finally:
                 self._lock.release()
+        if start:       # Only now, so that other processes see the data first.
+            self._starts[entry] = start
+        return arrays
 
 
 def _anonymous_file() -> int:
@@ -220,14 +209,14 @@ class DiskCache:
             return decode()         # Which reports what is wrong with the file.
         try:
             return _verified(path.read_bytes())
-        except (OSError, ValueError, struct.error, IndexError):
+        except (OSError, ValueError, struct.error):
             arrays = decode()
         if not self._full:
             self._write(path, pack(arrays))
         return arrays
 
     def _path(self, keys: str, files: Sequence[str]) -> Path:
-        text = "\n".join([self.settings, keys, repr(sorted(DECODERS.items())),
+        text = "\n".join([str(VERSION), self.settings, keys, repr(sorted(DECODERS.items())),
                           *map(self.source.identity, files)])
         name = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
         return self.folder / name[:2] / name[2:40]
@@ -238,7 +227,7 @@ class DiskCache:
             path.parent.mkdir(parents=True, exist_ok=True)
             if shutil.disk_usage(path.parent).free < MIN_FREE_DISK:
                 raise OSError(errno.ENOSPC, f"less than {MIN_FREE_DISK / 2**30:g} GB would be left free")
-            part.write_bytes(MAGIC + _CHECK.pack(zlib.crc32(data), 0, len(data)) + data)
+            part.write_bytes(_CHECKSUM.pack(zlib.crc32(data)) + data)
             os.replace(part, path)
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -250,11 +239,7 @@ class DiskCache:
 
 
 def _verified(data: bytes) -> list[Array]:
-    """The arrays of a file of the disk cache.  ValueError if it is damaged or something else."""
-    start = len(MAGIC) + _CHECK.size
-    if not data.startswith(MAGIC) or len(data) < start:
-        raise ValueError("not a cached image")
-    crc, _, length = _CHECK.unpack_from(data, len(MAGIC))
-    if len(data) != start + length or zlib.crc32(memoryview(data)[start:]) != crc:
+    """The arrays of a file of the disk cache.  ValueError or struct.error if it is damaged."""
+    if _CHECKSUM.unpack_from(data) != (zlib.crc32(memoryview(data)[_CHECKSUM.size:]),):
         raise ValueError("damaged")
-    return unpack(data, start)
+    return unpack(data, _CHECKSUM.size)

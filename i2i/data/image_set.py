@@ -1,4 +1,4 @@
-"""A set of pictures to be judged: what its files are, and each of them in 8-bit levels."""
+"""A set of images to evaluate: what its files are, and each image in 8-bit levels."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from i2i.data.file_list import FileList
+from i2i.data.layouts import pair_names
 from i2i.data.sources import EXTENSIONS, Source, Unreadable, load_image, open_source
 from i2i.errors import JobError, RequestError
 from i2i.images.decode import Header, header
@@ -18,10 +20,18 @@ LOSSY = ("JPEG", "WEBP", "MPO")     # WebP may be lossless, which its header doe
 
 @dataclass(frozen=True)
 class ImageSetFacts:
-    """What the headers of a set's files say, and a hash of all their bytes."""
+    """What the headers of a set's files say.
+
+    Args:
+        n: number of files.
+        content: sha256 over the sha256 of each file, in the order of names.
+        formats: number of files of each format.
+        sizes: number of files of each of the eight commonest sizes, WIDTHxHEIGHT.
+        gray: number of gray images.
+        alpha: number of images with alpha.
+    """
 
     n: int
-    # sha256 over the sha256 of each file, in the order of names.
     content: str
     formats: dict[str, int] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
@@ -30,28 +40,27 @@ class ImageSetFacts:
 
     @classmethod
     def of(cls, files: Iterable[tuple[bytes, Header]]) -> ImageSetFacts:
-        """What the digests and headers of files, in the order of names, come to."""
-        digest, n = hashlib.sha256(), 0
-        formats, sizes, modes = Counter[str](), Counter[str](), Counter[str]()
-        for each, told in files:
-            digest.update(each)
-            n += 1
-            formats[told.format] += 1
-            sizes[f"{told.width}x{told.height}"] += 1
-            modes["alpha"] += told.alpha
-            modes["gray"] += told.gray
+        """From the digests and headers of files, in the order of names."""
+        digest, n, gray, alpha = hashlib.sha256(), 0, 0, 0
+        formats, sizes = Counter[str](), Counter[str]()
+        for n, (file_digest, found) in enumerate(files, 1):
+            digest.update(file_digest)
+            formats[found.format] += 1
+            sizes[f"{found.width}x{found.height}"] += 1
+            gray += found.gray
+            alpha += found.alpha
         return cls(n, digest.hexdigest(), dict(sorted(formats.items())), dict(sizes.most_common(8)),
-                   modes["gray"], modes["alpha"])
+                   gray, alpha)
 
     @property
     def lossy(self) -> set[str]:
-        """Formats among them that lose detail."""
+        """The lossy formats among them."""
         return set(self.formats) & set(LOSSY)
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Pictures under one source, in the order of their names."""
+    """Images of one source, in the order of their names."""
 
     source: Source
     names: Sequence[str]
@@ -60,32 +69,31 @@ class ImageSet:
         return len(self.names)
 
     def read(self, index: int) -> Array:
-        """One picture as people and feature networks see it: gray is repeated, of many channels the first
-        three.  -> HW3 uint8
+        """One image as an (H, W, 3) uint8 array, as people and feature networks see it.
 
-        Alpha is laid over white, 16 bits become 8.  JobError if it cannot be read.
+        Gray is repeated, alpha is composited over white, 16 bits become 8; of four or more channels the first
+        three remain.  JobError if it cannot be read.
         """
         return to_rgb(to_8bit(self._load(index)))
 
     def levels(self, index: int) -> Array:
-        """As `read`, but all channels where they are more than three.  -> HWC uint8"""
+        """As `read`, but (H, W, C) with all channels where they are more than three."""
         array = to_8bit(self._load(index))
         return array if array.ndim == 3 and array.shape[2] > 3 else to_rgb(array)
 
     def _load(self, index: int) -> DecodedImage:
         try:
-            picture = load_image(self.source, self.names[index])
+            image = load_image(self.source, self.names[index])
         except Unreadable as error:
             raise JobError(str(error)) from None
-        if picture.array.dtype.kind == "f":
-            raise JobError(f"{picture.name} is {picture.array.dtype}, which has no fixed range that levels "
-                           "could be of; "
+        if image.array.dtype.kind == "f":
+            raise JobError(f"{image.name} is {image.array.dtype}, which has no fixed range for 8-bit levels; "
                            "accepted: 8 or 16 bits, or i2i evaluate MODEL, which knows the range")
-        return picture
+        return image
 
-    def headers(self, which: Iterable[int]) -> Iterator[tuple[bytes, Header]]:
-        """The sha256 of some files' bytes, and their headers.  JobError names one that is no picture."""
-        for index in which:
+    def headers(self, indices: Iterable[int]) -> Iterator[tuple[bytes, Header]]:
+        """The sha256 of some files and their headers.  JobError names one that is no image."""
+        for index in indices:
             name = self.names[index]
             try:
                 data = self.source.read(name)
@@ -96,12 +104,12 @@ class ImageSet:
                 raise JobError(f"{self.source.root}/{name}: {error}") from None
 
     def facts(self) -> ImageSetFacts:
-        """Read every file's bytes and header once.  JobError names a file that is no picture."""
+        """Read every file once.  JobError names one that is no image."""
         return ImageSetFacts.of(self.headers(range(len(self))))
 
 
 def open_image_set(where: str | Path, option: str) -> ImageSet:
-    """All pictures below a folder, in a zip or of a bundled data set.  RequestError if there are none."""
+    """All images of a source.  RequestError if there are none; `option` is the command-line option to name."""
     source = open_source(where)
     names = source.names()
     if not len(names):
@@ -110,28 +118,21 @@ def open_image_set(where: str | Path, option: str) -> ImageSet:
 
 
 def pixel_digest(image: Array) -> str:
-    """Equal for equal pixels, whatever the file format.  HWC uint8 -> hex"""
+    """The sha256 of an (H, W, C) uint8 image's pixels, whatever the file format."""
     return hashlib.sha256(str(image.shape).encode() + image.tobytes()).hexdigest()
 
 
 def pair_sets(fake: ImageSet, real: ImageSet) -> list[tuple[int, int]]:
-    """Indices of pictures of the same name but for the extension.  RequestError if some have no partner."""
-    def stems(pictures: ImageSet) -> dict[str, int]:
-        out: dict[str, int] = {}
-        for i, name in enumerate(pictures.names):
-            stem = name.rsplit(".", 1)[0]
-            if stem in out:
-                raise RequestError(f"{pictures.source.root}: {pictures.names[out[stem]]} and {name} have the "
-                                   "same name but for the extension; "
-                                   "one must go")
-            out[stem] = i
-        return out
-
-    left, right = stems(fake), stems(real)
-    alone = sorted(left.keys() ^ right.keys())
-    if alone:
-        raise RequestError(f"{len(alone)} of {len(left) + len(right)} files of {fake.source.root} and "
-                           f"{real.source.root} have no partner "
-                           f"of the same name, such as {', '.join(alone[:3])}; metrics of pairs need one for "
-                           "each")
-    return [(left[stem], right[stem]) for stem in sorted(left)]
+    """Indices of the images whose names are equal but for the extension.  RequestError if some have no partner."""
+    sets = (fake, real)
+    pairing = pair_names(FileList.of(fake.names), FileList.of(real.names))
+    if pairing.duplicate:
+        side, one, other = pairing.duplicate
+        raise RequestError(f"{sets[side].source.root}: {sets[side].names[one]} and {sets[side].names[other]} "
+                           "have the same name but for the extension; one must go")
+    if pairing.unmatched:
+        examples = sorted(sets[side].names[position].rsplit(".", 1)[0] for side, position in pairing.unmatched)
+        raise RequestError(f"{len(examples)} of {len(fake) + len(real)} files of {fake.source.root} and "
+                           f"{real.source.root} have no partner of the same name, such as "
+                           f"{', '.join(examples[:3])}; metrics of pairs need one for each")
+    return list(zip(pairing.a.tolist(), pairing.b.tolist(), strict=True))

@@ -16,9 +16,9 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from multiprocessing.process import BaseProcess
+from multiprocessing.sharedctypes import RawArray
 from typing import Any, NamedTuple, TypeVar
 
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
@@ -52,24 +52,19 @@ class CurrentFiles:
     """The file that each loader process is reading, in shared memory."""
 
     def __init__(self, workers: int) -> None:
-        self.pids = torch.zeros(workers, dtype=torch.int64).share_memory_()
-        self.names = torch.zeros(workers, MAX_NAME, dtype=torch.uint8).share_memory_()
+        self.pids = RawArray("q", workers)
+        self.names = [RawArray("c", MAX_NAME) for _ in range(workers)]
 
     def set(self, name: str) -> None:
         """Note the file that this loader process reads next; "" for none."""
         worker = get_worker_info()
         if worker is not None:
-            data = name.encode("utf-8", "surrogateescape")[:MAX_NAME]
-            row = self.names.numpy()[worker.id]
-            row[:len(data)] = bytearray(data)
-            row[len(data):] = 0
+            self.names[worker.id].value = name.encode("utf-8", "surrogateescape")[:MAX_NAME]
 
     def get(self, pid: int | None) -> str:
         """The file that a process is reading, or ""."""
-        rows = (self.pids == (pid or 0)).nonzero().flatten().tolist()
-        if not rows:
-            return ""
-        return self.names[rows[0]].numpy().tobytes().rstrip(b"\0").decode("utf-8", "surrogateescape")
+        return next((name.value.decode("utf-8", "surrogateescape")
+                     for known, name in zip(self.pids, self.names, strict=True) if known == pid), "")
 
 
 class LoaderDataset(TorchDataset[Loaded]):

@@ -298,7 +298,7 @@ def test_a_loader_process_that_is_stopped_while_it_hands_over_is_given_up(monkey
     theirs.close()
     current = loader.CurrentFiles(1)
     current.pids[0] = process.pid
-    current.names[0, :6] = torch.tensor(list(b"04.png"))
+    current.names[0].value = b"04.png"
 
     def received() -> Iterator[loader.Loaded]:
         yield loader.Loaded({}, (), ())
