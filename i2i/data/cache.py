@@ -20,7 +20,7 @@ import threading
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -44,51 +44,29 @@ _COUNT, _SHAPE, _CHECKSUM = struct.Struct("<Q"), struct.Struct("<4I"), struct.St
 Decode = Callable[[], Sequence[Array]]
 
 
-class Cache(Protocol):
-    """Where arrays are kept; `warning` is a message to log once, or empty."""
-
-    warning: str
-
-    def __call__(self, entry: int, keys: str, files: Sequence[str], decode: Decode) -> Sequence[Array]:
-        """The arrays of a data set's entry, made by `decode` if they are not cached.
-
-        Args:
-            entry: number of the entry.
-            keys: which images of the files these are: "a", "b" or both.
-            files: names in the source.
-            decode: reads and decodes them.
-        """
-
-
-class Uncached:
-    """No cache."""
+class Cache:
+    """The base of caches, which caches nothing; `warning` is a message to log once, or empty."""
 
     warning = ""
 
     def __call__(self, entry: int, keys: str, files: Sequence[str], decode: Decode) -> Sequence[Array]:
+        """The images `keys` ("a", "b" or both) of an entry, cached or read from the files by `decode`."""
         return decode()
 
 
 def make_cache(kind: str, entries: int, nbytes: int, memory: int, folder: Path | None, source: Source,
                settings: str) -> Cache:
-    """The cache of the setting data.cache.
+    """The cache of the setting data.cache, for so many entries of `nbytes` bytes in all.
 
-    Args:
-        kind: "disk"; "memory" for as many images as half of the free memory holds; "auto" for all images in
-            memory, or none if they need more than a quarter of it: training and the file system's cache need
-            the rest; or "off".
-        entries: number of entries.
-        nbytes: memory that all of them need.
-        memory: bytes that are free for this process.
-        folder: of the disk cache; None turns it off.
-        source: of the files.
-        settings: whatever else decides how files are decoded.
+    "memory" holds what fits into half of the free `memory`; "auto" all images, or none if they need more than
+    a quarter of it: training and the file system's cache need the rest.  "disk" needs a folder, and
+    `settings`, which is whatever besides the files decides how they are decoded.
     """
     if kind == "disk" and folder:
         return DiskCache(folder, source, settings)
     available = MEMORY_SHARE.get(kind, 0.0) * memory if memory < UNKNOWN_MEMORY else 0.0
     if not available or (kind == "auto" and nbytes > available):
-        return Uncached()
+        return Cache()
     return MemoryCache(entries, int(min(available, SIZE_MARGIN * nbytes)))
 
 
@@ -123,14 +101,12 @@ def unpack(data: Any, start: int = 0) -> list[Array]:
 
 # ---------------------------------------------------------------------------------------------- in memory
 
-class MemoryCache:
+class MemoryCache(Cache):
     """A cache of `capacity` bytes in memory that forked and spawned loader processes share.
 
     The memory is a table of where each entry begins, 0 if it is absent, and the entries one after the other.
     Pages that were never written take no memory.
     """
-
-    warning = ""
 
     def __init__(self, entries: int, capacity: int) -> None:
         self.entries, self.size = entries, (entries + 1) * 8 + capacity
@@ -191,7 +167,7 @@ def _anonymous_file() -> int:
 
 # ---------------------------------------------------------------------------------------------- on disk
 
-class DiskCache:
+class DiskCache(Cache):
     """A cache with one file for each entry in a folder that runs and processes may share.
 
     Files are written atomically and found by a hash of all that decides their content: identity of the files
@@ -200,7 +176,7 @@ class DiskCache:
 
     def __init__(self, folder: Path, source: Source, settings: str) -> None:
         self.folder, self.source, self.settings = folder, source, settings
-        self.warning, self._full = "", False
+        self._full = False
 
     def __call__(self, entry: int, keys: str, files: Sequence[str], decode: Decode) -> Sequence[Array]:
         try:
@@ -234,8 +210,8 @@ class DiskCache:
                 part.unlink(missing_ok=True)
             self._full = True
             self.warning = (f"decoded images are no longer cached in {self.folder} "
-                            f"({error.strerror or error}); the others are decoded in every epoch, which takes "
-                            "longer and changes nothing else")
+                            f"({error.strerror or error}); the others are decoded in every epoch, which "
+                            "takes longer and changes nothing else")
 
 
 def _verified(data: bytes) -> list[Array]:

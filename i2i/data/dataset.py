@@ -14,10 +14,10 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from i2i.data.cache import Cache, Uncached, array_bytes, make_cache
+from i2i.data.cache import Cache, array_bytes, make_cache
 from i2i.data.sampler import Order
 from i2i.data.sources import Source, Unreadable, convert_or_unreadable
-from i2i.data.transforms import JointCropFlip, Resize, Size, Transform
+from i2i.data.transforms import JointCropFlip, Resize, Size
 from i2i.images.formats import Array, DecodedImage, ImageFormat, to_tensors
 from i2i.seeding import stable_seed
 
@@ -65,23 +65,11 @@ class Dataset(ABC):
     split: str
     _: KW_ONLY
     formats: Formats = field(default_factory=lambda: (ImageFormat(), ImageFormat()))
-    transform: Transform = field(default_factory=Resize)
+    transform: Resize = field(default_factory=Resize)
     shuffle: bool = False
     seed: int = 0
     on_error: str = "stop"
-    cache: Cache = field(default_factory=Uncached)
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """Samples in an epoch."""
-
-    @abstractmethod
-    def __getitem__(self, index: int) -> tuple[DecodedImage, Any]:
-        """An image and its partner or class, as stored.  Raises Unreadable."""
-
-    @abstractmethod
-    def name(self, index: int) -> str:
-        """The file that sample `index` takes its name from."""
+    cache: Cache = field(default_factory=Cache)
 
     @property
     @abstractmethod
@@ -109,13 +97,26 @@ class Dataset(ABC):
         """The class of an image, {"c": class}, where there are classes."""
         return {}
 
+    def __len__(self) -> int:
+        """Samples in an epoch."""
+        return max(self.stream_sizes.values())
+
+    def __getitem__(self, index: int) -> tuple[DecodedImage, Any]:
+        """An image and its partner or class, as stored.  Raises Unreadable."""
+        image, *others = (image for keys in self.stream_sizes for image in self.decode(keys, index))
+        return image, others[0] if others else self.label(index).get("c")
+
+    def name(self, index: int) -> str:
+        """The file that sample `index` takes its name from."""
+        return self.files(next(iter(self.stream_sizes)), index)[0]
+
     # ------------------------------------------------------------------------------------------ settings
 
     def for_training(self, crop: Size, load: Size, formats: Formats, *, flip: bool = True, seed: int = 0,
                      on_error: str = "stop") -> Self:
-        """This data set shuffled and augmented: resized to `load`, cropped to `crop` and flipped at random."""
-        return replace(self, formats=formats, transform=self.crop_flip(crop, load, flip), shuffle=True,
-                       seed=seed, on_error=on_error)
+        """This data set shuffled, resized to `load`, cropped to `crop` and flipped at random."""
+        return replace(self, formats=formats, transform=self.crop_flip(load, crop=crop, flip=flip),
+                       shuffle=True, seed=seed, on_error=on_error)
 
     def for_evaluation(self, formats: Formats, size: Size | None = None) -> Self:
         """This data set in order and without augmentation, resized to `size` or as large as stored."""
@@ -158,7 +159,8 @@ class Dataset(ABC):
             streams.append(Stream(keys, size, order, offset=sum(stream.size for stream in streams)))
         return tuple(streams)
 
-    def sample(self, position: int, *, on_read: OnRead | None = None, on_skip: OnSkip | None = None) -> Sample:
+    def sample(self, position: int, *, on_read: OnRead | None = None,
+               on_skip: OnSkip | None = None) -> Sample:
         """The images "a" and "b" at a position, HW or HWC, and the class "c" where there are classes.
 
         Args:

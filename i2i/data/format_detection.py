@@ -1,4 +1,4 @@
-"""Detect the formats and sizes of a data set's images from a few of them, and the training sizes that follow."""
+"""Formats and sizes of a data set's images, detected from a few, and the training sizes that follow."""
 
 from __future__ import annotations
 
@@ -22,28 +22,19 @@ MAX_CROP = 256                    # Of the default crop.
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """What the first images of a data set tell.
+    """What a few images of a data set tell; where it has one side, `a` is `b`."""
 
-    Args:
-        height: the smallest height.
-        width: the smallest width.
-        a: format of the source images.
-        b: format of the target images; the same where there is one side.
-        notes: what the files hold that is not read, each with an example.
-    """
-
-    height: int
+    height: int                     # The smallest.
     width: int
     a: ImageFormat
     b: ImageFormat
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()     # What the files hold that is not read, with an example.
 
 
 def inspect_dataset(dataset: Dataset, config: DataConfig | None = None, *, count: int = 16) -> DatasetSummary:
-    """Decode up to `count` samples, evenly spaced.
+    """Decode up to `count` samples.
 
-    Raises:
-        RequestError: if one cannot be read (with on_error="skip": none), or a side has no common format.
+    RequestError if one cannot be read (with on_error="skip", if none can), or a side has no common format.
     """
     config = config or DataConfig()
     samples: list[tuple[DecodedImage, DecodedImage]] = []
@@ -109,17 +100,8 @@ def detect_format(images: Sequence[DecodedImage], keep_alpha: bool, background: 
                   range_text: str) -> ImageFormat:
     """The format that all images of a side can be converted to.
 
-    It has color as soon as one image has, 16 bits as soon as one has, and alpha, if it is to be kept, too.
-
-    Args:
-        images: of one side.
-        keep_alpha: whether to keep alpha as the last channel.
-        background: to composite over otherwise.
-        key: name of the setting of the side's range.
-        range_text: its value: auto, full or LOW,HIGH.
-
-    Raises:
-        RequestError: names two images without a common format.
+    It has color, 16 bits and, with `keep_alpha`, alpha as soon as one image has.  `range_text` is the setting
+    `key` of the side's range.  RequestError names two images without a common format.
     """
     dtypes = {image.array.dtype.name: image for image in images}
     colors = {image.channels - image.alpha: image for image in images}
@@ -137,19 +119,19 @@ def detect_format(images: Sequence[DecodedImage], keep_alpha: bool, background: 
     if range_text == "auto" and measurable:
         values = _measured_range(images, dtype)
     if dtype == "float32" and values is None:
-        raise RequestError(f"{key}=full cannot be used: {images[0].name} is float32, which has no full range; "
-                           "accepted: auto, or LOW,HIGH")
+        raise RequestError(f"{key}=full cannot be used: {images[0].name} is float32, which has no full "
+                           "range; accepted: auto, or LOW,HIGH")
     return ImageFormat(max(colors) + alpha, dtype, values, alpha, background)
 
 
 def _mismatch(examples: dict[str, DecodedImage]) -> RequestError:
     (one, image), (other, another) = list(examples.items())[:2]
-    return RequestError(f"{image.name} is {one} and {another.name} is {other}; the images of one side must be "
-                        "of one kind (gray among color, and 8 among 16 bits, will do)")
+    return RequestError(f"{image.name} is {one} and {another.name} is {other}; the images of one side must "
+                        "be of one kind (gray among color, and 8 among 16 bits, will do)")
 
 
 def _measured_range(images: Sequence[DecodedImage], dtype: str) -> tuple[float, float] | None:
-    """Lowest and highest value of floats; for 16 bits the range of the smallest usual bit depth, None for all."""
+    """Lowest and highest value of floats; of 16 bits the range of the smallest usual depth, None for all."""
     high = max(float(image.array.max()) for image in images)
     if dtype == "uint16":
         depth = next(bits for bits in BIT_DEPTHS if high < 2 ** bits)

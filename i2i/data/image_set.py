@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from i2i.data.file_list import FileList
-from i2i.data.layouts import pair_names
+from i2i.data.layouts import pair_names, stem
 from i2i.data.sources import EXTENSIONS, Source, Unreadable, load_image, open_source
 from i2i.errors import JobError, RequestError
 from i2i.images.decode import Header, header
@@ -20,37 +20,27 @@ LOSSY = ("JPEG", "WEBP", "MPO")     # WebP may be lossless, which its header doe
 
 @dataclass(frozen=True)
 class ImageSetFacts:
-    """What the headers of a set's files say.
-
-    Args:
-        n: number of files.
-        content: sha256 over the sha256 of each file, in the order of names.
-        formats: number of files of each format.
-        sizes: number of files of each of the eight commonest sizes, WIDTHxHEIGHT.
-        gray: number of gray images.
-        alpha: number of images with alpha.
-    """
+    """How many files a set has, by their headers, and a hash of their content."""
 
     n: int
-    content: str
+    content: str                    # sha256 over the sha256 of each file, in the order of names.
     formats: dict[str, int] = field(default_factory=dict)
-    sizes: dict[str, int] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)     # WIDTHxHEIGHT, the eight commonest.
     gray: int = 0
     alpha: int = 0
 
     @classmethod
     def of(cls, files: Iterable[tuple[bytes, Header]]) -> ImageSetFacts:
         """From the digests and headers of files, in the order of names."""
-        digest, n, gray, alpha = hashlib.sha256(), 0, 0, 0
-        formats, sizes = Counter[str](), Counter[str]()
-        for n, (file_digest, found) in enumerate(files, 1):
+        digest, headers = hashlib.sha256(), list[Header]()
+        for file_digest, each in files:
             digest.update(file_digest)
-            formats[found.format] += 1
-            sizes[f"{found.width}x{found.height}"] += 1
-            gray += found.gray
-            alpha += found.alpha
-        return cls(n, digest.hexdigest(), dict(sorted(formats.items())), dict(sizes.most_common(8)),
-                   gray, alpha)
+            headers.append(each)
+        formats = Counter(each.format for each in headers)
+        sizes = Counter(f"{each.width}x{each.height}" for each in headers)
+        return cls(len(headers), digest.hexdigest(), dict(sorted(formats.items())),
+                   dict(sizes.most_common(8)), sum(each.gray for each in headers),
+                   sum(each.alpha for each in headers))
 
     @property
     def lossy(self) -> set[str]:
@@ -109,7 +99,7 @@ class ImageSet:
 
 
 def open_image_set(where: str | Path, option: str) -> ImageSet:
-    """All images of a source.  RequestError if there are none; `option` is the command-line option to name."""
+    """All images of a source.  RequestError names the command-line option if there are none."""
     source = open_source(where)
     names = source.names()
     if not len(names):
@@ -123,7 +113,7 @@ def pixel_digest(image: Array) -> str:
 
 
 def pair_sets(fake: ImageSet, real: ImageSet) -> list[tuple[int, int]]:
-    """Indices of the images whose names are equal but for the extension.  RequestError if some have no partner."""
+    """Indices of images with the same name but for the extension.  RequestError if some have no partner."""
     sets = (fake, real)
     pairing = pair_names(FileList.of(fake.names), FileList.of(real.names))
     if pairing.duplicate:
@@ -131,8 +121,8 @@ def pair_sets(fake: ImageSet, real: ImageSet) -> list[tuple[int, int]]:
         raise RequestError(f"{sets[side].source.root}: {sets[side].names[one]} and {sets[side].names[other]} "
                            "have the same name but for the extension; one must go")
     if pairing.unmatched:
-        examples = sorted(sets[side].names[position].rsplit(".", 1)[0] for side, position in pairing.unmatched)
-        raise RequestError(f"{len(examples)} of {len(fake) + len(real)} files of {fake.source.root} and "
+        stems = sorted(stem(sets[side].names[position]) for side, position in pairing.unmatched)
+        raise RequestError(f"{len(stems)} of {len(fake) + len(real)} files of {fake.source.root} and "
                            f"{real.source.root} have no partner of the same name, such as "
-                           f"{', '.join(examples[:3])}; metrics of pairs need one for each")
+                           f"{', '.join(stems[:3])}; metrics of pairs need one for each")
     return list(zip(pairing.a.tolist(), pairing.b.tolist(), strict=True))

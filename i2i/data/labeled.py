@@ -1,5 +1,5 @@
-"""Sets of images for generators from noise, with classes from a manifest, from `dataset.json` (the format of the
-tool of Karras et al. 2020a) or from class folders."""
+"""Sets of images for generators from noise, with classes from a manifest, from `dataset.json` (the format of
+Karras et al. 2020a) or from class folders."""
 
 from __future__ import annotations
 
@@ -26,31 +26,15 @@ MAX_CLASSES = 100_000      # Without names; ImageNet-21k has 21,841.
 
 @dataclass(frozen=True)
 class ImageDataset(Dataset):
-    """One split of a set of images; samples have the image "b" and, where there are labels, the class "c".
-
-    Args:
-        names: file names in the source.
-        labels: the class of each, an index into `classes`; None if there are no labels.
-        classes: their names.
-        layout: where the files lie, in words.
-    """
+    """One split of a set of images; samples have the image "b" and, where there are labels, the class "c"."""
 
     crop_flip = CoveringCropFlip
     load_scale = 1.0            # Images to be generated are shown whole.
     square_crop = True
     names: Sequence[str]
-    labels: Labels | None = field(default=None, compare=False)
-    classes: tuple[str, ...] = ()
-    layout: str = "one folder"
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> tuple[DecodedImage, int | None]:
-        return self.decode("b", index)[0], self.label(index).get("c")
-
-    def name(self, index: int) -> str:
-        return self.names[index]
+    labels: Labels | None = field(default=None, compare=False)      # The class of each image.
+    classes: tuple[str, ...] = ()                                   # The names of the classes.
+    layout: str = "one folder"                                      # Where the files lie, in words.
 
     @property
     def description(self) -> str:
@@ -62,7 +46,7 @@ class ImageDataset(Dataset):
 
     @property
     def stream_sizes(self) -> dict[str, int]:
-        return {"b": len(self)}
+        return {"b": len(self.names)}
 
     def files(self, keys: str, index: int) -> tuple[str, ...]:
         return (self.names[index],)
@@ -140,7 +124,7 @@ def _with_labels(source: Source, split: str, names: FileList, labels: dict[str, 
 
 
 def _read_labels(source: Source) -> tuple[dict[str, int], tuple[str, ...]] | None:
-    """The class of each file and the names of the classes from `dataset.json`; None if there are no labels."""
+    """The class of each file and the names of the classes from dataset.json; None if there are no labels."""
     where = f"{source.root}/{LABELS}"
     file = source.open_metadata(LABELS)
     if file is None:

@@ -23,7 +23,7 @@ SIDE_FOLDERS = {*(split + side for split in SPLITS for side in "AB"), "A", "B"}
 
 
 def locate_splits(names: FileList, sides: int) -> dict[str, tuple[str, ...]]:
-    """The folders of the `sides` sides of each split, by the first layout with images in all of them.
+    """The folders of each split with `sides` sides, by the first layout with images in all of them.
 
     Layouts without splits come last, and count only where their folders hold no splits.
     """
@@ -34,7 +34,7 @@ def locate_splits(names: FileList, sides: int) -> dict[str, tuple[str, ...]]:
             folders = tuple(folder.format(split=split) for folder in layout)
             holds_splits = unsplit and any(inner.startswith(folder) for others in found.values()
                                            for inner, folder in zip(others, folders, strict=True))
-            if split not in found and not holds_splits and all(len(names.under(folder)) for folder in folders):
+            if split not in found and not holds_splits and all(len(names.under(each)) for each in folders):
                 found[split] = folders
     return {split: found[split] for split in SPLITS if split in found}
 
@@ -51,20 +51,12 @@ def top_level_files(names: FileList) -> FileList:
 
 @dataclass(frozen=True)
 class Pairing:
-    """Partners in two lists of names.
-
-    Args:
-        a: positions in the first list, in the order of the names.
-        b: positions of their partners in the second list.
-        unmatched: side (0 or 1) and position of each name without a partner.
-        duplicate: side and positions of two names that would have the same partner; the rest is then
-            incomplete.
-    """
+    """Positions of partners in two lists of names, in the order of the names."""
 
     a: Positions
     b: Positions
-    unmatched: list[tuple[int, int]]
-    duplicate: tuple[int, int, int] | None = None
+    unmatched: list[tuple[int, int]]                # Side (0 or 1) and position of names without a partner.
+    duplicate: tuple[int, int, int] | None = None   # Side and positions of equal names; ends the search.
 
 
 def stem(name: str) -> str:

@@ -1,5 +1,7 @@
-"""Batches from a position on, read in this process, by a thread or by loader processes.  When a loader process
-dies or hangs, the error names the file that it was reading."""
+"""Batches from a position on, read in this process, by a thread or by loader processes.
+
+When a loader process dies or hangs, the error names the file that it was reading.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ from i2i.data.sources import Unreadable
 from i2i.errors import JobError
 
 MAX_NAME = 8192          # Bytes of a file name.
-STALL_TIMEOUT = 300.0    # Seconds that all loader processes may take for a batch: network disks stall for minutes.
+STALL_TIMEOUT = 300.0    # Seconds that loader processes may take for a batch: network disks can stall.
 JOIN_TIMEOUT = 5.0       # Seconds that a closed prefetch thread may take for the file it is reading,
 EXIT_TIMEOUT = 30.0      # and before the interpreter exits under it, which aborts in compiled code.
 POLL_INTERVAL = 1.0      # Seconds between checks of the loader processes.
@@ -40,10 +42,9 @@ T = TypeVar("T")
 
 
 class Loaded(NamedTuple):
-    """A sample or a batch as it is sent to the training process.  `values` is None if an image could not be read:
-    the last of `skipped` says why.  `warnings` are to be logged."""
+    """A sample or a batch as it is sent to the training process."""
 
-    values: Any
+    values: Any                         # None if an image could not be read: the last skipped one.
     skipped: tuple[Unreadable, ...]
     warnings: tuple[str, ...]
 

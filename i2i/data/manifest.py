@@ -6,8 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -39,21 +38,13 @@ class SplitRows:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a manifest lists.
-
-    Args:
-        path: of the manifest.
-        single: whether it has the column `file` instead of a and b.
-        splits: the rows of each split.
-        classes: the labels in order: numbers by value, others alphabetically.
-        one_sided_line: the first line with only one side.
-    """
+    """What a manifest lists."""
 
     path: str
-    single: bool
+    single: bool                            # Whether it has the column `file` instead of a and b.
     splits: dict[str, SplitRows]
-    classes: tuple[str, ...] = ()
-    one_sided_line: int | None = None
+    classes: tuple[str, ...] = ()           # The labels, numbers by value, others alphabetically.
+    one_sided_line: int | None = None       # The first line that names only one side.
 
     def files(self) -> Iterator[str]:
         """All names in it."""
@@ -62,75 +53,51 @@ class Manifest:
             yield from () if self.single else filter(None, rows.b)
 
 
-class _SplitBuilder:
-    """The rows of one split while they are read, without an object for each."""
-
-    def __init__(self) -> None:
-        self.a, self.b = list[str](), list[str]()
-        self.labels, self.lines, self.hashes = array("q"), array("q"), array("q")
-
-    def add(self, line: int, a: str, b: str, label: int) -> None:
-        self.a.append(a)
-        self.b.append(b)
-        self.labels.append(label)
-        self.lines.append(line)
-        self.hashes.append(hash((a, b)))
-
-    def build(self, single: bool, label_order: Labels | None) -> SplitRows:
-        a = FileList.of(self.a)
-        labels = None if label_order is None else label_order[np.array(self.labels, np.int64)]
-        return SplitRows(a, a if single else FileList.of(self.b), labels)
-
-    def check(self, rows: SplitRows, path: str, has: Callable[[str], bool]) -> None:
-        """Raise RequestError for repeated rows and missing files."""
-        hashes = np.array(self.hashes, np.int64)
-        order = np.argsort(hashes, kind="stable")
-        repeated = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
-        if len(repeated):
-            first, second = (self.lines[order[repeated[0] + i]] for i in (0, 1))
-            raise RequestError(f"{path}: line {second} repeats line {first}")
-        for index in evenly_spaced(len(rows.a), CHECKED_ROWS):
-            for name in (rows.a[index], rows.b[index]):
-                if name and not has(name):
-                    raise RequestError(f"{path}, line {self.lines[index]}: there is no file {name}")
-
-
 def read(file: BinaryIO, path: str, *, has: Callable[[str], bool],
          is_image: Callable[[str], bool]) -> Manifest:
-    """Read a manifest.
+    """Read an open manifest.  RequestError names the line that is wrong.
 
-    Args:
-        file: the open manifest.
-        path: its path, for messages.
-        has: whether a file exists.
-        is_image: whether a name has the extension of an image.
-
-    Raises:
-        RequestError: names the line that is wrong.
+    `has` says whether a file exists, `is_image` whether a name has the extension of an image.
     """
     text = io.TextIOWrapper(file, "utf-8-sig", newline="")
-    splits: dict[str, _SplitBuilder] = {}
-    numbers: dict[str, int] = {}        # Of each label, in the order of first appearance.
+    rows: dict[str, list[tuple[int, str, str, str]]] = {}       # Split -> line, a, b and label.
     single = labeled = False
     one_sided_line = None
     for line, row in (_csv_rows if path.lower().endswith(".csv") else _json_rows)(text, path):
-        if not splits:
+        if not rows:
             single, labeled = "file" in row, "label" in row
         elif (single, labeled) != ("file" in row, "label" in row):
             raise RequestError(f"{path}, line {line}: it has {_listed(row)} where the first row has others")
         a, b, split = _check_row(row, f"{path}, line {line}", is_image)
         if one_sided_line is None and not (a and b):
             one_sided_line = line
-        label = numbers.setdefault(row["label"], len(numbers)) if labeled else 0
-        splits.setdefault(split, _SplitBuilder()).add(line, a, b, label)
-    if not splits:
+        rows.setdefault(split, []).append((line, a, b, row.get("label", "")))
+    if not rows:
         raise RequestError(f"{path} names no images")
-    classes = sorted(numbers, key=int if all(map(_is_integer, numbers)) else str)
-    label_order = np.argsort(np.array([numbers[name] for name in classes], np.int64)) if labeled else None
-    built = {split: splits[split].build(single, label_order) for split in SPLITS if split in splits}
-    for split, rows in built.items():
-        splits[split].check(rows, path, has)
-    return Manifest(path, single, built, tuple(classes), one_sided_line)
+    names = dict.fromkeys(label for part in rows.values() for *_, label in part) if labeled else {}
+    classes = tuple(sorted(names, key=int if all(map(_is_integer, names)) else str))
+    numbers = {name: number for number, name in enumerate(classes)}
+    splits = {}
+    for split in (split for split in SPLITS if split in rows):
+        _check_files(rows[split], path, has)
+        a_names = FileList.of(a for _, a, _, _ in rows[split])
+        labels = np.array([numbers[label] for *_, label in rows[split]], np.int64) if labeled else None
+        splits[split] = SplitRows(a_names, a_names if single else FileList.of(b for _, _, b, _ in rows[split]),
+                                  labels)
+    return Manifest(path, single, splits, classes, one_sided_line)
+
+
+def _check_files(rows: Sequence[tuple[int, str, str, str]], path: str, has: Callable[[str], bool]) -> None:
+    first_lines: dict[tuple[str, str], int] = {}
+    for line, a, b, _ in rows:
+        first = first_lines.setdefault((a, b), line)
+        if first != line:
+            raise RequestError(f"{path}: line {line} repeats line {first}")
+    for index in evenly_spaced(len(rows), CHECKED_ROWS):
+        line, a, b, _ = rows[index]
+        for name in (a, b):
+            if name and not has(name):
+                raise RequestError(f"{path}, line {line}: there is no file {name}")
 
 
 def _check_row(row: Row, where: str, is_image: Callable[[str], bool]) -> tuple[str, str, str]:
@@ -176,7 +143,6 @@ def _csv_rows(text: io.TextIOBase, path: str) -> Iterator[tuple[int, Row]]:
 
 
 def _json_rows(text: io.TextIOBase, path: str) -> Iterator[tuple[int, Row]]:
-    known: set[tuple[str, ...]] = set()     # Columns that were checked.
     line = 0
     try:
         for line, data in enumerate(text, 1):
@@ -186,8 +152,7 @@ def _json_rows(text: io.TextIOBase, path: str) -> Iterator[tuple[int, Row]]:
             if not isinstance(row, dict):
                 raise RequestError(f"{path}, line {line}: {data.strip()[:60]} is no object such as {{\"a\": "
                                    "\"x.png\", \"b\": \"y.png\"}}")
-            if tuple(row) not in known:
-                known.add(_check_columns(row, f"{path}, line {line}"))
+            _check_columns(row, f"{path}, line {line}")
             cells = {key: "" if value is None else str(value) if key == "label" and type(value) is int
                      else value for key, value in row.items()}
             if not all(isinstance(cell, str) for cell in cells.values()):

@@ -21,23 +21,6 @@ SHAPE_TOLERANCE = 0.01      # Relative; partners of small images differ in propo
 class PairedDataset(TwoSidedDataset):
     """One split of a paired data set; `dataset[index]` is a source and its target."""
 
-    def __len__(self) -> int:
-        return len(self.a)
-
-    def __getitem__(self, index: int) -> tuple[DecodedImage, DecodedImage]:
-        if self.strips:
-            a, b = split_strip_image(load_image(self.source, self.a[index]))
-        else:
-            a, b = load_image(self.source, self.a[index]), load_image(self.source, self.b[index])
-            if not same_shape(a.array.shape[:2], b.array.shape[:2]):
-                raise Unreadable(a.name, f"is {_size(a.array)} but its partner {self.b[index]} is "
-                                         f"{_size(b.array)}; a pair must have one size, or two of the same "
-                                         "proportions")
-        return (a, b) if self.direction == "ab" else (b, a)
-
-    def name(self, index: int) -> str:
-        return self.a[index]
-
     @property
     def description(self) -> str:
         return f"{len(self)} pairs"
@@ -51,13 +34,21 @@ class PairedDataset(TwoSidedDataset):
 
     @property
     def stream_sizes(self) -> dict[str, int]:
-        return {"ab": len(self)}
+        return {"ab": len(self.a)}
 
     def files(self, keys: str, index: int) -> tuple[str, ...]:
         return (self.a[index],) if self.strips else (self.a[index], self.b[index])
 
     def decode(self, keys: str, index: int) -> tuple[DecodedImage, DecodedImage]:
-        return self[index]
+        if self.strips:
+            a, b = split_strip_image(load_image(self.source, self.a[index]))
+        else:
+            a, b = load_image(self.source, self.a[index]), load_image(self.source, self.b[index])
+            if not same_shape(a.array.shape[:2], b.array.shape[:2]):
+                raise Unreadable(a.name, f"is {_size(a.array)} but its partner {self.b[index]} is "
+                                         f"{_size(b.array)}; a pair must have one size, or two of the same "
+                                         "proportions")
+        return (a, b) if self.direction == "ab" else (b, a)
 
 
 def same_shape(one: tuple[int, ...], other: tuple[int, ...]) -> bool:

@@ -1,15 +1,10 @@
-"""Resizing and random crops and flips of the images of one sample.
-
-Transforms have a deterministic part, `resize`, whose result can be cached, and a random part, `augment`, that
-depends on nothing but its seed.
-"""
+"""Resizing and random crops and flips of the images of one sample."""
 
 from __future__ import annotations
 
 import random
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
 
 import cv2
@@ -22,13 +17,15 @@ MAX_AREA_CHANNELS = 4       # cv2.INTER_AREA takes no more at once.
 Size = tuple[int, int]      # Height and width.
 
 
-class Transform(ABC):
-    """What is done to the images of a sample, HW or HWC arrays of any type.
+@dataclass(frozen=True)
+class Resize:
+    """Resize HW or HWC images to `load`, or keep the stored size; the base of augmentations.
 
-    `load` is the size to resize to; None keeps the stored size.
+    The deterministic part, `resize`, comes first, so that its result can be cached; the random part,
+    `augment`, is a function of its seed.
     """
 
-    load: Size | None
+    load: Size | None = None
 
     def loaded_size(self, size: Size) -> Size:
         """The size that `resize` gives an image of this size."""
@@ -38,33 +35,23 @@ class Transform(ABC):
         """The deterministic part."""
         return resize(image, self.loaded_size(image.shape[:2]))
 
-    @abstractmethod
     def augment(self, images: Sequence[Array], seed: int) -> list[Array]:
         """The random part, for resized images; may return views."""
+        return list(images)
 
-    def __call__(self, images: Sequence[Array], seed: int = 0) -> list[Array]:
+    def __call__(self, images: Sequence[Array], seed: int) -> list[Array]:
         return self.augment([self.resize(image) for image in images], seed)
 
 
 @dataclass(frozen=True)
-class Resize(Transform):
-    """Resize to `load`; no augmentation."""
-
-    load: Size | None = None
-
-    def augment(self, images: Sequence[Array], seed: int) -> list[Array]:
-        return list(images)
-
-
-@dataclass(frozen=True)
-class JointCropFlip(Transform):
-    """Resize to `load`, then crop and flip all images alike (Isola et al. 2017, section 6.2).
+class JointCropFlip(Resize):
+    """Resize, then crop and flip all images alike (Isola et al. 2017, section 6.2).
 
     Draws the numbers that albumentations 2.0 draws for RandomCrop and HorizontalFlip.
     """
 
+    _: KW_ONLY
     crop: Size
-    load: Size
     flip: bool = True
 
     def augment(self, images: Sequence[Array], seed: int) -> list[Array]:
@@ -85,11 +72,12 @@ class SeparateCropFlip(JointCropFlip):
 
 
 class CoveringCropFlip(JointCropFlip):
-    """As JointCropFlip, with images resized in their own proportions to the smallest size that covers `load`."""
+    """As JointCropFlip, but resize in the image's own proportions until it covers `load`."""
 
     def loaded_size(self, size: Size) -> Size:
-        scale = max(self.load[0] / size[0], self.load[1] / size[1])
-        return max(self.load[0], round(scale * size[0])), max(self.load[1], round(scale * size[1]))
+        height, width = self.load or size
+        scale = max(height / size[0], width / size[1])
+        return max(height, round(scale * size[0])), max(width, round(scale * size[1]))
 
 
 def resize(image: Array, size: Size) -> Array:

@@ -13,18 +13,11 @@ from i2i.images.formats import Array, DecodedImage
 
 @dataclass(frozen=True)
 class TwoSidedDataset(Dataset):
-    """A split with two sides.
+    """A split with two sides, A and B."""
 
-    Args:
-        a: file names of side A in the source.
-        b: file names of side B; the same as `a` for strips.
-        direction: "ab", or "ba" to make B the images "a" of a sample.
-        from_manifest: whether a manifest lists the files.
-    """
-
-    a: Sequence[str]
-    b: Sequence[str]
-    direction: str = "ab"
+    a: Sequence[str]                # File names.
+    b: Sequence[str]                # The same as `a` for strips.
+    direction: str = "ab"           # "ba" makes B the images "a" of a sample.
     from_manifest: bool = False
 
     @cached_property

@@ -31,15 +31,6 @@ class UnpairedDataset(TwoSidedDataset):
 
     crop_flip = SeparateCropFlip
 
-    def __len__(self) -> int:
-        return max(self.stream_sizes.values())
-
-    def __getitem__(self, index: int) -> tuple[DecodedImage, DecodedImage]:
-        return self.decode("a", index)[0], self.decode("b", index)[0]
-
-    def name(self, index: int) -> str:
-        return self.files("a", index)[0]
-
     @property
     def description(self) -> str:
         return f"{len(self.a)} + {len(self.b)} images"

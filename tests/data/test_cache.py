@@ -17,7 +17,7 @@ from PIL import Image
 
 import i2i
 from i2i.data import cache as caches
-from i2i.data.cache import MemoryCache, Uncached, pack, unpack
+from i2i.data.cache import Cache, MemoryCache, pack, unpack
 from i2i.data.dataset import Dataset
 from i2i.data.labeled import find_images
 from i2i.data.loader import batches
@@ -140,7 +140,7 @@ def test_parts_and_mirrorings_are_those_of_albumentations(dtype: str, channels: 
     theirs = albumentations.Compose([
         albumentations.Resize(*load, interpolation=cv2.INTER_CUBIC, area_for_downscale="image"), albumentations.RandomCrop(32, 32),
         albumentations.HorizontalFlip(p=0.5)], additional_targets={"b": "image"})
-    ours, g = JointCropFlip((32, 32), load), np.random.default_rng(0)
+    ours, g = JointCropFlip(load, crop=(32, 32)), np.random.default_rng(0)
     for size in ((20, 24), load, (50, 70)):
         a, b = ((255 * g.random((*size, channels) if channels else size)).astype(dtype) for _ in range(2))
         for seed in map(int, g.integers(0, 2**62, 6)):
@@ -191,12 +191,12 @@ def test_auto_keeps_all_of_a_small_set_and_nothing_of_a_large_one(strips: Path) 
     needed = len(split) * 2 * (36 * 36 * 3 + caches.ARRAY_OVERHEAD)
     assert prepared(split).decoded_bytes((40, 80)) == needed
     assert isinstance(prepared(split, "auto", room=4 * needed).cache, MemoryCache)
-    assert isinstance(prepared(split, "auto", room=4 * needed - 1).cache, Uncached)
+    assert type(prepared(split, "auto", room=4 * needed - 1).cache) is Cache
     some = prepared(split, "memory", room=needed).cache
     assert isinstance(some, MemoryCache)
     assert some.size <= needed // 2 + 8 * (len(split) + 1)
     for how, room in (("off", ROOM), ("auto", caches.UNKNOWN_MEMORY), ("disk", ROOM)):         # No folder: a trial, which writes nothing.
-        assert isinstance(prepared(split, how, room=room).cache, Uncached)
+        assert type(prepared(split, how, room=room).cache) is Cache
 
 
 def test_a_spawned_loader_process_gets_all_it_needs_and_shares_the_memory(strips: Path, tmp_path: Path) -> None:

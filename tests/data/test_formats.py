@@ -359,7 +359,7 @@ def test_libraries_print_nothing_of_their_own(monkeypatch: pytest.MonkeyPatch, c
 def test_jitter_of_any_kind_is_that_of_each_channel(dtype: str, channels: int, load: tuple[int, int]) -> None:
     """A channel is resized, cropped and mirrored as if it were alone; a pair may be of two kinds."""
     image, other = noise(ImageFormat(channels, dtype), 40, 80), noise(ImageFormat(1), 40, 80)
-    move = JointCropFlip((16, 32), load)
+    move = JointCropFlip(load, crop=(16, 32))
     for seed in range(3):
         a, b = move([image, other], seed)
         assert (a.shape[:2], a.dtype.name, b.shape, b.dtype.name) == ((16, 32), dtype, (16, 32), "uint8")

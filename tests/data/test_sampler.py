@@ -65,7 +65,7 @@ def test_two_ranks_share_the_batch_of_one(strips: Path) -> None:
 
 
 def test_jitter_moves_both_alike_and_follows_the_seed() -> None:
-    move, g = JointCropFlip((32, 32), (36, 36)), np.random.default_rng(0)
+    move, g = JointCropFlip((36, 36), crop=(32, 32)), np.random.default_rng(0)
     image = g.integers(0, 256, (32, 32, 3), dtype=np.uint8)
     outs = []
     for seed in range(20):
@@ -81,7 +81,7 @@ def test_jitter_moves_both_alike_and_follows_the_seed() -> None:
 
 def test_no_jitter_leaves_the_image_alone() -> None:
     image = np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)
-    assert np.array_equal(JointCropFlip((32, 32), (32, 32), flip=False)([image, image], 7)[0], image)
+    assert np.array_equal(JointCropFlip((32, 32), crop=(32, 32), flip=False)([image, image], 7)[0], image)
     assert resize(image, (32, 32)) is image
     assert resize(image, (16, 48)).shape == (16, 48)
 

@@ -144,7 +144,7 @@ def test_direction_swaps_the_sides(sides: Path) -> None:
 
 
 def test_each_image_is_varied_by_itself() -> None:
-    move, g = SeparateCropFlip((32, 32), (36, 36)), np.random.default_rng(0)
+    move, g = SeparateCropFlip((36, 36), crop=(32, 32)), np.random.default_rng(0)
     image, large = g.integers(0, 256, (32, 32, 3), dtype=np.uint8), g.integers(0, 256, (64, 48, 3), dtype=np.uint8)
     same = 0
     for seed in range(30):
