@@ -155,7 +155,7 @@ def main() -> None:
                                                                                         order[:fifth][:HELD],
                                                                                         size)
     asked = torch.arange(options.n) % count
-    made = [np.atleast_3d(to_array(image, model.kinds["b"]))
+    made = [np.atleast_3d(to_array(image, model.formats["b"]))
             for image in model.generate(options.n, labels=asked)]
     if options.sheet:
         rows = [np.concatenate([made[i] for i in range(number, options.n, count)][:10], 1)

@@ -23,7 +23,8 @@ from torch import nn
 
 from i2i.config import to_dict
 from i2i.images.formats import ImageFormat
-from i2i.inference.model import Model, model_header
+from i2i.inference.model import Model
+from i2i.inference.model_file import model_header
 from i2i.recipes.base import DataInfo
 from i2i.recipes.cyclegan import CycleGAN
 from i2i.recipes.pix2pix import Pix2Pix

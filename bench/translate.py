@@ -29,8 +29,9 @@ from torch import nn
 from i2i.config import to_dict
 from i2i.data.sources import open_source
 from i2i.images.formats import ImageFormat
-from i2i.inference.model import Model, model_header
-from i2i.inference.translate import PIXELS, translate
+from i2i.inference.model import Model, default_batch_size
+from i2i.inference.model_file import model_header
+from i2i.inference.translate import translate
 from i2i.recipes.base import DataInfo
 from i2i.recipes.pix2pix import Pix2Pix
 from i2i.registry import Spec
@@ -79,7 +80,7 @@ def one_by_one(model, folder, out):
 
 def jobs(model, options, folder):
     """name -> the same work each way; a job takes a number for the folder it writes."""
-    batch = max(1, min(32, PIXELS // options.size**2))
+    batch = default_batch_size(options.size, options.size)
     x = torch.rand(batch, 3, options.size, options.size) * 2 - 1
     source = open_source(folder / "in")
 

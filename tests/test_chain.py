@@ -29,7 +29,7 @@ from i2i.images.formats import (
     to_array,
     to_tensor,
 )
-from i2i.inference.model import model_header
+from i2i.inference.model_file import model_header
 from i2i.recipes.base import DataInfo
 from i2i.recipes.pix2pix import Pix2Pix
 from i2i.registry import Spec

@@ -181,8 +181,8 @@ def test_a_model_meets_equalized_pictures_everywhere(scans: Path, run: Path, i2i
     kind = ImageFormat(1, "uint16", (0, 4095), clahe=3.0, clahe_tiles=2)
     job = jobs.prepare("pix2pix", WORDS, data=scans)
     assert job.formats == (kind, kind)
-    assert load(run, device="cpu").kinds == {"a": kind, "b": kind}
-    assert json.loads((run / "config.json").read_text())["kinds"]["a"]["clahe"] == 3.0
+    assert load(run, device="cpu").formats == {"a": kind, "b": kind}
+    assert json.loads((run / "config.json").read_text())["formats"]["a"]["clahe"] == 3.0
 
     def expected(split: str, side: str, i: int) -> torch.Tensor:
         raw = decode_bytes("x.tif", (scans / f"{split}{side}" / f"{i}.tif").read_bytes()).array
@@ -228,7 +228,7 @@ def test_evaluate_does_not_equalize_twice(run: Path, scans: Path) -> None:
     """Inputs that are copied are held against the targets, both equalized once."""
     model, pairs = load(run, device="cpu"), jobs.prepare("pix2pix", WORDS, data=scans).splits["test"]
     judged = evaluate_model(model, pairs, None, EvaluationRequest(metrics=(Spec("l1"),), explicit=True))      # type: ignore[arg-type]
-    kind = model.kinds["a"]
+    kind = model.formats["a"]
     arrays = [[apply_clahe(decode_bytes("x.tif", (scans / f"test{side}" / f"{i}.tif").read_bytes()).array, kind) / 4095 * 255 for side in "AB"] for i in range(3)]
     copied = np.mean([np.abs(np.rint(a) - np.rint(b)).mean() for a, b in arrays])
     assert judged["copy the input"]["results"]["l1"]["value"] == pytest.approx(copied, abs=0.05)
@@ -241,7 +241,7 @@ def test_sides_follow_the_data(scans: Path, tmp_path: Path) -> None:
     job = jobs.prepare("cyclegan", (*CYCLE[:4], "data.clahe=2"), data=scans)
     assert {kind.clahe for kind in job.formats} == {2.0}
     faces = pictures(tmp_path / "data", ("train", 12))
-    assert jobs.prepare("dcgan", ("data.clahe=2", "data.clahe_sides=b"), data=faces).kinds[1].clahe == 2.0
+    assert jobs.prepare("dcgan", ("data.clahe=2", "data.clahe_sides=b"), data=faces).formats[1].clahe == 2.0
     with pytest.raises(RequestError, match="learn the images of b"):
         jobs.prepare("dcgan", ("data.clahe=2", "data.clahe_sides=a"), data=faces)
     assert inspect_dataset(job.splits["train"]).a.clahe == 0

@@ -138,11 +138,11 @@ def test_imported_generators_give_the_recorded_images(kind: str, name: str, clas
         close(G.mapping(z, c), recorded["ws_psi1"])
         close(G(z, c), recorded["image_psi1"])
         close(G.synthesize(recorded["ws_psi1"][:, None].expand(-1, G.num_ws, -1)), recorded["image_psi1"])
-        model.truncate(0.7)
+        model.set_truncation(0.7)
         close(G.styles(z, c)[:, -1], recorded["ws_psi07"])
         close(G(z, c)[:1], recorded["image_psi07_first1"])
         close(G(z, c).double().sum((2, 3)), recorded["image_psi07_sums"], atol=0.1)        # Of 4,096 pixels.
-        model.truncate(1)
+        model.set_truncation(1)
         for module in G.modules():
             if isinstance(module, NoiseInjection):
                 module.strength.zero_()

@@ -367,14 +367,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_model_is_judged_beside_its_inputs(run: Run, model: Path, tmp_path: Path) -> None:
     from i2i.data.paired import find_paired
     from i2i.data.sources import open_source
-    from i2i.inference import model as inference
+    from i2i.inference.model import load
     from i2i.metrics import paired
     done = run("evaluate", model, "--json", tmp_path / "r.json", "--device", "cpu")
     assert done.code == 0, done.err
     data = result(tmp_path / "r.json")
     assert data["n"] == 5
     assert "copy the input" in done.out
-    loaded = inference.load(model, "cpu")
+    loaded = load(model, "cpu")
     pairs = find_paired(open_source(loaded.header["data"]))["test"]
     targets, inputs = (torch.stack([torch.from_numpy(pairs[i][side].array.copy()).permute(2, 0, 1) for i in range(5)]) for side in (1, 0))
     outputs = torch.stack([torch.from_numpy(loaded.translate(pairs[i][0].array)).permute(2, 0, 1) for i in range(5)])

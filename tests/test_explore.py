@@ -243,4 +243,4 @@ def test_the_same_in_python(styles: Model, tmp_path: Path) -> None:
     assert len(list(islice(explore.walk(styles, 1000), 2))) == 2        # Made as they are asked for.
     (tmp_path / "x.png").mkdir()
     with pytest.raises(JobError):
-        explore.save_sheet(tmp_path / "x.png", np.zeros((4, 4, 3), np.uint8))
+        animation.save_sheet(tmp_path / "x.png", np.zeros((4, 4, 3), np.uint8))

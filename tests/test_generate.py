@@ -21,8 +21,9 @@ from i2i.data.labeled import find_images
 from i2i.data.sources import open_source
 from i2i.errors import RequestError
 from i2i.images.formats import ImageFormat, to_array
-from i2i.inference import generated_sets, zip_writer
-from i2i.inference.generation_plan import LONGEST, RESERVED, class_folders
+from i2i.inference.generate import generate
+from i2i.inference.generation_plan import MAX_FOLDER_NAME, RESERVED_NAMES, class_folders, plan_generation
+from i2i.inference.image_store import FolderStore, open_store
 from tests.conftest import CLASSES, Run
 
 Noisy = dict[str, Path]
@@ -45,16 +46,14 @@ def pixels(data: Path) -> np.ndarray:
 def full(monkeypatch: pytest.MonkeyPatch):
     """Make the disk full after so many images."""
     def after(count: int) -> None:
-        left = iter(range(count))
-        old = generated_sets.FolderStore.put, generated_sets.ZipStore.record
+        left, put = iter(range(count)), FolderStore.put
 
-        def refuse(*args: object, which: int) -> object:
+        def refuse(*args: object) -> None:
             if next(left, None) is None:
                 raise OSError(errno.ENOSPC, "No space left on device")
-            return old[which](*args)
+            put(*args)          # type: ignore[arg-type]
 
-        monkeypatch.setattr(generated_sets.FolderStore, "put", lambda *args: refuse(*args, which=0))
-        monkeypatch.setattr(generated_sets.ZipStore, "record", lambda *args: refuse(*args, which=1))
+        monkeypatch.setattr(FolderStore, "put", refuse)
 
     return after
 
@@ -71,7 +70,7 @@ def test_a_set_has_class_folders_and_a_manifest(noisy: Noisy, i2i: Run, tmp_path
     model = sha256((noisy["classes"] / "model.safetensors").read_bytes()).hexdigest()
     for i, line in enumerate(told):
         assert line == {"file": f"{FOLDERS[i % 3]}/{i:08}.png", "index": i, "seed": 3, "class": CLASSES[i % 3], "class_number": i % 3,
-                        "truncation": 1.0, "batch": 32, "model": model, "i2i": package.__version__}
+                        "truncation": 1.0, "batch_size": 32, "model": model, "i2i": package.__version__}
 
 
 def test_the_pictures_are_those_of_the_api(noisy: Noisy, i2i: Run, tmp_path: Path) -> None:
@@ -119,30 +118,26 @@ def test_folders_of_classes_are_safe_and_apart(names: tuple[str, ...]) -> None:
     assert len({name.casefold() for name in made}) == len(names)
     for name in made:
         assert name == name.strip(" .")
-        assert 0 < len(name) <= LONGEST
-        assert name.casefold().split(".")[0] not in RESERVED
+        assert 0 < len(name) <= MAX_FOLDER_NAME
+        assert name.casefold().split(".")[0] not in RESERVED_NAMES
         assert not set(name) & set('/\\:*?"<>|\0')
         name.encode()
     assert class_folders(("cats and dogs", "日本", "a-1_(b)+c")) == ("cats and dogs", "日本", "a-1_(b)+c")
 
 
-def test_64_bit_zips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More members than 16 bits count, and beyond a boundary that stands for that of 32 bits."""
-    def write(path: Path, count: int) -> None:
-        with open(path, "w+b", buffering=0) as file:
-            end = 0
-            for i in range(count):
-                end = zip_writer.append(file, end, f"{i}", lambda i=i: [b"%d" % i])
-            zip_writer.close(file, end, zip_writer.members(file))
-
-    write(tmp_path / "many.zip", 65_600)
+def test_64_bit_zips(noisy: Noisy, tmp_path: Path) -> None:
+    """More members than 16 bits count."""
+    count = 65_600
+    plan = plan_generation(noisy["plain"], load(noisy["plain"], device="cpu"))
+    store = open_store(tmp_path / "many.zip", plan, count)
+    for i in range(count):
+        (store.folder / plan.file(i)).write_bytes(b"%d" % i)
+        store.record(i)
+    store.finish()
     with zipfile.ZipFile(tmp_path / "many.zip") as told:
-        assert len(told.namelist()) == 65_600
-        assert told.read("65599") == b"65599"
-    assert len(open_source(tmp_path / "many.zip").archive.names) == 65_600      # type: ignore[attr-defined]
-    record = zip_writer._record(zip_writer.Member("far", 2**32 + 5, 2**32 + 38, 3, 7))
-    assert record[42:46] == b"\xff" * 4
-    assert record.endswith((2**32 + 5).to_bytes(8, "little"))
+        assert len(told.namelist()) == count + 2
+        assert told.read(plan.file(65_599)) == b"65599"
+    assert len(open_source(tmp_path / "many.zip").archive.names) == count + 2      # type: ignore[attr-defined]
 
 
 # ---------------------------------------------------------------------------------------------- going on
@@ -170,13 +165,13 @@ def test_a_full_disk_keeps_what_is_done(noisy: Noisy, i2i: Run, tmp_path: Path, 
     monkeypatch.chdir(tmp_path)
     assert result.code == 1
     assert "No space left on device" in result.line
-    assert "the same command goes on" in result.line
+    assert "the same command continues" in result.line
     assert not (tmp_path / "out.zip").exists()
-    if out == "out":
-        told = lines(tmp_path / "out")
-        assert [line["index"] for line in told] == list(range(len(told)))
-        assert len(told) <= 13      # Two writers share the room: which of them finishes its eight is chance.
-        assert all((tmp_path / "out" / str(line["file"])).exists() for line in told)
+    folder = tmp_path / (out if out == "out" else f"{out}.part")
+    told = lines(folder)
+    assert [line["index"] for line in told] == list(range(len(told)))
+    assert len(told) <= 13
+    assert all((folder / str(line["file"])).exists() for line in told)
     again = i2i(*words, "--out", out)
     assert again.code == 0, again.err
     whole, parts = tmp_path / f"whole-{out}", tmp_path / out
@@ -190,12 +185,13 @@ def test_a_zip_that_cannot_be_finished_is_finished_later(noisy: Noisy, i2i: Run,
     def refuse(*args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(zip_writer, "close", refuse)
+    monkeypatch.setattr(zipfile.ZipFile, "_write_end_record", refuse)
     assert "5 images are done" in i2i(*words, "out.zip").line
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     assert "0 generated, 5 there already" in i2i(*words, "out.zip").out
     assert (tmp_path / "out.zip").read_bytes() == (tmp_path / "whole.zip").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.zip", "whole.zip"]
 
 
 def test_what_a_killed_job_leaves_is_put_right(noisy: Noisy, i2i: Run, tmp_path: Path) -> None:
@@ -216,16 +212,36 @@ def test_what_a_killed_job_leaves_is_put_right(noisy: Noisy, i2i: Run, tmp_path:
     assert files(out) == files(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("keep", [0.3, 0.62, 0.95])
-def test_a_zip_that_was_cut_anywhere_goes_on(noisy: Noisy, i2i: Run, tmp_path: Path, keep: float) -> None:
-    words = ("generate", noisy["classes"], "--n", 9, "--device", "cpu", "--out")
-    assert i2i(*words, "whole.zip").code == 0
+@pytest.mark.parametrize("begun", [0, 6])
+@pytest.mark.parametrize("keep", [0.0, 0.3, 0.62, 0.95])
+def test_a_zip_goes_on_whenever_its_job_was_killed(noisy: Noisy, i2i: Run, tmp_path: Path, keep: float, begun: int) -> None:
+    """While it wrote images, for a new zip and for one that is to grow; half a line, an image without one, half a zip."""
+    words = ("generate", noisy["classes"], "--device", "cpu")
+    assert i2i(*words, "--n", 9, "--out", "whole.zip").code == 0
     whole = (tmp_path / "whole.zip").read_bytes()
-    cut = bytearray(whole[:int(keep * len(whole))])
-    cut[-1:] = bytes([cut[-1] ^ 1])         # As if the last block had never reached the disk.
-    (tmp_path / "out.zip.part").write_bytes(cut)
-    assert i2i(*words, "out.zip").code == 0
+    if begun:
+        assert i2i(*words, "--n", begun, "--out", "out.zip").code == 0
+    folder = tmp_path / "out.zip.part"
+    with zipfile.ZipFile(tmp_path / "whole.zip") as archive:
+        archive.extractall(folder)
+        manifest = archive.read("generated.jsonl")
+    (folder / "generated.jsonl").write_bytes(manifest[:int(keep * len(manifest))])
+    (folder / "dataset.json").unlink()
+    (tmp_path / ".out.zip.part").write_bytes(whole[:100])
+    assert i2i(*words, "--n", 9, "--out", "out.zip").code == 0
     assert (tmp_path / "out.zip").read_bytes() == whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.zip", "whole.zip"]
+
+
+def test_a_zip_that_was_killed_while_it_was_unpacked_to_grow(noisy: Noisy, i2i: Run, tmp_path: Path) -> None:
+    words = ("generate", noisy["classes"], "--device", "cpu", "--out")
+    assert i2i(*words, "whole.zip", "--n", 9).code == 0
+    assert i2i(*words, "out.zip", "--n", 5).code == 0
+    (tmp_path / ".out.zip.unpacked").mkdir()
+    (tmp_path / ".out.zip.unpacked" / "generated.jsonl").write_bytes(b"half")
+    assert "4 generated, 5 there already" in i2i(*words, "out.zip", "--n", 9).out
+    assert (tmp_path / "out.zip").read_bytes() == (tmp_path / "whole.zip").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.zip", "whole.zip"]
 
 
 @pytest.mark.parametrize("out", ["out", "out.zip"])
@@ -235,7 +251,7 @@ def test_another_set_in_the_same_place_is_refused(noisy: Noisy, i2i: Run, tmp_pa
     before = files(tmp_path)
     for other, expected in (((noisy["styles"], "--seed", 1), "seed 0, not 1"), ((noisy["styles"], "--truncation", 0.7), "truncation 1.0, not 0.7"),
                             ((noisy["styles"], "--classes", "red"), "turn 0,1,2, not 0"), ((noisy["styles"], "--format", "webp"), "suffix .png, not .webp"),
-                            ((noisy["classes"],), "model "), ((noisy["styles"], "--batch", 3), "batch 32, not 3")):
+                            ((noisy["classes"],), "model "), ((noisy["styles"], "--batch", 3), "batch_size 32, not 3")):
         result = i2i("generate", *other, *words)
         assert result.code == 2
         assert "holds images of another set: " + expected in result.line
@@ -245,8 +261,9 @@ def test_another_set_in_the_same_place_is_refused(noisy: Noisy, i2i: Run, tmp_pa
 def test_two_jobs_in_one_place_are_refused(noisy: Noisy, i2i: Run, tmp_path: Path) -> None:
     for out in ("out", "out.zip"):
         assert i2i("generate", noisy["plain"], "--n", 1, "--out", out).code == 0
-        held = tmp_path / out / "generated.jsonl" if out == "out" else tmp_path / out
-        code = f"import fcntl, sys; file = open({str(held)!r}, 'r+'); fcntl.lockf(file, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
+        held = tmp_path / (out if out == "out" else f"{out}.part") / ".lock"
+        held.parent.mkdir(exist_ok=True)
+        code = f"import filelock, sys; lock = filelock.FileLock({str(held)!r}); lock.acquire(); print('held', flush=True); sys.stdin.read()"
         with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
             assert other.stdout is not None
             assert other.stdout.readline() == "held\n"
@@ -260,21 +277,20 @@ def test_names_are_not_held_in_memory(noisy: Noisy, tmp_path: Path, monkeypatch:
     """Going through 20,000 images that are there, and their manifest, takes half a megabyte at most; the names alone would take one and a half."""
     import tracemalloc
 
-    from i2i.inference import generate as room
     model = load(noisy["classes"], device="cpu")
-    plan = room.plan_generation(noisy["classes"], model, batch=100)
-    place = generated_sets.FolderStore(tmp_path / "out", plan)
+    plan = plan_generation(noisy["classes"], model, batch_size=100)
+    store = FolderStore(tmp_path / "out", plan)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "generated.json").write_text(plan.to_json())
     with open(tmp_path / "out" / "generated.jsonl", "w") as file:
         file.writelines(plan.line(i) for i in range(20_000))
-    monkeypatch.setattr(generated_sets.FolderStore, "has", lambda self, index: index < self.count)
+    monkeypatch.setattr(FolderStore, "has", lambda self, index: index < self.count)
     tracemalloc.start()
-    place.resume()
-    report = room.generate(model, place, 20_000)
+    store.resume(20_000)
+    report = generate(model, store, 20_000)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    place.close()
+    store.close()
     assert (report.done, report.skipped) == (0, 20_000)
     assert peak < 5e5
 
@@ -307,8 +323,8 @@ def test_a_line_of_the_manifest_is_enough(noisy: Noisy, i2i: Run, tmp_path: Path
     settings = {"seed": line["seed"], "truncation": line["truncation"]}
     alone = model.render([line["index"]], torch.tensor([line["class_number"]]), **settings)
     assert np.abs(there - to_array(alone[0], ImageFormat())).max() <= 1
-    first = line["index"] - line["index"] % line["batch"]
-    whole = model.render(range(first, first + line["batch"]), torch.full((line["batch"],), line["class_number"]), **settings)
+    first = line["index"] - line["index"] % line["batch_size"]
+    whole = model.render(range(first, first + line["batch_size"]), torch.full((line["batch_size"],), line["class_number"]), **settings)
     assert np.array_equal(there, to_array(whole[line["index"] - first], ImageFormat()))
 
 
@@ -335,7 +351,7 @@ def test_image_i_depends_on_its_seed_and_place_alone(model: Model) -> None:
     assert torch.equal(eight, model.generate(8, seed=1))
     torch.testing.assert_close(eight[:5], model.generate(5, seed=1), atol=1e-5, rtol=1e-5)
     for batch in (1, 3, 7):
-        torch.testing.assert_close(eight, model.generate(8, seed=1, batch=batch), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(eight, model.generate(8, seed=1, batch_size=batch), atol=1e-5, rtol=1e-5)
     others = model.generate(8, seed=2)
     assert all((a - b).abs().max() > 1e-3 for a, b in pairwise([*eight, *others]))
     torch.manual_seed(0)
@@ -356,7 +372,7 @@ def test_labels_by_name_number_and_tensor(model: Model) -> None:
 
 
 @pytest.mark.parametrize(("asked", "expected"), [
-    ({"n": 0}, "n=0"), ({"n": 2, "batch": 0}, "batch=0"), ({"n": 2, "labels": [3]}, "label=3"), ({"n": 2, "labels": [-1]}, "label=-1"), ({"n": 2, "labels": ["rde", "red"]}, "did you mean 'red'"),
+    ({"n": 0}, "n=0"), ({"n": 2, "batch_size": 0}, "batch_size=0"), ({"n": 2, "labels": [3]}, "label=3"), ({"n": 2, "labels": [-1]}, "label=-1"), ({"n": 2, "labels": ["rde", "red"]}, "did you mean 'red'"),
     ({"n": 3, "labels": [0, 1]}, "2 labels for 3"), ({"n": 2, "labels": [0.5]}, "label=0.5"), ({"n": 2, "truncation": 0.7}, "style space")])
 def test_what_generate_refuses(noisy: Noisy, asked: dict[str, object], expected: str) -> None:
     model = load(noisy["classes"], device="cpu")

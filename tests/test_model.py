@@ -12,9 +12,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional as F
 
-from i2i import Model, load
+from i2i import Model, load, registry
+from i2i.config import to_dict
 from i2i.errors import RequestError
-from i2i.inference.model import pad_to_multiple
+from i2i.images.formats import ImageFormat
+from i2i.inference.model_file import model_header
+from i2i.inference.padding import pad_to_multiple
+from i2i.recipes.base import DataInfo
+from i2i.recipes.gan import GAN
+from i2i.registry import Spec
 from i2i.runs import checkpoint
 from tests.conftest import SMALL, drawing
 
@@ -144,3 +150,21 @@ def test_files_that_are_no_model_are_told(trained: Path, tmp_path: Path) -> None
         load(tmp_path / "nothing.safetensors")
     with pytest.raises(RequestError, match="--device tpu is not known"):
         load(trained, device="tpu")
+
+
+def test_a_model_says_what_it_is(model: Model, noisy: dict[str, Path]) -> None:
+    assert repr(model) == "Model(pix2pix: 3 channels of uint8 -> 3 channels of uint8, ab, on cpu)"
+    assert repr(load(noisy["classes"], device="cpu")) == "Model(gan: noise -> 32x32, 3 channels of uint8, 3 classes, on cpu)"
+
+
+@pytest.mark.parametrize("generator", registry.names("noise_generator"))
+def test_every_generator_from_noise_is_loaded(generator: str, tmp_path: Path) -> None:
+    options = {"layers": 1, "width": 8} if generator == "mlp" else {"width": 4}
+    recipe = GAN(generator=Spec(generator, options))
+    info = DataInfo((32, 32), 3, 3)
+    torch.manual_seed(0)
+    networks = recipe.modules(info)
+    header = model_header("gan", to_dict(recipe), info, (ImageFormat(3), ImageFormat(3)))
+    tensors = {f"{name}.{key}": tensor for name in recipe.ema_modules for key, tensor in networks[name].state_dict().items()}
+    checkpoint.save(tmp_path / "x.safetensors", tensors, {"kind": "model", **json.loads(json.dumps(header))})
+    assert load(tmp_path / "x.safetensors", device="cpu").generate(2).shape == (2, 3, 32, 32)

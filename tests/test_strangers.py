@@ -85,10 +85,10 @@ def refused(attempt: Callable[[], object]) -> bool:
 def use(model: Model) -> None:
     """Have it make something; what comes out is what it says of itself."""
     if model.recipe.sources:
-        image = torch.zeros(1, model.kinds["a"].channels, 16, 16)
-        assert model.translate(image).shape == (1, model.kinds["b"].channels, 16, 16)
+        image = torch.zeros(1, model.formats["a"].channels, 16, 16)
+        assert model.translate(image).shape == (1, model.formats["b"].channels, 16, 16)
     else:
-        assert model.generate(2).shape[:2] == (2, model.kinds["b"].channels)
+        assert model.generate(2).shape[:2] == (2, model.formats["b"].channels)
 
 
 def peak() -> int:
@@ -267,7 +267,7 @@ def test_labels(strips: Path, text: str, words: str) -> None:
 
 def test_a_model_that_asks_for_data_elsewhere(trained: Path, tmp_path: Path, i2i: Run) -> None:
     tensors, header = checkpoint.load(trained / "model.safetensors", "model")
-    for name, value in (("data", ["x"]), ("data", "\0"), ("direction", 3), ("classes", "red"), ("kinds", {"a": {}, "b": {"dtype": "object"}})):
+    for name, value in (("data", ["x"]), ("data", "\0"), ("direction", 3), ("classes", "red"), ("formats", {"a": {}, "b": {"dtype": "object"}})):
         checkpoint.save(tmp_path / "x.safetensors", tensors, header | {name: value})
         result = i2i("evaluate", tmp_path / "x.safetensors")
         assert (result.code, "does not hold the model" in result.line) == (2, True), name

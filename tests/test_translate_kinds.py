@@ -21,7 +21,8 @@ from i2i.data.sources import decode_bytes, open_source
 from i2i.errors import RequestError
 from i2i.images.encode import encode
 from i2i.images.formats import Array, DecodedImage, ImageFormat
-from i2i.inference.model import Model, model_header
+from i2i.inference.model import Model
+from i2i.inference.model_file import model_header
 from i2i.inference.translate import translate
 from i2i.recipes.base import DataInfo
 from i2i.recipes.pix2pix import Pix2Pix
@@ -262,7 +263,7 @@ def test_a_run_keeps_its_kinds_when_it_is_resumed(i2i: Run, tmp_path: Path) -> N
     for side in "AB":
         write(tmp_path / "data", ImageFormat(1, "float32"), "train", side, ".npy")
     assert i2i("train", "pix2pix", "--data", "data", "--out", "run", "--device", "cpu", "train.images=8", *SMALL).code == 0
-    before = load(tmp_path / "run", "cpu").kinds
+    before = load(tmp_path / "run", "cpu").formats
     assert before["a"].limits[0] == -5
     np.save(tmp_path / "data" / "trainA" / "0.npy", np.full((32, 48), 1e6, np.float32))
     again = resuming.reopen_job(RunFolder(tmp_path / "run"))
@@ -272,8 +273,8 @@ def test_a_run_keeps_its_kinds_when_it_is_resumed(i2i: Run, tmp_path: Path) -> N
 
 def test_a_model_of_before_kinds_had_ranges_is_read(trained: Path, tmp_path: Path) -> None:
     tensors, header = checkpoint.load(trained / "model.safetensors", "model")
-    old = {side: {"channels": kind["channels"], "dtype": kind["dtype"]} for side, kind in header["kinds"].items()}
-    checkpoint.save(tmp_path / "old.safetensors", tensors, {**header, "kind": "model", "kinds": old})
+    old = {side: {"channels": kind["channels"], "dtype": kind["dtype"]} for side, kind in header["formats"].items()}
+    checkpoint.save(tmp_path / "old.safetensors", tensors, {**header, "kind": "model", "formats": old})
     image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     assert np.array_equal(load(tmp_path / "old.safetensors", "cpu").translate(image), load(trained, "cpu").translate(image))
 

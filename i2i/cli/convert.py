@@ -42,7 +42,7 @@ def convert(
               else converter.import_cyclegan(Path(str(ab)), Path(str(ba)), target))
     name = header["recipe"]["name"]
     recipe: Any = config.from_dict(cast(Any, registry.lookup("recipe", name)), header["recipe"]["settings"])
-    inputs, outputs = (header["kinds"][side]["channels"] for side in "ab")
+    inputs, outputs = (header["formats"][side]["channels"] for side in "ab")
     if recipe.sources:
         summary = f"{inputs} -> {outputs} channels"
     else:

@@ -72,17 +72,15 @@ def walk(
     """Walk in a closed loop past some images, for all classes at once."""
     from i2i.inference import animation, explore
     from i2i.inference.model import load
-    path = animation.check_output(out, (*animation.ANIMATIONS, *animation.SHEETS))
-    is_strip, is_gif = path.suffix.lower() in animation.SHEETS, path.suffix.lower() == ".gif"
-    if is_strip and fps is not None:
+    path = animation.check_output(out, (*animation.MAX_FPS, *animation.SHEETS))
+    max_fps = animation.MAX_FPS.get(path.suffix.lower())
+    if max_fps is None and fps is not None:
         raise RequestError(f"--fps {fps} is for films; {out} is a strip")
-    fps = animation.FPS if fps is None else fps
-    fastest = animation.MAX_FPS if is_gif else 240
-    require(1 <= fps <= fastest, "--fps", fps,
-            f"1 to {fastest}" + (", as viewers of GIFs show no more" if is_gif else ""))
+    fps = animation.DEFAULT_FPS if fps is None else fps
+    require(max_fps is None or 1 <= fps <= max_fps, "--fps", fps, f"1 to {max_fps}")
     images = explore.walk(load(model, device), frames, stops=stops, classes=classes, truncation=truncation,
                           seed=seed)
-    if is_strip:
+    if max_fps is None:
         animation.save_sheet(path, explore.strip(images, frames))
     else:
         animation.save_animation(path, map(explore.frame, images), frames, fps)

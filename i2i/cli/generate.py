@@ -42,7 +42,7 @@ def generate(
     """Generate images from noise, in class folders and with a manifest by which each can be made again."""
     from i2i.data.sources import check_local
     from i2i.inference import generate as generation
-    from i2i.inference.generated_sets import open_store
+    from i2i.inference.image_store import open_store
     from i2i.inference.model import load
     if (n is None) == (only is None):
         raise RequestError("how many images? accepted: --n N, or --only INDEX,INDEX for single ones"
@@ -51,18 +51,19 @@ def generate(
     check_local("--out", out)
     processes = process_group(device)
     loaded = load(model, device)
-    options = {"classes": classes, "truncation": truncation, "seed": seed, "batch": batch, "suffix": suffix}
+    options = {"classes": classes, "truncation": truncation, "seed": seed, "batch_size": batch,
+               "suffix": suffix}
     plan = _plan(model, loaded, like, {key: value for key, value in options.items() if value is not None})
     if only is not None:
         if Path(out).suffix.lower() == ".zip":
             raise RequestError(f"--only writes single files, not a zip; --out {out} must be a folder")
         if not processes.rank:
-            for path in generation.regenerate(loaded, plan, Path(out), generation.indices(only)):
+            for path in generation.regenerate(loaded, plan, Path(out), generation.parse_indices(only)):
                 print(path)
         return
     assert n is not None
     generation.check_number(n)
-    store = open_store(out, plan, processes)
+    store = open_store(out, plan, n, processes)
     start = time.monotonic()
     try:
         with ProgressBars(processes.rank, keep=True) as bars:
@@ -81,17 +82,17 @@ def generate(
 def _plan(model: str, loaded: Model, like: str | None, options: dict[str, Any]) -> GenerationPlan:
     """What to generate: by the options, or as in an earlier set."""
     import i2i
-    from i2i.inference import generate as generation
-    from i2i.inference.generated_sets import read_plan
+    from i2i.inference.generation_plan import check_model, plan_generation
+    from i2i.inference.image_store import read_plan
     if like is None:
         if "suffix" in options:
             options["suffix"] = f".{options['suffix'].lower().lstrip('.')}"
-        return generation.plan_generation(model, loaded, **options)
+        return plan_generation(model, loaded, **options)
     if options:
-        option = next(iter(options)).replace("suffix", "format")
+        option = next(iter(options)).replace("suffix", "format").replace("batch_size", "batch")
         raise RequestError(f"--like takes everything from {like}; --{option} cannot be given with it")
     plan = read_plan(like)
-    generation.check_model(plan, model)
+    check_model(plan, model)
     if plan.i2i != i2i.__version__:
         print(f"{like} was made by i2i {plan.i2i}, this is {i2i.__version__}: pixels may differ",
               file=sys.stderr)

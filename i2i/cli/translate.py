@@ -64,7 +64,7 @@ def translate(
     with ProgressBars(processes.rank, keep=True) as bars:
         report = translation.translate(
             translator, open_source(source), folder, direction=direction,
-            half=cast(Literal["left", "right"] | None, half), batch=batch, seed=seed,
+            half=cast(Literal["left", "right"] | None, half), batch_size=batch, seed=seed,
             skip_existing=skip_existing, suffix=suffix, stop=on_error == "stop", group=processes,
             progress=lambda report, total: bars.update(
                 "images", report.done + report.skipped + len(report.failed), total))

@@ -11,7 +11,7 @@ from i2i.convert import cyclegan_pix2pix, stylegan2
 from i2i.convert.checkpoint_files import Tensors, read
 from i2i.errors import RequestError
 from i2i.images.formats import ImageFormat
-from i2i.inference.model import model_header
+from i2i.inference.model_file import model_header
 from i2i.recipes.base import DataInfo
 from i2i.recipes.cyclegan import CycleGAN
 from i2i.recipes.gan import GAN

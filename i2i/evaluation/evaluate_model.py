@@ -56,7 +56,7 @@ def evaluate_model(model: Model, pairs: PairedDataset, extractor: FeatureExtract
         the inputs cannot become those of the targets.
     """
     pairs = _in_direction(pairs, direction)
-    source_format, target_format = (model.kinds[side] for side in model.sides(direction))
+    source_format, target_format = (model.formats[side] for side in model.sides(direction))
     suffix = ".png" if pil_supports(_to_uint8(target_format)) else ".npy"
     with tempfile.TemporaryDirectory(prefix="i2i-") as where:
         folders = {name: Path(where) / name for name in ("translations", "targets", "inputs")}
@@ -104,7 +104,7 @@ def _write_sets(model: Model, pairs: PairedDataset, request: EvaluationRequest, 
         Which targets were resized (in the main process), and whether every input can be compared with its
         target.
     """
-    source_format, target_format = (model.kinds[side] for side in model.sides(direction))
+    source_format, target_format = (model.formats[side] for side in model.sides(direction))
     resized, has_inputs, done = list[str](), True, 0
     for folder in folders.values():
         folder.mkdir()
@@ -145,7 +145,7 @@ class _Pair:
 
 
 def _translate(model: Model, pairs: PairedDataset, indices: Iterable[int], direction: str) -> Iterator[_Pair]:
-    source_format, target_format = (model.kinds[side] for side in model.sides(direction))
+    source_format, target_format = (model.formats[side] for side in model.sides(direction))
     pairs = pairs.for_evaluation((source_format, target_format))
     for index in indices:
         try:

@@ -1,4 +1,4 @@
-"""The one rule for which device a job runs on, for training and inference alike."""
+"""The device a job runs on, for training and inference alike."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def num_launched() -> int:
-    """Number of processes that a launcher (torchrun, accelerate launch) started for this job; 1 without one."""
+    """Number of processes of this job that a launcher (torchrun, accelerate launch) started, else 1."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def best_device(name: str = "auto") -> torch.device:
     """The device of this name; `auto` takes a GPU if there is one.
 
-    `accelerate launch --cpu` is respected by `auto`.  MPS cannot exchange tensors between processes, so it is only
-    used by a single process.
+    `auto` respects `accelerate launch --cpu`.  MPS cannot exchange tensors between processes, so only a job of
+    one process uses it.
 
     Raises:
         RequestError: if the device is unknown or not available.
@@ -36,7 +36,8 @@ def best_device(name: str = "auto") -> torch.device:
         cpu_forced = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "y", "on", "t")
         return torch.device("cpu" if cpu_forced else available[0])
     if name not in available:
-        reason = "several processes cannot share their work on MPS" if torch.backends.mps.is_available() and name == "mps" else \
-            "this machine or this build of torch has none"
+        reason = "this machine or this build of torch has none"
+        if name == "mps" and torch.backends.mps.is_available():
+            reason = "several processes cannot share their work on MPS"
         raise RequestError(f"--device {name}: {reason}; accepted: {', '.join(['auto', *available])}")
     return torch.device(name)

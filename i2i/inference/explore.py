@@ -1,142 +1,140 @@
-"""What a model from noise has learned, to be looked at: the ways between images, styles mixed, walks.  All a
-function of the seed."""
+"""Pictures of what a generator has learned: interpolations, mixed styles and walks, by the seed alone."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from i2i.errors import RequestError, require
 from i2i.images.formats import Array, grid
-from i2i.inference.animation import (
-    check_size,
-)
-from i2i.inference.generation_plan import class_of
+from i2i.inference.animation import check_size
+from i2i.inference.generation_plan import parse_classes
 from i2i.inference.latent_paths import StyleSpace, closed_path, latent_space
 from i2i.inference.model import Model
 
 GAP = 2                     # Pixels between the images of a sheet.
-MOST = 100_000              # Frames of a walk: over an hour; those of a GIF are in memory together.
-Rows = list[list[Tensor]]
+MAX_FRAMES = 100_000        # Over an hour; the frames of a GIF are in memory together.
+Rows = list[list[Tensor]]   # Images, (C, H, W) each.
 
 
-def prepare(model: Model, classes: str | None, seed: int, truncation: float) -> tuple[int | None, ...]:
-    """The labels to show, by `name,name` or `balanced`: all, which is the default; (None,) without labels.
-    RequestError for other wishes."""
-    if model.recipe.sources:
-        raise RequestError(f"this {model.header['recipe']['name']} model makes images from images; there is "
-                           "no noise to explore")
+def _prepare(model: Model, classes: str | None, seed: int, truncation: float) -> tuple[int | None, ...]:
+    """Set the truncation; returns the labels to show, (None,) for a model without classes."""
+    model.check_generates()
     require(seed >= 0, "--seed", seed, "0 or more")
-    model.truncate(truncation)
-    return class_of(model, classes) or (None,)
+    model.set_truncation(truncation)
+    return parse_classes(model, classes) or (None,)
 
 
 def interpolate(model: Model, columns: int, rows: int | None = None, *, classes: str | None = None,
                 seed: int = 0, truncation: float = 1.0) -> Rows:
-    """The way from the first image of a seed to the second in `columns` steps, a row for each class; with
-    `rows`, the plane between four images of one class: spherical in the noise, linear in the styles of
-    networks that have them."""
-    labels = prepare(model, classes, seed, truncation)
-    require(columns >= 2 and (rows is None or rows >= 2), "--grid", _options(columns, rows),
+    """Interpolate between images of a seed: linearly in the styles of networks that have them, else in noise.
+
+    Without `rows`, from the first image to the second in `columns` steps, with a row for each class; with
+    `rows`, the plane between four images of one class.
+    """
+    labels = _prepare(model, classes, seed, truncation)
+    require(columns >= 2 and (rows is None or rows >= 2), "--grid", _grid_option(columns, rows),
             "2 columns or more, and for a plane 2 rows or more")
     if rows is not None and len(labels) > 1:
         raise RequestError(f"--grid {columns}x{rows} is the plane between four images of one class; "
-                           "accepted: --classes NAME with it, "
-                           f"or --grid {columns} for a row of each class")
-    _check_size(model, columns, rows or len(labels))
+                           f"accepted: --classes NAME with it, or --grid {columns} for a row of each class")
+    _check_sheet(model, columns, rows or len(labels))
     space, steps = latent_space(model), torch.linspace(0, 1, columns).tolist()
-    if rows is None:
-        ends = {label: space.points(seed, range(2), label).split(1) for label in labels}
-        ways = {label: torch.cat([space.between(a, b, t) for t in steps]) for label, (a, b) in ends.items()}
-        return [list(space.images(way, label)) for label, way in ways.items()]
-    label = labels[0]
-    corner = space.points(seed, range(4), label).split(1)
-    plane = []
-    for down in torch.linspace(0, 1, rows).tolist():
-        left, right = space.between(corner[0], corner[2], down), space.between(corner[1], corner[3], down)
-        plane.append(list(space.images(torch.cat([space.between(left, right, t) for t in steps]), label)))
-    return plane
+    result = []
+    for label in labels:
+        corners = space.points(seed, range(2 if rows is None else 4), label).split(1)
+        for t in [0.0] if rows is None else torch.linspace(0, 1, rows).tolist():
+            left, right = corners if rows is None else (space.between(corners[0], corners[2], t),
+                                                        space.between(corners[1], corners[3], t))
+            points = torch.cat([space.between(left, right, s) for s in steps])
+            result.append(list(space.images(points, label)))
+    return result
 
 
 def mix(model: Model, columns: int, rows: int, *, layers: str | None = None, classes: str | None = None,
-        seed: int = 0,
-        truncation: float = 1.0) -> Rows:
-    """Each image has the styles of its row's first image, but in `layers` ("4-9") those of its column's; by
-    default in the finer half. Karras et al. 2019, figure 3.  RequestError for networks without styles."""
-    labels = prepare(model, classes, seed, truncation)
-    require(columns >= 1 and rows >= 1, "--grid", _options(columns, rows), "1 column and 1 row or more")
-    _check_size(model, columns + 1, rows + 1)
+        seed: int = 0, truncation: float = 1.0) -> Rows:
+    """Mix styles: each image has those of the first image in its row, except in some layers.
+
+    In `layers` ("4-9", by default the finer half) it has those of the first image in its column.
+    Karras et al. 2019, figure 3.
+    """
+    labels = _prepare(model, classes, seed, truncation)
+    require(columns >= 1 and rows >= 1, "--grid", _grid_option(columns, rows), "1 column and 1 row or more")
+    _check_sheet(model, columns + 1, rows + 1)
     space = latent_space(model)
     if not isinstance(space, StyleSpace):
-        raise RequestError(f"this model's generator ({model.recipe.generator.name}) has no styles to mix; "  # type: ignore[attr-defined]
-                           "accepted: a model with generator=stylegan or stylegan2")
-    taken = _layers(layers, space.G.num_ws)
-    places = range(rows + columns)
-    w = torch.cat([space.points(seed, [place], labels[place % len(labels)]) for place in places])
-    pure = list(space.images(w, None))
-    mixed = [[torch.ones_like(pure[0]), *pure[rows:]]]
+        name = cast(Any, model.recipe).generator.name
+        raise RequestError(f"this model's generator ({name}) has no styles to mix; accepted: a model with "
+                           "generator=stylegan or stylegan2")
+    mixed_layers = _parse_layers(layers, space.G.num_ws)
+    w = torch.cat([space.points(seed, [i], labels[i % len(labels)]) for i in range(rows + columns)])
+    images = list(space.images(w, None))
+    result = [[torch.ones_like(images[0]), *images[rows:]]]
     for row in range(rows):
         ws = w[row].repeat(columns, space.G.num_ws, 1)
-        ws[:, taken] = w[rows:, None]
-        mixed.append([pure[row], *space.synthesize(ws)])
-    return mixed
+        ws[:, mixed_layers] = w[rows:, None]
+        result.append([images[row], *space.synthesize(ws)])
+    return result
 
 
 def walk(model: Model, frames: int, *, stops: int = 4, classes: str | None = None, seed: int = 0,
          truncation: float = 1.0) -> Iterator[list[Tensor]]:
-    """A closed walk past the first `stops` images of a seed.  -> for each frame an image of each class, made
-    when it is asked for"""
-    labels = prepare(model, classes, seed, truncation)
+    """A closed walk past the first `stops` images of a seed.
+
+    For each frame an image of each class, (C, H, W), generated when it is asked for.
+    """
+    labels = _prepare(model, classes, seed, truncation)
     require(stops >= 2, "--stops", stops, "2 or more")
-    require(stops <= frames <= MOST, "--frames", frames,
-            f"{stops} or more, one for each stop, and at most {MOST:,}")
+    require(stops <= frames <= MAX_FRAMES, "--frames", frames,
+            f"{stops} or more, one for each stop, and at most {MAX_FRAMES:,}")
     space = latent_space(model)
-    ways = [(label, closed_path(space, space.points(seed, range(stops), label), frames)) for label in labels]
-    return ([space.images(next(way), label)[0] for label, way in ways] for _ in range(frames))
+    paths = [(label, closed_path(space, space.points(seed, range(stops), label), frames))
+             for label in labels]
+    return ([space.images(next(path), label)[0] for label, path in paths] for _ in range(frames))
 
 
 def strip(frames: Iterator[list[Tensor]], count: int) -> Array:
-    """All frames of a walk side by side, classes below each other."""
+    """All frames of a walk side by side, classes below each other, as one (H, W, C) uint8 picture."""
     first = next(frames)
     height, width = first[0].shape[-2:]
     check_size(len(first) * height, count * width)
-    columns = [first, *frames]
-    return grid([[column[row] for column in columns] for row in range(len(first))], gap=0)
+    return grid(list(zip(*[first, *frames], strict=True)), gap=0)
 
 
 def sheet(rows: Rows) -> Array:
-    """A sheet of images.  CHW each -> HWC uint8"""
+    """A sheet of images as one (H, W, C) uint8 picture."""
     return grid(rows, gap=GAP)
 
 
 def frame(images: Sequence[Tensor]) -> Array:
-    """The images of a walk's frame, below each other.  CHW each -> HWC uint8"""
+    """The images of a frame of a walk below each other, as one (H, W, C) uint8 picture."""
     return grid([[image] for image in images], gap=GAP if len(images) > 1 else 0)
 
 
 def parse_grid(text: str) -> tuple[int, int | None]:
-    """`8x6` as columns and rows, `8` as columns.  RequestError for other words."""
-    found = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
-    if not found:
+    """`8x6` as columns and rows, `8` as columns; RequestError for anything else."""
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    if not match:
         raise RequestError(f"--grid {text} cannot be read; accepted: COLUMNSxROWS, such as 8x6, or COLUMNS")
-    return int(found[1]), int(found[2]) if found[2] else None
+    return int(match[1]), int(match[2]) if match[2] else None
 
 
-def _options(columns: int, rows: int | None) -> str:
+def _grid_option(columns: int, rows: int | None) -> str:
     return str(columns) if rows is None else f"{columns}x{rows}"
 
 
-def _check_size(model: Model, columns: int, rows: int) -> None:
+def _check_sheet(model: Model, columns: int, rows: int) -> None:
     height, width = model.header["info"]["size"]
     check_size(rows * (height + GAP) + GAP, columns * (width + GAP) + GAP)
 
 
-def _layers(text: str | None, count: int) -> slice:
-    finer = f"{count // 2}-{count - 1}"
-    found = re.fullmatch(r"(\d+)(?:-(\d+))?", finer if text is None else text)
-    first, last = (int(found[1]), int(found[2] or found[1])) if found else (count, count)
-    require(first <= last < count, "--layers", text, f"layers from 0 to {count - 1}, such as {finer}")
+def _parse_layers(text: str | None, count: int) -> slice:
+    finer_half = f"{count // 2}-{count - 1}"
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text or finer_half)
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (count, count)
+    require(first <= last < count, "--layers", text, f"layers from 0 to {count - 1}, such as {finer_half}")
     return slice(first, last + 1)

@@ -1,42 +1,54 @@
-"""What a set of generated images is: everything that decides image number i of it, so that any one can be
-made again alone."""
+"""The plan of a set of generated images: all that decides image i, so that each can be made again alone."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+import i2i
 from i2i.data.layouts import SIDE_FOLDERS, SPLITS
 from i2i.errors import RequestError, require
+from i2i.images.encode import FILE_FORMATS, formats_for
 from i2i.inference.model import Model
+from i2i.inference.model_file import find_model
 
-# Images in a set: their manifest stays below the 4 GiB that a zip's plain entries hold.
-MOST = 10_000_000
-LONGEST = 60                # Characters of a folder's name: 240 bytes at most, where file systems take 255.
-RESERVED = {                # Folder names that mean something else: to data sets, to a Mac, to Windows.
+MAX_IMAGES = 10_000_000         # In a set.
+MAX_FOLDER_NAME = 60            # Characters: 240 bytes at most, where file systems accept 255.
+RESERVED_NAMES = {              # Folder names that mean something else to data sets, macOS or Windows.
     *SPLITS, *map(str.casefold, SIDE_FOLDERS), "__macosx",
     "con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))}
 
 
 @dataclass(frozen=True)
 class GenerationPlan:
-    """Everything that decides the images of a set but their number.  Class `turn[i % len(turn)]` has its turn
-    at image i."""
+    """Everything that decides the images of a set but their number.
 
-    model: str                      # sha256 of the model file.
+    Attributes:
+        model: SHA-256 of the model file.
+        seed: seed of the noise.
+        truncation: truncation of styles.
+        classes: names of all classes of the model; empty without labels.
+        turn: class numbers that take turns: image i is of class `turn[i % len(turn)]`.
+        batch_size: image i is generated in batch i // batch_size, always whole: rounding depends on it.
+        suffix: format of the files, such as ".png".
+        i2i: version of the package.
+    """
+
+    model: str
     seed: int
     truncation: float
-    classes: tuple[str, ...]        # Of the model, in its order; none without labels.
+    classes: tuple[str, ...]
     turn: tuple[int, ...]
-    # Images go through the network in batches i // batch, always whole, as rounding depends on them.
-    batch: int
-    suffix: str                     # ".png"
-    i2i: str                        # Version.
+    batch_size: int
+    suffix: str
+    i2i: str
 
     @cached_property
     def folders(self) -> tuple[str, ...]:
@@ -44,26 +56,25 @@ class GenerationPlan:
         return class_folders(self.classes)
 
     def label(self, index: int) -> int | None:
-        """The class number of an image, None without labels."""
+        """The class number of an image; None without labels."""
         return self.turn[index % len(self.turn)] if self.turn else None
 
     def file(self, index: int) -> str:
-        """Where an image lies, with forward slashes."""
+        """The path of an image within the set, with forward slashes."""
         label = self.label(index)
         return ("" if label is None else self.folders[label] + "/") + f"{index:08}{self.suffix}"
 
     def line(self, index: int) -> str:
-        """What the manifest says of an image: one line of JSON."""
+        """The line of an image in the manifest, as JSON."""
         label = self.label(index)
         return json.dumps({
             "file": self.file(index), "index": index, "seed": self.seed,
-            "class": None if label is None else self.classes[label],
-            "class_number": label, "truncation": self.truncation, "batch": self.batch, "model": self.model,
+            "class": None if label is None else self.classes[label], "class_number": label,
+            "truncation": self.truncation, "batch_size": self.batch_size, "model": self.model,
             "i2i": self.i2i}) + "\n"
 
     def labels(self, n: int) -> Iterator[str]:
-        """The text of a `dataset.json` of the first n images, piece by piece: names of all classes, and each
-        file's class."""
+        """The text of the `dataset.json` of the first n images, in parts."""
         yield f'{{"classes": {json.dumps(self.classes)},\n"labels": ['
         for index in range(n):
             yield f'{"," if index else ""}\n{json.dumps([self.file(index), self.label(index)])}'
@@ -74,50 +85,65 @@ class GenerationPlan:
         return json.dumps(asdict(self), indent=1) + "\n"
 
     @staticmethod
-    def from_json(text: str | bytes, where: str) -> GenerationPlan:
-        """The plan that `to_json` wrote.  RequestError if it is none."""
+    def from_json(text: str | bytes, path: str) -> GenerationPlan:
+        """The plan that `to_json` wrote to a path; RequestError if it is none."""
         try:
-            given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key,
-                                     value in json.loads(text).items()}
-            plan = GenerationPlan(**given)
-            if not all(0 <= label < len(plan.classes) for label in plan.turn) or plan.batch < 1:
+            values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value
+                                      for key, value in json.loads(text).items()}
+            plan = GenerationPlan(**values)
+            if not all(0 <= label < len(plan.classes) for label in plan.turn) or plan.batch_size < 1:
                 raise ValueError("its numbers do not fit each other")
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise RequestError(f"{where} is not what i2i generate writes ({error})") from None
+            raise RequestError(f"{path} is not what i2i generate writes ({error})") from None
         return plan
 
-    def check_same(self, other: GenerationPlan, where: str) -> None:
-        """RequestError names the first thing in which what lies there is of another set."""
+    def check_same(self, other: GenerationPlan, path: str) -> None:
+        """Raise RequestError naming the first difference to the plan of the set at a path."""
         for field in fields(self):
-            have, want = getattr(other, field.name), getattr(self, field.name)
-            if have != want:
-                raise RequestError(f"{where} holds images of another set: {field.name} {_short(have)}, not "
-                                   f"{_short(want)}; choose another --out")
+            theirs, ours = getattr(other, field.name), getattr(self, field.name)
+            if theirs != ours:
+                raise RequestError(f"{path} holds images of another set: {field.name} {_short(theirs)}, not "
+                                   f"{_short(ours)}; choose another --out")
 
 
-def _short(value: Any) -> str:
-    text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-    return text if len(text) <= 24 else f"{text[:20]}…"
+def plan_generation(path: str | Path, model: Model, *, seed: int = 0, truncation: float = 1.0,
+                    classes: str | None = None, batch_size: int = 0, suffix: str = "") -> GenerationPlan:
+    """Plan a set of images by the model of a file or run folder; RequestError if it cannot make them.
+
+    `classes`: names or numbers, separated by commas, that take turns; by default, and as "balanced", all.
+    `batch_size` 0 fits the image size.  `suffix`: by default ".png" if that format holds the model's images.
+    """
+    model.check_generates()
+    require(seed >= 0, "--seed", seed, "0 or more")
+    require(batch_size >= 0, "--batch", batch_size, "1 or more; 0 goes by the size of the images")
+    image_format = model.formats["b"]
+    suffix = suffix or f".{formats_for(image_format)[0]}"
+    if suffix not in FILE_FORMATS:
+        raise RequestError(f"--format {suffix[1:]} is not known; accepted: "
+                           f"{', '.join(key[1:] for key in FILE_FORMATS)}")
+    if not FILE_FORMATS[suffix].holds(image_format):
+        raise RequestError(f"--format {suffix[1:]} does not hold {image_format}; accepted: "
+                           f"{', '.join(formats_for(image_format))}")
+    model.set_truncation(truncation)
+    return GenerationPlan(sha256(path), seed, float(truncation), model.classes, parse_classes(model, classes),
+                          batch_size or model.batch_size(), suffix, i2i.__version__)
 
 
-def class_folders(classes: tuple[str, ...]) -> tuple[str, ...]:
-    """A folder for each class: its name, made safe where a system or a data set would take it for something
-    else; no two differ by case alone."""
-    found: list[str] = []
-    taken: set[str] = set()
-    for number, name in enumerate(classes):
-        safe = re.sub(r"[^\w\-+() .]", "_",
-                      unicodedata.normalize("NFC", name))[:LONGEST - 12].strip(" .") or "class"
-        while safe.casefold() in taken or safe.casefold().split(".")[0] in RESERVED:
-            safe = f"{number}-{safe}"[:LONGEST].strip(" .")
-        taken.add(safe.casefold())
-        found.append(safe)
-    return tuple(found)
+def check_model(plan: GenerationPlan, path: str | Path) -> None:
+    """Raise RequestError if a model file is not the one the plan was made with."""
+    if (found := sha256(path)) != plan.model:
+        raise RequestError(f"{path} is not the model that made those images: its sha256 is {found[:12]}…, "
+                           f"theirs {plan.model[:12]}…")
 
 
-def class_of(model: Model, classes: str | None) -> tuple[int, ...]:
-    """The class numbers that take turns, from `name,name`, numbers, or `balanced`: all.  RequestError for
-    others, and without labels."""
+def sha256(path: str | Path) -> str:
+    """The SHA-256 of a model file or of the model in a run folder."""
+    with open(find_model(path), "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def parse_classes(model: Model, classes: str | None) -> tuple[int, ...]:
+    """Class numbers from "name,name", numbers, or "balanced" for all; RequestError for anything else."""
     if classes is None or (classes == "balanced" and model.classes):
         return tuple(range(len(model.classes)))
     words = [word.strip() for word in classes.split(",")]
@@ -125,3 +151,20 @@ def class_of(model: Model, classes: str | None) -> tuple[int, ...]:
                for word in words]
     require(len(set(numbers)) == len(numbers), "--classes", classes, "each class once")
     return tuple(numbers)
+
+
+def class_folders(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """A folder name for each class: safe on all systems, and distinct even without regard to case."""
+    folders: dict[str, str] = {}
+    for number, name in enumerate(classes):
+        name = re.sub(r"[^\w\-+() .]", "_", unicodedata.normalize("NFC", name))
+        name = name[:MAX_FOLDER_NAME - 12].strip(" .") or "class"
+        while name.casefold() in folders or name.casefold().split(".")[0] in RESERVED_NAMES:
+            name = f"{number}-{name}"[:MAX_FOLDER_NAME].strip(" .")
+        folders[name.casefold()] = name
+    return tuple(folders.values())
+
+
+def _short(value: Any) -> str:
+    text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return text if len(text) <= 24 else f"{text[:20]}…"

@@ -1,4 +1,4 @@
-"""Translate a file, a folder tree or a zip: decoding and encoding overlap the network."""
+"""Folder jobs: translate a file, a folder tree or a zip, decoding and encoding while the network works."""
 
 from __future__ import annotations
 
@@ -16,196 +16,249 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from i2i.data.two_sided import split_strip
 from i2i.data.sharding import ProcessGroup, SingleProcess, shard_blocks
 from i2i.data.sources import EXTENSIONS, Source, Unreadable, load_image
-from i2i.data.two_sided import split_strip
 from i2i.errors import JobError, RequestError
 from i2i.images.encode import FILE_FORMATS, encode, formats_for
 from i2i.images.formats import DecodedImage, ImageFormat, to_array
-from i2i.inference.model import Translator
+from i2i.inference.model import default_batch_size
+from i2i.inference.translator import Translator
 
-# Names that one process takes at a time.  No batch reaches beyond: results do not depend on the number of
-# processes.
-BLOCK = 64
-AHEAD = 64                  # Images read ahead of the network.
-PIXELS = 8 * 256 * 256      # In one batch unless the user says otherwise.
-TOGETHER = 8                # Images encoded by one task: handing over costs as much as encoding a small one.
-NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EDQUOT)
+# Images dealt to one process at a time.  Batches stay within a block, so that results do not depend on the
+# number of processes.
+BLOCK_SIZE = 64
+READ_AHEAD = 64         # Images decoded ahead of the network.
+MAX_PENDING_WRITES = 128
+DISK_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EDQUOT)      # All other images would fail alike.
+
+Targets = list[tuple[str, Path]]        # Name of an input, file of its result.
 
 
 @dataclass
 class TranslationReport:
-    """What became of each input."""
+    """The outcome of a folder job.
+
+    Attributes:
+        done: number of images translated.
+        skipped: number of images whose results existed already.
+        failed: "name: reason" for each image that could not be translated.
+        notes: what of an input is missing in its result -> the first such input.
+    """
 
     done: int = 0
     skipped: int = 0
-    failed: list[str] = field(default_factory=list)     # "name: reason"
-    # What of an input is not in its result -> the first such input.
+    failed: list[str] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
 
-    def note(self, notes: Iterable[tuple[str, str]]) -> None:
-        """More notes, each with an input."""
+    def add_notes(self, notes: Iterable[tuple[str, str]]) -> None:
+        """Add (note, input) pairs."""
         for note, name in notes:
             self.notes[note] = min(name, self.notes.get(note, name))
 
-    def add(self, other: TranslationReport) -> None:
-        """What became of others' inputs."""
-        self.done, self.skipped, self.failed = self.done + other.done, self.skipped + other.skipped, self.failed + other.failed
-        self.note(other.notes.items())
-
-
-@dataclass(frozen=True)
-class _Item:
-    name: str
-    target: Path
-    image: Tensor
-    picture: DecodedImage        # Without its pixels.
+    def merge(self, other: TranslationReport) -> None:
+        """Add the outcome of another process."""
+        self.done += other.done
+        self.skipped += other.skipped
+        self.failed = sorted(self.failed + other.failed)
+        self.add_notes(other.notes.items())
 
 
 def translate(model: Translator, source: Source, out: Path, *, direction: str = "ab",
-              half: Literal["left", "right"] | None = None, batch: int = 0,
-              seed: int | None = None, skip_existing: bool = False, suffix: str = "", stop: bool = False,
+              half: Literal["left", "right"] | None = None, batch_size: int = 0, seed: int | None = None,
+              skip_existing: bool = False, suffix: str = "", stop: bool = False,
               group: ProcessGroup | None = None,
               progress: Callable[[TranslationReport, int], None] | None = None) -> TranslationReport:
-    """Write the translation of every image under the same name below `out`.
+    """Write the translation of every image of a source under the same name below a folder.
 
-    `direction` "ba": from b to a.  `half`: inputs are A|B strips of which this half is the source.  `batch` 0
-    fits the image size.  With a `seed`, dropout is drawn from (seed, name), one image at a time.  `suffix`
-    (".png") changes the format.  What cannot be read or written is in the report, or with `stop` ends the job
-    as a JobError, as does what lets nothing more be written.  The results are of the kind of the model's
-    target side; RequestError, before anything is written, if a format cannot hold it.  The processes of a
-    `group` share the images; the leading one's report is that of all.
+    Args:
+        model: a model or a chain.
+        source: images to translate.
+        out: folder of the results.
+        direction: "ab" or "ba".
+        half: inputs are A|B strips, of which this half is the source.
+        batch_size: images per pass through the network; 0 fits the image size.
+        seed: samples dropout from (seed, name), one image at a time.
+        skip_existing: leave out images whose results exist.
+        suffix: format of the results (".png"); by default that of each input.
+        stop: raise at the first image that cannot be read or written, instead of reporting it.
+        group: the processes that share the work.
+        progress: called with the report so far and the number of images of this process.
+
+    Returns:
+        The outcome; in rank 0 that of all processes.
+
+    Raises:
+        RequestError: before anything is written, e.g. if a format cannot hold the results.
+        JobError: if the disk is full, or with `stop`.
     """
-    group, (_, target_side) = group or SingleProcess(), model.sides(direction)
-    jobs, report = _targets(source, out, suffix)
-    _check_formats(jobs, model.kinds[target_side])
-    blocks = [[jobs[i] for i in block] for block in shard_blocks(len(jobs), BLOCK, group)]
+    group, target_format = group or SingleProcess(), model.formats[model.sides(direction)[1]]
+    targets, report = _plan_targets(source, out, suffix)
+    _check_formats(targets, target_format)
+    blocks = [[targets[i] for i in block] for block in shard_blocks(len(targets), BLOCK_SIZE, group)]
     report = TranslationReport() if group.rank else report
     total = sum(map(len, blocks)) + len(report.failed)
-    tell = progress or (lambda report, total: None)
     if skip_existing:
-        blocks = [[job for job in block if not job[1].exists()] for block in blocks]
+        blocks = [[target for target in block if not target[1].exists()] for block in blocks]
         report.skipped = total - len(report.failed) - sum(map(len, blocks))
-
-    def read(job: tuple[str, Path]) -> _Item:
-        picture = load_image(source, job[0])
-        if half:
-            picture = replace(picture, array=split_strip(picture.array, job[0])[half == "right"])
-        return _Item(*job, model.prepare(picture, direction), replace(picture, array=picture.array[:0]))
-
-    with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
-        writing: deque[Future[list[tuple[str, OSError | None]]]] = deque()
-        for items in _batches(pool, read, blocks, report, batch, model.multiple, single=seed is not None,
-                              stop=stop):
-            images = torch.stack([item.image for item in items])
-            report.note((note, item.name) for item in items for note in item.picture.notes)
-            results = model(images, seed=None if seed is None else _seed_for(seed, items[0].name),
-                            direction=direction).cpu()
-            for first in range(0, len(items), TOGETHER):
-                writing.append(pool.submit(_write, items[first:first + TOGETHER],
-                                           results[first:first + TOGETHER], model.kinds[target_side]))
-            while len(writing) > 16 or (writing and writing[0].done()):
-                _finish(writing, report, stop=stop)
-                tell(report, total)
-        while writing:
-            _finish(writing, report, stop=stop)
-            tell(report, total)
+    job = _FolderJob(model, source, direction, target_format, half, batch_size, seed, stop, report)
+    for _ in job.run(blocks):
+        if progress:
+            progress(report, total)
     merged = TranslationReport()
     for each in group.gather_objects(report):
-        merged.add(each)
-    merged.failed.sort()
+        merged.merge(each)
     return merged
 
 
-def _targets(source: Source, out: Path, suffix: str) -> tuple[list[tuple[str, Path]], TranslationReport]:
-    """What is to be written where, and a report of the names for which that must not be."""
-    names, report = source.names(), TranslationReport()
+def _plan_targets(source: Source, out: Path, suffix: str) -> tuple[Targets, TranslationReport]:
+    """Where each result is to be written, and a report of the names for which that is not allowed."""
+    report = TranslationReport()
+    names, base, targets = source.names(), source.local, dict[Path, str]()
     if not len(names):
         raise RequestError(f"{source.root} holds no images ({', '.join(EXTENSIONS)})")
-    jobs, taken = [], dict[Path, str]()
-    base = source.local
+    out_path = _real_path(out)
     for name in names:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts:
             report.failed.append(f"{name}: its name leads out of the output folder")
             continue
         target = out / (path.with_suffix(suffix) if suffix else path)
-        if target in taken:
-            raise RequestError(f"{taken[target]} and {name} would both be written to {target}; keep their "
+        if target in targets:
+            raise RequestError(f"{targets[target]} and {name} would both be written to {target}; keep their "
                                "formats or translate them apart")
-        if base and os.path.exists(base / name) and _real(target) == _real(base / name):
+        original = _real_path(base / name) if base else None
+        if original and os.path.exists(original) and _real_path(target) == original:
             raise RequestError(f"--out {out} would overwrite the inputs, such as {name}; choose another "
                                "folder")
-        taken[target] = name
-        jobs.append((name, target))
-    inside = _real(out)
-    return [(name, target) for name,
-            target in jobs if not base or inside not in _real(base / name).parents], report
+        targets[target] = name
+    # Results of earlier jobs, in a folder within the inputs, are no inputs.
+    return [(name, target) for target, name in targets.items()
+            if not base or out_path not in _real_path(base / name).parents], report
 
 
-def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))     # Path.resolve() raises where links lead to themselves.
+def _real_path(path: Path) -> Path:
+    return Path(os.path.realpath(path))     # Path.resolve() raises on links that lead to themselves.
 
 
-def _check_formats(jobs: list[tuple[str, Path]], kind: ImageFormat) -> None:
-    """RequestError names the first result whose format does not hold what the model makes."""
-    for name, target in jobs:
-        if target.suffix.lower() not in FILE_FORMATS or not FILE_FORMATS[target.suffix.lower()].holds(kind):
-            raise RequestError(f"the results have {kind}, which {target.suffix} files such as {name} would "
-                               "not hold; "
-                               f"accepted: {' or '.join(f'--format {word}' for word in formats_for(kind))}")
+def _check_formats(targets: Targets, image_format: ImageFormat) -> None:
+    """Raise RequestError for the first result whose file format does not hold such images."""
+    for name, target in targets:
+        suffix = target.suffix.lower()
+        if suffix not in FILE_FORMATS or not FILE_FORMATS[suffix].holds(image_format):
+            accepted = " or ".join(f"--format {name}" for name in formats_for(image_format))
+            raise RequestError(f"the results have {image_format}, which {target.suffix} files such as {name} "
+                               f"would not hold; accepted: {accepted}")
 
 
-def _batches(pool: ThreadPoolExecutor, read: Callable[[tuple[str, Path]], _Item],
-             blocks: list[list[tuple[str, Path]]], report: TranslationReport,
-             batch: int, multiple: int, *, single: bool, stop: bool) -> Iterator[list[_Item]]:
-    """Images of one size in one block together, read ahead of the network; what cannot be read goes to the
-    report."""
-    upcoming = ((number, job) for number, block in enumerate(blocks) for job in block)
-    waiting = deque((number, job[0], pool.submit(read, job)) for number, job in islice(upcoming, AHEAD))
-    groups: dict[tuple[int, ...], list[_Item]] = {}
-    current = 0
-    while waiting:
-        number, name, future = waiting.popleft()
-        waiting.extend((number, job[0], pool.submit(read, job)) for number, job in islice(upcoming, 1))
-        if number != current:
-            yield from groups.values()
-            groups, current = {}, number
+@dataclass(frozen=True)
+class _Input:
+    name: str
+    target: Path
+    image: Tensor               # (C, H, W)
+    metadata: DecodedImage      # Without its pixels.
+
+
+@dataclass(frozen=True)
+class _FolderJob:
+    model: Translator
+    source: Source
+    direction: str
+    target_format: ImageFormat
+    half: str | None
+    batch_size: int
+    seed: int | None
+    stop: bool
+    report: TranslationReport
+
+    def run(self, blocks: list[Targets]) -> Iterator[None]:
+        """Translate all blocks; yields whenever the report has grown."""
+        writing: deque[tuple[str, Future[None]]] = deque()
+        with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
+            for inputs in self.batches(pool, blocks):
+                self.report.add_notes((note, item.name) for item in inputs for note in item.metadata.notes)
+                # With a seed, a batch is one image.
+                seed = None if self.seed is None else _image_seed(self.seed, inputs[0].name)
+                images = torch.stack([item.image for item in inputs])
+                results = self.model(images, seed=seed, direction=self.direction).cpu()
+                for item, result in zip(inputs, results, strict=True):
+                    writing.append((item.name, pool.submit(self.write, item, result)))
+                while len(writing) > MAX_PENDING_WRITES or (writing and writing[0][1].done()):
+                    self.finish(writing)
+                yield
+            while writing:
+                self.finish(writing)
+                yield
+
+    def batches(self, pool: ThreadPoolExecutor, blocks: list[Targets]) -> Iterator[list[_Input]]:
+        """Inputs of the same size and block, read ahead; what cannot be read is reported."""
+        upcoming = ((number, name, pool.submit(self.read, name, target))
+                    for number, block in enumerate(blocks) for name, target in block)
+        waiting = deque(islice(upcoming, READ_AHEAD))
+        groups: dict[tuple[int, ...], list[_Input]] = {}
+        current = 0
+        while waiting:
+            number, name, future = waiting.popleft()
+            waiting.extend(islice(upcoming, 1))
+            if number != current:
+                yield from groups.values()
+                groups, current = {}, number
+            try:
+                item = future.result()
+            except Exception as error:      # Of whatever kind: the other images can still be translated.
+                reason = str(error) if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
+                self.fail(str(error) if isinstance(error, Unreadable) else f"{name}: {reason}")
+                continue
+            shape = tuple(item.image.shape)
+            groups.setdefault(shape, []).append(item)
+            if len(groups[shape]) >= self.max_batch(shape):
+                yield groups.pop(shape)
+        yield from groups.values()
+
+    def max_batch(self, shape: tuple[int, ...]) -> int:
+        multiple = self.model.multiple
+        height, width = (-(-side // multiple) * multiple for side in shape[1:])
+        return 1 if self.seed is not None else self.batch_size or default_batch_size(height, width)
+
+    def read(self, name: str, target: Path) -> _Input:
+        image = load_image(self.source, name)
+        if self.half:
+            image = replace(image, array=split_strip(image.array, name)[self.half == "right"])
+        metadata = replace(image, array=image.array[:0])
+        return _Input(name, target, self.model.prepare(image, self.direction), metadata)
+
+    def write(self, item: _Input, result: Tensor) -> None:
+        array = to_array(result, self.target_format)
+        save_image(item.target, encode(item.target.suffix, array, self.target_format, item.metadata))
+
+    def finish(self, writing: deque[tuple[str, Future[None]]]) -> None:
+        """Wait for the first of the pending writes and report it."""
+        name, future = writing.popleft()
         try:
-            item = future.result()
-        except Exception as error:      # Of whatever kind: the others can still be translated.
-            cause = str(error) if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
-            _fail(str(error) if isinstance(error, Unreadable) else f"{name}: {cause}", report, stop=stop)
-            continue
-        shape = tuple(item.image.shape)
-        group = groups.setdefault(shape, [])
-        group.append(item)
-        pixels = (shape[1] + -shape[1] % multiple) * (shape[2] + -shape[2] % multiple)
-        if len(group) >= (1 if single else batch or max(1, min(32, PIXELS // pixels))):
-            yield groups.pop(shape)
-        elif len(groups) > 8:       # Many sizes: do not hold them all.
-            yield groups.pop(max(groups, key=lambda key: len(groups[key])))
-    yield from groups.values()
+            future.result()
+            self.report.done += 1
+        except OSError as error:
+            if error.errno not in DISK_ERRORS:
+                self.fail(f"{name}: could not be written: {error.strerror or error}")
+                return
+            for _, pending in writing:
+                pending.cancel()
+            raise JobError(f"{name} could not be written: {error.strerror}; {self.report.done} images are "
+                           "done, continue with --skip-existing") from None
+
+    def fail(self, problem: str) -> None:
+        if self.stop:
+            raise JobError(f"{problem}; stopped, as --on-error stop asks; after repairing or removing it, "
+                           "continue with --skip-existing")
+        self.report.failed.append(problem)
 
 
-def _seed_for(seed: int, name: str) -> int:
+def _image_seed(seed: int, name: str) -> int:
     return seed * 2**32 + zlib.crc32(name.encode("utf-8", "surrogateescape"))
 
 
-def _write(items: list[_Item], images: Tensor, kind: ImageFormat) -> list[tuple[str, OSError | None]]:
-    """Save a few results; what went wrong with which."""
-    told: list[tuple[str, OSError | None]] = []
-    for item, image in zip(items, images, strict=True):
-        try:
-            save_image(item.target, encode(item.target.suffix, to_array(image, kind), kind, item.picture))
-            told.append((item.name, None))
-        except OSError as error:
-            told.append((item.name, error))
-    return told
-
-
 def save_image(target: Path, data: bytes) -> None:
-    """Put the whole file in place at once."""
+    """Write a file in one step: it is there as a whole or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name[:200]}.part")
     try:
@@ -214,24 +267,3 @@ def save_image(target: Path, data: bytes) -> None:
     except OSError:
         part.unlink(missing_ok=True)
         raise
-
-
-def _fail(problem: str, report: TranslationReport, *, stop: bool) -> None:
-    if stop:
-        raise JobError(f"{problem}; stopped there, as --on-error stop asks: once it is repaired or removed, "
-                       "--skip-existing goes on")
-    report.failed.append(problem)
-
-
-def _finish(writing: deque[Future[list[tuple[str, OSError | None]]]], report: TranslationReport, *,
-            stop: bool) -> None:
-    for name, error in writing.popleft().result():
-        if error is None:
-            report.done += 1
-        elif error.errno in NO_ROOM:    # The others would fail alike.
-            for pending in writing:
-                pending.cancel()
-            raise JobError(f"{name} could not be written: {error.strerror}; {report.done} images are done, "
-                           "continue with --skip-existing")
-        else:
-            _fail(f"{name}: could not be written: {error.strerror or error}", report, stop=stop)

@@ -103,11 +103,11 @@ def _settings(config: Entry) -> str:
         "Recipe": {"recipe": recipe.get("name", ""), **groups.part(recipe, "settings")},
         "Data": {"data": data.get("where", ""), **groups.part(data, "settings"),
                  **groups.part(data, "fingerprint"),
-                 **{key: config[key] for key in ("sizes", "channels", "kinds") if key in config}},
+                 **{key: config[key] for key in ("sizes", "channels", "formats") if key in config}},
         "Training": dict(groups.part(config, "train")),
         "Versions": {"i2i": config.get("i2i", ""), **groups.part(config, "versions")},
         "Other": {key: value for key, value in config.items()
-                  if key not in ("recipe", "data", "sizes", "channels", "kinds", "train", "versions", "i2i")}}
+                  if key not in ("recipe", "data", "sizes", "channels", "formats", "train", "versions", "i2i")}}
     out = []
     for title, rows in tables.items():
         shown = "".join(f"<div><dt>{escape(key)}</dt><dd>{escape(text)}</dd></div>" for key,

@@ -23,7 +23,7 @@ from i2i.data.sources import Unreadable, bundled_datasets, is_url, open_source
 from i2i.data.unpaired import UnpairedDataset, unpair
 from i2i.errors import RequestError
 from i2i.images.formats import ImageFormat
-from i2i.inference.model import model_header
+from i2i.inference.model_file import model_header
 from i2i.recipes.base import DataInfo, Recipe
 from i2i.recipes.presets import PRESETS
 from i2i.registry import Spec, build, lookup, names, schema, suggest
@@ -123,7 +123,7 @@ class Job:
                      "fingerprint": fingerprint(self.splits)},
             "train": to_dict(self.train),
             "sizes": {"crop": list(self.crop_size), "load": list(self.load_size)},
-            "kinds": self.header()["kinds"],
+            "formats": self.header()["formats"],
             "versions": {"python": platform.python_version(), "torch": torch.__version__,
                          "numpy": np.__version__, "pillow": PIL.__version__}}
 

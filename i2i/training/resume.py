@@ -54,7 +54,7 @@ def read_run(folder: RunFolder) -> StartedRun:
         recipe: Any = from_dict(cast(Any, lookup("recipe", name)), config["recipe"]["settings"])
         data = from_dict(DataConfig, config["data"]["settings"])
         train = from_dict(TrainConfig, config["train"])
-        formats = ImageFormat.of(config["kinds"]["a"]), ImageFormat.of(config["kinds"]["b"])
+        formats = ImageFormat.of(config["formats"]["a"]), ImageFormat.of(config["formats"]["b"])
         if not isinstance(location, str) or "\0" in location or not isinstance(known, dict):
             raise TypeError("data.where is no path, or data.fingerprint no table")
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:

@@ -1,0 +1,228 @@
+"""Where generated images are written: a folder or a zip, which an interrupted job can continue."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from i2i.data.dataset_root import LABELS
+from i2i.data.sharding import ProcessGroup, SingleProcess
+from i2i.errors import RequestError
+from i2i.inference.generation_plan import GenerationPlan
+from i2i.inference.translate import save_image
+
+# Not manifest.jsonl, which may be the file list of a data set.
+PLAN, MANIFEST = "generated.json", "generated.jsonl"
+# Files, besides a batch, that an interrupted job may have written beyond the last one in the manifest.
+MAX_UNRECORDED = 2048
+
+
+class FolderStore:
+    """Class folders, and a manifest that gets a line for each image after the image is written.
+
+    `put` may be called by many threads and processes, everything else by rank 0.  What raises OSError leaves
+    the store as it was.
+
+    Attributes:
+        out: the path the user gave.
+        folder: the folder of the images.
+        plan: what decides them.
+        count: how many are recorded.
+    """
+
+    def __init__(self, out: Path, plan: GenerationPlan) -> None:
+        self.out = self.folder = out
+        self.plan, self.count = plan, 0
+        self._manifest, self._end = io.FileIO(os.devnull), 0        # `_end`: where its last whole line ends.
+        self._lock: FileLock | None = None
+
+    def resume(self, n: int) -> None:
+        """Create the store, or find out how much of `n` images it has, and delete what was not recorded.
+
+        Raises:
+            RequestError: if something else is there, or another process is writing.
+        """
+        if not (self.folder / PLAN).exists():
+            if self.folder.is_dir() and any(not name.startswith(".") for name in os.listdir(self.folder)):
+                raise RequestError(f"--out {self.folder} is not empty and i2i generate did not make it; "
+                                   "choose another folder")
+            save_image(self.folder / PLAN, self.plan.to_json().encode())
+        self._acquire()
+        self.plan.check_same(read_plan(self.folder), str(self.out))
+        self._manifest = io.FileIO(self.folder / MANIFEST, "a+")
+        with open(self.folder / MANIFEST, "rb") as lines:
+            for line in lines:
+                if not _is_line_of(line, self.count):
+                    break
+                self.count, self._end = self.count + 1, self._end + len(line)
+        self._manifest.truncate(self._end)
+        for index in range(self.count, self.count + self.plan.batch_size + MAX_UNRECORDED):
+            unrecorded = self.folder / self.plan.file(index)
+            unrecorded.unlink(missing_ok=True)
+            unrecorded.with_name(f".{unrecorded.name}.part").unlink(missing_ok=True)
+
+    def _acquire(self) -> None:
+        file = self.folder / ".lock"
+        file.touch()        # FileLock would take a folder that cannot be written for one that is locked.
+        lock = FileLock(file, blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise RequestError(f"another process is generating into {self.out}") from None
+        self._lock = lock
+
+    def close(self) -> None:
+        """Let other processes write here."""
+        self._manifest.close()
+        if self._lock:
+            with contextlib.suppress(OSError):      # Windows does not delete open files.
+                os.unlink(self._lock.lock_file)
+            self._lock.release()
+            self._lock = None
+
+    def has(self, index: int) -> bool:
+        """Whether an image is there and recorded."""
+        return index < self.count and (self.folder / self.plan.file(index)).exists()
+
+    def put(self, index: int, data: bytes) -> None:
+        """Write an encoded image."""
+        save_image(self.folder / self.plan.file(index), data)
+
+    def record(self, index: int) -> None:
+        """Add an image that was put to the manifest; to be called in the order of the indices."""
+        if index < self.count:      # It was recorded and missing.
+            return
+        (self.folder / LABELS).unlink(missing_ok=True)
+        rest = memoryview(line := self.plan.line(index).encode())
+        try:
+            while rest:
+                rest = rest[self._manifest.write(rest):]
+        except OSError:
+            self._manifest.truncate(self._end)
+            raise
+        self.count, self._end = self.count + 1, self._end + len(line)
+
+    def finish(self) -> None:
+        """Write the labels of the whole set."""
+        os.fsync(self._manifest.fileno())
+        if self.plan.turn:
+            part = self.folder / f".{LABELS}.part"
+            try:
+                with open(part, "w", encoding="utf-8") as file:
+                    file.writelines(self.plan.labels(self.count))
+                os.replace(part, self.folder / LABELS)
+            except OSError:
+                part.unlink(missing_ok=True)
+                raise
+
+
+def _is_line_of(line: bytes, index: int) -> bool:
+    try:
+        return line.endswith(b"\n") and json.loads(line)["index"] == index
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+class ZipStore(FolderStore):
+    """A zip of what a FolderStore holds, written as a folder `NAME.zip.part` and packed at the end.
+
+    To get more images, a zip is unpacked first; it stays until the new one replaces it.
+    """
+
+    def __init__(self, out: Path, plan: GenerationPlan) -> None:
+        super().__init__(out, plan)
+        self.folder = out.with_name(f"{out.name}.part")
+        self.complete = False       # Whether the zip has all images that are asked for.
+
+    def resume(self, n: int) -> None:
+        if self.out.exists():
+            self.plan.check_same(read_plan(self.out), str(self.out))
+            with zipfile.ZipFile(self.out) as archive, archive.open(MANIFEST) as manifest:
+                self.count = sum(1 for _ in manifest)
+                self.complete = n <= self.count
+                if self.complete:
+                    return
+                if not self.folder.exists():
+                    unpacked = self.out.with_name(f".{self.out.name}.unpacked")
+                    archive.extractall(unpacked)
+                    os.replace(unpacked, self.folder)
+            self.count = 0
+        super().resume(n)
+
+    def has(self, index: int) -> bool:
+        return self.complete or super().has(index)
+
+    def finish(self) -> None:
+        if self.complete:
+            return
+        super().finish()
+        part = self.out.with_name(f".{self.out.name}.part")
+        images = (self.plan.file(index) for index in range(self.count))
+        try:
+            with open(part, "wb") as file:
+                with zipfile.ZipFile(file, "w") as archive:
+                    for name in (PLAN, *images, MANIFEST, *([LABELS] if self.plan.turn else [])):
+                        _add(archive, name, self.folder / name)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, self.out)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
+        self.close()
+        shutil.rmtree(self.folder)
+
+
+def _add(archive: zipfile.ZipFile, name: str, path: Path) -> None:
+    """Store a file without compression and with a fixed date, so that equal sets make equal zips."""
+    member = zipfile.ZipInfo(name)
+    member.create_system, member.external_attr = 3, 0o100644 << 16      # A Unix file that all may read.
+    member.file_size = path.stat().st_size
+    with open(path, "rb") as source, archive.open(member, "w") as target:
+        shutil.copyfileobj(source, target)
+
+
+def open_store(out: str | Path, plan: GenerationPlan, n: int,
+               group: ProcessGroup | None = None) -> FolderStore:
+    """Open a zip, if the name says so, or a folder, for the first `n` images of a plan.
+
+    Rank 0 of a `group` inspects and locks it.  RequestError if it cannot be written, or holds something else.
+    """
+    path, group = Path(out), group or SingleProcess()
+    store = (ZipStore if path.suffix.lower() == ".zip" and not path.is_dir() else FolderStore)(path, plan)
+    try:
+        if not group.rank:
+            store.resume(n)
+    except RequestError:
+        store.close()
+        raise
+    except (OSError, zipfile.BadZipFile, KeyError) as error:
+        store.close()
+        reason = getattr(error, "strerror", None) or error
+        raise RequestError(f"--out {out} cannot be written or continued: {reason}") from None
+    store.count = group.broadcast(store.count)
+    if isinstance(store, ZipStore):
+        store.complete = group.broadcast(store.complete)
+    return store
+
+
+def read_plan(path: str | Path) -> GenerationPlan:
+    """The plan of a folder or zip made by `i2i generate`; RequestError for anything else."""
+    path = Path(path)
+    try:
+        if path.is_dir():
+            return GenerationPlan.from_json((path / PLAN).read_bytes(), str(path / PLAN))
+        with zipfile.ZipFile(path) as archive:
+            return GenerationPlan.from_json(archive.read(PLAN), f"{path}/{PLAN}")
+    except OSError as error:
+        raise RequestError(f"{path} holds no {PLAN}, as sets made by i2i generate do "
+                           f"({error.strerror})") from None
+    except (KeyError, zipfile.BadZipFile):
+        raise RequestError(f"{path} is no zip that i2i generate made: it holds no {PLAN}") from None

@@ -1,0 +1,109 @@
+"""Model files: the header that describes a model, and the networks it describes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from i2i import recipes  # noqa: F401 - registers the recipes.
+from i2i.config import from_dict, validate
+from i2i.errors import RequestError, require
+from i2i.images.formats import ImageFormat
+from i2i.recipes.base import DataInfo, Recipe
+from i2i.recipes.meta import build_on_meta
+from i2i.registry import lookup
+from i2i.runs import checkpoint
+from i2i.runs.folder import RunFolder
+
+MAX_TRAINING_SIZE = 2**15       # Pixels per side, of the images a model was trained on.
+# What a header that was not written by `model_header` can raise when networks are built from it.
+HEADER_ERRORS = (KeyError, TypeError, AttributeError, ValueError, RuntimeError, IndexError, ArithmeticError,
+                 RecursionError)
+
+
+def model_header(recipe_name: str, settings: Mapping[str, Any], info: DataInfo,
+                 formats: tuple[ImageFormat, ImageFormat], **more: Any) -> dict[str, Any]:
+    """The header of a model file: everything but the weights that is needed to use the model."""
+    return {"recipe": {"name": recipe_name, "settings": dict(settings)}, "info": vars(info).copy(),
+            "formats": {"a": vars(formats[0]).copy(), "b": vars(formats[1]).copy()}, **more}
+
+
+def find_model(path: str | Path) -> Path:
+    """The model file at a path, which may be a run folder.
+
+    Raises:
+        RequestError: if the path is a folder without a model.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    if not (file := RunFolder(path).model).exists():
+        raise RequestError(f"{path} is a folder without model.safetensors; accepted: a run folder made by "
+                           "i2i train, or a model file")
+    return file
+
+
+def read_networks(file: Path) -> tuple[Recipe, nn.ModuleDict, dict[str, Any]]:
+    """Read a model file.
+
+    Returns:
+        The recipe, the generating networks with their weights, and the header.
+
+    Raises:
+        RequestError: if it is not a model file, or a damaged one.
+    """
+    header = checkpoint.read_header(file, "model")
+    try:
+        recipe, modules = networks_from_header(header)
+        _check_shapes(modules, checkpoint.shapes(file))     # Before memory is allocated.
+    except HEADER_ERRORS as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error).strip() or type(error).__name__
+        raise RequestError(f"{file} does not hold the model its header describes "
+                           f"({reason.splitlines()[-1][:300]})") from None
+    tensors, header = checkpoint.load(file, "model")
+    modules.to_empty(device="cpu").load_state_dict(tensors)
+    return recipe, modules, header
+
+
+def networks_from_header(header: Mapping[str, Any]) -> tuple[Recipe, nn.ModuleDict]:
+    """The recipe and the generating networks that a header describes, on the meta device.
+
+    Raises one of HEADER_ERRORS if it describes none.
+    """
+    recipe_class = cast(Any, lookup("recipe", header["recipe"]["name"]))
+    recipe: Any = from_dict(recipe_class, header["recipe"]["settings"])
+    info = from_dict(DataInfo, header["info"])
+    require(all(1 <= side <= MAX_TRAINING_SIZE for side in info.size), "info.size", info.size,
+            f"1 to {MAX_TRAINING_SIZE}")
+    require(info.a_channels >= 1 and info.b_channels >= 1, "info", "no channels", "1 or more")
+    formats = {side: ImageFormat.of(values) for side, values in header["formats"].items()}
+    require(formats.keys() == {"a", "b"}, "formats", list(formats), "a and b")
+    require((formats["a"].channels, formats["b"].channels) == (info.a_channels, info.b_channels), "formats",
+            "their channels", "those of info")
+    classes = validate("classes", header.get("classes", []), tuple[str, ...])
+    require(not info.num_classes or len(classes) == info.num_classes, "classes", len(classes),
+            f"{info.num_classes} names")
+    data = header.get("data", "")
+    require(isinstance(data, str) and "\0" not in data, "data", "this", "a path")
+    require(header.get("direction", "ab") in ("ab", "ba"), "direction", "this", "ab or ba")
+    networks = build_on_meta(recipe, info)
+    return recipe, nn.ModuleDict({name: networks[name] for name in recipe.ema_modules})
+
+
+def _check_shapes(modules: nn.ModuleDict, stored: Mapping[str, tuple[tuple[int, ...], torch.dtype]]) -> None:
+    expected = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in modules.state_dict().items()}
+    for name in sorted(expected.keys() | stored.keys()):
+        if expected.get(name) != stored.get(name):
+            raise ValueError(f"{name[:80]} is {_describe(stored.get(name))}, and "
+                             f"{_describe(expected.get(name))} by the header")
+
+
+def _describe(tensor: tuple[tuple[int, ...], torch.dtype] | None) -> str:
+    if tensor is None:
+        return "absent"
+    shape, dtype = tensor
+    return f"{'x'.join(map(str, shape)) or 'one number'} of {str(dtype).removeprefix('torch.')}"
