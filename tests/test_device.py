@@ -55,10 +55,10 @@ def test_processes_that_are_no_job_are_refused(machine) -> None:      # type: ig
 
 
 def test_nothing_else_chooses_a_device() -> None:
-    """Asking whether there is a GPU is left to i2i/device.py, but for how much memory there is and what a plan may take."""
+    """Asking whether there is a GPU is left to i2i/inference/device.py, but for how much memory there is and what a plan may take."""
     asking = set()
     for path in (ROOT / "i2i").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and node.attr == "is_available" and ast.unparse(node.value) in ("torch.cuda", "torch.backends.mps"):
                 asking.add(str(path.relative_to(ROOT / "i2i")))
-    assert asking <= {"device.py", "jobs.py"}
+    assert asking <= {"inference/device.py", "training/job.py"}

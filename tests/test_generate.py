@@ -206,7 +206,8 @@ def test_what_a_killed_job_leaves_is_put_right(noisy: Noisy, i2i: Run, tmp_path:
     (out / "red" / ".00000009.png.part").write_bytes(b"half")
     (out / str(json.loads(text[2])["file"])).unlink()
     assert i2i(*words[:3], 6, *words[4:], "out").code == 0
-    assert find_images(open_source(out))["train"].counted == "6 images of 3 classes"
+    split = find_images(open_source(out))["train"]
+    assert (len(split), split.classes) == (6, CLASSES)
     result = i2i(*words, "out")
     assert "6 generated, 6 there already" in result.out
     assert files(out) == files(tmp_path / "whole")
