@@ -61,4 +61,4 @@ def test_nothing_else_chooses_a_device() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and node.attr == "is_available" and ast.unparse(node.value) in ("torch.cuda", "torch.backends.mps"):
                 asking.add(str(path.relative_to(ROOT / "i2i")))
-    assert asking <= {"inference/device.py", "training/job.py"}
+    assert asking <= {"inference/device.py", "training/plan.py"}
