@@ -1,0 +1,122 @@
+"""Every `i2i` command of README and docs runs as it is written; sizes are made small by settings added at the end."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import i2i as package
+from i2i.cli import app
+from tests.conftest import SMALL, drawing, drawn_strips, two_styles
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+SYNOPSIS = re.compile(r"[A-Z]{3,}|…|\[|\|[a-zA-Z ]")       # `--real DIR`, `warn|stop|off`: a usage line, not a command.
+REMOTE = re.compile(r"\b(s3|gs|https|file)://")             # Needs a server, or a folder of this name on the reader's machine: tests/data/test_remote.py.
+TINY = ("generator.width=4", "discriminator.width=4", "train.images=4", "train.batch_size=2", "data.size=32")
+NOISE = ("generator.width=4", "discriminator.width=4", "train.images=8", "train.batch_size=4", "data.size=32")
+MORE = {"stylegan2-ada": ("generator.max_channels=8", "discriminator.max_channels=8", "generator.z_dim=8", "generator.w_dim=8", "generator.mapping_layers=1"),
+        "cyclegan": ("generator.norm=instance",)}
+
+
+def documented() -> list[tuple[str, str]]:
+    """(page, command) of every fenced `i2i` line; commands joined by `;` one by one, continued lines as one."""
+    found: list[tuple[str, str]] = []
+    for page in PAGES:
+        for block in re.findall(r"^```\w*\n(.*?)^```", page.read_text(), re.M | re.S):
+            for line in block.replace("\\\n", " ").splitlines():
+                line = re.split(r"\s{2,}#? |\s#\s", line.strip().removeprefix("$ "))[0]
+                found += [(page.name, part.strip()) for part in line.split(";") if part.strip().startswith("i2i ")]
+    return list(dict.fromkeys(found))
+
+
+COMMANDS = [(page, command) for page, command in documented() if not SYNOPSIS.search(command) and not REMOTE.search(command)]
+
+
+def made_small(words: list[str]) -> list[str]:
+    """The words of a command, with settings that make it quick; what is measured or trained is smaller, what is typed the same."""
+    verb = words[0]
+    if verb == "train" and "--resume" not in words:
+        if "--epochs" in words:
+            return [*words, "--epochs", "1", *(word for word in TINY if not word.startswith("train.images"))]
+        small = TINY if words[1] in ("pix2pix", "cyclegan") else NOISE
+        return [*words, *small, *(MORE.get(words[1], ()) if "generator.norm=instance" not in words else ())]
+    if verb == "generate":
+        return [*words, "--n", "16"]
+    if verb == "explore":
+        return [*words, "--frames", "4"]
+    if words[:2] == ["bench", "modes"]:
+        return [*words, "--steps", "2", "--seeds", "1", "--no-costs", *(() if "--only" in words else ("--only", "pack-2"))]
+    return words
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with every file and run that the commands name."""
+    base = tmp_path_factory.mktemp("documented")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(base)
+        for name in ("facades", "maps"):
+            drawn_strips(base / name)
+        for name in ("horse2zebra", "x"):
+            two_styles(base / name)
+        for name, first in {"photos": 0, "sketches": 20, "zebras": 40, "generated": 60, "png": 80, "jpg": 80}.items():
+            (base / name).mkdir()
+            for i in range(12):
+                Image.fromarray(drawing(first + i, 32)[:, 32:]).save(base / name / f"{i}.{'jpg' if name == 'jpg' else 'png'}")
+        for split in ("train", "test"):
+            shutil.copytree(base / "facades" / split, base / "openmoji-64" / split)
+        shutil.copytree(base / "facades", base / "drawings")
+        shutil.copytree(base / "facades", base / "scans")
+        (base / "docs").mkdir()
+        shutil.copy(ROOT / "docs" / "modes.md", base / "docs" / "modes.md")
+        shutil.make_archive(str(base / "photos"), "zip", base / "photos")
+        reference = ROOT / "tests" / "reference" / "networks"
+        for name, net in {"latest_net_G": "unet_128_batch_ngf8", "latest_net_G_A": "resnet_6blocks_batch_ngf8", "latest_net_G_B": "resnet_6blocks_batch_ngf8"}.items():
+            shutil.copy(reference / f"{net}_net.pth", base / f"{name}.pth")
+        sgan = ("generator.width=4", "discriminator.width=4", "generator.z_dim=8", "train.images=8", "train.batch_size=4", "data.size=32")
+        for name, recipe, words, data in (("facades", "pix2pix", SMALL, "facades"), ("sketch", "pix2pix", SMALL, "facades"), ("refine", "pix2pix", SMALL, "facades"),
+                                          *((name, "cyclegan", ("generator.width=4", "generator.blocks=1", "discriminator.width=4"), "horse2zebra") for name in ("cyclegan", "cyc")),
+                                          ("sngan", "sngan", sgan, "photos"), ("faces", "dcgan", sgan, "photos"), ("cgan", "cgan", sgan, "fluent3d-64")):
+            package.train(recipe, *words, "train.images=8", "train.batch_size=4", data=data, out=f"runs/{name}", device="cpu")
+        shutil.copy("runs/facades/model.safetensors", "model.safetensors")
+        assert app.run(["evaluate", "--real", "photos", "--fake", "generated", "--metrics", "fd,kid", "--json", "old.json"]) == 0
+        yield base
+
+
+def anew(words: list[str]) -> list[str]:
+    """The command with an output of its own: pages use one name for several runs and sets."""
+    place = words.index("--out") + 1
+    fresh = Path("anew") / words[place]
+    fresh.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.unlink(missing_ok=True)
+    return [*words[:place], str(fresh), *words[place + 1:]]
+
+
+def run(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    capsys.readouterr()
+    code = app.run(words)
+    return code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[f"{page}: {command[4:60]}" for page, command in COMMANDS])
+def test_it_runs_as_written(page: str, command: str, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace)
+    words = made_small(shlex.split(command)[1:])
+    words = anew(words) if words[0] in ("train", "generate") and "--out" in words else words
+    code, err = run(words, capsys)
+    assert code == 0 or (code == 1 and words[:2] == ["data", "check"] and not err), err     # 1: the data have faults.
+
+
+def test_the_pages_are_read() -> None:
+    found = [command for _, command in documented()]
+    assert len(COMMANDS) > 40
+    assert {command.split()[1] for _, command in COMMANDS} >= {"train", "translate", "generate", "explore", "evaluate", "report", "convert", "data", "weights", "bench", "list"}
+    assert "i2i list generator" in found
