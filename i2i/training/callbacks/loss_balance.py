@@ -35,7 +35,7 @@ SWINGS = 4.0
 
 @dataclass(frozen=True)
 class Balance:
-    """G's loss where D is decision_boundary, and how much it changes there when logits of generated images fall by
+    """G's loss at D's decision boundary, and how much it changes there when logits of generated images fall by
     one; None without such a point."""
 
     gan: float | None
