@@ -15,21 +15,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from i2i.report import write
-from i2i.report.charts import (
-    MOST_POINTS,
-    Axis,
-    Chart,
-    Curve,
-    Point,
-    embedded,
-    figure,
-    running_mean,
-    thin,
-    words,
-)
-from i2i.report.contents import MOST_PICTURES, evenly_spaced, read
-from i2i.report.groups import losses, readings
+from i2i.report import write_report
+from i2i.report.page import render_chart
+from i2i.report.run_charts import loss_charts, reading_charts
+from i2i.report.run_contents import MAX_SAMPLE_SHEETS, evenly_spaced, read_run
+from i2i.report.svg_chart import MAX_POINTS, Axis, Chart, Curve, Point, format_number, running_mean, thin
 
 from .conftest import Run
 
@@ -82,7 +72,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def text_of(run: Path) -> str:
-    return write(run).path.read_text()
+    return write_report(run).path.read_text()
 
 
 def test_the_page_holds_what_the_run_folder_tells(run: Path) -> None:
@@ -91,7 +81,9 @@ def test_the_page_holds_what_the_run_folder_tells(run: Path) -> None:
                  "64, 48", "added fact", "16.25", "15.25 to 17.25", "odd_metric", "best by l1", "96 pictures", "G skipped 1 step", "images per second",
                  "All 3 evaluations", "bad.png", "41.5", "2027-01-15"):
         assert fact in page, fact
-    assert page.count("<figure class=\"chart\"") == len(losses([log_entry(7)])) + 2 + 1 + 1
+    assert '<path class="best" d="M' in page
+    assert '<path class="skip" d="M' in page
+    assert page.count("<figure class=\"chart\"") == len(loss_charts([log_entry(7)])) + 2 + 1 + 1
     assert page.count("data:image/png;base64,") == 1 + 4 + 2     # The sheet that is shown, all sheets, the pairs.
 
 
@@ -100,12 +92,13 @@ def test_everything_inserted_is_escaped(run: Path) -> None:
     lines(run / "log.jsonl", [entry, entry | {"images": 200}])
     page = text_of(run)
     assert NOT_ACTIVE not in page
-    assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;&amp;co" in page
+    assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&amp;co" in page
     assert "<img src=x" not in page
     assert "<b>good" not in page
     assert page.count("<script>") == 1
     assert page.count("</script>") == page.count("<script")
-    assert json.loads(embedded(["</script>&<!--"]).split(">", 1)[1].removesuffix("</script>")) == ["</script>&<!--"]
+    data = [json.loads(text) for text in re.findall(r'<script type="application/json">(.*?)</script>', page)]
+    assert any(curve["name"] == "</script><script>alert(2)</script>" for chart in data if isinstance(chart, dict) for curve in chart["curves"])
 
 
 def test_the_page_needs_nothing_else(run: Path) -> None:
@@ -125,13 +118,13 @@ def test_the_page_needs_nothing_else(run: Path) -> None:
 
 
 def test_the_same_run_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
-    assert write(run, tmp_path / "a.html").path.read_bytes() == write(run, tmp_path / "new" / "b.HTM").path.read_bytes()
+    assert write_report(run, tmp_path / "a.html").path.read_bytes() == write_report(run, tmp_path / "new" / "b.HTM").path.read_bytes()
 
 
 @pytest.mark.parametrize("absent", ["log.jsonl", "speed.jsonl", "metrics.jsonl", "verdict.json", "pairs.json", "samples", "pairs"])
 def test_a_file_may_be_absent(run: Path, absent: str) -> None:
     shutil.rmtree(run / absent) if (run / absent).is_dir() else (run / absent).unlink()
-    written = write(run)
+    written = write_report(run)
     assert [problem.split(" ")[0] for problem in written.problems] == (["pairs/best-1.png", "pairs/worst-1.png"] if absent == "pairs" else [])
 
 
@@ -151,7 +144,7 @@ def test_config_and_log_alone_are_enough(run: Path) -> None:
 
 
 def test_a_run_of_the_trainer(trained: Path, tmp_path: Path) -> None:
-    written = write(trained, tmp_path / "report.html")
+    written = write_report(trained, tmp_path / "report.html")
     assert written.problems == ()
     page = written.path.read_text()
     assert all(f'id="{section}"' in page for section in ("settings", "losses", "speed", "samples"))
@@ -176,7 +169,7 @@ def test_damaged_pictures_are_named_and_left_out(run: Path, i2i: Run) -> None:
 @pytest.mark.parametrize("text", ["{", "[]", "\0", '{"best": 3, "worst": {"a": 1}, "warnings": "x", "sentence": null}'])
 def test_damaged_facts_do_not_stop_the_report(run: Path, name: str, text: str) -> None:
     (run / name).write_text(text)
-    assert len(write(run).problems) == (0 if "best" in text else 1)
+    assert len(write_report(run).problems) == (0 if "best" in text else 1)
 
 
 def test_odd_entries_do_not_stop_the_report(run: Path) -> None:
@@ -184,7 +177,7 @@ def test_odd_entries_do_not_stop_the_report(run: Path) -> None:
     lines(run / "log.jsonl", [{"images": 5, "d": float("nan"), "gan": float("inf"), "l1": "text"}, {"images": 5, "d": True}, {"images": 9, "d": -1e300}])
     (run / "pairs.json").write_text('{"best": [{"name": "x", "file": "../other.png"}, {"name": "y"}, 3], "worst": []}')
     Image.new("RGB", (3, 1)).save(run.parent / "other.png")
-    problems = write(run).problems
+    problems = write_report(run).problems
     assert len(problems) == 4
     assert problems[1] == "../other.png lies outside the run folder"
 
@@ -228,11 +221,11 @@ def test_thinning_keeps_ends_extremes_and_gaps() -> None:
     points = [Point(i, (i * 7919 % 1000) / 1000) for i in range(50_000)]
     points[20_001], points[30_001], points[40_001] = Point(20_001, 9.0), Point(30_001, -9.0), Point(40_001, None)
     thinned = thin(points)
-    assert 600 < len(thinned) <= MOST_POINTS
+    assert 600 < len(thinned) <= MAX_POINTS
     assert [thinned[0], thinned[-1]] == [points[0], points[-1]]
     assert {points[20_001], points[30_001], points[40_001]} <= set(thinned)
     assert [p.x for p in thinned] == sorted(p.x for p in thinned)
-    assert thin(points[:MOST_POINTS]) == points[:MOST_POINTS]
+    assert thin(points[:MAX_POINTS]) == points[:MAX_POINTS]
 
 
 def test_running_means_are_means() -> None:
@@ -251,18 +244,18 @@ def test_ticks_are_round_and_within(low: float, high: float) -> None:
 
 @pytest.mark.parametrize("values", [[0.0], [0.0, 0.0], [5.0, 5.0], [-2.0, -2.0], [1e-12, 1.0], [None, 1.0, None, 2.0], [1e-300, 1e300]])
 def test_any_values_can_be_drawn(values: list[float | None]) -> None:
-    drawn = figure(Chart("t", [Curve("c", [Point(i, y) for i, y in enumerate(values)])]))
+    drawn = render_chart(Chart("t", [Curve("c", [Point(i, y) for i, y in enumerate(values)])]))
     assert "<svg" in drawn
     assert not re.search(r"\b(nan|inf)\b", drawn)
 
 
 def test_a_chart_without_values_is_left_out() -> None:
-    assert figure(Chart("t", [Curve("c", [Point(1, None)])])) == ""
+    assert render_chart(Chart("t", [Curve("c", [Point(1, None)])])) == ""
 
 
 def test_a_logarithmic_axis_is_offered_where_it_helps() -> None:
     def chart(*values: float) -> str:
-        return figure(Chart("t", [Curve("c", [Point(i, y) for i, y in enumerate(values)])]))
+        return render_chart(Chart("t", [Curve("c", [Point(i, y) for i, y in enumerate(values)])]))
     assert "log scale" in chart(1, 100)
     assert "log scale" not in chart(1, 2)
     assert "log scale" not in chart(-1, 100)
@@ -270,7 +263,7 @@ def test_a_logarithmic_axis_is_offered_where_it_helps() -> None:
 
 def test_groups() -> None:
     names = ("grad_norm_G", "d_a", "gan_b", "cycle_a", "cycle_b", "l1", "real_logits", "skipped_G", "images")
-    charts = losses([dict.fromkeys(names, 1.0)])
+    charts = loss_charts([dict.fromkeys(names, 1.0)])
     assert {chart.title: [curve.name for curve in chart.curves] for chart in charts} == {
         "adversarial losses": ["d_a", "gan_b"], "cycle": ["cycle_a", "cycle_b"], "l1": ["l1"], "logits of the discriminator": ["real_logits"],
         "gradient norms": ["grad_norm_G"]}
@@ -278,7 +271,7 @@ def test_groups() -> None:
 
 def test_groups_of_readings() -> None:
     names = ("real_logits_train", "real_logits_heldout", "fake_logits", "diversity", "diversity_real", "other")
-    charts = readings([{"images": 1, "readings": dict.fromkeys(names, 1.0)}])
+    charts = reading_charts([{"images": 1, "readings": dict.fromkeys(names, 1.0)}])
     assert {chart.title: [curve.name for curve in chart.curves] for chart in charts} == {
         "logits of the discriminator": ["real train", "real heldout", "fake"], "diversity": ["generated", "real"], "other": ["other"]}
 
@@ -287,15 +280,15 @@ def test_few_sheets_of_many_first_and_last_kept(run: Path) -> None:
     whole = (run / "samples" / "00000000.png").read_bytes()
     for i in range(100):
         (run / "samples" / f"{i * 1000:08}.png").write_bytes(whole)
-    contents = read(run)
-    assert len(contents.samples) == MOST_PICTURES
+    contents = read_run(run)
+    assert len(contents.samples) == MAX_SAMPLE_SHEETS
     assert (contents.samples[0][0], contents.samples[-1][0]) == (0, 99_000)
-    assert f"{MOST_PICTURES} of {contents.samples_found} sheets" in text_of(run)
+    assert f"{MAX_SAMPLE_SHEETS} of {contents.samples_found} sheets" in text_of(run)
     assert evenly_spaced(range(5), 3) == [0, 2, 4]
 
 
 def test_numbers_for_people() -> None:
-    assert [words(v) for v in (None, 0, 18000.4, -0.123456, 1234567)] == ["–", "0", "18,000", "−0.1235", "1,234,567"]
+    assert [format_number(v) for v in (None, 0, 18000.4, -0.123456, 1234567)] == ["–", "0", "18,000", "−0.1235", "1,234,567"]
 
 
 # ------------------------------------------------------------------------------------------ in a browser
@@ -321,7 +314,7 @@ def page(run: Path, browser: Any) -> Iterator[Any]:
     page.on("pageerror", lambda error: troubles.append(str(error)))
     page.on("request", lambda request: None if request.url.startswith(("file://", "data:")) else troubles.append(request.url))
     page.on("dialog", lambda dialog: troubles.append(dialog.message))
-    page.goto(write(run).path.resolve().as_uri())
+    page.goto(write_report(run).path.resolve().as_uri())
     yield page
     assert troubles == []
 
@@ -372,7 +365,7 @@ def test_the_page_fits_a_phone(page: Any) -> None:
 
 
 def test_scripts_from_the_data_do_not_run_even_if_they_got_in(run: Path, browser: Any) -> None:
-    path = write(run).path
+    path = write_report(run).path
     path.write_text(path.read_text().replace("<main>", "<main><script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"))
     page = browser.new_page()
     page.goto(path.resolve().as_uri())

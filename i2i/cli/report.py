@@ -17,8 +17,8 @@ def report(
         metavar="FILE.html", help="The file to write; by default RUN/report.html.")] = None,
 ) -> None:
     """Write one HTML file about a run: settings, curves, samples, best and worst pairs, verdict."""
-    from i2i import report as reports
-    written = reports.write(run, out)
+    from i2i.report import write_report
+    written = write_report(run, out)
     for problem in written.problems:
         print(f"left out: {problem}", file=sys.stderr)
     print(f"{written.path} ({written.size / 1e6:.1f} MB)")

@@ -1,4 +1,4 @@
-"""A run folder as one self-contained HTML file: read, drawn, written without torch and without a network."""
+"""A run folder as one self-contained HTML file, made without torch and without a network."""
 
 from __future__ import annotations
 
@@ -6,39 +6,45 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from i2i.errors import JobError, RequestError
-from i2i.report.contents import read
-from i2i.report.page import page
+from i2i.report.page import render
+from i2i.report.run_contents import read_run
 from i2i.runs.folder import write_atomically
 
-__all__ = ["Written", "write"]
+__all__ = ["ReportResult", "write_report"]
 
 
 @dataclass(frozen=True)
 class ReportResult:
-    """Where the report is, how long it is, and what had to be left out."""
+    """The file, its size in bytes, and what had to be left out."""
 
     path: Path
-    size: int                   # Bytes.
+    size: int
     problems: tuple[str, ...]
 
 
-def write(run: str | Path, out: str | Path | None = None) -> ReportResult:
-    """Write the report of a run folder, by default into it; RequestError if there is nothing to report or no
-    place for it."""
-    contents = read(run)
+def write_report(run: str | Path, out: str | Path | None = None) -> ReportResult:
+    """Write the report of a run folder.
+
+    Args:
+        run: the run folder.
+        out: the HTML file, by default `report.html` in the run folder.
+
+    Raises:
+        RequestError: if there is nothing to report, or the file cannot be written.
+    """
+    contents = read_run(run)
     path = Path(out) if out else Path(run) / "report.html"
     if path.suffix.lower() not in (".html", ".htm"):
         raise RequestError(f"--out {path} must end in .html")
     if path.is_dir():
         raise RequestError(f"--out {path} is a folder; accepted: a file such as {path / 'report.html'}")
-    # Names of files may hold bytes that are no text.
-    data = page(contents).encode(errors="backslashreplace")
+    data = render(contents).encode(errors="backslashreplace")   # File names may hold bytes that are no text.
 
-    def save(part: Path) -> None:
+    def write(part: Path) -> None:
         part.write_bytes(data)
 
     try:
-        write_atomically(path, save)
+        write_atomically(path, write)
     except (JobError, OSError) as error:
         why = str(error) if isinstance(error, JobError) else f"{path} could not be written: {error.strerror}"
         raise RequestError(f"{why}; choose another place with --out FILE.html") from None

@@ -1,274 +1,182 @@
-"""The page: everything a run folder tells, in one HTML file that needs nothing else."""
+"""The report page: what its template inserts.  The same run folder gives the same bytes."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from html import escape
 from importlib.resources import files
 from typing import Any
 
-from i2i.report import groups
-from i2i.report.charts import NOISY, Chart, embedded, figure, words
-from i2i.report.contents import EmbeddedImage, Entry, ImagePair, RunContents, evenly_spaced, number
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-MOST_ROWS = 100                 # Of the table of all evaluations.
-ROOM = 1088                     # CSS pixels a sample sheet has on a wide screen.
-ROOM_PAIR = 520                 # And a strip of three.
-SHEETS = {                      # A setting that only such recipes have -> what their sample sheets show.
-    "latent": "The same noise every time.",
-          "lambda_cycle_a": "The same inputs every time: a, what is made of it, b, what is made of it."}
+from i2i.report import run_charts
+from i2i.report.run_contents import Entry, RunContents, evenly_spaced, number, part
+from i2i.report.svg_chart import (
+    HEIGHT,
+    MIN_POINTS_FOR_MEAN,
+    NUM_COLORS,
+    WIDTH,
+    Chart,
+    Drawing,
+    draw,
+    format_number,
+    format_point,
+)
+
+MAX_ROWS = 100                  # Of the table of all evaluations.
+# What sample sheets show, by a setting that only such recipes have.
+SAMPLE_NOTES = {"latent": "The same noise every time.",
+                "lambda_cycle_a": "The same inputs every time: a, what is made of it, b, what is made of it.",
+                "": "The same inputs every time: source, result, target."}
 
 
-def page(contents: RunContents) -> str:
-    """The whole document; the same run folder gives the same bytes."""
+def _environment() -> Environment:
+    environment = Environment(loader=PackageLoader("i2i.report", ""), autoescape=True,
+                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+                              keep_trailing_newline=True)
+    environment.filters |= {"number": format_number, "point": format_point, "setting": format_setting}
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    environment.globals |= {"chart_size": f"{WIDTH:g} {HEIGHT:g}", "num_colors": NUM_COLORS}
+    return environment
+
+
+def render(contents: RunContents) -> str:
+    """The whole HTML document."""
     style, script = (files("i2i.report").joinpath(name).read_text() for name in ("report.css", "report.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    parts = {"verdict": _verdict(contents), "alarm": _alarm(contents), "settings": _settings(contents.config),
-             "losses": _losses(contents), "metrics": _metrics(contents),
-             "speed": _speed(contents), "samples": _samples(contents), "pairs": _pairs(contents)}
-    body = "".join(f'<section id="{name}" aria-labeledby="{name}-title"><h2 '
-                   f'id="{name}-title">{name.capitalize()}</h2>{part}</section>'
-                   for name, part in parts.items() if part)
-    links = "".join(f'<a href="#{name}">{name.capitalize()}</a>' for name, part in parts.items() if part)
-    return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta '
-            f'http-equiv="Content-Security-Policy" content="{policy}">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" '
-            'content="light dark">'
-            f'<title>{escape(contents.name)} – i2i report</title><link rel="icon" '
-            f'href="data:,"><style>{style}</style></head>\n'
-            f'<body><header>{_head(contents)}<nav '
-            f'aria-label="Sections">{links}</nav></header>\n<main>{body}</main>\n{_problems(contents.problems)}'
-            f'<script>{script}</script></body></html>\n')
+    policy = (f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
+              "base-uri 'none'; form-action 'none'")
+    return _environment().get_template("page.html").render(
+        policy=Markup(policy), style=Markup(style), script=Markup(script), run=contents,
+        facts=_facts(contents),
+        verdict=_verdict(contents), collapse=_collapse(contents), settings=_settings(contents.config),
+        losses=_losses(contents), metrics=_metrics(contents), speed=_speed(contents),
+        samples=_samples(contents))
 
 
-def _head(contents: RunContents) -> str:
-    """The run's name, and what it is in one line."""
-    config = contents.config
-    facts = [str(groups.part(config, "recipe").get("name", "")),
-             str(groups.part(config, "data").get("where", ""))]
-    total = number(groups.part(config, "train").get("images"))
-    facts.append(f"{words(contents.images)} of {words(max(total, contents.images))} images" if total
-                 else f"{words(contents.images)} images")
+def render_chart(chart: Chart) -> str:
+    """The HTML of one chart, empty if it has no finite value."""
+    macros: Any = _environment().get_template("macros.html").module
+    return str(macros.charts(_draw([chart])))
+
+
+def _draw(charts: Iterable[Chart]) -> list[Drawing]:
+    return [drawing for chart in charts if (drawing := draw(chart))]
+
+
+def _facts(contents: RunContents) -> list[str]:
+    """What the run is, for the line below its name."""
+    config, images = contents.config, contents.images
+    total = number(part(config, "train").get("images"))
+    facts = [str(part(config, "recipe").get("name", "")), str(part(config, "data").get("where", "")),
+             " of ".join(map(format_number, [images, max(total, images)] if total else [images])) + " images"]
     times = [unix for entry in contents.speed if (unix := number(entry.get("unix")))]
     if times:
         facts.append(f"last entry {datetime.fromtimestamp(max(times), UTC):%Y-%m-%d %H:%M} UTC")
-    return f'<h1>{escape(contents.name)}</h1><p class="facts">{" · ".join(escape(fact) for fact in facts if fact)}</p>'
+    return [fact for fact in facts if fact]
 
 
-def _verdict(contents: RunContents) -> str:
-    """The plain sentence, then what to be wary of."""
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _verdict(contents: RunContents) -> dict[str, Any]:
     verdict = contents.verdict
-    sentence = str(verdict.get("sentence") or "") or "No verdict" + (" yet." if contents.metrics
-                                                                     else ": nothing was evaluated during "
-                                                                          "this run.")
-    listed = verdict.get("warnings")
-    warnings = "".join(f"<li>{escape(str(each))}</li>"
-                       for each in (listed if isinstance(listed, list) else []))
-    best = groups.part(verdict, "best")
-    value, images = number(best.get("value")), number(best.get("images"))
-    line = f'<p>Best evaluation: {escape(str(best.get("metric", "")))} {words(value)} at image {words(images)}.</p>' if images is not None else ""
-    return (f'<p class="sentence{"" if verdict else " muted"}">{escape(sentence)}</p>{line}'
-            + (f'<div class="warnings"><h3>Warnings</h3><ul>{warnings}</ul></div>' if warnings else ""))
+    absent = "No verdict yet." if contents.metrics else "No verdict: nothing was evaluated during this run."
+    best = part(verdict, "best")
+    return {"sentence": str(verdict.get("sentence") or "") or absent, "muted": not verdict,
+            "warnings": [str(each) for each in _list(verdict.get("warnings"))],
+            "metric": str(best.get("metric", "")), "value": number(best.get("value")),
+            "images": number(best.get("images"))}
 
 
-def _alarm(contents: RunContents) -> str:
-    """What rang, its evidence, what to try, and the readings; readings alone if it never did."""
-    if not contents.alarm:
-        return ""
-    rang, told = contents.rang, ""
-    if rang:
-        listed = rang.get("remedies")
-        tries = "".join(f"<li><code>{escape(str(each.get('command', '')))}</code><br>{escape(str(each.get('why', '')))}</li>"
-                        for each in (listed if isinstance(listed, list) else []) if isinstance(each, Mapping))
-        told = f'<div class="warnings"><p>{escape(str(rang.get("sentence", "")))}.</p></div>'
-        told += f"<h3>To try</h3><ul>{tries}</ul>" if tries else ""
-    else:
-        told = f'<p class="note">It did not ring in {len(contents.alarm):,} {"look" if len(contents.alarm) == 1 else "looks"}.</p>'
-    if contents.alarm_picture:
-        picture = _image(contents.alarm_picture, "evidence of collapse", ROOM)
-        told += f'<div class="wide" tabindex="0" role="region" aria-label="Evidence">{picture}</div>'
-    note = '<p class="note">Readings are shares of what real images have: 1 is as varied as those, 0 is collapse.</p>'
-    return told + note + _charts(groups.alarm(contents.alarm, rang))
+def _collapse(contents: RunContents) -> dict[str, Any] | None:
+    if not contents.collapse:
+        return None
+    alarm = contents.alarm
+    advice = [{"command": str(each.get("command", "")), "why": str(each.get("why", ""))}
+              for each in _list(alarm.get("remedies")) if isinstance(each, Mapping)]
+    return {"sentence": str(alarm.get("sentence", "")) if alarm else None, "advice": advice,
+            "checks": len(contents.collapse), "image": contents.collapse_image,
+            "charts": _draw(run_charts.collapse_charts(contents.collapse, alarm))}
 
 
-def _settings(config: Entry) -> str:
-    """Recipe, data, training and versions, each a list of terms; whatever else the config holds comes
-    last."""
-    recipe, data = groups.part(config, "recipe"), groups.part(config, "data")
+def _settings(config: Entry) -> dict[str, dict[str, object]]:
+    """Tables of recipe, data, training and versions; whatever else the config holds comes last."""
+    recipe, data, of_data = part(config, "recipe"), part(config, "data"), ("sizes", "channels", "formats")
     tables: dict[str, dict[str, object]] = {
-        "Recipe": {"recipe": recipe.get("name", ""), **groups.part(recipe, "settings")},
-        "Data": {"data": data.get("where", ""), **groups.part(data, "settings"),
-                 **groups.part(data, "fingerprint"),
-                 **{key: config[key] for key in ("sizes", "channels", "formats") if key in config}},
-        "Training": dict(groups.part(config, "train")),
-        "Versions": {"i2i": config.get("i2i", ""), **groups.part(config, "versions")},
+        "Recipe": {"recipe": recipe.get("name", ""), **part(recipe, "settings")},
+        "Data": {"data": data.get("where", ""), **part(data, "settings"), **part(data, "fingerprint"),
+                 **{key: config[key] for key in of_data if key in config}},
+        "Training": dict(part(config, "train")),
+        "Versions": {"i2i": config.get("i2i", ""), **part(config, "versions")},
         "Other": {key: value for key, value in config.items()
-                  if key not in ("recipe", "data", "sizes", "channels", "formats", "train", "versions", "i2i")}}
-    out = []
-    for title, rows in tables.items():
-        shown = "".join(f"<div><dt>{escape(key)}</dt><dd>{escape(text)}</dd></div>" for key,
-                        value in rows.items() if (text := _setting(value)))
-        if shown:
-            out.append(f"<div><h3>{title}</h3><dl>{shown}</dl></div>")
-    return f'<div class="settings">{"".join(out)}</div>'
+                  if key not in ("recipe", "data", *of_data, "train", "versions", "i2i")}}
+    return {title: shown for title, rows in tables.items()
+            if (shown := {key: value for key, value in rows.items() if format_setting(value)})}
 
 
-def _setting(value: object) -> str:
+def format_setting(value: object) -> str:
     """A setting as one would type it."""
-    if isinstance(value, Mapping) and set(value) == {"name", "options"} and isinstance(value["options"],
-                                                                                       Mapping):
-        return " ".join([str(value["name"]),
-                         *(f"{key}={_setting(each)}" for key, each in value["options"].items())])
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_setting(each)}" for key, each in value.items())
+        if set(value) == {"name", "options"} and isinstance(value["options"], Mapping):
+            options = (f"{key}={format_setting(each)}" for key, each in value["options"].items())
+            return " ".join([str(value["name"]), *options])
+        return ", ".join(f"{key} {format_setting(each)}" for key, each in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(_setting(each) for each in value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value).lower() if isinstance(value, bool) else str(value)
-    return f"{value:,}" if isinstance(value,
-                                      int) and abs(value) >= 10_000 else f"{value:g}" if isinstance(value,
-                                                                                                    float) else str(value)
+        return ", ".join(map(format_setting, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)
 
 
-def _charts(charts: Iterable[Chart]) -> str:
-    drawn = "".join(figure(chart) for chart in charts)
-    return f'<div class="charts">{drawn}</div>' if drawn else ""
-
-
-def _losses(contents: RunContents) -> str:
+def _losses(contents: RunContents) -> dict[str, Any] | None:
     if not contents.log:
-        return ""
-    marks = groups.skipped(contents.log)
-    note = ""
-    if marks:
-        note = (f'<p class="note"><span class="skip" aria-hidden="true">▲</span> Steps were skipped because '
-                'gradients were not finite, '
-                f"first at image {words(marks[0][0])} ({escape(marks[0][1])}), last at image "
-                f"{words(marks[-1][0])} ({escape(marks[-1][1])}).</p>")
-    means = "Means over the images between two log entries"
-    if len(contents.log) >= NOISY:
-        means += "; strong lines are running means of the faint ones"
-    return f'<p class="note">{means}.</p>{note}{_charts(groups.losses(contents.log))}'
+        return None
+    return {"skipped": run_charts.skipped_steps(contents.log),
+            "has_means": len(contents.log) >= MIN_POINTS_FOR_MEAN,
+            "charts": _draw(run_charts.loss_charts(contents.log))}
 
 
-def _metrics(contents: RunContents) -> str:
-    """Curves with their intervals, the best and the last evaluation as a table, all of them below it."""
-    entries = contents.metrics
+def _metrics(contents: RunContents) -> dict[str, Any] | None:
+    """Charts, a table of the best and the last evaluation, and one of all."""
+    entries, best = contents.metrics, part(contents.verdict, "best")
     if not entries:
-        return ""
-    best = groups.part(contents.verdict, "best")
-    on = dict.fromkeys(f"{entry.get('split', '')} split, {entry['n']:,} pictures" for entry in entries
-                       if isinstance(entry.get("n"), int))
-    note = f'<p class="note">{escape("; ".join(on))}. Bands are the intervals of the values.</p>' if on else ""
-    readings = _charts(groups.readings(entries))
-    return (f"{note}{_summary(entries, best)}{_charts(groups.scores(entries, best))}"
-            + (f"<h3>Readings</h3>{readings}" if readings else "") + _all_evaluations(entries))
-
-
-def _summary(entries: Sequence[Entry], best: Mapping[str, Any]) -> str:
-    """The figures of the best evaluation beside those of the last."""
+        return None
+    sets = dict.fromkeys(f"{entry.get('split', '')} split, {entry['n']:,} pictures" for entry in entries
+                         if isinstance(entry.get("n"), int))
     top = next((entry for entry in entries if best and entry["images"] == best.get("images")), None)
-    shown = {"best and last": top} if top is entries[-1] else {"best": top, "last": entries[-1]}
-    columns = {f"{kind}, image {words(entry['images'])}": entry for kind, entry in shown.items() if entry}
-    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in columns)
-    rows = "".join(f'<tr><th '
-                   f'scope="row">{escape(name)}</th>{"".join(_score(entry, name) for entry in columns.values())}</tr>'
-                   for name in groups.names_of(list(columns.values()), "scores"))
-    return f'<div class="wide"><table id="figures"><thead><tr><th scope="col">metric</th>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    chosen = {"best and last": top} if top is entries[-1] else {"best": top, "last": entries[-1]}
+    columns = {f"{title}, image {format_number(entry['images'])}": entry
+               for title, entry in chosen.items() if entry}
+    scores, readings = run_charts.names_in(entries, "scores"), run_charts.names_in(entries, "readings")
+    rows = [{"images": entry["images"], "split": str(entry.get("split", "")),
+             "scores": [run_charts.score_point(entry, name) for name in scores],
+             "readings": [number(part(entry, "readings").get(name)) for name in readings]}
+            for entry in evenly_spaced(entries, MAX_ROWS)]
+    return {"sets": list(sets), "columns": list(columns), "score_names": scores, "reading_names": readings,
+            "rows": rows, "total": len(entries),
+            "figures": {name: [run_charts.score_point(entry, name) for entry in columns.values()]
+                        for name in run_charts.names_in(list(columns.values()), "scores")},
+            "charts": _draw(run_charts.score_charts(entries, best)),
+            "reading_charts": _draw(run_charts.reading_charts(entries))}
 
 
-def _score(entry: Entry, name: str) -> str:
-    point = groups.point(entry, name)
-    interval = f' <span class="interval">{words(point.low)} to {words(point.high)}</span>' if None not in (point.low, point.high) else ""
-    return f"<td>{words(point.y)}{interval}</td>"
+def _speed(contents: RunContents) -> list[Drawing]:
+    curve = run_charts.make_curve("images_per_second", contents.speed, "images/s")
+    note = "Between two log entries; evaluations and samples included."
+    return _draw([Chart("images per second", [curve], note=note)]) if curve.points else []
 
 
-def _all_evaluations(entries: Sequence[Entry]) -> str:
-    """Every evaluation as a row."""
-    scores, readings = groups.names_of(entries, "scores"), groups.names_of(entries, "readings")
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in ["image", "split", *scores, *readings])
-    rows = "".join(f'<tr><th scope="row">{words(entry["images"])}</th>{_cells(entry, scores, readings)}</tr>'
-                   for entry in evenly_spaced(entries, MOST_ROWS))
-    title = f"All {len(entries):,} evaluations" if len(entries) <= MOST_ROWS else f"{MOST_ROWS} of {len(entries):,} evaluations, evenly chosen"
-    return (f'<details><summary>{title}</summary><div class="wide" tabindex="0" role="region" '
-            f'aria-label="{title}">'
-            f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></details>")
-
-
-def _cells(entry: Entry, scores: Sequence[str], readings: Sequence[str]) -> str:
-    values = groups.part(entry, "readings")
-    return (f"<td>{escape(str(entry.get('split', '')))}</td>"
-            + "".join(_score(entry, name) for name in scores)
-            + "".join(f"<td>{words(number(values.get(name)))}</td>" for name in readings))
-
-
-def _speed(contents: RunContents) -> str:
-    if not any("images_per_second" in entry for entry in contents.speed):
-        return ""
-    return _charts([Chart("images per second",
-                          [groups.curve("images_per_second", contents.speed, "images/s")],
-                          note="Between two log entries; evaluations and samples included.")])
-
-
-def _samples(contents: RunContents) -> str:
-    """The last sheet, a slider over all of them, and their data for the script."""
+def _samples(contents: RunContents) -> dict[str, Any] | None:
     if not contents.samples:
-        return ""
-    images, picture = contents.samples[-1]
-    at, last = f"image {words(images)}", len(contents.samples) - 1
-    settings = groups.part(groups.part(contents.config, "recipe"), "settings")
-    note = next((words for key, words in SHEETS.items() if key in settings),
-                "The same inputs every time: source, result, target.")
-    if contents.samples_found > len(contents.samples):
-        note += f" {len(contents.samples)} of {contents.samples_found:,} sheets are on this page, evenly chosen."
-    slider = ('<div class="slider" hidden><label for="when">Training progress</label>'
-              f'<input type="range" id="when" min="0" max="{last}" step="1" value="{last}" '
-              f'aria-valuetext="{at}"></div>' if last else "")
-    data = embedded([{"images": words(seen), "src": each.data, "width": each.width, "height": each.height,
-                      "zoom": _zoom(each, ROOM)}
-                     for seen, each in contents.samples])
-    return (f'<p class="note">{note}</p>{slider}<figure class="samples" id="player">'
-            f'<figcaption><output id="shown" for="when">{at}</output></figcaption>'
-            f'<div class="wide" tabindex="0" role="region" aria-label="Sample '
-            f'sheet">{_image(picture, f"samples at {at}", ROOM)}</div>'
-            f"{data}</figure>")
-
-
-def _zoom(picture: EmbeddedImage, room: int) -> int:
-    """Whole screen pixels for each of the picture's, so that it stays crisp."""
-    return max(1, room // picture.width)
-
-
-def _image(picture: EmbeddedImage, alt: str, room: int) -> str:
-    zoom = _zoom(picture, room)
-    return (f'<img src="{picture.data}" alt="{escape(alt)}" width="{picture.width * zoom}" '
-            f'height="{picture.height * zoom}"'
-            f'{"" if picture.width > room else " class=crisp"}>')
-
-
-def _pairs(contents: RunContents) -> str:
-    """Strips of input, output and target with their figures."""
-    out = []
-    for side, pairs in contents.pairs.items():
-        if pairs:
-            out.append(f'<h3>{side.capitalize()}</h3><div '
-                       f'class="pairs">{"".join(_pair(pair, contents.pairs_metric) for pair in pairs)}</div>')
-    by = f" by {escape(contents.pairs_metric)}" if contents.pairs_metric else ""
-    of = f" of the {escape(contents.pairs_split)} split" if contents.pairs_split else ""
-    return f'<p class="note">Input, output, target; best and worst{of}{by}.</p>{"".join(out)}' if out else ""
-
-
-def _pair(pair: ImagePair, metric: str) -> str:
-    value = f" <b>{escape(metric)} {words(pair.value)}</b>" if pair.value is not None else ""
-    picture = _image(pair.picture, f"input, output and target of {pair.name}", ROOM_PAIR)
-    return f"<figure>{picture}<figcaption>{escape(pair.name)}{value}</figcaption></figure>"
-
-
-def _problems(problems: Sequence[str]) -> str:
-    if not problems:
-        return ""
-    return f'<aside aria-label="Left out"><h2>Left out of this report</h2><ul>{"".join(f"<li>{escape(each)}</li>" for each in problems)}</ul></aside>'
+        return None
+    settings = part(part(contents.config, "recipe"), "settings")
+    note = next(note for key, note in SAMPLE_NOTES.items() if not key or key in settings)
+    return {"note": note, "sheets": [{"images": format_number(images), "image": image}
+                                     for images, image in contents.samples]}

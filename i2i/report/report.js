@@ -1,13 +1,13 @@
 "use strict";
 
-/** A number for a person, as the page writes it. */
-function words(value) {
+/** Format a number as the page does. */
+function formatNumber(value) {
   if (value === null) return "–";
   const text = Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(4)));
   return text.replace("-", "−");
 }
 
-/** Index of the entry of sorted `xs` that is nearest to x. */
+/** The index of the entry of sorted `xs` nearest to x. */
 function nearest(xs, x) {
   let low = 0, high = xs.length - 1;
   while (high - low > 1) {
@@ -23,8 +23,8 @@ function element(parent, name, attributes) {
   parent.appendChild(made);
 }
 
-/** A cursor over a chart: pointer, touch or arrow keys; the legend tells the values there. */
-function follow(figure) {
+/** Move a cursor over a chart by pointer, touch or arrow keys, and show the values there in the legend. */
+function attachCursor(figure) {
   const svg = figure.querySelector("svg"), cursor = svg.querySelector(".cursor"), button = figure.querySelector(".scale");
   const data = JSON.parse(figure.querySelector("script").textContent);
   const values = [...figure.querySelectorAll(".legend b")], at = figure.querySelector(".at");
@@ -41,20 +41,20 @@ function follow(figure) {
 
   function show(index) {
     stop = index;
-    const x = stops[index], told = [];
+    const x = stops[index], readings = [];
     cursor.replaceChildren();
     element(cursor, "path", {d: `M${across(x)} ${top}V${bottom}`});
     data.curves.forEach((curve, i) => {
       const k = nearest(curve.x, x), y = curve.y[k];
       if (y !== null) element(cursor, "circle", {cx: across(curve.x[k]), cy: up(y), r: 3.5, class: `c${i % 6 + 1}`});
       const interval = curve.low && curve.low[k] !== null && curve.high[k] !== null;
-      values[i].textContent = words(y) + (interval ? ` (${words(curve.low[k])} to ${words(curve.high[k])})` : "");
-      told.push(`${curve.name} ${values[i].textContent}`);
+      values[i].textContent = formatNumber(y) + (interval ? ` (${formatNumber(curve.low[k])} to ${formatNumber(curve.high[k])})` : "");
+      readings.push(`${curve.name} ${values[i].textContent}`);
     });
     const mark = data.marks.find(mark => mark[0] === x);
-    at.textContent = `image ${words(x)}` + (mark ? `, ${mark[1]}` : "");
+    at.textContent = `image ${formatNumber(x)}` + (mark ? `, ${mark[1]}` : "");
     svg.setAttribute("aria-valuenow", index);
-    svg.setAttribute("aria-valuetext", `${at.textContent}: ${told.join(", ")}`);
+    svg.setAttribute("aria-valuetext", `${at.textContent}: ${readings.join(", ")}`);
   }
 
   function leave() {
@@ -95,8 +95,8 @@ function follow(figure) {
   }
 }
 
-/** The sample sheet of the slider's position. */
-function play(player) {
+/** Show the sample sheet at the slider's position. */
+function attachSlider(player) {
   const slider = document.getElementById("when");
   if (!slider) return;
   const sheets = JSON.parse(player.querySelector("script").textContent), image = player.querySelector("img");
@@ -114,5 +114,5 @@ function play(player) {
   });
 }
 
-document.querySelectorAll("figure.chart").forEach(follow);
-document.querySelectorAll("#player").forEach(play);
+document.querySelectorAll("figure.chart").forEach(attachCursor);
+document.querySelectorAll("#player").forEach(attachSlider);

@@ -1,5 +1,4 @@
-"""What a report is made of, read from a run folder; a file that is absent is an empty part, a damaged one is
-named."""
+"""Read what a report shows from a run folder: an absent file is an empty part, a damaged one a problem."""
 
 from __future__ import annotations
 
@@ -19,34 +18,38 @@ from i2i.errors import RequestError
 from i2i.runs import log
 from i2i.runs.folder import RunFolder
 
-MOST_PICTURES = 60              # Sample sheets on the page.
-MOST_BYTES = 48 << 20           # All sample sheets together: a page that a phone still opens.
-MOST_PAIRS = 24                 # Of the best, and of the worst.
+MAX_SAMPLE_SHEETS = 60
+MAX_SAMPLE_BYTES = 48 << 20     # Of all sample sheets together, so that a phone still opens the page.
+MAX_PAIRS = 24                  # Of the best, and of the worst.
 Entry = Mapping[str, Any]
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class EmbeddedImage:
-    """An image file as the page shows it."""
+    """An image file as a data URL, with its size in pixels."""
 
-    data: str                   # data:image/png;base64,…
+    data: str
     width: int
     height: int
+
+    def zoom(self, available: int) -> int:
+        """Screen pixels per image pixel in so much width: a whole number, so that the image stays sharp."""
+        return max(1, available // self.width)
 
 
 @dataclass(frozen=True)
 class ImagePair:
-    """Input, output and target of one picture, and its figure."""
+    """A strip of input, output and target, with the value of the metric."""
 
     name: str
     value: float | None
-    picture: EmbeddedImage
+    image: EmbeddedImage
 
 
 @dataclass
 class RunContents:
-    """One run folder, ready for the page."""
+    """What a run folder holds."""
 
     name: str
     config: Entry
@@ -59,23 +62,23 @@ class RunContents:
     pairs_split: str = ""
     samples: list[tuple[int, EmbeddedImage]] = field(default_factory=list)
     samples_found: int = 0
-    alarm: list[Entry] = field(default_factory=list)
-    alarm_picture: EmbeddedImage | None = None
+    collapse: list[Entry] = field(default_factory=list)
+    collapse_image: EmbeddedImage | None = None
     problems: list[str] = field(default_factory=list)
 
     @property
     def images(self) -> int:
-        """How far the run is."""
+        """Images seen so far."""
         return max((entry["images"] for entry in [*self.log, *self.metrics]), default=0)
 
     @property
-    def rang(self) -> Entry:
-        """What the alarm told, empty if it never rang."""
-        return next((entry["rang"] for entry in self.alarm if isinstance(entry.get("rang"), dict)), {})
+    def alarm(self) -> Entry:
+        """The collapse that was reported, empty if there was none."""
+        return next((part(entry, "rang") for entry in self.collapse if part(entry, "rang")), {})
 
 
-def read(run: str | Path) -> RunContents:
-    """Everything of a run folder; RequestError if it is none or has logged nothing yet."""
+def read_run(run: str | Path) -> RunContents:
+    """Read a run folder.  RequestError if it is none or has no logs yet."""
     folder = RunFolder(run)
     if folder.path.is_file():
         raise RequestError(f"{folder.path} is a file; accepted: a run folder made by i2i train")
@@ -83,22 +86,23 @@ def read(run: str | Path) -> RunContents:
     if not isinstance(config, dict):
         raise RequestError(f"{folder.config} is not the config of a run")
     contents = RunContents(folder.path.resolve().name, config)
-    contents.log = _entries(folder.log, contents.problems)
-    contents.speed = _entries(folder.speed, contents.problems)
-    contents.metrics = _entries(folder.metrics, contents.problems)
+    problems = contents.problems
+    contents.log, contents.speed, contents.metrics = (
+        _read_log(path, problems) for path in (folder.log, folder.speed, folder.metrics))
     if not contents.log and not contents.metrics:
         raise RequestError(f"{folder.path} has no logs yet: the run has not reached its first log entry "
                            "(train.log_every)")
-    contents.verdict = _object(folder.path / "verdict.json", contents.problems)
+    contents.verdict = _read_object(folder.verdict, problems)
     _read_samples(folder.path, contents)
-    contents.alarm = _entries(folder.alarm, contents.problems)
-    _read_alarm(folder.path, contents)
+    contents.collapse = _read_log(folder.alarm, problems)
+    if isinstance(file := contents.alarm.get("picture"), str):
+        contents.collapse_image = _read_image(folder.path, file, problems)
     _read_pairs(folder.path, contents)
     return contents
 
 
 def evenly_spaced(items: Sequence[T], most: int) -> list[T]:
-    """At most so many items, evenly chosen, first and last among them."""
+    """At most so many items, evenly spaced, with the first and the last."""
     if len(items) <= most:
         return list(items)
     return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
@@ -106,12 +110,18 @@ def evenly_spaced(items: Sequence[T], most: int) -> list[T]:
 
 def number(value: object) -> float | None:
     """A finite number, or None."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value,
-                                                                             bool) and math.isfinite(value) else None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) else None      # type: ignore[arg-type]
 
 
-def _entries(path: Path, problems: list[str]) -> list[Entry]:
-    """Entries of a log in the order of their image counts, which every one of them must have."""
+def part(entry: Entry, key: str) -> Entry:
+    """A table within an entry, empty if it is absent or something else."""
+    found = entry.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _read_log(path: Path, problems: list[str]) -> list[Entry]:
+    """The entries of a log that have an image count, sorted by it."""
     try:
         found = log.read(path)
     except (OSError, UnicodeDecodeError) as error:
@@ -123,7 +133,7 @@ def _entries(path: Path, problems: list[str]) -> list[Entry]:
     return sorted(good, key=lambda entry: entry["images"])
 
 
-def _object(path: Path, problems: list[str]) -> Entry:
+def _read_object(path: Path, problems: list[str]) -> Entry:
     try:
         found = json.loads(path.read_text())
     except FileNotFoundError:
@@ -137,23 +147,28 @@ def _object(path: Path, problems: list[str]) -> Entry:
     return found
 
 
-def _picture(path: Path) -> EmbeddedImage:
-    """A picture, decoded once to be sure that a browser can; ValueError says what is wrong."""
+def _read_image(folder: Path, file: str, problems: list[str]) -> EmbeddedImage | None:
+    """An image of the run folder, decoded to be sure that a browser can; None, and a problem, otherwise."""
     try:
-        data = path.read_bytes()
+        if not (folder / file).resolve().is_relative_to(folder.resolve()):
+            raise ValueError("lies outside the run folder")
+        data = (folder / file).read_bytes()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")         # Large is not damaged.
             with Image.open(io.BytesIO(data)) as image:
                 image.load()
-                kind, (width, height) = (image.get_format_mimetype() or "image/png"), image.size
+                mime, (width, height) = (image.get_format_mimetype() or "image/png"), image.size
+        return EmbeddedImage(f"data:{mime};base64,{base64.b64encode(data).decode()}", width, height)
     except FileNotFoundError:
-        raise ValueError("does not exist") from None
+        problems.append(f"{file} does not exist")
     except UnidentifiedImageError:
-        raise ValueError("is not an image") from None
-    # Pillow says SyntaxError for broken chunks.
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"is damaged: {_reason(error)}") from None
-    return EmbeddedImage(f"data:{kind};base64,{base64.b64encode(data).decode()}", width, height)
+        problems.append(f"{file} is not an image")
+    # Pillow raises SyntaxError for broken chunks.
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        problems.append(f"{file} is damaged: {_reason(error)}")
+    except ValueError as error:
+        problems.append(f"{file} {error}")
+    return None
 
 
 def _read_samples(folder: Path, contents: RunContents) -> None:
@@ -161,44 +176,26 @@ def _read_samples(folder: Path, contents: RunContents) -> None:
                    key=lambda path: int(path.stem))
     contents.samples_found = len(paths)
     size = sum(path.stat().st_size for path in paths)
-    most = max(2, min(MOST_PICTURES, MOST_BYTES * len(paths) // max(size, 1)))
+    most = max(2, min(MAX_SAMPLE_SHEETS, MAX_SAMPLE_BYTES * len(paths) // max(size, 1)))
     for path in evenly_spaced(paths, most):
-        try:
-            contents.samples.append((int(path.stem), _picture(path)))
-        except ValueError as error:
-            contents.problems.append(f"samples/{path.name} {error}")
-
-
-def _read_alarm(folder: Path, contents: RunContents) -> None:
-    """The picture that goes with what the alarm told."""
-    rang = contents.rang
-    if not isinstance(rang.get("picture"), str):
-        return
-    path = folder / rang["picture"]
-    try:
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise ValueError("lies outside the run folder")
-        contents.alarm_picture = _picture(path)
-    except ValueError as error:
-        contents.problems.append(f"{rang['picture']} {error}")
+        if image := _read_image(folder, f"samples/{path.name}", contents.problems):
+            contents.samples.append((int(path.stem), image))
 
 
 def _read_pairs(folder: Path, contents: RunContents) -> None:
-    found = _object(folder / "pairs.json", contents.problems)
+    found = _read_object(folder / "pairs.json", contents.problems)
     contents.pairs_metric, contents.pairs_split = str(found.get("metric", "")), str(found.get("split", ""))
     for side in ("best", "worst"):
         listed = found.get(side)
         contents.pairs[side] = []
-        for each in (listed if isinstance(listed, list) else [])[:MOST_PAIRS]:
+        for each in (listed if isinstance(listed, list) else [])[:MAX_PAIRS]:
             try:
-                name, path = str(each["name"]), folder / str(each["file"])
-                if not path.resolve().is_relative_to(folder.resolve()):
-                    raise ValueError("lies outside the run folder")
-                contents.pairs[side].append(ImagePair(name, number(each.get("value")), _picture(path)))
+                name, file, value = str(each["name"]), str(each["file"]), number(each.get("value"))
             except (KeyError, TypeError, AttributeError):
                 contents.problems.append(f"pairs.json: an entry of {side} without name and file")
-            except ValueError as error:
-                contents.problems.append(f"{each['file']} {error}")
+                continue
+            if image := _read_image(folder, file, contents.problems):
+                contents.pairs[side].append(ImagePair(name, value, image))
 
 
 def _reason(error: Exception) -> str:
