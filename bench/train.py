@@ -67,7 +67,7 @@ def engine(load, words, options):
              *words]
     recipe, _, config = jobs.configure(lookup("recipe", recipe_name)(), DataConfig(), TrainConfig(),
                                        parse_assignments(words))
-    config = replace(config, images=10**9, batch=options.batch or batch)
+    config = replace(config, images=10**9, batch_size=options.batch or batch)
     runtime = Runtime(precision=config.precision, device=options.device, threads=config.threads,
                       tf32=config.tf32)
     return Trainer(recipe, DataInfo((size, size)), config, runtime, RunFolder("unused"), {})

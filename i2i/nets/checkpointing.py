@@ -8,18 +8,17 @@ bit-identical with and without.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import _get_current_function_mode_stack
 from torch.utils.checkpoint import checkpoint
 
 
 class RestoredBuffers:
-    """Context in which modules have the buffers and torch function modes of the first forward pass.
+    """Context in which modules have the buffers of the first forward pass.
 
     The second forward pass thus sees the same running statistics and singular vectors and updates nothing
     twice.  It can be entered several times, as gradient penalties do a double backward.
@@ -28,17 +27,13 @@ class RestoredBuffers:
     def __init__(self, modules: list[nn.Module]) -> None:
         self.saved = [(module._buffers, _clone(module._buffers)) for module in modules if module._buffers]
         self.current: list[dict[str, Tensor | None]] = []
-        self.modes, self.stack = _get_current_function_mode_stack(), ExitStack()
 
     def __enter__(self) -> None:
         self.current = [dict(buffers) for buffers, _ in self.saved]
         for buffers, saved in self.saved:
             buffers.update(_clone(saved))
-        for mode in self.modes[len(_get_current_function_mode_stack()):]:
-            self.stack.enter_context(mode)
 
     def __exit__(self, *error: object) -> None:
-        self.stack.close()
         for (buffers, _), current in zip(self.saved, self.current, strict=True):
             buffers.update(current)
 

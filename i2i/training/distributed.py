@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar, cast
 
 import torch
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from i2i.errors import JobError, RequestError
 from i2i.inference.device import best_device, num_launched
-from i2i.training.draws import Share
 
 T = TypeVar("T")
 BUCKET = 25 * 2**20     # Bytes of gradients averaged in one message, as DistributedDataParallel.
@@ -59,11 +58,6 @@ class Runtime:
     def autocast(self) -> AbstractContextManager[object]:
         """The context in which a recipe's step runs."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16)
-
-    def share(self) -> AbstractContextManager[object]:
-        """The context in which random numbers are those of this process's images among all that the step
-        shows."""
-        return Share(self.rank, self.world_size) if self.world_size > 1 else nullcontext()
 
     @contextmanager
     def _meeting(self) -> Iterator[None]:

@@ -262,12 +262,11 @@ class Trainer:
         """
         progress = Progress(self.step, self.config.batch_size, self.config.steps * self.config.batch_size)
         batch = {key: self._at_hand(value) for key, value in batch.items()}
-        # The same in all processes, of which each takes its share.
-        seed_step(self.config.seed, 0, progress.step)
+        seed_step(self.config.seed, self.runtime.rank, progress.step)
         self.modules.train()
         self.learner.begin(progress)
         overwrite(self._before, self._buffers)
-        with self.runtime.autocast(), self.runtime.share():
+        with self.runtime.autocast():
             self.recipe.step(self.modules, batch, progress, self.learner)
         if self.learner.skips:
             overwrite(self._buffers, self._before)

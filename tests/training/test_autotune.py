@@ -23,7 +23,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def timed(trainer: object, job: object) -> float:
         job()
         config = trainer.config
-        settings.append(f"{config.precision} {config.memory_format} {config.compile} {config.workers}")
+        settings.append(f"{config.precision} {config.memory_format} {config.compile} {config.num_workers}")
         return 0.1 * (0.5 if config.precision == "bf16" else 1) * (0.97 if config.memory_format == "channels-last" else 1)
 
     monkeypatch.setattr(autotune, "_time", timed)
@@ -54,7 +54,7 @@ def test_what_a_person_said_is_left_alone(strips: Path, told: list[str], i2i: Ru
     assert set(told) == {"fp32 channels-last False 0"}
     config, report = (json.loads(Path("run", name).read_text()) for name in ("config.json", "autotune.json"))
     assert (config["train"]["precision"], config["train"]["memory_format"]) == ("fp32", "channels-last")
-    assert report["said"] == ["precision", "memory_format", "workers"]
+    assert report["said"] == ["precision", "memory_format", "num_workers"]
     assert set(report["chosen"]) == {"threads", "compile"}
 
 

@@ -30,13 +30,16 @@ RUNS = {
 }
 
 
-def trainer(words: tuple[str, ...], folder: Path, **train: object) -> Trainer:
+def trainer(words: tuple[str, ...], folder: Path, rank: int = 0, **train: object) -> Trainer:
+    """A trainer of small networks, as it is in the process of this rank."""
     name, preset = recipe_or_preset(words[0])
     recipe, data, config = lookup("recipe", name)(), DataConfig(), TrainConfig(images=64, batch_size=2, **train)
     for each in (preset, words[1:]):
         recipe, data, _ = configure(recipe, data, config, parse_assignments(each))
     folder.mkdir()
-    return Trainer(recipe, DataInfo((SIZE, SIZE)), config, Runtime(device="cpu"), RunFolder(folder), {})
+    runtime = Runtime(device="cpu")
+    runtime.rank = rank or runtime.rank
+    return Trainer(recipe, DataInfo((SIZE, SIZE)), config, runtime, RunFolder(folder), {})
 
 
 def batch(step: int, level: float = 1.0) -> dict[str, torch.Tensor]:

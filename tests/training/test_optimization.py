@@ -120,7 +120,7 @@ def test_unknown_devices_are_refused() -> None:
             Runtime(device="cuda")
 
 
-@pytest.mark.parametrize(("key", "value"), [("batch", 0), ("log", 0), ("tick", -1), ("workers", -1), ("keep", 0), ("ema_ramp_up", 0.0)])
+@pytest.mark.parametrize(("key", "value"), [("batch_size", 0), ("log_every", 0), ("checkpoint_every", -1), ("num_workers", -1), ("keep_checkpoints", 0), ("ema_ramp_up", 0.0)])
 def test_settings_out_of_range_are_refused(key: str, value: float) -> None:
     with pytest.raises(RequestError, match=rf"train\.{key}"):
         TrainConfig(**{key: value})

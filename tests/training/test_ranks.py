@@ -1,4 +1,4 @@
-"""Two processes: they end identical, are one process with the joint batch where that can be, and resume exactly."""
+"""Two processes: they end identical, equal one process with the joint batch where nothing is drawn, and resume exactly."""
 
 import json
 import os
@@ -14,58 +14,63 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional as F
 
 from i2i.data.sampler import Order
 from i2i.errors import JobError
+from i2i.recipes.pix2pix import Pix2Pix
 from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
 from i2i.training.distributed import Runtime
-from i2i.training.draws import Share
 from tests.conftest import CYCLE, SMALL, drawing, two_styles
 from tests.pair import Done, environment, free_port, start, together
+from tests.training.test_nan import trainer
 
 FEW = ("train.batch_size=4", "train.images=16", "train.log_every=4", "train.checkpoint_every=8", "train.ema_half_life=0")
 NOISE = ("generator.width=4", "generator.z_dim=8", "discriminator.width=4", *FEW)
 STYLE = (*NOISE, "generator.w_dim=8", "generator.max_channels=8", "generator.mapping_layers=2", "discriminator.max_channels=8")
 PLAIN = ("generator.norm=none", "discriminator.norm=none")
-RUNS = {        # name -> recipe, words, whether the joint batch in one process is the same but for rounding
+JOINT = ("generator.norm=instance", "discriminator.norm=instance", "generator.dropout=0")
+RUNS = {        # name -> recipe, words, whether one process with the joint batch gives the same but for rounding: where nothing is drawn
     "pix2pix": ("pix2pix", [*SMALL, *FEW], False),
     "pix2pix-bf16": ("pix2pix", [*SMALL, *FEW, "train.precision=bf16"], False),
-    "pix2pix-alone": ("pix2pix", [*SMALL, *FEW, "generator.norm=instance", "discriminator.norm=instance", "augment=diffaugment", "penalty=wgan-gp"], True),
-    "pix2pix-alone-bf16": ("pix2pix", [*SMALL, *FEW, "generator.norm=instance", "discriminator.norm=instance", "train.precision=bf16"], True),
-    "cyclegan": ("cyclegan", [*CYCLE, *FEW, "pool=0", "augment=ada", "augment.p=0.5", "augment.speed=0", "generator.dropout=0.5"], True),
+    "pix2pix-augmented": ("pix2pix", [*SMALL, *FEW, "generator.norm=instance", "discriminator.norm=instance", "augment=diffaugment", "penalty=wgan-gp"], False),
+    "pix2pix-joint": ("pix2pix", [*SMALL, *FEW, *JOINT, "penalty=r1"], True),
+    "pix2pix-joint-bf16": ("pix2pix", [*SMALL, *FEW, *JOINT, "train.precision=bf16"], True),
+    "cyclegan": ("cyclegan", [*CYCLE, *FEW, "pool=0", "augment=ada", "augment.p=0.5", "augment.speed=0", "generator.dropout=0.5"], False),
+    "cyclegan-joint": ("cyclegan", [*CYCLE, *FEW, "pool=0"], True),
     "cyclegan-bf16": ("cyclegan", [*CYCLE, *FEW, "pool=0", "train.precision=bf16"], True),
     "dcgan": ("dcgan", [*NOISE], False),
-    "wgan-gp": ("wgan-gp", [*NOISE, *PLAIN, "d_steps=2"], True),
+    "wgan-gp": ("wgan-gp", [*NOISE, *PLAIN, "d_steps=2"], False),
     "sngan-bf16": ("sngan", [*NOISE, "train.precision=bf16"], False),
-    "cgan": ("cgan", [*NOISE, *PLAIN], True),
-    "infogan": ("infogan", [*NOISE, *PLAIN, "generator.z_dim=14"], True),
-    "deligan": ("deligan", [*NOISE, "generator.norm=virtual", "generator.reference=6", "discriminator.norm=none", "latent.components=3"], True),
-    "infogan-bf16": ("infogan", [*NOISE, *PLAIN, "generator.z_dim=14", "train.precision=bf16"], True),
+    "cgan": ("cgan", [*NOISE, *PLAIN], False),
+    "infogan": ("infogan", [*NOISE, *PLAIN, "generator.z_dim=14"], False),
+    "deligan": ("deligan", [*NOISE, "generator.norm=virtual", "generator.reference=6", "discriminator.norm=none", "latent.components=3"], False),
+    "infogan-bf16": ("infogan", [*NOISE, *PLAIN, "generator.z_dim=14", "train.precision=bf16"], False),
     "stylegan2-ada": ("stylegan2-ada", [*STYLE], False),
-    "stylegan2": ("stylegan2", [*STYLE, "discriminator.group=0", "g_penalty=none", "augment=ada", "augment.speed=100", "augment.interval=1"], True),
+    "stylegan2": ("stylegan2", [*STYLE, "discriminator.group=0", "g_penalty=none", "augment=ada", "augment.speed=100", "augment.interval=1"], False),
     "stylegan2-bf16": ("stylegan2", [*STYLE, "train.precision=bf16"], False)}
 GROWING = ("generator.width=4", "generator.z_dim=8", "generator.max_channels=8", "discriminator.width=4", "discriminator.max_channels=8", *FEW)
 GROWN_STYLE = (*GROWING, "generator.w_dim=8", "generator.mapping_layers=2")
-MORE = {        # The other presets and the remedies, likewise: `slow`, as these are the same recipes with other pieces.
-    "lsgan": ("lsgan", [*NOISE], False),
-    "wgan": ("wgan", [*NOISE, *PLAIN, "d_steps=2"], True),
-    "dragan": ("dragan", [*NOISE], False),      # Its points depend on the deviation of the batch.
-    "rpgan": ("rpgan", [*NOISE, *PLAIN], True),
-    "r3gan": ("r3gan", [*NOISE, *PLAIN], True),
-    "sagan": ("sagan", [*NOISE], False),
-    "progan": ("progan", [*GROWING, "discriminator.group=0"], True),
-    "progan-group": ("progan", [*GROWING], False),
-    "stylegan": ("stylegan", [*GROWN_STYLE, "discriminator.group=0"], True),
-    "stylegan-group": ("stylegan", [*GROWN_STYLE], False),
-    "pack": ("dcgan", [*NOISE, "pack=2"], False),       # Of images of one process.
-    "unrolling": ("dcgan", [*NOISE, *PLAIN, "unrolling=adam", "unrolling.steps=2"], False),   # D's steps ahead see a process's own images.
-    "feature_matching": ("dcgan", [*NOISE, "feature_matching=means"], False),
-    "history": ("dcgan", [*NOISE, *PLAIN, "lambda_history=0.1"], True),
-    "kernels": ("dcgan", [*NOISE, *PLAIN, "discriminator.kernels=4"], False),
-    "virtual": ("dcgan", [*NOISE, "generator.norm=virtual", "generator.reference=8"], False),
-    "mixture": ("dcgan", [*NOISE, *PLAIN, "latent=mixture"], True)}
-MORE |= {f"{name}-bf16": (recipe, [*words, "train.precision=bf16"], False) for name, (recipe, words, _) in MORE.items()}
+MORE = {        # The other presets and the stabilizers, likewise: `slow`, as these are the same recipes with other components.
+    "lsgan": ("lsgan", [*NOISE]),
+    "wgan": ("wgan", [*NOISE, *PLAIN, "d_steps=2"]),
+    "dragan": ("dragan", [*NOISE]),
+    "rpgan": ("rpgan", [*NOISE, *PLAIN]),
+    "r3gan": ("r3gan", [*NOISE, *PLAIN]),
+    "sagan": ("sagan", [*NOISE]),
+    "progan": ("progan", [*GROWING, "discriminator.group=0"]),
+    "progan-group": ("progan", [*GROWING]),
+    "stylegan": ("stylegan", [*GROWN_STYLE, "discriminator.group=0"]),
+    "stylegan-group": ("stylegan", [*GROWN_STYLE]),
+    "pack": ("dcgan", [*NOISE, "pack=2"]),
+    "unrolling": ("dcgan", [*NOISE, *PLAIN, "unrolling=adam", "unrolling.steps=2"]),
+    "feature_matching": ("dcgan", [*NOISE, "feature_matching=means"]),
+    "history": ("dcgan", [*NOISE, *PLAIN, "lambda_history=0.1"]),
+    "kernels": ("dcgan", [*NOISE, *PLAIN, "discriminator.kernels=4"]),
+    "virtual": ("dcgan", [*NOISE, "generator.norm=virtual", "generator.reference=8"]),
+    "mixture": ("dcgan", [*NOISE, *PLAIN, "latent=mixture"])}
+MORE |= {f"{name}-bf16": (recipe, [*words, "train.precision=bf16"]) for name, (recipe, words) in MORE.items()}
 RESUMED = {"pix2pix": "paired", "cyclegan-pools": "unpaired", "stylegan2-ada": "images"}
 POOLS = ("cyclegan", [*CYCLE, *FEW, "train.images=28", "train.log_every=12", "adversarial=wasserstein", "penalty=wgan-gp"], False)
 
@@ -125,7 +130,7 @@ def test_ranks_end_identical_and_one_speaks(runs: dict[str, tuple[Done, Done]], 
 @pytest.fixture(scope="module")
 def more_runs(made: Path) -> dict[str, tuple[Done, Done]]:
     """The other presets and the remedies in two processes."""
-    lines = [train(made, recipe, words, f"two/{name}") for name, (recipe, words, _) in MORE.items()]
+    lines = [train(made, recipe, words, f"two/{name}") for name, (recipe, words) in MORE.items()]
     return dict(zip(MORE, together(made, lines, seconds=3600), strict=True))
 
 
@@ -136,20 +141,10 @@ def test_every_preset_and_remedy_ends_identical(more_runs: dict[str, tuple[Done,
     assert len((made / "two" / name / "log.jsonl").read_text().splitlines()) == 4
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name, (_, _, same) in MORE.items() if same])
-def test_presets_and_remedies_are_one_process_with_the_joint_batch(more_runs: dict[str, tuple[Done, Done]], made: Path, name: str) -> None:
-    compare(made, name, *MORE[name][:2])
-
-
 @pytest.mark.parametrize("name", [name for name, (_, _, same) in RUNS.items() if same])
-def test_two_ranks_are_one_with_the_joint_batch(runs: dict[str, tuple[Done, Done]], made: Path, name: str) -> None:
-    """Where an image does not feel its neighbors: noise, dropout, augmentation and points of penalties are those of the joint batch."""
-    compare(made, name, *RUNS[name][:2])
-
-
-def compare(made: Path, name: str, recipe: str, words: Sequence[str]) -> None:
+def test_two_ranks_are_one_with_the_joint_batch_where_nothing_is_drawn(runs: dict[str, tuple[Done, Done]], made: Path, name: str) -> None:
     """The logs of a run in two processes and of the same run in this one."""
+    recipe, words, _ = RUNS[name]
     import i2i
     i2i.train(recipe, *words, data=made / data_of(recipe), out=made / "one" / name, device="cpu")
     ones, twos = ([json.loads(line) for line in (made / number / name / "log.jsonl").read_text().splitlines()] for number in ("one", "two"))
@@ -175,25 +170,40 @@ def test_pools_are_each_process_own(runs: dict[str, tuple[Done, Done]], made: Pa
     assert not torch.equal(tensors["rank1.pool_b.images"], tensors["modules.pool_b.images"])
 
 
-def test_a_share_of_what_is_drawn_is_that_of_the_joint_batch() -> None:
-    from torch.nn import functional as F
+def test_shared_buffers_are_those_of_all_processes(runs: dict[str, tuple[Done, Done]], made: Path) -> None:
+    for name, shared in {"stylegan2-ada": ("T.p", "T.signs", "T.count", "P.mean", "G.w_avg"), "stylegan2": ("T.p", "T.signs", "T.count", "G.w_avg")}.items():
+        tensors, _ = checkpoint.load(RunFolder(made / "two" / name).states()[-1], "state")
+        found = {key.removeprefix("rank1.") for key in tensors if key.startswith("rank1.") and key.endswith(tuple(shared))}
+        assert {key.rpartition(".")[2] for key in found} == {key.rpartition(".")[2] for key in shared}
+        assert all(torch.equal(tensors[f"rank1.{key}"], tensors[f"modules.{key}"]) for key in found)
 
-    def draw(n: int) -> list[torch.Tensor]:
-        x = torch.ones(n, 3, 4, 5)
-        last = x.contiguous(memory_format=torch.channels_last)
-        z = torch.zeros(n, 7)
-        return [torch.randn(n, 6), torch.rand((n, 2)), torch.rand(size=(n, 2)), torch.randint(4, (n,)), torch.randint(1, 9, (n, 1)), torch.randn_like(z),
-                F.dropout(x, 0.3), torch.nn.Dropout(0.5)(last), F.dropout2d(x), torch.rand_like(last), torch.bernoulli(x / 2), torch.zeros(n, 3).uniform_(),
-                torch.cat([z, torch.randn_like(z)]).chunk(2)[1]]
 
-    torch.manual_seed(3)
-    joint = draw(6)
-    for world_size in (2, 3):
-        for rank in range(world_size):
-            torch.manual_seed(3)
-            with Share(rank, world_size):
-                for mine, everyone in zip(draw(6 // world_size), joint, strict=True):
-                    assert torch.equal(mine, everyone[rank::world_size])
+DRAWS: dict[str, Callable[[], torch.Tensor]] = {
+    "normal": lambda: torch.normal(torch.zeros(4), torch.ones(4)),
+    "beta": lambda: torch.distributions.Beta(torch.full((4,), 2.0), torch.ones(4)).sample(),
+    "gamma": lambda: torch.distributions.Gamma(torch.full((4,), 2.0), torch.ones(4)).sample(),
+    "dropout": lambda: F.dropout(torch.ones(64)),
+    "attention dropout": lambda: F.scaled_dot_product_attention(*torch.ones(3, 1, 8, 8), dropout_p=0.5),
+    "rrelu": lambda: F.rrelu(-torch.ones(4), training=True),
+    "gumbel": lambda: F.gumbel_softmax(torch.zeros(4)),
+    "permutation": lambda: torch.randperm(64),
+    "number": lambda: torch.rand(())}
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=list(DRAWS))
+def test_ranks_start_alike_and_draw_different_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, draw: Callable[[], torch.Tensor]) -> None:
+    """A step of the engine in which numbers are drawn, as each of two processes and once more."""
+    drawn: list[torch.Tensor] = []
+    weights: list[torch.Tensor] = []
+    monkeypatch.setattr(Pix2Pix, "step", lambda *args: drawn.append(draw()))
+    for rank in (0, 1, 0, 1):
+        run = trainer(("pix2pix", "generator.width=4", "discriminator.width=4"), tmp_path / f"{len(drawn)}", rank=rank)
+        weights.append(torch.cat([p.detach().flatten() for p in run.modules.parameters()]))
+        run.advance({side: torch.zeros(2, 3, 32, 32) for side in "ab"})
+    assert all(torch.equal(weights[0], other) for other in weights)
+    assert torch.equal(drawn[0], drawn[2])
+    assert torch.equal(drawn[1], drawn[3])
+    assert not torch.equal(drawn[0], drawn[1])
 
 
 def test_weights_that_differ_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,7 +289,7 @@ HANGS = """
 import os, sys, time
 from pathlib import Path
 from i2i.cli import app
-from i2i.data.files import Folder
+from i2i.data.sources import Folder
 read = Folder.read
 
 def hangs(self, name):
