@@ -165,10 +165,10 @@ def run(job: Job, look: Embedding) -> tuple[RunLines, RunLines, float, float]:
         runtime, folder = Runtime(device="cpu", threads=1), RunFolder(Path(place) / "run")
         folder.create(job.config())
         guard = Timed(alarm_of(job, folder, look))
-        trainer = Trainer(job.recipe, job.info, job.train, runtime, folder, job.header(), guard=guard)
+        trainer = Trainer(job.recipe, job.info, job.train, runtime, folder, job.header(), stop_criterion=guard)
         sample, began = training.fixed_samples(job), time.process_time()
         trainer.run(lambda start: training.job_batches(job, runtime, start), sample)
-        return log.read(folder.alarm), log.read(folder.log), time.process_time() - began, guard.seconds
+        return log.read(folder.collapse), log.read(folder.log), time.process_time() - began, guard.seconds
 
 
 def trained(recipe: str, *seeds: int) -> None:

@@ -128,7 +128,7 @@ def timed(job):
 def losses(trainer, batch):
     """Those of a step that is really made."""
     trainer.advance(batch)
-    return trainer.learner.means()
+    return trainer.state.optimizers.means()
 
 
 def peak(device, precision):
@@ -175,7 +175,7 @@ def measure(load, variants, options):
             loop.count = step
             sums["plain"] += weight * timed(lambda batch=batch: loop.step(batch))
             for name, trainer in trainers.items():
-                trainer.step = step
+                trainer.state.step = step
                 sums[name] += weight * timed(lambda trainer=trainer, batch=batch: trainer.advance(batch))
         for name, seconds in sums.items():
             rounds[name].append(seconds)

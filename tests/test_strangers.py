@@ -242,7 +242,7 @@ LINES = ('{"images": "many"}', '{"images": 1e400}', '{"images": -5}', '{"images"
 def test_logs_that_no_run_has_written_do_not_get_into_its_way(run: RunFolder, trained: Path, i2i: Run) -> None:
     """What is no line of a log is dropped when the run goes on; what is worth a sentence is not lost."""
     run.states()[-1].unlink()
-    for path in (run.log, run.speed, run.metrics, run.skipped, run.alarm):
+    for path in (run.log, run.speed, run.metrics, run.skipped, run.collapse):
         with open(path, "ab") as file:
             file.write(b"\xff\xfe\n" + "\n".join(LINES).encode() + b"\n")
     (run.path / "pairs.json").write_text("[" * 10**5)

@@ -86,11 +86,12 @@ class TrainingRun:
         """Train until G has had one update."""
         for _ in range(self.d_steps):
             self.trainer.advance(next(self.batches))
+            self.trainer.state.optimizers.check_skips()
 
     @torch.no_grad()
     def sample(self, count: int) -> Tensor:
         """Images of the averaged generator in eval mode.  -> `(count, C, H, W)`"""
-        modules, trainer = self.trainer.average.modules, self.trainer
+        modules, trainer = self.trainer.ema_modules, self.trainer
         modules.eval()
         seed_step(trainer.config.seed, 0, SAMPLE_STEP)
         eps = torch.randn(count, int(get_module(modules, "Z").noise_dim))
@@ -106,7 +107,7 @@ def execute(task: Task, target: Target) -> tuple[dict[str, Any], Tensor]:
         for _ in range(task.steps):
             run.advance()
     except JobError as error:
-        stopped = {"stopped": f"{error} (step {run.trainer.step})"}
+        stopped = {"stopped": f"{error} (step {run.trainer.state.step})"}
     seconds = time.process_time() - start
     samples = run.sample(BENCHMARKS[task.benchmark].samples)
     score, counts = target.score(samples)

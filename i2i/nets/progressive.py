@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 from itertools import pairwise
 from typing import Literal
 
@@ -43,6 +44,8 @@ class Growth(nn.Module):
         require(0 <= fade <= 1, f"{player}.fade", fade, "from 0 (sudden) to 1 (all the time)")
         self.levels, self.grown, self.fade = levels, grown, fade
         self.register_buffer("level", torch.tensor(float(levels)))
+        self._host_level: float | None = None       # As set by `set_progress`, so that no step reads it back.
+        self.register_load_state_dict_post_hook(lambda module, keys: setattr(module, "_host_level", None))
 
     @torch.no_grad()
     def set_progress(self, progress: float) -> None:
@@ -50,11 +53,16 @@ class Growth(nn.Module):
         t = self.levels * progress / self.grown if self.grown else float(self.levels)
         k = min(int(t), self.levels)
         alpha = max(0.0, 1 - (k + 1 - t) / self.fade) if self.fade else 0.0
-        self.level.fill_(k + alpha if k < self.levels else k)
+        level = k + alpha if k < self.levels else float(k)
+        self.level.fill_(level)
+        self._host_level, = struct.unpack("f", struct.pack("f", level))     # As the buffer rounds it.
 
     def stage(self) -> tuple[int, Tensor | None]:
-        """Doublings in full use, and alpha of the next or None.  Waits for the device."""
-        level = float(self.levels) if self.level.is_meta else self.level.item()
+        """Doublings in full use, and alpha of the next or None."""
+        if self.level.is_meta:
+            level = float(self.levels)
+        else:       # In eval mode the buffer may have been copied from another network.
+            level = self._host_level if self.training and self._host_level is not None else self.level.item()
         k = int(level)
         return k, self.level - k if level > k else None
 

@@ -94,7 +94,7 @@ def read_run(run: str | Path) -> RunContents:
                            "(train.log_every)")
     contents.verdict = _read_object(folder.verdict, problems)
     _read_samples(folder.path, contents)
-    contents.collapse = _read_log(folder.alarm, problems)
+    contents.collapse = _read_log(folder.collapse, problems)
     if isinstance(file := contents.alarm.get("picture"), str):
         contents.collapse_image = _read_image(folder.path, file, problems)
     _read_pairs(folder.path, contents)

@@ -67,7 +67,7 @@ class RunFolder:
         self.speed = self.path / "speed.jsonl"
         self.metrics = self.path / "metrics.jsonl"
         self.skipped = self.path / "skipped.jsonl"
-        self.alarm = self.path / "collapse.jsonl"
+        self.collapse = self.path / "collapse.jsonl"
         self.best = self.path / "best.safetensors"
         self.verdict = self.path / "verdict.json"
         self._lock: io.IOBase | None = None
@@ -94,8 +94,8 @@ class RunFolder:
         """Give a state that cannot be used a name that no run looks for.  -> its new path"""
         return state.rename(state.with_suffix(".damaged"))
 
-    def tidy(self) -> None:
-        """Delete what a killed process had begun to write.  Only for whoever holds the lock."""
+    def remove_partial_files(self) -> None:
+        """Delete what a killed process left half written.  Only for the holder of the lock."""
         for part in [*self.path.glob(".*.part"), *self.path.glob("*/.*.part")]:
             part.unlink(missing_ok=True)
 

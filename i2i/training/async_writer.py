@@ -1,5 +1,4 @@
-"""Files written while training goes on: by one thread at a time, in the order they were given, from copies of
-what they hold."""
+"""Files written by a thread while training goes on."""
 
 from __future__ import annotations
 
@@ -13,11 +12,11 @@ Job = Callable[[], None]
 
 
 class AsyncWriter:
-    """Carries out jobs one after the other, beside the training or, without `background`, at once.
+    """Runs jobs one after the other in a thread or, without `background`, at once.
 
-    What a job raises is raised by the next `finish`, or at the end of the context; the jobs behind it are
-    dropped, since they may rest on it. There is a thread only while there are jobs, so that loader processes
-    can be forked once `finish` has returned.
+    An error of a job is raised by the next `finish` or at the end of the context; the jobs after it are
+    dropped, as they may depend on it.  There is a thread only while there are jobs, so loader processes can
+    be forked once `finish` has returned.
     """
 
     def __init__(self, *, background: bool) -> None:
@@ -25,30 +24,30 @@ class AsyncWriter:
         self._last: threading.Thread | None = None
         self._error: BaseException | None = None
 
-    def hold(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Tensors that no later step changes while they wait to be written: copies in the memory of the
-        CPU."""
-        return {name: tensor.detach().to("cpu", copy=True) if self.background else tensor for name,
-                tensor in tensors.items()}
+    def copy(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors that no later step changes while they wait to be written: copies on the CPU."""
+        if not self.background:
+            return dict(tensors)
+        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
 
     def submit(self, job: Job) -> None:
-        """Carry it out, after those that were given before."""
+        """Run a job after those submitted before."""
         if not self.background:
             return job()
-        self._last = threading.Thread(target=self._follow, args=(self._last, job), name="writer")
+        self._last = threading.Thread(target=self._run, args=(self._last, job), name="writer")
         self._last.start()
 
-    def _follow(self, previous: threading.Thread | None, job: Job) -> None:
+    def _run(self, previous: threading.Thread | None, job: Job) -> None:
         if previous:
             previous.join()
         if self._error is None:
             try:
                 job()
-            except BaseException as error:      # Of whatever kind: it is raised where the run can end.
+            except BaseException as error:      # Of any kind: it is raised where the run can end.
                 self._error = error
 
     def finish(self) -> None:
-        """Wait until everything is written; raise what went wrong."""
+        """Wait for all jobs; raise the error of the one that failed."""
         if self._last:
             self._last.join()
         self._last, error, self._error = None, self._error, None
@@ -60,9 +59,8 @@ class AsyncWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        """Wait; an error that is on its way out already is the one that is told."""
         try:
             self.finish()
         except Exception:
-            if error is None:
+            if error is None:       # An error that is on its way out comes first.
                 raise

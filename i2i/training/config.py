@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
 from i2i.errors import require
 
 # Beyond what any machine has; processes and queues are made of them.
@@ -66,6 +68,11 @@ class TrainConfig:
         require(not (self.gradient_checkpointing and self.compile), "train.gradient_checkpointing", "true",
                 "false, with train.compile=true, which has ways of its own")
         require(self.ema_ramp_up > 0, "train.ema_ramp_up", self.ema_ramp_up, "more than 0")
+
+    @property
+    def torch_memory_format(self) -> torch.memory_format:
+        """`memory_format` as torch knows it."""
+        return torch.channels_last if self.memory_format == "channels-last" else torch.contiguous_format
 
     @property
     def steps(self) -> int:

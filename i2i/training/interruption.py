@@ -9,46 +9,48 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
+# Ctrl-C, and what schedulers send before they kill; Windows has no SIGUSR1.
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+
 
 class Interrupted(BaseException):
-    """A signal came while something was done that may be left at any point.  No Exception, as readers of
-    files take those for theirs."""
+    """A signal came within `interruptible`.  Not an Exception, which readers of files would handle as their
+    own."""
 
 
 @dataclass
 class Interruption:
-    """Ctrl-C, SIGTERM and SIGUSR1 (schedulers send one of them before they kill) ask the loop to save and
-    stop; a second signal acts at once."""
+    """Remembers the first signal; the second of its kind acts at once."""
 
     signal: int = 0
-    _leaving: bool = False
-    _old: dict[int, Any] = field(default_factory=dict)
+    _interruptible: bool = False
+    _old_handlers: dict[int, Any] = field(default_factory=dict)
 
-    def _take(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
-        signal.signal(number, self._old[number])
-        if self._leaving:
+        signal.signal(number, self._old_handlers[number])
+        if self._interruptible:
             raise Interrupted
 
     @contextmanager
-    def leaving(self) -> Iterator[None]:
-        """What is done within, such as waiting for a disk, is left as soon as a signal comes: Interrupted."""
-        self._leaving = True
+    def interruptible(self) -> Iterator[None]:
+        """Raise Interrupted as soon as a signal comes, as while waiting for a disk."""
+        self._interruptible = True
         try:
             if self.signal:
                 raise Interrupted
             yield
         finally:
-            self._leaving = False
+            self._interruptible = False
 
     def __enter__(self) -> Interruption:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        for number in SIGNALS:
             try:
-                self._old[number] = signal.signal(number, self._take)
-            except ValueError:      # Not in the main thread: whoever started it decides.
+                self._old_handlers[number] = signal.signal(number, self._handle)
+            except ValueError:      # Not in the main thread, whose handlers stay.
                 break
         return self
 
     def __exit__(self, *error: object) -> None:
-        for number, old in self._old.items():
+        for number, old in self._old_handlers.items():
             signal.signal(number, old)

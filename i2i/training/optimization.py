@@ -1,4 +1,4 @@
-"""update("D", loss): one gradient step of one player.  The only place where gradients are taken."""
+"""Gradient steps: what `update("D", loss)` of a recipe does.  The only place where gradients are computed."""
 
 from __future__ import annotations
 
@@ -11,138 +11,184 @@ from torch import Tensor, nn
 from i2i.errors import JobError
 from i2i.recipes.base import Recipe
 from i2i.registry import Spec, build
+from i2i.runs.checkpoint import subset
 from i2i.seeding import Progress
 from i2i.training import optimizers, schedules  # noqa: F401 - registers them.
 from i2i.training.distributed import Runtime
 
 
-@torch.no_grad()
-def clamp(parameters: list[Tensor], limit: float) -> None:
-    """Keep parameters within [-limit, limit]; 0 is no limit."""
-    if limit:
-        torch._foreach_clamp_min_(parameters, -limit)
-        torch._foreach_clamp_max_(parameters, limit)
-
-
-def _like_parameter(p: Tensor, value: Tensor) -> Tensor:
-    """A moment of a parameter in its memory format: fused kernels go through both in the order of memory."""
-    return torch.empty_like(p, dtype=value.dtype,
-                            device=value.device).copy_(value) if value.shape == p.shape else value
-
-
-def _moment_names(optimizer: Spec) -> set[str]:
-    """What an optimizer keeps for each parameter, found by a step with one."""
-    p = nn.Parameter(torch.zeros(1))
-    p.grad = torch.zeros(1)
-    trial: torch.optim.Optimizer = build("optimizer", optimizer, [p])
-    trial.step()
-    return set(trial.state[p])
-
-
 class PlayerOptimizers:
-    """The optimizers of all players, and the running sums of what they log."""
+    """The optimizers of all players, and running sums of the values they log.
+
+    An update whose gradients are not finite is skipped on the device, in all processes alike.  The host reads
+    nothing within a step: `means` and `state`, called between steps, raise JobError after too many skips in a
+    row.
+    """
 
     def __init__(self, recipe: Recipe, modules: nn.ModuleDict, runtime: Runtime, *, max_skips: int) -> None:
         self.runtime, self.max_skips = runtime, max_skips
+        self.players = dict(recipe.players)
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
-        self._specs = {name: player.optimizer for name, player in recipe.players.items()}
-        self._rates: dict[str, Any] = {}
-        self._base: dict[str, float] = {}
-        self._clips = {name: player.clip for name, player in recipe.players.items()}
-        for name, player in recipe.players.items():
+        for name, player in self.players.items():
             parameters = [p for module in player.modules for p in modules[module].parameters()]
             self.optimizers[name] = build("optimizer", player.optimizer, parameters)
-            self._base[name] = self.optimizers[name].param_groups[0]["lr"]
-            self._rates[name] = build("schedule", player.schedule)
-        # Sum and number of the finite values of each key.
-        self._sums: dict[str, Tensor] = {}
-        self._skipped = dict.fromkeys(self.optimizers, 0)       # In a row.
-        self.skips = False              # Whether a player of this step was skipped.
+        self._base_lr = {name: optimizer.param_groups[0]["lr"] for name, optimizer in self.optimizers.items()}
+        self._schedules = {name: build("schedule", player.schedule) for name, player in self.players.items()}
+        # Logged keys -> (2, keys): sums and counts of their finite values since the last call of `means`.
+        self._sums: dict[tuple[str, ...], Tensor] = {}
+        # Skipped updates of each player: in a row, kept once it is `max_skips`; since the last `means`.
+        self._skips = {name: torch.zeros(2, dtype=torch.int64, device=runtime.device)
+                       for name in self.optimizers}
+        # Whether no update of this step was skipped.
+        self.finite = torch.ones((), dtype=torch.bool, device=runtime.device)
 
     def begin(self, progress: Progress) -> None:
         """Set the learning rates of this step."""
-        self.skips = False
+        self.finite = torch.ones_like(self.finite)
         for name, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:
-                group["lr"] = self._base[name] * self._rates[name](progress)
+                group["lr"] = self._base_lr[name] * self._schedules[name](progress)
 
     def __call__(self, player: str, loss: Tensor, /, **logs: Tensor) -> None:
-        """Gradients of `loss` for this player's parameters alone, averaged over processes, one optimizer
-        step, and its limit kept.
-
-        A step whose gradients are not finite is skipped by all processes alike; JobError after `max_skips` in
-        a row.
-        """
+        """Compute the gradients of `loss` for this player's parameters alone, average them over processes and
+        make one optimizer step, unless they are not finite."""
         optimizer = self.optimizers[player]
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        parameters = _parameters(optimizer)
         # Nothing leaks into other players; nothing has to be frozen.
         loss.backward(inputs=parameters)
         self.runtime.average_gradients(parameters)
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if bool(torch.isfinite(norm)):              # After averaging, so all processes see the same.
-            optimizer.step()
-            clamp(parameters, self._clips[player])
-            self._skipped[player] = 0
-            for key, value in {**logs, f"grad_norm_{player}": norm}.items():
-                self._add(key, value)
-        else:
-            self._skip(player)
+        finite = torch.isfinite(norm)               # Of averaged gradients, so the same in all processes.
+        _step(optimizer, finite, self.players[player].clip)
         optimizer.zero_grad(set_to_none=True)       # Also frees the memory for the next player.
+        self.finite = self.finite & finite
+        in_a_row, since_log = self._skips[player].unbind()
+        in_a_row.copy_(torch.where(finite & (in_a_row < self.max_skips), 0, in_a_row + ~finite))
+        since_log.add_(~finite)
+        self._accumulate({**logs, f"grad_norm_{player}": norm}, finite)
 
-    def _skip(self, player: str) -> None:
-        self.skips = True
-        self._skipped[player] += 1
-        self._add(f"skipped_{player}", torch.ones(()))
-        if self._skipped[player] >= self.max_skips:
-            raise JobError(f"the gradients of player {player} were not finite for {self.max_skips} steps in "
-                           "a row; "
-                           "lower its learning rate or check the data for values that are not numbers")
-
-    def _add(self, key: str, value: Tensor) -> None:
-        value = value.detach().double() if value.device.type == "cpu" else value.detach().float()
-        # One infinite loss would hide all others.
-        told = torch.stack([value, torch.ones_like(value)]).where(torch.isfinite(value), 0)
-        self._sums[key] = self._sums[key] + told if key in self._sums else told
+    def _accumulate(self, values: Mapping[str, Tensor], finite: Tensor) -> None:
+        """Add to the running sums what is finite: one infinite loss would hide all others."""
+        dtype = torch.float64 if self.runtime.device.type == "cpu" else torch.float32
+        stacked = torch.stack([value.detach().to(dtype) for value in values.values()])
+        new = torch.stack([stacked, torch.ones_like(stacked)]).where(finite & torch.isfinite(stacked), 0)
+        keys = tuple(values)
+        self._sums[keys] = self._sums[keys] + new if keys in self._sums else new
 
     def means(self) -> dict[str, float]:
-        """Means of everything finite that was logged since the last call; counts of skipped steps."""
-        out = {}
-        for key, value in self._sums.items():
-            total, count = self.runtime.all_reduce_mean(value).tolist()
-            if count:
-                out[key] = total if key.startswith("skipped_") else total / count
+        """Means of all finite values logged since the last call, over all processes, and counts of skipped
+        updates."""
+        self.check_skips()
+        totals: dict[str, tuple[float, float]] = {}
+        for keys, sums in self._sums.items():
+            for key, total, count in zip(keys, *self.runtime.all_reduce_mean(sums).tolist(), strict=True):
+                before = totals.get(key, (0.0, 0.0))
+                totals[key] = before[0] + total, before[1] + count
+        means = {key: total / count for key, (total, count) in totals.items() if count}
+        skipped = {f"skipped_{player}": float(skips[1]) for player, skips in self._skips.items() if skips[1]}
         self._sums = {}
-        return out
+        for skips in self._skips.values():
+            skips[1] = 0
+        return means | skipped
+
+    def check_skips(self) -> None:
+        """Raise JobError if too many updates in a row were skipped.  Reads from the device."""
+        for player, skips in self._skips.items():
+            if skips[0] >= self.max_skips:
+                raise JobError(f"the gradients of player {player} were not finite for {self.max_skips} steps "
+                               "in a row; lower its learning rate or check the data for values that are not "
+                               "numbers")
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that has to survive: tensors and JSON data.  All processes must ask."""
-        tensors = {f"log.{key}": value for key, value in self._sums.items()}
-        tensors |= {f"log{rank}.{key}": value for rank,
-                    sums in self.runtime.gather_tensors(self._sums).items() for key, value in sums.items()}
+        """Tensors and JSON data from which `restore` goes on.  Call it in all processes."""
+        self.check_skips()
+        sums = {str(i): value for i, value in enumerate(self._sums.values())}
+        tensors = {f"log.{i}": value for i, value in sums.items()}
+        tensors |= {f"log{rank}.{i}": value for rank, others in self.runtime.gather_tensors(sums).items()
+                    for i, value in others.items()}
         for player, optimizer in self.optimizers.items():
-            for i, values in optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer.{player}.{i}.{key}": value for key, value in values.items()}
-        return tensors, {"logged": list(self._sums), "skipped": dict(self._skipped)}
+            tensors |= {f"optimizer.{player}.{i}.{key}": value
+                        for (i, key), value in _moments(optimizer).items()}
+        skipped = {player: skips.tolist() for player, skips in self._skips.items()}
+        return tensors, {"logged": list(self._sums), "skipped": skipped}
 
     def restore(self, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
-        """The opposite of `state`.  ValueError and its like for what no learner has."""
-        self._skipped = {player: int(data["skipped"][player]) for player in self.optimizers}
-        mine = f"log{self.runtime.rank}"        # Of processes that were not there, the first one's.
-        # In old order.
-        self._sums = {key: tensors.get(f"{mine}.{key}", tensors[f"log.{key}"]).to(self.runtime.device)
-                      for key in data["logged"]}
+        """Go on from a `state`.  ValueError, KeyError or TypeError if it is not one of these players."""
+        for player, skips in self._skips.items():
+            skips.copy_(torch.tensor([int(count) for count in data["skipped"][player]]))
+        rank = f"log{self.runtime.rank}"        # Processes that were not there take the first one's.
+        self._sums = {}
+        for i, keys in enumerate(data["logged"]):
+            sums = tensors.get(f"{rank}.{i}", tensors[f"log.{i}"])
+            if sums.shape != (2, len(keys)):
+                raise ValueError(f"log.{i} does not fit its keys")
+            self._sums[tuple(keys)] = sums.to(self.runtime.device)
         for player, optimizer in self.optimizers.items():
-            parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            state: dict[int, dict[str, Tensor]] = {}
-            prefix = f"optimizer.{player}."
-            for name, value in tensors.items():
-                if name.startswith(prefix):
-                    i, key = name[len(prefix):].split(".", 1)
-                    if value.shape not in (parameters[int(i)].shape, ()):
-                        raise ValueError(f"{name} is no moment of its parameter")
-                    state.setdefault(int(i), {})[key] = _like_parameter(parameters[int(i)], value)
-            kept = _moment_names(self._specs[player])
-            if any(values.keys() != kept for values in state.values()):
-                raise ValueError(f"the optimizer of player {player} keeps {', '.join(sorted(kept))} for each "
-                                 "parameter")
-            optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+            moments = subset(tensors, f"optimizer.{player}")
+            try:
+                _restore_moments(optimizer, moments, self.players[player].optimizer)
+            except ValueError as error:
+                raise ValueError(f"the optimizer of player {player}: {error}") from None
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def _moments(optimizer: torch.optim.Optimizer) -> dict[tuple[int, str], Tensor]:
+    """What the optimizer keeps for each parameter, by the parameter's number and a name."""
+    return {(i, key): value for i, values in optimizer.state_dict()["state"].items()
+            for key, value in values.items()}
+
+
+@torch.no_grad()
+def _step(optimizer: torch.optim.Optimizer, finite: Tensor, clip: float) -> None:
+    """Make a step and clamp the parameters to [-clip, clip] (0: no limit); change nothing where `finite` is
+    false."""
+    if getattr(optimizer, "_step_supports_amp_scaling", False) and not clip:
+        optimizer.found_inf = (~finite).float()     # type: ignore[attr-defined]  # Fused kernels read it.
+        optimizer.step()
+        return
+    parameters: list[Tensor] = [*_parameters(optimizer)]
+    old_parameters = [p.clone() for p in parameters]
+    old_moments = {key: moment.clone() for key, moment in _moments(optimizer).items()}
+    optimizer.step()
+    if clip:
+        torch._foreach_clamp_min_(parameters, -clip)
+        torch._foreach_clamp_max_(parameters, clip)
+    for p, old in zip(parameters, old_parameters, strict=True):
+        p.copy_(torch.where(finite, p, old))
+    for key, moment in _moments(optimizer).items():
+        # Not step counters on the CPU beside a GPU: they count all steps.
+        if moment.device == finite.device:
+            moment.copy_(torch.where(finite, moment, old_moments.get(key, torch.zeros_like(moment))))
+
+
+def _restore_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], spec: Spec) -> None:
+    """Load tensors called NUMBER.NAME.  ValueError if they are not those of this optimizer."""
+    parameters, state = _parameters(optimizer), dict[int, dict[str, Tensor]]()
+    for name, value in tensors.items():
+        i, key = name.split(".", 1)
+        if value.shape not in (parameters[int(i)].shape, ()):
+            raise ValueError(f"{name} does not fit its parameter")
+        state.setdefault(int(i), {})[key] = _in_format_of(parameters[int(i)], value)
+    expected = _moment_names(spec)
+    if any(values.keys() != expected for values in state.values()):
+        raise ValueError(f"it keeps {', '.join(sorted(expected))} for each parameter")
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+
+
+def _in_format_of(p: Tensor, moment: Tensor) -> Tensor:
+    """In the parameter's memory format: fused kernels go through both in the order of memory."""
+    if moment.shape != p.shape:
+        return moment
+    return torch.empty_like(p, dtype=moment.dtype, device=moment.device).copy_(moment)
+
+
+def _moment_names(spec: Spec) -> set[str]:
+    """What an optimizer keeps for each parameter, found by a step with one."""
+    p = nn.Parameter(torch.zeros(1))
+    p.grad = torch.zeros(1)
+    optimizer: torch.optim.Optimizer = build("optimizer", spec, [p])
+    optimizer.step()
+    return set(optimizer.state[p])

@@ -171,7 +171,7 @@ def _train_in_folder(job: Job, folder: RunFolder, runtime: Runtime, sample: Batc
 
     def from_position(start: int) -> Generator[Mapping[str, Tensor]]:
         return job_batches(job, runtime, start,
-                           on_skip=lambda problem: trainer.left_out(problem.name, problem.reason),
+                           on_skip=lambda problem: trainer.skip_file(problem.name, problem.reason),
                            cache_folder=folder.path / "decoded",
                            warn=lambda line: callback.on_message(f"warning: {line}"))
 
@@ -255,12 +255,12 @@ def write_verdict(job: Job, folder: RunFolder, watch: PairedEvaluator | NoiseEva
     if isinstance(watch, PairedEvaluator):
         test = job.held_out_pairs("test")
         pairs = test.for_evaluation(job.formats, job.crop_size) if test else watch.heldout
-        written = watch.extremes(trainer.average.modules, pairs, lambda name,
+        written = watch.extremes(trainer.ema_modules, pairs, lambda name,
                                  write: write_atomically(folder.path / name, write))
         folder.write_json("pairs.json", written)
     judged = log.read(folder.metrics)
     if watch and not judged:
-        judged = [watch(trainer.modules, trainer.average.modules, trainer.images)]
+        judged = [watch(trainer.modules, trainer.ema_modules, trainer.images)]
     try:
         verdict = conclude(judged, watch.metric if watch else "")
         figures, problems = loss_warnings(log.read(folder.log), job.recipe)

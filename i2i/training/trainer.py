@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
-from i2i.errors import JobError, RequestError, Unverified, printable
-from i2i.recipes.base import Batch, DataInfo, Recipe, set_checkpointing
-from i2i.runs import checkpoint, log
+from i2i.errors import JobError, RequestError
+from i2i.recipes.base import Batch, DataInfo, Recipe
+from i2i.runs import log
 from i2i.runs.folder import RunFolder, write_atomically
 from i2i.seeding import Progress, seed_step
 from i2i.training.async_writer import AsyncWriter
@@ -24,333 +22,251 @@ from i2i.training.callbacks.base import Callback, Evaluator, StopCriterion
 from i2i.training.callbacks.sample_grid import sample_grid
 from i2i.training.config import TrainConfig
 from i2i.training.distributed import Runtime, compile_networks
-from i2i.training.ema import EMA
 from i2i.training.interruption import Interrupted, Interruption
-from i2i.training.optimization import PlayerOptimizers
+from i2i.training.run_state import RunState
+from i2i.training.skipped_files import SkippedFiles
 
-WEIGHTS_SEED = 2**32 - 1        # The "step" whose seed draws the initial weights.
-EVALUATION_SHARE = 0.1                     # Of the time, at most, goes into evaluation.
-# Files left out that are told one by one; all are in skipped.jsonl.
-MAX_SKIP_MESSAGES = 10
-# Returned in place of a signal's number by a run that the guard has stopped.
+EVALUATION_SHARE = 0.1          # Evaluation takes at most this share of the time.
+# Results of `Trainer.run` and of the processes' votes, beside numbers of signals.
 STOPPED_BY_DETECTOR = 2**15
-OUT_OF_DATA = 2**16                  # What the processes agree on where one of them gets no more images.
+OUT_OF_DATA = 2**16
 
 # Position of the first image -> batches, until it is closed.
-BatchesFrom = Callable[[int], Generator[Mapping[str, Tensor]]]
+BatchSource = Callable[[int], Generator[Mapping[str, Tensor]]]
 
 
 class Trainer:
-    """A recipe, its state and its run folder."""
+    """A recipe, the state of its run and its run folder.
+
+    Args:
+        header: what the model file says of itself.
+        callback: observes the run.
+        evaluator: scores the run at each checkpoint, in the main process.
+        stop_criterion: may end the run, every `train.collapse_every` images, in the main process.
+    """
 
     def __init__(self, recipe: Recipe, info: DataInfo, config: TrainConfig, runtime: Runtime,
-                 folder: RunFolder,
-                 header: Mapping[str, Any], callback: Callback | None = None, judge: Evaluator | None = None,
-                 guard: StopCriterion | None = None) -> None:
-        if config.batch_size % runtime.world_size:
-            raise RequestError(f"train.batch_size={config.batch_size} cannot be shared by "
-                               f"{runtime.world_size} processes; accepted: a multiple of {runtime.world_size}")
-        self.recipe, self.config, self.runtime, self.folder, self.header = recipe, config, runtime, folder, header
-        self.callback, self.judge, self.guard = callback or Callback(), judge, guard
-        self._began, self._judging = time.perf_counter(), 0.0
-        self._logged = self._began, 0       # When the last log line was written, and at how many images.
-        seed_step(config.seed, 0, WEIGHTS_SEED)     # The same initial weights in every process.
-        self.format = torch.channels_last if config.memory_format == "channels-last" else torch.contiguous_format
-        self.modules = recipe.modules(info).to(runtime.device).to(memory_format=self.format)
-        set_checkpointing(recipe, self.modules, config.gradient_checkpointing)
-        self.average = EMA(self.modules, recipe.ema_modules, config)
-        self.learner = PlayerOptimizers(recipe, self.modules, runtime, max_skips=config.max_skips)
-        self.shared = [getattr(module, name) for module in self.modules.modules()
-                       for name in getattr(module, "synced_buffers", ())]
+                 folder: RunFolder, header: Mapping[str, Any], callback: Callback | None = None,
+                 evaluator: Evaluator | None = None, stop_criterion: StopCriterion | None = None) -> None:
+        if config.batch_size % (n := runtime.world_size):
+            raise RequestError(f"train.batch_size={config.batch_size} cannot be shared by {n} processes; "
+                               f"accepted: a multiple of {n}")
+        self.recipe, self.config, self.runtime, self.folder = recipe, config, runtime, folder
+        self.callback = callback or Callback()
+        self.evaluator, self.stop_criterion = evaluator, stop_criterion
+        self.state = RunState(recipe, info, config, runtime, folder, header, self.callback.on_message)
+        self.skipped_files = SkippedFiles(folder.skipped, runtime, self.callback.on_message)
+        # Buffers that are averaged over processes after each step.
+        self._synced = [getattr(module, name) for module in self.modules.modules()
+                        for name in getattr(module, "synced_buffers", ())]
         self._buffers = list(self.modules.buffers())
-        # What they were when the step began.
-        self._before = [torch.empty_like(buffer) for buffer in self._buffers]
-        self.step = 0
-        self._saved = -1        # The step of the newest state.
+        # Of the last step that was not skipped.
+        self._valid_buffers = [buffer.clone() for buffer in self._buffers]
+        self._start_time, self._evaluation_time = time.perf_counter(), 0.0
+        # When the last log line was written, and at how many images.
+        self._last_log = self._start_time, 0
         self._interruption = Interruption()
-        self._incomplete = False        # Whether a signal came before all that belongs to a tick was made.
-        runtime.check_same(self.modules.named_parameters(), "at the start")
+        # Whether a signal came before all that belongs to a checkpoint was made.
+        self._incomplete = False
         self._writer = AsyncWriter(background=config.async_writes)
         if config.compile:      # After the average is made: it is used rarely, at other sizes of batches.
-            players = {name for player in recipe.players.values() for name in player.modules}
-            compile_networks(self.modules, players - set(recipe.second_order_modules), runtime.device)
-        # Left out by this process since skipped.jsonl was last written.
-        self._missing: list[dict[str, Any]] = []
+            trained = {name for player in recipe.players.values() for name in player.modules}
+            compile_networks(self.modules, trained - set(recipe.second_order_modules), runtime.device)
+
+    @property
+    def modules(self) -> nn.ModuleDict:
+        """The networks that are trained."""
+        return self.state.modules
+
+    @property
+    def ema_modules(self) -> nn.ModuleDict:
+        """The averaged networks, or those that are trained if no average is kept."""
+        return self.state.ema.modules
 
     @property
     def images(self) -> int:
         """Images seen so far."""
-        return self.step * self.config.batch_size
+        return self.state.images
 
-    # ------------------------------------------------------------------------------------------ state
+    # ------------------------------------------------------------------------------------------ one step
 
-    def save(self) -> None:
-        """Write the model and the training state, after which all that belongs to it is there; older states
-        go once the new one is safe."""
-        self.runtime.check_same(self.modules.named_parameters(), f"at {self.images:,} images")
-        self._write_skipped()
-        self._writer.finish()        # At most one state waits in memory.
-        others = self.runtime.gather_tensors(dict(self.modules.named_buffers()))       # All must take part.
-        tensors, data = self.learner.state()
-        if self.runtime.is_main_process:
-            tensors |= {f"rank{rank}.{k}": v for rank, buffers in others.items() for k, v in buffers.items()}
-            tensors |= {f"modules.{k}": v for k, v in self.modules.state_dict().items()}
-            if self.config.ema_half_life:
-                tensors |= {f"average.{k}": v for k, v in self.average.modules.state_dict().items()}
-            held = self._writer.hold(tensors)
-            kept = "average" if self.config.ema_half_life else "modules"
-            model = {name: held[f"{kept}.{name}"] for name in self.average.modules.state_dict()}
-            self._writer.submit(partial(self._write, self._progress, model, held, data))
-        self._saved = self.step
-        self.runtime.barrier()
+    def advance(self, batch: Mapping[str, Tensor]) -> Progress:
+        """Make one step of the recipe on this batch.  Returns the progress before it.
 
-    @property
-    def _progress(self) -> dict[str, int]:
-        return {"step": self.step, "images": self.images}
+        If an update was skipped, the buffers that its forward pass wrote (running statistics, pools, singular
+        vectors) go back to their values before the step, as they may be NaN too.  All this happens on the
+        device.
+        """
+        config, state = self.config, self.state
+        progress = Progress(state.step, config.batch_size, config.steps * config.batch_size)
+        batch = {key: self._to_device(value) for key, value in batch.items()}
+        seed_step(config.seed, self.runtime.rank, progress.step)
+        self.modules.train()
+        state.optimizers.begin(progress)
+        with self.runtime.autocast():
+            self.recipe.step(self.modules, batch, progress, state.optimizers)
+        self._settle_buffers(state.optimizers.finite)
+        state.ema.update(progress)
+        state.step += 1
+        return progress
 
-    def _write(self, progress: Mapping[str, int], model: Mapping[str, Tensor], tensors: Mapping[str, Tensor],
-               learner: Mapping[str, Any]) -> None:
-        self._write_model(self.folder.model, model, progress)
-        checkpoint.save(self.folder.state(progress["images"]), tensors,
-                        {"kind": "state", **progress, "learner": learner})
-        self.folder.retire(progress["images"], self.config.keep_checkpoints)
+    def _to_device(self, value: Tensor) -> Tensor:
+        value = value.to(self.runtime.device, non_blocking=True)
+        return value.contiguous(memory_format=self.config.torch_memory_format) if value.dim() == 4 else value
 
-    def _write_model(self, path: Path, model: Mapping[str, Tensor], progress: Mapping[str, int]) -> None:
-        checkpoint.save(path, model, {"kind": "model", **self.header, **progress})
+    @torch.no_grad()
+    def _settle_buffers(self, finite: Tensor) -> None:
+        for buffer in self._synced:
+            buffer.copy_(self.runtime.all_reduce_mean(buffer))
+        for new, valid in zip(self._buffers, self._valid_buffers, strict=True):
+            torch.where(finite, new, valid, out=valid)
+        if self._buffers:
+            torch._foreach_copy_(self._buffers, self._valid_buffers)
 
-    def restore(self) -> None:
-        """Go back to the newest state that is whole, and cut the logs to it.  RequestError if none is."""
-        problems: dict[Path, str] = {}
-        doubts: list[warnings.WarningMessage] = []
-        for path in reversed(self.folder.states()):
-            try:
-                with warnings.catch_warnings(record=True) as doubts:
-                    warnings.simplefilter("always", Unverified)
-                    tensors, header = checkpoint.load(path, "state")
-                self._load(path, tensors, header)
-                break
-            except RequestError as error:
-                problems[path] = str(error)
-        else:
-            if problems:
-                raise RequestError("; ".join(problems.values()))
-        self.runtime.barrier()          # All have read what is set aside now.
-        if self.runtime.is_main_process:
-            for path, problem in problems.items():
-                self.callback.on_message(f"{problem}; set aside as {self.folder.set_aside(path).name}, going "
-                                         "on from the state before it, "
-                                   f"at {self.images:,} images")
-            for doubt in doubts:
-                self.callback.on_message(str(doubt.message))
-            self._tidy()
-        self.runtime.barrier()
-        speeds = log.read(self.folder.speed)
-        before = [0, *(line["images"] for line in speeds)]
-        self._judging = sum(entry["seconds"] for entry in log.read(self.folder.metrics))
-        self._began -= sum((line["images"] - first) / max(line["images_per_second"], 0.01) for line,
-                           first in zip(speeds, before, strict=False))
-
-    def _tidy(self) -> None:
-        """Make the folder what it was when the state was written."""
-        self.folder.tidy()
-        if self.step < self.config.steps:       # There is one where the alarm stopped the run.
-            self.folder.verdict.unlink(missing_ok=True)
-        for log_file in (self.folder.log, self.folder.speed, self.folder.metrics, self.folder.skipped,
-                         self.folder.alarm):
-            log.cut(log_file, self.images)
-        if self._saved == self.step:
-            try:
-                checkpoint.load(self.folder.model, "model")
-            except RequestError as error:
-                self.callback.on_message(f"{error}; written anew from the state")
-                self._write_model(self.folder.model, self.average.modules.state_dict(), self._progress)
-
-    def _load(self, path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-        try:
-            self.modules.load_state_dict({**checkpoint.subset(tensors, "modules"),
-                                          **checkpoint.subset(tensors, f"rank{self.runtime.rank}")})
-            if self.config.ema_half_life:
-                self.average.modules.load_state_dict(checkpoint.subset(tensors, "average"))
-            self.learner.restore(tensors, header["learner"])
-            step, images = header["step"], header["images"]
-            if type(step) is not int or not 0 <= step <= self.config.steps or images != step * self.config.batch_size:
-                raise ValueError(f"it is of step {str(step)[:20]}, at {str(images)[:20]} images")
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError,
-                RuntimeError) as error:
-            reason = f"it has no {error}" if isinstance(error,
-                                                        KeyError) else str(error).splitlines()[-1].strip()
-            raise RequestError(f"{path} does not fit the networks: {reason[:300]}") from None
-        self.step = self._saved = step
-
-    # ------------------------------------------------------------------------------------------ files that
-    # are left out
-
-    def left_out(self, name: str, reason: str) -> None:
-        """The next step goes without a file that could not be read."""
-        self._missing.append({"images": self.images + self.config.batch_size, "file": name, "reason": reason})
-
-    def _write_skipped(self) -> None:
-        """Tell each file once, in the order of steps, whatever process met it.  All processes must take
-        part."""
-        missing, self._missing = self.runtime.all_gather_objects(self._missing), []
-        if not missing or not self.runtime.is_main_process:
-            return
-        known = {entry["file"] for entry in log.read(self.folder.skipped)}
-        for entry in sorted(missing, key=lambda entry: (entry["images"], entry["file"])):
-            if entry["file"] not in known:
-                known.add(entry["file"])
-                log.append(self.folder.skipped, entry)
-                if len(known) <= MAX_SKIP_MESSAGES:
-                    more = f"; all that follow are in {self.folder.skipped}" if len(known) == MAX_SKIP_MESSAGES else ""
-                    self.callback.on_message(printable(f"skipped: {entry['file']}: {entry['reason']}") + more)
+    def skip_file(self, name: str, reason: str) -> None:
+        """Note that the next step goes without a file that could not be read."""
+        self.skipped_files.add(self.images + self.config.batch_size, name, reason)
 
     # ------------------------------------------------------------------------------------------ the loop
 
-    def run(self, batches_from: BatchesFrom, sample: Batch) -> int:
-        """Train to the end of the run.  -> 0, or what interrupted it after the state was saved: a signal's
-        number, or ALARMED"""
-        config = self.config
+    def restore(self) -> None:
+        """Go back to the newest undamaged state, if there is one, and cut the logs to it."""
+        self.state.restore()
+        self._valid_buffers = [buffer.clone() for buffer in self._buffers]
+        speeds = log.read(self.folder.speed)
+        starts = [0, *(line["images"] for line in speeds)]
+        self._evaluation_time = sum(entry["seconds"] for entry in log.read(self.folder.metrics))
+        self._start_time -= sum((line["images"] - start) / max(line["images_per_second"], 0.01)
+                                for line, start in zip(speeds, starts, strict=False))
+
+    def run(self, batch_source: BatchSource, sample: Batch) -> int:
+        """Train to the end of the run.
+
+        Args:
+            batch_source: makes batches from the position of the first image on.
+            sample: the inputs of sample grids.
+
+        Returns:
+            0, or what ended the run early after the state was saved: a signal's number or
+            STOPPED_BY_DETECTOR.
+        """
+        config, state = self.config, self.state
         stopped, failure = 0, None
         with self._interruption as interruption, self._writer:
-            if self._ticks:
-                self._tick(sample)      # The first, or one in which the run was interrupted.
-            self._writer.finish()       # No thread holds a lock while loader processes are forked.
+            if self._is_checkpoint:
+                self._checkpoint(sample)    # The first, or one in which the run was interrupted.
+            self._writer.finish()           # No thread holds a lock while loader processes are forked.
             self.callback.on_start(self.images, config.steps * config.batch_size)
-            batches = batches_from(self.images)
-            self._logged = time.perf_counter(), self.images
-            with closing(batches):
-                while self.step < config.steps:
+            self._last_log = time.perf_counter(), self.images
+            with closing(batch_source(self.images)) as batches:
+                while state.step < config.steps:
                     try:
-                        with interruption.leaving():
+                        with interruption.interruptible():
                             batch = next(batches)
                     except Interrupted:
                         pass
                     except JobError as error:
                         failure = error
                     # All have their images, or all stop here.
-                    if stopped := self.runtime.all_reduce_max(OUT_OF_DATA if failure
-                                                              else interruption.signal):
+                    vote = OUT_OF_DATA if failure else interruption.signal
+                    if stopped := self.runtime.all_reduce_max(vote):
                         break
-                    progress = self.advance(batch)
-                    logs = self._log() if progress.passes(config.log_every) or self.step == config.steps else None
-                    if self.guard and self.runtime.is_main_process and progress.passes(config.collapse_every) and self.guard(self.modules, self.images):
-                        interruption.signal = interruption.signal or STOPPED_BY_DETECTOR
-                    if self._ticks:
-                        self._tick(sample)
-                    self.callback.on_step(self.images, logs)
-            if stopped and self._saved != self.step:
-                self.save()     # Between two steps, so the state is whole: nothing learned is lost.
+                    self._train_step(batch, sample)
+            if stopped and state.saved_step != state.step:
+                self.save()        # Between two steps, so the state is whole.
             self._writer.finish()
             stopped = stopped or self.runtime.all_reduce_max(interruption.signal if self._incomplete else 0)
         if stopped == OUT_OF_DATA:
-            raise JobError(f"{failure or 'another process of this job has ended, and its own last line says why'}; saved at {self.images:,} images, "
-                           f"to be continued with: i2i train --resume {self.folder.path}")
+            reason = failure or "another process of this job has ended, and its own last line says why"
+            raise JobError(f"{reason}; saved at {self.images:,} images, to be continued with: "
+                           f"i2i train --resume {self.folder.path}")
         return stopped
 
-    @property
-    def _ticks(self) -> bool:
-        """Whether a sample grid, a state and an evaluation belong to where the run is: its beginning, its
-        end, and every `tick` images."""
-        return self.step in (0, self.config.steps) or Progress(self.step - 1, self.config.batch_size,
-                                                               self.config.images).passes(self.config.checkpoint_every)
-
-    def advance(self, batch: Mapping[str, Tensor]) -> Progress:
-        """One step of the recipe on this batch.  -> where the run stood before it
-
-        Where a player is skipped, what its forward pass wrote (running statistics, pools, singular vectors)
-        is taken back: it may be NaN too.
-        """
-        progress = Progress(self.step, self.config.batch_size, self.config.steps * self.config.batch_size)
-        batch = {key: self._at_hand(value) for key, value in batch.items()}
-        seed_step(self.config.seed, self.runtime.rank, progress.step)
-        self.modules.train()
-        self.learner.begin(progress)
-        overwrite(self._before, self._buffers)
-        with self.runtime.autocast():
-            self.recipe.step(self.modules, batch, progress, self.learner)
-        if self.learner.skips:
-            overwrite(self._buffers, self._before)
-        for buffer in self.shared:
-            buffer.copy_(self.runtime.all_reduce_mean(buffer))
-        self.average.update(progress)
-        self.step += 1
-        return progress
-
-    def _at_hand(self, value: Tensor) -> Tensor:
-        value = value.to(self.runtime.device, non_blocking=True)
-        return value.contiguous(memory_format=self.format) if value.dim() == 4 else value
+    def _train_step(self, batch: Mapping[str, Tensor], sample: Batch) -> None:
+        """A step and all that is due after it."""
+        config = self.config
+        progress = self.advance(batch)
+        is_last = self.state.step == config.steps
+        logs = self._log() if progress.passes(config.log_every) or is_last else None
+        if (self.stop_criterion and self.runtime.is_main_process and progress.passes(config.collapse_every)
+                and self.stop_criterion(self.modules, self.images)):
+            self._interruption.signal = self._interruption.signal or STOPPED_BY_DETECTOR
+        if self._is_checkpoint:
+            self._checkpoint(sample)
+        self.callback.on_step(self.images, logs)
 
     def _log(self) -> dict[str, float]:
-        self._write_skipped()
-        logs = self.learner.means()
+        self.skipped_files.write()
+        logs = self.state.optimizers.means()
         if self.runtime.is_main_process:
             log.append(self.folder.log, {"images": self.images, **logs})
-            now = time.perf_counter()
-            # Since the last line, ticks included.
-            speed = (self.images - self._logged[1]) / (now - self._logged[0])
-            self._logged = now, self.images
-            log.append(self.folder.speed,
-                       {"images": self.images, "unix": round(time.time(), 1),
-                        "images_per_second": round(speed, 2)})
+            now, (before, images) = time.perf_counter(), self._last_log
+            speed = (self.images - images) / (now - before)        # Checkpoints included.
+            self._last_log = now, self.images
+            log.append(self.folder.speed, {"images": self.images, "unix": round(time.time(), 1),
+                                           "images_per_second": round(speed, 2)})
         return logs
 
-    def _tick(self, sample: Batch) -> None:
-        """A sample grid, the state, an evaluation; what is there already is not made again.  A signal leaves
-        out what is no state: it is made when the run is continued."""
-        with self._left_at_a_signal():
-            if self.runtime.is_main_process and not self.folder.sample(self.images).exists():
-                with self._interruption.leaving():
-                    sheet = Image.fromarray(sample_grid(self.recipe, self.average.modules, sample,
-                                                        self.runtime.device, self.config.seed))
-                self._writer.submit(partial(write_atomically, self.folder.sample(self.images),
-                                            lambda path: sheet.save(path, "png")))
-        if self._saved != self.step:
+    # ------------------------------------------------------------------------------------------ checkpoints
+
+    @property
+    def _is_checkpoint(self) -> bool:
+        """Whether a sample grid, a state and an evaluation are due: at the beginning, at the end, and every
+        `train.checkpoint_every` images."""
+        step, config = self.state.step, self.config
+        return step in (0, config.steps) or Progress(step - 1, config.batch_size,
+                                                     config.images).passes(config.checkpoint_every)
+
+    def _checkpoint(self, sample: Batch) -> None:
+        """Make what is not there yet of a sample grid, the state and an evaluation.  A signal leaves out all
+        but the state: the rest is made when the run is continued."""
+        grid_path = self.folder.sample(self.images)
+        with self._incomplete_if_interrupted():
+            if self.runtime.is_main_process and not grid_path.exists():
+                with self._interruption.interruptible():
+                    grid = Image.fromarray(sample_grid(self.recipe, self.ema_modules, sample,
+                                                       self.runtime.device, self.config.seed))
+                self._writer.submit(partial(write_atomically, grid_path, lambda path: grid.save(path, "png")))
+        if self.state.saved_step != self.state.step:
             self.save()
-        if self.judge and self.runtime.is_main_process and self.step:
-            with self._left_at_a_signal():
-                self._evaluate(self.judge)
+        if self.evaluator and self.runtime.is_main_process and self.state.step:
+            with self._incomplete_if_interrupted():
+                self._evaluate(self.evaluator)
         self.runtime.barrier()
 
+    def save(self) -> None:
+        """Write the state, and what was skipped before it.  Call it in all processes."""
+        self.skipped_files.write()
+        self.state.save(self._writer)
+
     @contextmanager
-    def _left_at_a_signal(self) -> Iterator[None]:
+    def _incomplete_if_interrupted(self) -> Iterator[None]:
         try:
             yield
         except Interrupted:
             self._incomplete = True
 
-    def _evaluate(self, judge: Evaluator) -> None:
-        """Evaluate unless evaluations would then have taken more than a tenth of the time; always at the end.
-        Keeps the best model."""
+    def _evaluate(self, evaluator: Evaluator) -> None:
+        """Evaluate and keep the best model; not if evaluations would then have taken more than a tenth of the
+        time, but always at the end."""
         entries = log.read(self.folder.metrics)
         if any(entry["images"] == self.images for entry in entries):
             return
-        cost = entries[-1]["seconds"] if entries else 0.0
-        if self.step < self.config.steps and self._judging + cost > EVALUATION_SHARE * (time.perf_counter() - self._began):
+        start, cost = time.perf_counter(), entries[-1]["seconds"] if entries else 0.0
+        allowed = EVALUATION_SHARE * (start - self._start_time)
+        if self.state.step < self.config.steps and self._evaluation_time + cost > allowed:
             return
-        began = time.perf_counter()
-        with self._interruption.leaving():
-            entry = judge(self.modules, self.average.modules, self.images)
-        seconds = time.perf_counter() - began
-        self._judging += seconds
-        before = [old["scores"][judge.metric]["value"] for old in entries if judge.metric in old["scores"]]
-        best = all(entry["scores"][judge.metric]["value"] < value for value in before)
-        model = self._writer.hold(self.average.modules.state_dict()) if best else {}
-        self._writer.submit(partial(self._write_evaluation, {**entry, "seconds": round(seconds, 3)}, model,
-                                    self._progress))
+        with self._interruption.interruptible():
+            entry = evaluator(self.modules, self.ema_modules, self.images)
+        seconds = time.perf_counter() - start
+        self._evaluation_time += seconds
+        metric = evaluator.metric
+        before = [old["scores"][metric]["value"] for old in entries if metric in old["scores"]]
+        if all(entry["scores"][metric]["value"] < value for value in before):
+            self._writer.submit(self.state.best_model_writer(self._writer))
+        # Last, so that the best model is there once its entry is.
+        self._writer.submit(partial(log.append, self.folder.metrics, {**entry, "seconds": round(seconds, 3)}))
         self.callback.on_evaluation(self.images, entry)
-        figures = "  ".join(f"{name} {score['value']:.4g}" for name, score in entry["scores"].items())
-        self.callback.on_message(f"{entry['split']} at {self.images:,} images: {figures}  ({entry['n']} "
-                                 f"images, {seconds:.1f} s)")
-
-    def _write_evaluation(self, entry: Mapping[str, Any], best: Mapping[str, Tensor],
-                          progress: Mapping[str, int]) -> None:
-        if best:
-            self._write_model(self.folder.best, best, progress)
-        log.append(self.folder.metrics, entry)      # Last: what it tells of is there.
-
-
-@torch.no_grad()
-def overwrite(old: list[Tensor], new: list[Tensor]) -> None:
-    """Copy tensors over others, each over its own."""
-    if old:
-        torch._foreach_copy_(old, new)
+        scores = "  ".join(f"{name} {score['value']:.4g}" for name, score in entry["scores"].items())
+        self.callback.on_message(f"{entry['split']} at {self.images:,} images: {scores}  "
+                                 f"({entry['n']} images, {seconds:.1f} s)")

@@ -53,17 +53,17 @@ def test_nothing_of_a_batch_that_is_not_finite_stays(words: tuple[str, ...], lev
     run = trainer(words, tmp_path / "run")
     for step in range(3):
         run.advance(batch(step))
-    run.learner.means()
+    run.state.optimizers.means()
     buffers = {key: value.clone() for key, value in run.modules.named_buffers()}
     assert buffers
     run.advance(batch(3, level))
-    assert any(key.startswith("skipped_") for key in run.learner.means())
+    assert any(key.startswith("skipped_") for key in run.state.optimizers.means())
     for key, value in run.modules.named_buffers():
         assert torch.equal(value, buffers[key]), key
-    for tensor in [*run.modules.parameters(), *run.average.modules.state_dict().values()]:
+    for tensor in [*run.modules.parameters(), *run.ema_modules.state_dict().values()]:
         assert torch.isfinite(tensor).all()
     run.advance(batch(4))
-    logs = run.learner.means()
+    logs = run.state.optimizers.means()
     assert not any(key.startswith("skipped_") for key in logs)
     assert all(torch.isfinite(value).all() for value in run.modules.state_dict().values())
 
@@ -79,10 +79,11 @@ def test_buffers_are_written_in_place_so_that_they_can_be_taken_back(tmp_path: P
 
 def test_an_infinite_loss_does_not_hide_the_others(tmp_path: Path) -> None:
     run = trainer(RUNS["batch norm"], tmp_path / "run")
+    optimizers, infinite = run.state.optimizers, torch.tensor(float("inf"))
     for value in (1.0, float("inf"), 3.0, float("nan")):
-        run.learner._add("x", torch.tensor(value))
-    run.learner._add("y", torch.tensor(float("inf")))
-    means = run.learner.means()
+        loss = sum(p.square().sum() for p in run.modules["G"].parameters())
+        optimizers("G", loss, x=torch.tensor(value), y=infinite)
+    means = run.state.optimizers.means()
     assert means["x"] == 2
     assert "y" not in means
     json.dumps(means, allow_nan=False)
@@ -93,8 +94,13 @@ def test_after_too_many_in_a_row_the_run_stops_and_names_the_player(tmp_path: Pa
     run.advance(batch(0))
     for step in (1, 2):
         run.advance(batch(step, float("nan")))
-    with pytest.raises(JobError, match="player D were not finite for 3 steps in a row"):
-        run.advance(batch(3, float("nan")))
+    run.state.optimizers.means()
+    run.advance(batch(3, float("nan")))
+    for step in (4, 5):     # Noticed although good steps followed.
+        run.advance(batch(step))
+    for notice in (run.state.optimizers.means, run.save):
+        with pytest.raises(JobError, match="player D were not finite for 3 steps in a row"):
+            notice()
 
 
 OF_TWO = """
@@ -106,7 +112,7 @@ run = trainer(RUNS["batch norm"], Path(os.environ["RANK"]) / "run")
 for step in range(3):
     bad = step == 1 and run.runtime.rank == 1
     run.advance({key: value[:1] for key, value in batch(step, float("nan") if bad else 1.0).items()})
-logs = run.learner.means()
+logs = run.state.optimizers.means()
 whole = torch.cat([p.detach().double().flatten() for p in run.modules.parameters()])
 print(logs["skipped_D"], logs["skipped_G"], bool(torch.isfinite(whole).all()), float(whole.sum()), all(bool(torch.isfinite(b).all()) for b in run.modules.buffers()))
 """

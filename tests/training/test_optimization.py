@@ -1,6 +1,7 @@
 """Learner and average: one player at a time, skipped steps, closed forms."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -35,7 +36,7 @@ def test_steps_that_are_not_finite_are_skipped_and_counted() -> None:
     made("G", loss_of(modules["G"], float("nan")))
     made("G", loss_of(modules["G"], float("inf")))
     assert all(torch.equal(value, before[key]) for key, value in modules["G"].state_dict().items())
-    assert not made.optimizers["G"].state_dict()["state"]
+    assert all(not value.any() for moments in made.optimizers["G"].state.values() for value in moments.values())
     made("G", loss_of(modules["G"]), loss=torch.tensor(2.0))
     means = made.means()
     assert means["skipped_G"] == 2
@@ -48,8 +49,34 @@ def test_after_too_many_in_a_row_the_run_stops_and_names_the_player() -> None:
     made("D", loss_of(modules["D"]))        # A good step ends the row.
     made("D", loss_of(modules["D"], float("nan")))
     made("D", loss_of(modules["D"], float("nan")))
+    assert made.means()["skipped_D"] == 3
+    made("D", loss_of(modules["D"], float("nan")))
     with pytest.raises(JobError, match="player D were not finite for 3 steps"):
-        made("D", loss_of(modules["D"], float("nan")))
+        made.means()
+
+
+@pytest.mark.parametrize(("words", "clip"), [("adam", 0.0), ("adam", 0.05), ("rmsprop", 0.0), ("rmsprop", 0.05), ("adamw", 0.0), ("adam fused=false", 0.0)])
+@pytest.mark.parametrize("bad", [(0,), (2,), (1, 2)])
+def test_a_skipped_step_leaves_nothing_behind(words: str, clip: float, bad: tuple[int, ...]) -> None:
+    """Parameters and moments are those of an optimizer that never saw the bad gradients."""
+    name, *options = words.split()
+    spec = Spec(name, {"fused": False} if options else {})
+    recipe = Pix2Pix(generator=Spec("unet", {"width": 2}), discriminator=Spec("patch", {"width": 2, "layers": 1}), g_optimizer=spec)
+    torch.manual_seed(0)
+    modules = recipe.modules(DataInfo((16, 16)))
+    twins = copy.deepcopy(modules)
+    ends = []
+    for each, skipped in ((modules, bad), (twins, ())):
+        made = PlayerOptimizers(recipe, each, Runtime(device="cpu"), max_skips=3)
+        made.players["G"] = dataclasses.replace(made.players["G"], clip=clip)
+        for step in range(4):
+            if step in skipped:
+                made("G", loss_of(each["G"], float("nan")))
+            elif each is modules or step not in bad:
+                made("G", loss_of(each["G"], 1.0 + step))
+        ends.append([*each["G"].parameters(), *(value for moments in made.optimizers["G"].state.values() for value in moments.values())])
+    assert len(ends[0]) == len(ends[1])
+    assert all(torch.equal(one, other) for one, other in zip(*ends, strict=True))
 
 
 def test_logs_are_means_since_the_last_time() -> None:

@@ -104,10 +104,10 @@ def test_jobs_are_done_in_order_and_an_error_is_raised_once_and_drops_those_behi
 
 def test_what_waits_to_be_written_does_not_change() -> None:
     weight = torch.ones(3)
-    held = AsyncWriter(background=True).hold({"w": weight})
+    copies = AsyncWriter(background=True).copy({"w": weight})
     weight.add_(1)
-    assert held["w"].tolist() == [1, 1, 1]
-    assert AsyncWriter(background=False).hold({"w": weight})["w"] is weight
+    assert copies["w"].tolist() == [1, 1, 1]
+    assert AsyncWriter(background=False).copy({"w": weight})["w"] is weight
 
 
 def test_a_disk_that_refuses_in_the_background_ends_the_run_and_the_state_before_stays(strips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,13 +190,13 @@ def test_tf32_is_used_only_where_it_is_asked_for(strips: Path, tmp_path: Path, a
 
 
 def test_moments_lie_as_their_parameters_do() -> None:
-    from i2i.training.optimization import _like_parameter
+    from i2i.training.optimization import _in_format_of
     p = torch.nn.Parameter(torch.randn(6, 5, 3, 3).to(memory_format=torch.channels_last))
     optimizer = adam([p])
     p.grad = torch.randn_like(p)
     optimizer.step()
     moment = optimizer.state[p]["exp_avg"]
-    again = _like_parameter(p, moment.contiguous())
+    again = _in_format_of(p, moment.contiguous())
     assert again.stride() == p.stride() == moment.stride()
     assert torch.equal(again, moment)
 

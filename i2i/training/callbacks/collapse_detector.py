@@ -125,7 +125,7 @@ class CollapseDetector:
         """The lines of collapse.jsonl, read when they are first asked for: after the run has been
         restored."""
         if self._history is None:
-            self._history = log.read(self.folder.alarm)
+            self._history = log.read(self.folder.collapse)
         return self._history
 
     @property
@@ -143,7 +143,7 @@ class CollapseDetector:
         history.append(entry)
         if not had_rung and (found := is_suspicious(history, self.batch)) and images >= self._patience():
             self._look_again(live, entry, found)
-        log.append(self.folder.alarm, entry)
+        log.append(self.folder.collapse, entry)
         return self.stops and "rang" in entry
 
     def _seen(self, live: nn.ModuleDict, probe: FixedInputs, look: Embedding) -> dict[str, Reading]:
