@@ -187,7 +187,7 @@ def alone(load, words, options):
     batches."""
     _, size, default, _, _ = LOADS[load]
     batch = options.batch or default
-    before = held()
+    before = peak_memory()
     if words is None:
         first = engine(load, [], options)
         loop = plainly(load, options, first)
@@ -195,7 +195,7 @@ def alone(load, words, options):
         g = torch.Generator().manual_seed(0)
         for _ in range(3):
             loop.step(drawn(load, options, g))
-        return held() - before if options.device == "cpu" else torch.cuda.max_memory_allocated(), None
+        return peak_memory() - before if options.device == "cpu" else torch.cuda.max_memory_allocated(), None
     trainer = engine(load, words, options)
     with tempfile.TemporaryDirectory() as folder:
         drawn_files(Path(folder), size, trainer.recipe.dataset)
@@ -209,7 +209,7 @@ def alone(load, words, options):
                 took = timed(lambda: trainer.advance(trainer._got))
                 if i:
                     waits, total = waits + waited, total + waited + took
-    return held() - before if options.device == "cpu" else torch.cuda.max_memory_allocated(), waits / total
+    return peak_memory() - before if options.device == "cpu" else torch.cuda.max_memory_allocated(), waits / total
 
 
 def drawn_files(folder, size, dataset):
@@ -265,15 +265,6 @@ def report(load, options):
 BEFORE = {
     "pix2pix": ("d", "l1"), "dcgan": ("d",), "cyclegan": ("gan_a", "gan_b", "cycle_a", "cycle_b"),
     "stylegan2-64": (), "stylegan2-256": ()}
-
-
-def held():
-    """The most bytes this process has held.  Not the kernel's ru_maxrss, which a process takes over from its
-    parent."""
-    status = Path("/proc/self/status")
-    found = [line for line in status.read_text().splitlines()
-             if line.startswith("VmHWM")] if status.exists() else []
-    return int(found[0].split()[1]) * 1024 if found else peak_memory()
 
 
 def main():

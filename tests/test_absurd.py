@@ -93,7 +93,7 @@ def test_every_number_of_every_piece(value: str) -> None:
         try:
             job = configure(lookup("recipe", recipe)(), DataConfig(), TrainConfig(batch_size=8), parse_assignments([*piece, f"{key}={value}"]))
             check_components(job[0])
-            memory.estimate_memory(job[0], DataInfo((32, 32), num_classes=3), batch=8, averages=True)
+            memory.estimate_memory(job[0], DataInfo((32, 32), num_classes=3), batch_size=8, ema=True)
             json.dumps(to_dict(job[0]), allow_nan=False)
         except RequestError as error:
             if "\n" in str(error) or len(str(error)) > 600:

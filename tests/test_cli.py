@@ -240,7 +240,7 @@ from i2i import train
 from i2i.training import job as jobs, memory
 words = ["generator.width=48", "discriminator.width=48", "train.batch_size=4", "train.images=12", "data.size=128"]
 job = jobs.prepare("pix2pix", words)
-_, estimate = memory.estimate_memory(job.recipe, job.info, batch=4, averages=True, held=True)
+_, estimate = memory.estimate_memory(job.recipe, job.info, batch_size=4, ema=True, copied=True)
 train("pix2pix", "generator.width=2", "discriminator.width=2", "train.images=2", out="warm", device="cpu")
 before = 1024 * int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1])
 train("pix2pix", *words, out="run", device="cpu")

@@ -21,7 +21,7 @@ from i2i.benchmarks.mixtures import Mixture
 from i2i.benchmarks.schedule import Schedule, write_text
 from i2i.benchmarks.scores import mean_and_interval
 from i2i.errors import RequestError
-from i2i.runs.folder import write_atomically
+from i2i.files import write_atomically
 
 PUBLISHED = Path(__file__).with_name("published.csv")       # Rows of the papers' tables.
 Interval = tuple[float, float | None]       # Mean over seeds, half of its 95 % interval.

@@ -21,8 +21,9 @@ from i2i.benchmarks.benchmark import BENCHMARKS, Benchmark, Target, build_target
 from i2i.benchmarks.execution import Task, execute, measure_cost, save_samples
 from i2i.benchmarks.methods import BASELINE
 from i2i.errors import JobError, RequestError
+from i2i.files import write_atomically
 from i2i.runs import log
-from i2i.runs.folder import RunFolder, write_atomically
+from i2i.runs.folder import RunFolder
 
 RESULTS = "results.jsonl"
 

@@ -39,7 +39,7 @@ def check(
 
     from i2i.data.check.inspect import check_dataset
     from i2i.data.check.survey import MANY
-    from i2i.runs.folder import check_file, write_atomically
+    from i2i.files import check_file, write_text
     if full and sample is not None:
         raise RequestError(f"--full and --sample {sample} cannot be given together")
     check_file("--json", json_file)
@@ -49,13 +49,9 @@ def check(
     print("\n".join([*_format_facts(_facts(report)), "", *_format_findings(report.findings)]))
     if json_file:
         text = json.dumps({"format": 1, **report.as_dict()}, indent=1) + "\n"
-        write_atomically(Path(json_file), lambda path: _write(path, text))
+        write_text(Path(json_file), text)
     if report.serious:
         raise typer.Exit(1)
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def _facts(report: CheckReport) -> dict[str, str | Sequence[str]]:

@@ -80,7 +80,7 @@ def evaluate(
 ) -> None:
     """Evaluate a set of images against a reference set, or a model's translations against their targets."""
     from i2i.evaluation import protocol
-    from i2i.runs.folder import check_file, write_atomically
+    from i2i.files import check_file, write_text
     if (model is None) == (real is None and fake is None):
         raise RequestError("what to evaluate? i2i evaluate --real DIR --fake DIR, or i2i evaluate MODEL "
                            "[--data DIR]")
@@ -108,7 +108,7 @@ def evaluate(
     _print_results(outcome, columns)
     if json_file:
         text = protocol.to_json(outcome)
-        write_atomically(Path(json_file), lambda path: _write(path, text))
+        write_text(Path(json_file), text)
 
 
 def _evaluate_sets(fake: str, real: str, options: Options,
@@ -137,8 +137,8 @@ def _evaluate_model(model: str, data: str | None, split: str, direction: str, sh
 
     from i2i.evaluation.evaluate_model import evaluate_model, sample_sheet
     from i2i.evaluation.request import DEFAULT_MODEL_METRICS
+    from i2i.files import write_atomically
     from i2i.inference.model import load
-    from i2i.runs.folder import write_atomically
     loaded = load(model, options.device)
     if not loaded.recipe.sources:
         raise RequestError(f"{model} makes images from noise, which have no targets; accepted: i2i generate "
@@ -207,10 +207,6 @@ def _request(options: Options, default: Sequence[str]) -> tuple[EvaluationReques
     metrics = requests.choose_metrics(options.metrics, options.settings, default, name)
     return requests.EvaluationRequest(metrics, options.metrics is not None, options.seed, options.bootstrap,
                                       options.batch, options.cache, weights), extractor
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def _print_results(outcome: Mapping[str, Any], columns: Mapping[str, Mapping[str, Any]]) -> None:

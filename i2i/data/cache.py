@@ -16,7 +16,6 @@ import os
 import shutil
 import struct
 import tempfile
-import threading
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ import PIL
 import tifffile
 
 from i2i.data.sources import Source
+from i2i.files import atomic_path
 from i2i.images.formats import DTYPES, Array
 
 VERSION = 1                         # Of what is cached: raise it when the same file is decoded differently.
@@ -198,16 +198,12 @@ class DiskCache(Cache):
         return self.folder / name[:2] / name[2:40]
 
     def _write(self, path: Path, data: bytes) -> None:
-        part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if shutil.disk_usage(path.parent).free < MIN_FREE_DISK:
-                raise OSError(errno.ENOSPC, f"less than {MIN_FREE_DISK / 2**30:g} GB would be left free")
-            part.write_bytes(_CHECKSUM.pack(zlib.crc32(data)) + data)
-            os.replace(part, path)
+            with atomic_path(path, unique=True) as part:
+                if shutil.disk_usage(path.parent).free < MIN_FREE_DISK:
+                    raise OSError(errno.ENOSPC, f"less than {MIN_FREE_DISK / 2**30:g} GB would be left free")
+                part.write_bytes(_CHECKSUM.pack(zlib.crc32(data)) + data)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
             self._full = True
             self.warning = (f"decoded images are no longer cached in {self.folder} "
                             f"({error.strerror or error}); the others are decoded in every epoch, which "

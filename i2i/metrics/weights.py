@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from i2i.errors import JobError, RequestError
+from i2i.files import atomic_path
 from i2i.registry import suggest
 
 CHUNK_SIZE = 1 << 20
@@ -194,16 +195,12 @@ def download_weights(name: str) -> tuple[WeightsFile, Path]:
 def _store(entry: WeightsFile, write: Callable[[Path], object]) -> Path:
     """Let `write` make the file in the cache, and keep it if its checksum is right."""
     target = cache_folder() / "weights" / entry.file
-    part = target.with_name(f".{target.name}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write(part)
-        entry.check(part)
-        os.replace(part, target)
+        with atomic_path(target, unique=True) as part:
+            write(part)
+            entry.check(part)
     except NETWORK_ERRORS:      # Some of which are OSErrors.
         raise
     except OSError as error:
         raise JobError(f"{target} could not be written: {error.strerror or error}") from None
-    finally:
-        part.unlink(missing_ok=True)
     return target

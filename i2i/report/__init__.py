@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from i2i.errors import JobError, RequestError
+from i2i.files import write_atomically
 from i2i.report.page import render
 from i2i.report.run_contents import read_run
-from i2i.runs.folder import write_atomically
 
 __all__ = ["ReportResult", "write_report"]
 

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from i2i.errors import JobError, RequestError, Unverified
-from i2i.runs.folder import write_atomically
+from i2i.files import write_atomically
 
 # Places of header and checksum in the file's metadata.  Files of version 0.1 have the header alone.
 _KEY, _SUM = "i2i", "sha256"
@@ -37,7 +37,10 @@ def save(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -
 
     def write(part: Path) -> None:
         metadata = {_KEY: text, _SUM: checksum(whole, text)}
-        save_file(whole, part, metadata)
+        try:
+            save_file(whole, part, metadata)
+        except SafetensorError as error:        # Of a full disk, with the system's words.
+            raise JobError(f"{path} could not be written: {error}") from None
         if not _holds(part, whole, metadata):
             raise JobError(f"{path} was written, but could not be read back as it was; what was there before "
                            "stays")

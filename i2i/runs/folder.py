@@ -1,63 +1,20 @@
-"""Where the files of a run lie."""
+"""The run folder: names of its files, its config and its lock."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import io
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from i2i.errors import JobError, RequestError
-
-_UMASK = os.umask(0)
-os.umask(_UMASK)
-
-
-def check_file(flag: str, file: str | None) -> None:
-    """RequestError for a place where no file can be, before the work that it is to hold."""
-    if file is not None and (Path(file).is_dir()
-                             or any(folder.exists() and not folder.is_dir()
-                                    for folder in Path(file).absolute().parents)):
-        raise RequestError(f"{flag} {file} cannot be written; accepted: a file in a folder")
-
-
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Write to a temporary name, sync and rename: a reader sees the old file or the new one, never half of
-    one. JobError tells why it could not be written; the old file stays."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_UMASK)        # safetensors makes files that only their owner can read.
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    # safetensors reports a full disk as its own error type, with the system's words inside.
-    except Exception as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            raise JobError(f"{path} could not be written: {error.strerror or error}") from None
-        if "Error" in type(error).__name__ and "safetensor" in type(error).__module__.lower() + type(error).__name__.lower():
-            raise JobError(f"{path} could not be written: {error}") from None
-        raise
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+from i2i.files import try_lock, write_text
 
 
 class RunFolder:
-    """Names of everything in a run folder, and the lock that keeps a second trainer out."""
+    """Paths of everything in a run folder, and the lock that keeps a second trainer out."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -70,14 +27,14 @@ class RunFolder:
         self.collapse = self.path / "collapse.jsonl"
         self.best = self.path / "best.safetensors"
         self.verdict = self.path / "verdict.json"
-        self._lock: io.IOBase | None = None
+        self._lock: FileLock | None = None
 
     def state(self, images: int) -> Path:
-        """The training state after so many images."""
+        """Path of the training state after so many images."""
         return self.path / f"state-{images:08d}.safetensors"
 
     def sample(self, images: int) -> Path:
-        """The sample grid after so many images."""
+        """Path of the sample grid after so many images."""
         return self.path / "samples" / f"{images:08d}.png"
 
     def states(self) -> list[Path]:
@@ -86,12 +43,12 @@ class RunFolder:
                        if path.stem[len("state-"):].isdecimal()), key=_images)
 
     def retire(self, images: int, keep: int) -> None:
-        """Delete all but the last `keep` of the states up to this one, which is known to be whole."""
+        """Delete all but the last `keep` states up to this one, which is known to be undamaged."""
         for old in [path for path in self.states() if _images(path) <= images][:-keep]:
             old.unlink()
 
     def set_aside(self, state: Path) -> Path:
-        """Give a state that cannot be used a name that no run looks for.  -> its new path"""
+        """Rename a state that cannot be used, so that no run looks for it.  Returns its new path."""
         return state.rename(state.with_suffix(".damaged"))
 
     def remove_partial_files(self) -> None:
@@ -100,12 +57,11 @@ class RunFolder:
             part.unlink(missing_ok=True)
 
     def create(self, config: Mapping[str, Any]) -> None:
-        """Make the folder and write its config; RequestError if it holds a run already or cannot be
-        written."""
+        """Make the folder and write its config.  RequestError if it contains a run or cannot be written."""
         if self.config.exists():
             raise RequestError(f"{self.path} holds a run already; continue it with: i2i train --resume "
                                f"{self.path}, or choose another --out")
-        # Killed at its very beginning.
+        # A config that is not whole is of a run that was killed at its very beginning.
         if self.path.is_dir() and any(path.name != ".config.json.part" for path in self.path.iterdir()):
             raise RequestError(f"{self.path} is not empty and is no run; choose another --out")
         try:
@@ -117,42 +73,38 @@ class RunFolder:
             raise RequestError(str(error)) from None
 
     def write_json(self, name: str, data: Mapping[str, Any]) -> None:
-        """One JSON file of the folder."""
-        write_atomically(self.path / name, lambda path: _write_text(path, json.dumps(data, indent=1) + "\n"))
+        """Write a JSON file of the folder."""
+        write_text(self.path / name, json.dumps(data, indent=1) + "\n")
 
     def lock(self) -> None:
-        """Hold the folder until the process ends; RequestError if another process trains in it.
-
-        A POSIX lock: loader processes that outlive a killed trainer for a moment do not inherit it.
-        """
+        """Lock the folder until the process ends.  RequestError if another process trains in it."""
         try:
-            self._lock = open(self.path / ".lock", "w")     # noqa: SIM115 - held open on purpose.
+            self._lock = try_lock(self.path / ".lock")
         except OSError as error:
             raise RequestError(f"{self.path} cannot be written: {error.strerror}") from None
-        try:
-            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RequestError(f"another process is training in {self.path}") from None
+        if self._lock is None:
+            raise RequestError(f"another process is training in {self.path}")
 
-    def busy(self) -> bool:
+    def is_locked(self) -> bool:
         """Whether another process trains in the folder."""
-        try:
-            with open(self.path / ".lock") as file:
-                fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
+        if not (self.path / ".lock").exists():
             return False
+        try:
+            lock = try_lock(self.path / ".lock")
         except OSError:
             return True
-        return False
+        if lock is not None:
+            lock.release()
+        return lock is None
 
     def unlock(self) -> None:
         """Let other processes train in the folder."""
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
             self._lock = None
 
     def read_config(self) -> dict[str, Any]:
-        """The config the run was started with; RequestError if there is none."""
+        """The config that the run was started with.  RequestError if there is none."""
         if not self.path.exists():
             raise RequestError(f"{self.path} does not exist; accepted: a run folder made by i2i train")
         try:
@@ -165,7 +117,3 @@ class RunFolder:
 
 def _images(state: Path) -> int:
     return int(state.stem[len("state-"):])
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text)

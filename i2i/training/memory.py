@@ -1,14 +1,14 @@
-"""What a job will do, found out before it starts: shapes, parameters and memory, on tensors without data."""
+"""The memory that training takes, estimated on tensors without data, and the memory that is available."""
 
 from __future__ import annotations
 
-import resource
-import sys
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -18,12 +18,15 @@ from i2i.recipes.base import DataInfo, Recipe, set_checkpointing
 from i2i.recipes.meta import build_on_meta, check_tensor_sizes
 from i2i.seeding import Progress
 
-UNKNOWN = 1 << 60           # Bytes: more than any machine has.
+ADAM_MOMENTS = 2            # Numbers that Adam keeps for each parameter.
+OUT_OF_MEMORY_MESSAGES = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc",
+                          "Cannot allocate memory")
+CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
-class MemoryPart:
-    """One module: what it is called, how many parameters it has, what goes in and comes out."""
+class ModuleSummary:
+    """Name and size of a network, and the shapes of its input and output."""
 
     name: str
     parameters: int
@@ -32,151 +35,148 @@ class MemoryPart:
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes that training takes on the device that holds the networks, in one process."""
+    """Bytes that training takes on the device of the networks, in one process.
 
-    # Parameters, buffers, their average and the optimizers' state; twice where a copy of them is written
-    # beside the training.
+    Attributes:
+        weights: parameters, buffers, their average and the optimizers' state; with their copies.
+        working: activations, gradients and temporary tensors of a step, at their peak.
+        gradients: what a process averages with others in a step.
+    """
+
     weights: int
-    working: int        # Activations, gradients and what is in between, at their peak.
-    sent: int           # Gradients that a process averages with the others in a step, all players together.
+    working: int
+    gradients: int
 
     @property
     def total(self) -> int:
-        """All of it; torch itself and the kernels' scratch space come on top."""
+        """Weights and a step; torch itself and the kernels' scratch space come on top."""
         return self.weights + self.working
 
 
 class _LiveTensors(TorchDispatchMode):
-    """Counts the bytes of all tensors that are made within it and still there, each storage once, and
-    remembers the most there were."""
+    """Counts the bytes of all live tensors that were made within it, each storage once, and their peak."""
 
-    def __init__(self, fixed: Iterable[Tensor]) -> None:
+    def __init__(self, ignored: Iterable[Tensor]) -> None:
         super().__init__()
-        self.sizes = {tensor.untyped_storage()._cdata: 0 for tensor in fixed}
+        self.sizes = {tensor.untyped_storage()._cdata: 0 for tensor in ignored}
         self.bytes = self.peak = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (),
                            kwargs: dict[str, Any] | None = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        for made in tree_leaves(out):
-            if isinstance(made, Tensor) and (key := made.untyped_storage()._cdata) not in self.sizes:
-                storage = made.untyped_storage()
-                self.sizes[key] = storage.nbytes()
-                self.bytes += storage.nbytes()
-                self.peak = max(self.peak, self.bytes)
-                weakref.finalize(storage, self._gone, key)
+        for tensor in tree_leaves(out):
+            if not isinstance(tensor, Tensor) or (key := tensor.untyped_storage()._cdata) in self.sizes:
+                continue
+            storage = tensor.untyped_storage()
+            self.sizes[key] = storage.nbytes()
+            self.bytes += storage.nbytes()
+            self.peak = max(self.peak, self.bytes)
+            weakref.finalize(storage, self._free, key)
         return out
 
-    def _gone(self, key: int) -> None:
+    def _free(self, key: int) -> None:
         self.bytes -= self.sizes.pop(key)
 
 
-def estimate_memory(recipe: Recipe, info: DataInfo, *, batch: int, averages: bool, again: bool = False,
-            held: bool = False) -> tuple[list[MemoryPart], MemoryEstimate]:
-    """Run one step of the recipe on tensors without data: that of `batch` images in one process, in fp32,
-    `again`: with activations computed again.
+def estimate_memory(recipe: Recipe, info: DataInfo, *, batch_size: int, ema: bool,
+                    gradient_checkpointing: bool = False,
+                    copied: bool = False) -> tuple[list[ModuleSummary], MemoryEstimate]:
+    """Run one step of the recipe in fp32 on tensors without data.
 
-    RequestError from a network that cannot be built for this size.
+    Args:
+        batch_size: images in one process.
+        ema: whether an average of the generating networks is kept.
+        gradient_checkpointing: whether generators recompute their activations.
+        copied: whether a copy of the weights is written to disk while training goes on.
+
+    Raises:
+        RequestError: if a network cannot be built for this size.
     """
     modules = build_on_meta(recipe, info)
+    set_checkpointing(recipe, modules, gradient_checkpointing)
     with torch.device("meta"), check_tensor_sizes():
-        data = {key: torch.empty(batch, channels, *info.size) for key,
-                channels in (("a", info.a_channels), ("b", info.b_channels))}
-        data["c"] = torch.empty(batch, dtype=torch.int64)
-    set_checkpointing(recipe, modules, again)
+        batch = {"a": torch.empty(batch_size, info.a_channels, *info.size),
+                 "b": torch.empty(batch_size, info.b_channels, *info.size),
+                 "c": torch.empty(batch_size, dtype=torch.int64)}
     shapes: dict[str, str] = {}
     for name, module in modules.items():
-        module.register_forward_hook(_track(shapes, name))
-    sent = 0
+        module.register_forward_hook(_record_shapes(shapes, name))
+    gradients = 0
 
     def update(player: str, loss: Tensor, /, **logs: Tensor) -> None:
-        nonlocal sent
+        nonlocal gradients
         parameters = [p for name in recipe.players[player].modules for p in modules[name].parameters()]
         loss.backward(inputs=parameters)
-        sent += sum(p.nbytes for p in parameters if p.grad is not None)
+        gradients += sum(p.nbytes for p in parameters if p.grad is not None)
         del loss
-        # Of an optimizer's step over all parameters at once.
-        scratch = [torch.empty_like(p) for p in parameters]
+        scratch = [torch.empty_like(p) for p in parameters]     # Of a step over all parameters at once.
         del scratch
         for p in parameters:
             p.grad = None
 
-    alive = _LiveTensors([*modules.parameters(), *modules.buffers()])
-    with alive, check_tensor_sizes():
-        recipe.step(modules, {key: tensor.clone() for key, tensor in data.items()},
-                    Progress(0, batch, batch), update)
+    live = _LiveTensors([*modules.parameters(), *modules.buffers()])
+    with live, check_tensor_sizes():
+        recipe.step(modules, {key: tensor.clone() for key, tensor in batch.items()},
+                    Progress(0, batch_size, batch_size), update)
+    summaries = [ModuleSummary(name, sum(p.numel() for p in module.parameters()), shapes.get(name, ""))
+                 for name, module in modules.items()]
+    state = _state_bytes(recipe, modules, ema)
+    valid_buffers = sum(b.nbytes for b in modules.buffers())        # Those of the last step that was not skipped.
+    return summaries, MemoryEstimate(state * (2 if copied else 1) + valid_buffers, live.peak, gradients)
+
+
+def _state_bytes(recipe: Recipe, modules: nn.ModuleDict, ema: bool) -> int:
+    """Bytes of parameters, buffers, their average and moments."""
     sizes = {name: sum(p.nbytes for p in module.parameters()) for name, module in modules.items()}
-    buffers = sum(b.nbytes for b in modules.buffers())
-    learned = {player: sum(sizes[name] for name in who.modules) for player, who in recipe.players.items()}
-    averaged = sum(sizes[name] for name in recipe.ema_modules) if averages else 0
-    parts = [MemoryPart(name, sum(p.numel() for p in module.parameters()), shapes.get(name, "")) for name,
-             module in modules.items()]
-    adam = 2        # Moments per parameter.
-    state = sum(sizes.values()) + buffers + averaged + adam * sum(learned.values())
-    # Buffers are copied at the start of each step.
-    return parts, MemoryEstimate(state * (2 if held else 1) + buffers, alive.peak, sent)
+    trained = sum(sizes[name] for player in recipe.players.values() for name in player.modules)
+    averaged = sum(sizes[name] for name in recipe.ema_modules) if ema else 0
+    return sum(sizes.values()) + sum(b.nbytes for b in modules.buffers()) + averaged + ADAM_MOMENTS * trained
 
 
-def largest_batch(recipe: Recipe, info: DataInfo, room: int, below: int, **more: Any) -> int:
-    """The most images, fewer than `below`, of which a step fits into so many bytes by the estimate, to one in
-    eight; 0 if not even one does."""
-    least, most = 0, below
-    while most - least > max(1, least // 8):
-        middle = (least + most) // 2
-        fits = estimate_memory(recipe, info, batch=middle, **more)[1].total <= room
-        least, most = (middle, most) if fits else (least, middle)
-    return least
+def largest_batch_size(recipe: Recipe, info: DataInfo, available: int, below: int, **options: Any) -> int:
+    """The largest batch size below `below` whose step fits into the available bytes, to one in eight; 0 if none
+    does.  Options are those of `estimate_memory`."""
+    low, high = 0, below
+    while high - low > max(1, low // 8):
+        middle = (low + high) // 2
+        fits = estimate_memory(recipe, info, batch_size=middle, **options)[1].total <= available
+        low, high = (middle, high) if fits else (low, middle)
+    return low
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that this process can still have on a device: what is free and, of a GPU, what it holds already;
-    never more than the limits of the process, its container and the machine."""
+    """Bytes that this process can still allocate on a device, within the limits of the process, its container
+    and the machine."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
-    limits = [_number("/proc/meminfo", "MemAvailable") * 1024]
-    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if soft != resource.RLIM_INFINITY:
-        limits.append(soft - _number("/proc/self/status", "VmSize") * 1024)
-    if (most := _number("/sys/fs/cgroup/memory.max")) < UNKNOWN:
-        limits.append(most - _number("/sys/fs/cgroup/memory.current"))
+    limits = [psutil.virtual_memory().available]
+    if hasattr(psutil, "RLIMIT_AS"):
+        process = psutil.Process()
+        soft, _ = process.rlimit(psutil.RLIMIT_AS)
+        if soft != psutil.RLIM_INFINITY:
+            limits.append(soft - process.memory_info().vms)
+    try:
+        limits.append(int((CGROUP / "memory.max").read_text()) - int((CGROUP / "memory.current").read_text()))
+    except (OSError, ValueError):       # No cgroup, or "max".
+        pass
     return min(limits)
 
 
-def _number(path: str, key: str = "") -> int:
-    """The number in a file of the kernel's, behind `key:` where it has many; UNKNOWN where it is not told."""
-    try:
-        with open(path) as file:
-            words = next(line.removeprefix(f"{key}:").split() for line in file if line.startswith(key))
-        return int(words[0])
-    except (OSError, StopIteration, ValueError, IndexError):
-        return UNKNOWN
+def peak_memory() -> int:
+    """The most bytes that this process has had in memory, or has now where the system does not remember."""
+    try:        # Not ru_maxrss, which a process takes over from its parent.
+        status = Path("/proc/self/status").read_text()
+        return 1024 * int(status.split("VmHWM:")[1].split()[0])
+    except (OSError, IndexError):
+        memory = psutil.Process().memory_info()
+        return int(getattr(memory, "peak_wset", memory.rss))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether this is how Python, torch or an allocator says that memory is used up."""
-    words = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc",
-             "Cannot allocate memory")
-    return isinstance(error,
-                      MemoryError | torch.OutOfMemoryError) or (isinstance(error, RuntimeError)
-                                                                and any(word in str(error) for word in words))
-
-
-def _track(shapes: dict[str, str], name: str) -> Any:
-    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        made = output[0] if isinstance(output, tuple) else output
-        if isinstance(inputs[0], Tensor) and isinstance(made, Tensor):
-            shapes.setdefault(name, f"{_shape(inputs[0])} -> {_shape(made)}")
-    return hook
-
-
-def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape))
-
-
-def peak_memory() -> int:
-    """Bytes this process has held at most so far."""
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used if sys.platform == "darwin" else used * 1024
+    """Whether Python, torch or an allocator says that memory is used up."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY_MESSAGES)
 
 
 def format_bytes(size: float) -> str:
@@ -184,13 +184,13 @@ def format_bytes(size: float) -> str:
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
-def table(parts: list[MemoryPart]) -> list[str]:
-    """The parts as aligned lines."""
-    wide = max(len(part.name) for part in parts)
-    return [f"  {part.name:<{wide}}  {part.parameters:>12,} parameters   {part.shapes}" for part in parts]
+def _record_shapes(shapes: dict[str, str], name: str) -> Any:
+    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        first = output[0] if isinstance(output, tuple) else output
+        if isinstance(inputs[0], Tensor) and isinstance(first, Tensor):
+            shapes.setdefault(name, f"{_shape(inputs[0])} -> {_shape(first)}")
+    return hook
 
 
-def format_table(settings: Mapping[str, Any]) -> list[str]:
-    """Settings as key = value lines."""
-    wide = max(map(len, settings))
-    return [f"  {key:<{wide}}  {value}" for key, value in settings.items()]
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,8 +21,9 @@ from i2i.training.job import DEFAULT_DATA, Job, Settings, check_components, conf
 
 def describe(job: Job) -> list[str]:
     """The whole plan as lines: data, networks, settings, steps, memory.  RequestError if it is impossible."""
-    parts, estimate = memory.estimate_memory(job.recipe, job.info, batch=job.train.batch_size,
+    parts, estimate = memory.estimate_memory(job.recipe, job.info, batch_size=job.train.batch_size,
                                              **_memory_options(job))
+    networks = {part.name: f"{part.parameters:>12,} parameters   {part.shapes}" for part in parts}
     height, width = job.crop_size
     counts = ", ".join(f"{len(split):,} {name}" if isinstance(split, PairedDataset)
                        else f"{split.description} {name}" for name, split in job.splits.items())
@@ -36,9 +37,15 @@ def describe(job: Job) -> list[str]:
                       + (", half of them mirrored" if job.data.flip else ""))
     data |= {"notes": "; ".join(job.notes)} if job.notes else {}
     return [f"recipe {job.name}",
-            *memory.format_table({name: getattr(job.recipe, name) for name in fields(job.recipe)}),
-            f"data {job.location}", *memory.format_table(data), "networks", *memory.table(parts),
-            "training", *memory.format_table(_describe_training(job, estimate))]
+            *format_table({name: getattr(job.recipe, name) for name in fields(job.recipe)}),
+            f"data {job.location}", *format_table(data), "networks", *format_table(networks),
+            "training", *format_table(_describe_training(job, estimate))]
+
+
+def format_table(rows: Mapping[str, Any]) -> list[str]:
+    """Names and values as aligned lines."""
+    width = max(map(len, rows))
+    return [f"  {name:<{width}}  {value}" for name, value in rows.items()]
 
 
 def _describe_training(job: Job, estimate: memory.MemoryEstimate) -> dict[str, Any]:
@@ -57,7 +64,7 @@ def _describe_training(job: Job, estimate: memory.MemoryEstimate) -> dict[str, A
         "average": f"half-life {train.ema_half_life:,} images" if train.ema_half_life else "none",
         "evaluation": _describe_evaluation(job), "precision": train.precision, "seed": train.seed,
         "memory": f"about {size(estimate.total)} beside torch itself: {details}",
-        "network": f"each process sends {size(estimate.sent)} of gradients to the others per step",
+        "network": f"each process sends {size(estimate.gradients)} of gradients to the others per step",
         "disk": f"about {size(estimate.weights * (train.keep_checkpoints + 1))}"}
 
 
@@ -73,21 +80,21 @@ def _describe_evaluation(job: Job) -> str:
 
 def memory_estimate(job: Job, world_size: int = 1) -> memory.MemoryEstimate:
     """The memory that one of `world_size` processes takes.  RequestError if the networks are impossible."""
-    return memory.estimate_memory(job.recipe, job.info, batch=max(1, job.train.batch_size // world_size),
+    return memory.estimate_memory(job.recipe, job.info, batch_size=max(1, job.train.batch_size // world_size),
                                   **_memory_options(job))[1]
 
 
 def _memory_options(job: Job) -> dict[str, Any]:
     # On CPUs, the copies that the writer thread holds take the same memory as training.
-    return {"averages": bool(job.train.ema_half_life), "again": job.train.gradient_checkpointing,
-            "held": job.train.async_writes and not torch.cuda.is_available()}
+    return {"ema": bool(job.train.ema_half_life), "gradient_checkpointing": job.train.gradient_checkpointing,
+            "copied": job.train.async_writes and not torch.cuda.is_available()}
 
 
 def out_of_memory_message(job: Job, world_size: int, available: int) -> str:
     """One line about a step that did not fit into so many bytes, with the largest batch that would."""
     batch, each = job.train.batch_size // world_size, " in each process" if world_size > 1 else ""
-    largest = world_size * memory.largest_batch(job.recipe, job.info, available, batch,
-                                                **_memory_options(job))
+    largest = world_size * memory.largest_batch_size(job.recipe, job.info, available, batch,
+                                                     **_memory_options(job))
     needed = memory.format_bytes(memory_estimate(job, world_size).total)
     advice = (f"the largest batch that would fit is about train.batch_size={largest}" if largest
               else "no smaller batch would fit; reduce generator.width or data.size")
@@ -136,7 +143,7 @@ def command(job: Job, changes: Sequence[str] = ()) -> str | None:
         if changes and settings == (job.recipe, job.data, job.train):
             return None
         check_components(settings[0])
-        memory.estimate_memory(settings[0], job.info, batch=settings[2].batch_size, averages=False)
+        memory.estimate_memory(settings[0], job.info, batch_size=settings[2].batch_size, ema=False)
     except RequestError:
         return None
     presets = {job.name: Preset(job.name, (), "")} | {

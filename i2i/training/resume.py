@@ -165,7 +165,7 @@ def folder_for(name: str, job: Job, tuned: Sequence[str] = ()) -> RunFolder:
             same_job(folder, job, tuned)
         except RequestError:
             continue
-        if not _has_final_state(folder, job) and not folder.busy():
+        if not _has_final_state(folder, job) and not folder.is_locked():
             return folder
     return RunFolder(path)
 

@@ -17,11 +17,12 @@ from i2i.data.loader import batches
 from i2i.data.sampler import evenly_spaced
 from i2i.data.sources import Unreadable, check_local
 from i2i.errors import I2IError, JobError, RequestError, printable
+from i2i.files import write_atomically
 from i2i.recipes.base import Batch, get_module
 from i2i.recipes.meta import build_on_meta
 from i2i.registry import build
 from i2i.runs import log
-from i2i.runs.folder import RunFolder, write_atomically
+from i2i.runs.folder import RunFolder
 from i2i.seeding import noise_for
 from i2i.training import autotune, memory
 from i2i.training.callbacks.base import Callback

@@ -13,9 +13,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from i2i.errors import JobError, RequestError
+from i2i.files import write_atomically
 from i2i.recipes.base import Batch, DataInfo, Recipe
 from i2i.runs import log
-from i2i.runs.folder import RunFolder, write_atomically
+from i2i.runs.folder import RunFolder
 from i2i.seeding import Progress, seed_step
 from i2i.training.async_writer import AsyncWriter
 from i2i.training.callbacks.base import Callback, Evaluator, StopCriterion

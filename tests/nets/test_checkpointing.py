@@ -57,7 +57,7 @@ def test_gradients_and_statistics_are_the_same_bits_and_less_is_kept(name: str) 
     batch = {key: torch.rand(2, 3, 32, 32) * 2 - 1 for key in "ab"} | {"c": torch.tensor([0, 1])}
     for one, other in zip(one_step(recipe, kept, batch), one_step(recipe, again, batch), strict=True):
         assert torch.equal(one, other)
-    (_, before), (_, after) = (estimate_memory(recipe, info, batch=8, averages=False, again=wanted) for wanted in (False, True))
+    (_, before), (_, after) = (estimate_memory(recipe, info, batch_size=8, ema=False, gradient_checkpointing=wanted) for wanted in (False, True))
     assert after.working < before.working
     assert after.weights == before.weights
 

@@ -192,7 +192,7 @@ def test_each_player_of_a_recipe_is_wrapped_as_asked(recipe: Pix2Pix | CycleGAN)
         has = {key.split(".")[-1] for key in module.state_dict() if "parametrizations" in key}
         assert has == ({"original", "u", "v"} if name.startswith("D") else {"original0", "original1"} if name.startswith("G") else set()), name
     assert m[next(name for name in m if name.startswith("D"))].layers[0].parametrizations.weight[0].iterations == 2
-    estimate_memory(recipe, info, batch=2, averages=True)
+    estimate_memory(recipe, info, batch_size=2, ema=True)
 
 
 def test_a_trained_model_is_loaded_and_gives_the_sample_grid_again(strips: Path, tmp_path: Path) -> None:

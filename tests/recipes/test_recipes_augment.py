@@ -126,5 +126,5 @@ def test_ada_is_refused_where_the_sign_of_a_logit_means_nothing(name: str, loss:
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_plan_knows_it(name: str) -> None:
     recipe, _ = made(name, "augment=ada", "penalty=r1")
-    parts, _ = estimate_memory(recipe, DataInfo((16, 16)), batch=2, averages=True)
+    parts, _ = estimate_memory(recipe, DataInfo((16, 16)), batch_size=2, ema=True)
     assert {part.name: part.parameters for part in parts if part.name.startswith("T")} == dict.fromkeys(["T_a", "T_b"] if name == "cyclegan" else ["T"], 0)

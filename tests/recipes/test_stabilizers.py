@@ -389,7 +389,7 @@ def test_together_each_update_moves_only_its_player_and_half_the_bits_and_no_dat
         moved = {name.split(".")[0] for name, value in m.named_parameters() if not torch.equal(value, before[name])}
         assert moved == {name for name in who.modules if list(m[name].parameters())}
         assert all(np.isfinite(list(learner.means().values())))
-    parts, estimate = estimate_memory(r, INFO, batch=4, averages=True)
+    parts, estimate = estimate_memory(r, INFO, batch_size=4, ema=True)
     assert estimate.total > 0
     assert {part.name for part in parts} == set(m)
 

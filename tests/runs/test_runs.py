@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from i2i.errors import JobError, RequestError
+from i2i.files import write_atomically
 from i2i.runs import checkpoint, log
-from i2i.runs.folder import RunFolder, write_atomically
+from i2i.runs.folder import RunFolder
 
 TENSORS = {"x": torch.arange(6.0).reshape(2, 3), "n": torch.tensor(3)}
 

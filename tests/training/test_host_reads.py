@@ -28,7 +28,7 @@ READS = {torch.ops.aten._local_scalar_dense, torch.ops.aten.equal, torch.ops.ate
 VARIANTS = {    # Components that no preset has.
     "pix2pix stabilizers": ("pix2pix", "augment=ada", "g_weight_norm=spectral", "feature_matching=layers", "lambda_history=0.1", "instance_noise=normal"),
     "dcgan wasserstein": ("dcgan", "adversarial=wasserstein", "penalty=clip", "discriminator.norm=none", "g_optimizer=rmsprop"),
-    "dcgan unrolled": ("dcgan", "unrolling=scaled", "unrolling.steps=2", "discriminator.norm=none"),
+    "dcgan unrolled": ("dcgan", "unrolling=adam", "unrolling.steps=2", "discriminator.norm=none"),
     "dcgan packed": ("dcgan", "pack=2", "latent=mixture", "augment=diffaugment")}
 RUNS = {name: (name,) for name in dict.fromkeys([*names("recipe"), *PRESETS])} | VARIANTS
 

@@ -30,17 +30,17 @@ def test_the_estimate_is_the_bytes_of_a_step_by_hand() -> None:
 
 def test_more_images_take_more_and_the_largest_batch_fits(strips: Path) -> None:
     job = jobs.prepare("pix2pix", [*SMALL, "generator.width=32"], data=strips)
-    more = {"averages": True}
-    totals = {batch: memory.estimate_memory(job.recipe, job.info, batch=batch, **more)[1].total for batch in (1, 8, 9)}
+    more = {"ema": True}
+    totals = {batch: memory.estimate_memory(job.recipe, job.info, batch_size=batch, **more)[1].total for batch in (1, 8, 9)}
     assert totals[1] < totals[8] < totals[9]
-    assert memory.largest_batch(job.recipe, job.info, (totals[8] + totals[9]) // 2, 100, **more) in (7, 8)
-    assert memory.largest_batch(job.recipe, job.info, 1000, 100, **more) == 0
+    assert memory.largest_batch_size(job.recipe, job.info, (totals[8] + totals[9]) // 2, 100, **more) in (7, 8)
+    assert memory.largest_batch_size(job.recipe, job.info, 1000, 100, **more) == 0
 
 
 def test_the_gradients_that_are_sent_are_those_of_all_players(strips: Path) -> None:
     job = jobs.prepare("pix2pix", [*SMALL], data=strips)
-    parts, estimate = memory.estimate_memory(job.recipe, job.info, batch=1, averages=False)
-    assert estimate.sent == 4 * sum(part.parameters for part in parts)
+    parts, estimate = memory.estimate_memory(job.recipe, job.info, batch_size=1, ema=False)
+    assert estimate.gradients == 4 * sum(part.parameters for part in parts)
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce fail at alloc_cpu.cpp:121] data. DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"),
@@ -57,7 +57,7 @@ def test_out_of_memory_names_the_largest_batch(i2i: Run, strips: Path, monkeypat
 
     monkeypatch.setattr(Pix2Pix, "step", step)
     job = jobs.prepare("pix2pix", [*SMALL, "train.batch_size=64"], data=strips)
-    room = memory.estimate_memory(job.recipe, job.info, batch=20, averages=True, held=True)[1].total
+    room = memory.estimate_memory(job.recipe, job.info, batch_size=20, ema=True, copied=True)[1].total
     monkeypatch.setattr(memory, "available_memory", lambda device: room)
     done = i2i("train", "pix2pix", *SMALL, "train.batch_size=64", "train.images=1k", "--data", strips, "--out", "run", "--device", "cpu")
     assert done.code == 1
@@ -82,13 +82,13 @@ def test_a_loader_that_was_killed_is_not_said_to_be_training_that_needs_less() -
 def test_under_a_limit_of_the_system_one_line_is_said(tmp_path: Path) -> None:
     """The address space ends in the middle of a step, and what is said to fit does fit."""
     code = f"""
-import resource, sys, torch; torch.set_num_threads(1)
+import psutil, resource, sys, torch; torch.set_num_threads(1)
 from i2i.cli import app
 from i2i.training import memory
-taken = 1024 * memory._number("/proc/self/status", "VmSize")
+taken = psutil.Process().memory_info().vms
 words = ["train", "pix2pix", "generator.width=8", "discriminator.width=8", "train.images=64", "train.checkpoint_every=1k", "data.size=64", "--device", "cpu"]
 app.run([*words, "train.batch_size=2", "train.images=2", "--out", "warm"])
-taken = 1024 * memory._number("/proc/self/status", "VmSize")
+taken = psutil.Process().memory_info().vms
 resource.setrlimit(resource.RLIMIT_AS, (taken + {300 << 20}, resource.RLIM_INFINITY))
 code = app.run([*words, "train.batch_size=512", "--out", "large"])
 print("CODE", code)

@@ -93,14 +93,14 @@ def test_a_run_in_which_somebody_trains_is_left_alone(strips: Path, i2i: Run, pr
     try:
         while not (tmp_path / "ready").exists():
             time.sleep(0.01)
-        assert RunFolder("runs/pix2pix").busy()
+        assert RunFolder("runs/pix2pix").is_locked()
         assert resuming.folder_for("pix2pix", job).path == Path("runs/pix2pix-2")
         result = i2i("train", *WORDS, "--data", strips, "--out", "runs/pix2pix")
         assert (result.code, "another process is training in runs/pix2pix" in result.line) == (2, True)
     finally:
         other.kill()
         other.join()
-    assert not RunFolder("runs/pix2pix").busy()
+    assert not RunFolder("runs/pix2pix").is_locked()
 
 
 @pytest.mark.parametrize(("words", "differs"), [

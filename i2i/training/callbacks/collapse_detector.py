@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from i2i.files import write_atomically
 from i2i.metrics import collapse
 from i2i.metrics.precision_recall import manifold, nearest_neighbors
 from i2i.recipes.base import Recipe
 from i2i.runs import log
-from i2i.runs.folder import RunFolder, write_atomically
+from i2i.runs.folder import RunFolder
 from i2i.training.callbacks.collapse_grid import reduced, select_rows, sheet
 from i2i.training.callbacks.embedding import SCREEN, Embedding, thumbnails
 from i2i.training.callbacks.fixed_inputs import FixedInputs

@@ -1,0 +1,126 @@
+"""Files that are written whole or not at all, locks between processes, and JSON lines."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from i2i.errors import JobError, RequestError
+
+# Called with the name of each failpoint that is reached; tests set it to end the process there.
+on_failpoint: Callable[[str], None] | None = None
+
+
+def failpoint(name: str) -> None:
+    """A named place at which a test can end the process; does nothing otherwise."""
+    if on_failpoint:
+        on_failpoint(name)
+
+
+@contextlib.contextmanager
+def atomic_path(target: Path, *, sync: bool = False, unique: bool = False) -> Iterator[Path]:
+    """Replace `target` by what the block writes to the path that it gets: readers see the old file or the new one.
+
+    Args:
+        sync: whether the new file must survive a power failure.
+        unique: whether several processes or threads may write the same target at once.
+    """
+    writer = f".{os.getpid()}.{threading.get_ident()}" if unique else ""
+    part = target.with_name(f".{target.name[:200]}{writer}.part")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        part.unlink(missing_ok=True)
+        part.touch()
+        mode = part.stat().st_mode
+        failpoint("before-write")
+        yield part
+        part.chmod(mode & 0o777)        # safetensors makes files that only their owner can read.
+        failpoint("before-sync")
+        if sync:
+            _sync(part, os.O_RDWR)
+        failpoint("before-rename")
+        os.replace(part, target)
+        if sync and hasattr(os, "O_DIRECTORY"):
+            _sync(target.parent, os.O_RDONLY)
+        failpoint("after-rename")
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Have `write` fill a temporary path that then replaces `path`, synced.  JobError if that fails; the old file
+    stays."""
+    try:
+        with atomic_path(path, sync=True) as part:
+            write(part)
+    except OSError as error:
+        raise JobError(f"{path} could not be written: {error.strerror or error}") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically.  JobError if that fails."""
+    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def check_file(flag: str, file: str | None) -> None:
+    """RequestError if an output file cannot exist, before the work whose result it is for."""
+    if file is not None and (Path(file).is_dir()
+                             or any(folder.exists() and not folder.is_dir()
+                                    for folder in Path(file).absolute().parents)):
+        raise RequestError(f"{flag} {file} cannot be written; accepted: a file in a folder")
+
+
+def try_lock(path: Path) -> FileLock | None:
+    """Lock a file until `release` or the end of the process; None if another process has.  OSError if it cannot
+    be made.
+
+    Child processes do not inherit the lock: loader processes may outlive a killed trainer for a moment.
+    """
+    path.touch()
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return None
+    return lock
+
+
+def append_json_line(path: Path, entry: Mapping[str, Any]) -> None:
+    """Append an entry as one line, after ending a line that a crash cut off.  JobError if that fails."""
+    failpoint("before-append")
+    try:
+        with open(path, "ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+            cut_off = file.read(1) not in (b"", b"\n")
+            file.write(b"\n" * cut_off + json.dumps(entry).encode() + b"\n")
+    except OSError as error:
+        raise JobError(f"{path} could not be written: {error.strerror}") from None
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """All whole entries; lines that a crash cut off or a disk damaged are left out."""
+    if not path.exists():
+        return []
+    entries = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            if isinstance(entry := json.loads(line), dict):
+                entries.append(entry)
+    return entries
