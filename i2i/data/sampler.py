@@ -15,7 +15,7 @@ class Order:
 
     def __init__(self, size: int, seed: int, *stream: int, shuffle: bool = True) -> None:
         self.size, self.seed, self.stream, self.shuffle = size, seed, stream, shuffle
-        self._epoch, self._permutation = -1, np.empty(0, int)
+        self._epoch, self._permutation = -1, np.empty(0, np.int32)
 
     def __call__(self, position: int) -> int:
         """The index of the image at a position; fast where successive positions are of one epoch."""
@@ -24,7 +24,9 @@ class Order:
         epoch = position // self.size
         if self._epoch != epoch:
             generator = np.random.default_rng(stable_seed(self.seed, epoch, *self.stream))
-            self._epoch, self._permutation = epoch, generator.permutation(self.size)
+            permutation = np.arange(self.size, dtype=np.int32)      # Each loader process has its own.
+            generator.shuffle(permutation)
+            self._epoch, self._permutation = epoch, permutation
         return int(self._permutation[position % self.size])
 
 

@@ -180,7 +180,7 @@ def test_train_stops_at_a_late_fault_and_goes_on_when_told_to_skip(many: Path, i
     assert len(RunFolder("run").states()) == 2
     result = i2i("train", "--resume", "run", "--on-error", "skip", "--device", "cpu")
     assert result.code == 0, result.err
-    assert "2 files could not be read" in result.out
+    assert "2 files skipped as not readable" in result.out
     assert result.out.count("skipped: ") == 2
     assert i2i(*train_words(many, "--out", "straight", *words, "--on-error", "skip")).code == 0
     assert_same(Path("straight"), Path("run"))
