@@ -1,7 +1,7 @@
-"""CPU time of a training step with a remedy over that of a plain one: dcgan of width 16, 32 pixels, batch 32,
-one CPU thread, all in turn.
+"""CPU time of a training step with each stabilizer relative to a plain one: dcgan of width 16, 32 pixels,
+batch 32, one CPU thread, all variants timed in alternation.
 
-    python bench/stabilizers.py [TURNS]
+    python bench/stabilizers.py [ROUNDS]
 """
 
 import statistics
@@ -23,7 +23,7 @@ from i2i.training.optimization import PlayerOptimizers
 torch.set_num_threads(1)
 INFO, BATCH, STEPS = DataInfo((32, 32)), 32, 10
 VIRTUAL = "{0}.norm=virtual {0}.reference=32"
-WAYS = {
+VARIANTS = {
     "plain": "", "pack=2": "pack=2", "pack=4": "pack=4", "noise": "instance_noise=normal",
     "feature_matching": "feature_matching=means",
     "history": "lambda_history=0.01", "kernels": "discriminator.kernels=100",
@@ -34,35 +34,35 @@ WAYS = {
     "mixture": "latent=mixture",
     "smooth": "adversarial.smooth=0.1", "unroll1": "unrolling=adam unrolling.steps=1",
     "unroll5": "unrolling=adam unrolling.steps=5",
-    "unroll5 given": "unrolling=adam unrolling.steps=5 unrolling.second_order=false",
-    "descent5": "unrolling=sgd unrolling.steps=5",
+    "unroll5 first-order": "unrolling=adam unrolling.steps=5 unrolling.second_order=false",
+    "unroll5 sgd": "unrolling=sgd unrolling.steps=5",
     "d_steps=5": "d_steps=5", "g_steps=2": "g_steps=2", "no norm": "discriminator.norm=none",
     "r1": "penalty=r1 discriminator.norm=none",
     "wgan-gp": "penalty=wgan-gp discriminator.norm=none", "clip": "penalty=clip", "ema": "",
     "pairs": "generator.depth=4 discriminator.layers=2",
     "pairs, layers": "generator.depth=4 discriminator.layers=2 feature_matching=layers"}
-AGAINST = {"r1": "no norm", "wgan-gp": "no norm", "pairs, layers": "pairs"}     # The others against `plain`.
+REFERENCE = {"r1": "no norm", "wgan-gp": "no norm", "pairs, layers": "pairs"}     # For all others: `plain`.
 
 x = {side: torch.rand(BATCH, 3, 32, 32) * 2 - 1 for side in "ab"}
-runs, times = {}, {name: [] for name in WAYS}
-for name, words in WAYS.items():
+runs, times = {}, {name: [] for name in VARIANTS}
+for name, settings in VARIANTS.items():
     torch.manual_seed(0)
-    r = override(Pix2Pix() if name.startswith("pairs") else GAN(),
-                 parse_assignments(["generator.width=16", "discriminator.width=16", *words.split()]))
-    m = r.modules(INFO)
-    average = EMA(m, r.ema_modules, TrainConfig(images=10**6, ema_half_life=10_000 if name == "ema" else 0))
-    runs[name] = (r, m, PlayerOptimizers(r, m, Runtime(device="cpu"), max_skips=3), average)
-for turn in range(int((sys.argv[1:] or ["5"])[0]) + 1):
-    for name, (r, m, learner, average) in runs.items():
-        began = time.process_time()
+    recipe = override(Pix2Pix() if name.startswith("pairs") else GAN(),
+                      parse_assignments(["generator.width=16", "discriminator.width=16", *settings.split()]))
+    m = recipe.modules(INFO)
+    average = EMA(m, recipe.ema_modules, TrainConfig(images=10**6, ema_half_life=10_000 if name == "ema" else 0))
+    runs[name] = (recipe, m, PlayerOptimizers(recipe, m, Runtime(device="cpu"), max_skips=3), average)
+for timed_round in range(int((sys.argv[1:] or ["5"])[0]) + 1):
+    for name, (recipe, m, optimizers, average) in runs.items():
+        start = time.process_time()
         for step in range(STEPS):
             progress = Progress(step, BATCH, 10**6)
-            learner.begin(progress)
-            r.step(m, x, progress, learner)
+            optimizers.begin(progress)
+            recipe.step(m, x, progress, optimizers)
             average.update(progress)
-        if turn:      # The first warms up.
-            times[name].append(time.process_time() - began)
-for name, each in times.items():
-    against = times[AGAINST.get(name, "plain")]
-    print(f"{name:15} {statistics.median(a / b for a, b in zip(each, against, strict=True)):.2f}   "
-          f"{statistics.median(each) / STEPS * 1000:.0f} ms")
+        if timed_round:      # The first warms up.
+            times[name].append(time.process_time() - start)
+for name, seconds in times.items():
+    reference = times[REFERENCE.get(name, "plain")]
+    ratio = statistics.median(a / b for a, b in zip(seconds, reference, strict=True))
+    print(f"{name:20} {ratio:.2f}   {statistics.median(seconds) / STEPS * 1000:.0f} ms")

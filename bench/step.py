@@ -1,9 +1,9 @@
-"""Time one pix2pix training step of the engine against the plain loop that everyone copies.
+"""Time one pix2pix training step of the engine against the widely used plain PyTorch loop.
 
 The plain loop (bench/plain.py): nested U-Net and PatchGAN of torch layers, BCEWithLogitsLoss, per-tensor
 Adam, `requires_grad` toggled around the generator's update, no average of the weights.  Both run in fp32 on
-the same batches, in turn, in one process; the ratio is taken pair by pair, so that a machine whose speed
-drifts does not decide it.
+the same batches, alternating in one process; the ratio is taken pair by pair, so that drift in the speed of
+the machine cancels.
 
     python bench/step.py                     64, 128 and 256 pixels, batch 1, width 64
     python bench/step.py --batch 8 --width 32 --sizes 64
@@ -37,7 +37,7 @@ def engine(size, width, batch, folder):
 
 
 def measure(size, width, batch, rounds):
-    """Seconds per step of both, in turn.  -> ours, plain"""
+    """Seconds per step of both, alternating.  -> ours, plain"""
     plain = loops.Pix2Pix(size, width)
     with tempfile.TemporaryDirectory() as folder:
         ours = engine(size, width, batch, Path(folder))
@@ -49,7 +49,7 @@ def measure(size, width, batch, rounds):
             middle = time.perf_counter()
             plain.step({"a": a, "b": b})
             end = time.perf_counter()
-            if i >= 2:      # The first steps make the optimizers' state.
+            if i >= 2:      # The first steps allocate the optimizers' state.
                 times[0].append(middle - start)
                 times[1].append(end - middle)
     return times

@@ -77,7 +77,8 @@ def format_interval(value: Interval | None, digits: int, factor: float = 1.0, un
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    return ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows)]
+    return [f"| {' | '.join(header)} |", "|" + "---|" * len(header),
+            *(f"| {' | '.join(cells)} |" for cells in rows)]
 
 
 def results_markdown(benchmark: Benchmark, rows: Sequence[Row], modes: int) -> str:

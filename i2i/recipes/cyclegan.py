@@ -40,9 +40,6 @@ class CycleGAN(StabilizerSettings):
     generator: Spec = component("generator", "resnet")
     discriminator: Spec = component("discriminator", "patch", norm="instance")
     adversarial: Spec = component("adversarial", "lsgan")
-    augment: Spec = component("augment", "none")
-    g_weight_norm: Spec = component("weight_norm", "none")
-    d_weight_norm: Spec = component("weight_norm", "none")
     lambda_cycle_a: float = 10.0        # Weight of |G_ba(G_ab(a)) - a|.
     lambda_cycle_b: float = 10.0        # Weight of |G_ab(G_ba(b)) - b|.
     lambda_identity: float = 0.5        # Weight of |G_ba(a) - a| and |G_ab(b) - b|, relative to the cycle's.

@@ -40,9 +40,6 @@ class GAN(StabilizerSettings):
     latent: Spec = component("latent", "normal")
     adversarial: Spec = component("adversarial", "nonsaturating")
     g_penalty: Spec = component("generator_penalty", "none")
-    augment: Spec = component("augment", "none")
-    g_weight_norm: Spec = component("weight_norm", "none")
-    d_weight_norm: Spec = component("weight_norm", "none")
     conditional: bool = False       # G and D are conditioned on class labels.
     g_optimizer: Spec = component("optimizer", "adam")
     d_optimizer: Spec = component("optimizer", "adam")

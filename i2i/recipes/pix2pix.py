@@ -35,9 +35,6 @@ class Pix2Pix(StabilizerSettings):
     generator: Spec = component("generator", "unet")
     discriminator: Spec = component("discriminator", "patch")
     adversarial: Spec = component("adversarial", "nonsaturating")
-    augment: Spec = component("augment", "none")
-    g_weight_norm: Spec = component("weight_norm", "none")
-    d_weight_norm: Spec = component("weight_norm", "none")
     lambda_l1: float = 100.0        # Of |G(a) - b|.
     g_optimizer: Spec = component("optimizer", "adam")
     d_optimizer: Spec = component("optimizer", "adam")

@@ -12,6 +12,9 @@ from i2i.registry import Spec, build, component
 class StabilizerSettings:
     """Fields that every recipe inherits; all are off by default."""
 
+    augment: Spec = component("augment", "none")
+    g_weight_norm: Spec = component("weight_norm", "none")
+    d_weight_norm: Spec = component("weight_norm", "none")
     penalty: Spec = component("penalty", "none")
     pack: int = 1                       # Images that D sees as one sample.  Lin et al. 2018.
     instance_noise: Spec = component("instance_noise", "none")
