@@ -152,7 +152,7 @@ def test_held_out_pairs_judge_and_others_do_not(tmp_path: Path, i2i: Run) -> Non
         assert ("not while training: there are no val pairs" in plan) != judged
     result = i2i("evaluate", "run-other", "--split", "val")
     assert result.code == 2
-    assert "are no pairs" in result.line
+    assert "are not pairs" in result.line
 
 
 def test_strips_train_it_too(strips: Path, i2i: Run) -> None:

@@ -1,4 +1,4 @@
-"""Imported checkpoints give the recorded outputs; anything else is refused in one line."""
+"""Converted checkpoints give the recorded outputs; anything else is refused in one line."""
 
 import json
 import pickle
@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from i2i import load
-from i2i.convert.checkpoint_files import read_pth
+from i2i.convert.checkpoint_files import read_tensors
 from i2i.convert.cyclegan_pix2pix import convert
 from i2i.errors import RequestError
 from i2i.recipes.base import DataInfo
@@ -47,7 +47,7 @@ def compare(output: np.ndarray, recorded: dict[str, np.ndarray], mode: str) -> N
 
 
 @pytest.mark.parametrize("name", GENERATORS)
-def test_imported_generators_give_the_recorded_output(name: str, i2i: Run, tmp_path: Path) -> None:
+def test_converted_generators_give_the_recorded_output(name: str, i2i: Run, tmp_path: Path) -> None:
     result = i2i("convert", NETWORKS / f"{name}_net.pth", "--out", tmp_path / "g.safetensors")
     assert result.code == 0, result.err
     model = load(tmp_path / "g.safetensors", device="cpu")
@@ -69,7 +69,7 @@ def test_imported_generators_give_the_recorded_output(name: str, i2i: Run, tmp_p
 @pytest.mark.parametrize("name", DISCRIMINATORS)
 def test_discriminators_give_the_recorded_output(name: str) -> None:
     recorded, arguments = dict(np.load(NETWORKS / f"{name}.npz")), INDEX[name]["args"]
-    tensors = {re.sub(r"^(model|net)\.", "layers.", key): value for key, value in read_pth(NETWORKS / f"{name}_net.pth").items()}
+    tensors = {re.sub(r"^(model|net)\.", "layers.", key): value for key, value in read_tensors(NETWORKS / f"{name}_net.pth").items()}
     kind = "pixel" if arguments["netD"] == "pixel" else "patch"
     options = {"width": arguments["ndf"], "norm": arguments["norm"]} | ({"layers": arguments["n_layers_D"]} if "n_layers_D" in arguments else {})
     D = build("discriminator", Spec(kind, options), arguments["input_nc"], DataInfo(tuple(INDEX[name]["input_shape"][2:])).size)
@@ -83,7 +83,7 @@ def test_discriminators_give_the_recorded_output(name: str) -> None:
 
 def test_old_files_and_wrapped_files(tmp_path: Path, i2i: Run) -> None:
     """Statistics of instance norms (before 2018) are ignored, `module.` of DataParallel is stripped."""
-    tensors = read_pth(NETWORKS / "resnet_9blocks_instance_ngf8_net.pth")
+    tensors = read_tensors(NETWORKS / "resnet_9blocks_instance_ngf8_net.pth")
     old = {f"module.{key}": value for key, value in tensors.items()}
     for i, channels in ((2, 8), (5, 16)):
         old |= {f"module.model.{i}.running_mean": torch.zeros(channels), f"module.model.{i}.running_var": torch.ones(channels)}
@@ -103,8 +103,8 @@ def test_an_instance_norm_unet_is_recognized() -> None:
         prefix = "model" + ".model.1" * (level > 0) + ".model.3" * (level - 1)
         inner = {("down", "0"): 0 if level == 0 else 1, ("up", "0"): 3 if level in (0, 5) else 5}[part, j]
         theirs[f"{prefix}.model.{inner}.{leaf}"] = value
-    spec, tensors, ins, outs, size = convert(theirs)
-    assert (spec.options["norm"], spec.options["depth"], ins, outs, size) == ("instance", 6, 3, 1, (64, 64))
+    spec, tensors, info = convert(theirs)
+    assert (spec.options["norm"], spec.options["depth"], info) == ("instance", 6, DataInfo((64, 64), 3, 1))
     assert all(torch.equal(tensors[key], value) for key, value in ours.state_dict().items())
 
 
@@ -114,9 +114,9 @@ class Evil:
 
 
 def bad_files(folder: Path) -> dict[str, Path]:
-    good = read_pth(NETWORKS / "resnet_9blocks_instance_ngf8_net.pth")
+    good = read_tensors(NETWORKS / "resnet_9blocks_instance_ngf8_net.pth")
     made: dict[str, object] = {
-        "discriminator": read_pth(NETWORKS / "D_basic_batch_ndf8_in6_net.pth"), "list": [1, 2, 3], "empty dict": {}, "numbers": {"a": 1},
+        "discriminator": read_tensors(NETWORKS / "D_basic_batch_ndf8_in6_net.pth"), "list": [1, 2, 3], "empty dict": {}, "numbers": {"a": 1},
         "missing layer": {key: value for key, value in good.items() if "model.13." not in key},
         "wrong shape": good | {"model.4.weight": torch.zeros(3, 3, 3, 3)},
         "something else": {"conv1.weight": torch.zeros(64, 3, 7, 7), "fc.weight": torch.zeros(10, 10)}}
@@ -158,4 +158,4 @@ def test_out_must_be_a_model_file(i2i: Run, tmp_path: Path) -> None:
 
 def test_reading_refuses_a_directory(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="is a folder"):
-        read_pth(tmp_path)
+        read_tensors(tmp_path)

@@ -1,4 +1,4 @@
-"""Networks of stylegan2-ada-pytorch: imported they give the recorded images, from every kind of file; and nothing in a pickle is ever run.
+"""Networks of stylegan2-ada-pytorch: converted they give the recorded images, from every kind of file; and nothing in a pickle is ever run.
 
 No original pickle was at hand: the ones here are written by stand-ins for that project's modules, of the structure its `persistence` gives them.
 """
@@ -25,6 +25,7 @@ from i2i.convert.stylegan2 import convert
 from i2i.convert.unpickle import read_network
 from i2i.errors import RequestError
 from i2i.nets.style_generator import NoiseInjection
+from i2i.recipes.base import DataInfo
 from i2i.registry import Spec, build
 from tests.conftest import REFERENCE, Run
 
@@ -122,7 +123,7 @@ def write(kind: str, name: str, folder: Path) -> Path:
 
 @pytest.mark.parametrize(("name", "classes"), [("uncond64", 0), ("cond64_c5", 5)])
 @pytest.mark.parametrize("kind", ["npz", "4 pkl"])
-def test_imported_generators_give_the_recorded_images(kind: str, name: str, classes: int, i2i: Run, tmp_path: Path) -> None:
+def test_converted_generators_give_the_recorded_images(kind: str, name: str, classes: int, i2i: Run, tmp_path: Path) -> None:
     result = i2i("convert", write(kind, name, tmp_path), "--out", tmp_path / "g.safetensors")
     assert result.code == 0, result.err
     assert "gan, stylegan2(z_dim=64, w_dim=64, width=16, max_channels=32, mapping_layers=4), noise -> 64x64, 3 channels" in result.out
@@ -170,7 +171,7 @@ def test_the_file_itself_is_not_written_over(i2i: Run, tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_an_imported_model_generates(i2i: Run, tmp_path: Path) -> None:
+def test_a_converted_model_generates(i2i: Run, tmp_path: Path) -> None:
     i2i("convert", write("npz", "cond64_c5", tmp_path))
     model = load(tmp_path / "network.safetensors", device="cpu")
     assert model.classes == ("0", "1", "2", "3", "4")
@@ -207,8 +208,8 @@ def theirs(ours: dict[str, Tensor]) -> dict[str, Tensor]:
 def test_any_size_is_read_from_the_tensors(options: dict[str, int], side: int, colors: int, classes: int) -> None:
     torch.manual_seed(0)
     G = build("noise_generator", Spec("stylegan2", options), colors, (side, side), classes).eval()
-    spec, state, *found = convert(theirs(G.state_dict()))
-    assert found == [colors, side, classes]
+    spec, state, info = convert(theirs(G.state_dict()))
+    assert info == DataInfo((side, side), colors, colors, classes)
     same = build("noise_generator", spec, colors, (side, side), classes).eval()
     same.load_state_dict(state)
     z, c = torch.randn(2, options["z_dim"]), torch.zeros(2, dtype=torch.int64) if classes else None
@@ -246,7 +247,7 @@ ATTACKS: dict[str, tuple[Any, str]] = {
     "a tensor's bytes": (Calls(torch.storage._load_from_bytes, torch_bytes(Calls(os.system, TOUCH), False)), "posix.system"),
     "a tensor's zipped bytes": (Calls(torch.storage._load_from_bytes, torch_bytes(Calls(os.system, TOUCH), True)), "posix.system"),
     "a torch module": (nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
-    "a class of ours": (Calls(unpickle._Record, {"state": {}}), "i2i.convert.unpickle._Record"),
+    "a class of ours": (Calls(unpickle._Module, {"state": {}}), "i2i.convert.unpickle._Module"),
 }
 
 
@@ -280,14 +281,14 @@ def opcodes(*lines: bytes) -> bytes:
 
 def test_stand_ins_cannot_be_changed(tmp_path: Path) -> None:
     """BUILD sets attributes of whatever is on the stack; the names' stand-ins must not let it."""
-    before = {name: (item, getattr(item, "_make", None)) for name, item in unpickle._NAMES.items()}
-    for name in unpickle._NAMES:
+    before = {name: (item, getattr(item, "_call", None)) for name, item in unpickle.ALLOWED.items()}
+    for name in unpickle.ALLOWED:
         module, _, leaf = name.rpartition(".")
-        for change in (b"}X\x05\x00\x00\x00_makeNsb", b"N}X\x05\x00\x00\x00_makeNs\x86b", b"}X\x07\x00\x00\x00__new__Nsb", b"N}X\x07\x00\x00\x00__new__Ns\x86b"):
+        for change in (b"}X\x05\x00\x00\x00_callNsb", b"N}X\x05\x00\x00\x00_callNs\x86b", b"}X\x07\x00\x00\x00__new__Nsb", b"N}X\x07\x00\x00\x00__new__Ns\x86b"):
             (tmp_path / "evil.pkl").write_bytes(opcodes(b"c", module.encode(), b"\n", leaf.encode(), b"\n", change))
             with pytest.raises(RequestError, match="evil.pkl"):
                 read_network(tmp_path / "evil.pkl", "G_ema")
-    assert {name: (item, getattr(item, "_make", None)) for name, item in unpickle._NAMES.items()} == before
+    assert {name: (item, getattr(item, "_call", None)) for name, item in unpickle.ALLOWED.items()} == before
     (tmp_path / "good.pkl").write_bytes(network_pickle({"G_ema": tensors("uncond64_G")}))
     assert read_network(tmp_path / "good.pkl", "G_ema").keys() == tensors("uncond64_G").keys()
 

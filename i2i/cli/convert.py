@@ -38,8 +38,8 @@ def convert(
         raise RequestError(f"--out {out} must end in .safetensors")
     if file and target.resolve() == Path(file).resolve():
         raise RequestError(f"{target} would be overwritten; choose another --out")
-    header = (converter.import_generator(Path(file), target) if file
-              else converter.import_cyclegan(Path(str(ab)), Path(str(ba)), target))
+    header = (converter.convert_generator(Path(file), target) if file
+              else converter.convert_cyclegan(Path(str(ab)), Path(str(ba)), target))
     name = header["recipe"]["name"]
     recipe: Any = config.from_dict(cast(Any, registry.lookup("recipe", name)), header["recipe"]["settings"])
     inputs, outputs = (header["formats"][side]["channels"] for side in "ab")
@@ -49,7 +49,7 @@ def convert(
         height, width = header["info"]["size"]
         classes = f", {len(header['classes'])} classes" if header["classes"] else ""
         summary = f"noise -> {height}x{width}, {outputs} channels{classes}"
-    print(f"{header['imported']}: {name}, {recipe.generator}, {summary} -> {target}")
+    print(f"{header['converted_from']}: {name}, {recipe.generator}, {summary} -> {target}")
     if recipe.generator.options.get("norm") == "batch":
         print("batch norms use their running statistics, as test.py --eval does; without --eval it used each "
               "image's own: i2i translate --statistics image")

@@ -1,6 +1,5 @@
-"""Other projects' checkpoints as models of ours; the architecture is read from the tensors.  One file for
-each project."""
+"""Convert checkpoints of other projects to model files; the architecture is read from the tensors."""
 
-from i2i.convert.models import import_cyclegan, import_generator
+from i2i.convert.models import convert_cyclegan, convert_generator
 
-__all__ = ["import_cyclegan", "import_generator"]
+__all__ = ["convert_cyclegan", "convert_generator"]
