@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from i2i import Model, load
+from i2i import Model, files, load
 from i2i.errors import JobError, RequestError
 from i2i.images.formats import ImageFormat, to_array
 from i2i.inference import animation, explore, latent_paths
@@ -207,7 +207,7 @@ def test_what_cannot_be_written_is_told_and_leaves_nothing(noisy: Noisy, i2i: Ru
         def write(self, frame: object) -> None:
             """Nothing."""
 
-    monkeypatch.setattr(animation, "save_image", refuse)
+    monkeypatch.setattr(files, "_sync", refuse)
     monkeypatch.setattr(cv2, "VideoWriter", Silent)
     result = i2i("explore", "walk", noisy["plain"], "--frames", 4, "--out", out)
     assert result.code == 1

@@ -259,7 +259,7 @@ def test_sets_of_other_kinds_are_judged_in_8_bit_levels(i2i: Run, tmp_path: Path
     assert "is float32, which has no fixed range" in result.line
 
 
-def test_a_run_keeps_its_kinds_when_it_is_resumed(i2i: Run, tmp_path: Path) -> None:
+def test_a_run_keeps_its_formats_when_it_is_resumed(i2i: Run, tmp_path: Path) -> None:
     for side in "AB":
         write(tmp_path / "data", ImageFormat(1, "float32"), "train", side, ".npy")
     assert i2i("train", "pix2pix", "--data", "data", "--out", "run", "--device", "cpu", "train.images=8", *SMALL).code == 0
@@ -267,11 +267,11 @@ def test_a_run_keeps_its_kinds_when_it_is_resumed(i2i: Run, tmp_path: Path) -> N
     assert before["a"].limits[0] == -5
     np.save(tmp_path / "data" / "trainA" / "0.npy", np.full((32, 48), 1e6, np.float32))
     again = resuming.reopen_job(RunFolder(tmp_path / "run"))
-    assert again.kinds == (before["a"], before["b"])
+    assert again.formats == (before["a"], before["b"])
     assert again.summary.notes == ()
 
 
-def test_a_model_of_before_kinds_had_ranges_is_read(trained: Path, tmp_path: Path) -> None:
+def test_a_model_of_before_formats_had_ranges_is_read(trained: Path, tmp_path: Path) -> None:
     tensors, header = checkpoint.load(trained / "model.safetensors", "model")
     old = {side: {"channels": kind["channels"], "dtype": kind["dtype"]} for side, kind in header["formats"].items()}
     checkpoint.save(tmp_path / "old.safetensors", tensors, {**header, "kind": "model", "formats": old})

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 
 from i2i.errors import JobError, RequestError, require
+from i2i.files import write_atomically
 from i2i.images.encode import encode
 from i2i.images.formats import Array, ImageFormat, to_pil
-from i2i.inference.translate import save_image
 
 SHEETS = (".png", ".jpg", ".jpeg")
 MAX_SIDE = 65_000       # Pixels of a sheet: JPEG allows 65,535.
@@ -46,23 +46,17 @@ def check_size(height: int, width: int) -> None:
 
 def save_sheet(path: Path, sheet: Array) -> None:
     """Save an (H, W, C) uint8 picture; JobError if that fails."""
-    _save(path, encode(path.suffix, sheet, ImageFormat()))
+    write_atomically(path, lambda part: part.write_bytes(encode(path.suffix, sheet, ImageFormat())))
 
 
 def save_animation(path: Path, frames: Iterable[Array], count: int, fps: int) -> None:
     """Save `count` frames, (H, W, C) uint8 each, as a GIF that repeats or an MP4; JobError if that fails."""
     if path.suffix.lower() == ".gif":
-        _save(path, _encode_gif(iter(frames), count, fps))
+        data = _encode_gif(iter(frames), count, fps)
+        write_atomically(path, lambda part: part.write_bytes(data))
         return
     try:
         _save_mp4(path, frames, count, fps)
-    except OSError as error:
-        raise JobError(f"{path} could not be written: {error.strerror or error}") from None
-
-
-def _save(path: Path, data: bytes) -> None:
-    try:
-        save_image(path, data)
     except OSError as error:
         raise JobError(f"{path} could not be written: {error.strerror or error}") from None
 

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from i2i.data.sharding import ProcessGroup, SingleProcess, shard_blocks
 from i2i.errors import JobError, RequestError, require
+from i2i.files import atomic_path
 from i2i.images.encode import encode
 from i2i.images.formats import to_array
 from i2i.inference.generation_plan import MAX_IMAGES, GenerationPlan
 from i2i.inference.image_store import PLAN, FolderStore, read_plan
 from i2i.inference.model import Model
-from i2i.inference.translate import save_image
 
 PENDING_WRITES = 128        # Images that are encoded while the network makes the next ones.
 
@@ -146,7 +146,8 @@ def regenerate(model: Model, plan: GenerationPlan, out: Path, indices: Sequence[
             if index - index % plan.batch_size != first:
                 first = index - index % plan.batch_size
                 batch = generate_batch(model, plan, first)
-            save_image(target, _encode(model, plan, batch[index - first]))
+            with atomic_path(target) as part:
+                part.write_bytes(_encode(model, plan, batch[index - first]))
     except OSError as error:
         raise JobError(f"{target} could not be written: {error.strerror or error}") from None
     return list(targets.values())

@@ -8,15 +8,16 @@ import json
 import os
 import shutil
 import zipfile
+from itertools import chain
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from i2i.data.dataset_root import LABELS
 from i2i.data.sharding import ProcessGroup, SingleProcess
 from i2i.errors import RequestError
+from i2i.files import atomic_path, try_lock
 from i2i.inference.generation_plan import GenerationPlan
-from i2i.inference.translate import save_image
 
 # Not manifest.jsonl, which may be the file list of a data set.
 PLAN, MANIFEST = "generated.json", "generated.jsonl"
@@ -53,8 +54,11 @@ class FolderStore:
             if self.folder.is_dir() and any(not name.startswith(".") for name in os.listdir(self.folder)):
                 raise RequestError(f"--out {self.folder} is not empty and i2i generate did not make it; "
                                    "choose another folder")
-            save_image(self.folder / PLAN, self.plan.to_json().encode())
-        self._acquire()
+            with atomic_path(self.folder / PLAN) as part:
+                part.write_text(self.plan.to_json())
+        self._lock = try_lock(self.folder / ".lock")
+        if not self._lock:
+            raise RequestError(f"another process is generating into {self.out}")
         self.plan.check_same(read_plan(self.folder), str(self.out))
         self._manifest = io.FileIO(self.folder / MANIFEST, "a+")
         with open(self.folder / MANIFEST, "rb") as lines:
@@ -67,16 +71,6 @@ class FolderStore:
             unrecorded = self.folder / self.plan.file(index)
             unrecorded.unlink(missing_ok=True)
             unrecorded.with_name(f".{unrecorded.name}.part").unlink(missing_ok=True)
-
-    def _acquire(self) -> None:
-        file = self.folder / ".lock"
-        file.touch()        # FileLock would take a folder that cannot be written for one that is locked.
-        lock = FileLock(file, blocking=False)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise RequestError(f"another process is generating into {self.out}") from None
-        self._lock = lock
 
     def close(self) -> None:
         """Let other processes write here."""
@@ -93,7 +87,8 @@ class FolderStore:
 
     def put(self, index: int, data: bytes) -> None:
         """Write an encoded image."""
-        save_image(self.folder / self.plan.file(index), data)
+        with atomic_path(self.folder / self.plan.file(index)) as part:
+            part.write_bytes(data)
 
     def record(self, index: int) -> None:
         """Add an image that was put to the manifest; to be called in the order of the indices."""
@@ -113,14 +108,8 @@ class FolderStore:
         """Write the labels of the whole set."""
         os.fsync(self._manifest.fileno())
         if self.plan.turn:
-            part = self.folder / f".{LABELS}.part"
-            try:
-                with open(part, "w", encoding="utf-8") as file:
-                    file.writelines(self.plan.labels(self.count))
-                os.replace(part, self.folder / LABELS)
-            except OSError:
-                part.unlink(missing_ok=True)
-                raise
+            with atomic_path(self.folder / LABELS) as part, open(part, "w", encoding="utf-8") as file:
+                file.writelines(self.plan.labels(self.count))
 
 
 def _is_line_of(line: bytes, index: int) -> bool:
@@ -163,19 +152,10 @@ class ZipStore(FolderStore):
         if self.complete:
             return
         super().finish()
-        part = self.out.with_name(f".{self.out.name}.part")
         images = (self.plan.file(index) for index in range(self.count))
-        try:
-            with open(part, "wb") as file:
-                with zipfile.ZipFile(file, "w") as archive:
-                    for name in (PLAN, *images, MANIFEST, *([LABELS] if self.plan.turn else [])):
-                        _add(archive, name, self.folder / name)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, self.out)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
+        with atomic_path(self.out, sync=True) as part, zipfile.ZipFile(part, "w") as archive:
+            for name in chain([PLAN], images, [MANIFEST], [LABELS] if self.plan.turn else []):
+                _add(archive, name, self.folder / name)
         self.close()
         shutil.rmtree(self.folder)
 

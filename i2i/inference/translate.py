@@ -20,6 +20,7 @@ from i2i.data.sharding import ProcessGroup, SingleProcess, shard_blocks
 from i2i.data.sources import EXTENSIONS, Source, Unreadable, load_image
 from i2i.data.two_sided import split_strip
 from i2i.errors import JobError, RequestError
+from i2i.files import atomic_path
 from i2i.images.encode import FILE_FORMATS, encode, formats_for
 from i2i.images.formats import DecodedImage, ImageFormat, to_array
 from i2i.inference.model import default_batch_size
@@ -229,7 +230,8 @@ class _FolderJob:
 
     def write(self, item: _Input, result: Tensor) -> None:
         array = to_array(result, self.target_format)
-        save_image(item.target, encode(item.target.suffix, array, self.target_format, item.metadata))
+        with atomic_path(item.target) as part:
+            part.write_bytes(encode(item.target.suffix, array, self.target_format, item.metadata))
 
     def finish(self, writing: deque[tuple[str, Future[None]]]) -> None:
         """Wait for the first of the pending writes and report it."""
@@ -255,15 +257,3 @@ class _FolderJob:
 
 def _image_seed(seed: int, name: str) -> int:
     return seed * 2**32 + zlib.crc32(name.encode("utf-8", "surrogateescape"))
-
-
-def save_image(target: Path, data: bytes) -> None:
-    """Write a file in one step: it is there as a whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name[:200]}.part")
-    try:
-        part.write_bytes(data)
-        os.replace(part, target)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
