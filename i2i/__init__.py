@@ -5,17 +5,22 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from i2i.config import VERSION as __version__
+
 if TYPE_CHECKING:
     from i2i.inference.chain import Chain
     from i2i.inference.integrations import Mixed, Translate
     from i2i.inference.model import Model, load
     from i2i.training.train import train
 
-__version__ = "0.1.0"
 __all__ = ["Chain", "Mixed", "Model", "Translate", "__version__", "load", "train"]
 _HOMES = {"load": "i2i.inference.model", "Model": "i2i.inference.model", "Chain": "i2i.inference.chain",
           "train": "i2i.training.train",
           "Mixed": "i2i.inference.integrations", "Translate": "i2i.inference.integrations"}
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def __getattr__(name: str) -> Any:

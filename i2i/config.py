@@ -12,6 +12,7 @@ from i2i.errors import RequestError, require
 from i2i.registry import MAX_NAME_LENGTH, Spec, check_options, kinds, names, schema, suggest, to_json
 
 T = TypeVar("T")
+VERSION = "0.1.0"           # Of the package; written into model files, run folders and results.
 MAX_INTEGER = 2**53         # Up to here every integer is exact as a float.
 _SUFFIXES = {"k": 1_000, "m": 1_000_000}
 

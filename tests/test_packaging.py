@@ -101,7 +101,7 @@ def test_ours_and_known_ones_pass(line: str) -> None:
 
 def test_packages_that_bring_weights_are_ours_or_declared() -> None:
     """A message names them: i2i/pretrained.py, `how`."""
-    known = json.loads((ROOT / "weights" / "catalogue.json").read_text()).values()
+    known = json.loads((ROOT / "weights" / "catalog.json").read_text()).values()
     named = [each["package"] for each in known if "package" in each]
     assert named
     assert not [why for name in named if (why := wrong(name))]

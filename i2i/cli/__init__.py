@@ -29,8 +29,8 @@ app = App(help="Train, run and evaluate image-to-image translation and image gen
 
 def _print_version(requested: bool) -> None:
     if requested:
-        import i2i
-        print(i2i.__version__)
+        from i2i.config import VERSION
+        print(VERSION)
         raise typer.Exit
 
 

@@ -81,7 +81,7 @@ def generate(
 
 def _plan(model: str, loaded: Model, like: str | None, options: dict[str, Any]) -> GenerationPlan:
     """What to generate: by the options, or as in an earlier set."""
-    import i2i
+    from i2i.config import VERSION
     from i2i.inference.generation_plan import check_model, plan_generation
     from i2i.inference.image_store import read_plan
     if like is None:
@@ -93,7 +93,7 @@ def _plan(model: str, loaded: Model, like: str | None, options: dict[str, Any]) 
         raise RequestError(f"--like takes everything from {like}; --{option} cannot be given with it")
     plan = read_plan(like)
     check_model(plan, model)
-    if plan.i2i != i2i.__version__:
-        print(f"{like} was made by i2i {plan.i2i}, this is {i2i.__version__}: pixels may differ",
+    if plan.i2i != VERSION:
+        print(f"{like} was made by i2i {plan.i2i}, this is {VERSION}: pixels may differ",
               file=sys.stderr)
     return plan

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from i2i.config import VERSION
 from i2i.data.image_set import ImageSetFacts
 from i2i.errors import RequestError
 from i2i.metrics.set_metrics import Score
@@ -47,8 +48,7 @@ class Stamp:
 def versions() -> dict[str, str]:
     """Versions of i2i, Python and libraries: recorded, not compared (they move digits far below any
     interval)."""
-    import i2i
-    return {"i2i": i2i.__version__, "python": platform.python_version(),
+    return {"i2i": VERSION, "python": platform.python_version(),
             **{name: metadata.version(name) for name in LIBRARIES}}
 
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import i2i
+from i2i.config import VERSION
 from i2i.data.layouts import SIDE_FOLDERS, SPLITS
 from i2i.errors import RequestError, require
 from i2i.images.encode import FILE_FORMATS, formats_for
@@ -126,7 +126,7 @@ def plan_generation(path: str | Path, model: Model, *, seed: int = 0, truncation
                            f"{', '.join(formats_for(image_format))}")
     model.set_truncation(truncation)
     return GenerationPlan(sha256(path), seed, float(truncation), model.classes, parse_classes(model, classes),
-                          batch_size or model.batch_size(), suffix, i2i.__version__)
+                          batch_size or model.batch_size(), suffix, VERSION)
 
 
 def check_model(plan: GenerationPlan, path: str | Path) -> None:

@@ -12,9 +12,8 @@ import numpy as np
 import PIL
 import torch
 
-import i2i
 from i2i import recipes  # noqa: F401 - registers recipes, networks and losses.
-from i2i.config import MAX_INTEGER, fields, override, parse_assignments, to_dict
+from i2i.config import MAX_INTEGER, VERSION, fields, override, parse_assignments, to_dict
 from i2i.data.config import DataConfig
 from i2i.data.format_detection import DatasetSummary, inspect_dataset, training_sizes
 from i2i.data.labeled import ImageDataset
@@ -112,13 +111,13 @@ class Job:
 
     def header(self) -> dict[str, Any]:
         """The header of the model file."""
-        return model_header(self.name, to_dict(self.recipe), self.info, self.formats, i2i=i2i.__version__,
+        return model_header(self.name, to_dict(self.recipe), self.info, self.formats, i2i=VERSION,
                             direction=self.data.direction, data=self.location, classes=list(self.classes))
 
     def config(self) -> dict[str, Any]:
         """The contents of config.json."""
         return {
-            "i2i": i2i.__version__, "recipe": {"name": self.name, "settings": to_dict(self.recipe)},
+            "i2i": VERSION, "recipe": {"name": self.name, "settings": to_dict(self.recipe)},
             "data": {"where": self.location, "settings": to_dict(self.data),
                      "fingerprint": fingerprint(self.splits)},
             "train": to_dict(self.train),
