@@ -61,6 +61,11 @@ def run(tmp_path: Path) -> Path:
     (folder / "verdict.json").write_text(json.dumps({
         "sentence": "worse since image 1,000: l1 <17.8>", "warnings": ["D knows the training pictures & no others"],
         "best": {"images": 1000, "metric": "l1", "value": 16.25}}))
+    lines(folder / "collapse.jsonl", [{"images": 1000 * i, "fake_b": {"diversity": 1 / i}} for i in (1, 2)] + [{
+        "images": 3000, "fake_b": {"diversity": 0.1}, "confirmed": {}, "detection": {
+            "images": 3000, "output": "fake_b", "sentence": "collapse of <b>fake_b</b>", "image": "collapse.png",
+            "advice": [{"command": "i2i train augment=ada", "reason": "D <overfits>"}]}}])
+    Image.new("RGB", (8, 8), "blue").save(folder / "collapse.png")
     (folder / "pairs.json").write_text(json.dumps({
         "metric": "l1", "best": [{"name": "<b>good</b>.png", "value": 3.25, "file": "pairs/best-1.png"}],
         "worst": [{"name": "bad.png", "value": 41.5, "file": "pairs/worst-1.png"}]}))
@@ -79,12 +84,12 @@ def test_the_page_holds_what_the_run_folder_tells(run: Path) -> None:
     page = text_of(run)
     for fact in ("worse since image 1,000: l1 &lt;17.8&gt;", "D knows the training pictures &amp; no others", "unet width=4", "lambda_l1", "24,000", "2.9.9",
                  "64, 48", "added fact", "16.25", "15.25 to 17.25", "odd_metric", "best by l1", "96 pictures", "G skipped 1 step", "images per second",
-                 "All 3 evaluations", "bad.png", "41.5", "2027-01-15"):
+                 "All 3 evaluations", "collapse of &lt;b&gt;fake_b&lt;/b&gt;.", "i2i train augment=ada", "D &lt;overfits&gt;", ">detected<", "bad.png", "41.5", "2027-01-15"):
         assert fact in page, fact
     assert '<path class="best" d="M' in page
     assert '<path class="skip" d="M' in page
-    assert page.count("<figure class=\"chart\"") == len(loss_charts([log_entry(7)])) + 2 + 1 + 1
-    assert page.count("data:image/png;base64,") == 1 + 4 + 2     # The sheet that is shown, all sheets, the pairs.
+    assert page.count("<figure class=\"chart\"") == len(loss_charts([log_entry(7)])) + 2 + 1 + 1 + 1
+    assert page.count("data:image/png;base64,") == 1 + 1 + 4 + 2     # Collapse, the sheet that is shown, all sheets, the pairs.
 
 
 def test_everything_inserted_is_escaped(run: Path) -> None:
@@ -121,7 +126,7 @@ def test_the_same_run_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
     assert write_report(run, tmp_path / "a.html").path.read_bytes() == write_report(run, tmp_path / "new" / "b.HTM").path.read_bytes()
 
 
-@pytest.mark.parametrize("absent", ["log.jsonl", "speed.jsonl", "metrics.jsonl", "verdict.json", "pairs.json", "samples", "pairs"])
+@pytest.mark.parametrize("absent", ["log.jsonl", "speed.jsonl", "metrics.jsonl", "verdict.json", "pairs.json", "collapse.jsonl", "samples", "pairs"])
 def test_a_file_may_be_absent(run: Path, absent: str) -> None:
     shutil.rmtree(run / absent) if (run / absent).is_dir() else (run / absent).unlink()
     written = write_report(run)
@@ -161,7 +166,7 @@ def test_damaged_pictures_are_named_and_left_out(run: Path, i2i: Run) -> None:
     assert [line.split()[2] for line in left_out] == ["samples/00000500.png", "samples/00001000.png", "pairs/best-1.png"]
     assert result.err.splitlines()[-1].startswith("error: ")
     page = (run / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 1 + 2 + 1
+    assert page.count("data:image/png;base64,") == 1 + 1 + 2 + 1
     assert "samples/00001000.png is not an image" in page
 
 

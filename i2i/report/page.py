@@ -96,12 +96,12 @@ def _verdict(contents: RunContents) -> dict[str, Any]:
 def _collapse(contents: RunContents) -> dict[str, Any] | None:
     if not contents.collapse:
         return None
-    alarm = contents.alarm
-    advice = [{"command": str(each.get("command", "")), "why": str(each.get("why", ""))}
-              for each in _list(alarm.get("remedies")) if isinstance(each, Mapping)]
-    return {"sentence": str(alarm.get("sentence", "")) if alarm else None, "advice": advice,
+    detection = contents.detection
+    advice = [{"command": str(each.get("command", "")), "reason": str(each.get("reason", ""))}
+              for each in _list(detection.get("advice")) if isinstance(each, Mapping)]
+    return {"sentence": str(detection.get("sentence", "")) if detection else None, "advice": advice,
             "checks": len(contents.collapse), "image": contents.collapse_image,
-            "charts": _draw(run_charts.collapse_charts(contents.collapse, alarm))}
+            "charts": _draw(run_charts.collapse_charts(contents.collapse, detection))}
 
 
 def _settings(config: Entry) -> dict[str, dict[str, object]]:

@@ -86,16 +86,16 @@ def reading_charts(entries: Sequence[Entry]) -> list[Chart]:
             for stem, labels in groups.items()]
 
 
-def collapse_charts(entries: Sequence[Entry], alarm: Mapping[str, Any]) -> list[Chart]:
-    """A chart for each generated output in collapse.jsonl, and where the collapse was reported."""
+def collapse_charts(entries: Sequence[Entry], detection: Mapping[str, Any]) -> list[Chart]:
+    """A chart for each generated output in collapse.jsonl, and where collapse was detected."""
     outputs = dict.fromkeys(key for entry in entries for key in entry
-                            if part(entry, key) and key not in ("confirmed", "rang"))
+                            if part(entry, key) and key not in ("confirmed", "detection"))
     charts = []
     for output in outputs:
         rows = [{"images": entry["images"], **part(entry, output)} for entry in entries]
-        reported = number(alarm.get("images")) if alarm.get("of") == output else None
+        detected = number(detection.get("images")) if detection.get("output") == output else None
         curves = [make_curve(name, rows) for name in names_in(entries, output)]
-        charts.append(Chart(f"variety of {output}", curves, best=reported, best_name="reported"))
+        charts.append(Chart(f"variety of {output}", curves, best=detected, best_name="detected"))
     return charts
 
 

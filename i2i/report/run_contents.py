@@ -72,9 +72,9 @@ class RunContents:
         return max((entry["images"] for entry in [*self.log, *self.metrics]), default=0)
 
     @property
-    def alarm(self) -> Entry:
-        """The collapse that was reported, empty if there was none."""
-        return next((part(entry, "rang") for entry in self.collapse if part(entry, "rang")), {})
+    def detection(self) -> Entry:
+        """The collapse that was detected, empty if there was none."""
+        return next((part(entry, "detection") for entry in self.collapse if part(entry, "detection")), {})
 
 
 def read_run(run: str | Path) -> RunContents:
@@ -95,7 +95,7 @@ def read_run(run: str | Path) -> RunContents:
     contents.verdict = _read_object(folder.verdict, problems)
     _read_samples(folder.path, contents)
     contents.collapse = _read_log(folder.collapse, problems)
-    if isinstance(file := contents.alarm.get("picture"), str):
+    if isinstance(file := contents.detection.get("image"), str):
         contents.collapse_image = _read_image(folder.path, file, problems)
     _read_pairs(folder.path, contents)
     return contents
