@@ -47,7 +47,7 @@ import contributed
 import i2i
 import numpy as np
 from PIL import Image
-run = i2i.train("context-encoder", "generator=encoder-decoder", "adversarial=margin-ranking", "adversarial.margin=0.5", "generator.width=4", "discriminator.width=4",
+run = i2i.train("context-encoder", "generator=encoder-decoder", "adversarial=margin-ranking", "adversarial.margin=0.5", "generator.width=4", "generator.norm=instance", "discriminator.width=4",
                 "discriminator.layers=1", "train.batch_size=2", "train.images=24", "train.log_every=8", "train.checkpoint_every=12", data=sys.argv[1], out="run", device="cpu")
 image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (37, 45, 3), np.uint8))
 out = i2i.load(run, device="cpu").translate(image)
