@@ -117,7 +117,7 @@ def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
 
 
 def _spec(key: str, kind: str, data: Mapping[str, Any]) -> Spec:
-    if kind not in kinds():         # The package of this kind is not imported, so nothing of it will be built.
+    if kind not in kinds():     # The package of this kind is not imported: nothing of it will be built.
         return Spec(data["name"], data["options"])
     check_options(kind, data["name"], data["options"])
     options = schema(kind, data["name"])

@@ -84,7 +84,8 @@ def lookup(kind: str, name: str) -> Callable[..., Any]:
     """The registered component, or RequestError with the nearest name."""
     table = _COMPONENTS.get(kind, {})
     if name not in table:
-        raise RequestError(f"no {kind} is called {str(name)[:MAX_NAME_LENGTH]!r}; {suggest(name, sorted(table))}")
+        shown = str(name)[:MAX_NAME_LENGTH]
+        raise RequestError(f"no {kind} is called {shown!r}; {suggest(name, sorted(table))}")
     return table[name]
 
 

@@ -56,7 +56,7 @@ def seed_step(seed: int, rank: int, step: int) -> None:
     value = stable_seed(seed, rank, step)
     if _has_accelerator():
         torch.manual_seed(value)
-    else:       # `torch.manual_seed` records a stack trace for GPUs that might appear: 0.1 ms and some memory.
+    else:       # `torch.manual_seed` records a stack trace for GPUs that might appear, in 0.1 ms.
         torch.default_generator.manual_seed(value)
 
 

@@ -1,5 +1,5 @@
-"""Adaptive discriminator augmentation (ADA).  Karras et al. 2020a, "Training Generative Adversarial Networks with
-Limited Data", arXiv:2006.06676."""
+"""Adaptive discriminator augmentation (ADA).  Karras et al. 2020a, "Training Generative Adversarial Networks
+with Limited Data", arXiv:2006.06676."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from i2i.nets.padding import reflect_index
 from i2i.registry import register
 
 # Appendix B.
-SHIFT = 0.125                   # Share of the size: maximum in whole pixels, and standard deviation in fractions.
+SHIFT = 0.125                   # Share of the size: maximum of `blit`, standard deviation of `geom`.
 SCALE = 0.2                     # Standard deviations of logarithms to base 2: of both scalings,
 CONTRAST, SATURATION = 0.5, 1.0
 BRIGHTNESS = 0.2                # and of brightness itself, for images in [-1, 1].
@@ -53,7 +53,8 @@ def blit(n: int, device: torch.device, *, p: Tensor) -> Transform:
         y, x_ = centered(height, down)[:, :, None], centered(width, right)[:, None]
         columns = mirror[:, None, None] * (cos * x_ + sin * y) + (width - 1) / 2
         rows = cos * y - sin * x_ + (height - 1) / 2
-        return gather_pixels(x, reflect_index(rows, height).long() * width + reflect_index(columns, width).long())
+        rows, columns = reflect_index(rows, height).long(), reflect_index(columns, width).long()
+        return gather_pixels(x, rows * width + columns)
 
     return transform
 
@@ -94,8 +95,8 @@ def color(n: int, device: torch.device, *, p: Tensor) -> Transform:
 
     Images with one channel have the first two only; those with neither one nor three channels stay as they
     are.  The paper multiplies matrices of homogeneous colors.  All of them keep the gray axis (1, 1, 1) and
-    its orthogonal plane apart, so their product is written out: a factor for the axis, a factor and a rotation
-    for the plane.
+    its orthogonal plane apart, so their product is written out: a factor for the axis, a factor and a
+    rotation for the plane.
     """
     brightness = per_image(_with_probability(p, BRIGHTNESS * torch.randn(n, device=device), 0))
     contrast = per_image(torch.exp2(_with_probability(p, CONTRAST * torch.randn(n, device=device), 0)))

@@ -60,9 +60,8 @@ def check_policy(policy: tuple[str, ...], known: Iterable[str]) -> None:
 
 def apply_policy(images: tuple[Tensor, ...], policy: tuple[str, ...],
                  factories: Mapping[str, TransformFactory]) -> tuple[Tensor, ...]:
-    """Apply the transforms of a policy, in the order of `factories`, with the same random numbers to all images.
-
-    Computed in float32, as half precision has fewer levels than an image.
+    """Apply the transforms of a policy, in the order of `factories`, with the same random numbers to all
+    images; in float32, as half precision has fewer levels than an image.
     """
     device = images[0].device
     with fp32_island(images[0]):

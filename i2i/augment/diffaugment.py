@@ -59,7 +59,7 @@ def cutout(n: int, device: torch.device) -> Transform:
 
 
 def _hole(center: Tensor, size: int) -> Tensor:
-    """Mask of the positions of a line that lie in a hole with this relative center.  (N) -> (N, size), bool"""
+    """Mask of the positions in a hole with this relative center.  (N) -> (N, size), bool"""
     length = int(size * HOLE_SIZE + 0.5)
     start = (center * (size + 1 - length % 2)).floor().long()[:, None] - length // 2
     position = torch.arange(size, device=center.device)

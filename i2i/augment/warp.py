@@ -74,7 +74,7 @@ def wavelet_downsample(x: Tensor) -> Tensor:
 
 
 def warp_affine(x: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
-    """Affine warp at twice the resolution, between anti-aliasing filters; outside is reflected.  Karras et al.
+    """Affine warp with reflection, at twice the resolution between anti-aliasing filters.  Karras et al.
     2020a, appendix B.
 
     Args:

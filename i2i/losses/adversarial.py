@@ -1,4 +1,4 @@
-"""Adversarial losses of generator and discriminator.  Logits may have any shape; losses are means over all."""
+"""Adversarial losses of G and D.  Logits may have any shape; losses are means over all of them."""
 
 from __future__ import annotations
 
@@ -125,8 +125,8 @@ class Hinge:
 @register("adversarial", "wasserstein")
 @dataclass(frozen=True)
 class Wasserstein:
-    """Wasserstein GAN loss, for a critic that a penalty keeps Lipschitz.  Arjovsky et al. 2017, equations 2 and
-    3; Gulrajani et al. 2017."""
+    """Wasserstein GAN loss, for a critic that a penalty keeps Lipschitz.  Arjovsky et al. 2017, equations 2
+    and 3; Gulrajani et al. 2017."""
 
     decision_boundary: ClassVar[None] = None
     relativistic: ClassVar[bool] = False
@@ -146,8 +146,8 @@ class RelativisticPairing:
     """Relativistic pairing GAN loss (RSGAN): which of a real and a generated image is real?
     Jolicoeur-Martineau 2019 (arXiv:1807.00734).
 
-    Logit i of one kind is compared with logit i of the other.  With penalty=r1r2 the loss of Huang et al. 2024
-    (R3GAN, arXiv:2501.05441), section 2.
+    Logit i of one kind is compared with logit i of the other.  With penalty=r1r2 the loss of Huang et al.
+    2024 (R3GAN, arXiv:2501.05441), section 2.
     """
 
     decision_boundary: ClassVar[None] = None

@@ -1,5 +1,5 @@
-"""Discriminator penalties: gradient penalties and weight clipping.  Computed in float32 in any precision of the
-training step."""
+"""Discriminator penalties: gradient penalties and weight clipping, computed in float32 in any precision of
+the training step."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Penalty(Protocol):
         uses_input_gradients: whether it takes gradients with respect to each image, so that the critic must
             not mix the images of a batch.
         every: it is due in one of so many of D's steps.
-        clip: maximum absolute value of the critic's parameters, enforced by the engine after each of its steps;
-            0 for no limit.
+        clip: maximum absolute value of the critic's parameters, enforced by the engine after each of its
+            steps; 0 for no limit.
     """
 
     uses_input_gradients: ClassVar[bool]
@@ -53,7 +53,7 @@ def lazy_penalty(penalty: Penalty, step: int, critic: Critic, real: Tensor, fake
 
 
 def gradients(critic: Critic, images: Tensor) -> Tensor:
-    """Gradient of an image's mean logit with respect to the image, differentiable.  (N, C, H, W) -> (N, C H W)
+    """Gradient of an image's mean logit with respect to the image, differentiable.  (N, C, H, W) -> (N, CHW)
 
     The mean over patches, as in the adversarial losses; the reference code of CycleGAN has their sum.
     """
@@ -94,8 +94,8 @@ class NoPenalty:
 @register("penalty", "clip")
 @dataclass(frozen=True, kw_only=True)
 class WeightClipping(NoPenalty):
-    """Weight clipping: the critic's parameters stay in [-limit, limit].  Arjovsky et al. 2017 (WGAN), algorithm
-    1."""
+    """Weight clipping: the critic's parameters stay in [-limit, limit].  Arjovsky et al. 2017 (WGAN),
+    algorithm 1."""
 
     limit: float = 0.01
 

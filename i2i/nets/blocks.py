@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2i.nets import norms
+from i2i.errors import require
+from i2i.nets.norms import AFFINE
 
 # Up to this many output positions one matrix product replaces the CPU's convolution kernels: it is faster
 # below 64 with any number of channels, and up to 256 with 512 of them (bench/convolution.py).
@@ -42,8 +43,8 @@ class GemmConvTranspose2d(nn.ConvTranspose2d):
         if x.device.type != "cpu" or x.shape[0] * x.shape[2] * x.shape[3] > MAX_GEMM_POSITIONS:
             return super().forward(x, output_size)
         padding = cast(tuple[int, int], self.padding)
-        size = tuple((side - 1) * self.stride[i] - 2 * padding[i] + self.kernel_size[i] + self.output_padding[i]
-                     for i, side in enumerate(x.shape[2:]))
+        size = tuple((side - 1) * s - 2 * p + k + o for side, s, p, k, o in zip(
+            x.shape[2:], self.stride, padding, self.kernel_size, self.output_padding, strict=True))
         columns = self.weight.flatten(1).t() @ x.flatten(2)
         out = F.fold(columns, size, self.kernel_size, padding=padding, stride=self.stride)
         return out if self.bias is None else out + self.bias[:, None, None]
@@ -53,21 +54,34 @@ def upsample_layer(up: str, in_channels: int, out_channels: int, *, kernel: int,
     """A layer that doubles height and width.
 
     Args:
-        up: `transposed`, a transposed convolution; or `resize`, nearest neighbor and a 3x3 convolution, which
-            leaves no checkerboard pattern (Odena et al. 2016).
+        up: `transposed`, a transposed convolution of size `kernel`, 3 or 4; or `resize`, nearest neighbor and
+            a 3x3 convolution, which leaves no checkerboard pattern (Odena et al. 2016).
         in_channels: channels of the input.
         out_channels: channels of the output.
-        kernel: kernel size of the transposed convolution, 3 or 4.
+        kernel: as above.
         bias: whether the convolution has one.
     """
     if up == "transposed":
-        return GemmConvTranspose2d(in_channels, out_channels, kernel, 2, 1, output_padding=kernel % 2, bias=bias)
-    return nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(in_channels, out_channels, 3, 1, 1, bias=bias))
+        return GemmConvTranspose2d(in_channels, out_channels, kernel, 2, 1, kernel % 2, bias=bias)
+    return nn.Sequential(nn.Upsample(scale_factor=2),
+                         nn.Conv2d(in_channels, out_channels, 3, 1, 1, bias=bias))
 
 
-def channels_per_level(width: int, max_channels: int, levels: int) -> list[int]:
-    """Channels at each resolution, the highest first: `width`, doubled per level up to `max_channels`."""
-    return [min(width * 2**i, max_channels) for i in range(levels)]
+def channels_per_level(player: str, width: int, levels: int, *, max_multiple: int = 8,
+                       max_channels: int | None = None) -> list[int]:
+    """Channels at each resolution, the highest first: `width`, doubled per level up to `max_channels`.
+
+    Args:
+        player: `generator` or `discriminator`, for the error message.
+        width: channels at the highest resolution.
+        levels: number of resolutions.
+        max_multiple: the limit as a multiple of `width`, without `max_channels`.
+        max_channels: the limit.
+    """
+    require(max_channels is None or max_channels >= 1, f"{player}.max_channels", max_channels, "1 or more")
+    require(1 <= width <= (max_channels or width), f"{player}.width", width,
+            f"from 1 to {player}.max_channels ({max_channels})" if max_channels else "1 or more")
+    return [min(width * 2**i, max_channels or max_multiple * width) for i in range(levels)]
 
 
 @torch.no_grad()
@@ -88,7 +102,7 @@ def init_weights(network: nn.Module, weight_init: Callable[[Tensor], object] | N
             init(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif weight_init is None and isinstance(module, norms.AFFINE) and module.affine:
+        elif weight_init is None and isinstance(module, AFFINE) and module.affine:
             nn.init.normal_(module.weight, 1.0, 0.02)
             nn.init.zeros_(module.bias)
     return network

@@ -1,5 +1,5 @@
-"""Gradient checkpointing: activations are recomputed in the backward pass instead of stored.  Chen et al. 2016
-(arXiv:1604.06174), section 4.
+"""Gradient checkpointing: recompute activations in the backward pass instead of storing them.  Chen et al.
+2016 (arXiv:1604.06174), section 4.
 
 A network that supports it has an attribute `gradient_checkpointing`, which the engine sets.  Results are
 bit-identical with and without.
@@ -45,10 +45,7 @@ def _clone(buffers: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
 def checkpoint_stage(network: Any, function: Callable[..., Any], *inputs: Any) -> Any:
     """Call `function(*inputs)`, storing only the inputs for the backward pass if the network is set to.
 
-    Args:
-        network: has the attribute `gradient_checkpointing`.
-        function: a module, or a function that is passed all modules it uses.
-        inputs: its arguments.
+    `function` is a module, or is passed all modules that it uses.
     """
     if not (network.gradient_checkpointing and network.training and torch.is_grad_enabled()):
         return function(*inputs)

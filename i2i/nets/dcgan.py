@@ -31,8 +31,6 @@ from i2i.nets.norms import make_norm, needs_bias
 from i2i.nets.virtual_batch_norm import ReferenceBatch
 from i2i.registry import register
 
-MAX_WIDTH = 8       # Channels at the lowest resolution are at most this multiple of `width`.
-
 
 def _stage(layer: nn.Module, norm: nn.Module, x: Tensor, c: Tensor | None) -> Tensor:
     """One layer of the generator.  (N, C, H, W), (N) -> (N, C', 2H, 2W)"""
@@ -55,7 +53,6 @@ class Generator(nn.Module):
                  width: int = 64, norm: str = "batch", up: Literal["transposed", "resize"] = "transposed",
                  condition: Literal["concat", "batchnorm"] = "concat", reference: int = 64) -> None:
         super().__init__()
-        require(width >= 1, "generator.width", width, "1 or more")
         require(z_dim >= 1, "generator.z_dim", z_dim, "1 or more")
         base, levels = base_resolution(size, "dcgan")
         self.z_dim, self.num_classes = z_dim, num_classes
@@ -64,7 +61,7 @@ class Generator(nn.Module):
         self.reference = ReferenceBatch("generator", norm, reference, (z_dim,), num_classes)
         classes = num_classes if condition == "batchnorm" else 0
         bias = needs_bias(norm) and not classes
-        channels = channels_per_level(width, MAX_WIDTH * width, levels)[::-1]
+        channels = channels_per_level("generator", width, levels)[::-1]
         self.layers = nn.ModuleList([
             GemmConvTranspose2d(z_dim * (1 + concat), channels[0], base, bias=bias),    # type: ignore[arg-type]
             *(upsample_layer(up, a, b, kernel=4, bias=bias) for a, b in pairwise(channels))])
@@ -97,9 +94,8 @@ class Discriminator(nn.Module):
                  norm: str = "batch", condition: Literal["concat", "projection"] = "concat", group: int = 0,
                  kernels: int = 0, kernel_dims: int = 5, reference: int = 64) -> None:
         super().__init__()
-        require(width >= 1, "discriminator.width", width, "1 or more")
         base, levels = base_resolution(size, "dcgan")
-        channels = channels_per_level(width, MAX_WIDTH * width, levels)
+        channels = channels_per_level("discriminator", width, levels)
         last = channels[-1]
         self.num_classes, self.feature_shape = num_classes, (last, *base)
         self.label = LabelChannel(num_classes, size) if num_classes and condition == "concat" else None

@@ -25,13 +25,8 @@ class EqualizedLinear(nn.Module):
     """Linear layer with N(0, 1) weights, scaled at run time by gain / sqrt(fan in), so that all weights learn
     equally fast with Adam.  Karras et al. 2018, section 4.1.
 
-    Args:
-        in_features: length of the input.
-        out_features: length of the output.
-        gain: of the nonlinearity that follows.
-        bias: initial value of the bias, None for no bias.
-        lr_multiplier: relative learning rate: weights start at N(0, 1 / lr_multiplier^2) and are scaled by
-            it, as is the bias.
+    `bias`: its initial value, None for no bias.  `lr_multiplier`: relative learning rate; weights start at
+    N(0, 1 / lr_multiplier^2) and are scaled by it, as is the bias.
     """
 
     def __init__(self, in_features: int, out_features: int, *, gain: float = 1.0, bias: float | None = 0.0,
@@ -73,7 +68,7 @@ class EqualizedConv2d(nn.Module):
 
 
 class PixelNorm(nn.Module):
-    """Scale the channel vector of each pixel, or z, to a mean square of 1.  Karras et al. 2018, section 4.2."""
+    """Scale each pixel's channels, or z, to a mean square of 1.  Karras et al. 2018, section 4.2."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, ...) -> (N, C, ...)"""

@@ -66,18 +66,10 @@ def _distances(row: Tensor) -> Tensor:
     return (row[:, :, None] - row[:, None]).abs()
 
 
-def minibatch_layers(shape: tuple[int, int, int], group: int, kernels: int, dims: int) -> tuple[nn.Sequential, int]:
-    """Minibatch discrimination and minibatch standard deviation for features of this shape.
-
-    Args:
-        shape: (C, H, W) of the features.
-        group: images per group of the standard deviation, 0 for none.
-        kernels: kernels of minibatch discrimination, 0 for none.
-        dims: numbers per kernel.
-
-    Returns:
-        The layers, and the number of channels of their output.
-    """
+def minibatch_layers(shape: tuple[int, int, int], group: int, kernels: int,
+                     dims: int) -> tuple[nn.Sequential, int]:
+    """Minibatch discrimination (unless `kernels` is 0) and standard deviation (unless `group` is 0), for
+    features of shape (C, H, W), and the number of channels of their output."""
     layers: list[nn.Module] = [MinibatchDiscrimination(shape, kernels, dims)] if kernels else []
     layers += [MinibatchStdDev(group)] if group else []
     return nn.Sequential(*layers), shape[0] + kernels + bool(group)

@@ -26,7 +26,8 @@ class Dense(nn.Module):
     """Linear layer, norm and activation.  `maxout` is the maximum of five linear layers (Goodfellow et al.
     2013)."""
 
-    def __init__(self, in_features: int, out_features: int, activation: str, norm: str, reference: int = 0) -> None:
+    def __init__(self, in_features: int, out_features: int, activation: str, norm: str,
+                 reference: int = 0) -> None:
         super().__init__()
         self.pieces = MAXOUT_PIECES if activation == "maxout" else 1
         self.linear = nn.Linear(in_features, out_features * self.pieces, bias=needs_bias(norm))
@@ -42,7 +43,9 @@ class Dense(nn.Module):
         h = self.linear(h)
         if self.pieces > 1:
             h = h.unflatten(1, (-1, self.pieces)).max(2).values
-        return self.act(h if isinstance(self.norm, nn.Identity) else self.norm(h[:, :, None, None]).flatten(1))
+        if not isinstance(self.norm, nn.Identity):
+            h = self.norm(h[:, :, None, None]).flatten(1)
+        return self.act(h)
 
 
 def _hidden_layers(player: str, in_features: int, width: int, layers: int, activation: str, norm: str,
@@ -50,7 +53,7 @@ def _hidden_layers(player: str, in_features: int, width: int, layers: int, activ
     require(width >= 1, f"{player}.width", width, "1 or more")
     require(layers >= 1, f"{player}.layers", layers, "1 or more")
     require(norm != "instance", f"{player}.norm", norm,
-            "batch, syncbatch, virtual or none; a unit has a single value per image, which instance norm makes 0")
+            "batch, syncbatch, virtual or none; a unit has a single value, which instance norm makes 0")
     return nn.Sequential(*(Dense(width if i else in_features, width, activation, norm, reference)
                            for i in range(layers)))
 

@@ -26,8 +26,7 @@ class _PatchDiscriminator(nn.Module):
         init_weights(self)
 
     def features(self, x: Tensor, c: Tensor | None = None) -> list[Tensor]:
-        """Activations of all layers but the last, without labels: (N, C, H, W) -> [(N, C', H', W')], outermost
-        first"""
+        """Activations of all layers but the last, without labels: (N, C, H, W) -> [(N, C', H', W')]"""
         out = []
         for layer in self.layers:
             x = layer(x)

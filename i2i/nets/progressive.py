@@ -28,11 +28,7 @@ class Growth(nn.Module):
     Its only state is the buffer `level`: k + alpha if k doublings are in use and the next is faded in by
     alpha.  A new network, and one on the meta device, has full size.
 
-    Args:
-        player: prefix of the options in error messages, `generator` or `discriminator`.
-        levels: number of doublings at full size.
-        grown: share of the run after which the network has full size.
-        fade: share of each level's time during which the next level is faded in.
+    `levels`: number of doublings at full size; `grown` and `fade`: see `Generator`.
     """
 
     level: Tensor
@@ -90,14 +86,9 @@ class GrowingGenerator(Growing):
     gradient_checkpointing = False
 
     def render(self, x: Tensor, *ws: Tensor) -> Tensor:
-        """Full-size images from the lowest map.
+        """Full-size images from the lowest map: (N, C, h, w) -> (N, C', H, W)
 
-        Args:
-            x: (N, C, h, w).
-            ws: the styles of all layers, two per block, for blocks that take styles.
-
-        Returns:
-            (N, C, H, W); smaller images are enlarged by nearest neighbor.
+        `ws`: styles of all layers, two per block, for blocks that take styles.
         """
         def block(i: int, x: Tensor) -> Tensor:
             return checkpoint_stage(self, self.blocks[i - 1], x, *ws[2 * i:2 * i + 2])
@@ -145,11 +136,9 @@ class Generator(GrowingGenerator):
         super().__init__()
         self.base, levels = base_resolution(size, "progressive")
         self.growth = Growth("generator", levels, grown, fade)
-        require(1 <= width <= max_channels, "generator.width", width,
-                f"from 1 to generator.max_channels ({max_channels})")
         require(z_dim >= 1, "generator.z_dim", z_dim, "1 or more")
         self.z_dim, self.num_classes = z_dim, num_classes
-        channels = channels_per_level(width, max_channels, levels + 1)[::-1]
+        channels = channels_per_level("generator", width, levels + 1, max_channels=max_channels)[::-1]
         first = channels[0]
         self.norm = PixelNorm()
         self.embedding = ClassEmbedding(num_classes, z_dim) if num_classes else None
@@ -167,7 +156,7 @@ class Generator(GrowingGenerator):
 
 
 class DownBlock(nn.Module):
-    """Two convolutions with leaky ReLU and downsampling by average pooling (Karras et al. 2018, table 2) or by
+    """Two convolutions with leaky ReLU and downsampling by average pooling (Karras et al. 2018, table 2) or
     `bilinear` filtering (Karras et al. 2019, section 2)."""
 
     def __init__(self, in_channels: int, out_channels: int, down: str) -> None:
@@ -201,9 +190,7 @@ class Discriminator(Growing):
         super().__init__()
         base, levels = base_resolution(size, "progressive")
         self.growth = Growth("discriminator", levels, grown, fade)
-        require(1 <= width <= max_channels, "discriminator.width", width,
-                f"from 1 to discriminator.max_channels ({max_channels})")
-        channels = channels_per_level(width, max_channels, levels + 1)[::-1]
+        channels = channels_per_level("discriminator", width, levels + 1, max_channels=max_channels)[::-1]
         last = channels[0]
         self.num_classes, self.feature_shape = num_classes, (last, *base)
         self.from_rgb = nn.ModuleList(EqualizedConv2d(in_channels, n, 1, gain=GAIN) for n in channels)

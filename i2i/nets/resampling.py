@@ -67,6 +67,6 @@ def downsample(x: Tensor) -> Tensor:
 
 
 def upsample(x: Tensor) -> Tensor:
-    """Bilinear upsampling with zeros outside: insert zeros, filter, times 4.  (N, C, H, W) -> (N, C, 2H, 2W)"""
+    """Insert zeros, filter, times 4: bilinear upsampling.  (N, C, H, W) -> (N, C, 2H, 2W)"""
     with fp32_island(x):
         return _Adjoint.apply(x, 2, 1) * 4

@@ -23,8 +23,8 @@ class ResidualBlock(nn.Module):
         super().__init__()
         bias = needs_bias(norm)
         self.layers = nn.Sequential(
-            ReflectionPad2d(1), nn.Conv2d(channels, channels, 3, bias=bias), make_norm(norm, channels), nn.ReLU(),
-            nn.Dropout(dropout) if dropout else nn.Identity(),
+            ReflectionPad2d(1), nn.Conv2d(channels, channels, 3, bias=bias), make_norm(norm, channels),
+            nn.ReLU(), nn.Dropout(dropout) if dropout else nn.Identity(),
             ReflectionPad2d(1), nn.Conv2d(channels, channels, 3, bias=bias), make_norm(norm, channels))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -18,16 +18,14 @@ from i2i.nets.norms import make_norm
 from i2i.nets.virtual_batch_norm import ReferenceBatch
 from i2i.registry import register
 
-# Channels at the lowest resolution are at most this multiple of `width`: 1024 for 64.  Zhang et al. 2019;
-# Miyato et al. 2018, table 5.
-MAX_WIDTH = 16
+MAX_MULTIPLE = 16       # 1024 channels for a width of 64.  Zhang et al. 2019; Miyato et al. 2018, table 5.
 ATTENTION_SIZE = 32     # Pixels of the attention map in Zhang et al. 2019, whose images have 128.
 REDUCTION = 8           # Channels per channel that attention compares.  Zhang et al. 2019, section 3.
 
 
 class SelfAttention(nn.Module):
-    """Self-attention over positions, added at a learned rate that starts at 0.  Zhang et al. 2019, equations 1
-    to 3, with 1x1 convolutions f, g, h and v.
+    """Self-attention over positions, added at a learned rate that starts at 0.  Zhang et al. 2019, equations
+    1 to 3, with 1x1 convolutions f, g, h and v.
 
     Not torch's fused attention, which cannot be differentiated twice, as gradient penalties do.
     """
@@ -68,7 +66,7 @@ class UpBlock(nn.Module):
 
 
 class DownBlock(nn.Module):
-    """Residual block: ReLU, 3x3, ReLU, 3x3, average pooling unless `keep_size`.  Miyato et al. 2018, figure 8.
+    """Residual block: ReLU, 3x3, ReLU, 3x3, average pooling unless `keep_size`.  Miyato et al. 2018, fig. 8.
 
     The `first` block of a network has no ReLU on its input, which is an image.
     """
@@ -117,7 +115,6 @@ class Generator(nn.Module):
                  width: int = 64, attention: int = -1, norm: str = "batch",
                  condition: Literal["batchnorm", "concat"] = "batchnorm", reference: int = 64) -> None:
         super().__init__()
-        require(width >= 1, "generator.width", width, "1 or more")
         require(z_dim >= 1, "generator.z_dim", z_dim, "1 or more")
         self.base, levels = base_resolution(size, "sagan")
         self.z_dim, self.num_classes = z_dim, num_classes
@@ -125,7 +122,7 @@ class Generator(nn.Module):
         self.embedding = ClassEmbedding(num_classes, z_dim) if concat else None
         self.reference = ReferenceBatch("generator", norm, reference, (z_dim,), num_classes)
         classes = num_classes if condition == "batchnorm" else 0
-        channels = channels_per_level(width, MAX_WIDTH * width, levels)[::-1]
+        channels = channels_per_level("generator", width, levels, max_multiple=MAX_MULTIPLE)[::-1]
         channels = [channels[0], *channels]
         self.dense = nn.Linear(z_dim * (1 + concat), channels[0] * self.base[0] * self.base[1])
         self.blocks = nn.ModuleList(UpBlock(a, b, norm, classes, self.reference.count)
@@ -151,7 +148,7 @@ class Generator(nn.Module):
 
 @register("discriminator", "sagan")
 class Discriminator(nn.Module):
-    """SAGAN discriminator: residual blocks, self-attention, sum over positions, one logit.  Zhang et al. 2019.
+    """SAGAN discriminator: residual blocks, self-attention, a sum over positions.  Zhang et al. 2019.
 
     `attention` as in the generator.  With classes, the inner product with the label's vector is added (Miyato
     and Koyama 2018).  No norm: the papers use spectral norm (`d_weight_norm=spectral`).
@@ -160,9 +157,8 @@ class Discriminator(nn.Module):
     def __init__(self, in_channels: int, size: tuple[int, int], num_classes: int = 0, *, width: int = 64,
                  attention: int = -1) -> None:
         super().__init__()
-        require(width >= 1, "discriminator.width", width, "1 or more")
         base, levels = base_resolution(size, "sagan")
-        channels = channels_per_level(width, MAX_WIDTH * width, levels)
+        channels = channels_per_level("discriminator", width, levels, max_multiple=MAX_MULTIPLE)
         last = channels[-1]
         self.num_classes, self.feature_shape = num_classes, (last, *base)
         self.blocks = nn.ModuleList([DownBlock(in_channels, width, first=True),

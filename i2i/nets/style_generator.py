@@ -19,14 +19,8 @@ W_AVG_DECAY = 0.995     # Per step.  The code of Karras et al. 2019 (section B, 
 class MappingNetwork(nn.Module):
     """Map noise and a label to a style w, in single precision.  Karras et al. 2019, section 2.
 
-    Noise and the label's embedding are normalized, then concatenated (Karras et al. 2020a).
-
-    Args:
-        z_dim: length of z; 0 for none, to embed the label that a discriminator projects on.
-        w_dim: length of w.
-        num_classes: 0 for unconditional networks.
-        layers: number of fully connected layers.
-        lr_multiplier: their learning rate relative to other layers.
+    Noise and the label's embedding are normalized, then concatenated (Karras et al. 2020a).  `z_dim` is 0 to
+    embed the label that a discriminator projects on.
     """
 
     def __init__(self, z_dim: int, w_dim: int, num_classes: int, *, layers: int = 8,
@@ -34,7 +28,8 @@ class MappingNetwork(nn.Module):
         super().__init__()
         self.embed = EqualizedLinear(num_classes, w_dim) if num_classes else None
         widths = [z_dim + (w_dim if num_classes else 0)] + [w_dim] * layers
-        self.layers = nn.ModuleList(EqualizedLinear(a, b, lr_multiplier=lr_multiplier) for a, b in pairwise(widths))
+        self.layers = nn.ModuleList(EqualizedLinear(a, b, lr_multiplier=lr_multiplier)
+                                    for a, b in pairwise(widths))
         self.norm = PixelNorm()
 
     def forward(self, z: Tensor | None, c: Tensor | None = None) -> Tensor:
@@ -71,9 +66,9 @@ class NoiseInjection(nn.Module):
 class StyleGenerator(nn.Module):
     """Base class of generators with a mapping network and `synthesize`, which a subclass defines.
 
-    In training, a share `mixing` of the images takes the styles of its later layers from a second z (Karras et
-    al. 2019, section 3.1), and `w_avg` tracks the mean style.  In eval mode, styles are interpolated to that
-    mean if `truncation` is below 1 (section B).
+    In training, a share `mixing` of the images takes the styles of its later layers from a second z (Karras
+    et al. 2019, section 3.1), and `w_avg` tracks the mean style.  In eval mode, styles are interpolated to
+    that mean if `truncation` is below 1 (section B).
     """
 
     gradient_checkpointing = False
@@ -93,15 +88,7 @@ class StyleGenerator(nn.Module):
         self.register_buffer("w_avg", torch.zeros(w_dim))
 
     def styles(self, z: Tensor, c: Tensor | None = None) -> Tensor:
-        """A style per layer, mixed in training and truncated in eval mode.
-
-        Args:
-            z: (N, z_dim).
-            c: (N) labels of a conditional generator.
-
-        Returns:
-            (N, num_ws, w_dim)
-        """
+        """(N, z_dim), (N) labels -> (N, num_ws, w_dim), mixed in training and truncated in eval mode"""
         if not self.training:
             w = self.mapping(z, c)
             w = w if self.truncation == 1 else self.w_avg.lerp(w, self.truncation)

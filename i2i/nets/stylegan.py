@@ -7,7 +7,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from i2i.errors import require
 from i2i.nets.base_resolution import base_resolution
 from i2i.nets.blocks import channels_per_level
 from i2i.nets.equalized import GAIN, EqualizedConv2d, EqualizedLinear, leaky_relu
@@ -27,7 +26,7 @@ class AdaIN(nn.Module):
         self.style = EqualizedLinear(w_dim, 2 * num_channels)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """(N, C, H, W), (N, w_dim) -> (N, C, H, W).  In float32 inside, so that a constant map stays finite."""
+        """(N, C, H, W), (N, w_dim) -> (N, C, H, W); float32 inside, so that a constant map stays finite"""
         h, w = to_float32(x), to_float32(w)
         with fp32_island(h):
             scale, shift = self.style(w)[:, :, None, None].chunk(2, 1)
@@ -100,10 +99,8 @@ class Generator(StyleGenerator, GrowingGenerator):
         base, levels = base_resolution(size, "stylegan")
         super().__init__(2 * levels + 2, num_classes, z_dim=z_dim, w_dim=w_dim, mapping_layers=mapping_layers,
                          mixing=mixing)
-        require(1 <= width <= max_channels, "generator.width", width,
-                f"from 1 to generator.max_channels ({max_channels})")
         self.growth = Growth("generator", levels, grown, fade)
-        channels = channels_per_level(width, max_channels, levels + 1)[::-1]
+        channels = channels_per_level("generator", width, levels + 1, max_channels=max_channels)[::-1]
         self.input = ConstantInput(channels[0], w_dim, base)
         self.layer = SynthesisLayer(channels[0], channels[0], w_dim, base)
         self.blocks = nn.ModuleList(SynthesisBlock(a, b, w_dim, (base[0] << i, base[1] << i))

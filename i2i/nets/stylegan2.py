@@ -21,12 +21,6 @@ from i2i.nets.style_generator import MappingNetwork, NoiseInjection, StyleGenera
 from i2i.registry import register
 
 
-def _channels(player: str, width: int, max_channels: int, levels: int) -> list[int]:
-    require(width >= 1, f"{player}.width", width, "1 or more")
-    require(max_channels >= 1, f"{player}.max_channels", max_channels, "1 or more")
-    return channels_per_level(width, max_channels, levels)
-
-
 class ModulatedConv2d(nn.Module):
     """Convolution whose input channels are scaled by a style, a learned affine map of w.  Section 2.2,
     equation 1.
@@ -97,7 +91,7 @@ def _stage(up: SynthesisLayer, layer: SynthesisLayer, rgb: ToRGB, x: Tensor, ima
 
 @register("noise_generator", "stylegan2")
 class Generator(StyleGenerator):
-    """StyleGAN2 generator: mapping network, modulated convolutions, sum of the images of all resolutions (skip
+    """StyleGAN2 generator: mapping network, modulated convolutions, sum of images of all resolutions (skip
     generator).  Karras et al. 2020b (arXiv:1912.04958), section 4.1.
 
     `width` channels next to the image, doubled inwards up to `max_channels`.  Linear output, about [-1, 1]
@@ -108,7 +102,7 @@ class Generator(StyleGenerator):
                  w_dim: int = 512, width: int = 32, max_channels: int = 512, mapping_layers: int = 8,
                  mixing: float = 0.9) -> None:
         base, levels = base_resolution(size, "stylegan2")
-        channels = _channels("generator", width, max_channels, levels + 1)[::-1]
+        channels = channels_per_level("generator", width, levels + 1, max_channels=max_channels)[::-1]
         super().__init__(2 * levels + 2, num_classes, z_dim=z_dim, w_dim=w_dim, mapping_layers=mapping_layers,
                          mixing=mixing)
         self.constant = nn.Parameter(torch.randn(channels[0], *base))
@@ -161,7 +155,7 @@ class Discriminator(nn.Module):
         super().__init__()
         require(1 <= mapping_layers <= 100, "discriminator.mapping_layers", mapping_layers, "1 to 100")
         base, levels = base_resolution(size, "stylegan2")
-        channels = _channels("discriminator", width, max_channels, levels + 1)
+        channels = channels_per_level("discriminator", width, levels + 1, max_channels=max_channels)
         last = channels[-1]
         self.num_classes = num_classes
         self.rgb = EqualizedConv2d(in_channels, channels[0], 1)

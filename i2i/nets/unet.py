@@ -50,18 +50,18 @@ class UNet(nn.Module):
                  up: Literal["transposed", "resize"] = "transposed") -> None:
         super().__init__()
         depth = depth or default_depth(size)
-        require(width >= 1, "generator.width", width, "1 or more")
         require(0 <= dropout < 1, "generator.dropout", dropout, "0 or more and less than 1")
         if not 2 <= depth < min(size).bit_length() or any(side % 2**depth for side in size):
             raise RequestError(f"a unet of depth {depth} cannot halve {size[0]}x{size[1]} images that often; "
                                "accepted: sizes divisible by 2^depth with depth 2 or more (data.size, "
                                "generator.depth)")
         self.multiple = 2**depth
-        channels = channels_per_level(width, 8 * width, depth)
+        channels = channels_per_level("generator", width, depth)
         bias = needs_bias(norm)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for i, out in enumerate(channels):
-            layers: list[nn.Module] = [GemmConv2d(channels[i - 1] if i else in_channels, out, 4, 2, 1, bias=bias)]
+            inputs = channels[i - 1] if i else in_channels
+            layers: list[nn.Module] = [GemmConv2d(inputs, out, 4, 2, 1, bias=bias)]
             if 0 < i < depth - 1:
                 layers.append(make_norm(norm, out))
             self.down.append(nn.Sequential(*layers))

@@ -34,7 +34,8 @@ class VirtualBatchNorm(nn.Module):
             ref_variance = variance[:n].mean(0) + mean[:n].var(0, correction=0)
             share = 1 / (n + 1)
             offset = mean[n:] - ref_mean
-            own_variance = (1 - share) * ref_variance + share * variance[n:] + share * (1 - share) * offset.square()
+            own_variance = ((1 - share) * ref_variance + share * variance[n:]
+                            + share * (1 - share) * offset.square())
             mean = torch.cat([ref_mean.expand(n, -1), ref_mean + share * offset])
             variance = torch.cat([ref_variance.expand(n, -1), own_variance])
             y = (x - mean[:, :, None, None]) * torch.rsqrt(variance + self.eps)[:, :, None, None]
@@ -45,14 +46,7 @@ class ReferenceBatch(nn.Module):
     """The inputs that pass through a network before those of every batch; empty without virtual batch norm.
 
     They are buffers, hence part of checkpoints and model files, and random until a recipe sets them
-    (`initialize`).  They cost a forward and backward pass of `count` more images.
-
-    Args:
-        player: prefix of the option in error messages, `generator` or `discriminator`.
-        norm: name of the network's norm.
-        count: number of inputs, 2 or more.
-        shape: shape of one input.
-        num_classes: number of classes of a conditional network, else 0.
+    (`initialize`).  They cost a forward and backward pass of `count` more images of `shape`.
     """
 
     inputs: Tensor

@@ -112,7 +112,7 @@ def test_a_run_with_virtual_batch_norm_and_a_mixture_resumes_exactly_and_its_fil
     assert ours["modules.D.reference.initialized"] == 1
     assert not torch.equal(ours["average.Z.mu"], ours["modules.Z.mu"])      # The prior is averaged like the rest of G.
     model = load(cut.model, device="cpu")
-    few, all_ = model.generate(2, seed=7), model.generate(5, seed=7, batch=2)
+    few, all_ = model.generate(2, seed=7), model.generate(5, seed=7, batch_size=2)
     torch.testing.assert_close(few, all_[:2], atol=1e-5, rtol=0)
     assert torch.equal(few, load(cut.model, device="cpu").generate(2, seed=7))
     assert not torch.equal(few, model.generate(2, seed=8))
