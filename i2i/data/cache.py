@@ -108,25 +108,21 @@ class MemoryCache(Cache):
     Pages that were never written take no memory.
     """
 
-    def __init__(self, entries: int, capacity: int) -> None:
-        self.entries, self.size = entries, (entries + 1) * 8 + capacity
-        self._lock = multiprocessing.Lock()
-        self._file = _anonymous_file()
+    def __init__(self, entries: int, capacity: int, lock: Any = None, file: Any = None) -> None:
+        self.entries, self.capacity = entries, capacity
+        self.size = (entries + 1) * 8 + capacity
+        self._lock = lock or multiprocessing.Lock()
+        self._file = file.detach() if file else _anonymous_file()
         os.ftruncate(self._file, self.size)
-        self._map()
-
-    def _map(self) -> None:
         self._bytes = mmap.mmap(self._file, self.size)
-        table = np.frombuffer(self._bytes, np.int64, self.entries + 1)
+        table = np.frombuffer(self._bytes, np.int64, entries + 1)
         self._used, self._starts = table[:1], table[1:]
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"entries": self.entries, "size": self.size, "_lock": self._lock,
-                "_file": multiprocessing.reduction.DupFd(self._file)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ |= state | {"_file": state["_file"].detach()}
-        self._map()
+    def __reduce__(self) -> tuple[Any, ...]:
+        if not hasattr(multiprocessing.reduction, "DupFd"):
+            return Cache, ()        # On Windows, loader processes cannot share it.
+        return MemoryCache, (self.entries, self.capacity, self._lock,
+                             multiprocessing.reduction.DupFd(self._file))
 
     def __del__(self) -> None:
         with contextlib.suppress(AttributeError, OSError):      # At exit Python may be half gone.

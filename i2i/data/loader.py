@@ -46,7 +46,7 @@ class Loaded(NamedTuple):
 
     values: Any                         # None if an image could not be read: the last skipped one.
     skipped: tuple[Unreadable, ...]
-    warnings: tuple[str, ...]
+    warning: str                        # Of the cache, or "".
 
 
 class CurrentFiles:
@@ -72,7 +72,7 @@ class LoaderDataset(TorchDataset[Loaded]):
     """The samples of a data set by position, for torch's DataLoader."""
 
     def __init__(self, dataset: Dataset, current: CurrentFiles) -> None:
-        self.dataset, self.current, self._warned = dataset, current, False
+        self.dataset, self.current = dataset, current
 
     def __getitem__(self, position: int) -> Loaded:
         skipped: list[Unreadable] = []
@@ -82,18 +82,15 @@ class LoaderDataset(TorchDataset[Loaded]):
         except Unreadable as error:
             skipped.append(error)
         self.current.set("")
-        warning = "" if self._warned else self.dataset.cache.warning
-        self._warned |= bool(warning)
-        return Loaded(values, tuple(skipped), (warning,) if warning else ())
+        return Loaded(values, tuple(skipped), self.dataset.cache.warning)
 
     def collate(self, samples: list[Loaded]) -> Loaded:
         """Samples as one batch."""
-        warnings = tuple(warning for sample in samples for warning in sample.warnings)
-        failed = next((sample for sample in samples if sample.values is None), None)
-        if failed:
-            return Loaded(None, failed.skipped, warnings)
+        for sample in samples:
+            if sample.values is None:
+                return sample
         return Loaded(self.dataset.collate([sample.values for sample in samples]),
-                      tuple(problem for sample in samples for problem in sample.skipped), warnings)
+                      tuple(problem for sample in samples for problem in sample.skipped), samples[-1].warning)
 
 
 def batches(dataset: Dataset, *, start: int, batch_size: int, rank: int = 0, world_size: int = 1,
@@ -128,12 +125,11 @@ def batches(dataset: Dataset, *, start: int, batch_size: int, rank: int = 0, wor
         prefetch_factor=(prefetch_factor or 2) if num_workers else None)
     loaded = (supervised(*_start(loader), current) if num_workers
               else prefetched(iter(loader), prefetch_factor))
-    logged: set[str] = set()
+    logged = {""}
     with contextlib.closing(loaded):
-        for values, skipped, warnings in loaded:
-            for warning in warnings:
-                if warn and warning not in logged:      # Loader processes have the same.
-                    warn(warning)
+        for values, skipped, warning in loaded:
+            if warn and warning not in logged:
+                warn(warning)
                 logged.add(warning)
             if values is None:
                 raise JobError(f"{skipped[-1]}; remove or repair it, or pass over such files with "
@@ -200,11 +196,12 @@ def _start(loader: DataLoader[Any]) -> tuple[Iterator[Loaded], list[BaseProcess]
     """The loader's iterator and its processes.
 
     Removes PyTorch's handler of SIGCHLD, which raises anywhere in the training process, such as within a
-    step; `supervised` finds dead processes instead.
+    step; `supervised` finds dead processes instead.  Windows has no such signal.
     """
-    before, handler = multiprocessing.active_children(), signal.getsignal(signal.SIGCHLD)
+    before = multiprocessing.active_children()
+    handler = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
     iterator = iter(loader)
-    if threading.current_thread() is threading.main_thread():
+    if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)
     return iterator, [process for process in multiprocessing.active_children() if process not in before]
 

@@ -81,9 +81,9 @@ def read(file: BinaryIO, path: str, *, has: Callable[[str], bool],
     for split in (split for split in SPLITS if split in rows):
         _check_files(rows[split], path, has)
         a_names = FileList.of(a for _, a, _, _ in rows[split])
+        b_names = a_names if single else FileList.of(b for _, _, b, _ in rows[split])
         labels = np.array([numbers[label] for *_, label in rows[split]], np.int64) if labeled else None
-        splits[split] = SplitRows(a_names, a_names if single else FileList.of(b for _, _, b, _ in rows[split]),
-                                  labels)
+        splits[split] = SplitRows(a_names, b_names, labels)
     return Manifest(path, single, splits, classes, one_sided_line)
 
 

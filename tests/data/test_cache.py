@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import shutil
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -212,6 +213,12 @@ def test_a_spawned_loader_process_gets_all_it_needs_and_shares_the_memory(strips
         multiprocessing.set_start_method(before, force=True)
     assert isinstance(data.cache, MemoryCache)
     assert data.cache.used > 0
+
+
+def test_where_descriptors_cannot_be_handed_on_loader_processes_cache_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows."""
+    monkeypatch.delattr(multiprocessing.reduction, "DupFd")
+    assert type(pickle.loads(pickle.dumps(MemoryCache(2, 1000)))) is Cache
 
 
 # ---------------------------------------------------------------------------------------------- on disk

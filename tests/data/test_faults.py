@@ -301,7 +301,7 @@ def test_a_loader_process_that_is_stopped_while_it_hands_over_is_given_up(monkey
     current.names[0].value = b"04.png"
 
     def received() -> Iterator[loader.Loaded]:
-        yield loader.Loaded({}, (), ())
+        yield loader.Loaded({}, (), "")
         ours.recv()
 
     read, began = loader.supervised(received(), [process], current), time.monotonic()
