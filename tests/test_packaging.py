@@ -77,7 +77,7 @@ def wrong(word: str) -> str:
 
 def test_every_install_command_names_what_is_ours_or_known() -> None:
     found = commands()
-    assert {where.split(":")[0] for where, _ in found} >= {"README.md", "docs/data.md", "Makefile", "i2i/data/remote.py"}
+    assert {where.split(":")[0] for where, _ in found} >= {"README.md", "docs/data.md", "Makefile", "i2i/data/sources/url.py"}
     empty = [where for where, rest in found if not packages(rest)]
     assert not empty, f"install commands that name nothing: {empty}"
     assert not [f"{where}: {why}" for where, rest in found for word in packages(rest) if (why := wrong(word))]
