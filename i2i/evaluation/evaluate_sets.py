@@ -28,17 +28,13 @@ def evaluate_sets(fake: ImageSet, real: ImageSet, extractor: FeatureExtractor | 
     """Compute all requested metrics of two sets of images.
 
     Args:
-        fake: the generated images.
-        real: the reference images.
+        fake, real: the generated images and the reference set.
         extractor: the feature network, if a metric needs one.
         request: what to measure.
         original: facts of the files that `real` are decoded copies of, for the stamp.
 
     Returns:
         Scores, stamp, facts of the fakes, versions and warnings as JSON data; {} except in the main process.
-
-    Raises:
-        RequestError, JobError: say in one line what is wrong.
     """
     batches: Any = {"batch_size": request.batch_size, "group": request.group}
     fake_facts, real_facts = set_facts(fake, **batches), set_facts(real, **batches)

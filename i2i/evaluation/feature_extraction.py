@@ -59,11 +59,6 @@ def extract_features(images: ImageSet, extractor: FeatureExtractor, folder: Path
     """Extract the features of a set and write them to `folder`.
 
     Args:
-        images: the set.
-        extractor: the feature network.
-        folder: where the files are written.
-        batch_size: images in a batch of the network.
-        group: the processes that share the work.
         progress: called with the number of images done.
 
     Returns:
@@ -174,11 +169,7 @@ def cache_key(facts: ImageSetFacts, extractor: FeatureExtractor) -> str:
 def cached_features(images: ImageSet, facts: ImageSetFacts, extractor: FeatureExtractor, *,
                     batch_size: int = 32, group: ProcessGroup = SINGLE_PROCESS,
                     progress: Progress = lambda done: None) -> SetFeatures | None:
-    """`extract_features`, unless the user's cache has the features of the same files by the same network.
-
-    Raises:
-        JobError: if an image cannot be read, or the cache not be written.
-    """
+    """`extract_features`, unless the user's cache has the features of the same files by the same network."""
     folder, cached = cache_folder() / "references" / cache_key(facts, extractor), None
     if not group.rank:
         try:

@@ -83,28 +83,18 @@ def support_size(n: int, pairs: int) -> tuple[float, float, float]:
 
 @dataclass(frozen=True)
 class ClassSpread:
-    """Distances within classes and between them.
+    """Distances within classes and between them."""
 
-    Args:
-        within: mean distance between two images of a class, averaged over classes.
-        between: root mean square distance between class centers, corrected for sampling noise.
-        between_fraction: fraction of the variance of all images that lies between classes.
-    """
-
-    within: float
-    between: float
-    between_fraction: float
+    within: float               # Mean distance between two images of a class, averaged over classes.
+    between: float              # RMS distance between class centers, corrected for sampling noise.
+    between_fraction: float     # Fraction of the variance of all images that lies between classes.
 
 
 def class_spread(x: Matrix, labels: Matrix) -> ClassSpread | None:
-    """Spread of the classes that have at least two images; None if there are fewer than two of them.
+    """Spread of the classes of features (N, D) that have two images or more; None if there is only one.
 
     The squared distance between the means of n images with variance v is larger by v/n + v'/n' on average
     than that of the true centers; these terms are subtracted.
-
-    Args:
-        x: features, (N, D).
-        labels: classes, (N,).
     """
     groups = [np.asarray(x[labels == label], np.float64) for label in np.unique(labels)]
     groups = [group for group in groups if len(group) > 1]

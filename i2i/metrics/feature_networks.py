@@ -32,26 +32,15 @@ Network = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 
 @dataclass(frozen=True)
 class FeatureExtractor:
-    """A feature network with everything that decides its output.
+    """A feature network with everything that decides its output."""
 
-    Args:
-        name: `inception`, `efficientnet-lite0` or `timm:NAME`.
-        weights: sha256 of the weights file.
-        resize: name of the resize mode.
-        size: side of the network's square input.
-        num_features: length of a feature vector.
-        network: maps (N, 3, size, size) to features (N, num_features) and logits (N, K) or None.
-        mean, std: normalization of [0, 1]; None for the one that belongs to the resize mode.
-        device: where the network runs.
-    """
-
-    name: str
-    weights: str
-    resize: str
-    size: int
+    name: str               # inception, efficientnet-lite0 or timm:NAME.
+    weights: str            # sha256 of the weights file.
+    resize: str             # Name of the resize mode.
+    size: int               # Side of the network's square input.
     num_features: int
     network: Network
-    mean: tuple[float, ...] | None = None
+    mean: tuple[float, ...] | None = None       # Of [0, 1]; None for the scale of the resize mode.
     std: tuple[float, ...] | None = None
     device: str = "cpu"
 
@@ -102,11 +91,7 @@ def check_finite(features: Tensor | np.ndarray[Any, Any], where: str) -> None:
 # -------------------------------------------------------------------------------------------- weights files
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a `.pth` or `.safetensors` file, without unpickling code.
-
-    Raises:
-        RequestError: if the file is damaged or holds something else.
-    """
+    """Read a `.pth` or `.safetensors` file without unpickling code.  RequestError if it is damaged."""
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -132,11 +117,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 # -------------------------------------------------------------------------------------------- networks
 
 def inception_features(path: Path, *, resize: str = "clean", device: str = "cpu") -> FeatureExtractor:
-    """The FID network from pytorch-fid's weights file: 2048 features and 1008 logits.
-
-    Raises:
-        RequestError: if the file holds another network.
-    """
+    """The FID network from pytorch-fid's weights file: 2048 features and 1008 logits."""
     try:
         network = inception.from_state(read_state(path)).folded().to(device)
     except ValueError as error:
@@ -185,11 +166,7 @@ def lite0_file() -> Path:
 
 
 def timm_features(name: str, path: Path, *, resize: str = "clean", device: str = "cpu") -> FeatureExtractor:
-    """Any timm architecture with a local weights file in timm's names.
-
-    Raises:
-        RequestError: if timm has no such architecture, or the file holds another one.
-    """
+    """Any timm architecture with a local weights file in timm's names."""
     return _load_timm(f"timm:{name}", name, path, read_state(path), resize, device)
 
 

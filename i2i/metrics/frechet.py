@@ -76,28 +76,18 @@ class Moments:
 
 @dataclass(frozen=True)
 class Gaussian:
-    """The normal distribution fitted to a set of features, as the distance needs it.
+    """The normal distribution fitted to a set of features, as the distance needs it."""
 
-    Args:
-        n: number of images.
-        mean: (D,).
-        trace: trace of the covariance.
-        root: some A with AᵀA = Σ, of as few rows as possible, (min(n, D), D).
-    """
-
-    n: int
-    mean: Matrix
-    trace: float
-    root: Matrix
+    n: int              # Number of images.
+    mean: Matrix        # (D,)
+    trace: float        # Of the covariance Σ.
+    root: Matrix        # Some A with AᵀA = Σ, of as few rows as possible, (min(n, D), D).
 
     @classmethod
     def from_features(cls, features: Matrix, counts: Matrix | None = None) -> Gaussian:
         """Fit to features (N, D), each row taken once or `counts` times (a bootstrap sample).
 
-        No more than D rows are held in float64; more are streamed.
-
-        Raises:
-            ValueError: if there are fewer than two rows.
+        No more than D rows are held in float64; more are streamed.  ValueError below two rows.
         """
         rows = len(features) if counts is None else int((counts > 0).sum())
         if rows > features.shape[1]:

@@ -89,11 +89,7 @@ def read_lins(path: Path) -> dict[str, Tensor]:
 
 
 def load(net: Net, backbone: Path, lins: Path) -> LPIPS:
-    """LPIPS from torchvision's weights file of a classifier and the calibrated weights.
-
-    Raises:
-        RequestError: if a file is damaged or holds another network.
-    """
+    """LPIPS from torchvision's weights file of a classifier and the calibrated weights."""
     try:
         return LPIPS(net, read_state(backbone), read_lins(lins))
     except (KeyError, RuntimeError) as error:

@@ -20,19 +20,12 @@ BLOCK = 1024
 
 @dataclass(frozen=True)
 class Manifold:
-    """Per-image terms of the four metrics; their means, also over a bootstrap sample, are the metrics.
+    """Per-image terms of the four metrics; their means, also over a bootstrap sample, are the metrics."""
 
-    Args:
-        fake_inside: whether a generated image lies in the ball of any real one, (N,).
-        fake_density: number of real balls it lies in, divided by k, (N,).
-        real_inside: whether a real image lies in the ball of any generated one, (M,).
-        real_covered: whether any generated image lies in its own ball, (M,).
-    """
-
-    fake_inside: Matrix
-    fake_density: Matrix
-    real_inside: Matrix
-    real_covered: Matrix
+    fake_inside: Matrix     # Whether a generated image lies in the ball of any real one, (N,).
+    fake_density: Matrix    # Number of real balls it lies in, divided by k, (N,).
+    real_inside: Matrix     # Whether a real image lies in the ball of any generated one, (M,).
+    real_covered: Matrix    # Whether any generated image lies in its own ball, (M,).
 
     def scores(self, fakes: Matrix | None = None, reals: Matrix | None = None) -> dict[str, float]:
         """Precision, recall, F1, density and coverage over these rows (all by default)."""

@@ -24,22 +24,14 @@ Matrix = NDArray[Any]
 
 @dataclass(frozen=True)
 class Score:
-    """The value of a metric.
-
-    Args:
-        value: the value.
-        low, high: its 95 % interval.
-        spread: the metric's own standard deviation, over subsets or splits.
-        better: `lower`, `higher`, or empty if neither is better by itself.
-        note: what else a reader has to know.
-    """
+    """The value of a metric with its 95 % interval."""
 
     value: float
     low: float | None = None
     high: float | None = None
-    spread: float | None = None
-    better: str = ""
-    note: str = ""
+    spread: float | None = None     # The metric's own standard deviation, over subsets or splits.
+    better: str = ""                # lower, higher, or empty if neither is better by itself.
+    note: str = ""                  # What else a reader has to know.
 
     def with_error(self, error: float | None, *, at_least: float = -np.inf, at_most: float = np.inf) -> Score:
         """This score with the normal 95 % interval of a standard error, clipped to the metric's range."""
@@ -51,23 +43,14 @@ class Score:
 
 @dataclass(frozen=True)
 class SetFeatures:
-    """What the metrics need to know of one set of images.
+    """What the metrics need of one set of images."""
 
-    Args:
-        features: (N, D), possibly memory-mapped.
-        logits: (N, K), or None if the network has none.
-        moments: of the features.
-        colors: histogram of all images.
-        digests: a hash of each image's pixels.
-        read: returns image i as (H, W, 3) uint8.
-    """
-
-    features: Matrix
-    logits: Matrix | None
+    features: Matrix                # (N, D), possibly memory-mapped.
+    logits: Matrix | None           # (N, K), None if the network has none.
     moments: frechet.Moments
     colors: LabHistogram
-    digests: Sequence[str]
-    read: Callable[[int], Array]
+    digests: Sequence[str]          # A hash of each image's pixels.
+    read: Callable[[int], Array]    # Image i as (H, W, 3) uint8.
 
     def __len__(self) -> int:
         return len(self.features)

@@ -26,25 +26,15 @@ NETWORK_ERRORS = (urllib.error.URLError, TimeoutError, ConnectionError, http.cli
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A file of the catalog.
+    """A file of the catalog."""
 
-    Args:
-        name: what the user calls it.
-        file: its file name.
-        url: where it is downloaded from.
-        sha256: its checksum.
-        license: of the weights.
-        purpose: what it is for.
-        package: the pip package that brings it, if one does.
-    """
-
-    name: str
+    name: str               # What the user calls it.
     file: str
     url: str
     sha256: str
     license: str
     purpose: str
-    package: str = ""
+    package: str = ""       # The pip package that brings it, if one does.
 
     def check(self, path: Path) -> Path:
         """Return the path.  RequestError unless it holds this very file."""
@@ -110,14 +100,11 @@ def locate_weights(name: str) -> Path | None:
 
 
 def find_weights(name: str, path: Path | None = None) -> Path:
-    """Return a file with a verified checksum.
+    """Return a file of the catalog with a verified checksum.
 
     Args:
         name: its name in the catalog.
         path: the file, or a folder that holds it; by default where `locate_weights` finds it.
-
-    Raises:
-        RequestError: if it is absent (the message says how to get it), truncated or another file.
     """
     entry = catalog_entry(name)
     if path is not None:
@@ -137,17 +124,11 @@ def download_hint(entry: WeightsFile) -> str:
 
 
 def add_weights(path: Path, name: str | None = None) -> tuple[WeightsFile, Path]:
-    """Copy a file into the cache.
+    """Copy a file into the cache, and return its catalog entry and the copy.
 
     Args:
         path: the file.
         name: its name in the catalog; by default found by the checksum.
-
-    Returns:
-        The catalog entry, and the copy.
-
-    Raises:
-        RequestError: if the file is not in the catalog.
     """
     _check_is_file(path)
     if name is None:
@@ -162,10 +143,7 @@ def add_weights(path: Path, name: str | None = None) -> tuple[WeightsFile, Path]
 
 
 def download_weights(name: str) -> tuple[WeightsFile, Path]:
-    """Download a file into the cache and verify it.
-
-    Returns:
-        The catalog entry, and the file.
+    """Download a file into the cache, verify it, and return its catalog entry and the file.
 
     Raises:
         JobError: if the download fails; the message says what to do without a network.

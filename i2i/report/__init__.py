@@ -39,12 +39,8 @@ def write_report(run: str | Path, out: str | Path | None = None) -> ReportResult
     if path.is_dir():
         raise RequestError(f"--out {path} is a folder; accepted: a file such as {path / 'report.html'}")
     data = render(contents).encode(errors="backslashreplace")   # File names may hold bytes that are no text.
-
-    def write(part: Path) -> None:
-        part.write_bytes(data)
-
     try:
-        write_atomically(path, write)
+        write_atomically(path, lambda part: part.write_bytes(data))
     except (JobError, OSError) as error:
         why = str(error) if isinstance(error, JobError) else f"{path} could not be written: {error.strerror}"
         raise RequestError(f"{why}; choose another place with --out FILE.html") from None
