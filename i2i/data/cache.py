@@ -36,7 +36,6 @@ MEMORY_SHARE = {"auto": 0.25, "memory": 0.5}    # Of the free memory.
 SIZE_MARGIN = 1.5                   # Over the estimate, for images of other proportions.
 ARRAY_OVERHEAD = 48                 # Upper bound on the bytes beside an image's values.
 UNKNOWN_MEMORY = 1 << 60            # Bytes of free memory from which on it is unknown.
-LOCK_TIMEOUT = 1.0                  # Seconds; a killed process keeps the lock.
 DECODERS = {"pillow": PIL.__version__, "opencv": cv2.__version__, "tifffile": tifffile.__version__,
             "numpy": np.__version__}
 _COUNT, _SHAPE, _CHECKSUM = struct.Struct("<Q"), struct.Struct("<4I"), struct.Struct("<Q")
@@ -105,8 +104,11 @@ class MemoryCache(Cache):
     """A cache of `capacity` bytes in memory that forked and spawned loader processes share.
 
     The memory is a table of where each entry begins, 0 if it is absent, and the entries one after the other.
-    Pages that were never written take no memory.
+    Pages that were never written take no memory.  A killed process keeps the lock, for which the others wait
+    `lock_timeout` seconds.
     """
+
+    lock_timeout = 1.0
 
     def __init__(self, entries: int, capacity: int, lock: Any = None, file: Any = None) -> None:
         self.entries, self.capacity = entries, capacity
@@ -139,7 +141,7 @@ class MemoryCache(Cache):
         arrays = decode()
         data = pack(arrays)
         start = 0
-        if self._lock.acquire(timeout=LOCK_TIMEOUT):
+        if self._lock.acquire(timeout=self.lock_timeout):
             try:
                 end = (self.entries + 1) * 8 + self.used
                 if end + len(data) <= self.size:

@@ -30,10 +30,8 @@ from i2i.data.sources import Unreadable
 from i2i.errors import JobError
 
 MAX_NAME = 8192          # Bytes of a file name.
-STALL_TIMEOUT = 300.0    # Seconds that loader processes may take for a batch: network disks can stall.
 JOIN_TIMEOUT = 5.0       # Seconds that a closed prefetch thread may take for the file it is reading,
 EXIT_TIMEOUT = 30.0      # and before the interpreter exits under it, which aborts in compiled code.
-POLL_INTERVAL = 1.0      # Seconds between checks of the loader processes.
 MEMORY_HINTS = {"SIGKILL": " (out of memory?)",
                 "SIGBUS": " (out of shared memory? a container's /dev/shm is small unless --shm-size says "
                           "otherwise)"}
@@ -96,7 +94,7 @@ class LoaderDataset(TorchDataset[Loaded]):
 def batches(dataset: Dataset, *, start: int, batch_size: int, rank: int = 0, world_size: int = 1,
             num_workers: int = 0, prefetch_factor: int = 0, pin_memory: bool = False,
             on_skip: OnSkip | None = None, warn: Callable[[str], None] | None = None,
-            ) -> Generator[dict[str, Tensor]]:
+            stall_timeout: float = 300.0, poll_interval: float = 1.0) -> Generator[dict[str, Tensor]]:
     """Batches of a data set, without end.
 
     Args:
@@ -110,6 +108,8 @@ def batches(dataset: Dataset, *, start: int, batch_size: int, rank: int = 0, wor
         pin_memory: whether to copy batches to page-locked memory.
         on_skip: called for each image that was skipped, before its batch comes.
         warn: called once with each warning.
+        stall_timeout: seconds that loader processes may take for a batch; network disks stall for minutes.
+        poll_interval: seconds between checks of the loader processes.
 
     Raises:
         JobError: names an image that cannot be read, or the file that a loader process was reading when it
@@ -121,9 +121,9 @@ def batches(dataset: Dataset, *, start: int, batch_size: int, rank: int = 0, wor
         source, batch_size // world_size,
         sampler=itertools.count(start + rank, world_size),          # type: ignore[arg-type]
         num_workers=num_workers, collate_fn=source.collate, pin_memory=pin_memory,
-        worker_init_fn=functools.partial(_init_worker, current), timeout=POLL_INTERVAL if num_workers else 0,
+        worker_init_fn=functools.partial(_init_worker, current), timeout=poll_interval if num_workers else 0,
         prefetch_factor=(prefetch_factor or 2) if num_workers else None)
-    loaded = (supervised(*_start(loader), current) if num_workers
+    loaded = (supervised(*_start(loader), current, stall_timeout, poll_interval) if num_workers
               else prefetched(iter(loader), prefetch_factor))
     logged = {""}
     with contextlib.closing(loaded):
@@ -207,33 +207,35 @@ def _start(loader: DataLoader[Any]) -> tuple[Iterator[Loaded], list[BaseProcess]
 
 
 class StallGuard(threading.Thread):
-    """Kills the loader processes when a batch takes longer than STALL_TIMEOUT, and says so in `message`.
+    """Kills the loader processes when a batch takes longer than `timeout` seconds, and says so in `message`.
 
     A thread, because receiving a batch from a process that is stopped halfway has no timeout.
     """
 
-    def __init__(self, processes: list[BaseProcess], current: CurrentFiles) -> None:
+    def __init__(self, processes: list[BaseProcess], current: CurrentFiles, timeout: float,
+                 poll_interval: float) -> None:
         super().__init__(name="stall guard", daemon=True)
         self.processes, self.current, self.message = processes, current, ""
+        self.timeout, self.poll_interval = timeout, poll_interval
         self.waiting_since: float | None = None
         self.closed = threading.Event()
 
     def run(self) -> None:
-        while not self.closed.wait(POLL_INTERVAL):
+        while not self.closed.wait(self.poll_interval):
             since = self.waiting_since
-            if since is not None and time.monotonic() - since > STALL_TIMEOUT:
+            if since is not None and time.monotonic() - since > self.timeout:
                 names = sorted(filter(None, (self.current.get(process.pid) for process in self.processes)))
-                self.message = (f"no batch came from the loader processes in {STALL_TIMEOUT:g} s"
+                self.message = (f"no batch came from the loader processes in {self.timeout:g} s"
                                 + (f"; they are reading {', '.join(names)}" if names else ""))
                 for process in self.processes:
                     process.kill()      # Nothing less ends one that is stopped or waits for a disk.
                 return
 
 
-def supervised(iterator: Iterator[Loaded], processes: list[BaseProcess],
-               current: CurrentFiles) -> Generator[Loaded]:
+def supervised(iterator: Iterator[Loaded], processes: list[BaseProcess], current: CurrentFiles,
+               stall_timeout: float, poll_interval: float) -> Generator[Loaded]:
     """The batches of loader processes, until one of them dies or hangs."""
-    guard = StallGuard(processes, current)
+    guard = StallGuard(processes, current, stall_timeout, poll_interval)
     guard.start()
     try:
         while True:
@@ -243,7 +245,7 @@ def supervised(iterator: Iterator[Loaded], processes: list[BaseProcess],
             except (RuntimeError, OSError, EOFError) as error:
                 timed_out = "timed out" in str(error)
                 ended = multiprocessing.connection.wait([process.sentinel for process in processes],
-                                                        0 if timed_out else POLL_INTERVAL)
+                                                        0 if timed_out else poll_interval)
                 if guard.message:
                     raise JobError(guard.message) from None
                 for process in processes:

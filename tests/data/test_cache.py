@@ -178,9 +178,9 @@ def test_memory_takes_no_more_than_its_room_and_what_does_not_fit_is_made_anew()
     assert memory.used == 3 * len(pack([image]))
 
 
-def test_a_killed_process_that_has_the_lock_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caches, "LOCK_TIMEOUT", 0.01)
+def test_a_killed_process_that_has_the_lock_holds_up_nobody() -> None:
     memory = MemoryCache(2, 1000)
+    memory.lock_timeout = 0.01
     memory._lock.acquire()
     image = np.zeros((2, 2), np.uint8)
     assert np.array_equal(memory(0, "", (), lambda: [image])[0], image)
@@ -291,7 +291,8 @@ def test_other_settings_have_entries_of_their_own(strips: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_full_disk_is_one_warning_and_reading_goes_on(strips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
-    monkeypatch.setattr(caches, "MIN_FREE_DISK", 1 << 60)
+    usage = shutil.disk_usage(tmp_path)._replace(free=caches.MIN_FREE_DISK - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     split, warned = split_of(strips, "pairs"), list[str]()
     assert_equal(epochs(split, "off"), epochs(split, "disk", tmp_path / "kept", warn=warned, num_workers=workers, prefetch_factor=1))
     assert len(warned) == 1

@@ -248,9 +248,9 @@ class Failing(Folder):
         return super().read(name)
 
 
-def failing(folder: Path, act: Callable[[], object], workers: int, on_error: str = "stop") -> Iterator[dict[str, torch.Tensor]]:
+def failing(folder: Path, act: Callable[[], object], workers: int, on_error: str = "stop", **timing: float) -> Iterator[dict[str, torch.Tensor]]:
     data = find_paired(Failing(folder, "train/04.png", act))["train"].for_training((32, 32), (36, 36), KINDS, seed=1, on_error=on_error)
-    return batches(data, start=0, batch_size=2, num_workers=workers)
+    return batches(data, start=0, batch_size=2, num_workers=workers, **timing)
 
 
 def surprise() -> None:
@@ -277,21 +277,18 @@ def test_a_loader_process_that_leaves_is_told_too(strips: Path) -> None:
         list(islice(failing(strips, lambda: os._exit(3), 1), 6))
 
 
-def test_a_loader_process_that_hangs_is_given_up(strips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loader_process_that_hangs_is_given_up(strips: Path) -> None:
     """Waits through several glances, is then killed although it is stopped, and its file named; one that is only slow is waited for."""
-    monkeypatch.setattr(loader, "POLL_INTERVAL", 0.2)
-    monkeypatch.setattr(loader, "STALL_TIMEOUT", 3.0)
-    assert len(list(islice(failing(strips, lambda: time.sleep(1.0), 1), 6))) == 6
+    timing = {"poll_interval": 0.2, "stall_timeout": 3.0}
+    assert len(list(islice(failing(strips, lambda: time.sleep(1.0), 1, **timing), 6))) == 6
     began = time.monotonic()
     with pytest.raises(JobError, match=r"no batch .* in 3 s; they are reading .*train/04\.png"):
-        list(islice(failing(strips, lambda: os.kill(os.getpid(), signal.SIGSTOP), 2), 6))
+        list(islice(failing(strips, lambda: os.kill(os.getpid(), signal.SIGSTOP), 2, **timing), 6))
     assert time.monotonic() - began < 15
 
 
-def test_a_loader_process_that_is_stopped_while_it_hands_over_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loader_process_that_is_stopped_while_it_hands_over_is_given_up() -> None:
     """The read that waits for the rest of a batch has no time limit of its own."""
-    monkeypatch.setattr(loader, "POLL_INTERVAL", 0.1)
-    monkeypatch.setattr(loader, "STALL_TIMEOUT", 0.5)
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("fork").Process(target=lambda: os.kill(os.getpid(), signal.SIGSTOP), daemon=True)
     process.start()
@@ -304,7 +301,7 @@ def test_a_loader_process_that_is_stopped_while_it_hands_over_is_given_up(monkey
         yield loader.Loaded({}, (), "")
         ours.recv()
 
-    read, began = loader.supervised(received(), [process], current), time.monotonic()
+    read, began = loader.supervised(received(), [process], current, stall_timeout=0.5, poll_interval=0.1), time.monotonic()
     next(read)
     time.sleep(1.0)         # A step of the training may take longer than that.
     with pytest.raises(JobError, match=r"no batch .* in 0\.5 s; they are reading 04\.png"):
@@ -314,10 +311,9 @@ def test_a_loader_process_that_is_stopped_while_it_hands_over_is_given_up(monkey
     assert process.exitcode == -signal.SIGKILL
 
 
-def test_glances_change_nothing(strips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_glances_change_nothing(strips: Path) -> None:
     straight = list(islice(failing(strips, lambda: None, 0), 12))
-    monkeypatch.setattr(loader, "POLL_INTERVAL", 0.05)
-    for one, other in zip(straight, islice(failing(strips, lambda: time.sleep(0.3), 2), 12), strict=True):
+    for one, other in zip(straight, islice(failing(strips, lambda: time.sleep(0.3), 2, poll_interval=0.05), 12), strict=True):
         assert torch.equal(one["a"], other["a"])
 
 
