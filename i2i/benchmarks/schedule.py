@@ -133,6 +133,10 @@ def execute_all(tasks: Sequence[Task], schedule: Schedule, folder: Path,
         futures = [pool.submit(_execute_in_worker, task, folder, schedule.mnist) for task in tasks]
         for future in as_completed(futures):
             yield future.result()
+    except KeyboardInterrupt:
+        for worker in multiprocessing.active_children():
+            worker.terminate()
+        raise
     except BrokenProcessPool:
         raise JobError("a process of the benchmark was killed; run the same command to continue") from None
     finally:
@@ -148,7 +152,7 @@ def execute_and_save(task: Task, folder: Path, target: Target) -> dict[str, Any]
 
 
 def _initialize_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)        # Ctrl-C ends workers without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)        # Ctrl-C is handled by the main process.
     torch.set_num_threads(1)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 

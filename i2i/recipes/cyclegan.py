@@ -69,7 +69,7 @@ class CycleGAN(StabilizerSettings):
 
     @property
     def second_order_modules(self) -> tuple[str, ...]:
-        return ("D_a", "D_b") if self.second_order else ()
+        return ("D_a", "D_b") if self.needs_second_derivatives else ()
 
     def modules(self, info: DataInfo) -> nn.ModuleDict:
         """G_ab: a -> b; G_ba: b -> a; for each side D: image -> patch logits, T: augmentation and a pool of

@@ -63,8 +63,8 @@ class GAN(StabilizerSettings):
 
     @property
     def second_order_modules(self) -> tuple[str, ...]:
-        path_length = bool(build("generator_penalty", self.g_penalty).every)
-        return ("D",) * self.second_order + ("G",) * path_length
+        twice = {"D": self.needs_second_derivatives, "G": build("generator_penalty", self.g_penalty).every}
+        return tuple(name for name, differentiated in twice.items() if differentiated)
 
     @property
     def label_channels(self) -> bool:
@@ -135,7 +135,7 @@ class GAN(StabilizerSettings):
 
     def discriminator_inputs(self, m: nn.ModuleDict, c: Tensor | None,
                              image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Images augmented, with noise, in packs; and their labels if D takes them apart."""
+        """Images augmented, with noise, in packs; and their labels, unless those are channels of the packs."""
         x, = get_module(m, "T")(image)
         x = m["N"](x)
         if not self.label_channels:
@@ -144,13 +144,13 @@ class GAN(StabilizerSettings):
 
     def discriminate_with_codes(self, m: nn.ModuleDict, D: DiscriminatorView, fake: Tensor,
                                 z: Tensor) -> tuple[Tensor, Tensor | float, dict[str, Tensor]]:
-        """D's logits of generated images, and what G loses of the codes in z: nothing, but in InfoGAN.  ->
-        logits, loss `()`, values to log"""
+        """D's logits of generated images, and G's loss on the codes in z, which only InfoGAN has.  -> logits,
+        loss `()`, values to log"""
         return D(fake), 0.0, {}
 
     def generator_regularization(self, m: nn.ModuleDict, z: Tensor, c: Tensor | None,
                                  g_update: int) -> Tensor | float:
-        """The cost of the prior, plus the penalty of G when it is due, times its interval.  -> `()`"""
+        """Regularization of the prior, and every `P.every` updates of G its penalty times `P.every`.  -> `()`"""
         G, P, prior = get_module(m, "G"), get_module(m, "P"), cast(LatentPrior, m["Z"]).regularization()
         if not P.every or g_update % P.every:
             return prior

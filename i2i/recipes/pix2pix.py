@@ -57,7 +57,7 @@ class Pix2Pix(StabilizerSettings):
 
     @property
     def second_order_modules(self) -> tuple[str, ...]:
-        return ("D",) if self.second_order else ()
+        return ("D",) if self.needs_second_derivatives else ()
 
     def modules(self, info: DataInfo) -> nn.ModuleDict:
         """G: a -> b; D: the pair (a, b) -> logits; T: augmentation of the pair; N: instance noise on b; U:

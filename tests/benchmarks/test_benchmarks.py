@@ -17,6 +17,7 @@ from i2i.benchmarks.execution import Task, TrainingRun
 from i2i.benchmarks.methods import METHODS, Method
 from i2i.benchmarks.mixtures import ring
 from i2i.cli import app
+from i2i.errors import JobError
 from i2i.recipes.base import DataInfo
 from tests.conftest import Run
 
@@ -27,7 +28,7 @@ def lines(out: Path) -> list[dict]:
     return [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
 
 
-def test_a_bench_from_words_to_tables(i2i: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_benchmark_from_the_command_line_to_its_tables(i2i: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schedule, "measure_cost", functools.partial(execution.measure_cost, blocks=5, block_steps=4, warmup=1))
     page = tmp_path / "page.md"
     page.write_text("Before.\n<!-- ring -->\nold\n<!-- /ring -->\nAfter.\n<!-- grid -->\nkept\n<!-- /grid -->\n")
@@ -63,13 +64,13 @@ def test_a_run_is_a_function_of_its_task() -> None:
     assert one[0] | {"seconds": 0} == two[0] | {"seconds": 0}
 
 
-def killed_bench(out: str) -> None:
+def run_benchmark_to_be_killed(out: str) -> None:
     app.run(["bench", "modes", "ring", "--only", "gan", "--seeds", "400", "--no-costs", "--out", out, *TINY])
 
 
-def test_a_killed_bench_goes_on(i2i: Run, tmp_path: Path) -> None:
+def test_a_run_benchmark_to_be_killedmark_continues(i2i: Run, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    process = multiprocessing.get_context("fork").Process(target=killed_bench, args=(str(out),))
+    process = multiprocessing.get_context("fork").Process(target=run_benchmark_to_be_killed, args=(str(out),))
     process.start()
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not ((out / "results.jsonl").exists() and len((out / "results.jsonl").read_text().splitlines()) >= 3):
@@ -86,7 +87,7 @@ def test_a_killed_bench_goes_on(i2i: Run, tmp_path: Path) -> None:
     assert [json.dumps(line) for line in found[:done - 1]] == whole.splitlines()[:done - 1]
 
 
-def test_runs_in_processes_are_the_same(tmp_path: Path) -> None:
+def test_runs_in_several_processes_are_the_same(tmp_path: Path) -> None:
     requested = schedule.Schedule((RING,), ("gan", "ema"), 2, 3, ("generator.width=8", "discriminator.width=4"), None, 2)
     tasks = requested.tasks(RING)
     (tmp_path / "many").mkdir()
@@ -95,13 +96,23 @@ def test_runs_in_processes_are_the_same(tmp_path: Path) -> None:
     assert sorted((line["key"], line["counts"]) for line in many) == sorted((line["key"], line["counts"]) for line in alone)
 
 
+def test_a_killed_worker_is_one_line(tmp_path: Path) -> None:
+    requested = schedule.Schedule((RING,), ("gan",), 40, 20, ("generator.width=8", "discriminator.width=4"), None, 2)
+    lines = schedule.execute_all(requested.tasks(RING), requested, tmp_path, ring())
+    next(lines)
+    for worker in multiprocessing.active_children():
+        worker.kill()
+    with pytest.raises(JobError, match="was killed; run the same command to continue"):
+        list(lines)
+
+
 def test_other_settings_are_other_runs() -> None:
     task = Task("ring", "gan", 0, 5)
     assert len({each.key for each in (task, Task("ring", "gan", 1, 5), Task("ring", "gan", 0, 6), Task("grid", "gan", 0, 5), Task("ring", "r1", 0, 5),
                                       Task("ring", "gan", 0, 5, ("generator.width=8",)), Task("ring", "gan", 0, 5, images="mnist"))}) == 7
 
 
-@pytest.mark.parametrize(("words", "said"), [
+@pytest.mark.parametrize(("words", "message"), [
     (["rign"], "no benchmark is called 'rign'; did you mean 'ring'"),
     (["--only", "wgn"], "no method is called 'wgn'; did you mean 'wgan'"),
     (["--steps", "few"], "--steps=few cannot be read"), (["--steps", "0"], "1 or more"), (["--seeds", "0"], "seeds"), (["--jobs", "0"], "jobs"),
@@ -110,13 +121,13 @@ def test_other_settings_are_other_runs() -> None:
     (["--set", "width"], "is not KEY=VALUE"),
     (["--mnist", "x"], "is for stacked-mnist"), (["stacked-mnist", "--mnist", "nowhere"], "nowhere is not a folder"), (["--docs", "none.md"], "is no file"),
 ])
-def test_a_wrong_word_is_one_line(i2i: Run, words: list[str], said: str) -> None:
+def test_invalid_requests_are_one_line(i2i: Run, words: list[str], message: str) -> None:
     result = i2i("bench", "modes", *words)
     assert result.code == 2
-    assert said in result.line
+    assert message in result.line
 
 
-def test_a_folder_of_something_else_is_left_alone(i2i: Run, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_refused(i2i: Run, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").write_bytes(b"x")
     result = i2i("bench", "modes", "ring", "--out", tmp_path / "photos")
@@ -167,7 +178,7 @@ def test_settings_of_a_method_replace_those_of_the_benchmark() -> None:
     assert method.combine(common, 8) == ("d_optimizer.lr=1e-3", "discriminator.width=3", "g_optimizer=rmsprop", "g_optimizer.lr=0.002")
 
 
-def test_a_row_counts_what_has_nothing_good_as_the_worst() -> None:
+def test_a_generator_without_high_quality_samples_counts_as_the_worst() -> None:
     runs = [{"modes": 8, "high_quality": 0.5, "reverse_kl": 0.1}, {"modes": 0, "high_quality": 0.0, "reverse_kl": None, "stopped": "x"}]
     row = results_table.summarize("gan", runs, None, 8)
     assert (row.modes[0], row.worst, row.stopped) == (4, 0, 1)

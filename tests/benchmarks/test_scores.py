@@ -13,7 +13,7 @@ RING, GRID = ring(), grid()
 
 
 @pytest.mark.parametrize("target", [RING, GRID], ids=["ring", "grid"])
-def test_the_real_points_cover_everything(target: object) -> None:
+def test_real_points_cover_all_modes(target: object) -> None:
     """Of a normal distribution in the plane 1 - exp(-9/2) = 98.9 % is within three standard deviations."""
     real = next(target.batches(3, 50_000))["b"]
     found, counts = target.score(real)
@@ -23,7 +23,7 @@ def test_the_real_points_cover_everything(target: object) -> None:
     assert sum(counts) == round(found.high_quality * 50_000)
 
 
-def test_one_mode_is_the_worst_there_is() -> None:
+def test_a_single_mode_has_the_largest_reverse_kl() -> None:
     samples = torch.tensor(RING.means[3], dtype=torch.float32).expand(2500, 2)[:, :, None, None]
     found, counts = RING.score(samples)
     assert (found.modes, found.high_quality) == (1, 1.0)
@@ -31,7 +31,7 @@ def test_one_mode_is_the_worst_there_is() -> None:
     assert counts == [0, 0, 0, 2500, 0, 0, 0, 0]
 
 
-def test_a_sample_is_good_below_three_standard_deviations() -> None:
+def test_samples_within_three_standard_deviations_are_of_high_quality() -> None:
     means = np.array([[0.0, 0.0], [2.0, 0.0]])
     points = np.array([[0.0, 0.149], [0.0, 0.151], [2.149, 0.0], [1.0, 0.0], [np.nan, 0.0], [np.inf, 0.0]])
     assert nearest_modes(points, means, 0.05).tolist() == [1, 1]
@@ -45,7 +45,7 @@ def test_reverse_kl_of_known_histograms() -> None:
     assert reverse_kl(np.array([0, 0])) is None
 
 
-def test_nothing_good_is_no_mode() -> None:
+def test_nan_samples_cover_no_mode() -> None:
     found, _ = RING.score(torch.full((10, 2, 1, 1), float("nan")))
     assert (found.modes, found.high_quality, found.reverse_kl) == (0, 0.0, None)
     assert score_counts(np.array([1, 2]), None).high_quality is None

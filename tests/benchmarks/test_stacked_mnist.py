@@ -13,7 +13,7 @@ from i2i.errors import RequestError
 
 
 def bars(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """8x8 pictures of ten classes that a small network can tell: where a bright bar lies."""
+    """8x8 images whose class is the position of a bright bar."""
     labels = np.arange(n) % 10
     pictures = np.random.default_rng(n).integers(0, 60, (n, 8, 8), dtype=np.uint8)
     for picture, label in zip(pictures, labels, strict=True):
@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
     return where
 
 
-def test_files_are_read_as_they_are(folder: Path) -> None:
+def test_idx_files_are_read_exactly(folder: Path) -> None:
     digits = stacked_mnist.read_digits(folder)
     pictures, labels = bars(200)
     assert digits.name == f"{zlib.crc32(bars(2000)[0].tobytes()):08x}"        # Neither MNIST nor Fashion-MNIST, whatever the folder is called.
@@ -50,7 +50,7 @@ def test_files_are_read_as_they_are(folder: Path) -> None:
     assert digits.train.max() == 1
 
 
-def test_what_is_no_data_is_one_line(folder: Path, tmp_path: Path) -> None:
+def test_missing_or_malformed_files_are_one_line(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="stacked-mnist needs MNIST or Fashion-MNIST"):
         stacked_mnist.read_digits(tmp_path / "nowhere")
     with pytest.raises(RequestError, match="has no train-images-idx3-ubyte"):
@@ -63,7 +63,7 @@ def test_what_is_no_data_is_one_line(folder: Path, tmp_path: Path) -> None:
         (folder / name).write_bytes(whole)
 
 
-def test_the_classifier_tells_modes_and_is_kept(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_classifier_recognizes_modes_and_is_stored(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digits = stacked_mnist.read_digits(folder)
     network, accuracy = stacked_mnist.load_classifier(digits, tmp_path / "c.safetensors", epochs=8)
     assert accuracy > 0.95, accuracy

@@ -65,7 +65,7 @@ def test_one_batch_of_forward_and_identity_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(("words", "batches"), [([], 1), (["generator.norm=batch"], 2), (["generator.dropout=0.5"], 2), (["generator.norm=none"], 1)])
-def test_images_are_joined_only_where_that_changes_nothing(words: list[str], batches: int) -> None:
+def test_images_share_a_batch_only_if_the_result_is_the_same(words: list[str], batches: int) -> None:
     G, calls = small(*words).modules(INFO)["G_ab"], []
     G.register_forward_hook(lambda module, inputs, output: calls.append(len(inputs[0])))
     x = batch()
@@ -186,7 +186,7 @@ def test_the_defaults_are_the_papers() -> None:
     assert TrainConfig().batch_size == 1
 
 
-def test_each_side_can_be_made_alone() -> None:
+def test_each_direction_generates_alone() -> None:
     recipe, x = small(), batch()
     m = recipe.modules(INFO).eval()
     whole = recipe.generate(m, x)

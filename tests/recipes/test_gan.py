@@ -83,7 +83,7 @@ def test_each_update_moves_only_its_player(words: list[str], player: str) -> Non
     assert moved == {player}
 
 
-def test_the_generator_waits_for_its_turn() -> None:
+def test_the_generator_is_updated_every_d_steps() -> None:
     """Arjovsky et al. 2017, algorithm 1: n critic steps, each with images and noise of its own, for one of the generator."""
     recipe = small("d_steps=3")
     m = recipe.modules(INFO)
@@ -91,7 +91,7 @@ def test_the_generator_waits_for_its_turn() -> None:
     assert turns == [True, False, False, True, False, False]
 
 
-def test_the_path_length_is_due_in_turns_of_the_generator() -> None:
+def test_the_path_length_interval_counts_updates_of_the_generator() -> None:
     recipe = small("generator=stylegan2", "discriminator=stylegan2", "generator.width=8", "discriminator.width=8", "g_penalty=path-length",
                    "g_penalty.every=2", "d_steps=2")
     m, calls = recipe.modules(INFO), []
@@ -103,10 +103,10 @@ def test_the_path_length_is_due_in_turns_of_the_generator() -> None:
     assert counts == [1, 1, 1, 1, 2, 2, 2, 2]
 
 
-def test_what_cannot_be_is_refused() -> None:
-    for words, said in ((["d_steps=0"], "d_steps=0"), (["g_penalty=path-length"], "style space"), (["penalty=r1"], "batch norm"),
+def test_invalid_combinations_are_refused() -> None:
+    for words, message in ((["d_steps=0"], "d_steps=0"), (["g_penalty=path-length"], "style space"), (["penalty=r1"], "batch norm"),
                         (["latent=codes", "latent.categorical=99", "latent.continuous=2"], "codes")):
-        with pytest.raises(RequestError, match=said):
+        with pytest.raises(RequestError, match=message):
             small(*words).modules(INFO)
 
 
@@ -138,7 +138,7 @@ def test_codes_are_equally_likely_and_can_be_read_back() -> None:
 
 # ---------------------------------------------------------------------------------------------- InfoGAN
 
-def test_a_perfect_reader_gains_all_the_information_there_is() -> None:
+def test_a_perfect_q_attains_the_full_mutual_information() -> None:
     """I(c; x) = H(c) where c can be read: log K nats of a category; a number known to a standard deviation s tells log 2 - log(s (2 pi e)^0.5)."""
     index = torch.tensor([0, 3, 1, 2])
     numbers = torch.tensor([[0.1], [-0.5], [0.9], [0.0]])
@@ -172,7 +172,7 @@ def test_infogan_adds_the_bound_to_the_generators_loss() -> None:
     ["d_weight_norm=spectral", "g_weight_norm=weight", "discriminator.norm=none", "adversarial=hinge"], ["generator=progressive"],
     ["adversarial=rpgan", "penalty=r1r2", "penalty.every=2", "discriminator.norm=none", "d_steps=2"], ["discriminator=sagan", "generator=sagan"],
     ["generator=stylegan2", "generator.width=8", "g_penalty=path-length"]], ids=" ".join)
-def test_infogan_takes_whatever_a_gan_takes(words: list[str]) -> None:
+def test_infogan_accepts_the_settings_of_a_gan(words: list[str]) -> None:
     """And each update moves its own players, Q with G, in every one of these ways."""
     recipe = small("latent.categorical=4", *words, recipe=InfoGAN)
     m = recipe.modules(INFO)
@@ -191,7 +191,7 @@ def test_infogan_takes_whatever_a_gan_takes(words: list[str]) -> None:
     assert {"information_categorical", "information_continuous"} <= logged.keys()
 
 
-def test_infogan_reads_the_image_that_d_sees() -> None:
+def test_infogan_reads_codes_from_the_image_that_d_sees() -> None:
     """Q shares D's trunk, so it shares D's view of an image too."""
     recipe = small("latent.categorical=4", "augment=diffaugment", recipe=InfoGAN)
     m, shown = recipe.modules(INFO), []
@@ -202,7 +202,7 @@ def test_infogan_reads_the_image_that_d_sees() -> None:
     assert torch.equal(seen[0], m["D"].trunk(shown[2]))     # After those of D's own turn.
 
 
-def test_networks_that_grow_are_told_how_far_the_run_is() -> None:
+def test_growing_networks_receive_the_progress_of_the_run() -> None:
     for recipe in (small("generator=progressive", "discriminator=progressive"), small("generator=progressive", recipe=InfoGAN)):
         m, levels = recipe.modules(INFO), []
         for step in (0, 100, 200, 300, 400):
@@ -212,7 +212,7 @@ def test_networks_that_grow_are_told_how_far_the_run_is() -> None:
         assert levels[0] == 0 < levels[-1], levels
 
 
-def test_infogan_learns_to_read_its_codes() -> None:
+def test_infogan_learns_to_recover_its_codes() -> None:
     """A few dozen steps on noise are enough for Q and G to agree on a code."""
     recipe = small("latent.categorical=2", "latent.continuous=0", "generator.z_dim=4", recipe=InfoGAN)
     torch.manual_seed(0)

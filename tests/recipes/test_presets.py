@@ -56,7 +56,7 @@ def test_a_preset_trains_and_resumes_exactly(name: str, pictures: Path, i2i, tmp
 
 
 @pytest.mark.parametrize("name", ["dcgan", "cgan", "stylegan2", "infogan"])
-def test_a_model_file_alone_makes_the_images(name: str, pictures: Path, i2i, tmp_path: Path) -> None:
+def test_a_model_file_generates_images_by_itself(name: str, pictures: Path, i2i, tmp_path: Path) -> None:
     assert i2i("train", name, *TINY, "train.ema_half_life=0", "--data", pictures, "--out", "run", "--device", "cpu").code == 0
     model = load(tmp_path / "run" / "model.safetensors", device="cpu")
     few, all_ = model.generate(3, seed=7), model.generate(5, seed=7, batch=2)
@@ -66,20 +66,20 @@ def test_a_model_file_alone_makes_the_images(name: str, pictures: Path, i2i, tmp
     assert not torch.equal(few, model.generate(3, seed=8))
 
 
-def test_a_person_has_the_last_word(pictures: Path) -> None:
+def test_user_settings_override_those_of_a_preset(pictures: Path) -> None:
     job = jobs.prepare("wgan-gp", ["penalty=r1", "d_optimizer.lr=0.5", "train.batch_size=4"], data=pictures)
     assert (job.name, job.recipe.penalty.name, job.recipe.d_optimizer.options["lr"], job.recipe.d_optimizer.options["beta2"]) == ("gan", "r1", 0.5, 0.9)
     assert job.train.batch_size == 4
     assert job.recipe.d_steps == 5
 
 
-def test_words_that_are_wrong_are_told_in_a_line(pictures: Path, i2i, strips: Path, tmp_path: Path) -> None:
+def test_invalid_requests_are_one_line(pictures: Path, i2i, strips: Path, tmp_path: Path) -> None:
     flat = tmp_path / "flat"
     flat.mkdir()
     Image.new("RGB", (32, 32)).save(flat / "x.png")
-    for words, said in ((("train", "dcgann", "--data", pictures), "dcgan"), (("train", "cgan", "--data", flat), "no labels"),
+    for words, message in ((("train", "dcgann", "--data", pictures), "dcgan"), (("train", "cgan", "--data", flat), "no labels"),
                         (("train", "dcgan", "--data", pictures, "data.size=50"), "48"), (("train", "dcgan", "--data", strips / "nothing"), "does not exist"),
                         (("train", "stylegan2", "--data", pictures, "data.size=50"), "48")):
         result = i2i(*words, "--dry-run")
         assert result.code == 2, words
-        assert said in result.line
+        assert message in result.line

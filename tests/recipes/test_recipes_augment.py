@@ -48,7 +48,7 @@ def updates(recipe: Recipe, m: nn.ModuleDict, x: dict[str, torch.Tensor], step: 
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_d_never_sees_an_image_as_it_is(name: str) -> None:
+def test_d_sees_only_augmented_images(name: str) -> None:
     """Neither real nor generated, for neither player, nor in the penalty; and a pair moves together."""
     recipe, m = made(name, "augment=ada", "augment.p=1", "augment.speed=0", "augment.policy=geom", "penalty=r1", "adversarial=rpgan")
     x = {side: batch()["a"] for side in "ab"} if name == "pix2pix" else batch()
@@ -74,7 +74,7 @@ def test_d_never_sees_an_image_as_it_is(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_g_learns_through_it_and_without_it_nothing_changes(name: str) -> None:
+def test_g_learns_through_the_augmentation_and_none_changes_nothing(name: str) -> None:
     none = updates(*made(name), batch())
     again = updates(*made(name, "augment=none"), batch())
     varied = updates(*made(name, "augment=diffaugment"), batch())
@@ -86,7 +86,7 @@ def test_g_learns_through_it_and_without_it_nothing_changes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_ada_hears_once_a_step_how_sure_each_d_is_and_is_logged(name: str) -> None:
+def test_ada_observes_each_d_once_a_step_and_is_logged(name: str) -> None:
     recipe, m = made(name, "augment=ada", "augment.interval=1", "augment.speed=100")
     T = {key: m[key] for key in m if key.startswith("T")}
     assert len(T) == (2 if name == "cyclegan" else 1)
@@ -102,7 +102,7 @@ def test_ada_hears_once_a_step_how_sure_each_d_is_and_is_logged(name: str) -> No
 
 
 @pytest.mark.parametrize("name", ["pix2pix", "gan", "infogan"])
-def test_ada_hears_of_least_squares_on_which_side_of_the_middle_a_logit_is(name: str) -> None:
+def test_ada_compares_least_squares_logits_with_the_decision_boundary(name: str) -> None:
     recipe, m = made(name, "augment=ada", "adversarial=lsgan")
     for bias, sign in ((0.45, -1), (0.55, 1)):
         for p in m["D"].parameters():
@@ -115,7 +115,7 @@ def test_ada_hears_of_least_squares_on_which_side_of_the_middle_a_logit_is(name:
 
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("loss", ["wasserstein", "rpgan", "ragan", "ralsgan"])
-def test_ada_is_refused_where_the_sign_of_a_logit_means_nothing(name: str, loss: str) -> None:
+def test_ada_is_refused_if_the_sign_of_a_logit_has_no_meaning(name: str, loss: str) -> None:
     with pytest.raises(RequestError, match=rf"augment=ada.*augment.speed=0.*adversarial={loss}"):
         made(name, "augment=ada", f"adversarial={loss}")
     recipe, m = made(name, "augment=ada", "augment.p=0.3", "augment.speed=0", f"adversarial={loss}")
@@ -124,7 +124,7 @@ def test_ada_is_refused_where_the_sign_of_a_logit_means_nothing(name: str, loss:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_plan_knows_it(name: str) -> None:
+def test_the_memory_estimate_includes_the_augmentation(name: str) -> None:
     recipe, _ = made(name, "augment=ada", "penalty=r1")
     parts, _ = estimate_memory(recipe, DataInfo((16, 16)), batch_size=2, ema=True)
     assert {part.name: part.parameters for part in parts if part.name.startswith("T")} == dict.fromkeys(["T_a", "T_b"] if name == "cyclegan" else ["T"], 0)

@@ -1,6 +1,7 @@
-"""Remedies against mode collapse and divergence: each by the property that its paper gives it, and alone and together in a run that resumes."""
+"""Stabilizers: each has the property that its paper states, alone and combined in a run that resumes."""
 
 import copy
+import inspect
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def inputs_of(D: nn.Module) -> list[Tensor]:
 
 # ---------------------------------------------------------------------------------------------- packing
 
-def test_a_pack_is_images_in_a_row_joined_on_channels() -> None:
+def test_a_pack_is_consecutive_images_concatenated_on_channels() -> None:
     x = torch.randn(6, 2, 3, 4)
     packs = pack_images(x, 3)
     assert packs.shape == (2, 6, 3, 4)
@@ -80,7 +81,7 @@ def test_a_pack_is_images_in_a_row_joined_on_channels() -> None:
 
 
 @pytest.mark.parametrize("recipe", [GAN, Pix2Pix, CycleGAN])
-def test_d_sees_packs_of_one_kind(recipe: type) -> None:
+def test_d_sees_packs_that_are_all_real_or_all_generated(recipe: type) -> None:
     """Lin et al. 2018, section 2: m real images together, or m generated ones."""
     r, m = made("pack=2", recipe=recipe)
     x, seen, fakes = batch(), [], []
@@ -99,7 +100,7 @@ def test_d_sees_packs_of_one_kind(recipe: type) -> None:
     assert r.discriminate(m.eval(), x).shape[0] == 4
 
 
-def test_labels_come_into_a_pack_as_channels_and_count() -> None:
+def test_labels_are_channels_of_a_pack_and_matter() -> None:
     r, m = made("pack=2", "conditional=true")
     assert m["D"].layers[0][0].in_channels == 2 * (3 + 1)
     assert r.players["D"].modules == ("D", "L")
@@ -109,7 +110,7 @@ def test_labels_come_into_a_pack_as_channels_and_count() -> None:
     assert r.discriminate(m.eval(), x).shape == (4, 1)
 
 
-def test_a_penalty_is_on_the_gradient_of_a_whole_pack() -> None:
+def test_a_penalty_takes_the_gradient_of_a_whole_pack() -> None:
     """R1 of a critic of packs, written naively: gamma / 2 E |grad of a pack's logit with respect to its images|^2."""
     r, m = made("pack=2", "penalty=r1", "penalty.gamma=3e5", "discriminator.norm=none")
     x = batch()
@@ -121,7 +122,7 @@ def test_a_penalty_is_on_the_gradient_of_a_whole_pack() -> None:
 
 # ---------------------------------------------------------------------------------------------- instance noise
 
-def test_noise_falls_in_a_line_to_nothing() -> None:
+def test_instance_noise_decays_linearly_to_zero() -> None:
     N, x = InstanceNoise(std=0.4, until=0.5), torch.zeros(20, 3, 40, 40)
     for progress, std in ((0.0, 0.4), (0.25, 0.2), (0.5, 0.0), (0.9, 0.0)):
         N.set_progress(progress)
@@ -130,7 +131,7 @@ def test_noise_falls_in_a_line_to_nothing() -> None:
 
 
 @pytest.mark.parametrize("recipe", [GAN, Pix2Pix, CycleGAN])
-def test_d_sees_all_images_with_noise_and_sources_without(recipe: type) -> None:
+def test_d_sees_noise_on_all_images_but_sources(recipe: type) -> None:
     r, m = made("instance_noise=normal", "instance_noise.std=0.3", "instance_noise.until=0.8", recipe=recipe)
     x, D = batch(), next(name for name in reversed(list(m)) if name.startswith("D"))
     for images, std in ((0, 0.3), (400, 0.15), (900, 0.0)):
@@ -184,7 +185,7 @@ def test_layers_are_matched_pair_by_pair() -> None:
 
 # ---------------------------------------------------------------------------------------------- unrolling
 
-def test_no_steps_ahead_are_plain_training() -> None:
+def test_zero_unrolled_steps_are_plain_training() -> None:
     x = batch()
     plain = losses(*made(), x)
     for words in (["unrolling=sgd", "unrolling.steps=0"], ["unrolling=adam", "unrolling.steps=0"]):
@@ -197,7 +198,7 @@ def gradient(recipe: Recipe, m: nn.ModuleDict, x: dict[str, Tensor]) -> list[Ten
     return list(torch.autograd.grad(losses(recipe, m, x)["G"], list(m["G"].parameters())))
 
 
-def test_one_step_ahead_is_the_papers_double_backward() -> None:
+def test_one_unrolled_step_is_the_papers_double_backward() -> None:
     """Metz et al. 2017, equations 7 to 11, written by hand in double precision: D' = D - lr grad_D L(D, G), then dL_G(D'(G), G)/dG."""
     words = ("unrolling=sgd", "unrolling.steps=1", "unrolling.lr=0.7", "generator=mlp", "generator.width=8", "generator.layers=1", "generator.norm=none",
              "discriminator=mlp", "discriminator.width=8", "discriminator.layers=1", "discriminator.activation=tanh", "generator.z_dim=6")
@@ -233,8 +234,8 @@ def test_one_step_ahead_is_the_papers_double_backward() -> None:
     assert not all(torch.allclose(one, other, rtol=1e-3) for one, other in zip(through, given, strict=True))
 
 
-def test_d_answers_to_g_in_the_steps_ahead() -> None:
-    """Each step ahead lowers D's loss, so G's is higher than in the eyes of D as it is."""
+def test_unrolled_steps_lower_the_loss_of_d() -> None:
+    """So G's loss is higher than against the current D."""
     D = build_D()
     real, fake = batch()["b"], batch(seed=6)["b"]
 
@@ -253,19 +254,19 @@ def build_D() -> nn.Module:
 @pytest.mark.parametrize("words", [["d_weight_norm=spectral"], ["discriminator.kernels=3"], ["unrolling=adam"], ["unrolling.second_order=false"], ["augment=ada"]],
                          ids=" ".join)
 @pytest.mark.parametrize("recipe", [GAN, Pix2Pix])
-def test_the_steps_ahead_leave_d_as_it_is(recipe: type, words: list[str]) -> None:
-    """Parameters and buffers (batch norm's, spectral norm's) but for what the generator's one look at D leaves in them."""
+def test_unrolled_steps_do_not_change_d(recipe: type, words: list[str]) -> None:
+    """Parameters and buffers (batch norm's, spectral norm's) apart from the effect of the one forward pass in G's update."""
     if recipe is Pix2Pix and "discriminator.kernels=3" in words:
         words = []
     r, m = made("unrolling=sgd", "unrolling.steps=3", *words, recipe=recipe)
     D, seen = m["D"], []
     D.register_forward_hook(lambda module, inputs, out: seen.append(copy.deepcopy(dict(module.state_dict()))))
     losses(r, m, batch())
-    assert len(seen) == 2 + 3 * 2 + 1           # D's turn; the steps ahead; G's look.
+    assert len(seen) == 2 + 3 * 2 + 1           # D's update; the unrolled steps; G's update.
     assert all(torch.equal(value, seen[1][key]) for key, value in D.state_dict().items())
 
 
-def test_scaled_steps_are_of_the_size_of_the_rate() -> None:
+def test_the_first_unrolled_adam_step_has_the_size_of_the_learning_rate() -> None:
     """Kingma and Ba 2015, section 2.1: the first step of Adam is one of lr in every parameter that has a gradient; the mean squares are kept."""
     D = build_D()
     U = UnrolledAdam(D, steps=1, lr=1e-3)
@@ -283,8 +284,8 @@ def test_scaled_steps_are_of_the_size_of_the_rate() -> None:
 
 
 @pytest.mark.parametrize("through", [True, False])
-def test_scaled_steps_are_adams(through: bool) -> None:
-    """torch.optim.Adam without momentum, from the mean squares of two looks at D as it was before: no step ahead is longer than Adam's."""
+def test_unrolled_adam_steps_are_those_of_torch(through: bool) -> None:
+    """torch.optim.Adam without momentum, from the mean squares of two earlier states of D: no unrolled step is longer than Adam's."""
     D, beta2 = build_D().double(), 0.9
     real, fake = batch()["b"].double(), batch(seed=6)["b"].double()
 
@@ -312,7 +313,7 @@ def test_scaled_steps_are_adams(through: bool) -> None:
 
 # ---------------------------------------------------------------------------------------------- historical averaging
 
-def test_the_past_is_the_mean_of_all_steps() -> None:
+def test_the_historical_average_is_the_mean_of_all_steps() -> None:
     theta = [nn.Parameter(torch.tensor([1.0, -2.0])), nn.Parameter(torch.tensor(3.0))]
     H, past = HistoricalAverage(theta), [torch.cat([p.detach().reshape(-1) for p in theta])]
     assert H(theta).item() == 0
@@ -330,7 +331,7 @@ def test_the_past_is_the_mean_of_all_steps() -> None:
 
 
 @pytest.mark.parametrize("recipe", [GAN, Pix2Pix, CycleGAN])
-def test_both_players_are_drawn_to_their_past(recipe: type) -> None:
+def test_both_players_are_pulled_to_their_historical_average(recipe: type) -> None:
     r, m = made("lambda_history=10", recipe=recipe)
     learner = PlayerOptimizers(r, m, Runtime(device="cpu"), max_skips=3)
     past = {player: [torch.cat([p.detach().flatten() for name in who.modules for p in m[name].parameters()])] for player, who in r.players.items()}
@@ -346,10 +347,10 @@ def test_both_players_are_drawn_to_their_past(recipe: type) -> None:
     assert logs["history_D"] > 0
 
 
-# ---------------------------------------------------------------------------------------------- turns
+# ---------------------------------------------------------------------------------------------- update ratio
 
 @pytest.mark.parametrize("recipe", [GAN, InfoGAN, Pix2Pix, CycleGAN])
-def test_either_player_can_have_more_turns(recipe: type) -> None:
+def test_either_player_can_have_more_updates(recipe: type) -> None:
     for words, expected in ((["d_steps=3"], ["DG", "D", "D", "DG"]), (["g_steps=3"], ["DG", "G", "G", "DG"]), ([], ["DG"] * 4)):
         r, m = made(*words, recipe=recipe)
         assert ["".join(sorted(losses(r, m, batch(), Progress(step, 4, 1000)))) for step in range(4)] == expected
@@ -357,17 +358,22 @@ def test_either_player_can_have_more_turns(recipe: type) -> None:
         small("d_steps=2", "g_steps=2", recipe=recipe)
 
 
-# ---------------------------------------------------------------------------------------------- where they do not fit
+# ---------------------------------------------------------------------------------------------- unsupported combinations
 
-@pytest.mark.parametrize(("recipe", "words", "said"), [
+@pytest.mark.parametrize(("recipe", "words", "message"), [
     (GAN, ["pack=0"], "pack=0"), (GAN, ["lambda_history=-1"], "lambda_history"), (InfoGAN, ["pack=2"], "Q reads the codes"), (GAN, ["feature_matching=layers"], "only means can be matched"),
     (GAN, ["feature_matching=means", "discriminator=progressive"], "features"), (CycleGAN, ["feature_matching=means"], "do not correspond"),
     (CycleGAN, ["unrolling=sgd"], "a pool of earlier images"), (GAN, ["unrolling=adam", "penalty=r1", "discriminator.norm=none"], "a third time"),
     (GAN, ["unrolling=adam", "unrolling.steps=-1"], "steps=-1"), (GAN, ["instance_noise=normal", "instance_noise.until=0"], "until=0"),
     (GAN, ["feature_matching=means", "feature_matching.weight=0"], "feature_matching=none")])
-def test_what_does_not_fit_is_refused_with_the_reason(recipe: type, words: list[str], said: str) -> None:
-    with pytest.raises(RequestError, match=said):
+def test_unsupported_combinations_are_refused_with_the_reason(recipe: type, words: list[str], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
         made(*words, recipe=recipe)
+
+
+@pytest.mark.parametrize("recipe", [GAN, Pix2Pix, CycleGAN])
+def test_a_step_is_short_enough_to_compare_with_its_paper(recipe: type) -> None:
+    assert len(inspect.getsource(recipe.step).splitlines()) <= 40
 
 
 # ---------------------------------------------------------------------------------------------- together
@@ -378,7 +384,7 @@ TOGETHER = [(GAN, ("feature_matching=means", "feature_matching.gan=1", "discrimi
 
 
 @pytest.mark.parametrize(("recipe", "words"), TOGETHER, ids=lambda value: getattr(value, "__name__", ""))
-def test_together_each_update_moves_only_its_player_and_half_the_bits_and_no_data_do(recipe: type, words: tuple[str, ...]) -> None:
+def test_combined_stabilizers_update_one_player_at_a_time_also_in_bf16_and_on_meta(recipe: type, words: tuple[str, ...]) -> None:
     r, m = made(*words, recipe=recipe)
     learner = PlayerOptimizers(r, m, Runtime(device="cpu"), max_skips=3)
     for player, who in r.players.items():
@@ -405,7 +411,7 @@ def strips16(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("name", "words"), [("pix2pix", ("feature_matching=layers", *TINY[Pix2Pix], *ALL)), ("gan", ("feature_matching=means", *TINY[GAN], *ALL))])
-def test_a_run_with_all_of_them_resumes_exactly(name: str, words: tuple[str, ...], i2i, strips16: Path, tmp_path: Path) -> None:
+def test_a_run_with_all_stabilizers_resumes_exactly(name: str, words: tuple[str, ...], i2i, strips16: Path, tmp_path: Path) -> None:
     if name == "gan":
         flat = tmp_path / "flat"
         flat.mkdir()

@@ -33,6 +33,6 @@ class StabilizerSettings:
                 f"1 with d_steps={self.d_steps}: only one player can have more updates than the other")
 
     @property
-    def second_order(self) -> bool:
+    def needs_second_derivatives(self) -> bool:
         """Whether second derivatives of D are taken: by a gradient penalty or through unrolled steps."""
         return self.unrolling.name != "none" or build("penalty", self.penalty).uses_input_gradients
