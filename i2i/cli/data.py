@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from i2i.data.check.finding import Finding
     from i2i.data.check.inspect import CheckReport
 
-app = command_group("Data sets: check one before training on it, and list those that come with the package.")
+app = command_group("Datasets: check one before training on it, and list those that come with the package.")
 
-# As the texts beside the data sets name them.
+# As the texts beside the datasets name them.
 LICENSES = ("CC BY-SA 4.0", "CC BY 4.0", "Apache License 2.0", "MIT License")
 MAX_LISTED = 6            # Sizes, formats and classes on a line.
 
 
 @app.command()
 def check(
-    data: Annotated[str, typer.Argument(metavar="DIR|ZIP|NAME|MANIFEST", help="A data set.")],
+    data: Annotated[str, typer.Argument(metavar="DIR|ZIP|NAME|MANIFEST", help="A dataset.")],
     full: Annotated[bool, typer.Option("--full", help="Open every file, however many there are.")] = False,
     sample: Annotated[int | None, typer.Option(
         min=1, metavar="N", help="Open about this many files; by default 20,000.")] = None,
@@ -127,7 +127,7 @@ def _format_findings(findings: Sequence[Finding]) -> list[str]:
 
 @app.command("list")
 def list_datasets() -> None:
-    """List the data sets that come with the package."""
+    """List the datasets that come with the package."""
     from i2i.data.check.inspect import check_dataset
     from i2i.data.check.layout import RECIPES
     from i2i.data.sources import bundled_datasets

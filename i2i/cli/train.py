@@ -23,7 +23,7 @@ def train(
         help="A recipe or preset (pix2pix, cyclegan, dcgan ... stylegan2-ada: i2i list preset) and settings, "
              "e.g. generator=resnet lambda_l1=50 batch_size=8 lr=2e-4 images=400k.")] = None,
     data: Annotated[str | None, typer.Option(
-        metavar="DIR|ZIP|MANIFEST|NAME", help="Images; by default a bundled data set.")] = None,
+        metavar="DIR|ZIP|MANIFEST|NAME", help="Images; by default a bundled dataset.")] = None,
     out: Annotated[str | None, typer.Option(
         metavar="RUN", help="The run folder; by default the next free runs/RECIPE. An unfinished run of the "
                             "same command is resumed.")] = None,

@@ -1,4 +1,4 @@
-"""From files to batches, without networks or recipes.  Importing it registers the kinds of data sets."""
+"""From files to batches, without networks or recipes.  Importing it registers the kinds of datasets."""
 
 from i2i.data import labeled, paired, unpaired
 

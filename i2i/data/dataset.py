@@ -1,4 +1,4 @@
-"""The base of all kinds of data sets: samples as a function of their position."""
+"""The base of all kinds of datasets: samples as a function of their position."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Dataset(ABC):
-    """One split of a data set.
+    """One split of a dataset.
 
     `dataset[index]` gives images as stored; `dataset.sample(position)` gives the arrays of one sample, as a
     function of the fields below and the position alone.
@@ -114,16 +114,16 @@ class Dataset(ABC):
 
     def for_training(self, crop: Size, load: Size, formats: Formats, *, flip: bool = True, seed: int = 0,
                      on_error: str = "stop") -> Self:
-        """This data set shuffled, resized to `load`, cropped to `crop` and flipped at random."""
+        """This dataset shuffled, resized to `load`, cropped to `crop` and flipped at random."""
         return replace(self, formats=formats, transform=self.crop_flip(load, crop=crop, flip=flip),
                        shuffle=True, seed=seed, on_error=on_error)
 
     def for_evaluation(self, formats: Formats, size: Size | None = None) -> Self:
-        """This data set in order and without augmentation, resized to `size` or as large as stored."""
+        """This dataset in order and without augmentation, resized to `size` or as large as stored."""
         return replace(self, formats=formats, transform=Resize(size), shuffle=False)
 
     def with_cache(self, kind: str, image_size: Size, memory: int, folder: Path | None) -> Self:
-        """This data set with the cache of the setting data.cache.
+        """This dataset with the cache of the setting data.cache.
 
         Args:
             kind: auto, off, memory or disk.

@@ -1,4 +1,4 @@
-"""Where a data set begins: at the root of its source, or in the one folder that holds all of it, which is how
+"""Where a dataset begins: at the root of its source, or in the one folder that holds all of it, which is how
 zips of a folder look."""
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class SubfolderSource(Source):
 
 
 def find_root(source: Source) -> tuple[Source, Manifest | None, FileList]:
-    """Find the root of a data set.
+    """Find the root of a dataset.
 
     Where all images lie in one folder that is neither a split nor a side, and nothing beside it describes
     them, that folder is the root.

@@ -1,4 +1,4 @@
-"""Formats and sizes of a data set's images, detected from a few, and the training sizes that follow."""
+"""Formats and sizes of a dataset's images, detected from a few, and the training sizes that follow."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_CROP = 256                    # Of the default crop.
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """What a few images of a data set tell; where it has one side, `a` is `b`."""
+    """What a few images of a dataset tell; where it has one side, `a` is `b`."""
 
     height: int                     # The smallest.
     width: int

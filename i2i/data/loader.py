@@ -67,7 +67,7 @@ class CurrentFiles:
 
 
 class LoaderDataset(TorchDataset[Loaded]):
-    """The samples of a data set by position, for torch's DataLoader."""
+    """The samples of a dataset by position, for torch's DataLoader."""
 
     def __init__(self, dataset: Dataset, current: CurrentFiles) -> None:
         self.dataset, self.current = dataset, current
@@ -95,7 +95,7 @@ def batches(dataset: Dataset, *, start: int, batch_size: int, rank: int = 0, wor
             num_workers: int = 0, prefetch_factor: int = 0, pin_memory: bool = False,
             on_skip: OnSkip | None = None, warn: Callable[[str], None] | None = None,
             stall_timeout: float = 300.0, poll_interval: float = 1.0) -> Generator[dict[str, Tensor]]:
-    """Batches of a data set, without end.
+    """Batches of a dataset, without end.
 
     Args:
         dataset: prepared for training.

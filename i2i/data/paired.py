@@ -1,4 +1,4 @@
-"""Paired data sets: A|B strips, two folders paired by name, or the rows of a manifest."""
+"""Paired datasets: A|B strips, two folders paired by name, or the rows of a manifest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHAPE_TOLERANCE = 0.01      # Relative; partners of small images differ in propo
 
 @dataclass(frozen=True)
 class PairedDataset(TwoSidedDataset):
-    """One split of a paired data set; `dataset[index]` is a source and its target."""
+    """One split of a paired dataset; `dataset[index]` is a source and its target."""
 
     @property
     def description(self) -> str:
@@ -65,7 +65,7 @@ def _size(array: Array) -> str:
 
 @register("dataset", "paired")
 def find_paired(source: Source, direction: str = "ab") -> dict[str, PairedDataset]:
-    """Find the splits of a paired data set.
+    """Find the splits of a paired dataset.
 
     Accepts a manifest with columns a and b, or file for strips; strips in `train/ val/ test/`, or in the root
     (all for training); two folders `trainA trainB [valA valB testA testB]`, `train/A train/B`,

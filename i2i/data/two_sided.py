@@ -1,4 +1,4 @@
-"""What paired and unpaired data sets share: two sides, in two files or as the halves of an A|B strip."""
+"""What paired and unpaired datasets share: two sides, in two files or as the halves of an A|B strip."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def split_strip(strip: Array, name: str) -> tuple[Array, Array]:
 
 
 def split_strip_image(strip: DecodedImage) -> tuple[DecodedImage, DecodedImage]:
-    """As split_strip, for a decoded image of a data set."""
+    """As split_strip, for a decoded image of a dataset."""
     try:
         a, b = split_strip(strip.array, strip.name)
     except Unreadable as error:

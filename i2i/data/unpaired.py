@@ -1,4 +1,4 @@
-"""Unpaired data sets: images of two sides that do not correspond to each other."""
+"""Unpaired datasets: images of two sides that do not correspond to each other."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HeldOutSplits = dict[str, "PairedDataset | UnpairedDataset"]
 
 @dataclass(frozen=True)
 class UnpairedDataset(TwoSidedDataset):
-    """One split of an unpaired data set, with sides of any numbers and sizes.
+    """One split of an unpaired dataset, with sides of any numbers and sizes.
 
     Each side goes through permutations of its own, so that all its images come equally often and meet others
     in every epoch.  `dataset[index]` is number `index` of each side, modulo its size.
@@ -66,10 +66,10 @@ def unpair(split: PairedDataset | UnpairedDataset) -> UnpairedDataset:
 
 @register("dataset", "unpaired")
 def find_unpaired(source: Source, direction: str = "ab") -> HeldOutSplits:
-    """Find the splits of an unpaired data set.
+    """Find the splits of an unpaired dataset.
 
     Accepts `trainA trainB [valA valB testA testB]`, `train/A train/B`, `A/train B/train` or `A B`, of any
-    numbers and names; a manifest with columns a and b, where cells may be empty; or a paired data set, whose
+    numbers and names; a manifest with columns a and b, where cells may be empty; or a paired dataset, whose
     training pairs are taken apart.  Other splits whose names correspond stay pairs, which can be compared.
     """
     source, manifest, names = find_root(source)

@@ -21,7 +21,7 @@ from i2i.inference.model_file import find_model
 
 MAX_IMAGES = 10_000_000         # In a set.
 MAX_FOLDER_NAME = 60            # Characters: 240 bytes at most, where file systems accept 255.
-RESERVED_NAMES = {              # Folder names that mean something else to data sets, macOS or Windows.
+RESERVED_NAMES = {              # Folder names that mean something else to datasets, macOS or Windows.
     *SPLITS, *map(str.casefold, SIDE_FOLDERS), "__macosx",
     "con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))}
 

@@ -19,7 +19,7 @@ from i2i.errors import RequestError
 from i2i.files import atomic_path, try_lock
 from i2i.inference.generation_plan import GenerationPlan
 
-# Not manifest.jsonl, which may be the file list of a data set.
+# Not manifest.jsonl, which may be the file list of a dataset.
 PLAN, MANIFEST = "generated.json", "generated.jsonl"
 # Files, besides a batch, that an interrupted job may have written beyond the last one in the manifest.
 MAX_UNRECORDED = 2048

@@ -16,7 +16,7 @@ MAXIMA = {"batch_size": 2**20, "num_workers": 512, "prefetch_factor": 1024, "thr
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Intervals and lengths are counted in images.  `images` 0 is replaced by epochs times the size of the
-    data set."""
+    dataset."""
 
     images: int = 0                                 # Length of the run; 0: that of --epochs, by default 200.
     batch_size: int = 1                                  # Images per step, all processes together.

@@ -43,7 +43,7 @@ class Job:
 
     Args:
         name: of the recipe.
-        location: the data: a path, a URL or the name of a bundled data set.
+        location: the data: a path, a URL or the name of a bundled dataset.
         crop_size, load_size: height and width.
         notes: what the user should know about how the request was understood.
     """

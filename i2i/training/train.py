@@ -299,7 +299,7 @@ def train(recipe: str = "", *assignments: str, data: str | Path | None = None, o
     Args:
         recipe: a recipe or preset.
         assignments: settings as KEY=VALUE, as on the command line.
-        data: images: a folder, zip, manifest, URL or the name of a bundled data set (the default).
+        data: images: a folder, zip, manifest, URL or the name of a bundled dataset (the default).
         out: the run folder; by default the next free runs/RECIPE.
         epochs: length of the run, instead of train.images.
         resume: a run folder, whose recipe, data and settings are used.
