@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import PIL
 import torch
+from torch import Tensor
 
 from i2i import recipes  # noqa: F401 - registers recipes, networks and losses.
 from i2i.config import MAX_INTEGER, VERSION, fields, override, parse_assignments, to_dict
@@ -23,9 +24,11 @@ from i2i.data.unpaired import UnpairedDataset, unpair
 from i2i.errors import RequestError
 from i2i.images.formats import ImageFormat
 from i2i.inference.model_file import model_header
-from i2i.recipes.base import DataInfo, Recipe
+from i2i.recipes.base import DataInfo, Recipe, get_module
+from i2i.recipes.meta import build_on_meta
 from i2i.recipes.presets import PRESETS
 from i2i.registry import Spec, build, lookup, names, schema, suggest
+from i2i.seeding import noise_for
 from i2i.training import optimizers, schedules  # noqa: F401 - registers them.
 from i2i.training.config import TrainConfig
 
@@ -108,6 +111,11 @@ class Job:
             return None
         splits = (self.splits.get(name) for name in ("val", "test", "train"))
         return next(split for split in splits if isinstance(split, ImageDataset))
+
+    def fixed_noise(self) -> Callable[[int], Tensor]:
+        """A function from an index to its noise, the same in all runs with this seed."""
+        size = int(get_module(build_on_meta(self.recipe, self.info), "Z").noise_dim)
+        return lambda index: noise_for(self.train.seed, index, size)
 
     def header(self) -> dict[str, Any]:
         """The header of the model file."""

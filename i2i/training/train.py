@@ -17,47 +17,30 @@ from i2i.data.loader import batches
 from i2i.data.sampler import evenly_spaced
 from i2i.data.sources import Unreadable, check_local
 from i2i.errors import I2IError, JobError, RequestError, printable
-from i2i.files import write_atomically
-from i2i.recipes.base import Batch, get_module
-from i2i.recipes.meta import build_on_meta
-from i2i.registry import build
+from i2i.recipes.base import Batch
 from i2i.runs import log
 from i2i.runs.folder import RunFolder
-from i2i.seeding import noise_for
 from i2i.training import autotune, memory
 from i2i.training.callbacks.base import Callback
-from i2i.training.callbacks.collapse_advice import collapse_advice
-from i2i.training.callbacks.collapse_detector import Advice, CollapseDetector
-from i2i.training.callbacks.embedding import Embedding, best_embedding
-from i2i.training.callbacks.fixed_inputs import image_inputs, noise_inputs
-from i2i.training.callbacks.loss_balance import loss_warnings
-from i2i.training.callbacks.noise_evaluator import MAX_IMAGES as NOISE_MOST
-from i2i.training.callbacks.noise_evaluator import MIN_IMAGES, NoiseEvaluator
-from i2i.training.callbacks.paired_evaluator import PairedEvaluator
-from i2i.training.callbacks.verdict import conclude
+from i2i.training.callbacks.collapse_detector import make_collapse_detector
+from i2i.training.callbacks.embedding import best_embedding
+from i2i.training.callbacks.evaluator import make_evaluator
+from i2i.training.callbacks.verdict import write_verdict
 from i2i.training.config import TrainConfig
 from i2i.training.distributed import Runtime
 from i2i.training.job import Job
-from i2i.training.plan import command, describe, memory_estimate, out_of_memory_message
+from i2i.training.plan import describe, memory_estimate, out_of_memory_message
 from i2i.training.resume import is_finished, resolve_job
 from i2i.training.trainer import STOPPED_BY_DETECTOR, Trainer
 
 GRID_TRANSLATIONS, GRID_GENERATED = 12, 60      # Images in a sample grid.
-DETECTOR_GENERATED = 64, 128        # Images of the detector's two checks: generated from noise,
-DETECTOR_TRANSLATIONS = 16, 64      # or translated.
 MAX_OVERCOMMIT = 4          # Jobs estimated to take this many times the available memory are refused.
-
-
-def fixed_noise(job: Job) -> Callable[[int], Tensor]:
-    """A function from an index to its noise, which is the same in every call and every run with this seed."""
-    inputs = int(get_module(build_on_meta(job.recipe, job.info), "Z").noise_dim)
-    return lambda i: noise_for(job.train.seed, i, inputs)
 
 
 def fixed_samples(job: Job) -> dict[str, Tensor]:
     """The batch that every sample grid shows: images at the training size, or noise, class by class."""
     if isinstance(job.sample_split, ImageDataset):
-        batch = {"eps": torch.stack(list(map(fixed_noise(job), range(GRID_GENERATED))))}
+        batch = {"eps": torch.stack(list(map(job.fixed_noise(), range(GRID_GENERATED))))}
         if job.classes:
             batch["c"] = torch.arange(GRID_GENERATED) * len(job.classes) // GRID_GENERATED
         return batch
@@ -162,8 +145,8 @@ def check_memory(job: Job, runtime: Runtime, available: int) -> str:
 
 def _train_in_folder(job: Job, folder: RunFolder, runtime: Runtime, sample: Batch, callback: Callback) -> int:
     embedding = cache(lambda: best_embedding(runtime.device, callback.on_message))
-    evaluator = make_evaluator(job, runtime, embedding) if runtime.is_main_process else None
-    detector = (make_collapse_detector(job, runtime, folder, embedding, callback.on_message)
+    evaluator = make_evaluator(job, runtime.device, embedding) if runtime.is_main_process else None
+    detector = (make_collapse_detector(job, runtime.device, folder, embedding, callback.on_message)
                 if runtime.is_main_process else None)
     trainer = Trainer(job.recipe, job.info, job.train, runtime, folder, job.header(), callback, evaluator,
                       detector)
@@ -196,85 +179,6 @@ def report_results(folder: RunFolder, callback: Callback) -> None:
     newest = max((folder.path / "samples").glob("*.png"))
     callback.on_message(f"done: model {folder.model}, samples {newest}, "
                         f"peak memory {memory.format_bytes(memory.peak_memory())}")
-
-
-def make_evaluator(job: Job, runtime: Runtime,
-                   look: Callable[[], Embedding]) -> PairedEvaluator | NoiseEvaluator | None:
-    """Who judges the run: pairs on the validation split, nobody where there are none; images from noise on
-    held-out pictures or those learned from."""
-    learned = job.splits["train"].for_evaluation(job.formats, job.crop_size)
-    if isinstance(learned, ImageDataset):
-        held_out = (job.reference_images or learned).for_evaluation(job.formats, job.crop_size)
-        probe, of_learned = (noise_inputs(split, fixed_noise(job), NOISE_MOST, told=bool(job.classes))
-                             for split in (held_out, learned))
-        enough = min(len(probe.rows), len(of_learned.rows)) >= MIN_IMAGES
-        return NoiseEvaluator(job.recipe, probe, of_learned, held_out.split, runtime.device,
-                              look) if enough else None
-    pairs = job.held_out_pairs("val")
-    if pairs is None:
-        return None
-    return PairedEvaluator(job.recipe, learned, pairs.for_evaluation(job.formats, job.crop_size), runtime.device)
-
-
-def make_collapse_detector(job: Job, runtime: Runtime, folder: RunFolder, look: Callable[[], Embedding],
-                           tell: Callable[[str], None]) -> CollapseDetector | None:
-    """Who looks for collapse, unless that is not wanted or there are too few pictures to tell."""
-    if job.train.on_collapse == "off":
-        return None
-    learned = job.splits["train"].for_evaluation(job.formats, job.crop_size)
-    if isinstance(learned, ImageDataset):
-        first, second = (noise_inputs(learned, fixed_noise(job), n, told=bool(job.classes))
-                         for n in DETECTOR_GENERATED)
-    else:
-        first, second = (image_inputs(learned, n, job.recipe) for n in DETECTOR_TRANSLATIONS)
-    if min(len(first.rows), len(second.rows)) < MIN_IMAGES:
-        return None
-
-    return CollapseDetector(job.recipe, first, second, folder, runtime.device, look=look,
-                            advise=lambda kind: advice_for(job, kind), tell=tell,
-                 batch=job.train.batch_size, stops=job.train.on_collapse == "stop")
-
-
-def advice_for(job: Job, kind: str) -> list[Advice]:
-    """What to try against a kind of collapse: only what this recipe accepts on these data."""
-    return collapse_advice(kind, bool(job.recipe.sources), lambda words: command(job, words),
-                           halved_rates(job))
-
-
-def halved_rates(job: Job) -> list[str]:
-    """Words for half of both players' learning rates, where they have one."""
-    rates = {key: build("optimizer", getattr(job.recipe, key),
-                        [torch.zeros(1, requires_grad=True)]).param_groups[0]["lr"]
-             for key in ("g_optimizer", "d_optimizer") if hasattr(job.recipe, key)}
-    return [f"{key}.lr={lr / 2:g}" for key, lr in rates.items()]
-
-
-def write_verdict(job: Job, folder: RunFolder, watch: PairedEvaluator | NoiseEvaluator | None,
-                  alarm: CollapseDetector | None, trainer: Trainer) -> None:
-    """Write the verdict, and where pairs were judged the best and worst of the test split, or of the
-    validation split where there is no other."""
-    if isinstance(watch, PairedEvaluator):
-        test = job.held_out_pairs("test")
-        pairs = test.for_evaluation(job.formats, job.crop_size) if test else watch.heldout
-        written = watch.extremes(trainer.ema_modules, pairs, lambda name,
-                                 write: write_atomically(folder.path / name, write))
-        folder.write_json("pairs.json", written)
-    judged = log.read(folder.metrics)
-    if watch and not judged:
-        judged = [watch(trainer.modules, trainer.ema_modules, trainer.images)]
-    try:
-        verdict = conclude(judged, watch.metric if watch else "")
-        figures, problems = loss_warnings(log.read(folder.log), job.recipe)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise JobError(f"{folder.metrics} or {folder.log.name} holds lines that no run has written "
-                       f"({type(error).__name__}: {error})") from None
-    rung = alarm.detection if alarm else None
-    verdict |= {"warnings": [*([rung["sentence"]] if rung else []), *verdict["warnings"], *problems],
-                "losses": figures}
-    folder.write_json(folder.verdict.name, verdict)
-    for warning in verdict["warnings"]:
-        trainer.callback.on_message(f"warning: {warning}")
-    trainer.callback.on_message(verdict["sentence"])
 
 
 class TrainingInterrupted(KeyboardInterrupt):

@@ -19,7 +19,8 @@ from i2i.runs import log
 from i2i.runs.folder import RunFolder
 from i2i.seeding import Progress, seed_step
 from i2i.training.async_writer import AsyncWriter
-from i2i.training.callbacks.base import Callback, Evaluator, StopCriterion
+from i2i.training.callbacks.base import Callback
+from i2i.training.callbacks.evaluator import Evaluator
 from i2i.training.callbacks.sample_grid import sample_grid
 from i2i.training.config import TrainConfig
 from i2i.training.distributed import Runtime, compile_networks
@@ -48,7 +49,8 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, info: DataInfo, config: TrainConfig, runtime: Runtime,
                  folder: RunFolder, header: Mapping[str, Any], callback: Callback | None = None,
-                 evaluator: Evaluator | None = None, stop_criterion: StopCriterion | None = None) -> None:
+                 evaluator: Evaluator | None = None,
+                 stop_criterion: Callable[[nn.ModuleDict, int], bool] | None = None) -> None:
         if config.batch_size % (n := runtime.world_size):
             raise RequestError(f"train.batch_size={config.batch_size} cannot be shared by {n} processes; "
                                f"accepted: a multiple of {n}")

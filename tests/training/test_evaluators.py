@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from i2i.training.callbacks.paired_evaluator import PairedEvaluator, spread
 from torch import nn
 
 from i2i import load
@@ -13,7 +14,6 @@ from i2i.metrics.comparison import Evaluation, describe_progress, paired_differe
 from i2i.metrics.intervals import mean_interval
 from i2i.runs import log
 from i2i.training.callbacks.embedding import PIXELS, thumbnails
-from i2i.training.callbacks.paired_evaluator import PairedEvaluator, spread
 from i2i.training.callbacks.verdict import overfitting, warnings
 from tests.conftest import SMALL, Run
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from i2i.training.callbacks.noise_evaluator import kernel_distance
 
 from i2i import load
 from i2i.metrics.kid import mmd2
@@ -17,7 +18,6 @@ from i2i.training import job as jobs
 from i2i.training import train as training
 from i2i.training.callbacks import embedding
 from i2i.training.callbacks.loss_balance import BLOCKS, EACH, Balance, loss_warnings
-from i2i.training.callbacks.noise_evaluator import kernel_distance
 from i2i.training.callbacks.verdict import conclude, warnings
 from tests.conftest import Run
 from tests.planted import pictures

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from i2i.training.callbacks.paired_evaluator import PairedEvaluator
 
 from i2i.data import loader
 from i2i.errors import JobError
@@ -17,7 +18,6 @@ from i2i.runs.folder import RunFolder
 from i2i.training import resume as resuming
 from i2i.training import train as training
 from i2i.training import trainer as engine
-from i2i.training.callbacks.paired_evaluator import PairedEvaluator
 from i2i.training.trainer import Trainer
 from tests import lives
 from tests.conftest import SMALL, drawn_strips

@@ -1,2 +1,1 @@
-"""What watches a run while it trains: evaluation, the collapse detector, sample grids and the final
-verdict."""
+"""Callbacks that observe a training run: evaluation, collapse detection, sample grids, the final verdict."""

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
-
-if TYPE_CHECKING:
-    from torch import nn
+from typing import Any
 
 
 class Callback:
@@ -26,24 +23,3 @@ class Callback:
 
     def on_end(self) -> None:
         """Called when training ends, however it does."""
-
-
-class Evaluator(Protocol):
-    """Evaluates the run while it trains."""
-
-    @property
-    def metric(self) -> str:
-        """The score, lower is better, that decides which evaluation is the best."""
-        ...
-
-    def __call__(self, live: nn.ModuleDict, averaged: nn.ModuleDict, images: int) -> dict[str, Any]:
-        """Return one line of metrics.jsonl."""
-        ...
-
-
-class StopCriterion(Protocol):
-    """Decides every `train.collapse_every` images whether to save and stop the run."""
-
-    def __call__(self, live: nn.ModuleDict, images: int) -> bool:
-        """Whether to stop."""
-        ...

@@ -1,22 +1,34 @@
-"""What to try against a collapse, in the words of the command line, and why.  Only what a run's recipe
-accepts is proposed."""
+"""What to try against a collapse, as command lines that the run's recipe accepts on its data."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from i2i.training.callbacks.collapse_detector import Advice
+import torch
 
-MAX_ADVICE = 4            # Proposals: what comes first is cheapest or best founded.
-# Words -> the whole command line, None if they are refused or change nothing.
-Attempt = Callable[[Sequence[str]], str | None]
+from i2i.registry import build
+from i2i.training.job import Job
+from i2i.training.plan import command
 
-LABELS = (
+MAX_ADVICE = 4
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Why something may help, and the command line."""
+
+    reason: str
+    command: str
+
+
+# Reason and settings, the cheapest or best founded first.
+INTER_CLASS = (
     ("D compares an image with its class by an inner product (Miyato and Koyama 2018)",
      "discriminator.condition=projection"),
-    ("every norm of G is told the class (de Vries et al. 2017)", "generator.condition=batchnorm"),
+    ("every norm of G is conditioned on the class (de Vries et al. 2017)", "generator.condition=batchnorm"),
 )
-ALIKE = (
+GENERAL = (
     ("D sees two images at once and notices that they are alike (PacGAN, Lin et al. 2018)", "pack=2"),
     ("D sees how much a batch varies (Karras et al. 2018)", "discriminator.group=4"),
     ("D cannot become steep around real images (Mescheder et al. 2018)", "penalty=r1"),
@@ -24,29 +36,46 @@ ALIKE = (
      "discriminator.norm=none penalty=r1"),
     ("D, without batch norm, cannot become steep around real images (Mescheder et al. 2018)",
      "discriminator.norm=instance penalty=r1"),
-    ("paired logits, both penalties: no image may drop out (R3GAN, Huang et al. 2024)",
+    ("paired logits and both penalties: no image may be dropped (R3GAN, Huang et al. 2024)",
      "adversarial=rpgan penalty=r1r2 discriminator.norm=none"),
     ("D looks further ahead than G moves (Metz et al. 2017)",
      "unrolling=adam unrolling.steps=5 unrolling.second_order=false"),
-    ("D sees varied images, so it cannot learn few of them by heart (Karras et al. 2020a)", "augment=ada"),
+    ("D sees augmented images, so it cannot memorize a few of them (Karras et al. 2020a)", "augment=ada"),
 )
-TRANSLATING = (
-    ("D's decisions are bounded in steepness (Miyato et al. 2018)", "d_weight_norm=spectral"),
-    ("squares do not saturate when D is sure (Mao et al. 2017)", "adversarial=lsgan"),
+TRANSLATION = (
+    ("D is Lipschitz (Miyato et al. 2018)", "d_weight_norm=spectral"),
+    ("the squared loss does not saturate when D is certain (Mao et al. 2017)", "adversarial=lsgan"),
 )
 
 
-def collapse_advice(kind: str, translates: bool, attempt: Attempt, rates: Sequence[str] = ()) -> list[Advice]:
-    """At most four proposals for a kind of collapse; `rates` are words for a lower learning rate, which
-    always applies."""
-    first = LABELS if kind == "inter-class" else ()
-    candidates = [*first, *(TRANSLATING if translates else ()), *ALIKE]
-    found: dict[str, Advice] = {}
-    for why, words in candidates:
-        command = attempt(words.split())
-        subject = words.split()[-1] if "penalty=r1" in words.split() else words
-        if command and subject not in found and len(found) < MAX_ADVICE - bool(rates):
-            found[subject] = Advice(why, command)
-    if rates and (command := attempt(rates)):
-        found["rates"] = Advice("both players move half as far at each step", command)
-    return list(found.values())
+def collapse_advice(kind: str, translates: bool, attempt: Callable[[Sequence[str]], str | None],
+                    lower_rates: Sequence[str] = ()) -> list[Advice]:
+    """At most four pieces of advice.
+
+    Args:
+        kind: of collapse.
+        translates: whether the recipe translates images.
+        attempt: returns the command line with these assignments, None if they are refused or change nothing.
+        lower_rates: assignments for lower learning rates, which are always possible.
+    """
+    candidates = [*(INTER_CLASS if kind == "inter-class" else ()), *(TRANSLATION if translates else ()), *GENERAL]
+    chosen: dict[str, Advice] = {}
+    for reason, text in candidates:
+        assignments = text.split()
+        topic = "penalty=r1" if "penalty=r1" in assignments else text       # Only one way to have it.
+        line = attempt(assignments)
+        if line and topic not in chosen and len(chosen) < MAX_ADVICE - bool(lower_rates):
+            chosen[topic] = Advice(reason, line)
+    if lower_rates and (line := attempt(lower_rates)):
+        chosen["rates"] = Advice("both players take steps half as long", line)
+    return list(chosen.values())
+
+
+def advice_for(job: Job, kind: str) -> list[Advice]:
+    """What to try against a kind of collapse of this job."""
+    halved = []
+    for key in ("g_optimizer", "d_optimizer"):
+        if hasattr(job.recipe, key):
+            optimizer = build("optimizer", getattr(job.recipe, key), [torch.zeros(1, requires_grad=True)])
+            halved.append(f"{key}.lr={optimizer.param_groups[0]['lr'] / 2:g}")
+    return collapse_advice(kind, bool(job.recipe.sources), lambda assignments: command(job, assignments), halved)

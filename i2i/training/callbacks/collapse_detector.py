@@ -1,10 +1,9 @@
-"""Has the generator collapsed?  Asked every thousand images or so while a run trains; answered once, with the
-evidence.
+"""Detection of generator collapse during training.
 
-A first look compares thumbnails of what a few fixed inputs give, which costs next to nothing.  What it
-suspects is looked at again, at more pictures, by the features of a network; only if these agree does the
-alarm ring.  All that it knows is in collapse.jsonl, which is cut with the other logs when a run is resumed,
-and it looks at fixed places of a run, so a resumed run rings where the other one does.
+A quick check compares thumbnails of the outputs for a few fixed inputs with thumbnails of real images, which costs
+next to nothing.  If it looks suspicious, more outputs are compared by the features of a network, and only if these
+agree is a collapse reported, once per run.  The whole state is in collapse.jsonl, which is cut with the other logs
+when a run is resumed, and checks are at fixed positions, so a resumed run detects what an uninterrupted one does.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,240 +20,259 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from i2i.data.labeled import ImageDataset
 from i2i.files import write_atomically
 from i2i.metrics import collapse
 from i2i.metrics.precision_recall import manifold, nearest_neighbors
 from i2i.recipes.base import Recipe
-from i2i.runs import log
+from i2i.runs import log as logs
 from i2i.runs.folder import RunFolder
-from i2i.training.callbacks.collapse_grid import reduced, select_rows, sheet
-from i2i.training.callbacks.embedding import SCREEN, Embedding, thumbnails
-from i2i.training.callbacks.fixed_inputs import FixedInputs
+from i2i.training.callbacks.collapse_advice import Advice, advice_for
+from i2i.training.callbacks.collapse_grid import choose_rows, collapse_grid, shrink
+from i2i.training.callbacks.embedding import QUICK_SIZE, Embedding, thumbnails
+from i2i.training.callbacks.evaluator import MIN_IMAGES
+from i2i.training.callbacks.fixed_inputs import FixedInputs, evenly_spaced_inputs, noise_inputs
+from i2i.training.job import Job
 
 Matrix = NDArray[Any]
-LOW = 0.4           # Shares of what real pictures have, below which thumbnails are suspect,
-LOW_FEATURES = 0.6  # and below which features confirm it.
-FALL = 2.0          # A reading has fallen if it was so many times as high before, and not low,
-IN_A_ROW = 4        # and has stayed low for so many readings.
-GRACE = 20          # Readings, and
-# steps, before which what was never high is no collapse: generators begin with gray pictures that all look
-# alike.
-GRACE_STEPS = 2_000
-AGAIN = 1.1         # What features did not confirm is looked at again when the run is so many times as long.
-READINGS = ("diversity", "distinct", "within", "between")
+GENERATED_IMAGES = 64, 128      # In the quick and in the thorough check, from noise,
+TRANSLATED_IMAGES = 16, 64      # or translated.
+SUSPICIOUS_RATIO = 0.4      # Ratios to real images below which thumbnails are suspicious,
+CONFIRMED_RATIO = 0.6       # and below which features confirm it.
+FALL_FACTOR = 2.0           # A ratio has fallen if it was this many times as high before,
+CONSECUTIVE_CHECKS = 4      # and has been low in this many checks since.
+# What was never high is a collapse only after this many checks and steps: generators begin with gray images.
+WARMUP_CHECKS, WARMUP_STEPS = 20, 2_000
+RECHECK_GROWTH = 1.1        # What features did not confirm is checked again when the run is this much longer.
+RATIOS = ("diversity", "distinct", "within", "between")
 
 
 @dataclass(frozen=True)
-class Advice:
-    """What to try, why, and how it is typed."""
+class Observation:
+    """Outputs of a generator beside real images, as embedded points.
 
-    why: str
-    command: str
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Generated pictures and real ones, as points, also moved, with their classes where these are known."""
+    Args:
+        fake, real: points, (N, D) and (M, D).
+        shifted: both with shifted versions, (N, V, E) and (M, V, E).
+        fake_labels: classes that the generator was given, (N,); None if it is unconditional.
+        real_labels: classes of the real images, (M,), if known.
+        images: the outputs, shrunk to what a collapse grid shows.
+    """
 
     fake: Matrix
     real: Matrix
-    moved: tuple[Matrix, Matrix]
+    shifted: tuple[Matrix, Matrix]
     fake_labels: Matrix | None
     real_labels: Matrix | None
-    pictures: Tensor
+    images: Tensor
 
     @cached_property
-    def shares(self) -> dict[str, float]:
-        """The readings."""
-        return collapse.collapse_ratios(self.fake, self.real, self.fake_labels, self.real_labels, variants=self.moved)
+    def ratios(self) -> dict[str, float]:
+        """The ratios to real images, of which 1 is as varied and 0 is collapse."""
+        return collapse.collapse_ratios(self.fake, self.real, self.fake_labels, self.real_labels,
+                                        variants=self.shifted)
 
     @cached_property
-    def pairs(self) -> Matrix:
-        """Near-duplicates among the generated ones, nearest first.  -> P×2"""
-        fake, real = self.moved
-        return collapse.near_duplicates(fake, collapse.NEAR_DUPLICATE_RATIO * collapse.median_nearest_distance(real))
+    def duplicates(self) -> Matrix:
+        """Pairs of near-duplicates among the outputs, nearest first, (P, 2)."""
+        fake, real = self.shifted
+        radius = collapse.NEAR_DUPLICATE_RATIO * collapse.median_nearest_distance(real)
+        return collapse.near_duplicates(fake, radius)
 
-    def classes_reached(self) -> dict[str, float]:
-        """Of a generator that is told no classes: of how many the real pictures nearest to its own are, as
-        the exponential of the entropy, beside what that is for other real pictures."""
-        labels = self.real_labels
-        if self.fake_labels is not None or labels is None or len(self.real) < 4:
-            return {}
-        return {"classes": round(effective_number(labels[nearest_neighbors(self.fake, self.real)[1]]), 2),
-                "classes_real": round(effective_number(labels[collapse.distance_table(self.real).argmin(1)]),
-                                      2)}
-
-
-Advise = Callable[[str], Sequence[Advice]]      # Kind of collapse -> remedies.
-
-
-def has_collapsed(values: Sequence[float], *, late: bool) -> bool:
-    """Whether a reading has been low four times in a row, and was twice as high before, twice in a row; or it
-    is late and it never was high."""
-    last, before = values[-IN_A_ROW:], values[:-IN_A_ROW]
-    if len(last) < IN_A_ROW or max(last) >= LOW:
-        return False
-    highest = max((min(two) for two in pairwise(before)), default=0.0)
-    return highest > max(LOW, FALL * max(last)) or (late and len(values) >= GRACE)
-
-
-def is_suspicious(history: Sequence[Mapping[str, Any]], batch: int) -> list[tuple[str, str]]:
-    """(what is generated, reading) of all that look collapsed at the last entry of collapse.jsonl."""
-    late = bool(history) and history[-1]["images"] >= GRACE_STEPS * batch
-    keys = [key for key,
-            value in history[-1].items() if isinstance(value, dict)
-            and key not in ("confirmed", "rang")] if history else []
-    return [(key, name) for key in keys for name in READINGS if name in history[-1][key]
-            and has_collapsed([entry[key][name] for entry in history if name in entry.get(key, {})],
-                              late=late)]
-
-
-class CollapseDetector:
-    """The readings, the second look and the bell.  `screen` and `probe` are few inputs and more."""
-
-    def __init__(self, recipe: Recipe, screen: FixedInputs, probe: FixedInputs, folder: RunFolder,
-                 device: torch.device, *, look: Callable[[], Embedding],
-                 advise: Advise, tell: Callable[[str], None], batch: int, stops: bool) -> None:
-        self.recipe, self.screen, self.probe, self.folder, self.device = recipe, screen, probe, folder, device
-        self.look, self.advise, self.tell, self.batch, self.stops = look, advise, tell, batch, stops
-        self._small = thumbnails(SCREEN)
-        self._history: list[dict[str, Any]] | None = None
-
-    @property
-    def history(self) -> list[dict[str, Any]]:
-        """The lines of collapse.jsonl, read when they are first asked for: after the run has been
-        restored."""
-        if self._history is None:
-            self._history = log.read(self.folder.collapse)
-        return self._history
-
-    @property
-    def detection(self) -> dict[str, Any] | None:
-        """What was told when it rang."""
-        return next((entry["rang"] for entry in self.history if "rang" in entry), None)
-
-    def __call__(self, live: nn.ModuleDict, images: int) -> bool:
-        """Look at what G makes now, and ring if that is due.  Leaves the modules in eval mode.  -> whether
-        the run is to stop"""
-        entry: dict[str, Any] = {"images": images,
-                                 **{key: seen.shares for key,
-                                    seen in self._seen(live, self.screen, self._small).items()}}
-        had_rung, history = self.detection, self.history
-        history.append(entry)
-        if not had_rung and (found := is_suspicious(history, self.batch)) and images >= self._patience():
-            self._look_again(live, entry, found)
-        log.append(self.folder.collapse, entry)
-        return self.stops and "rang" in entry
-
-    def _seen(self, live: nn.ModuleDict, probe: FixedInputs, look: Embedding) -> dict[str, Reading]:
-        """What is made of the probe's inputs, beside its real pictures."""
-        sides = self.recipe.targets
-        real = {side: probe.real_points(look, side) for side in sides.values()}
-        points: dict[str, list[tuple[Matrix, Matrix]]] = {}
-        pictures: dict[str, list[Tensor]] = {}
-        for made in probe.made(self.recipe, live, self.device):
-            for key, image in made.items():
-                points.setdefault(key, []).append((look.take(image), look.moved(image)))
-                pictures.setdefault(key, []).append(reduced(image))
-        labels = probe.classes if "c" in self.recipe.required_keys else None
-        out = {}
-        for key, each in points.items():
-            (fake, moved), (wanted, wanted_moved,
-                            classes) = (np.concatenate(parts)
-                                        for parts in zip(*each, strict=True)), real[sides[key]]
-            out[key] = Reading(fake, wanted, (moved, wanted_moved), labels, classes, torch.cat(pictures[key]))
-        return out
-
-    def _patience(self) -> float:
-        """The images at which features may be asked again."""
-        return max((AGAIN * entry["images"] for entry in self.history if "confirmed" in entry), default=0.0)
-
-    def _look_again(self, live: nn.ModuleDict, entry: dict[str, Any],
-                    found: Sequence[tuple[str, str]]) -> None:
-        look = self.look()
-        seen = self._seen(live, self.probe, look)
-        entry["confirmed"] = {key: seen[key].shares for key in dict.fromkeys(key for key, _ in found)}
-        sure = [(key, name) for key, name in found if entry["confirmed"][key].get(name, 1.0) < LOW_FEATURES]
-        if sure:
-            self._ring(entry, look, seen[sure[0][0]], *sure[0])
-
-    def _ring(self, entry: dict[str, Any], look: Embedding, seen: Reading, key: str, reading: str) -> None:
-        """The picture first: what the log tells of is there."""
-        figures = seen.shares | describe_count(seen.fake, seen.real, seen.pairs) | seen.classes_reached()
-        kind, picture = collapse_kind(figures), f"alarm-{entry['images']:08d}.png"
-        made, beside = seen.pictures, {"real": self._pictures(self.probe.wanted, self.recipe.targets[key])}
-        if source := self.recipe.sources.get(key):
-            beside = {"inputs": self._pictures(self.probe.given, source)} | beside
-        write_atomically(self.folder.path / picture,
-                         lambda path: Image.fromarray(sheet(made, beside, seen.pairs)).save(path, "png"))
-        entry["rang"] = {"images": entry["images"], "of": key, "reading": reading, "kind": kind,
-                         "features": look.name, "figures": figures,
-                         "sentence": sentence(kind, entry["images"], key, len(made), figures,
-                                              bool(self.recipe.sources)),
-                         "picture": picture, "remedies": [vars(remedy) for remedy in self.advise(kind)]}
-        for line in message(entry["rang"], self.folder.path):
-            self.tell(line)
-
-    def _pictures(self, read: Callable[[int], Mapping[str, Tensor]], side: str) -> Tensor:
-        """Those of the rows that the sheet shows, in their order."""
-        rows = self.probe.rows
-        return torch.cat([reduced(read(rows[i])[side][None]) for i in select_rows(len(rows))])
-
-
-def describe_count(fake: Matrix, real: Matrix, pairs: Matrix) -> dict[str, Any]:
-    """The birthday test, and how much of the real the pictures cover.  N×D, M×D, P×2"""
-    out: dict[str, Any] = {"near_duplicates": len(pairs), "n": len(fake)}
-    if len(pairs):
-        out["different"] = [round(value, 1) for value in collapse.support_size(len(fake), len(pairs))]
-    if min(len(fake), len(real)) > 3:
-        out |= {key: round(value, 4) for key,
-                value in manifold(fake, real, k=3).scores().items()
-                if key in ("precision", "recall", "coverage")}
-    return out
+    def figures(self) -> dict[str, Any]:
+        """Everything a report says: ratios, number of different images, coverage of images and classes."""
+        figures: dict[str, Any] = {**self.ratios, "near_duplicates": len(self.duplicates), "n": len(self.fake)}
+        if len(self.duplicates):
+            estimate = collapse.support_size(len(self.fake), len(self.duplicates))
+            figures["different"] = [round(value, 1) for value in estimate]
+        if min(len(self.fake), len(self.real)) > 3:
+            scores = manifold(self.fake, self.real, k=3).scores()
+            figures |= {key: round(scores[key], 4) for key in ("precision", "recall", "coverage")}
+            if self.fake_labels is None and self.real_labels is not None:
+                neighbors = nearest_neighbors(self.fake, self.real)[1]
+                real_neighbors = collapse.distance_table(self.real).argmin(1)
+                figures |= {"classes": round(effective_number(self.real_labels[neighbors]), 2),
+                            "classes_real": round(effective_number(self.real_labels[real_neighbors]), 2)}
+        return figures
 
 
 def effective_number(labels: Matrix) -> float:
-    """exp of the entropy of the labels' frequencies: 1 where all are equal, K where K are equally
-    frequent."""
-    share = np.unique(labels, return_counts=True)[1] / len(labels)
-    return float(np.exp(-(share * np.log(share)).sum()))
+    """Effective number of classes: exp of the entropy of their frequencies."""
+    frequencies = np.unique(labels, return_counts=True)[1] / len(labels)
+    return float(np.exp(-(frequencies * np.log(frequencies)).sum()))
+
+
+def has_collapsed(values: Sequence[float], *, warmed_up: bool) -> bool:
+    """Whether a ratio has fallen and stayed low, or has been low since the start of a run that is warmed up."""
+    last, before = values[-CONSECUTIVE_CHECKS:], values[:-CONSECUTIVE_CHECKS]
+    if len(last) < CONSECUTIVE_CHECKS or max(last) >= SUSPICIOUS_RATIO:
+        return False
+    highest = max((min(two) for two in pairwise(before)), default=0.0)      # In two successive checks.
+    fell = highest > max(SUSPICIOUS_RATIO, FALL_FACTOR * max(last))
+    return fell or (warmed_up and len(values) >= WARMUP_CHECKS)
+
+
+def suspicious_ratios(history: Sequence[Mapping[str, Any]], batch_size: int) -> list[tuple[str, str]]:
+    """(output, ratio) of all that look collapsed at the last line of collapse.jsonl."""
+    if not history:
+        return []
+    warmed_up = history[-1]["images"] >= WARMUP_STEPS * batch_size
+    outputs = [key for key, value in history[-1].items()
+               if isinstance(value, dict) and key not in ("confirmed", "detection")]
+    return [(output, name) for output in outputs for name in RATIOS if name in history[-1][output]
+            and has_collapsed([entry[output][name] for entry in history if name in entry.get(output, {})],
+                              warmed_up=warmed_up)]
 
 
 def collapse_kind(figures: Mapping[str, Any]) -> str:
-    """`inter-class`: the classes look alike.  `intra-class`: the pictures of a class do.  `collapse` where
-    there are no classes to tell by."""
+    """`inter-class` (classes look alike), `intra-class` (images of a class look alike), or `collapse`."""
     if "classes" in figures:
-        return "inter-class" if figures["classes"] < LOW_FEATURES * figures["classes_real"] else "intra-class"
+        few = figures["classes"] < CONFIRMED_RATIO * figures["classes_real"]
+        return "inter-class" if few else "intra-class"
     if "within" not in figures:
         return "collapse"
-    return "inter-class" if figures.get("between", 1.0) < LOW_FEATURES else "intra-class"
+    return "inter-class" if figures.get("between", 1.0) < CONFIRMED_RATIO else "intra-class"
 
 
-_KINDS = {"inter-class": "inter-class collapse, all classes look alike",
-          "intra-class": "intra-class collapse, the pictures of a class look alike",
-          "collapse": "collapse"}
+KINDS = {"inter-class": "inter-class collapse, all classes look alike",
+         "intra-class": "intra-class collapse, the images of a class look alike",
+         "collapse": "collapse"}
 
 
-def sentence(kind: str, images: int, key: str, n: int, figures: Mapping[str, Any], translates: bool) -> str:
-    """What has happened, in one line with its figures."""
-    what = f"outputs ({key}) for {n} different inputs" if translates else f"generated pictures, {n} of them,"
-    parts = [f"{what} are {figures['diversity']:.2f} as far from one another as real ones"]
-    inside = [f"{name} {figures[name]:.2f}" for name in ("within", "between") if name in figures]
-    parts[0] += f" ({', '.join(inside)} classes)" if inside else ""
+def describe(kind: str, images: int, output: str, n: int, figures: Mapping[str, Any], translates: bool) -> str:
+    """A collapse in one sentence, with its figures."""
+    subject = f"outputs ({output}) for {n} different inputs" if translates else f"{n} generated images"
+    parts = [f"{subject} are {figures['diversity']:.2f} as far from one another as real ones"]
+    by_class = [f"{name} {figures[name]:.2f}" for name in ("within", "between") if name in figures]
+    parts[0] += f" ({', '.join(by_class)} classes)" if by_class else ""
     if "different" in figures:
         count, low, high = figures["different"]
-        parts.append(f"{figures['near_duplicates']} pairs are near-duplicates, as of {count:.3g} different "
-                     "pictures "
-                     f"({low:.3g} to {high:.3g}, birthday test)")
+        parts.append(f"{figures['near_duplicates']} pairs are near-duplicates, as among {count:.3g} different "
+                     f"images ({low:.3g} to {high:.3g}, birthday test)")
     if "classes" in figures:
-        parts.append(f"they resemble {figures['classes']:.2g} classes, real ones "
-                     f"{figures['classes_real']:.2g}")
+        parts.append(f"they resemble {figures['classes']:.2g} classes, real ones {figures['classes_real']:.2g}")
     if "recall" in figures:
         parts.append(f"recall {figures['recall']:.2f}")
-    return f"{_KINDS[kind]}, seen at {images:,} images: " + "; ".join(parts)
+    return f"{KINDS[kind]}, detected at {images:,} images: " + "; ".join(parts)
 
 
-def message(rang: Mapping[str, Any], run: Path) -> list[str]:
-    """What the alarm says, line by line."""
-    tries = [f"  try: {remedy['command']}   ({remedy['why']})" for remedy in rang["remedies"]]
-    return [f"alarm: {rang['sentence']}", f"  look at {run / rang['picture']}", *tries]
+class CollapseDetector:
+    """A stop criterion that checks for collapse and reports it once per run.
+
+    Args:
+        quick, thorough: inputs of the two checks.
+        embedding: the one of the thorough check.
+        advise: what to try against a kind of collapse.
+        log: prints a line for the user.
+        stops: whether the run is to stop.
+    """
+
+    def __init__(self, recipe: Recipe, quick: FixedInputs, thorough: FixedInputs, folder: RunFolder,
+                 device: torch.device, *, embedding: Callable[[], Embedding],
+                 advise: Callable[[str], Sequence[Advice]], log: Callable[[str], None], batch_size: int,
+                 stops: bool) -> None:
+        self.recipe, self.quick, self.thorough, self.folder, self.device = recipe, quick, thorough, folder, device
+        self.embedding, self.advise, self.log = embedding, advise, log
+        self.batch_size, self.stops = batch_size, stops
+        self._thumbnails = thumbnails(QUICK_SIZE)
+
+    @cached_property
+    def history(self) -> list[dict[str, Any]]:
+        """The lines of collapse.jsonl, first read after the run has been restored."""
+        return logs.read(self.folder.collapse)
+
+    @property
+    def detection(self) -> dict[str, Any] | None:
+        """What was reported, if a collapse was detected."""
+        return next((entry["detection"] for entry in self.history if "detection" in entry), None)
+
+    def __call__(self, live: nn.ModuleDict, images: int) -> bool:
+        """Check the generator now.  Puts the modules into eval mode.
+
+        Returns:
+            Whether the run is to stop.
+        """
+        observed = self._observe(live, self.quick, self._thumbnails)
+        entry: dict[str, Any] = {"images": images, **{output: each.ratios for output, each in observed.items()}}
+        detected_before = self.detection
+        next_check = max((RECHECK_GROWTH * line["images"] for line in self.history if "confirmed" in line),
+                         default=0.0)
+        self.history.append(entry)
+        suspicious = suspicious_ratios(self.history, self.batch_size)
+        if suspicious and not detected_before and images >= next_check:
+            self._check_thoroughly(live, entry, suspicious)
+        logs.append(self.folder.collapse, entry)
+        return self.stops and "detection" in entry
+
+    def _observe(self, live: nn.ModuleDict, inputs: FixedInputs, embedding: Embedding) -> dict[str, Observation]:
+        """The observation of each output."""
+        sides = self.recipe.targets
+        real = {side: inputs.real_points(embedding, side) for side in sides.values()}
+        points: dict[str, list[tuple[Matrix, Matrix, Tensor]]] = {}
+        for outputs in inputs.generate(self.recipe, live, self.device):
+            for key, image in outputs.items():
+                parts = embedding.embed(image), embedding.embed_shifted(image), shrink(image)
+                points.setdefault(key, []).append(parts)
+        fake_labels = inputs.labels if "c" in self.recipe.required_keys else None
+        observations = {}
+        for key, batches in points.items():
+            fake, shifted, images = zip(*batches, strict=True)
+            real_points, real_shifted = real[sides[key]]
+            observations[key] = Observation(np.concatenate(fake), real_points,
+                                            (np.concatenate(shifted), real_shifted), fake_labels, inputs.labels,
+                                            torch.cat(images))
+        return observations
+
+    def _check_thoroughly(self, live: nn.ModuleDict, entry: dict[str, Any],
+                          suspicious: Sequence[tuple[str, str]]) -> None:
+        embedding = self.embedding()
+        observed = self._observe(live, self.thorough, embedding)
+        confirmed = entry["confirmed"] = {output: observed[output].ratios for output, _ in suspicious}
+        for output, ratio in suspicious:
+            if confirmed[output].get(ratio, 1.0) < CONFIRMED_RATIO:
+                self._report(entry, embedding, observed[output], output, ratio)
+                return
+
+    def _report(self, entry: dict[str, Any], embedding: Embedding, observation: Observation, output: str,
+                ratio: str) -> None:
+        """Write the image, then the entry that refers to it, and tell the user."""
+        figures, images = observation.figures(), entry["images"]
+        kind, file = collapse_kind(figures), f"collapse-{images:08d}.png"
+        others = {"real": self._thorough_images(self.thorough.sample, self.recipe.targets[output])}
+        if source := self.recipe.sources.get(output):
+            others = {"inputs": self._thorough_images(self.thorough.inputs, source)} | others
+        sheet = Image.fromarray(collapse_grid(observation.images, others, observation.duplicates))
+        write_atomically(self.folder.path / file, lambda path: sheet.save(path, "png"))
+        sentence = describe(kind, images, output, len(observation.fake), figures, bool(self.recipe.sources))
+        advice = self.advise(kind)
+        entry["detection"] = {"images": images, "output": output, "ratio": ratio, "kind": kind,
+                              "features": embedding.name, "figures": figures, "sentence": sentence,
+                              "image": file, "advice": [vars(each) for each in advice]}
+        self.log(f"warning: {sentence}")
+        self.log(f"  see {self.folder.path / file}")
+        for each in advice:
+            self.log(f"  try: {each.command}   ({each.reason})")
+
+    def _thorough_images(self, read: Callable[[int], Mapping[str, Tensor]], side: str) -> Tensor:
+        rows = self.thorough.rows
+        return torch.cat([shrink(read(rows[i])[side][None]) for i in choose_rows(len(rows))])
+
+
+def make_collapse_detector(job: Job, device: torch.device, folder: RunFolder,
+                           embedding: Callable[[], Embedding],
+                           log: Callable[[str], None]) -> CollapseDetector | None:
+    """The detector of a job, or None if it is switched off or there are too few images."""
+    if job.train.on_collapse == "off":
+        return None
+    dataset = job.splits["train"].for_evaluation(job.formats, job.crop_size)
+    if isinstance(dataset, ImageDataset):
+        noise = job.fixed_noise()
+        quick, thorough = (noise_inputs(dataset, noise, count, conditional=bool(job.classes))
+                           for count in GENERATED_IMAGES)
+    else:
+        quick, thorough = (evenly_spaced_inputs(dataset, count) for count in TRANSLATED_IMAGES)
+    if min(len(quick.rows), len(thorough.rows)) < MIN_IMAGES:
+        return None
+    return CollapseDetector(job.recipe, quick, thorough, folder, device, embedding=embedding,
+                            advise=lambda kind: advice_for(job, kind), log=log,
+                            batch_size=job.train.batch_size, stops=job.train.on_collapse == "stop")

@@ -1,4 +1,4 @@
-"""How pictures are compared: by the features of a fixed network, or by small versions of themselves."""
+"""Embeddings of images that distances are measured in: a feature network, or thumbnails."""
 
 from __future__ import annotations
 
@@ -17,54 +17,58 @@ from i2i.images.formats import ImageFormat, to_array, to_rgb
 from i2i.metrics.feature_networks import efficientnet_lite0
 
 Matrix = NDArray[Any]
-# Pictures are moved by one of so many parts of their side: a little, to a person who looks at them.
-GRID = 32
-SCREEN = 8              # Pixels a side: what is left of a picture in the first, cheap look,
-PIXELS = 16             # and where no feature network can be had.
+SHIFT_GRID = 32         # Images are shifted by one of this many parts of their side.
+QUICK_SIZE = 8          # Side of the thumbnails of quick checks,
+THUMBNAIL_SIZE = 16     # and of those that replace missing feature networks.
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """Pictures as points.  `take`: NCHW in [-1, 1] -> N×D.  `moved`: as they are and moved a little, ->
-    N×V×D, as they are in the middle of V."""
+    """A map from images (N, C, H, W) in [-1, 1] to points.
+
+    Args:
+        name: for the names of metrics.
+        embed: images to points, (N, D).
+        embed_shifted: images and slightly shifted versions of them to points, (N, V, E); the middle one of the
+            V versions is not shifted.
+    """
 
     name: str
-    take: Callable[[Tensor], Matrix]
-    moved: Callable[[Tensor], Matrix]
+    embed: Callable[[Tensor], Matrix]
+    embed_shifted: Callable[[Tensor], Matrix]
 
 
-def thumbnails(side: int) -> Embedding:
-    """Means over areas, so that noise and single pixels count for little; moved by a 32nd of the side in
-    eight directions."""
-    def take(images: Tensor) -> Matrix:
-        out: Matrix = F.adaptive_avg_pool2d(images.float(), side).flatten(1).cpu().double().numpy()
-        return out
+def thumbnails(size: int) -> Embedding:
+    """Thumbnails by averaging, insensitive to noise; shifted by 1/32 of the side in eight directions."""
+    def embed(images: Tensor) -> Matrix:
+        points: Matrix = F.adaptive_avg_pool2d(images.float(), size).flatten(1).cpu().double().numpy()
+        return points
 
-    def moved(images: Tensor) -> Matrix:
-        framed = F.pad(F.adaptive_avg_pool2d(images.float(), GRID).cpu(), (1, 1, 1, 1), mode="replicate")
-        return np.stack([take(framed[..., y:y + GRID, x:x + GRID]) for y in range(3) for x in range(3)], 1)
+    def embed_shifted(images: Tensor) -> Matrix:
+        grid = F.adaptive_avg_pool2d(images.float(), SHIFT_GRID).cpu()
+        padded = F.pad(grid, (1, 1, 1, 1), mode="replicate")
+        return np.stack([embed(padded[..., y:y + SHIFT_GRID, x:x + SHIFT_GRID])
+                         for y in range(3) for x in range(3)], 1)
 
-    return Embedding("pixels", take, moved)
-
-
-def to_levels(image: Tensor) -> NDArray[np.uint8]:
-    """A picture as a person sees it: 8-bit levels of its range, three channels.  CHW in [-1, 1] -> HW3
-    uint8"""
-    shown: NDArray[np.uint8] = to_rgb(to_array(image.float().cpu(), ImageFormat(len(image))))
-    return shown
+    return Embedding("pixels", embed, embed_shifted)
 
 
-def best_embedding(device: torch.device, tell: Callable[[str], None]) -> Embedding:
-    """EfficientNet-Lite0's features, whose weights come with the package; where they are missing, which is
-    told, small pictures."""
+def to_uint8(image: Tensor) -> NDArray[np.uint8]:
+    """(C, H, W) in [-1, 1] to (H, W, 3) uint8."""
+    levels: NDArray[np.uint8] = to_rgb(to_array(image.float().cpu(), ImageFormat(len(image))))
+    return levels
+
+
+def best_embedding(device: torch.device, log: Callable[[str], None]) -> Embedding:
+    """Features of EfficientNet-Lite0, or thumbnails where its weights are missing."""
     try:
         extractor = efficientnet_lite0(device=str(device))
     except RequestError as error:
-        tell(f"note: pictures are compared by their pixels, not by features: {error}")
-        return thumbnails(PIXELS)
+        log(f"note: images are compared by their pixels, not by features: {error}")
+        return thumbnails(THUMBNAIL_SIZE)
 
-    def take(images: Tensor) -> Matrix:
-        out: Matrix = extractor.extract([to_levels(image) for image in images])[0].double().numpy()
-        return out
+    def embed(images: Tensor) -> Matrix:
+        points: Matrix = extractor.extract([to_uint8(image) for image in images])[0].double().numpy()
+        return points
 
-    return Embedding(extractor.name.replace("-", "_"), take, thumbnails(PIXELS).moved)
+    return Embedding(extractor.name.replace("-", "_"), embed, thumbnails(THUMBNAIL_SIZE).embed_shifted)

@@ -1,8 +1,8 @@
-"""The inputs that a run is asked again and again, and the real pictures that its answers are held against."""
+"""Inputs that a generator gets again and again during a run, with the real images to compare its outputs to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,99 +18,96 @@ from i2i.recipes.base import Recipe
 from i2i.training.callbacks.embedding import Embedding
 
 Matrix = NDArray[Any]
-MIN_ROWS = 4      # Pictures of each class that is looked at: fewer say nothing of what is within it.
-BATCH = 16      # Pictures at once: a multiple of any pack, and no more memory than a step takes.
+MIN_PER_CLASS = 4   # Images; fewer say nothing about the variety within a class.
+BATCH_SIZE = 16     # A multiple of any pack, and no more memory than a training step takes.
 
 
 class FixedInputs:
-    """So many rows, each with something for `generate` and real images to look like; read when they are
-    needed, so pictures may be large and many.
+    """Some samples of a data set, read whenever they are needed; samples that cannot be read are left out.
 
-    `given(i)` and `wanted(i)` are parts of a batch without its first dimension; rows that cannot be read are
-    left out.  `labels`: the rows' classes.
+    Args:
+        dataset: prepared for evaluation.
+        indices: of the samples.
+        noise: for generators from noise, the noise of each row; None where the samples are the inputs.
+        conditional: whether the class of a sample goes with its noise.
     """
 
-    def __init__(self, n: int, given: Callable[[int], Mapping[str, Tensor]],
-                 wanted: Callable[[int], Mapping[str, Tensor]],
-                 labels: Matrix | None = None) -> None:
-        self.given, self.wanted, self.labels = given, wanted, labels
-        self.rows = list(range(n))
-        self._known: dict[tuple[str, str], tuple[Matrix, Matrix, Matrix | None]] = {}
-
-    def _batches(self, read: Callable[[int], Mapping[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
-        for first in range(0, len(rows := list(self.rows)), BATCH):
-            found = []
-            for row in rows[first:first + BATCH]:
-                try:
-                    found.append(read(row))
-                except Unreadable:
-                    self.rows.remove(row)
-            if found:
-                yield {key: torch.stack([part[key] for part in found]) for key in found[0]}
-
-    def reals(self) -> Iterator[dict[str, Tensor]]:
-        """The real images, 16 at a time."""
-        return self._batches(self.wanted)
-
-    @torch.no_grad()
-    def made(self, recipe: Recipe, m: nn.ModuleDict, device: torch.device) -> Iterator[dict[str, Tensor]]:
-        """What the modules, in eval mode, make of the inputs, 16 at a time, on the device."""
-        m.eval()
-        for batch in self._batches(self.given):
-            yield {key: image.float() for key,
-                   image in recipe.generate(m,
-                                            {key: value.to(device) for key, value in batch.items()}).items()}
-
-    def real_points(self, look: Embedding, side: str) -> tuple[Matrix, Matrix, Matrix | None]:
-        """The real images of a side as points, the same moved, and their classes; looked at once.  -> N×D,
-        N×V×E, N"""
-        if (look.name, side) not in self._known:
-            points = [(look.take(batch[side]), look.moved(batch[side]))
-                      for batch in self.reals()] or [(np.zeros((0, 1)), np.zeros((0, 1, 1)))]
-            taken, moved = (np.concatenate(parts) for parts in zip(*points, strict=True))
-            self._known[look.name, side] = taken, moved, self.classes
-        return self._known[look.name, side]
+    def __init__(self, dataset: Dataset, indices: Sequence[int],
+                 noise: Callable[[int], Tensor] | None = None, *, conditional: bool = False) -> None:
+        self.dataset, self.indices, self.noise, self.conditional = dataset, indices, noise, conditional
+        self.rows = list(range(len(indices)))
+        labels = dataset.labels if isinstance(dataset, ImageDataset) else None
+        self._labels = None if labels is None else np.asarray(labels)[list(indices)]
+        self._real_points: dict[tuple[str, str], tuple[Matrix, Matrix]] = {}
 
     @property
-    def classes(self) -> Matrix | None:
-        """The class of each row that is left."""
-        return None if self.labels is None else self.labels[self.rows]
+    def labels(self) -> Matrix | None:
+        """The class of each remaining row, if the data have classes."""
+        return None if self._labels is None else self._labels[self.rows]
+
+    def inputs(self, row: int) -> dict[str, Tensor]:
+        """What the generator gets, without a batch dimension."""
+        if self.noise is None:
+            return self.sample(row)
+        label = {"c": torch.tensor(int(self._labels[row]))} if self.conditional and self._labels is not None else {}
+        return {"eps": self.noise(row), **label}
+
+    def sample(self, row: int) -> dict[str, Tensor]:
+        """The inputs and the real images of a row."""
+        sample = self.dataset.tensors(self.indices[row])
+        return sample if self.noise is None else {"b": sample["b"], **self.inputs(row)}
+
+    def batches(self, device: torch.device | str = "cpu", *,
+                inputs_only: bool = False) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+        """The readable rows, 16 at a time, and their batch."""
+        read: Callable[[int], Mapping[str, Tensor]] = self.inputs if inputs_only else self.sample
+        rows = list(self.rows)
+        for start in range(0, len(rows), BATCH_SIZE):
+            readable, parts = [], []
+            for row in rows[start:start + BATCH_SIZE]:
+                try:
+                    parts.append(read(row))
+                    readable.append(row)
+                except Unreadable:
+                    self.rows.remove(row)
+            if parts:
+                yield readable, {key: torch.stack([part[key] for part in parts]).to(device) for key in parts[0]}
+
+    @torch.no_grad()
+    def generate(self, recipe: Recipe, modules: nn.ModuleDict, device: torch.device) -> Iterator[dict[str, Tensor]]:
+        """The outputs for all rows, 16 at a time.  Puts the modules into eval mode."""
+        modules.eval()
+        for _, batch in self.batches(device, inputs_only=True):
+            yield {key: image.float() for key, image in recipe.generate(modules, batch).items()}
+
+    def real_points(self, embedding: Embedding, side: str) -> tuple[Matrix, Matrix]:
+        """The embedded real images of a side, (N, D), and their shifted versions, (N, V, E); computed once."""
+        if (embedding.name, side) not in self._real_points:
+            parts = [(embedding.embed(batch[side]), embedding.embed_shifted(batch[side]))
+                     for _, batch in self.batches()] or [(np.zeros((0, 1)), np.zeros((0, 1, 1)))]
+            points, shifted = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+            self._real_points[embedding.name, side] = points, shifted
+        return self._real_points[embedding.name, side]
 
 
-def spread_over_classes(table: Matrix, n: int) -> list[int]:
-    """Places of about n pictures, equally many of each class; of classes spread over all where there are too
-    many for four each."""
-    classes = np.unique(table)
-    chosen = classes[evenly_spaced(len(classes), max(1, n // MIN_ROWS))]
-    return [int(place) for c in chosen
-            for place in np.flatnonzero(table == c)[evenly_spaced(int((table == c).sum()), n // len(chosen))]]
+def evenly_spaced_inputs(dataset: Dataset, count: int) -> FixedInputs:
+    """At most `count` samples of a data set as inputs of a translator."""
+    return FixedInputs(dataset, evenly_spaced(len(dataset), count))
 
 
-def noise_inputs(images: ImageDataset, noise: Callable[[int], Tensor], n: int, *, told: bool) -> FixedInputs:
-    """Noise against pictures of the data, as many of each class; where the recipe is told classes, each noise
-    gets its picture's.  `images` are prepared for evaluation."""
-    places = evenly_spaced(len(images), n) if images.labels is None else spread_over_classes(np.asarray(images.labels), n)
-    labels = None if images.labels is None else np.asarray(images.labels)[places]
+def noise_inputs(images: ImageDataset, noise: Callable[[int], Tensor], count: int, *,
+                 conditional: bool) -> FixedInputs:
+    """Noise, compared to about `count` real images, as many of each class.
 
-    def given(i: int) -> dict[str, Tensor]:
-        return {"eps": noise(i)} | ({"c": torch.tensor(int(labels[i]))} if told and labels is not None
-                                    else {})
-
-    def wanted(i: int) -> dict[str, Tensor]:
-        return {"b": images.tensors(places[i])["b"]}
-
-    return FixedInputs(len(places), given, wanted, labels)
-
-
-def image_inputs(pairs: Dataset, n: int, recipe: Recipe) -> FixedInputs:
-    """Pictures of the data as inputs, against those of the side that they are to look like.  `pairs` are
-    prepared for evaluation."""
-    places = evenly_spaced(len(pairs), n)
-
-    def both(i: int) -> dict[str, Tensor]:
-        return pairs.tensors(places[i])
-
-    def given(i: int) -> dict[str, Tensor]:
-        return {side: image for side, image in both(i).items() if side in recipe.sources.values()}
-
-    return FixedInputs(len(places), given, both)
+    Where there are too many classes for four images each, a part of the classes is taken.
+    """
+    if images.labels is None:
+        return FixedInputs(images, evenly_spaced(len(images), count), noise)
+    labels = np.asarray(images.labels)
+    classes = np.unique(labels)
+    classes = classes[evenly_spaced(len(classes), max(1, count // MIN_PER_CLASS))]
+    indices: list[int] = []
+    for label in classes:
+        members = np.flatnonzero(labels == label)
+        indices += members[evenly_spaced(len(members), count // len(classes))].tolist()
+    return FixedInputs(images, indices, noise, conditional=conditional)

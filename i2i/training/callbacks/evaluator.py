@@ -1,0 +1,205 @@
+"""Evaluation during training: the generator on fixed held-out inputs, and the discriminator's logits."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from i2i.data.labeled import ImageDataset
+from i2i.images.formats import grid
+from i2i.metrics import collapse, frechet, kid, paired, precision_recall
+from i2i.metrics.intervals import mean_interval
+from i2i.metrics.set_metrics import Score
+from i2i.recipes.base import Recipe
+from i2i.training.callbacks.embedding import QUICK_SIZE, Embedding, thumbnails
+from i2i.training.callbacks.fixed_inputs import FixedInputs, evenly_spaced_inputs, noise_inputs
+from i2i.training.job import Job
+
+Matrix = NDArray[Any]
+MAX_IMAGES = 256        # Of each set: EfficientNet's features of them take about 12 s on one CPU core.
+MIN_IMAGES = 5          # Of each set, so that each has three neighbors and a covariance.
+SHOWN_PAIRS = 6         # Best and worst pairs that are saved as images.
+BOOTSTRAP_ROUNDS = 20
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Evaluates the averaged generator of a run, and D, on the same inputs each time.
+
+    Translators are compared with the targets of held-out pairs, in 8-bit levels at the training size; L1 decides
+    which evaluation is the best.  Generators from noise are compared with real images as sets; KID decides, as
+    it is unbiased at a few hundred images, where the Fréchet distance is far too large (Chong and Forsyth 2020)
+    and only fit to be compared within a run.
+
+    Args:
+        heldout: held-out samples; the same object as `training` if there are none.
+        training: training samples, which D's logits on held-out ones are compared with.
+        embedding: gives the space in which diversity, and sets, are measured.
+    """
+
+    recipe: Recipe
+    heldout: FixedInputs
+    training: FixedInputs
+    device: torch.device
+    embedding: Callable[[], Embedding]
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether outputs have targets."""
+        return bool(self.recipe.sources)
+
+    @property
+    def metric(self) -> str:
+        """The score, lower is better, that decides which evaluation is the best."""
+        return "l1" if self.is_paired else f"kid_{self.embedding().name}"
+
+    @torch.no_grad()
+    def __call__(self, live: nn.ModuleDict, averaged: nn.ModuleDict, images: int) -> dict[str, Any]:
+        """Evaluate after `images` training images.  Puts the modules into eval mode.
+
+        Returns:
+            A line of metrics.jsonl.  `each` has one value per image, whose mean is the deciding score.
+        """
+        live.eval()
+        averaged.eval()
+        embedding = self.embedding()
+        real, _ = self.heldout.real_points(embedding, "b")
+        points: list[Matrix] = []
+        pair_values: dict[str, list[float]] = defaultdict(list)
+        logits: dict[str, list[Tensor]] = defaultdict(list)
+        for _, batch in self.heldout.batches(self.device):
+            fake = self._generate(averaged, batch)
+            points.append(embedding.embed(fake))
+            logits["real_logits_heldout"].append(self._logits(live, batch))
+            logits["fake_logits"].append(self._logits(live, batch | {"b": fake}))
+            for name, values in pair_metrics(fake, batch["b"]).items() if self.is_paired else ():
+                pair_values[name] += values
+        if self.heldout is self.training:
+            logits["real_logits_train"] = logits.pop("real_logits_heldout")
+        else:
+            logits["real_logits_train"] = [self._logits(live, batch)
+                                           for _, batch in self.training.batches(self.device)]
+        readings = {name: float(torch.cat(parts).mean()) for name, parts in logits.items()}
+        generated = np.concatenate(points)
+        readings |= {"diversity": collapse.mean_distance(generated), "diversity_real": collapse.mean_distance(real)}
+        if self.is_paired:
+            each: Sequence[float] = pair_values["l1"]
+            scores = {name: mean_score(values) for name, values in pair_values.items()}
+        else:
+            labels = self.heldout.labels
+            ratios = collapse.collapse_ratios(generated, real, labels if self.heldout.conditional else None, labels)
+            readings |= {f"{name}_to_real": value for name, value in ratios.items() if name != "diversity"}
+            each, scores = set_metrics(generated, real, embedding.name)
+        return {"images": images, "split": self.heldout.dataset.split, "n": len(generated),
+                "scores": {name: {"value": score.value, "low": score.low, "high": score.high}
+                           for name, score in scores.items()},
+                "readings": readings, "each": [round(value, 6) for value in each]}
+
+    def _generate(self, modules: nn.ModuleDict, batch: dict[str, Tensor]) -> Tensor:
+        inputs = {key: value for key, value in batch.items() if key != "b"}
+        return self.recipe.generate(modules, inputs)["fake_b"].float()
+
+    def _logits(self, live: nn.ModuleDict, batch: dict[str, Tensor]) -> Tensor:
+        return self.recipe.discriminate(live, batch).float().flatten()
+
+    @torch.no_grad()
+    def save_best_and_worst(self, averaged: nn.ModuleDict, pairs: FixedInputs,
+                            write: Callable[[str, Callable[[Path], None]], None]) -> dict[str, Any]:
+        """Save the best and worst pairs as strips of input, output and target.
+
+        Returns:
+            The contents of pairs.json.
+        """
+        averaged.eval()
+        results = []
+        for rows, batch in pairs.batches(self.device):
+            fake = self._generate(averaged, batch)
+            for i, value in enumerate(pair_metrics(fake, batch["b"])["l1"]):
+                strip = grid([[batch["a"][i], fake[i], batch["b"][i]]], gap=0)
+                results.append((value, pairs.indices[rows[i]], strip))
+        results.sort(key=lambda result: result[:2])
+        count = min(SHOWN_PAIRS, (len(results) + 1) // 2)
+        summary: dict[str, Any] = {"metric": self.metric, "split": pairs.dataset.split, "best": [], "worst": []}
+        for name, chosen in (("best", results[:count]), ("worst", results[::-1][:count])):
+            for rank, (value, index, strip) in enumerate(chosen, 1):
+                file, image = f"pairs/{name}-{rank}.png", Image.fromarray(strip)
+                write(file, lambda path, image=image: image.save(path, "png"))  # type: ignore[misc]
+                summary[name].append({"name": pairs.dataset.name(index), "value": round(value, 4), "file": file})
+        return summary
+
+
+def pair_metrics(fake: Tensor, real: Tensor) -> dict[str, list[float]]:
+    """L1, PSNR and, if they are large enough, SSIM of images (N, C, H, W) in [-1, 1] in 8-bit levels."""
+    fake, real = to_levels(fake), to_levels(real)
+    values = {"l1": paired.l1(fake, real), "psnr": paired.psnr(fake, real, data_range=255)}
+    if min(fake.shape[-2:]) >= paired.WINDOW_SIZE:
+        values["ssim"] = paired.ssim(fake, real, data_range=255)
+    return {name: each.tolist() for name, each in values.items()}
+
+
+def to_levels(images: Tensor) -> Tensor:
+    """[-1, 1] to the integers 0 to 255, as 8-bit files would be saved, on one scale for all image formats."""
+    return ((images.float() + 1) * 127.5).round().clamp(0, 255)
+
+
+def mean_score(values: Sequence[float]) -> Score:
+    """The mean of per-image values, with its interval."""
+    low, high = mean_interval(values)
+    return Score(float(np.mean(values)), low, high)
+
+
+def set_metrics(fake: Matrix, real: Matrix, features: str) -> tuple[list[float], dict[str, Score]]:
+    """KID by image, and KID, Fréchet distance, precision and recall of features (N, D) and (M, D)."""
+    n = min(len(fake), len(real))
+    each = kid_by_image(fake[:n], real[:n]).tolist()
+    error = frechet.standard_error(fake, real, seed=0, rounds=BOOTSTRAP_ROUNDS // 4)
+    distance = Score(max(0.0, frechet.frechet_from_features(fake, real))).with_error(error, at_least=0)
+    scores = {f"kid_{features}": mean_score(each), f"fd_{features}": distance}
+    manifold = precision_recall.manifold(fake, real, k=3)
+    values, samples = manifold.scores(), manifold.bootstrap(seed=0, rounds=BOOTSTRAP_ROUNDS)
+    for name in ("precision", "recall"):
+        deviation = float(np.std(samples[name], ddof=1))
+        scores[name] = Score(values[name]).with_error(deviation, at_least=0, at_most=1)
+    return each, scores
+
+
+def kid_by_image(fake: Matrix, real: Matrix) -> Matrix:
+    """Values whose mean is the KID of (N, D) and (N, D) features, and whose scatter gives its standard error.
+
+    The unbiased squared MMD (Gretton et al. 2012, equation 4; Binkowski et al. 2018) is a U-statistic: with u_i
+    the term of pair (x_i, y_i), its standard error is 2 sd(u) / √n (Hoeffding 1948), which is that of the mean of
+    the values m + 2 (u_i - m).
+    """
+    table = kid.kernel(fake, fake) + kid.kernel(real, real) - kid.kernel(fake, real) - kid.kernel(real, fake)
+    np.fill_diagonal(table, 0)
+    terms: Matrix = table.sum(1) / (len(fake) - 1)
+    return terms.mean() + 2 * (terms - terms.mean())
+
+
+def make_evaluator(job: Job, device: torch.device, embedding: Callable[[], Embedding]) -> Evaluator | None:
+    """The evaluator of a job, or None if there are no pairs to compare with or too few images."""
+    training = job.splits["train"].for_evaluation(job.formats, job.crop_size)
+    if isinstance(training, ImageDataset):
+        noise, conditional = job.fixed_noise(), bool(job.classes)
+        own = noise_inputs(training, noise, MAX_IMAGES, conditional=conditional)
+        heldout, reference = own, job.reference_images
+        if reference and reference.split != training.split:
+            heldout = noise_inputs(reference.for_evaluation(job.formats, job.crop_size), noise, MAX_IMAGES,
+                                   conditional=conditional)
+        enough = min(len(heldout.rows), len(own.rows)) >= MIN_IMAGES
+        return Evaluator(job.recipe, heldout, own, device, embedding) if enough else None
+    pairs = job.held_out_pairs("val")
+    if pairs is None:
+        return None
+    heldout = evenly_spaced_inputs(pairs.for_evaluation(job.formats, job.crop_size), MAX_IMAGES)
+    return Evaluator(job.recipe, heldout, evenly_spaced_inputs(training, MAX_IMAGES), device,
+                     lambda: thumbnails(QUICK_SIZE))
