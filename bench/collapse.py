@@ -30,7 +30,7 @@ from i2i.runs.folder import RunFolder
 from i2i.training import job as jobs
 from i2i.training import train as training
 from i2i.training.callbacks.collapse_detector import CollapseDetector
-from i2i.training.callbacks.embedding import PIXELS, Embedding, best_embedding, thumbnails
+from i2i.training.callbacks.embedding import THUMBNAIL_SIZE, Embedding, best_embedding, thumbnails
 from i2i.training.callbacks.loss_balance import loss_warnings
 from i2i.training.distributed import Runtime
 from i2i.training.job import Job
@@ -129,7 +129,7 @@ def alarm_of(job: Job, folder: RunFolder, look: Embedding) -> CollapseDetector:
 
 def collapse(seeds: int = 5, with_features: int = 1) -> None:
     """One line for each setting."""
-    features, small = best_embedding(torch.device("cpu"), print), thumbnails(PIXELS)
+    features, small = best_embedding(torch.device("cpu"), print), thumbnails(THUMBNAIL_SIZE)
     print("| collapse | share | rang, thumbnails twice | rang, with features | looks until then | kind "
           "|\n|---|---|---|---|---|---|")
     for kind, modes, share in SETTINGS:
@@ -191,7 +191,7 @@ def trained(recipe: str, *seeds: int) -> None:
 def cost() -> None:
     """The alarm's share of the seconds that a process computes, the first look, which reads the real
     pictures, included."""
-    small = thumbnails(PIXELS)
+    small = thumbnails(THUMBNAIL_SIZE)
     print("| run | looks | seconds in the alarm | of | share |\n|---|---|---|---|---|")
     for recipe, *words in COSTS:
         entries, _, seconds, looking = run(jobs.prepare(recipe, ("train.checkpoint_every=1m", *words)), small)

@@ -41,11 +41,11 @@ def _one_thread() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _pixels_instead_of_features() -> Iterator[None]:
-    """Runs of images from noise are judged by small pictures: features take seconds.  tests/test_alarm.py has them too."""
+    """Runs of images from noise are judged by small pictures: features take seconds.  tests/training/test_collapse_detector.py has them too."""
     from i2i.training import train as training
     from i2i.training.callbacks import embedding
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "best_embedding", lambda device, tell: embedding.thumbnails(embedding.PIXELS))
+        patch.setattr(training, "best_embedding", lambda device, tell: embedding.thumbnails(embedding.THUMBNAIL_SIZE))
         yield
 
 

@@ -197,9 +197,9 @@ def test_a_model_meets_equalized_pictures_everywhere(scans: Path, run: Path, i2i
     for side in "ab":
         assert all(any(torch.equal(image, known) for known in whole[side.upper()]) for image in batch[side])
     assert torch.equal(training.fixed_samples(job)["a"][0], expected("val", "A", 0))
-    alarm = training.make_collapse_detector(job, runtime, RunFolder(tmp_path), lambda: None, print)      # type: ignore[arg-type, return-value]
+    alarm = training.make_collapse_detector(job, runtime.device, RunFolder(tmp_path), lambda: None, print)      # type: ignore[arg-type, return-value]
     assert alarm is not None
-    assert torch.equal(next(alarm.screen.reals())["b"][0], whole["B"][0])
+    assert torch.equal(next(alarm.quick.batches())[1]["b"][0], whole["B"][0])
 
     seen: list[torch.Tensor] = []
     model = load(run, device="cpu")

@@ -235,7 +235,7 @@ def test_what_is_no_config(run: RunFolder, i2i: Run, text: str) -> None:
 
 
 LINES = ('{"images": "many"}', '{"images": 1e400}', '{"images": -5}', '{"images": 8, "scores": 3, "seconds": "x", "each": null}', '{"images": 8, "images_per_second": "fast"}',
-         "[" * 10**5, "\0\0", '{"images": 8, "rang": "5"}', '{"images": 8, "b": {"spread": "x"}, "rang": {"sentence": 1}}', '{"images": 8, "d": NaN}', '{"images": true}',
+         "[" * 10**5, "\0\0", '{"images": 8, "detection": "5"}', '{"images": 8, "b": {"spread": "x"}, "detection": {"sentence": 1}}', '{"images": 8, "d": NaN}', '{"images": true}',
          '{"images": 8, "file": 7, "reason": []}', "{}", "null", "9" * 5000)
 
 

@@ -21,9 +21,10 @@ def is_number(value: object) -> bool:
 
 
 def _is_collapse_entry(entry: Mapping[str, Any]) -> bool:
-    alarm = entry.get("rang", {"sentence": ""})
-    readings = [value for key, value in entry.items() if isinstance(value, dict) and key not in ("rang", "confirmed")]
-    return isinstance(alarm["sentence"], str) and all(is_number(n) for value in readings for n in value.values())
+    detection = entry.get("detection", {"sentence": ""})
+    ratios = [value for key, value in entry.items()
+              if isinstance(value, dict) and key not in ("detection", "confirmed")]
+    return isinstance(detection["sentence"], str) and all(is_number(n) for value in ratios for n in value.values())
 
 
 # By file: what the engine relies on when a run is resumed.

@@ -21,16 +21,15 @@ from i2i.runs.folder import RunFolder
 from i2i.training import job as jobs
 from i2i.training import train as training
 from i2i.training.callbacks import collapse_detector as alarms
-from i2i.training.callbacks.collapse_advice import ALIKE, LABELS, TRANSLATING
+from i2i.training.callbacks.collapse_advice import GENERAL, INTER_CLASS, TRANSLATION, advice_for
 from i2i.training.callbacks.collapse_detector import (
-    GRACE,
-    IN_A_ROW,
+    CONSECUTIVE_CHECKS,
+    WARMUP_CHECKS,
     collapse_kind,
     has_collapsed,
-    is_suspicious,
+    suspicious_ratios,
 )
-from i2i.training.callbacks.embedding import PIXELS, SCREEN, best_embedding, thumbnails
-from i2i.training.distributed import Runtime
+from i2i.training.callbacks.embedding import QUICK_SIZE, THUMBNAIL_SIZE, best_embedding, thumbnails
 from i2i.training.plan import command
 from tests.conftest import CYCLE, SMALL, Run
 from tests.planted import Planted, draw, pictures
@@ -38,7 +37,7 @@ from tests.training.test_resume import StopAfter
 
 EVERY = 8           # Images between two looks.
 AT = 200            # Where collapse is planted, of 400 images.
-WITHIN = (IN_A_ROW + 1) * EVERY
+WITHIN = (CONSECUTIVE_CHECKS + 1) * EVERY
 WORDS = ("generator=planted", "discriminator.width=4", "g_optimizer.lr=1e-9", "train.batch_size=8", f"train.collapse_every={EVERY}", "train.images=400", "train.checkpoint_every=1000",
          "train.log_every=16", "train.ema_half_life=0")
 
@@ -61,7 +60,7 @@ def ran(data: Path, out: Path, *words: str, recipe: str = "cgan", **more: object
 
 
 def rings(entries: list[dict]) -> list[dict]:
-    return [entry["rang"] for entry in entries if "rang" in entry]
+    return [entry["detection"] for entry in entries if "detection" in entry]
 
 
 @pytest.mark.parametrize(("recipe", "kind", "told"), [("cgan", "inter", "inter-class"), ("cgan", "intra", "intra-class"), ("dcgan", "inter", "inter-class"),
@@ -74,7 +73,7 @@ def test_it_rings_once_soon_after_a_planted_collapse(data: Path, tmp_path: Path,
     assert rang["kind"] == told
     verdict = json.loads((tmp_path / "run" / "verdict.json").read_text())
     assert verdict["warnings"][0] == rang["sentence"]
-    with Image.open(tmp_path / "run" / rang["picture"]) as sheet:
+    with Image.open(tmp_path / "run" / rang["image"]) as sheet:
         assert sheet.width > 16 * 16
     low, high = rang["figures"]["different"][1:]
     assert low <= (1 if kind == "inter" else 3) * 1.3
@@ -85,7 +84,7 @@ def test_few_modes_are_found_by_their_duplicates(data: Path, tmp_path: Path) -> 
     """Five pictures are nearly as far from one another as real ones on average."""
     entries = ran(data, tmp_path / "run", "generator.kind=modes", "generator.modes=5", recipe="dcgan")
     (rang,) = rings(entries)
-    assert rang["reading"] == "distinct"
+    assert rang["ratio"] == "distinct"
     assert rang["images"] <= AT + WITHIN
     assert rang["figures"]["diversity"] > 0.6
     assert rang["figures"]["different"][1] <= 5.5 <= rang["figures"]["different"][2] * 1.3
@@ -94,7 +93,7 @@ def test_few_modes_are_found_by_their_duplicates(data: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize("seed", range(20))
 def test_it_is_silent_while_a_run_is_healthy(data: Path, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where pictures come out of the gray only slowly: by then nothing was ever high, and it is early."""
-    monkeypatch.setattr(training, "DETECTOR_GENERATED", (48, 48))
+    monkeypatch.setattr(alarms, "GENERATED_IMAGES", (48, 48))
     entries = ran(data, tmp_path / "run", f"train.seed={seed}", f"generator.gray={seed % 4 / 4}", "train.images=200", recipe=("cgan", "dcgan")[seed % 2])
     assert len(entries) == 25
     assert not rings(entries)
@@ -128,7 +127,7 @@ def test_stop_saves_everything_and_ends_with_one_line(data: Path, i2i: Run) -> N
     assert "i2i train --resume run" in result.err
     rang = rings(log.read(Path("run/collapse.jsonl")))[0]
     assert RunFolder("run").states()[-1].stem.endswith(f"{rang['images']:08d}")
-    assert "alarm: intra-class collapse" in result.out
+    assert "warning: intra-class collapse" in result.out
     assert json.loads(Path("run/config.json").read_text())["train"]["on_collapse"] == "stop"
     again = i2i("train", "--resume", "run", "--device", "cpu")          # It has been said: now it goes to the end.
     assert again.code == 0, again.err
@@ -137,13 +136,13 @@ def test_stop_saves_everything_and_ends_with_one_line(data: Path, i2i: Run) -> N
     assert "alarm" in i2i("report", "run").out or Path("run/report.html").exists()
     page = Path("run/report.html").read_text()
     assert 'id="alarm"' in page
-    assert rang["remedies"][0]["command"].replace("'", "&#x27;") in page
+    assert rang["advice"][0]["command"].replace("'", "&#x27;") in page
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_recipe_from_noise_is_looked_at(data: Path, tmp_path: Path, name: str) -> None:
     job = jobs.prepare(name, ("generator.width=4", "discriminator.width=4", "data.size=32"), data=data)
-    alarm = training.make_collapse_detector(job, Runtime(device="cpu"), RunFolder(tmp_path), lambda: thumbnails(PIXELS), print)
+    alarm = training.make_collapse_detector(job, torch.device("cpu"), RunFolder(tmp_path), lambda: thumbnails(THUMBNAIL_SIZE), print)
     assert alarm is not None
     alarm(job.recipe.modules(job.info), 1000)
     (entry,) = log.read(tmp_path / "collapse.jsonl")
@@ -177,7 +176,7 @@ def test_every_command_it_proposes_is_accepted(recipe: str, tmp_path: Path, stri
     words = {"pix2pix": SMALL[:3], "cyclegan": CYCLE[:4]}.get(recipe, ("generator.width=4", "discriminator.width=4"))
     where = strips if recipe in ("pix2pix", "cyclegan") else pictures(tmp_path / "pictures with spaces", ("train", 12))
     job = jobs.prepare(recipe, words, data=where, epochs=2)
-    found = {kind: [remedy.command for remedy in training.advice_for(job, kind)] for kind in ("inter-class", "collapse")}
+    found = {kind: [remedy.command for remedy in advice_for(job, kind)] for kind in ("inter-class", "collapse")}
     assert all(2 <= len(each) <= 4 for each in found.values())
     for line in dict.fromkeys(line for each in found.values() for line in each):
         program, verb, *rest = shlex.split(line)
@@ -190,7 +189,7 @@ def test_every_remedy_is_one_of_some_recipe(tmp_path: Path, strips: Path) -> Non
     where = pictures(tmp_path / "data", ("train", 12))
     plain, bare = (jobs.prepare(recipe, ("generator.width=4", "discriminator.width=4"), data=where) for recipe in ("cgan", "sngan"))
     pairs = jobs.prepare("pix2pix", SMALL[:3], data=strips)
-    for why, words in (*LABELS, *ALIKE, *TRANSLATING):
+    for why, words in (*INTER_CLASS, *GENERAL, *TRANSLATION):
         assert any(command(job, words.split()) for job in (pairs, plain, bare)), f"{words}: {why}"
 
 
@@ -208,17 +207,17 @@ def test_the_command_of_a_job_is_that_job(tmp_path: Path) -> None:
 
 
 def test_what_counts_as_collapse() -> None:
-    high, low = [0.9] * 6, [0.1] * IN_A_ROW
-    assert has_collapsed(high + low, late=False)
-    assert not has_collapsed(high + low[1:], late=False)                                  # For too short a time,
-    assert not has_collapsed([0.05, 0.9, 0.05, *low], late=False)                         # never high twice in a row,
-    assert not has_collapsed([0.5] * 6 + [0.35] * IN_A_ROW, late=False)                   # no fall to half,
-    assert not has_collapsed([0.05] * 60, late=False)                                     # early,
-    assert has_collapsed([0.05] * GRACE, late=True)
-    assert not has_collapsed([0.05] * 60 + [0.41], late=True)                             # not low any more.
+    high, low = [0.9] * 6, [0.1] * CONSECUTIVE_CHECKS
+    assert has_collapsed(high + low, warmed_up=False)
+    assert not has_collapsed(high + low[1:], warmed_up=False)                                  # For too short a time,
+    assert not has_collapsed([0.05, 0.9, 0.05, *low], warmed_up=False)                         # never high twice in a row,
+    assert not has_collapsed([0.5] * 6 + [0.35] * CONSECUTIVE_CHECKS, warmed_up=False)                   # no fall to half,
+    assert not has_collapsed([0.05] * 60, warmed_up=False)                                     # early,
+    assert has_collapsed([0.05] * WARMUP_CHECKS, warmed_up=True)
+    assert not has_collapsed([0.05] * 60 + [0.41], warmed_up=True)                             # not low any more.
     history = [{"images": i, "fake_b": {"diversity": value, "distinct": 1.0}} for i, value in enumerate(high + low)]
-    assert is_suspicious(history, 4) == [("fake_b", "diversity")]
-    assert is_suspicious([], 4) == []
+    assert suspicious_ratios(history, 4) == [("fake_b", "diversity")]
+    assert suspicious_ratios([], 4) == []
 
 
 def test_kinds() -> None:
@@ -246,24 +245,24 @@ def blocks(n: int, generator: torch.Generator) -> torch.Tensor:
 def test_few_pictures_that_are_moved_each_time_are_repeats() -> None:
     """Eight, each as it is and moved seven times by a 32nd of its side, with a little noise: to thumbnails alone they are 64 different ones."""
     g = torch.Generator().manual_seed(0)
-    real, other, look = blocks(64, g), blocks(64, g), thumbnails(SCREEN)
+    real, other, look = blocks(64, g), blocks(64, g), thumbnails(QUICK_SIZE)
     fake = torch.stack([torch.roll(image, (y, x), (1, 2)) for image in real[:8] for y, x in list(product((-1, 0, 1), repeat=2))[1:]])
     fake = fake + 0.02 * torch.randn(fake.shape, generator=g)
-    assert collapse_ratios(look.take(fake), look.take(real))["distinct"] > 0.9
-    assert collapse_ratios(look.take(fake), look.take(real), variants=(look.moved(fake), look.moved(real)))["distinct"] < 0.1
-    assert collapse_ratios(look.take(other), look.take(real), variants=(look.moved(other), look.moved(real)))["distinct"] > 0.9
+    assert collapse_ratios(look.embed(fake), look.embed(real))["distinct"] > 0.9
+    assert collapse_ratios(look.embed(fake), look.embed(real), variants=(look.embed_shifted(fake), look.embed_shifted(real)))["distinct"] < 0.1
+    assert collapse_ratios(look.embed(other), look.embed(real), variants=(look.embed_shifted(other), look.embed_shifted(real)))["distinct"] > 0.9
 
 
 @pytest.mark.parametrize(("size", "far"), [((32, 32), 1e-6), ((64, 32), 1e-6), ((16, 16), 1e-6), ((40, 100), 0.1)])
 def test_moved_pictures_are_those_that_were_moved(size: tuple[int, int], far: float) -> None:
     """As they are in the middle, nearly so at sizes that 32 does not divide; at 32 pixels the others are the pictures rolled, but for their edges."""
-    image, look = draw(torch.randn(2, 8, generator=torch.Generator().manual_seed(1)), torch.arange(2), size), thumbnails(SCREEN)
-    moved = look.moved(image)
-    assert moved.shape == (2, 9, 3 * SCREEN**2)
-    assert np.abs(moved[:, 4] - look.take(image)).max() < far
+    image, look = draw(torch.randn(2, 8, generator=torch.Generator().manual_seed(1)), torch.arange(2), size), thumbnails(QUICK_SIZE)
+    moved = look.embed_shifted(image)
+    assert moved.shape == (2, 9, 3 * QUICK_SIZE**2)
+    assert np.abs(moved[:, 4] - look.embed(image)).max() < far
     if size == (32, 32):
-        rolled = look.take(torch.roll(image, (1, -1), (2, 3)))
-        assert np.abs(moved[:, 2] - rolled).reshape(2, 3, SCREEN, SCREEN)[..., 1:-1, 1:-1].max() < far
+        rolled = look.embed(torch.roll(image, (1, -1), (2, 3)))
+        assert np.abs(moved[:, 2] - rolled).reshape(2, 3, QUICK_SIZE, QUICK_SIZE)[..., 1:-1, 1:-1].max() < far
 
 
 @pytest.mark.parametrize(("recipe", "broken", "key"), [("pix2pix", "G", "fake_b"), ("cyclegan", "G_ab", "fake_b"), ("cyclegan", "G_ba", "fake_a")])
@@ -271,16 +270,16 @@ def test_translators_whose_outputs_do_not_follow_their_inputs(strips: Path, tmp_
     """In either direction.  Healthy ones give back their input, which is as varied."""
     job = jobs.prepare(recipe, (*SMALL[:3], *(CYCLE[1:2] if recipe == "cyclegan" else ())), data=strips)
     told: list[str] = []
-    alarm = training.make_collapse_detector(job, Runtime(device="cpu"), RunFolder(tmp_path), lambda: thumbnails(PIXELS), told.append)
+    alarm = training.make_collapse_detector(job, torch.device("cpu"), RunFolder(tmp_path), lambda: thumbnails(THUMBNAIL_SIZE), told.append)
     assert alarm is not None
     networks = {name: nn.Identity() for name in job.recipe.ema_modules}
     for reading in range(12):
         alarm(nn.ModuleDict(networks if reading < 6 else {**networks, broken: Constant()}), 1000 * (reading + 1))
     (rang,) = rings(log.read(tmp_path / "collapse.jsonl"))
-    assert rang["images"] == 1000 * (6 + IN_A_ROW)
-    assert (rang["of"], rang["kind"]) == (key, "collapse")
-    assert told[0].startswith("alarm: collapse")
-    with Image.open(tmp_path / rang["picture"]) as sheet:
+    assert rang["images"] == 1000 * (6 + CONSECUTIVE_CHECKS)
+    assert (rang["output"], rang["kind"]) == (key, "collapse")
+    assert told[0].startswith("warning: collapse")
+    with Image.open(tmp_path / rang["image"]) as sheet:
         assert sheet.width > 3 * 8 * 32                     # Inputs, outputs, targets.
 
 
@@ -302,7 +301,6 @@ def test_what_features_do_not_confirm_is_not_told(data: Path, tmp_path: Path, mo
 
 def test_real_features_confirm_too(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "best_embedding", best_embedding)
-    monkeypatch.setattr(training, "DETECTOR_GENERATED", (48, 24))
-    monkeypatch.setattr(training, "NOISE_MOST", 12)
+    monkeypatch.setattr(alarms, "GENERATED_IMAGES", (48, 24))
     (rang,) = rings(ran(data, tmp_path / "run", "generator.kind=intra"))
     assert (rang["features"], rang["kind"]) == ("efficientnet_lite0", "intra-class")

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from i2i.training.callbacks.paired_evaluator import PairedEvaluator, spread
 from torch import nn
 
 from i2i import load
 from i2i.metrics.comparison import Evaluation, describe_progress, paired_difference
 from i2i.metrics.intervals import mean_interval
 from i2i.runs import log
-from i2i.training.callbacks.embedding import PIXELS, thumbnails
+from i2i.training.callbacks.embedding import THUMBNAIL_SIZE, thumbnails
+from i2i.training.callbacks.evaluator import Evaluator
 from i2i.training.callbacks.verdict import overfitting, warnings
 from tests.conftest import SMALL, Run
 
@@ -65,9 +65,9 @@ def test_intervals() -> None:
 def test_overfitting_is_karras_equation() -> None:
     readings = {"real_logits_train": 3.0, "fake_logits": -1.0, "real_logits_heldout": 1.0, "diversity": 1.0, "diversity_real": 1.0}
     assert overfitting(readings) == 0.5
-    assert warnings([{"readings": readings}]) == []
+    assert warnings([{"scores": {}, "readings": readings}]) == []
     readings["real_logits_heldout"] = -0.8
-    told = warnings([{"readings": readings}])
+    told = warnings([{"scores": {}, "readings": readings}])
     assert len(told) == 1
     assert "discriminator overfits" in told[0]
     assert overfitting(readings | {"fake_logits": 4.0}) == 0.0
@@ -75,10 +75,8 @@ def test_overfitting_is_karras_equation() -> None:
 
 def test_outputs_that_look_alike_are_told() -> None:
     readings = {"real_logits_train": 0.0, "fake_logits": 0.0, "real_logits_heldout": 0.0, "diversity": 0.1, "diversity_real": 0.5}
-    assert "look alike" in warnings([{"readings": readings}])[0]
-    assert warnings([{"readings": readings | {"diversity": 0.4}}]) == []
-    assert spread(torch.zeros(5, 7)) == 0
-    assert spread(torch.tensor([[0.0, 0.0], [1.0, 1.0]])) == pytest.approx(1.0)
+    assert "look alike" in warnings([{"scores": {}, "readings": readings}])[0]
+    assert warnings([{"scores": {}, "readings": readings | {"diversity": 0.4}}]) == []
 
 
 class Constant(nn.Module):
@@ -91,10 +89,9 @@ class Constant(nn.Module):
 def test_a_collapsed_generator_is_noticed_and_a_copying_one_is_not(strips: Path) -> None:
     from i2i.training import job as jobs
     from i2i.training import train as training
-    from i2i.training.distributed import Runtime
     job = jobs.prepare("pix2pix", SMALL, data=strips)
-    watch = training.make_evaluator(job, Runtime(device="cpu"), lambda: thumbnails(PIXELS))
-    assert isinstance(watch, PairedEvaluator)
+    watch = training.make_evaluator(job, torch.device("cpu"), lambda: thumbnails(THUMBNAIL_SIZE))
+    assert isinstance(watch, Evaluator)
     live = job.recipe.modules(job.info)
     collapsed = watch(live, nn.ModuleDict({"G": Constant()}), 10)
     assert any("look alike" in told for told in warnings([collapsed]))
@@ -133,14 +130,13 @@ def test_evaluation_takes_at_most_a_tenth_of_the_time(strips: Path, tmp_path: Pa
     import time
 
     import i2i as package
-    from i2i.training.callbacks import paired_evaluator as watch
-    slow = watch.PairedEvaluator.__call__
+    slow = Evaluator.__call__
 
-    def slower(self: watch.PairedEvaluator, *arguments: object) -> dict[str, object]:
+    def slower(self: Evaluator, *arguments: object) -> dict[str, object]:
         time.sleep(0.3)
         return slow(self, *arguments)
 
-    monkeypatch.setattr(watch.PairedEvaluator, "__call__", slower)
+    monkeypatch.setattr(Evaluator, "__call__", slower)
     package.train("pix2pix", *SMALL, "train.images=400", "train.checkpoint_every=4", data=strips, out=tmp_path / "run", device="cpu")
     entries = log.read(tmp_path / "run" / "metrics.jsonl")
     speed = log.read(tmp_path / "run" / "speed.jsonl")

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from i2i.training.callbacks.noise_evaluator import kernel_distance
 
 from i2i import load
 from i2i.metrics.kid import mmd2
@@ -17,7 +16,8 @@ from i2i.runs import log
 from i2i.training import job as jobs
 from i2i.training import train as training
 from i2i.training.callbacks import embedding
-from i2i.training.callbacks.loss_balance import BLOCKS, EACH, Balance, loss_warnings
+from i2i.training.callbacks.evaluator import kid_by_image
+from i2i.training.callbacks.loss_balance import BLOCKS, LINES_PER_BLOCK, Balance, loss_warnings
 from i2i.training.callbacks.verdict import conclude, warnings
 from tests.conftest import Run
 from tests.planted import pictures
@@ -59,11 +59,10 @@ def test_the_plan_says_how_it_is_judged(tmp_path: Path, i2i: Run) -> None:
 
 
 def test_the_same_generator_is_judged_the_same(tmp_path: Path) -> None:
-    from i2i.training.distributed import Runtime
     job = jobs.prepare("dcgan", TINY, data=pictures(tmp_path / "data", ("train", 24)))
     torch.manual_seed(0)
     m = job.recipe.modules(job.info)
-    judge = training.make_evaluator(job, Runtime(device="cpu"), lambda: embedding.thumbnails(8))
+    judge = training.make_evaluator(job, torch.device("cpu"), lambda: embedding.thumbnails(8))
     assert judge is not None
     one, other = judge(m, m, 4), judge(m, m, 4)
     assert one == other
@@ -75,7 +74,7 @@ def test_kid_is_the_mean_of_its_parts_and_their_scatter_is_its_error() -> None:
     g, values, errors, n = np.random.default_rng(0), [], [], 64
     for _ in range(300):
         x, y = g.normal(size=(n, 8)) + 0.5, g.normal(size=(n, 8))
-        parts = kernel_distance(x, y)
+        parts = kid_by_image(x, y)
         values.append(parts.mean())
         errors.append(parts.std(ddof=1) / math.sqrt(n))
     plain = mmd2(x, y)
@@ -90,7 +89,7 @@ def test_what_was_forgotten_is_told() -> None:
 
     assert "recall was 0.40 at image 2" in warnings([entry(1, 0.1), entry(2, 0.4), entry(3, 0.1)])[0]
     assert warnings([entry(1, 0.1), entry(2, 0.4), entry(3, 0.3)]) == []
-    assert conclude([], "kid")["sentence"].startswith("not judged")
+    assert conclude([], "kid")["sentence"].startswith("not evaluated")
 
 
 # ---------------------------------------------------------------------------------------------- balance
@@ -115,7 +114,7 @@ def logged(gan: np.ndarray, fake: np.ndarray | None = None) -> list[dict]:
             for i, (g, f) in enumerate(zip(gan, fake, strict=True))]
 
 
-LINES = 2 * BLOCKS * EACH * 2
+LINES = 2 * BLOCKS * LINES_PER_BLOCK * 2
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -144,7 +143,7 @@ def test_a_loss_that_runs_away_is_told_with_its_figures(seed: int) -> None:
 def test_a_discriminator_that_has_won_is_told(seed: int) -> None:
     g = np.random.default_rng(seed)
     _, (told,) = loss_warnings(logged(9 + g.normal(0, 0.5, LINES)), GAN())
-    assert "D is sure of all that is generated" in told
+    assert "D is certain of all generated images" in told
 
 
 @pytest.mark.parametrize("seed", range(10))

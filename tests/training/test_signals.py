@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from i2i.training.callbacks.paired_evaluator import PairedEvaluator
 
 from i2i.data import loader
 from i2i.errors import JobError
@@ -18,6 +17,7 @@ from i2i.runs.folder import RunFolder
 from i2i.training import resume as resuming
 from i2i.training import train as training
 from i2i.training import trainer as engine
+from i2i.training.callbacks.evaluator import Evaluator
 from i2i.training.trainer import Trainer
 from tests import lives
 from tests.conftest import SMALL, drawn_strips
@@ -74,7 +74,7 @@ def struck(number: int = signal.SIGTERM) -> None:
     time.sleep(LONG)
 
 
-@pytest.mark.parametrize(("owner", "name", "n", "saved"), [(PairedEvaluator, "__call__", 1, 8), (PairedEvaluator, "__call__", 3, 20), (engine, "sample_sheet", 1, 0), (engine, "sample_sheet", 3, 16)],
+@pytest.mark.parametrize(("owner", "name", "n", "saved"), [(Evaluator, "__call__", 1, 8), (Evaluator, "__call__", 3, 20), (engine, "sample_grid", 1, 0), (engine, "sample_grid", 3, 16)],
                          ids=["evaluation", "last evaluation", "first sample grid", "sample grid"])
 def test_evaluations_and_sample_grids_are_left_and_made_later(straight: Path, strips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str,
                                                                n: int, saved: int) -> None:

@@ -46,9 +46,9 @@ class Balance:
     def of(cls, adversarial: Spec) -> Balance:
         """From the loss itself, so that label smoothing and new losses need no table."""
         loss = build("adversarial", adversarial)
-        if loss.undecided is None and not loss.relativistic:
+        if loss.decision_boundary is None and not loss.relativistic:
             return cls(None, 1.0)
-        logits = torch.full((2,), float(loss.undecided or 0.0))     # Two: some losses compare with the mean.
+        logits = torch.full((2,), float(loss.decision_boundary or 0.0))     # Two: some losses compare with the mean.
         gan = float(loss.g(logits, logits)) + 0.0                   # Not -0.
         return cls(gan, abs(float(loss.g(logits - 1, logits)) - gan))
 
