@@ -1,11 +1,9 @@
 """Peak memory of translating one image, by its size, each in a process of its own.
 
-What a process has held at most (ru_maxrss) after importing everything and building the network is taken off
-what it has held at most after translating, so the figures are what an image adds; the first column of
-megabytes is the process before it.
+The figures are what an image adds to the peak memory of a process that has imported everything and built the
+network, whose own peak is the first column of megabytes.
 
-    python bench/memory.py                          512, 1024 and 2048 pixels, the default U-Net of pix2pix
-and ResNet of CycleGAN
+    python bench/memory.py      (the default U-Net of pix2pix and ResNet of CycleGAN, three sizes)
     python bench/memory.py --sizes 4096 --width 32
 """
 
@@ -64,15 +62,15 @@ def main():
         print(json.dumps(measure(options.one[0], int(options.one[1]), options.width)))
         return
     print(f"torch {torch.__version__}, one thread, width {options.width}, float32")
-    print(f"{'network':10}{'pixels':>12}{'before':>10}{'peak':>10}{'image':>10}{'bytes/pixel':>14}{'seconds':>10}")
+    print(f"{'network':10}{'pixels':>12}{'before':>10}{'peak':>10}{'image':>10}{'bytes/pixel':>14}"
+          f"{'seconds':>10}")
     for network in ("unet", "resnet"):
         for size in options.sizes:
             command = [sys.executable, __file__, "--width", str(options.width), "--one", network, str(size)]
             got = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
             added = got["peak"] - got["before"]
-            print(f"{network:10}{f'{size}x{size}':>12}{got['before']:>7.0f} MB{got['peak']:>7.0f} "
-                  f"MB{added:>7.0f} MB{added * 1e6 / size**2:>14.0f}"
-                  f"{got['seconds']:>10.1f}", flush=True)
+            print(f"{network:10}{f'{size}x{size}':>12}{got['before']:>7.0f} MB{got['peak']:>7.0f} MB"
+                  f"{added:>7.0f} MB{added * 1e6 / size**2:>14.0f}{got['seconds']:>10.1f}", flush=True)
 
 
 if __name__ == "__main__":

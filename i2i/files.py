@@ -26,7 +26,7 @@ def failpoint(name: str) -> None:
 
 @contextlib.contextmanager
 def atomic_path(target: Path, *, sync: bool = False, unique: bool = False) -> Iterator[Path]:
-    """Replace `target` by what the block writes to the path that it gets: readers see the old file or the new one.
+    """Replace `target` by what the block writes to the path it gets: readers see the old or the new file.
 
     Args:
         sync: whether the new file must survive a power failure.
@@ -64,8 +64,8 @@ def _sync(path: Path, flags: int) -> None:
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Have `write` fill a temporary path that then replaces `path`, synced.  JobError if that fails; the old file
-    stays."""
+    """Have `write` fill a temporary path that then replaces `path`, synced.  JobError if that fails; the old
+    file stays."""
     try:
         with atomic_path(path, sync=True) as part:
             write(part)
@@ -87,8 +87,8 @@ def check_file(flag: str, file: str | None) -> None:
 
 
 def try_lock(path: Path) -> FileLock | None:
-    """Lock a file until `release` or the end of the process; None if another process has.  OSError if it cannot
-    be made.
+    """Lock a file until `release` or the end of the process; None if another process has.  OSError if it
+    cannot be made.
 
     Child processes do not inherit the lock: loader processes may outlive a killed trainer for a moment.
     """

@@ -9,7 +9,7 @@ from i2i.config import from_dict, override, parse, parse_assignments, to_dict
 from i2i.errors import RequestError
 from i2i.recipes.pix2pix import Pix2Pix
 from i2i.registry import Spec, build, kinds, names, register, schema, to_json
-from i2i.training import job as jobs  # noqa: F401 - registers all components.
+from i2i.training import job as jobs  # noqa: F401 - registers all pieces.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +37,12 @@ def test_what_cannot_be_read_names_key_value_and_what_is_accepted(word: str, wor
         assert part in str(error.value)
 
 
-def test_components_are_set_before_their_options_whatever_the_order() -> None:
+def test_pieces_are_set_before_their_options_whatever_the_order() -> None:
     got = override(Pix2Pix(), parse_assignments(["generator.blocks=3", "generator=resnet"]))
     assert got.generator == Spec("resnet", {"blocks": 3})
 
 
-def test_choosing_a_component_again_keeps_its_options_and_another_drops_them() -> None:
+def test_choosing_a_piece_again_keeps_its_options_and_another_drops_them() -> None:
     wide = override(Pix2Pix(), parse_assignments(["generator.width=8"]))
     assert override(wide, parse_assignments(["generator=unet"])).generator == Spec("unet", {"width": 8})
     assert override(wide, parse_assignments(["generator=resnet"])).generator == Spec("resnet")
@@ -51,7 +51,7 @@ def test_choosing_a_component_again_keeps_its_options_and_another_drops_them() -
 @pytest.mark.parametrize(("words", "expected"), [
     (["generator=unett"], "did you mean 'unet'"), (["generator.widht=3"], "did you mean 'width'"), (["penalty.gamma=3"], "penalty can be clip, dragan"), (["lamda_l1=3"], "did you mean 'lambda_l1'"),
     (["lambda_L1=3"], "did you mean 'lambda_l1'")])
-def test_the_nearest_name_is_offered(words: list[str], expected: str) -> None:
+def test_the_nearest_word_is_offered(words: list[str], expected: str) -> None:
     with pytest.raises(RequestError, match=expected):
         override(Pix2Pix(), parse_assignments(words))
 
@@ -80,7 +80,7 @@ def test_build_refuses_unknown_options() -> None:
 
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in kinds() for name in names(kind)])
-def test_every_component_is_documented_and_every_option_can_be_typed(kind: str, name: str) -> None:
+def test_every_piece_is_documented_and_every_option_can_be_typed(kind: str, name: str) -> None:
     from i2i.registry import lookup
     assert (lookup(kind, name).__doc__ or "").strip()
     for key, parameter in schema(kind, name).items():

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any
 
 import typer
 
-from i2i.errors import I2IError, Unverified, printable
+from i2i.errors import I2IError, printable
 
 # Newer versions of Typer vendor click, older ones depend on it; the base classes are the right ones in both.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -46,8 +43,7 @@ class App(typer.Typer):
                 stream.reconfigure(errors="backslashreplace")       # File names may not be valid text.
         try:
             command = typer.main.get_command(self)
-            with _short_warnings():
-                return int(command.main(args or ["--help"], prog_name="i2i", standalone_mode=False) or 0)
+            return int(command.main(args or ["--help"], prog_name="i2i", standalone_mode=False) or 0)
         except _ClickException as error:
             message = str(getattr(error, "format_message", error.__str__)())
             if message.startswith("Usage:"):        # The help of a group that was called without a command.
@@ -68,24 +64,6 @@ class App(typer.Typer):
             if not message:
                 raise
             return _report_error(message, 1)
-
-
-@contextmanager
-def _short_warnings() -> Iterator[None]:
-    """Print warnings of this package as `warning: …`, without file and line of code."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", Unverified)
-        default = warnings.showwarning
-
-        def show(message: Warning | str, category: type[Warning], filename: str, lineno: int,
-                 file: TextIO | None = None, line: str | None = None) -> None:
-            if issubclass(category, Unverified):
-                print(f"warning: {printable(str(message))}", file=sys.stderr)
-            else:
-                default(message, category, filename, lineno, file, line)
-
-        warnings.showwarning = show
-        yield
 
 
 def _report_error(message: str, code: int) -> int:

@@ -24,7 +24,8 @@ def _is_collapse_entry(entry: Mapping[str, Any]) -> bool:
     detection = entry.get("detection", {"sentence": ""})
     ratios = [value for key, value in entry.items()
               if isinstance(value, dict) and key not in ("detection", "confirmed")]
-    return isinstance(detection["sentence"], str) and all(is_number(n) for value in ratios for n in value.values())
+    return (isinstance(detection["sentence"], str)
+            and all(is_number(number) for each in ratios for number in each.values()))
 
 
 # By file: what the engine relies on when a run is resumed.
@@ -47,7 +48,7 @@ def is_valid(entry: Mapping[str, Any], name: str) -> bool:
 
 
 def cut(path: Path, images: int) -> None:
-    """Drop entries after so many images, which a resumed run writes again, and lines that no run has written."""
+    """Drop entries after so many images, which a resumed run writes again, and lines no run has written."""
     if path.exists():
         entries = [entry for entry in read(path) if is_valid(entry, path.name) and entry["images"] <= images]
         write_text(path, "".join(json.dumps(entry) + "\n" for entry in entries))

@@ -1,5 +1,4 @@
-"""Finds out which settings of speed are fastest for a recipe and its data on the device at hand, by a few
-steps of each."""
+"""Measure which speed settings are fastest for a recipe, its data and a device, by a few steps with each."""
 
 from __future__ import annotations
 
@@ -9,9 +8,10 @@ import statistics
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -22,131 +22,161 @@ from i2i.training.config import TrainConfig
 from i2i.training.distributed import Runtime
 from i2i.training.trainer import Trainer
 
-# In the order in which they are decided.
+# In the order of trials.
 TUNED_SETTINGS = ("threads", "precision", "memory_format", "compile", "num_workers")
-MIN_SAVING = 0.95                # Of the time: what saves less is left as it is, since it may be chance.
-STEPS, LONG = 3, 2.0        # Steps timed of each trial, or fewer once they have taken so many seconds.
-SECONDS, SHARE = 20.0, 0.01     # Measuring takes about so long, or a hundredth of the run, whichever is more.
-# Seconds that torch.compile may take for a GAN; a run must be long enough for that to be within the share.
-COMPILING = 60.0
-BF16 = ("bf16: convolutions and matrix products have 8 significant bits instead of 24; weights, averages, "
-        "optimizers and penalties stay fp32. "
-        "Losses are those of fp32 to about a hundredth; train.precision=fp32 says otherwise")
+MAX_TIME_RATIO = 0.95           # A setting that takes more of the time is not adopted: it may be chance.
+TRIAL_STEPS, TRIAL_SECONDS = 3, 2.0         # Of each trial, whichever comes first.
+MIN_BUDGET, BUDGET_SHARE = 20.0, 0.01       # Seconds, or a share of the run, for all trials; the larger one.
+COMPILE_SECONDS = 60.0          # That torch.compile may take for a GAN.
+BF16_NOTE = ("bf16: convolutions and matrix products have 8 significant bits instead of 24; weights, "
+             "averages, optimizers and penalties stay fp32. Losses agree with fp32 to about a hundredth; "
+             "train.precision=fp32 prevents it")
 BatchSource = Callable[[TrainConfig, Runtime], Generator[Mapping[str, Tensor]]]
 
 
-@dataclass
-class AutotuneResult:
-    """The settings found, and what was measured on the way."""
-
-    train: TrainConfig
-    said: tuple[str, ...] = ()                                      # By a person, and left alone.
-    # Settings, and milliseconds for each step.
-    trials: list[dict[str, Any]] = field(default_factory=list)
-    left_out: dict[str, str] = field(default_factory=dict)          # Not tried: setting -> why.
-
-    @property
-    def chosen(self) -> dict[str, Any]:
-        """What was decided, as it is in config.json."""
-        return {key: getattr(self.train, key) for key in TUNED_SETTINGS if key not in self.said}
-
-    def report(self, device: torch.device) -> dict[str, Any]:
-        """autotune.json."""
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {os.cpu_count()} cores, " \
-            f"{torch.backends.cpu.get_cpu_capability()}"
-        return {"device": name, "torch": torch.__version__, "chosen": self.chosen, "said": list(self.said),
-                "trials": self.trials,
-                "left_out": self.left_out}
-
-    def lines(self) -> list[str]:
-        """What was decided and why, for a person."""
-        first, last = self.trials[0]["ms"], min(trial["ms"] for trial in self.trials if trial["taken"])
-        words = " ".join(f"train.{key}={value}" for key, value in self.chosen.items()).replace("=False",
-                                                                                               "=false").replace("=True", "=true")
-        told = [f"auto: {words} ({last:.0f} ms a step, {first:.0f} as set before)"]
-        told += [f"auto: not tried: train.{key}: {why}" for key, why in self.left_out.items()]
-        return [*told, *([f"auto: {BF16}"] if self.chosen.get("precision") == "bf16" else [])]
-
-
 def assigned_settings(assignments: Sequence[str]) -> tuple[str, ...]:
-    """Those of the tuned settings that a person's words decide."""
-    keys = {word.partition("=")[0].removeprefix("train.") for word in assignments}
+    """The tuned settings that KEY=VALUE assignments decide."""
+    keys = {assignment.partition("=")[0].removeprefix("train.") for assignment in assignments}
     return tuple(key for key in TUNED_SETTINGS if key in keys)
 
 
-def autotune(recipe: Recipe, info: DataInfo, train: TrainConfig, feed: BatchSource, *,
-             said: tuple[str, ...] = (), device: str = "auto",
-         tell: Callable[[str], None] = lambda line: None) -> AutotuneResult:
-    """Try one setting after the other, on top of those found faster.  What is in `said` is not touched.
-    RequestError with several processes."""
-    runtime = Runtime(device=device)
-    if runtime.world_size > 1:
-        raise RequestError("--autotune measures in one process; run it there, and give what it chose "
-                           "(RUN/autotune.json) to all of them as settings")
-    tell("auto: measuring which settings are fastest here")
-    began, threads = time.perf_counter(), torch.get_num_threads()
-    tuning = AutotuneResult(train, said)
-    with closing(feed(replace(train, num_workers=0), runtime)) as batches:
-        batch = next(batches)
-    best = _try(tuning, recipe, info, train, batch, device, threads)
-    limit = max(SECONDS, SHARE * train.steps * best)
-    for key, values in _choices(runtime.device.type, threads).items():
-        for value in () if key in said else values:
-            cost = best * (STEPS + 1) + (COMPILING if key == "compile" else 0)
-            if time.perf_counter() - began + cost > limit:
-                tuning.left_out[key] = f"about {cost:.0f} s, too long to measure for a run of about {train.steps * best:.0f} s"
-                break
+class Autotuner:
+    """Tries one setting after the other on top of those found faster; the result is `config`.
+
+    Args:
+        config: where to begin; its settings in `assigned` stay.
+        batch_source: makes batches for a config.
+        log: called with each line for the user.
+    """
+
+    def __init__(self, recipe: Recipe, info: DataInfo, config: TrainConfig, batch_source: BatchSource, *,
+                 assigned: Sequence[str] = (), device: str = "auto",
+                 log: Callable[[str], None] = lambda line: None) -> None:
+        self.recipe, self.info, self.config, self.batch_source = recipe, info, config, batch_source
+        self.assigned, self.device, self.log = tuple(assigned), device, log
+        self.step_seconds = float("inf")            # With `config`.
+        self.trials: list[dict[str, Any]] = []      # Settings, and milliseconds of a step.
+        self.skipped: dict[str, str] = {}           # Settings that were not tried -> why.
+        self._default_threads = torch.get_num_threads()
+
+    def tune(self) -> None:
+        """Make all trials that the budget allows.  RequestError with several processes."""
+        runtime, start = Runtime(device=self.device), time.perf_counter()
+        if runtime.world_size > 1:
+            raise RequestError("--autotune measures in one process; run it there, and give what it chose "
+                               "(RUN/autotune.json) to all of them as settings")
+        self.log("autotune: measuring which settings are fastest here")
+        with closing(self.batch_source(replace(self.config, num_workers=0), runtime)) as batches:
+            batch = next(batches)
+        self._try_step(self.config, batch)
+        run_seconds = self.config.steps * self.step_seconds
+        budget = max(MIN_BUDGET, BUDGET_SHARE * run_seconds)
+        for key, value in self._candidates(runtime.device.type):
+            cost = self.step_seconds * (TRIAL_STEPS + 1) + (COMPILE_SECONDS if key == "compile" else 0)
+            if time.perf_counter() - start + cost > budget:
+                self.skipped[key] = (f"takes about {cost:.0f} s, too long for a run of about "
+                                     f"{run_seconds:.0f} s")
+                continue
             try:
-                best = _try(tuning, recipe, info, replace(tuning.train, **{key: value}), batch, device,
-                            threads, best)
-            except (RequestError, RuntimeError) as error:       # No compiler, no memory for it.
-                tuning.left_out[key] = str(error).splitlines()[0]
-    _use_threads(tuning.train, threads)
-    if "num_workers" not in said:
-        _choose_workers(tuning, recipe, info, feed, device, best)
-    for line in tuning.lines():
-        tell(line)
-    return tuning
+                self._try_step(replace(self.config, **{key: value}), batch)
+            except (RequestError, RuntimeError) as error:       # No compiler, or out of memory.
+                self.skipped[key] = str(error).splitlines()[0]
+        self._set_threads(self.config)
+        if "num_workers" not in self.assigned:
+            self._tune_workers()
+        self._log_result()
+
+    def _candidates(self, device: str) -> list[tuple[str, Any]]:
+        candidates: list[tuple[str, Any]] = [("precision", "bf16"), ("memory_format", "channels-last"),
+                                             ("compile", True)]
+        if device == "cpu":
+            fewer = (self._default_threads // 2, self._default_threads // 4)
+            candidates = [*(("threads", n) for n in fewer if n), *candidates]
+        return [(key, value) for key, value in candidates if key not in self.assigned]
+
+    def _set_threads(self, config: TrainConfig) -> None:
+        torch.set_num_threads(config.threads or self._default_threads)
+
+    def _trainer(self, config: TrainConfig) -> Trainer:
+        gc.collect()                # Networks of earlier trials may contain reference cycles.
+        runtime = Runtime(precision=config.precision, device=self.device, threads=config.threads,
+                          tf32=config.tf32)
+        folder = RunFolder(os.devnull)      # Nothing is written.
+        return Trainer(self.recipe, self.info, replace(config, async_writes=False), runtime, folder, {})
+
+    def _try_step(self, config: TrainConfig, batch: Mapping[str, Tensor]) -> None:
+        """Time steps on one batch, and adopt the config if it is faster."""
+        self._set_threads(config)
+        trainer = self._trainer(config)
+        trainer.advance(batch)      # Allocates the optimizers' state and compiles.
+        seconds: list[float] = []
+        while len(seconds) < TRIAL_STEPS and sum(seconds) < TRIAL_SECONDS:
+            seconds.append(_time(trainer, lambda: trainer.advance(batch)))
+        best = min(seconds)         # Whatever else runs on the machine only adds.
+        if self._record(config, best, self.step_seconds, steps=len(seconds)):
+            self.step_seconds = best
+
+    def _record(self, config: TrainConfig, seconds: float, reference: float, **details: Any) -> bool:
+        """Note a trial, and adopt its config if it takes clearly less than the reference."""
+        adopted = seconds < MAX_TIME_RATIO * reference
+        self.trials.append({**{key: getattr(config, key) for key in TUNED_SETTINGS},
+                            "ms": round(1e3 * seconds, 3), "adopted": adopted, **details})
+        if adopted:
+            self.config = config
+        return adopted
+
+    def _tune_workers(self) -> None:
+        """Double the loader processes while steps with batches from files become faster; none if a thread
+        keeps up."""
+        trainer = self._trainer(self.config)
+        steps = max(3, min(50, round(TRIAL_SECONDS / self.step_seconds)))
+        best = float("inf")
+        for workers in (0, 1, 2, 4, 8, 16):
+            if workers > max(1, available_cores()):
+                break
+            config = replace(self.config, num_workers=workers,
+                             prefetch_factor=max(self.config.prefetch_factor, 1 if workers else 0))
+            with closing(self.batch_source(config, trainer.runtime)) as batches:
+                def step(batches: Generator[Mapping[str, Tensor]] = batches) -> None:
+                    trainer.advance(next(batches))
+
+                # Use up what was prefetched.
+                for _ in range(min(8, 1 + workers * config.prefetch_factor)):
+                    step()
+                seconds = statistics.median(_time(trainer, step) for _ in range(steps))
+            if not self._record(config, seconds, best, batches="read"):
+                break
+            best = seconds
+            if best < self.step_seconds / MAX_TIME_RATIO:
+                break
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The settings that were decided, as in config.json."""
+        return {key: getattr(self.config, key) for key in TUNED_SETTINGS if key not in self.assigned}
+
+    def report(self) -> dict[str, Any]:
+        """The contents of autotune.json."""
+        device = Runtime(device=self.device).device
+        name = (torch.cuda.get_device_name(device) if device.type == "cuda" else
+                f"{device.type}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}")
+        return {"device": name, "torch": torch.__version__, "chosen": self.chosen,
+                "assigned": list(self.assigned), "trials": self.trials, "skipped": self.skipped}
+
+    def _log_result(self) -> None:
+        first, last = self.trials[0]["ms"], min(trial["ms"] for trial in self.trials if trial["adopted"])
+        settings = " ".join(f"train.{key}={str(value).lower()}" for key, value in self.chosen.items())
+        self.log(f"autotune: {settings} ({last:.0f} ms a step, {first:.0f} before)")
+        for key, reason in self.skipped.items():
+            self.log(f"autotune: not tried: train.{key}: {reason}")
+        if self.chosen.get("precision") == "bf16":
+            self.log(f"autotune: {BF16_NOTE}")
 
 
-def _choices(device: str, threads: int) -> dict[str, tuple[Any, ...]]:
-    """What else than the defaults can be tried on a kind of device."""
-    fewer = tuple(count for count in (threads // 2, threads // 4) if count) if device == "cpu" else ()
-    return {"threads": fewer, "precision": ("bf16",), "memory_format": ("channels-last",), "compile": (True,)}
-
-
-def _use_threads(train: TrainConfig, default: int) -> None:
-    torch.set_num_threads(train.threads or default)
-
-
-def _try(tuning: AutotuneResult, recipe: Recipe, info: DataInfo, train: TrainConfig,
-         batch: Mapping[str, Tensor], device: str, threads: int,
-         best: float = float("inf")) -> float:
-    """Time these settings, and take them if they are worth it.  -> seconds of a step with what is best now"""
-    _use_threads(train, threads)
-    trainer = _trainer(recipe, info, train, device)
-    trainer.advance(batch)      # Makes the optimizers' state, and compiles.
-    times: list[float] = []
-    while len(times) < STEPS and sum(times) < LONG:
-        times.append(_time(trainer, lambda: trainer.advance(batch)))
-    seconds = min(times)        # What else the machine does only adds.
-    return _candidate(tuning, train, seconds, best, steps=len(times))
-
-
-def _trainer(recipe: Recipe, info: DataInfo, train: TrainConfig, device: str) -> Trainer:
-    gc.collect()                # Of the trial before, whose networks may refer to themselves.
-    runtime = Runtime(precision=train.precision, device=device, threads=train.threads, tf32=train.tf32)
-    # Nothing is written.
-    return Trainer(recipe, info, replace(train, async_writes=False), runtime, RunFolder(os.devnull), {})
-
-
-def _candidate(tuning: AutotuneResult, train: TrainConfig, seconds: float, best: float, **more: Any) -> float:
-    taken = seconds < MIN_SAVING * best
-    tuning.trials.append({**{key: getattr(train, key) for key in TUNED_SETTINGS},
-                          "ms": round(1e3 * seconds, 3), "taken": taken, **more})
-    if taken:
-        tuning.train = train
-    return min(seconds, best) if taken else best
+def available_cores() -> int:
+    """CPU cores that this process may use."""
+    process = psutil.Process()
+    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else os.cpu_count() or 1
 
 
 def _time(trainer: Trainer, job: Callable[[], object]) -> float:
@@ -155,30 +185,3 @@ def _time(trainer: Trainer, job: Callable[[], object]) -> float:
     if trainer.runtime.device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - start
-
-
-def _choose_workers(tuning: AutotuneResult, recipe: Recipe, info: DataInfo, feed: BatchSource, device: str,
-                    step: float) -> None:
-    """Loader processes, doubled as long as steps with real batches become faster; none if the thread that
-    reads ahead keeps up."""
-    trainer = _trainer(recipe, info, tuning.train, device)
-    count = max(3, min(50, round(LONG / step)))
-    best = float("inf")
-    for workers in (0, 1, 2, 4, 8, 16):
-        if workers > max(1,
-                         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-                         or 1):
-            break
-        train = replace(tuning.train, num_workers=workers,
-                        prefetch_factor=max(tuning.train.prefetch_factor, 1 if workers else 0))
-        with closing(feed(train, trainer.runtime)) as batches:
-            def one(batches: Generator[Mapping[str, Tensor]] = batches) -> None:
-                trainer.advance(next(batches))
-
-            # What was read before the clock began does not count.
-            for _ in range(min(8, 1 + workers * train.prefetch_factor)):
-                one()
-            seconds = statistics.median(_time(trainer, one) for _ in range(count))
-        before, best = best, _candidate(tuning, train, seconds, best, batches="read")
-        if best == before or best < step / MIN_SAVING:
-            break

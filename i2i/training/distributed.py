@@ -1,4 +1,4 @@
-"""Devices, processes and precision.  The one file that knows Accelerate; networks are never wrapped."""
+"""Devices, processes and precision.  The only module that uses Accelerate; networks are never wrapped."""
 
 from __future__ import annotations
 
@@ -17,37 +17,36 @@ from i2i.errors import JobError, RequestError
 from i2i.inference.device import best_device, num_launched
 
 T = TypeVar("T")
-BUCKET = 25 * 2**20     # Bytes of gradients averaged in one message, as DistributedDataParallel.
+BUCKET_BYTES = 25 * 2**20       # Gradients averaged in one message, as in DistributedDataParallel.
 
 
 class Runtime:
-    """The device and process group this run has."""
+    """The device and the process group of a run.  Collective methods must be called by all processes."""
 
     def __init__(self, *, precision: str = "fp32", device: str = "auto", threads: int = 0,
                  tf32: bool = False) -> None:
         chosen = best_device(device)
-        # Without cpu=True it makes no group of processes where there is no GPU.
+        # Without cpu=True there would be no process group where there is no GPU.
         self._state = PartialState(cpu=chosen.type == "cpu")
-        # The state is made once for a process; with a GPU it knows which one is this process's.
+        # A singleton, perhaps made for another device; with GPUs it knows which one is this process's.
         self.device = self._state.device if self._state.device.type == chosen.type else chosen
         self.rank: int = self._state.process_index
         self.world_size: int = self._state.num_processes
         if self.world_size < num_launched():
             raise JobError(f"a launcher started {num_launched()} processes, which did not become one job on "
-                           f"{self.device.type}: "
-                           "each would do all the work; accepted: --device cpu, or one process")
+                           f"{self.device.type}: each would do all the work; accepted: --device cpu, or one "
+                           "process")
         self._bf16 = precision == "bf16"
         # Torch's own default is true for convolutions.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
         if threads:
             torch.set_num_threads(threads)
-        if self.world_size > 1:
-            # A process that leaves its group open may abort on its way out.
+        if self.world_size > 1:     # A process that leaves its group open may abort at exit.
             atexit.register(self._state.destroy_process_group)
 
     @property
     def local_world_size(self) -> int:
-        """How many processes of this job are on this machine, this one among them."""
+        """Number of processes of this job on this machine."""
         return int(os.environ.get("LOCAL_WORLD_SIZE", self.world_size))
 
     @property
@@ -56,111 +55,106 @@ class Runtime:
         return self.rank == 0
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The context in which a recipe's step runs."""
+        """Context in which a recipe's step runs."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16)
 
     @contextmanager
-    def _meeting(self) -> Iterator[None]:
-        """Where all processes have to come to.  JobError if one has ended: its own last line says why."""
+    def _collective(self) -> Iterator[None]:
+        """Context of a collective operation.  JobError if another process has ended."""
         try:
             yield
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
-            raise JobError(f"another process of this job has ended, and its own last line says why; process "
-                           f"{self.rank} of {self.world_size} "
-                           f"cannot go on alone ({' '.join(str(error).split())[:120]})") from None
+            raise JobError("another process of this job has ended, and its own last line says why; process "
+                           f"{self.rank} of {self.world_size} cannot go on alone "
+                           f"({' '.join(str(error).split())[:120]})") from None
 
     def barrier(self) -> None:
         """Wait for all processes."""
-        with self._meeting():
+        with self._collective():
             self._state.wait_for_everyone()
 
     def broadcast(self, item: T) -> T:
-        """The leading process's item, in all processes."""
+        """Rank 0's item."""
         if self.world_size == 1:
             return item
-        with self._meeting():
+        with self._collective():
             return cast(T, broadcast_object_list([item])[0])
 
     def gather_objects(self, item: T) -> list[T]:
-        """Every process's item, by rank, in the leading process; nothing in the others.  All must ask."""
+        """All items by rank, in rank 0; an empty list in the others."""
         if self.world_size == 1:
             return [item]
         items: list[Any] = [None] * self.world_size if self.is_main_process else []
-        with self._meeting():
+        with self._collective():
             torch.distributed.gather_object(item, items if self.is_main_process else None)
         return items
 
-    def check_same(self, named: Iterable[tuple[str, Tensor]], when: str) -> None:
-        """JobError names the first tensor that has not the same bits in all processes; all must ask."""
-        if self.world_size == 1:
-            return
-        pairs = list(named)
-        with self._meeting():
-            sums = gather(torch.stack([_bits(tensor) for _, tensor in pairs])[None])
-        for (name, _), each in zip(pairs, sums.unbind(1), strict=True):
-            for rank in (each != each[0]).nonzero().flatten().tolist()[:1]:
-                raise JobError(f"{name} differs between processes 0 and {rank} {when}: something that is "
-                               "learned depends on the process; "
-                               "nothing was written")
-
-    def all_reduce_max(self, number: int) -> int:
-        """The largest of the processes' numbers, in all of them."""
-        if self.world_size == 1:
-            return number
-        everyone = torch.zeros(self.world_size, device=self.device)
-        everyone[self.rank] = number
-        with self._meeting():
-            return int(reduce(everyone, reduction="sum").max())
-
-    def gather_tensors(self, tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-        """The tensors of the processes that do not lead, by rank; all processes must ask."""
-        if self.world_size == 1:
-            return {}
-        everyone: dict[int, dict[str, Tensor]] = {rank: {} for rank in range(1, self.world_size)}
-        for name, tensor in tensors.items():
-            with self._meeting():
-                values = gather(tensor[None]).unbind()
-            for rank, value in enumerate(values):
-                if rank:
-                    everyone[rank][name] = value
-        return everyone
-
     def all_gather_objects(self, items: list[T]) -> list[T]:
-        """Every process's items, in all of them; all must ask."""
+        """The items of all processes in one list."""
         if self.world_size == 1:
             return items
-        with self._meeting():
+        with self._collective():
             return list(gather_object(items))
 
+    def gather_tensors(self, tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+        """Rank -> tensors, of all ranks but 0."""
+        others: dict[int, dict[str, Tensor]] = {rank: {} for rank in range(1, self.world_size)}
+        for name, tensor in tensors.items() if others else ():
+            with self._collective():
+                _, *values = gather(tensor[None]).unbind()
+            for rank, value in enumerate(values, 1):
+                others[rank][name] = value
+        return others
+
+    def all_reduce_max(self, number: int) -> int:
+        """All-reduce with max."""
+        if self.world_size == 1:
+            return number
+        numbers = torch.zeros(self.world_size, device=self.device)
+        numbers[self.rank] = number
+        with self._collective():
+            return int(reduce(numbers, reduction="sum").max())
+
     def all_reduce_mean(self, value: Tensor) -> Tensor:
-        """The mean of a tensor over processes."""
+        """All-reduce with mean."""
         if self.world_size == 1:
             return value
-        with self._meeting():
+        with self._collective():
             return reduce(value, reduction="mean")
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace each gradient by its mean over processes.  Which gradients are None must not depend on the
-        process."""
+        """Replace each gradient by its mean over processes.  The same ones must be None in all of them."""
         if self.world_size == 1:
             return
         for bucket in _buckets([p for p in parameters if p.grad is not None]):
-            flat = torch.cat([p.grad.flatten() for p in bucket if p.grad is not None])
-            with self._meeting():
-                flat = reduce(flat, reduction="mean")
+            flat = self.all_reduce_mean(torch.cat([p.grad.flatten() for p in bucket if p.grad is not None]))
             for p, gradient in zip(bucket, flat.split([p.numel() for p in bucket]), strict=True):
-                # In the parameter's memory format, as fused optimizers need it.
+                # In the parameter's memory format, which fused optimizers need.
                 p.grad = torch.empty_like(p).copy_(gradient.view_as(p))
+
+    def check_same(self, named: Iterable[tuple[str, Tensor]], when: str) -> None:
+        """JobError with the name of the first tensor that does not have the same bits in all processes."""
+        if self.world_size == 1:
+            return
+        pairs = list(named)
+        with self._collective():
+            sums = gather(torch.stack([_bit_sum(tensor) for _, tensor in pairs])[None])
+        for (name, _), by_rank in zip(pairs, sums.unbind(1), strict=True):
+            for rank in (by_rank != by_rank[0]).nonzero().flatten().tolist()[:1]:
+                raise JobError(f"{name} differs between processes 0 and {rank} {when}: something that is "
+                               "learned depends on the process; nothing was written")
 
 
 def compile_networks(modules: nn.ModuleDict, names: Iterable[str], device: torch.device) -> None:
-    """Have torch.compile take these modules, in place, so that the names of their states stay.  RequestError
-    if it does not work here.
+    """Compile modules in place, so that the names in their state dicts stay.
 
-    Each shape gets code of its own: with shapes left open, the code would depend on which came first, and a
-    resumed run might see another first.
+    Each shape gets code of its own: with dynamic shapes the code would depend on which came first, and a
+    resumed run may see another first.
+
+    Raises:
+        RequestError: if torch.compile does not work here.
     """
     try:
         torch.compile(lambda x: x.sin() + 1)(torch.zeros(2, device=device))
@@ -173,8 +167,8 @@ def compile_networks(modules: nn.ModuleDict, names: Iterable[str], device: torch
         modules[name].compile(dynamic=False)
 
 
-def _bits(tensor: Tensor) -> Tensor:
-    """The sum of a tensor's bits, taken as whole numbers, over 2^64.  -> (), int64"""
+def _bit_sum(tensor: Tensor) -> Tensor:
+    """Sum of a tensor's bits, read as integers, modulo 2^64.  Shape (), int64."""
     flat = tensor.detach().flatten()
     return flat.view(torch.uint8 if flat.element_size() % 4 else torch.int32).sum(dtype=torch.int64)
 
@@ -183,7 +177,7 @@ def _buckets(parameters: list[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
     bucket: list[nn.Parameter] = []
     size = 0
     for p in parameters:
-        if bucket and size + p.nbytes > BUCKET:
+        if bucket and size + p.nbytes > BUCKET_BYTES:
             yield bucket
             bucket, size = [], 0
         bucket.append(p)

@@ -121,7 +121,7 @@ def estimate_memory(recipe: Recipe, info: DataInfo, *, batch_size: int, ema: boo
     summaries = [ModuleSummary(name, sum(p.numel() for p in module.parameters()), shapes.get(name, ""))
                  for name, module in modules.items()]
     state = _state_bytes(recipe, modules, ema)
-    valid_buffers = sum(b.nbytes for b in modules.buffers())        # Those of the last step that was not skipped.
+    valid_buffers = sum(b.nbytes for b in modules.buffers())        # A copy that the trainer keeps.
     return summaries, MemoryEstimate(state * (2 if copied else 1) + valid_buffers, live.peak, gradients)
 
 
@@ -134,8 +134,8 @@ def _state_bytes(recipe: Recipe, modules: nn.ModuleDict, ema: bool) -> int:
 
 
 def largest_batch_size(recipe: Recipe, info: DataInfo, available: int, below: int, **options: Any) -> int:
-    """The largest batch size below `below` whose step fits into the available bytes, to one in eight; 0 if none
-    does.  Options are those of `estimate_memory`."""
+    """The largest batch size below `below` whose step fits into the available bytes, to one in eight; 0 if
+    none does.  Options are those of `estimate_memory`."""
     low, high = 0, below
     while high - low > max(1, low // 8):
         middle = (low + high) // 2
@@ -176,7 +176,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether Python, torch or an allocator says that memory is used up."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY_MESSAGES)
+    if not isinstance(error, RuntimeError):
+        return False
+    is_onednn = str(error) == "could not create a primitive"
+    return is_onednn or any(text in str(error) for text in OUT_OF_MEMORY_MESSAGES)
 
 
 def format_bytes(size: float) -> str:

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from i2i.errors import JobError
 from i2i.recipes.base import Recipe
-from i2i.registry import Spec, build
-from i2i.runs.checkpoint import subset
+from i2i.registry import build
 from i2i.seeding import Progress
 from i2i.training import optimizers, schedules  # noqa: F401 - registers them.
 from i2i.training.distributed import Runtime
@@ -32,6 +31,7 @@ class PlayerOptimizers:
         for name, player in self.players.items():
             parameters = [p for module in player.modules for p in modules[module].parameters()]
             self.optimizers[name] = build("optimizer", player.optimizer, parameters)
+            _make_moments(self.optimizers[name])
         self._base_lr = {name: optimizer.param_groups[0]["lr"] for name, optimizer in self.optimizers.items()}
         self._schedules = {name: build("schedule", player.schedule) for name, player in self.players.items()}
         # Logged keys -> (2, keys): sums and counts of their finite values since the last call of `means`.
@@ -107,11 +107,11 @@ class PlayerOptimizers:
         tensors |= {f"log{rank}.{i}": value for rank, others in self.runtime.gather_tensors(sums).items()
                     for i, value in others.items()}
         for player, optimizer in self.optimizers.items():
-            tensors |= {f"optimizer.{player}.{i}.{key}": value
-                        for (i, key), value in _moments(optimizer).items()}
+            tensors |= {f"optimizer.{player}.{name}": value for name, value in _moments(optimizer).items()}
         skipped = {player: skips.tolist() for player, skips in self._skips.items()}
         return tensors, {"logged": list(self._sums), "skipped": skipped}
 
+    @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
         """Go on from a `state`.  ValueError, KeyError or TypeError if it is not one of these players."""
         for player, skips in self._skips.items():
@@ -124,21 +124,32 @@ class PlayerOptimizers:
                 raise ValueError(f"log.{i} does not fit its keys")
             self._sums[tuple(keys)] = sums.to(self.runtime.device)
         for player, optimizer in self.optimizers.items():
-            moments = subset(tensors, f"optimizer.{player}")
-            try:
-                _restore_moments(optimizer, moments, self.players[player].optimizer)
-            except ValueError as error:
-                raise ValueError(f"the optimizer of player {player}: {error}") from None
+            for name, moment in _moments(optimizer).items():
+                value = tensors[f"optimizer.{player}.{name}"]
+                if value.shape != moment.shape:
+                    raise ValueError(f"optimizer.{player}.{name} does not fit its parameter")
+                moment.copy_(value)
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 
-def _moments(optimizer: torch.optim.Optimizer) -> dict[tuple[int, str], Tensor]:
-    """What the optimizer keeps for each parameter, by the parameter's number and a name."""
-    return {(i, key): value for i, values in optimizer.state_dict()["state"].items()
-            for key, value in values.items()}
+def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What the optimizer keeps for each parameter, by NUMBER.NAME."""
+    return {f"{i}.{key}": moment for i, p in enumerate(_parameters(optimizer))
+            for key, moment in optimizer.state[p].items()}
+
+
+def _make_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Create the moments, all zero, by a step that is skipped; so they can be restored in place."""
+    parameters = _parameters(optimizer)
+    for p in parameters:
+        p.grad = torch.zeros_like(p)
+    _step(optimizer, torch.zeros((), dtype=torch.bool, device=parameters[0].device), clip=0.0)
+    for moment in _moments(optimizer).values():
+        moment.zero_()
+    optimizer.zero_grad(set_to_none=True)
 
 
 @torch.no_grad()
@@ -151,44 +162,14 @@ def _step(optimizer: torch.optim.Optimizer, finite: Tensor, clip: float) -> None
         return
     parameters: list[Tensor] = [*_parameters(optimizer)]
     old_parameters = [p.clone() for p in parameters]
-    old_moments = {key: moment.clone() for key, moment in _moments(optimizer).items()}
+    old_moments = {name: moment.clone() for name, moment in _moments(optimizer).items()}
     optimizer.step()
     if clip:
         torch._foreach_clamp_min_(parameters, -clip)
         torch._foreach_clamp_max_(parameters, clip)
     for p, old in zip(parameters, old_parameters, strict=True):
         p.copy_(torch.where(finite, p, old))
-    for key, moment in _moments(optimizer).items():
-        # Not step counters on the CPU beside a GPU: they count all steps.
-        if moment.device == finite.device:
-            moment.copy_(torch.where(finite, moment, old_moments.get(key, torch.zeros_like(moment))))
-
-
-def _restore_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], spec: Spec) -> None:
-    """Load tensors called NUMBER.NAME.  ValueError if they are not those of this optimizer."""
-    parameters, state = _parameters(optimizer), dict[int, dict[str, Tensor]]()
-    for name, value in tensors.items():
-        i, key = name.split(".", 1)
-        if value.shape not in (parameters[int(i)].shape, ()):
-            raise ValueError(f"{name} does not fit its parameter")
-        state.setdefault(int(i), {})[key] = _in_format_of(parameters[int(i)], value)
-    expected = _moment_names(spec)
-    if any(values.keys() != expected for values in state.values()):
-        raise ValueError(f"it keeps {', '.join(sorted(expected))} for each parameter")
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
-
-
-def _in_format_of(p: Tensor, moment: Tensor) -> Tensor:
-    """In the parameter's memory format: fused kernels go through both in the order of memory."""
-    if moment.shape != p.shape:
-        return moment
-    return torch.empty_like(p, dtype=moment.dtype, device=moment.device).copy_(moment)
-
-
-def _moment_names(spec: Spec) -> set[str]:
-    """What an optimizer keeps for each parameter, found by a step with one."""
-    p = nn.Parameter(torch.zeros(1))
-    p.grad = torch.zeros(1)
-    optimizer: torch.optim.Optimizer = build("optimizer", spec, [p])
-    optimizer.step()
-    return set(optimizer.state[p])
+    for name, moment in _moments(optimizer).items():
+        # Counters on the CPU, of an unfused optimizer on a GPU, count skipped steps, too.
+        if name in old_moments and moment.device == finite.device:
+            moment.copy_(torch.where(finite, moment, old_moments[name]))

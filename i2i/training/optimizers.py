@@ -13,21 +13,19 @@ from i2i.registry import register
 
 @register("optimizer", "adam")
 def adam(parameters: Iterable[nn.Parameter], *, lr: float = 2e-4, beta1: float = 0.5, beta2: float = 0.999,
-         eps: float = 1e-8,
-         weight_decay: float = 0.0, fused: bool = True) -> torch.optim.Optimizer:
+         eps: float = 1e-8, weight_decay: float = 0.0, fused: bool = True) -> torch.optim.Optimizer:
     """Kingma and Ba 2015; beta1 0.5 as Radford et al. 2016.  `fused`: one kernel instead of a dozen passes
     over every tensor."""
-    return torch.optim.Adam(_checked(parameters, lr, beta1, beta2, eps, weight_decay), lr, (beta1, beta2),
-                            eps, weight_decay, fused=fused)
+    _check(lr, eps, weight_decay, beta1=beta1, beta2=beta2)
+    return torch.optim.Adam(parameters, lr, (beta1, beta2), eps, weight_decay, fused=fused)
 
 
 @register("optimizer", "adamw")
 def adamw(parameters: Iterable[nn.Parameter], *, lr: float = 2e-4, beta1: float = 0.5, beta2: float = 0.999,
-          eps: float = 1e-8,
-          weight_decay: float = 0.01, fused: bool = True) -> torch.optim.Optimizer:
+          eps: float = 1e-8, weight_decay: float = 0.01, fused: bool = True) -> torch.optim.Optimizer:
     """Adam with decoupled weight decay.  Loshchilov and Hutter 2019."""
-    return torch.optim.AdamW(_checked(parameters, lr, beta1, beta2, eps, weight_decay), lr, (beta1, beta2),
-                             eps, weight_decay, fused=fused)
+    _check(lr, eps, weight_decay, beta1=beta1, beta2=beta2)
+    return torch.optim.AdamW(parameters, lr, (beta1, beta2), eps, weight_decay, fused=fused)
 
 
 @register("optimizer", "rmsprop")
@@ -35,17 +33,14 @@ def rmsprop(parameters: Iterable[nn.Parameter], *, lr: float = 5e-5, alpha: floa
             eps: float = 1e-8) -> torch.optim.Optimizer:
     """Steps divided by a running root mean square; the rate is that of Arjovsky et al. 2017, algorithm 1.
     Tieleman and Hinton 2012."""
-    require(lr > 0, "optimizer.lr", lr, "more than 0")
-    require(0 <= alpha < 1, "optimizer.alpha", alpha, "0 or more and less than 1")
-    require(eps > 0, "optimizer.eps", eps, "more than 0")
-    return torch.optim.RMSprop(list(parameters), lr, alpha, eps, foreach=True)
+    _check(lr, eps, alpha=alpha)
+    return torch.optim.RMSprop(parameters, lr, alpha, eps, foreach=True)
 
 
-def _checked(parameters: Iterable[nn.Parameter], lr: float, beta1: float, beta2: float, eps: float,
-             weight_decay: float) -> list[nn.Parameter]:
+def _check(lr: float, eps: float, weight_decay: float = 0.0, **decay_rates: float) -> None:
+    """RequestError for options out of range."""
     require(lr > 0, "optimizer.lr", lr, "more than 0")
-    require(0 <= beta1 < 1, "optimizer.beta1", beta1, "0 or more and less than 1")
-    require(0 <= beta2 < 1, "optimizer.beta2", beta2, "0 or more and less than 1")
     require(eps > 0, "optimizer.eps", eps, "more than 0")
     require(weight_decay >= 0, "optimizer.weight_decay", weight_decay, "0 or more")
-    return list(parameters)
+    for name, rate in decay_rates.items():
+        require(0 <= rate < 1, f"optimizer.{name}", rate, "0 or more and less than 1")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from i2i.errors import RequestError, Unverified
+from i2i.errors import RequestError
+from i2i.files import failpoint
 from i2i.recipes.base import DataInfo, Recipe, set_checkpointing
 from i2i.runs import checkpoint, log
 from i2i.runs.folder import RunFolder
@@ -78,6 +78,7 @@ class RunState:
         self._write_model(self.folder.model, model, progress)
         header = {"kind": "state", **progress, "optimizers": optimizers}
         checkpoint.save(self.folder.state(progress["images"]), tensors, header)
+        failpoint("before-retire")
         self.folder.retire(progress["images"], self.config.keep_checkpoints)
 
     def _write_model(self, path: Path, model: Mapping[str, Tensor], progress: Mapping[str, int]) -> None:
@@ -91,12 +92,9 @@ class RunState:
     def restore(self) -> None:
         """Go back to the newest undamaged state and cut the logs to it.  RequestError if all are damaged."""
         problems: dict[Path, str] = {}
-        unverified: list[warnings.WarningMessage] = []
         for path in reversed(self.folder.states()):
             try:
-                with warnings.catch_warnings(record=True) as unverified:
-                    warnings.simplefilter("always", Unverified)
-                    tensors, header = checkpoint.load(path, "state")
+                tensors, header = checkpoint.load(path, "state")
                 self._load(path, tensors, header)
                 break
             except RequestError as error:
@@ -109,9 +107,8 @@ class RunState:
             for path, problem in problems.items():
                 self.warn(f"{problem}; set aside as {self.folder.set_aside(path).name}, going on from the "
                           f"state before it, at {self.images:,} images")
-            for warning in unverified:
-                self.warn(str(warning.message))
             self._clean_folder()
+        failpoint("after-restore")
         self.runtime.barrier()
 
     def _clean_folder(self) -> None:

@@ -82,10 +82,10 @@ def autotune_job(job: Job, assignments: Sequence[str], *, device: str,
     def stream(train: TrainConfig, runtime: Runtime) -> Generator[Mapping[str, Tensor]]:
         return job_batches(replace(job, train=train), runtime, 0)
 
-    result = autotune.autotune(job.recipe, job.info, job.train, stream,
-                               said=autotune.assigned_settings(assignments), device=device,
-                               tell=callback.on_message)
-    return replace(job, train=result.train), result.report(Runtime(device=device).device)
+    tuner = autotune.Autotuner(job.recipe, job.info, job.train, stream, device=device, log=callback.on_message,
+                               assigned=autotune.assigned_settings(assignments))
+    tuner.tune()
+    return replace(job, train=tuner.config), tuner.report()
 
 
 def tuned_settings(assignments: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from i2i.errors import JobError, RequestError
-from i2i.files import write_atomically
+from i2i.files import failpoint, write_atomically
 from i2i.recipes.base import Batch, DataInfo, Recipe
 from i2i.runs import log
 from i2i.runs.folder import RunFolder
@@ -175,6 +175,7 @@ class Trainer:
                     if stopped := self.runtime.all_reduce_max(vote):
                         break
                     self._train_step(batch, sample)
+                    failpoint("after-step")
             if stopped and state.saved_step != state.step:
                 self.save()        # Between two steps, so the state is whole.
             self._writer.finish()
@@ -199,6 +200,7 @@ class Trainer:
         self.callback.on_step(self.images, logs)
 
     def _log(self) -> dict[str, float]:
+        failpoint("before-log")
         self.skipped_files.write()
         logs = self.state.optimizers.means()
         if self.runtime.is_main_process:
@@ -230,11 +232,14 @@ class Trainer:
                     grid = Image.fromarray(sample_grid(self.recipe, self.ema_modules, sample,
                                                        self.runtime.device, self.config.seed))
                 self._writer.submit(partial(write_atomically, grid_path, lambda path: grid.save(path, "png")))
+        failpoint("after-sample-grid")
         if self.state.saved_step != self.state.step:
             self.save()
+        failpoint("after-save")
         if self.evaluator and self.runtime.is_main_process and self.state.step:
             with self._incomplete_if_interrupted():
                 self._evaluate(self.evaluator)
+        failpoint("after-evaluation")
         self.runtime.barrier()
 
     def save(self) -> None:

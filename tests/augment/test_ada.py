@@ -238,7 +238,7 @@ def test_a_fixed_strength() -> None:
 
 
 @pytest.mark.parametrize("options", [{"p": 1.1}, {"p": -0.1}, {"target": 0.0}, {"target": 1.0}, {"interval": 0}, {"speed": 0}, {"speed": -1, "p": 0.5}])
-def test_invalid_options_are_refused(options: dict[str, float]) -> None:
+def test_what_cannot_be_is_refused(options: dict[str, float]) -> None:
     with pytest.raises(RequestError, match=rf"augment\.{next(iter(options))}"):
         ADA(**options)
 

@@ -70,7 +70,7 @@ class TestEach:
         assert torch.autograd.gradcheck(seen, (x,))
         assert torch.autograd.gradgradcheck(lambda x: seen(x).tanh(), (x,))
 
-    def test_it_is_float32_under_autocast(self, name: str) -> None:
+    def test_a_step_in_half_precision_does_not_reach_inside(self, name: str) -> None:
         T, x = make(name), pictures()
         torch.manual_seed(3)
         (whole,) = T(x)
@@ -78,7 +78,7 @@ class TestEach:
         with torch.autocast("cpu", torch.bfloat16):
             assert torch.equal(T(x)[0], whole)
 
-    def test_it_runs_on_meta_tensors(self, name: str) -> None:
+    def test_without_data(self, name: str) -> None:
         with torch.device("meta"):
             T, x = make(name), torch.empty(2, 3, 8, 8, requires_grad=True)
             out, other = T(x, x)
@@ -87,7 +87,7 @@ class TestEach:
         assert out.is_meta
         assert out.shape == other.shape == x.shape
 
-    def test_observe_needs_no_gradient(self, name: str) -> None:
+    def test_listening_to_d_needs_no_gradient(self, name: str) -> None:
         T = make(name)
         T.observe(torch.ones(2, 1, requires_grad=True))
         assert not any(value.requires_grad for value in T.state_dict().values())
@@ -102,7 +102,7 @@ def test_images_of_a_batch_are_drawn_one_by_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CHANGING)
-def test_a_policy_consists_of_known_transforms(name: str) -> None:
+def test_a_policy_is_made_of_known_words(name: str) -> None:
     for policy in ((), ("tint",), ("color", "color")):
         with pytest.raises(RequestError, match="augment.policy"):
             make(name, policy=policy)

@@ -106,7 +106,7 @@ def test_it_makes_lengths_alike() -> None:
     assert spread() < 0.7 * before
 
 
-def test_it_is_float32_under_autocast() -> None:
+def test_it_is_in_single_precision_inside_a_step_that_is_not() -> None:
     layer, seen = nn.Linear(4, 12), []
 
     def image(ws: torch.Tensor) -> torch.Tensor:
@@ -122,7 +122,7 @@ def test_it_is_float32_under_autocast() -> None:
     assert layer.weight.grad.isfinite().all()
 
 
-def test_none_is_never_due_and_path_length_runs_on_meta_tensors() -> None:
+def test_none_is_never_due_and_a_plan_can_run_the_other() -> None:
     assert set(names("generator_penalty")) == {"none", "path-length"}
     none = build("generator_penalty", Spec("none"))
     assert (none.every, none(linear(matrices()), styles()).item()) == (0, 0.0)
@@ -132,7 +132,7 @@ def test_none_is_never_due_and_path_length_runs_on_meta_tensors() -> None:
 
 
 @pytest.mark.parametrize("options", [{"weight": -1}, {"every": 0}, {"decay": 0}, {"decay": 1.5}, {"shrink": 0}])
-def test_invalid_options_are_refused(options: dict[str, float]) -> None:
+def test_what_cannot_be_is_refused(options: dict[str, float]) -> None:
     key, = options
     with pytest.raises(RequestError, match=f"g_penalty.{key}"):
         build("generator_penalty", Spec("path-length", options))

@@ -113,7 +113,7 @@ def test_it_teaches_the_critic(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DIFFERENTIATING)
-def test_it_is_float32_under_autocast(name: str) -> None:
+def test_it_is_in_single_precision_inside_a_step_that_is_not(name: str) -> None:
     D, seen = nn.Conv2d(3, 2, 3), []
 
     def critic(x: torch.Tensor) -> torch.Tensor:
@@ -155,7 +155,7 @@ def test_a_critic_with_batch_norm_is_refused_with_the_reason(recipe: Recipe, nam
 @pytest.mark.parametrize("words", [["penalty=wgan-gp", "penalty.weight=-1"], ["penalty=r1", "penalty.gamma=-1"], ["penalty=r1", "penalty.every=0"], ["penalty=wgangp"],
                                    ["penalty=clip", "penalty.limit=0"], ["penalty=clip", "penalty.every=2"], ["penalty=dragan", "penalty.weight=-1"], ["penalty=r1r2", "penalty.gamma=-1"],
                                    ["penalty.weight=3"]])
-def test_invalid_options_are_refused(words: list[str]) -> None:
+def test_what_cannot_be_is_refused(words: list[str]) -> None:
     with pytest.raises(RequestError):
         build("penalty", override(CycleGAN(), parse_assignments(words)).penalty)
 

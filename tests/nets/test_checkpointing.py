@@ -1,4 +1,4 @@
-"""Gradient checkpointing: bit-identical results with less memory."""
+"""Activations computed again: not a bit differs, and less is kept."""
 
 import copy
 from typing import Any
@@ -48,7 +48,7 @@ def one_step(recipe: Recipe, modules: nn.ModuleDict, batch: dict[str, torch.Tens
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_gradients_and_statistics_are_bit_identical_and_memory_is_saved(name: str) -> None:
+def test_gradients_and_statistics_are_the_same_bits_and_less_is_kept(name: str) -> None:
     recipe, info = RECIPES[name], DataInfo((32, 32), num_classes=2)
     torch.manual_seed(0)
     kept = recipe.modules(info)
@@ -62,7 +62,7 @@ def test_gradients_and_statistics_are_bit_identical_and_memory_is_saved(name: st
     assert after.weights == before.weights
 
 
-def test_nothing_is_recomputed_without_a_backward_pass() -> None:
+def test_nothing_is_computed_again_where_nothing_goes_backward() -> None:
     calls = []
 
     class Network(nn.Module):
@@ -84,7 +84,7 @@ def test_nothing_is_recomputed_without_a_backward_pass() -> None:
     assert len(calls) == 4
 
 
-def test_buffers_are_restored_on_each_entry_and_put_back_on_exit() -> None:
+def test_buffers_are_as_before_each_time_and_then_as_they_were() -> None:
     norm = nn.BatchNorm1d(2)
     mean = norm.running_mean
     before = RestoredBuffers([norm])

@@ -16,7 +16,7 @@ from i2i.registry import Spec, build
 
 @pytest.mark.parametrize(("size", "smallest", "count"), [
     ((28, 28), (7, 7), 2), ((32, 32), (4, 4), 3), ((64, 64), (4, 4), 4), ((512, 512), (4, 4), 7), ((32, 64), (4, 8), 3), ((48, 96), (6, 12), 3), ((8, 8), (4, 4), 1)])
-def test_each_size_has_one_base_resolution(size: tuple[int, int], smallest: tuple[int, int], count: int) -> None:
+def test_each_size_has_one_way(size: tuple[int, int], smallest: tuple[int, int], count: int) -> None:
     assert base_resolution(size, "dcgan") == (smallest, count)
 
 
@@ -63,7 +63,7 @@ def test_a_critic_can_do_without_batch_norm() -> None:
 
 
 @pytest.mark.parametrize("name", ["batch", "instance"])
-def test_gain_and_bias_belong_to_the_class(name: str) -> None:
+def test_gain_and_bias_are_the_classs(name: str) -> None:
     layer = ConditionalNorm(name, 4, 3)
     nn.init.normal_(layer.gain.weight)
     nn.init.normal_(layer.bias.weight)
@@ -75,7 +75,7 @@ def test_gain_and_bias_belong_to_the_class(name: str) -> None:
 
 
 @pytest.mark.parametrize("condition", ["batchnorm", "concat"])
-def test_spectral_norm_applies_to_the_projection_but_not_to_class_embeddings(condition: str) -> None:
+def test_spectral_norm_leaves_what_a_label_puts_in_alone_and_takes_the_projection(condition: str) -> None:
     torch.manual_seed(0)
     G = build("noise_generator", Spec("sagan", {"width": 4, "condition": condition}), 3, (32, 32), 3)
     D = build("discriminator", Spec("sagan", {"width": 4}), 3, (32, 32), 3)
@@ -90,7 +90,7 @@ def test_spectral_norm_applies_to_the_projection_but_not_to_class_embeddings(con
     assert all(p.grad is not None for p in G.parameters())
 
 
-def test_conditional_norm_needs_a_norm() -> None:
+def test_a_label_needs_a_norm_to_steer() -> None:
     with pytest.raises(RequestError, match=r"norm=none .* generator\.condition=concat"):
         build("noise_generator", Spec("dcgan", {"norm": "none", "condition": "batchnorm"}), 3, (32, 32), 3)
 
@@ -102,7 +102,7 @@ def test_projection_is_an_inner_product() -> None:
     torch.testing.assert_close(layer(h, c)[:, 0], torch.einsum("nchw,nc->nhw", h, vectors[c]))
 
 
-def test_each_patch_projects_the_features_that_its_logit_sees() -> None:
+def test_of_patches_each_has_the_features_its_logit_sees() -> None:
     D = build("discriminator", Spec("patch", {"width": 4, "norm": "none"}), 3, (32, 32), 3)
     x = torch.randn(1, 3, 32, 32)
     a, b = D(x, torch.tensor([0])), D(x, torch.tensor([1]))

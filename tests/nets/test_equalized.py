@@ -39,7 +39,7 @@ def test_all_weights_learn_equally_fast_and_the_multiplier_slows_them() -> None:
         torch.testing.assert_close(layer(x) - before, effect, atol=1e-4, rtol=1e-2)
 
 
-def test_the_bias_starts_at_its_initial_value_and_one_hot_inputs_can_be_indices() -> None:
+def test_the_bias_starts_at_what_was_asked_and_a_column_is_a_one_hot_input() -> None:
     layer = EqualizedLinear(5, 3, bias=1.0, lr_multiplier=0.1)
     torch.testing.assert_close(layer(torch.zeros(1, 5)), torch.ones(1, 3))
     index = torch.tensor([4, 0, 4])
@@ -99,7 +99,7 @@ def test_groups_of_any_batch(batch: int, groups: int) -> None:
     assert batch == 1 or values.min() > 0.1       # A group of one would say nothing.
 
 
-def test_layers_run_on_meta_tensors() -> None:
+def test_no_value_is_read() -> None:
     with torch.device("meta"):
         layers = torch.nn.Sequential(EqualizedConv2d(3, 4, 3, gain=math.sqrt(2)), PixelNorm(), MinibatchStdDev())
         assert layers(downsample(upsample(torch.empty(2, 3, 8, 8)))).shape == (2, 5, 8, 8)

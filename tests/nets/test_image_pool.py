@@ -1,4 +1,4 @@
-"""The image pool: what it returns and stores, and that only its buffers and torch's seed decide."""
+"""The pool: what it hands out, what it keeps, and that nothing but its buffers and torch's seed decides."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ class ListPool:
 
 @pytest.mark.parametrize(("channels", "size"), [(1, (2, 2)), (3, (4, 6)), (7, (5, 3))])
 @pytest.mark.parametrize("batch", [1, 3, 7])
-def test_it_equals_the_usual_list_implementation(channels: int, size: tuple[int, int], batch: int) -> None:
+def test_it_is_the_list_that_everybody_writes(channels: int, size: tuple[int, int], batch: int) -> None:
     ours, naive = ImagePool(5, channels, size), ListPool(5)
     for step in range(12):
         fresh = torch.randn(batch, channels, *size)
@@ -49,14 +49,14 @@ def test_it_equals_the_usual_list_implementation(channels: int, size: tuple[int,
     assert torch.equal(ours.images[:int(ours.count)], torch.stack(naive.images))
 
 
-def test_while_it_fills_every_image_is_returned_and_stored() -> None:
+def test_while_it_fills_every_image_is_handed_back_and_kept() -> None:
     pool = ImagePool(6, 1, (2, 2))
     for first in (0, 3):
         assert numbers(pool(numbered(first, 3))) == [first, first + 1, first + 2]
     assert numbers(pool.images) == list(range(6))
 
 
-def test_half_of_the_returned_images_come_from_earlier_steps() -> None:
+def test_half_of_what_is_asked_for_comes_from_the_past() -> None:
     torch.manual_seed(0)
     pool = ImagePool(50, 1, (1, 1))
     pool(numbered(0, 50, size=(1, 1)))
@@ -74,7 +74,7 @@ def test_nothing_is_lost_or_doubled() -> None:
     assert handed_while_filling == list(range(10))
 
 
-def test_it_resumes_exactly_from_its_state_dict() -> None:
+def test_it_is_saved_and_goes_on_as_if_never_interrupted() -> None:
     one, other = ImagePool(4, 1, (2, 2)), ImagePool(4, 1, (2, 2))
     for step in range(20):
         if step in (2, 3, 11):      # While it fills, when it is full, and later.
@@ -89,19 +89,19 @@ def test_it_resumes_exactly_from_its_state_dict() -> None:
     assert not list(one.parameters())
 
 
-def test_images_are_detached_and_the_input_is_unchanged() -> None:
+def test_no_gradient_leads_back_and_the_input_stays() -> None:
     pool, fresh = ImagePool(2, 1, (2, 2)), numbered(1, 4).requires_grad_()
     before = fresh.detach().clone()
     assert not pool(fresh).requires_grad
     assert torch.equal(fresh, before)
 
 
-def test_an_empty_pool_returns_its_input() -> None:
+def test_a_pool_of_none_hands_everything_back() -> None:
     pool = ImagePool(0, 1, (2, 2))
     assert numbers(pool(numbered(3, 4))) == [3, 4, 5, 6]
 
 
-def test_half_precision_is_preserved() -> None:
+def test_half_precision_comes_back_as_it_was() -> None:
     pool = ImagePool(2, 1, (2, 2))
     for first in range(5):
         out = pool((numbered(first, 2) / 3).bfloat16())
@@ -109,6 +109,6 @@ def test_half_precision_is_preserved() -> None:
     assert set(out.unique().tolist()) <= set((torch.arange(6) / 3).bfloat16().tolist())
 
 
-def test_it_runs_on_meta_tensors() -> None:
+def test_tensors_without_data_will_do() -> None:
     with torch.device("meta"):
         assert ImagePool(3, 2, (4, 5))(torch.empty(6, 2, 4, 5)).shape == (6, 2, 4, 5)

@@ -1,4 +1,4 @@
-"""Fully connected networks, and layers that let a discriminator compare the images of a batch."""
+"""Fully connected networks, and what a discriminator learns of the other images of a batch."""
 
 import pytest
 import torch
@@ -44,7 +44,7 @@ def test_maxout_is_the_largest_of_its_pieces() -> None:
     assert torch.equal(layer(x)[:, 7], layer.linear(x)[:, 35:40].max(1).values)
 
 
-def test_default_initialization_preserves_the_size_of_the_signal() -> None:
+def test_without_a_given_deviation_the_signal_keeps_its_size() -> None:
     """He et al. 2015, equation 10: E[y^2] is that of the input in each ReLU layer."""
     torch.manual_seed(0)
     G = build("noise_generator", Spec("mlp", {"width": 512, "norm": "none", "z_dim": 512}), *POINTS)
@@ -53,10 +53,10 @@ def test_default_initialization_preserves_the_size_of_the_signal() -> None:
     assert G.layers(torch.randn(200, 512)).square().mean().item() == pytest.approx(1, rel=0.3)
 
 
-@pytest.mark.parametrize(("options", "message"), [({"norm": "instance"}, "a unit has a single value"), ({"layers": 0}, "layers=0"), ({"width": 0}, "width=0"), ({"std": -1.0}, "std=-1")])
-def test_invalid_options_are_refused(options: dict[str, object], message: str) -> None:
+@pytest.mark.parametrize(("options", "said"), [({"norm": "instance"}, "a unit has a single value"), ({"layers": 0}, "layers=0"), ({"width": 0}, "width=0"), ({"std": -1.0}, "std=-1")])
+def test_what_cannot_be_is_refused(options: dict[str, object], said: str) -> None:
     for kind in ("noise_generator", "discriminator"):
-        with pytest.raises(RequestError, match=message):
+        with pytest.raises(RequestError, match=said):
             make(kind, **options)
 
 
@@ -84,7 +84,7 @@ def test_closeness_is_the_papers_formula() -> None:
     assert torch.equal(layer(h)[:, :3], h)
 
 
-def test_identical_images_have_maximal_closeness_and_different_ones_do_not() -> None:
+def test_images_that_repeat_each_other_are_as_close_as_can_be_and_others_are_not() -> None:
     layer = MinibatchDiscrimination((3, 2, 2), 4, 5)
     same, other = torch.randn(1, 3, 2, 2).expand(6, -1, -1, -1), torch.randn(6, 3, 2, 2) * 100
     torch.testing.assert_close(closeness(layer, same), torch.full((6, 4), 5.0))
@@ -95,7 +95,7 @@ def test_identical_images_have_maximal_closeness_and_different_ones_do_not() -> 
 
 
 @pytest.mark.parametrize("name", ["mlp", "dcgan"])
-def test_minibatch_layers_work_under_bfloat16_autocast(name: str) -> None:
+def test_a_critic_is_told_in_half_the_bits_too(name: str) -> None:
     torch.manual_seed(0)
     D = build("discriminator", Spec(name, {"width": 8, "kernels": 4, "group": 2, "norm": "none"}), 2, (8, 8), 0)
     assert any(isinstance(layer, MinibatchStdDev) for layer in D.minibatch)

@@ -1,4 +1,4 @@
-"""A contract over the registry: every generator of translation, and what the papers say of the default networks.  Discriminators: test_noise_generators.py."""
+"""A contract over the registry: every generator of translation, and what the papers say of the default networks.  Discriminators: test_synthesis.py."""
 
 import pytest
 import torch

@@ -19,7 +19,7 @@ CLASSES = 3
 
 
 def cases(kind: str) -> list[tuple[str, dict[str, object], int, tuple[int, int]]]:
-    """Every component, without classes and with, by each way of its own to use them, at 32x32, at 32x64, and where that is what people have at 28x28."""
+    """Every piece, without classes and with, by each way of its own to use them, at 32x32, at 32x64, and where that is what people have at 28x28."""
     out: list[tuple[str, dict[str, object], int, tuple[int, int]]] = []
     for name in names(kind):
         options = schema(kind, name)
@@ -28,7 +28,7 @@ def cases(kind: str) -> list[tuple[str, dict[str, object], int, tuple[int, int]]
     return [*out, ("dcgan", {}, 0, (28, 28)), ("dcgan", {}, CLASSES, (28, 28))]
 
 
-def case_id(case: tuple[str, dict[str, object], int, tuple[int, int]]) -> str:
+def words(case: tuple[str, dict[str, object], int, tuple[int, int]]) -> str:
     name, options, classes, size = case
     return "-".join([name, *map(str, options.values()), *(["labels"] if classes else []), f"{size[0]}x{size[1]}"])
 
@@ -79,7 +79,7 @@ def saved(network: nn.Module, path: Path) -> dict[str, Tensor]:
     return load_file(path)
 
 
-@pytest.mark.parametrize("case", cases("noise_generator"), ids=case_id)
+@pytest.mark.parametrize("case", cases("noise_generator"), ids=words)
 class TestSynthesis:
     @pytest.mark.parametrize("channels", [1, 3, 4])
     def test_shape(self, case, channels: int) -> None:
@@ -97,7 +97,7 @@ class TestSynthesis:
             G(torch.randn(4, G.z_dim), labels(case[2], 4)).sin().sum().backward()
         assert [name for name, p in G.named_parameters() if p.grad is None or not p.grad.any()] == []
 
-    def test_in_eval_an_image_depends_only_on_its_z_and_label(self, case) -> None:
+    def test_in_eval_an_image_is_its_z_and_label_alone(self, case) -> None:
         G = settled(make("noise_generator", case), case[2])
         z, c = torch.randn(3, G.z_dim), labels(case[2], 3)
         for _ in stages(G):
@@ -107,7 +107,7 @@ class TestSynthesis:
             assert torch.equal(both, G(z, c))
             assert (both[0] - both[1]).abs().mean() > 0.01
 
-    def test_it_runs_on_meta_tensors(self, case) -> None:
+    def test_runs_without_data(self, case) -> None:
         with torch.device("meta"):
             G = make("noise_generator", case)
             if hasattr(G, "set_progress"):
@@ -115,7 +115,7 @@ class TestSynthesis:
             c = torch.zeros(2, dtype=torch.int64) if case[2] else None
             assert G(torch.empty(2, G.z_dim), c).shape == (2, 3, *case[3])
 
-    def test_its_state_dict_is_complete(self, case, tmp_path: Path) -> None:
+    def test_its_state_is_all_of_it(self, case, tmp_path: Path) -> None:
         G, other = opened(make("noise_generator", case)), make("noise_generator", case, seed=1).eval()
         if hasattr(G, "set_progress"):
             G.set_progress(0.25)
@@ -125,7 +125,7 @@ class TestSynthesis:
         other.load_state_dict(saved(G, tmp_path / "G.safetensors"))
         assert torch.equal(G(z, c), other(z, c))
 
-    def test_bfloat16_autocast(self, case) -> None:
+    def test_half_the_bits(self, case) -> None:
         G = opened(make("noise_generator", case))
         with torch.autocast("cpu", torch.bfloat16):
             out = G(torch.randn(2, G.z_dim), labels(case[2], 2))
@@ -134,7 +134,7 @@ class TestSynthesis:
         assert all(p.grad.isfinite().all() for p in G.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("case", cases("discriminator"), ids=case_id)
+@pytest.mark.parametrize("case", cases("discriminator"), ids=words)
 class TestDiscriminators:
     @pytest.mark.parametrize("channels", [1, 3, 4])
     def test_logits(self, case, channels: int) -> None:
@@ -151,21 +151,21 @@ class TestDiscriminators:
             D(torch.randn(4, 3, *case[3]), labels(case[2], 4)).sin().sum().backward()
         assert [name for name, p in D.named_parameters() if p.grad is None or not p.grad.any()] == []
 
-    def test_in_eval_an_image_does_not_depend_on_its_neighbors_unless_d_compares_them(self, case) -> None:
+    def test_in_eval_an_image_does_not_depend_on_its_neighbors_unless_that_is_the_point(self, case) -> None:
         D = opened(make("discriminator", case)).eval()
         x, c = torch.randn(3, 3, *case[3]), labels(case[2], 3)
         alone = torch.cat([D(x[i:i + 1], None if c is None else c[i:i + 1]) for i in range(3)])
         assert torch.equal(D(x, c), D(x, c))
         assert torch.allclose(D(x, c), alone, atol=1e-4, rtol=1e-4) == independent(D)
 
-    def test_it_runs_on_meta_tensors(self, case) -> None:
+    def test_runs_without_data(self, case) -> None:
         with torch.device("meta"):
             D = make("discriminator", case)
             if hasattr(D, "set_progress"):
                 D.set_progress(0.25)
             assert D(torch.empty(2, 3, *case[3]), torch.zeros(2, dtype=torch.int64) if case[2] else None).shape[:2] == (2, 1)
 
-    def test_its_state_dict_is_complete(self, case, tmp_path: Path) -> None:
+    def test_its_state_is_all_of_it(self, case, tmp_path: Path) -> None:
         D, other = opened(make("discriminator", case)), make("discriminator", case, seed=1).eval()
         if hasattr(D, "set_progress"):
             D.set_progress(0.25)
@@ -175,7 +175,7 @@ class TestDiscriminators:
         other.load_state_dict(saved(D, tmp_path / "D.safetensors"))
         assert torch.equal(D(x, c), other(x, c))
 
-    def test_bfloat16_autocast(self, case) -> None:
+    def test_half_the_bits(self, case) -> None:
         D = opened(make("discriminator", case))
         with torch.autocast("cpu", torch.bfloat16):
             out = D(torch.randn(2, 3, *case[3]), labels(case[2], 2))
@@ -192,7 +192,7 @@ class TestDiscriminators:
         assert all(p.grad.isfinite().all() for p in moved)
 
 
-@pytest.mark.parametrize("case", [case for case in cases("noise_generator") if case[2]], ids=case_id)
+@pytest.mark.parametrize("case", [case for case in cases("noise_generator") if case[2]], ids=words)
 def test_the_label_counts_in_an_image(case) -> None:
     G = make("noise_generator", case)
     for module in G.modules():
@@ -208,7 +208,7 @@ def test_the_label_counts_in_an_image(case) -> None:
         G(z)
 
 
-@pytest.mark.parametrize("case", [case for case in cases("discriminator") if case[2]], ids=case_id)
+@pytest.mark.parametrize("case", [case for case in cases("discriminator") if case[2]], ids=words)
 def test_the_label_counts_in_a_logit(case) -> None:
     D, x = opened(make("discriminator", case)).eval(), torch.randn(1, 3, *case[3]).expand(CLASSES, -1, -1, -1)
     for _ in stages(D):
@@ -218,7 +218,7 @@ def test_the_label_counts_in_a_logit(case) -> None:
         D(x)
 
 
-@pytest.mark.parametrize("case", [case for case in cases("discriminator") if hasattr(lookup("discriminator", case[0]), "trunk")], ids=case_id)
+@pytest.mark.parametrize("case", [case for case in cases("discriminator") if hasattr(lookup("discriminator", case[0]), "trunk")], ids=words)
 def test_trunk_and_head_are_the_network(case) -> None:
     D = opened(make("discriminator", case)).eval()
     x, c = torch.randn(2, 3, *case[3]), labels(case[2], 2)

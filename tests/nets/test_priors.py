@@ -85,7 +85,7 @@ def test_the_regularizer_keeps_sigma_from_falling_to_nothing(weight: float, aliv
     assert (Z.sigma.abs().min() > 0.5) == alive
 
 
-def test_invalid_options_are_refused() -> None:
+def test_what_makes_no_sense_is_refused() -> None:
     for options in ({"components": 0}, {"sigma": 0.0}, {"weight": -1.0}):
         with pytest.raises(RequestError, match=f"latent.{next(iter(options))}"):
             mixture(**options)

@@ -1,4 +1,4 @@
-"""Networks that grow: what is in use when, that nothing jumps, that the level is their only state."""
+"""Networks that grow: what is in use when, that nothing jumps, that the level is all they remember."""
 
 import copy
 
@@ -24,7 +24,7 @@ def make(kind: str, name: str, **options: object) -> nn.Module:
     return build(kind, Spec(name, {**tiny, **options}), 3, SIZE, 0).eval()
 
 
-def example_inputs(network: nn.Module, n: int = 4) -> torch.Tensor:
+def given(network: nn.Module, n: int = 4) -> torch.Tensor:
     torch.manual_seed(1)
     return torch.randn(n, network.z_dim) if hasattr(network, "z_dim") else torch.randn(n, 3, *SIZE)
 
@@ -45,13 +45,13 @@ def test_each_level_has_an_equal_part_and_fades_at_its_end() -> None:
     assert levels(1, 0.5, 0, 1) == [0, 3]
 
 
-def test_a_new_network_has_full_size() -> None:
+def test_a_network_that_was_never_told_has_full_size() -> None:
     assert Growth("generator", 3, 0.6, 0.5).stage() == (3, None)
 
 
 @pytest.mark.parametrize("options", [{"grown": 1.5}, {"fade": -0.1}, {"width": 0}, {"width": 600}])
 @pytest.mark.parametrize(("kind", "name"), GROWING)
-def test_invalid_options_are_refused(kind: str, name: str, options: dict[str, float]) -> None:
+def test_options_that_mean_nothing_are_refused(kind: str, name: str, options: dict[str, float]) -> None:
     with pytest.raises(RequestError, match="|".join(options)):
         make(kind, name, **options)
 
@@ -59,7 +59,7 @@ def test_invalid_options_are_refused(kind: str, name: str, options: dict[str, fl
 @pytest.mark.parametrize("name", ["progressive", "stylegan"])
 def test_images_begin_as_four_by_four_and_end_with_all_pixels(name: str) -> None:
     G = make("noise_generator", name)
-    z = example_inputs(G)
+    z = given(G)
     for progress, side in ((0, 4), (0.2, 8), (0.4, 16), (0.6, 32)):
         G.set_progress(progress)
         image = G(z)
@@ -70,7 +70,7 @@ def test_images_begin_as_four_by_four_and_end_with_all_pixels(name: str) -> None
 
 def test_d_sees_no_more_than_what_is_in_use() -> None:
     D = make("discriminator", "progressive")
-    x = example_inputs(D)
+    x = given(D)
     D.set_progress(0)
     torch.testing.assert_close(D(x), D(F.interpolate(F.avg_pool2d(x, 8), scale_factor=8)))
     D.set_progress(0.6)
@@ -80,7 +80,7 @@ def test_d_sees_no_more_than_what_is_in_use() -> None:
 @pytest.mark.parametrize(("kind", "name"), GROWING)
 def test_nothing_jumps(kind: str, name: str) -> None:
     network = make(kind, name)
-    x, step, last, largest, whole = example_inputs(network), 1 / 600, None, 0.0, []
+    x, step, last, largest, whole = given(network), 1 / 600, None, 0.0, []
     with torch.no_grad():
         for i in range(401):
             network.set_progress(i * step)
@@ -99,10 +99,10 @@ def test_half_a_fade_is_the_mean_of_both_ends(kind: str, name: str) -> None:
     """Figure 2 of Karras et al. 2018, for the level that is added last: what follows D's fade is not linear."""
     network = make(kind, name)
     if kind == "discriminator":
-        x, out = example_inputs(network), network.trunk
+        x, out = given(network), network.trunk
         network.blocks[0] = network.blocks[1] = nn.Identity()       # Leaves the fade as the last thing in the trunk.
     else:
-        x, out = example_inputs(network), network
+        x, out = given(network), network
     for alpha in (0.25, 0.5):
         results = []
         for level in (2.0, 2 + alpha, 3 - 1e-6):
@@ -112,8 +112,8 @@ def test_half_a_fade_is_the_mean_of_both_ends(kind: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "name"), GROWING)
-def test_the_level_is_its_only_state(kind: str, name: str) -> None:
-    network, x = make(kind, name), example_inputs(make(kind, name))
+def test_the_level_is_all_it_remembers(kind: str, name: str) -> None:
+    network, x = make(kind, name), given(make(kind, name))
     for progress in (0.0, 0.17, 0.3, 0.45):
         network.set_progress(progress)
         resumed = make(kind, name)
@@ -131,7 +131,7 @@ def test_small_images_are_cheap(kind: str, name: str) -> None:
     for progress in (0.0, 0.25, 0.6):
         network.set_progress(progress)
         with FlopCounterMode(display=False) as counter:
-            network(example_inputs(network))
+            network(given(network))
         cost.append(counter.get_total_flops())
     assert cost[0] < 0.1 * cost[2]
     assert cost[1] < 0.4 * cost[2]
@@ -140,13 +140,13 @@ def test_small_images_are_cheap(kind: str, name: str) -> None:
 def test_layers_not_in_use_get_no_gradient() -> None:
     G = make("noise_generator", "progressive")
     G.set_progress(0)
-    G(example_inputs(G)).sum().backward()
+    G(given(G)).sum().backward()
     assert all(p.grad is None for p in G.blocks.parameters())
 
 
 def test_z_has_a_direction_only() -> None:
     G = make("noise_generator", "progressive")
-    z = example_inputs(G)
+    z = given(G)
     torch.testing.assert_close(G(z), G(3 * z), atol=1e-3, rtol=1e-3)
 
 
@@ -168,20 +168,20 @@ def test_every_style_reaches_the_image_once_its_level_is_in_use() -> None:
         assert ws.grad.abs().sum((0, 2)).gt(0).tolist() == [i < used for i in range(G.num_ws)]
 
 
-def test_noise_is_random_in_training_only() -> None:
+def test_noise_is_drawn_anew_in_training_alone() -> None:
     G = make("noise_generator", "stylegan", mixing=0.0)
     for name, p in G.named_parameters():
         if name.endswith("strength"):
             nn.init.ones_(p)
-    z = example_inputs(G)
+    z = given(G)
     assert torch.equal(G(z), G(z))
     G.train()
     assert not torch.allclose(G(z), G(z), atol=1e-2)
 
 
-def test_truncation_pulls_images_towards_that_of_the_mean_style() -> None:
+def test_truncation_draws_images_to_that_of_the_mean_style() -> None:
     G = make("noise_generator", "stylegan", mixing=0.0)
-    z = example_inputs(G)
+    z = given(G)
     for _ in range(50):
         G.train()(z)
     G.eval().truncation = 0.0

@@ -29,7 +29,7 @@ def test_attention_is_equations_1_to_3() -> None:
             torch.testing.assert_close(out.flatten(1)[:, j], 0.7 * o + places[j])
 
 
-def test_attention_starts_as_the_identity() -> None:
+def test_attention_begins_as_nothing() -> None:
     x = torch.randn(2, 8, 4, 4)
     assert torch.equal(SelfAttention(8)(x), x)
 
@@ -45,7 +45,7 @@ def test_attention_is_where_the_paper_has_it_or_as_near_as_the_size_allows(size:
 
 
 @pytest.mark.parametrize("kind", ["noise_generator", "discriminator"])
-def test_an_unknown_attention_size_is_refused_with_the_available_ones(kind: str) -> None:
+def test_a_map_that_is_not_there_is_refused_with_those_that_are(kind: str) -> None:
     with pytest.raises(RequestError, match=r"attention=20 .* 16, 8, 4 "):
         build(kind, Spec("sagan", {"attention": 20}), 3, (32, 32), 0)
 
@@ -85,7 +85,7 @@ def test_q_shares_the_trunk(name: str) -> None:
     assert 0 < len(trunk) < len(list(D.parameters()))       # The trunk, not the head.
 
 
-def test_q_without_continuous_and_without_categorical_codes() -> None:
+def test_q_without_numbers_and_without_categories() -> None:
     h = torch.randn(2, 4, 4, 4)
     assert QHead((4, 4, 4), (5,), 0)(h).mean.shape == (2, 0)
     assert QHead((4, 4, 4), (), 3)(h).logits == ()

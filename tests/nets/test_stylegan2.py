@@ -178,14 +178,14 @@ def test_other_sizes_are_refused_with_the_nearest(size: tuple[int, int]) -> None
 
 
 @pytest.mark.parametrize("options", [{"width": 0}, {"max_channels": 0}, {"z_dim": 0}, {"w_dim": 0}, {"mapping_layers": 0}, {"mixing": 1.5}])
-def test_invalid_generator_options_are_refused(options: dict[str, object]) -> None:
+def test_options_that_cannot_be(options: dict[str, object]) -> None:
     key, = options
     with pytest.raises(RequestError, match=f"generator.{key}"):
         generator(**options)
 
 
 @pytest.mark.parametrize("options", [{"width": 0}, {"max_channels": 0}, {"group": 1}, {"group": -1}, {"mapping_layers": 0}])
-def test_invalid_discriminator_options_are_refused(options: dict[str, object]) -> None:
+def test_options_of_the_discriminator_that_cannot_be(options: dict[str, object]) -> None:
     key, = options
     with pytest.raises(RequestError, match=f"discriminator.{key}"):
         discriminator(**options)
@@ -251,7 +251,7 @@ def test_path_length_differentiates_the_synthesis_twice() -> None:
     assert exact != 0
 
 
-def test_gradient_penalties_accept_the_minibatch_standard_deviation() -> None:
+def test_a_gradient_penalty_takes_the_minibatch_statistic_for_what_it_is() -> None:
     check_penalty(Spec("r1"), discriminator())
 
 
@@ -281,7 +281,7 @@ def test_bfloat16_autocast_forward_and_backward(classes: int) -> None:
 
 
 @pytest.mark.parametrize("classes", [0, 3])
-def test_it_runs_on_meta_tensors(classes: int) -> None:
+def test_a_plan_can_run_it_without_data(classes: int) -> None:
     with torch.device("meta"):
         G, D = generator(classes=classes), discriminator(classes=classes)
         z, c = torch.empty(4, 8), torch.empty(4, dtype=torch.int64) if classes else None

@@ -1,4 +1,4 @@
-"""Virtual batch norm: its formula, independence of the batch, and where the reference batch comes from."""
+"""Virtual batch norm: the formula, that an image is alone in its batch, and where the batch to compare with comes from."""
 
 import pytest
 import torch
@@ -45,7 +45,7 @@ def made(kind: str, name: str, **options: object) -> tuple[nn.Module, list[Tenso
 
 
 @pytest.mark.parametrize(("kind", "name", "options"), NETWORKS)
-def test_an_image_does_not_depend_on_its_batch_in_training(kind: str, name: str, options: dict[str, str]) -> None:
+def test_an_image_does_not_feel_its_neighbors_while_training(kind: str, name: str, options: dict[str, str]) -> None:
     for norm in ("virtual", "batch"):
         network, (x, c) = made(kind, name, **options, norm=norm)
         together = network(x, c)
@@ -63,7 +63,7 @@ def test_an_image_does_not_depend_on_its_batch_in_training(kind: str, name: str,
 
 
 @pytest.mark.parametrize(("kind", "name", "options"), NETWORKS)
-def test_the_reference_batch_matters_and_is_set_once(kind: str, name: str, options: dict[str, str]) -> None:
+def test_the_reference_counts_and_is_kept(kind: str, name: str, options: dict[str, str]) -> None:
     network, (x, c) = made(kind, name, **options)
     before = network(x, c)
     network.reference.initialize(torch.randn(3, *network.reference.inputs.shape[1:]) * 4)
@@ -116,7 +116,7 @@ def test_of_a_pair_d_compares_with_both_sides() -> None:
     assert torch.equal(m["D"].reference.inputs, torch.cat([first["a"], first["b"]], 1))
 
 
-def test_gradient_penalties_are_allowed() -> None:
+def test_a_penalty_is_allowed_as_a_gradient_belongs_to_one_image() -> None:
     r = override(GAN(), parse_assignments([*TINY, "penalty=r1"]))
     m = r.modules(INFO)
     x = step(r, m, 1)["b"].requires_grad_()
@@ -125,14 +125,14 @@ def test_gradient_penalties_are_allowed() -> None:
     assert slopes[[0, 2, 3]].abs().max() == 0
 
 
-@pytest.mark.parametrize(("recipe", "words", "message"), [
+@pytest.mark.parametrize(("recipe", "words", "said"), [
     (Pix2Pix, ["discriminator.norm=virtual", "discriminator.layers=1"], "has no reference batch"), (Pix2Pix, ["generator.norm=virtual"], "has no reference batch"),
     (CycleGAN, ["generator.norm=virtual"], "has no reference batch"), (CycleGAN, [*TINY], "G is updated before D"), (GAN, ["generator.reference=1"], "generator.reference=1"),
     (GAN, ["discriminator.reference=0"], "discriminator.reference=0")])
-def test_unsupported_uses_are_refused_with_the_reason(recipe: type, words: list[str], message: str) -> None:
-    with pytest.raises(RequestError, match=message):
+def test_elsewhere_it_is_refused_with_the_reason(recipe: type, words: list[str], said: str) -> None:
+    with pytest.raises(RequestError, match=said):
         override(recipe(), parse_assignments(words)).modules(INFO)
 
 
-def test_other_norms_have_no_reference_batch() -> None:
+def test_without_it_there_is_nothing_to_keep() -> None:
     assert not list(ReferenceBatch("generator", "batch", 64, (100,)).state_dict())

@@ -69,7 +69,7 @@ class TestEach:
         assert torch.equal(net(*inputs()), out)
         assert not torch.equal(twin(*inputs()), out)
 
-    def test_it_is_built_on_meta_and_loaded_from_a_state_dict(self, name: str) -> None:
+    def test_it_is_made_without_data_and_filled_from_a_state_dict(self, name: str) -> None:
         net = wrapped(name)
         net(*inputs())
         with torch.device("meta"):
@@ -95,7 +95,7 @@ class TestEach:
         (net(c, x) - net(c, -x)).square().sum().backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
 
-    def test_weights_are_float32_under_autocast(self, name: str) -> None:
+    def test_weights_are_in_single_precision_inside_a_step_that_is_not(self, name: str) -> None:
         net = wrapped(name)
         with torch.autocast("cpu", torch.bfloat16):
             assert net(*inputs()).dtype == torch.bfloat16
@@ -168,7 +168,7 @@ def test_the_gradient_of_a_direction_is_perpendicular_to_it() -> None:
         assert along.abs().max() < 1e-4 * direction.grad.norm() * direction.norm()
 
 
-def test_unsupported_networks_are_refused() -> None:
+def test_what_cannot_be_wrapped_is_refused() -> None:
     zeros = nn.Sequential(nn.Linear(2, 2))
     nn.init.zeros_(zeros[0].weight)
     for name in ("spectral", "weight"):

@@ -39,9 +39,9 @@ def test_auto_takes_what_is_worth_it_writes_it_as_settings_and_changes_nothing_e
     report, config = (json.loads(Path("auto", name).read_text()) for name in ("autotune.json", "config.json"))
     assert report["chosen"].items() <= config["train"].items()
     assert report["chosen"]["precision"] == "bf16"
-    assert "compile" in report["left_out"]      # A run of a second is not worth a minute of compiling.
-    assert [trial["ms"] for trial in report["trials"] if trial["taken"]][:2] == [100, 50]
-    assert any(trial["memory_format"] == "channels-last" and not trial["taken"] for trial in report["trials"])
+    assert "compile" in report["skipped"]      # A run of a second is not worth a minute of compiling.
+    assert [trial["ms"] for trial in report["trials"] if trial["adopted"]][:2] == [100, 50]
+    assert any(trial["memory_format"] == "channels-last" and not trial["adopted"] for trial in report["trials"])
     assert i2i("train", *words, "train.precision=bf16", "--out", "given").code == 0
     assert_same(Path("given"), Path("auto"))
     assert i2i("train", "--resume", "auto", "--device", "cpu").code == 0
@@ -54,7 +54,7 @@ def test_what_a_person_said_is_left_alone(strips: Path, told: list[str], i2i: Ru
     assert set(told) == {"fp32 channels-last False 0"}
     config, report = (json.loads(Path("run", name).read_text()) for name in ("config.json", "autotune.json"))
     assert (config["train"]["precision"], config["train"]["memory_format"]) == ("fp32", "channels-last")
-    assert report["said"] == ["precision", "memory_format", "num_workers"]
+    assert report["assigned"] == ["precision", "memory_format", "num_workers"]
     assert set(report["chosen"]) == {"threads", "compile"}
 
 

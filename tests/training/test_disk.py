@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 import i2i as package
+from i2i import files
 from i2i.errors import JobError
-from i2i.runs import checkpoint, folder, log
+from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
 from i2i.training import trainer as engine
 from i2i.training.trainer import Trainer
@@ -100,7 +101,7 @@ def test_with_one_state_kept_there_is_always_one(strips: Path, tmp_path: Path, m
     def valid_states() -> int:
         return sum(checkpoint.load(state, "state")[1]["images"] >= 0 for state in run.states())
 
-    monkeypatch.setattr(folder.os, "replace", looking)
+    monkeypatch.setattr(files.os, "replace", looking)
     monkeypatch.setattr(Path, "unlink", deleting)
     train(run.path, strips)
     begun = [(before, after) for before, after in moments if before]
@@ -119,9 +120,9 @@ def test_a_folder_that_may_only_be_read_from_now_on(straight: Path, strips: Path
 
     with monkeypatch.context() as patch:
         if room == "replace":
-            at_call(patch, Trainer, "save", 3, lambda: patch.setattr(folder.os, "replace", refuses))
+            at_call(patch, Trainer, "save", 3, lambda: patch.setattr(files.os, "replace", refuses))
         else:
-            at_call(patch, Trainer, "save", 3, lambda: patch.setattr(log, "open", refuses, raising=False))
+            at_call(patch, Trainer, "save", 3, lambda: patch.setattr(files, "open", refuses, raising=False))
         result = i2i("train", *WORDS, "train.async_writes=false", "--data", strips, "--out", "run", "--device", "cpu")    # The second save is over by then.
     assert result.code == 1
     assert "could not be written: Read-only file system" in result.line
@@ -140,7 +141,7 @@ def test_a_folder_that_may_only_be_read_from_the_beginning(strips: Path, tmp_pat
         result = i2i("train", *WORDS, "--data", strips, "--out", "run", "--device", "cpu")
     assert (result.code, "run cannot be written: Read-only file system" in result.line) == (2, True)
     with monkeypatch.context() as patch:
-        patch.setattr(folder, "open", refuses, raising=False)
+        patch.setattr(Path, "touch", refuses)
         result = i2i("train", "--resume", trained, "--device", "cpu")
     assert (result.code, "cannot be written: Read-only file system" in result.line) == (2, True)
     (tmp_path / "file").touch()

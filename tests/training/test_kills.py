@@ -14,7 +14,7 @@ from PIL import Image
 from i2i.recipes.presets import PRESETS
 from i2i.runs import checkpoint
 from tests.conftest import CYCLE, SMALL, drawing, two_styles
-from tests.lives import ROOMS, Work, live
+from tests.lives import FAILPOINTS, Work, live
 from tests.training.test_resume import assert_same
 
 PLAIN = ("generator.width=4", "generator.z_dim=8", "discriminator.width=4", "train.batch_size=4", "train.log_every=12", "train.checkpoint_every=16")
@@ -82,21 +82,23 @@ def hit(run: Path, life: Callable[[int], int], n: int) -> int:
 
 
 def kill_and_compare(name: str, words: tuple[str, ...], folder: Path, kills: int, clocked: bool) -> None:
-    """A third of the moments are lines that the engine executes, a third lines of what reads and writes the run folder, a third lines within saves;
-    one more, the first, is of the clock.  All hit.
+    """Each kill is at another failpoint, beginning with another one for each run; one more, the first, is of the clock.  All hit.
 
     They are far enough from each other for the run to get on, and near enough for it to be killed until its end.
     """
     work, straight, run = work_of(words, folder), folder / "straight", folder / "run"
     _, total = live(work, straight)
+    reached = [failpoint for failpoint in FAILPOINTS if total[failpoint]]
+    assert reached == FAILPOINTS
     setting = {key: int(value) for key, _, value in (word.partition("=") for word in words) if key in ("train.checkpoint_every", "train.images")}
     farthest = 1.5 * max(1 / kills, setting["train.checkpoint_every"] / setting["train.images"])
     g = np.random.default_rng([len(name), *name.encode()])
     if clocked:
         hit(run, lambda n: live(work, run, after=0, seconds=n / 1e3)[0], int(g.integers(1, 300)))
+    first = 3 * list(RUNS).index(name) if name in RUNS else int(g.integers(len(reached)))
     for kill in range(kills):
-        room = list(ROOMS)[kill % len(ROOMS)]
-        hit(run, lambda n, room=room: live(work, run, room=room, n=n)[0], int(g.integers(1, 1 + farthest * total[room])))
+        failpoint = reached[(first + kill) % len(reached)]
+        hit(run, lambda n, failpoint=failpoint: live(work, run, failpoint=failpoint, n=n)[0], int(g.integers(1, 2 + farthest * total[failpoint])))
     assert live(work, run)[0] == 0
     assert_nothing_was_lost(straight, run)
 

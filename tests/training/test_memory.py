@@ -63,13 +63,13 @@ def test_out_of_memory_names_the_largest_batch(i2i: Run, strips: Path, monkeypat
     assert done.code == 1
     assert "the largest batch that would fit is about train.batch_size=" in done.line
     assert 18 <= int(done.line.split("train.batch_size=")[1].split(",")[0]) <= 20
-    assert done.line.endswith(", or train.gradient_checkpointing=true")
-    assert "warning: there are only" in done.out
+    assert done.line.endswith(", or set train.gradient_checkpointing=true")
+    assert "; warning: only" in done.out
     done = i2i("train", "pix2pix", *SMALL, "train.batch_size=64", "train.images=1k", "--data", strips, "--out", "again", "--device", "cpu", "train.gradient_checkpointing=true")
     assert "gradient_checkpointing" not in done.line
     monkeypatch.setattr(memory, "available_memory", lambda device: 1000)
     assert "more than 4 times the" in i2i("train", "--resume", "run", "--device", "cpu").line
-    monkeypatch.setattr(training, "REFUSE_ABOVE", 1e9)
+    monkeypatch.setattr(training, "MAX_OVERCOMMIT", 1e9)
     assert "no smaller batch would fit" in i2i("train", "--resume", "run", "--device", "cpu").line
 
 

@@ -13,7 +13,7 @@ from i2i.recipes.pix2pix import Pix2Pix
 from i2i.registry import Spec
 from i2i.seeding import Progress
 from i2i.training.config import TrainConfig
-from i2i.training.distributed import BUCKET, Runtime, _buckets
+from i2i.training.distributed import BUCKET_BYTES, Runtime, _buckets
 from i2i.training.ema import EMA
 from i2i.training.optimization import PlayerOptimizers
 
@@ -133,10 +133,10 @@ def test_buffers_are_copied_and_no_average_costs_nothing() -> None:
 
 
 def test_gradients_travel_in_buckets() -> None:
-    parameters = [nn.Parameter(torch.empty(n, device="meta")) for n in (10, BUCKET // 4, 10, 10, BUCKET, 1)]
+    parameters = [nn.Parameter(torch.empty(n, device="meta")) for n in (10, BUCKET_BYTES // 4, 10, 10, BUCKET_BYTES, 1)]
     buckets = list(_buckets(parameters))
     assert [p for bucket in buckets for p in bucket] == parameters
-    assert all(sum(p.nbytes for p in bucket) <= BUCKET or len(bucket) == 1 for bucket in buckets)
+    assert all(sum(p.nbytes for p in bucket) <= BUCKET_BYTES or len(bucket) == 1 for bucket in buckets)
 
 
 def test_unknown_devices_are_refused() -> None:

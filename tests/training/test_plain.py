@@ -27,12 +27,12 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 @pytest.mark.parametrize(("load", "size", "batch"), [("pix2pix", 256, 1), ("dcgan", 64, 4), ("cyclegan", 32, 1)])
 def test_losses_are_those_of_the_plain_loop(bench: ModuleType, monkeypatch: pytest.MonkeyPatch, load: str, size: int, batch: int) -> None:
-    monkeypatch.setitem(bench.LOADS, load, (bench.LOADS[load][0], size, *bench.LOADS[load][2:]))
+    monkeypatch.setitem(bench.WORKLOADS, load, (bench.WORKLOADS[load][0], size, *bench.WORKLOADS[load][2:]))
     options, g = Namespace(width=4, batch=batch, device="cpu"), torch.Generator().manual_seed(0)
-    ours = bench.engine(load, [], options)
-    plain = bench.plainly(load, options, ours)
+    ours = bench.make_trainer(load, [], options)
+    plain = bench.make_plain_loop(load, options, ours)
     for step in range(3):
-        data = bench.drawn(load, options, g)
+        data = bench.random_batch(load, options, g)
         told = bench.losses(ours, data)
         seed_step(0, 0, step)
         random.seed(0)

@@ -212,8 +212,8 @@ def test_weights_that_differ_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     other = [torch.zeros(3), torch.tensor([1.0, 2.0])]
 
     def gather(mine: torch.Tensor) -> torch.Tensor:
-        from i2i.training.distributed import _bits
-        return torch.cat([mine, torch.stack([_bits(tensor) for tensor in other])[None]])
+        from i2i.training.distributed import _bit_sum
+        return torch.cat([mine, torch.stack([_bit_sum(tensor) for tensor in other])[None]])
 
     monkeypatch.setattr("i2i.training.distributed.gather", gather)
     runtime.check_same([("D.weight", torch.zeros(3)), ("G.weight", torch.tensor([1.0, 2.0]))], "at the start")

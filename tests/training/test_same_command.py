@@ -162,14 +162,14 @@ def test_measured_settings_are_those_of_the_first_time(strips: Path, i2i: Run, p
     from i2i.training import autotune
     measured = []
 
-    def choose(tuning: autotune.AutotuneResult, *args: object, **more: object) -> float:      # As if it had been faster.
+    def choose(tuner: autotune.Autotuner, *args: object) -> None:      # As if it had been faster.
         measured.append(1)
-        tuning.train = replace(tuning.train, memory_format="channels-last", threads=1) if len(measured) == 1 else tuning.train
-        tuning.trials.append({"ms": 1.0, "taken": True})
-        return 1.0
+        tuner.config = replace(tuner.config, memory_format="channels-last", threads=1) if len(measured) == 1 else tuner.config
+        tuner.trials.append({"ms": 1.0, "adopted": True})
+        tuner.step_seconds = 1.0
 
-    monkeypatch.setattr(autotune, "_try", choose)
-    monkeypatch.setattr(autotune, "_choose_workers", lambda *args: None)
+    monkeypatch.setattr(autotune.Autotuner, "_try_step", choose)
+    monkeypatch.setattr(autotune.Autotuner, "_tune_workers", lambda *args: None)
     preempted[:] = [8]
     assert i2i("train", *words).code == 143
     count = len(measured)
