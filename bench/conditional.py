@@ -36,7 +36,7 @@ from i2i.benchmarks.stacked_mnist import read_digits
 from i2i.data.labeled import ImageDataset, find_images
 from i2i.data.sources import open_source
 from i2i.data.transforms import resize
-from i2i.images.formats import to_8bit, to_array, to_rgb
+from i2i.images.convert import to_8bit, to_array, to_rgb
 from i2i.metrics.feature_networks import efficientnet_lite0
 
 Arrays = Sequence[np.ndarray]

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from i2i.config import to_dict
-from i2i.images.formats import ImageFormat
+from i2i.images.format import ImageFormat
 from i2i.inference.model import Model
 from i2i.inference.model_file import model_header
 from i2i.recipes.base import DataInfo

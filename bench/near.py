@@ -15,7 +15,7 @@ from PIL import Image
 from i2i.data.check import duplicates
 from i2i.data.check.file_facts import FileFacts, examine_file, thumbnail
 from i2i.data.sources import bundled_datasets, decode_bytes, open_source
-from i2i.images.formats import DecodedImage
+from i2i.images.format import DecodedImage
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> Image.Image:

@@ -28,7 +28,7 @@ from torch import nn
 
 from i2i.config import to_dict
 from i2i.data.sources import open_source
-from i2i.images.formats import ImageFormat
+from i2i.images.format import ImageFormat
 from i2i.inference.model import Model, default_batch_size
 from i2i.inference.model_file import model_header
 from i2i.inference.translate import translate

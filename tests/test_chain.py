@@ -19,16 +19,9 @@ from i2i import Chain, load, registry
 from i2i.config import to_dict
 from i2i.data.sources import decode_bytes
 from i2i.errors import RequestError
+from i2i.images.convert import convert_tensors, convert_to, to_array, to_tensor
 from i2i.images.encode import encode
-from i2i.images.formats import (
-    Array,
-    DecodedImage,
-    ImageFormat,
-    convert_tensors,
-    convert_to,
-    to_array,
-    to_tensor,
-)
+from i2i.images.format import Array, DecodedImage, ImageFormat
 from i2i.inference.model_file import model_header
 from i2i.recipes.base import DataInfo
 from i2i.recipes.pix2pix import Pix2Pix

@@ -22,16 +22,9 @@ from i2i.errors import RequestError
 from i2i.evaluation.evaluate_model import _translate, evaluate_model
 from i2i.evaluation.request import EvaluationRequest
 from i2i.images.clahe import SMALLEST, clahe_levels
+from i2i.images.convert import apply_clahe, apply_clahe_to_tensors, convert_to, to_tensor
 from i2i.images.encode import encode
-from i2i.images.formats import (
-    Array,
-    DecodedImage,
-    ImageFormat,
-    apply_clahe,
-    apply_clahe_to_tensors,
-    convert_to,
-    to_tensor,
-)
+from i2i.images.format import Array, DecodedImage, ImageFormat
 from i2i.inference.integrations import Translate
 from i2i.registry import Spec
 from i2i.training import job as jobs

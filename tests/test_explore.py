@@ -16,7 +16,8 @@ from PIL import Image
 
 from i2i import Model, files, load
 from i2i.errors import JobError, RequestError
-from i2i.images.formats import ImageFormat, to_array
+from i2i.images.convert import to_array
+from i2i.images.format import ImageFormat
 from i2i.inference import animation, explore, latent_paths
 from i2i.seeding import noise_for
 from tests.conftest import Run

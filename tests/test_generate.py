@@ -20,7 +20,8 @@ from i2i import Model, load
 from i2i.data.labeled import find_images
 from i2i.data.sources import open_source
 from i2i.errors import RequestError
-from i2i.images.formats import ImageFormat, to_array
+from i2i.images.convert import to_array
+from i2i.images.format import ImageFormat
 from i2i.inference.generate import generate
 from i2i.inference.generation_plan import MAX_FOLDER_NAME, RESERVED_NAMES, class_folders, plan_generation
 from i2i.inference.image_store import FolderStore, open_store

@@ -8,17 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from i2i.images.formats import (
-    DecodedImage,
-    ImageFormat,
-    convert_channels,
-    convert_to,
-    from_pil,
-    grid,
-    to_array,
-    to_pil,
-    to_tensor,
-)
+from i2i.images.convert import convert_channels, convert_to, make_grid, to_array, to_tensor
+from i2i.images.format import DecodedImage, ImageFormat
+from i2i.images.pil import from_pil, to_pil
 
 
 @pytest.mark.parametrize(("dtype", "levels"), [("uint8", 256), ("uint16", 65536)])
@@ -81,7 +73,7 @@ def test_modes(mode: str) -> None:
 
 
 def test_32_bit_integers_are_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="mode I .32-bit integers. is not supported; accepted: 8 or 16 bits"):
+    with pytest.raises(ValueError, match="mode I .32-bit integers. is not supported; accepted: unsigned 8 or 16 bits"):
         from_pil(Image.fromarray(np.full((4, 4), 40_000, np.int32)))
 
 
@@ -177,7 +169,7 @@ def test_channels_of_other_types(dtype: str) -> None:
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 7])
 def test_a_grid_shows_the_first_three_channels_or_the_first(channels: int) -> None:
     image = torch.linspace(-1, 1, channels * 4).reshape(channels, 2, 2)
-    cell = grid([[image]], gap=0)
+    cell = make_grid([[image]], gap=0)
     assert cell.shape == (2, 2, 3)
     first = ((image[0] + 1) * 127.5).round()
     assert np.array_equal(cell[..., 0], first.numpy())
@@ -186,7 +178,7 @@ def test_a_grid_shows_the_first_three_channels_or_the_first(channels: int) -> No
 
 def test_a_grid_holds_every_image_where_it_belongs() -> None:
     black, white = -torch.ones(3, 4, 5), torch.ones(1, 4, 5)
-    sheet = grid([[black, white], [white, black]], gap=1)
+    sheet = make_grid([[black, white], [white, black]], gap=1)
     assert sheet.shape == (11, 13, 3)
     assert sheet[1:5, 1:6].max() == 0
     assert sheet[6:10, 7:12].max() == 0

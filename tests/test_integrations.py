@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 import i2i as package
 from i2i import Mixed, Translate, load
 from i2i.errors import RequestError
-from i2i.images.formats import ImageFormat, to_array
+from i2i.images.convert import to_array
+from i2i.images.format import ImageFormat
 from tests.conftest import CLASSES, Run, drawing
 
 Noisy = dict[str, Path]

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from i2i import Model, load, registry
 from i2i.config import to_dict
 from i2i.errors import RequestError
-from i2i.images.formats import ImageFormat
+from i2i.images.format import ImageFormat
 from i2i.inference.model_file import model_header
 from i2i.inference.padding import pad_to_multiple
 from i2i.recipes.base import DataInfo

@@ -20,7 +20,7 @@ from i2i.config import to_dict
 from i2i.data.sources import decode_bytes, open_source
 from i2i.errors import RequestError
 from i2i.images.encode import encode
-from i2i.images.formats import Array, DecodedImage, ImageFormat
+from i2i.images.format import Array, DecodedImage, ImageFormat
 from i2i.inference.model import Model
 from i2i.inference.model_file import model_header
 from i2i.inference.translate import translate
@@ -161,7 +161,7 @@ def test_a_gif_is_read_and_its_results_are_written_as_something_else(identity: I
     assert "a.gif" in i2i("translate", identity(ImageFormat(3)), "in", "--out", "out", "--device", "cpu").line
     result = i2i("translate", identity(ImageFormat(3)), "in", "--out", "out", "--device", "cpu", "--format", "png")
     assert result.code == 0
-    assert result.err.strip() == "note: animated, its first frame taken, such as a.gif"
+    assert result.err.strip() == "note: animated, only the first frame is used, such as a.gif"
     assert np.asarray(Image.open(tmp_path / "out" / "a.png"))[0, 0].tolist() == [255, 0, 0]
 
 

@@ -10,7 +10,7 @@ from i2i.config import to_dict
 from i2i.convert import cyclegan_pix2pix, stylegan2
 from i2i.convert.checkpoint_files import Generator, Tensors, read_tensors
 from i2i.errors import RequestError
-from i2i.images.formats import ImageFormat
+from i2i.images.format import ImageFormat
 from i2i.inference.model_file import model_header
 from i2i.recipes.base import DataInfo
 from i2i.recipes.cyclegan import CycleGAN

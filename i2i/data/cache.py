@@ -28,7 +28,7 @@ import tifffile
 
 from i2i.data.sources import Source
 from i2i.files import atomic_path
-from i2i.images.formats import DTYPES, Array
+from i2i.images.format import DTYPES, Array
 
 VERSION = 1                         # Of what is cached: raise it when the same file is decoded differently.
 MIN_FREE_DISK = 2 * 2**30           # Bytes to leave free: checkpoints have to fit, too.

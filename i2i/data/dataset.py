@@ -18,7 +18,8 @@ from i2i.data.cache import Cache, array_bytes, make_cache
 from i2i.data.sampler import Order
 from i2i.data.sources import Source, Unreadable, convert_or_unreadable
 from i2i.data.transforms import JointCropFlip, Resize, Size
-from i2i.images.formats import Array, DecodedImage, ImageFormat, to_tensors
+from i2i.images.convert import to_tensors
+from i2i.images.format import Array, DecodedImage, ImageFormat
 from i2i.seeding import stable_seed
 
 Formats = tuple[ImageFormat, ImageFormat]

@@ -13,7 +13,7 @@ from i2i.data.sampler import evenly_spaced
 from i2i.data.sources import Unreadable
 from i2i.data.transforms import Size
 from i2i.errors import RequestError, require
-from i2i.images.formats import DTYPES, DecodedImage, ImageFormat
+from i2i.images.format import DTYPES, DecodedImage, ImageFormat
 
 MAX_CHANNELS = 512                # A limit of OpenCV.
 BIT_DEPTHS = (8, 10, 12, 14, 16)      # That cameras and scanners store in 16 bits.

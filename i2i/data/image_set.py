@@ -12,8 +12,9 @@ from i2i.data.file_list import FileList
 from i2i.data.layouts import pair_names, stem
 from i2i.data.sources import EXTENSIONS, Source, Unreadable, load_image, open_source
 from i2i.errors import JobError, RequestError
-from i2i.images.decode import Header, header
-from i2i.images.formats import Array, DecodedImage, to_8bit, to_rgb
+from i2i.images.convert import to_8bit, to_rgb
+from i2i.images.decode import Header, read_header
+from i2i.images.format import Array, DecodedImage
 
 LOSSY = ("JPEG", "WEBP", "MPO")     # WebP may be lossless, which its header does not always say.
 
@@ -87,7 +88,7 @@ class ImageSet:
             name = self.names[index]
             try:
                 data = self.source.read(name)
-                yield hashlib.sha256(data).digest(), header(data)
+                yield hashlib.sha256(data).digest(), read_header(data)
             except Unreadable as error:
                 raise JobError(f"{self.source.root}/{error}") from None
             except Exception as error:      # Image.open raises OSError, SyntaxError, ValueError ...

@@ -18,7 +18,7 @@ from i2i.data.manifest import Labels, Manifest
 from i2i.data.sources import Source, load_image
 from i2i.data.transforms import CoveringCropFlip
 from i2i.errors import RequestError
-from i2i.images.formats import DecodedImage
+from i2i.images.format import DecodedImage
 from i2i.registry import register
 
 MAX_CLASSES = 100_000      # Without names; ImageNet-21k has 21,841.

@@ -11,7 +11,7 @@ from i2i.data.manifest import Manifest
 from i2i.data.sources import Source, Unreadable, load_image
 from i2i.data.two_sided import TwoSidedDataset, split_strip_image
 from i2i.errors import RequestError
-from i2i.images.formats import Array, DecodedImage
+from i2i.images.format import Array, DecodedImage
 from i2i.registry import register
 
 SHAPE_TOLERANCE = 0.01      # Relative; partners of small images differ in proportions by rounding.

@@ -10,7 +10,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from i2i.images.formats import Array
+from i2i.images.format import Array
 from i2i.seeding import stable_seed
 
 MAX_AREA_CHANNELS = 4       # cv2.INTER_AREA takes no more at once.

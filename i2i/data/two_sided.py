@@ -8,7 +8,7 @@ from functools import cached_property
 
 from i2i.data.dataset import Dataset, fingerprint
 from i2i.data.sources import Unreadable
-from i2i.images.formats import Array, DecodedImage
+from i2i.images.format import Array, DecodedImage
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from i2i.data.sources import Source, load_image
 from i2i.data.transforms import SeparateCropFlip
 from i2i.data.two_sided import TwoSidedDataset, split_strip_image
 from i2i.errors import RequestError
-from i2i.images.formats import DecodedImage
+from i2i.images.format import DecodedImage
 from i2i.registry import register
 
 HeldOutSplits = dict[str, "PairedDataset | UnpairedDataset"]

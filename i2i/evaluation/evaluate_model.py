@@ -21,18 +21,10 @@ from i2i.errors import JobError
 from i2i.evaluation.evaluate_sets import evaluate_sets
 from i2i.evaluation.feature_extraction import set_facts
 from i2i.evaluation.request import EvaluationRequest
+from i2i.images.convert import convert_to, make_grid, to_array, to_rgb, to_tensor
 from i2i.images.encode import encode
-from i2i.images.formats import (
-    Array,
-    DecodedImage,
-    ImageFormat,
-    convert_to,
-    grid,
-    pil_supports,
-    to_array,
-    to_rgb,
-    to_tensor,
-)
+from i2i.images.format import Array, DecodedImage, ImageFormat
+from i2i.images.pil import pil_supports
 from i2i.inference.model import Model
 from i2i.metrics.feature_networks import FeatureExtractor
 
@@ -93,7 +85,7 @@ def sample_sheet(model: Model, pairs: PairedDataset, *, direction: str = "ab", c
     size = triples[0][0].shape[:2]
     images = [to_tensor(to_rgb(image)) for triple in triples if triple[0].shape[:2] == size
               for image in triple]
-    return grid([images[i:i + 3 * across] for i in range(0, len(images), 3 * across)])
+    return make_grid([images[i:i + 3 * across] for i in range(0, len(images), 3 * across)])
 
 
 def _write_sets(model: Model, pairs: PairedDataset, request: EvaluationRequest, folders: Mapping[str, Path],

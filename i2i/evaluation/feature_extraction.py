@@ -30,7 +30,7 @@ from torch import Tensor
 from i2i.data.image_set import ImageSet, ImageSetFacts, pair_sets, pixel_digest
 from i2i.data.sharding import ProcessGroup, SingleProcess, shard_blocks
 from i2i.errors import JobError, RequestError
-from i2i.images.formats import Array
+from i2i.images.format import Array
 from i2i.metrics.color import BINS, LabHistogram
 from i2i.metrics.feature_networks import FeatureExtractor, check_finite
 from i2i.metrics.frechet import Moments

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import tifffile
 
-from i2i.images.formats import Array, DecodedImage, ImageFormat, pil_supports, to_pil
+from i2i.images.format import Array, DecodedImage, ImageFormat
+from i2i.images.pil import pil_supports, to_pil
 
 _LOSSY: Mapping[str, object] = {"quality": 95, "subsampling": 0}
 _DEFLATE: Mapping[str, object] = {"compression": "tiff_adobe_deflate"}

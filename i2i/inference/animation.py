@@ -13,7 +13,8 @@ import numpy as np
 from i2i.errors import JobError, RequestError, require
 from i2i.files import write_atomically
 from i2i.images.encode import encode
-from i2i.images.formats import Array, ImageFormat, to_pil
+from i2i.images.format import Array, ImageFormat
+from i2i.images.pil import to_pil
 
 SHEETS = (".png", ".jpg", ".jpeg")
 MAX_SIDE = 65_000       # Pixels of a sheet: JPEG allows 65,535.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from i2i.errors import RequestError
-from i2i.images.formats import convert_tensors
+from i2i.images.convert import convert_tensors
 from i2i.inference.model import Model
 from i2i.inference.translator import Translator
 from i2i.seeding import stable_seed

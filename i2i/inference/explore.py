@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from i2i.errors import RequestError, require
-from i2i.images.formats import Array, grid
+from i2i.images.convert import make_grid
+from i2i.images.format import Array
 from i2i.inference.animation import check_size
 from i2i.inference.generation_plan import parse_classes
 from i2i.inference.latent_paths import StyleSpace, closed_path, latent_space
@@ -102,17 +103,17 @@ def strip(frames: Iterator[list[Tensor]], count: int) -> Array:
     first = next(frames)
     height, width = first[0].shape[-2:]
     check_size(len(first) * height, count * width)
-    return grid(list(zip(*[first, *frames], strict=True)), gap=0)
+    return make_grid(list(zip(*[first, *frames], strict=True)), gap=0)
 
 
 def sheet(rows: Rows) -> Array:
     """A sheet of images as one (H, W, C) uint8 picture."""
-    return grid(rows, gap=GAP)
+    return make_grid(rows, gap=GAP)
 
 
 def frame(images: Sequence[Tensor]) -> Array:
     """The images of a frame of a walk below each other, as one (H, W, C) uint8 picture."""
-    return grid([[image] for image in images], gap=GAP if len(images) > 1 else 0)
+    return make_grid([[image] for image in images], gap=GAP if len(images) > 1 else 0)
 
 
 def parse_grid(text: str) -> tuple[int, int | None]:

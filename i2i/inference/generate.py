@@ -15,8 +15,8 @@ from torch import Tensor
 from i2i.data.sharding import ProcessGroup, SingleProcess, shard_blocks
 from i2i.errors import JobError, RequestError, require
 from i2i.files import atomic_path
+from i2i.images.convert import to_array
 from i2i.images.encode import encode
-from i2i.images.formats import to_array
 from i2i.inference.generation_plan import MAX_IMAGES, GenerationPlan
 from i2i.inference.image_store import PLAN, FolderStore, read_plan
 from i2i.inference.model import Model

@@ -18,19 +18,9 @@ from i2i.data.labeled import ImageDataset, find_images
 from i2i.data.sampler import Order
 from i2i.data.sources import Unreadable, open_source
 from i2i.errors import JobError, RequestError, require
-from i2i.images.formats import (
-    DTYPES,
-    Array,
-    DecodedImage,
-    ImageFormat,
-    convert_channels,
-    convert_tensors,
-    to_8bit,
-    to_array,
-    to_pil,
-    to_rgb,
-    to_tensor,
-)
+from i2i.images.convert import convert_channels, convert_tensors, to_8bit, to_array, to_rgb, to_tensor
+from i2i.images.format import DTYPES, Array, DecodedImage, ImageFormat
+from i2i.images.pil import to_pil
 from i2i.inference.model import Model, load
 from i2i.inference.model_file import find_model
 

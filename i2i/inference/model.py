@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from i2i.errors import RequestError, require
-from i2i.images.formats import ImageFormat
+from i2i.images.format import ImageFormat
 from i2i.inference.device import best_device
 from i2i.inference.model_file import find_model, read_networks
 from i2i.inference.padding import pad_to_multiple

@@ -12,7 +12,7 @@ from torch import nn
 from i2i import recipes  # noqa: F401 - registers the recipes.
 from i2i.config import from_dict, validate
 from i2i.errors import RequestError, require
-from i2i.images.formats import ImageFormat
+from i2i.images.format import ImageFormat
 from i2i.recipes.base import DataInfo, Recipe
 from i2i.recipes.meta import build_on_meta
 from i2i.registry import lookup

@@ -21,8 +21,9 @@ from i2i.data.sources import EXTENSIONS, Source, Unreadable, load_image
 from i2i.data.two_sided import split_strip
 from i2i.errors import JobError, RequestError
 from i2i.files import atomic_path
+from i2i.images.convert import to_array
 from i2i.images.encode import FILE_FORMATS, encode, formats_for
-from i2i.images.formats import DecodedImage, ImageFormat, to_array
+from i2i.images.format import DecodedImage, ImageFormat
 from i2i.inference.model import default_batch_size
 from i2i.inference.translator import Translator
 

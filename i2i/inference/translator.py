@@ -11,19 +11,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from i2i.errors import RequestError
-from i2i.images.formats import (
-    DTYPES,
-    Array,
-    DecodedImage,
-    ImageFormat,
-    apply_clahe_to_tensors,
-    convert_to,
-    from_pil,
-    pil_supports,
-    to_array,
-    to_pil,
-    to_tensor,
-)
+from i2i.images.convert import apply_clahe_to_tensors, convert_to, to_array, to_tensor
+from i2i.images.format import DTYPES, Array, DecodedImage, ImageFormat
+from i2i.images.pil import from_pil, pil_supports, to_pil
 
 ImageT = TypeVar("ImageT", Image.Image, Array, Tensor)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from i2i.images.formats import Array
+from i2i.images.format import Array
 from i2i.metrics.paired import ms_ssim
 
 Matrix = NDArray[Any]

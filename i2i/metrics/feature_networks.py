@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from i2i.errors import RequestError
-from i2i.images.formats import Array
+from i2i.images.format import Array
 from i2i.metrics import inception
 from i2i.metrics.resize import Resize, normalize
 from i2i.metrics.weights import sha256

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2i.images.formats import Array
+from i2i.images.format import Array
 from i2i.registry import register
 
 Resize = Callable[[Array, int], Tensor]      # (H, W, C) uint8, side -> (C, side, side) float32

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from i2i.images.formats import Array
+from i2i.images.format import Array
 from i2i.metrics import diversity, frechet, inception_score, kid, precision_recall
 from i2i.metrics.color import LabHistogram
 from i2i.metrics.intervals import Z95

@@ -22,7 +22,7 @@ from i2i.data.paired import PairedDataset
 from i2i.data.sources import Unreadable, bundled_datasets, is_url, open_source
 from i2i.data.unpaired import UnpairedDataset, unpair
 from i2i.errors import RequestError
-from i2i.images.formats import ImageFormat
+from i2i.images.format import ImageFormat
 from i2i.inference.model_file import model_header
 from i2i.recipes.base import DataInfo, Recipe, get_module
 from i2i.recipes.meta import build_on_meta

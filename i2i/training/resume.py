@@ -12,7 +12,7 @@ from i2i.data.config import DataConfig
 from i2i.data.format_detection import inspect_dataset, training_sizes
 from i2i.data.sources import open_source
 from i2i.errors import RequestError
-from i2i.images.formats import ImageFormat
+from i2i.images.format import ImageFormat
 from i2i.recipes.base import Recipe
 from i2i.recipes.presets import PRESETS
 from i2i.registry import Spec, build, lookup, names, suggest

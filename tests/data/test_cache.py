@@ -27,7 +27,7 @@ from i2i.data.sources import Folder, Zip, open_source
 from i2i.data.transforms import JointCropFlip
 from i2i.data.unpaired import find_unpaired
 from i2i.errors import JobError, RequestError
-from i2i.images.formats import ImageFormat
+from i2i.images.format import ImageFormat
 from i2i.runs.folder import RunFolder
 from i2i.training import resume as resuming
 from i2i.training import train as carried

@@ -23,7 +23,7 @@ from i2i.data.paired import find_paired
 from i2i.data.sources import Folder, Unreadable, load_image, open_source
 from i2i.data.unpaired import find_unpaired
 from i2i.errors import JobError, printable
-from i2i.images.formats import ImageFormat
+from i2i.images.format import ImageFormat
 from i2i.runs import log
 from i2i.runs.folder import RunFolder
 from tests.conftest import SMALL, Run, drawing

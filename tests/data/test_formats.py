@@ -24,9 +24,9 @@ from i2i.data.sources import Unreadable, decode_bytes, open_source
 from i2i.data.transforms import JointCropFlip, resize
 from i2i.data.unpaired import find_unpaired
 from i2i.errors import RequestError
-from i2i.images.decode import header
+from i2i.images.decode import read_header
 from i2i.images.encode import FILE_FORMATS, encode, formats_for
-from i2i.images.formats import Array, DecodedImage, ImageFormat
+from i2i.images.format import Array, DecodedImage, ImageFormat
 
 G = np.random.default_rng(0)
 U8, U16 = G.integers(0, 256, (20, 30, 3), dtype=np.uint8), G.integers(0, 65536, (20, 30), dtype=np.uint16)
@@ -125,12 +125,12 @@ def test_multiplied_alpha_is_divided_out() -> None:
 
 
 NOTED = {
-    "animated GIF": (pil(COLOR, "gif", save_all=True, append_images=[COLOR.rotate(180)]), "animated, its first frame taken"),
-    "animated WebP": (pil(COLOR, "webp", save_all=True, append_images=[COLOR.rotate(180)], lossless=True), "animated, its first frame taken"),
-    "animated PNG": (pil(COLOR, "png", save_all=True, append_images=[COLOR.rotate(180)]), "animated, its first frame taken"),
+    "animated GIF": (pil(COLOR, "gif", save_all=True, append_images=[COLOR.rotate(180)]), "animated, only the first frame is used"),
+    "animated WebP": (pil(COLOR, "webp", save_all=True, append_images=[COLOR.rotate(180)], lossless=True), "animated, only the first frame is used"),
+    "animated PNG": (pil(COLOR, "png", save_all=True, append_images=[COLOR.rotate(180)]), "animated, only the first frame is used"),
     "CMYK": (pil(COLOR.convert("CMYK"), "tiff"), "CMYK, read as RGB without its profile"),
     "float64": (npy(FLOATS.astype(np.float64)), "float64, read as float32"), "float16": (npy(FLOATS.astype(np.float16)), "float16, read as float32"),
-    "pages": (pages(U16, U16), "2 pages, taken as channels")}
+    "pages": (pages(U16, U16), "2 pages, used as channels")}
 
 
 @pytest.mark.parametrize("name", NOTED)
@@ -148,9 +148,9 @@ REFUSED = {
     "signed NPY": (npy(U16.astype(np.int16)), "type int16"), "bools": (npy(U16 > 9), "type bool"), "complex": (npy(U16 * 1j), "type complex128"),
     "Python objects": (npy(np.array([[None]], object), allow_pickle=True), "Python objects, which are never read"),
     "four axes": (npy(np.zeros((2, 3, 4, 5), np.uint8)), r"shape is \(2, 3, 4, 5\)"), "one axis": (npy(np.zeros(7, np.uint8)), r"shape is \(7,\)"),
-    "channels first": (npy(np.zeros((7, 20, 30), np.float32)), r"moveaxis"), "NaN": (npy(np.array([[np.nan, 1]], np.float32)), "1 of 2 values are not numbers"),
-    "infinity": (tif(np.full((4, 4), np.inf, np.float32)), "16 of 16 values are not numbers"),
-    "half an NPY": (npy(U16)[:-7], "holds 1,193 bytes of pixels and its header says 1,200"), "a lying header": (LYING, "NPY header|header says"),
+    "channels first": (npy(np.zeros((7, 20, 30), np.float32)), r"moveaxis"), "NaN": (npy(np.array([[np.nan, 1]], np.float32)), "1 of 2 values are NaN or infinite"),
+    "infinity": (tif(np.full((4, 4), np.inf, np.float32)), "16 of 16 values are NaN or infinite"),
+    "half an NPY": (npy(U16)[:-7], "holds 1,193 bytes of pixels, but its header says 1,200"), "a lying header": (LYING, "NPY header|header says"),
     "half a 16-bit PNG": (png16(RGB16, 2)[:2000], "Truncated"), "half a TIFF": (tif(U16)[:-7], "failed to read"),
     "half a deflated TIFF": (tif(U16, compression="zlib")[:600], "incomplete or truncated"),
     "colored pages": (pages(U8, U8), r"has 2 pages \(30x20x3\); accepted: one page, or gray pages of one size"),
@@ -341,13 +341,13 @@ def test_notes_are_told_once_each_with_an_example(tmp_path: Path) -> None:
     folder = sided(tmp_path, [NOTED["animated GIF"][0]] * 3, [NOTED["CMYK"][0]] * 3)
     notes = inspect_dataset(find_paired(open_source(folder))["train"]).notes
     assert len(notes) == 2
-    assert notes[0].endswith(".tif: animated, its first frame taken")
+    assert notes[0].endswith(".tif: animated, only the first frame is used")
 
 
 def test_libraries_print_nothing_of_their_own(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Pillow logs an error for channels it has no mode for, which tifffile then reads; without a handler it would be printed."""
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
-    assert header(tif(SEVEN, planarconfig="contig", photometric="minisblack")).width == 30
+    assert read_header(tif(SEVEN, planarconfig="contig", photometric="minisblack")).width == 30
     assert capsys.readouterr().err == ""
 
 

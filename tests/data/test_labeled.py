@@ -15,7 +15,7 @@ from i2i.data.labeled import ImageDataset, find_images
 from i2i.data.loader import batches
 from i2i.data.sources import open_source
 from i2i.errors import JobError, RequestError
-from i2i.images.formats import ImageFormat
+from i2i.images.format import ImageFormat
 from tests.data.test_datasets import save
 
 KINDS = (ImageFormat(3), ImageFormat(3))

@@ -26,7 +26,7 @@ from i2i.data.paired import PairedDataset, find_paired, same_shape
 from i2i.data.sources import Folder, Unreadable, Zip, load_image, open_source
 from i2i.data.unpaired import UnpairedDataset, find_unpaired
 from i2i.errors import RequestError
-from i2i.images.formats import ImageFormat
+from i2i.images.format import ImageFormat
 from tests.conftest import SMALL, Run
 from tests.data.test_datasets import save
 

@@ -11,7 +11,7 @@ from i2i.data.sampler import Order, evenly_spaced
 from i2i.data.sources import open_source
 from i2i.data.transforms import JointCropFlip, resize
 from i2i.errors import JobError
-from i2i.images.formats import ImageFormat
+from i2i.images.format import ImageFormat
 
 KINDS = (ImageFormat(3), ImageFormat(3))
 

@@ -15,7 +15,7 @@ from i2i.data.sources import Folder, open_source
 from i2i.data.transforms import SeparateCropFlip
 from i2i.data.unpaired import UnpairedDataset, find_unpaired
 from i2i.errors import JobError, RequestError
-from i2i.images.formats import ImageFormat
+from i2i.images.format import ImageFormat
 from tests.data.test_datasets import save
 
 KINDS = (ImageFormat(3), ImageFormat(3))

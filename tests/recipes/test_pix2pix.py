@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from i2i.config import override, parse_assignments
 from i2i.convert.checkpoint_files import read_tensors
 from i2i.convert.cyclegan_pix2pix import convert
-from i2i.images.formats import to_tensor
+from i2i.images.convert import to_tensor
 from i2i.losses.adversarial import NonSaturating
 from i2i.recipes.base import DataInfo
 from i2i.recipes.pix2pix import Pix2Pix

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from i2i.data.check.file_facts import LUMA
-from i2i.images.formats import Array
+from i2i.images.format import Array
 
 # A pair that is alike and falls into one bucket in 2 of 3 tables is missed once in 6,000.
 TABLES = 8

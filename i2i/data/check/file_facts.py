@@ -12,8 +12,10 @@ import numpy as np
 from i2i.data.format_detection import BIT_DEPTHS
 from i2i.data.image_set import pixel_digest
 from i2i.data.sources import Source, Unreadable, decode_bytes
-from i2i.images.decode import FIRST, ORIENTATION, header, open_image
-from i2i.images.formats import Array, DecodedImage, composite_over, to_rgb
+from i2i.images.convert import composite_over, to_rgb
+from i2i.images.decode import FIRST_FRAME, read_header
+from i2i.images.format import Array, DecodedImage
+from i2i.images.pil import ORIENTATION, open_image
 
 ENDINGS: Mapping[str, tuple[str, ...]] = {      # Format by content -> the endings that say so.
     "PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg"), "WEBP": (".webp",),
@@ -78,7 +80,7 @@ class FileFacts:
     @property
     def animated(self) -> bool:
         """Whether there are more frames, which nobody sees."""
-        return FIRST in self.notes
+        return FIRST_FRAME in self.notes
 
 
 def examine_file(source: Source, name: str) -> FileFacts | Fault:
@@ -113,7 +115,7 @@ def _fault(data: bytes, reason: str) -> Fault:
 def _facts(name: str, data: bytes, picture: DecodedImage) -> FileFacts:
     array = picture.array
     low, high = float(array.min()), float(array.max())
-    told = header(data)
+    told = read_header(data)
     mode, turned = _tags(data)
     small = thumbnail(picture, low, high)
     luma = small[:LUMA * LUMA].reshape(LUMA, LUMA).astype(np.float32)

@@ -18,7 +18,7 @@ from i2i.data.paired import PairedDataset
 from i2i.data.sources import Source
 from i2i.data.unpaired import UnpairedDataset
 from i2i.errors import RequestError
-from i2i.images.formats import Array
+from i2i.images.format import Array
 from i2i.registry import Spec, build
 
 FoundFiles = Mapping[str, PairedDataset | UnpairedDataset | ImageDataset]

@@ -14,8 +14,8 @@ from i2i.data.check.layout import Layout, Roles
 from i2i.data.check.survey import Survey
 from i2i.data.format_detection import MAX_CHANNELS
 from i2i.data.paired import same_shape
-from i2i.images.decode import FIRST
-from i2i.images.formats import Array
+from i2i.images.decode import FIRST_FRAME
+from i2i.images.format import Array
 
 T = TypeVar("T")
 # Sides: no recipe takes less than the first, and few networks make much of less than the second.
@@ -146,7 +146,7 @@ def _mislabeled(survey: Survey) -> list[Finding]:
 def _notes(survey: Survey) -> list[Finding]:
     """What is read in another way than it is stored, under one headline that tells the ways; animated
     pictures have their own."""
-    ways = {note: rows for note, rows in survey.notes.items() if note != FIRST}
+    ways = {note: rows for note, rows in survey.notes.items() if note != FIRST_FRAME}
     listed = [f"{note} ({len(rows):,})" for note, rows in ways.items()]
     told = (": " + "; ".join(listed[:SORTS]) if len(ways) > 1
             else "") + (f"; and {len(ways) - SORTS} ways more" if len(ways) > SORTS else "")

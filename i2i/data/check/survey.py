@@ -17,7 +17,7 @@ import numpy as np
 from i2i.data.check.file_facts import CHROMA, LUMA, Fault, FileFacts, examine_file
 from i2i.data.sampler import evenly_spaced
 from i2i.data.sources import Source, Unreadable, load_image
-from i2i.images.formats import Array
+from i2i.images.format import Array
 
 AHEAD = 64          # Files that wait for a thread.
 MANY = 20_000       # Files from which on a sample is taken unless all are asked for.

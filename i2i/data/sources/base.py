@@ -12,8 +12,9 @@ from i2i.data import manifest as manifests
 from i2i.data.file_list import FileList
 from i2i.data.manifest import MANIFESTS, Manifest
 from i2i.errors import RequestError
+from i2i.images.convert import convert_to
 from i2i.images.decode import decode_file
-from i2i.images.formats import Array, DecodedImage, ImageFormat, convert_to
+from i2i.images.format import Array, DecodedImage, ImageFormat
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".npy", ".gif")
 

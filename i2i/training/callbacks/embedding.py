@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from i2i.errors import RequestError
-from i2i.images.formats import ImageFormat, to_array, to_rgb
+from i2i.images.convert import to_array, to_rgb
+from i2i.images.format import ImageFormat
 from i2i.metrics.feature_networks import efficientnet_lite0
 
 Matrix = NDArray[Any]

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from i2i.data.labeled import ImageDataset
-from i2i.images.formats import grid
+from i2i.images.convert import make_grid
 from i2i.metrics import collapse, frechet, kid, paired, precision_recall
 from i2i.metrics.intervals import mean_interval
 from i2i.metrics.set_metrics import Score
@@ -124,7 +124,7 @@ class Evaluator:
         for rows, batch in pairs.batches(self.device):
             fake = self._generate(averaged, batch)
             for i, value in enumerate(pair_metrics(fake, batch["b"])["l1"]):
-                strip = grid([[batch["a"][i], fake[i], batch["b"][i]]], gap=0)
+                strip = make_grid([[batch["a"][i], fake[i], batch["b"][i]]], gap=0)
                 results.append((value, pairs.indices[rows[i]], strip))
         results.sort(key=lambda result: result[:2])
         count = min(SHOWN_PAIRS, (len(results) + 1) // 2)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from i2i.images.formats import grid
+from i2i.images.convert import make_grid
 from i2i.recipes.base import Batch, Recipe
 from i2i.seeding import seed_step
 
@@ -40,5 +40,5 @@ def sample_grid(recipe: Recipe, modules: nn.ModuleDict, sample: Batch, device: t
             columns.setdefault(side, batch[side])
     images = [image for example in zip(*columns.values(), strict=True) for image in example]
     width = MAX_COLUMNS // len(columns) * len(columns)
-    pixels: NDArray[Any] = grid([images[i:i + width] for i in range(0, len(images), width)])
+    pixels: NDArray[Any] = make_grid([images[i:i + width] for i in range(0, len(images), width)])
     return pixels
