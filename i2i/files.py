@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, locks between processes, and JSON lines."""
+"""Atomic writes, locks between processes, and JSON lines."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def append_json_line(path: Path, entry: Mapping[str, Any]) -> None:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """All whole entries; lines that a crash cut off or a disk damaged are left out."""
+    """All valid entries; lines that a crash cut off or a disk damaged are left out."""
     if not path.exists():
         return []
     entries = []

@@ -61,7 +61,7 @@ class RunFolder:
         if self.config.exists():
             raise RequestError(f"{self.path} holds a run already; continue it with: i2i train --resume "
                                f"{self.path}, or choose another --out")
-        # A config that is not whole is of a run that was killed at its very beginning.
+        # A partial config is left by a run that was killed at its very beginning.
         if self.path.is_dir() and any(path.name != ".config.json.part" for path in self.path.iterdir()):
             raise RequestError(f"{self.path} is not empty and is no run; choose another --out")
         try:

@@ -28,7 +28,7 @@ class RunState:
     """Networks, their average, optimizers and the step number of a run, at its beginning.
 
     Args:
-        header: what the model file says of itself.
+        header: contents of the header of model files.
         warn: called with each line that a person should read.
     """
 

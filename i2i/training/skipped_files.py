@@ -1,4 +1,4 @@
-"""Training files that could not be read: skipped.jsonl and what is said about it."""
+"""Training files that could not be read: skipped.jsonl and messages about it."""
 
 from __future__ import annotations
 

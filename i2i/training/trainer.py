@@ -41,7 +41,7 @@ class Trainer:
     """A recipe, the state of its run and its run folder.
 
     Args:
-        header: what the model file says of itself.
+        header: contents of the header of model files.
         callback: observes the run.
         evaluator: scores the run at each checkpoint, in the main process.
         stop_criterion: may end the run, every `train.collapse_every` images, in the main process.
@@ -255,8 +255,8 @@ class Trainer:
             self._incomplete = True
 
     def _evaluate(self, evaluator: Evaluator) -> None:
-        """Evaluate and keep the best model; not if evaluations would then have taken more than a tenth of the
-        time, but always at the end."""
+        """Evaluate and keep the best model, unless evaluations would then exceed their share of the time; always
+        at the end."""
         entries = log.read(self.folder.metrics)
         if any(entry["images"] == self.images for entry in entries):
             return
