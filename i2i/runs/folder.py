@@ -53,8 +53,9 @@ class RunFolder:
 
     def remove_partial_files(self) -> None:
         """Delete what a killed process left half written.  Only for the holder of the lock."""
-        for part in [*self.path.glob(".*.part"), *self.path.glob("*/.*.part")]:
-            part.unlink(missing_ok=True)
+        for pattern in (".*.part", "*/.*.part", ".tmp*"):       # The last are safetensors' own temporary files.
+            for part in self.path.glob(pattern):
+                part.unlink(missing_ok=True)
 
     def create(self, config: Mapping[str, Any]) -> None:
         """Make the folder and write its config.  RequestError if it contains a run or cannot be written."""

@@ -153,7 +153,7 @@ def test_a_damaged_state_counts_for_nothing_when_older_ones_are_deleted(strips: 
 
 def test_what_a_killed_process_had_begun_is_deleted(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path / "run")
-    left = [tmp_path / "run" / ".state-00000032.safetensors.part", tmp_path / "run" / "samples" / ".00000032.png.part"]
+    left = [tmp_path / "run" / ".state-00000032.safetensors.part", tmp_path / "run" / "samples" / ".00000032.png.part", tmp_path / "run" / ".tmpQhFZSe"]
     for path in left:
         path.write_bytes(b"half")
     package.train(resume=tmp_path / "run", device="cpu")
