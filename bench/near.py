@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from i2i.data.check import duplicates
-from i2i.data.check.file_facts import FileFacts, examine_file, thumbnail
+from i2i.data.check.file_facts import FileFacts, examine_file, make_thumbnail
 from i2i.data.sources import bundled_datasets, decode_bytes, open_source
 from i2i.images.format import DecodedImage
 
@@ -42,7 +42,7 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 
 def thumb(image: Image.Image) -> np.ndarray:
-    return thumbnail(DecodedImage(np.asarray(image)), 0, 255)
+    return make_thumbnail(DecodedImage(np.asarray(image)), 0, 255)
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def main() -> None:
         source = open_source(name)
         seen = [(each, picture) for each in source.names()
                 if isinstance(picture := examine_file(source, each), FileFacts) and not picture.flat]
-        thumbs = np.stack([picture.thumb for _, picture in seen])
+        thumbs = np.stack([picture.thumbnail for _, picture in seen])
         aspects = np.array([picture.width / picture.height for _, picture in seen])
         digest = [picture.digest for _, picture in seen]
         found = [(i, j, levels) for (i, j),

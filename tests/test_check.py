@@ -408,7 +408,7 @@ def test_all_unreadable_is_told(tmp_path: Path, i2i: Run) -> None:
         (tmp_path / "bad" / f"{i}.png").write_bytes(os.urandom(100))
     result = i2i("data", "check", tmp_path / "bad")
     assert result.code == 1
-    assert "3 files are no images" in result.out
+    assert "3 files not containing an image" in result.out
 
 
 def test_a_set_of_too_many_channels_is_told_before_training_refuses_it(tmp_path: Path) -> None:
@@ -427,8 +427,8 @@ def test_what_is_read_otherwise_is_one_headline_with_its_sorts(tmp_path: Path, i
     for i, dtype in enumerate((np.float64, np.float64, np.float16)):
         np.save(tmp_path / "data" / f"{i}.npy", g.random((48, 48)).astype(dtype))
     out = i2i("data", "check", "data").out
-    assert out.count("read quite") == 1
-    assert "note     3 pictures are not read quite as they are stored: float64, read as float32 (2); float16, read as float32 (1)\n" in out
+    assert out.count("converted on reading") == 1
+    assert "note     3 images converted on reading: float64, read as float32 (2); float16, read as float32 (1)\n" in out
     assert "such as 0.npy: float64, read as float32" in out
 
 

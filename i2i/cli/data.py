@@ -38,14 +38,14 @@ def check(
     import json
 
     from i2i.data.check.inspect import check_dataset
-    from i2i.data.check.survey import MANY
+    from i2i.data.check.survey import MAX_FILES
     from i2i.files import check_file, write_text
     if full and sample is not None:
         raise RequestError(f"--full and --sample {sample} cannot be given together")
     check_file("--json", json_file)
     with ProgressBars() as bars:
-        report = check_dataset(data, most=sys.maxsize if full else sample or MANY,
-                               tell=lambda done, total: bars.update("files", done, total))
+        report = check_dataset(data, most=sys.maxsize if full else sample or MAX_FILES,
+                               progress=lambda done, total: bars.update("files", done, total))
     print("\n".join([*_format_facts(_facts(report)), "", *_format_findings(report.findings)]))
     if json_file:
         text = json.dumps({"format": 1, **report.as_dict()}, indent=1) + "\n"

@@ -95,8 +95,8 @@ def _decode_with_pillow(data: bytes) -> DecodedImage:
 
 
 def _decode_png16(data: bytes) -> DecodedImage:
-    """Decode 16 bits with OpenCV, as Pillow reduces them to 8 where there is more than one channel; but verify
-    with Pillow, as OpenCV accepts a truncated file."""
+    """Decode 16 bits with OpenCV, as Pillow reduces them to 8 where there is more than one channel; but
+    verify with Pillow, as OpenCV accepts a truncated file."""
     open_image(data).verify()
     with open_image(data) as image:
         info, orientation = image.info, image.getexif().get(ORIENTATION, 1)
@@ -121,8 +121,8 @@ def _decode_npy(data: bytes) -> DecodedImage:
     shape, _ = _npy_header(data)
     array = np.load(io.BytesIO(data), allow_pickle=False)
     if len(shape) == 3 and shape[0] < MIN_ROWS <= shape[2]:
-        raise ValueError(f"its shape {shape} looks like channels first; accepted: height x width, or height x "
-                         "width x channels (numpy.moveaxis(array, 0, -1))")
+        raise ValueError(f"its shape {shape} looks like channels first; accepted: height x width, or height "
+                         "x width x channels (numpy.moveaxis(array, 0, -1))")
     array, notes = to_supported_dtype(array)
     return DecodedImage(array, notes=notes)
 

@@ -125,6 +125,6 @@ def to_supported_dtype(array: Array) -> tuple[Array, tuple[str, ...]]:
     if array.dtype.kind == "f" and array.dtype.itemsize != 4:
         return array.astype(np.float32), (f"{array.dtype.name}, read as float32",)
     if array.dtype.name not in DTYPES:
-        raise ValueError(f"values of type {array.dtype.name} are not supported; accepted: {', '.join(DTYPES)}, "
-                         "and other floats as float32")
+        raise ValueError(f"values of type {array.dtype.name} are not supported; accepted: "
+                         f"{', '.join(DTYPES)}, and other floats as float32")
     return np.ascontiguousarray(array, array.dtype.newbyteorder("=")), ()

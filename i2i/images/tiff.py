@@ -29,8 +29,8 @@ def decode(data: bytes) -> DecodedImage | None:
         layouts = {(each.imagelength, each.imagewidth, each.samplesperpixel, each.dtype) for each in pages}
         if len(pages) > 1 and (len(layouts) > 1 or page.samplesperpixel > 1):
             sizes = sorted({f"{each.imagewidth}x{each.imagelength}x{each.samplesperpixel}" for each in pages})
-            raise ValueError(f"has {len(pages)} pages ({', '.join(sizes)}); accepted: one page, or gray pages "
-                             "of one size and type, which become channels")
+            raise ValueError(f"has {len(pages)} pages ({', '.join(sizes)}); accepted: one page, or gray "
+                             "pages of one size and type, which become channels")
         if page.imagedepth > 1 or page.dtype is None:
             raise ValueError("is a volume, or of an unknown type; accepted: one page, or gray pages of one "
                              "size and type")
@@ -78,8 +78,8 @@ def _read_page(page: tifffile.TiffPage, data: bytes, number: int) -> Array:
     # OpenCV rescales 12 bits.
     whole = page.dtype is not None and page.bitspersample == 8 * page.dtype.itemsize
     if not whole or array.dtype != page.dtype or array.size != np.prod(shape) or order is None:
-        raise ValueError(f"its compression ({page.compression.name}, {page.bitspersample} bits) needs a codec "
-                         "that is missing: pip install imagecodecs")
+        raise ValueError(f"its compression ({page.compression.name}, {page.bitspersample} bits) needs a "
+                         "codec that is missing: pip install imagecodecs")
     return array.reshape(shape)[..., order]
 
 

@@ -1,8 +1,8 @@
-"""Pictures that are the same, and pictures that look the same, in nearly linear time.
+"""Identical images, and images that look the same, in nearly linear time.
 
-Thumbnails are put into buckets by quantized random projections, several times over (Datar, Immorlica, Indyk,
-Mirrokni 2004, section 3), and compared with their neighbors there.  An offset of the whole luma, as a change
-of brightness is, counts for nothing.
+Thumbnails are hashed into buckets by quantized random projections, several times over (Datar, Immorlica,
+Indyk, Mirrokni 2004, section 3), and compared with their neighbors in a bucket.  A constant offset of the
+luma, such as a change of brightness, does not count.
 """
 
 from __future__ import annotations
@@ -12,56 +12,60 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from i2i.data.check.file_facts import LUMA
 from i2i.images.format import Array
 
-# A pair that is alike and falls into one bucket in 2 of 3 tables is missed once in 6,000.
-TABLES = 8
+TABLES = 8              # A similar pair that shares a bucket in 2 of 3 tables is missed once in 6,000.
 PROJECTIONS = 8         # Values that make a bucket.
-WIDTH = 24.0            # Levels: an interval of a projection.
-# In a bucket: what keeps a set of a million pictures of one thing from a million million comparisons.
-NEIGHBORS = 16
-# Levels: two thumbnails are alike if they differ by no more, on average and anywhere.  `python
-# bench/near.py`: of 3.4 million
-MEAN, MOST = 3.0, 24.0
-                        # pairs of the bundled pictures 10 are told, all of them variants of one drawing; of
-                        # copies that were encoded again,
-                        # resized or made slightly darker 98 to 100 % are found.  Mirrored and moved ones
-                        # are not.
-ASPECT = 0.03           # And their proportions by no more.
+WIDTH = 24.0            # Levels of an interval of a projection.
+NEIGHBORS = 16          # Compared in a bucket, so that a million images of one thing take no quadratic time.
+# Levels by which similar thumbnails differ on average and at most.  `python bench/near.py`: of 3.4 million
+# pairs of the bundled images 10 are reported, all variants of one drawing; of copies that were encoded again,
+# resized or made slightly darker 98 to 100 % are found.  Mirrored and shifted ones are not.
+MAX_MEAN_DIFFERENCE, MAX_DIFFERENCE = 3.0, 24.0
+MAX_ASPECT_DIFFERENCE = 0.03
 CHUNK = 8192
 
-Places = NDArray[np.int64]
+Positions = NDArray[np.int64]
 
 
 def exact_duplicates(digests: Sequence[int]) -> list[list[int]]:
-    """Groups of places with equal digests."""
-    places: dict[int, list[int]] = defaultdict(list)
-    for place, digest in enumerate(digests):
-        places[digest].append(place)
-    return [group for group in places.values() if len(group) > 1]
+    """Groups of positions with equal digests."""
+    groups: dict[int, list[int]] = defaultdict(list)
+    for position, digest in enumerate(digests):
+        groups[digest].append(position)
+    return [group for group in groups.values() if len(group) > 1]
 
 
-def near_duplicates(thumbs: Array, aspects: Array) -> tuple[Places, Array]:
-    """Pairs of places whose thumbnails are alike, in order, and by how many levels they differ on average.  N
-    x 384 uint8, N -> P x 2, P"""
+def near_duplicates(thumbs: Array, aspects: Array) -> tuple[Positions, Array]:
+    """Find similar images.
+
+    Args:
+        thumbs: (N, 384) uint8, see `thumbnail`.
+        aspects: (N,) width over height.
+
+    Returns:
+        (P, 2) sorted pairs of positions, and (P,) their mean differences in levels.
+    """
     pairs, levels = [np.empty((0, 2), np.int64)], [np.empty(0, np.float32)]
     for table in range(TABLES if len(thumbs) > 1 else 0):
         for left, right in _neighbors(thumbs, table):
-            like, distance = _alike(thumbs, aspects, left, right)
+            like, distance = _compare(thumbs, aspects, left, right)
             pairs.append(np.sort(np.stack([left[like], right[like]], 1), 1))
             levels.append(distance)
     found, first = np.unique(np.concatenate(pairs), axis=0, return_index=True)
     return found, np.concatenate(levels)[first]
 
 
-def _neighbors(thumbs: Array, table: int) -> Iterable[tuple[Places, Places]]:
-    """Places that share a bucket of one table and are near each other in it."""
+def _neighbors(thumbs: Array, table: int) -> Iterable[tuple[Positions, Positions]]:
+    """Positions that share a bucket of one table and are near each other in it."""
     random = np.random.default_rng(table)
     directions = random.standard_normal((thumbs.shape[1], PROJECTIONS)).astype(np.float32)
     luma = LUMA * LUMA
-    directions[:luma] -= directions[:luma].mean(0)      # Blind to an offset.
+    directions[:luma] -= directions[:luma].mean(0)      # Ignore a constant offset.
     directions /= np.linalg.norm(directions, axis=0)
     offsets = random.uniform(0, WIDTH, PROJECTIONS).astype(np.float32)
     mixing = random.integers(1, 2**62, PROJECTIONS, dtype=np.int64) | 1
@@ -82,31 +86,23 @@ def _neighbors(thumbs: Array, table: int) -> Iterable[tuple[Places, Places]]:
             yield order[part], order[part + step]
 
 
-def _alike(thumbs: Array, aspects: Array, left: Places, right: Places) -> tuple[Array, Array]:
-    """Which of these pairs are alike, and their distances."""
+def _compare(thumbs: Array, aspects: Array, left: Positions, right: Positions) -> tuple[Array, Array]:
+    """Which of these pairs are similar, and their distances."""
     luma = LUMA * LUMA
     difference = thumbs[left].astype(np.float32) - thumbs[right]
     difference[:, :luma] -= difference[:, :luma].mean(1, keepdims=True)
     difference = np.abs(difference)
     mean = difference.mean(1)
-    like = (mean <= MEAN) & (difference.max(1) <= MOST) & (np.abs(aspects[left] / aspects[right] - 1) <= ASPECT)
+    like = (mean <= MAX_MEAN_DIFFERENCE) & (difference.max(1) <= MAX_DIFFERENCE)
+    like &= np.abs(aspects[left] / aspects[right] - 1) <= MAX_ASPECT_DIFFERENCE
     return like, mean[like]
 
 
-def connected_groups(pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """What pairs hang together."""
-    parent: dict[int, int] = {}
-
-    def root(place: int) -> int:
-        parent.setdefault(place, place)
-        while parent[place] != place:
-            parent[place] = parent[parent[place]]
-            place = parent[place]
-        return place
-
-    for i, j in pairs:
-        parent[root(j)] = root(i)
-    together: dict[int, list[int]] = defaultdict(list)
-    for place in sorted(parent):
-        together[root(place)].append(place)
-    return list(together.values())
+def count_groups(pairs: Sequence[tuple[int, int]]) -> int:
+    """Number of groups of images that pairs connect."""
+    if not pairs:
+        return 0
+    images, edges = np.unique(np.array(pairs), return_inverse=True)
+    left, right = edges.reshape(-1, 2).T
+    graph = coo_matrix((np.ones(len(left)), (left, right)), shape=(len(images), len(images)))
+    return int(connected_components(graph, directed=False)[0])

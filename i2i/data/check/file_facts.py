@@ -1,4 +1,4 @@
-"""One file: what it is, what it holds, and what is odd about it by itself."""
+"""The facts of one file that the check needs."""
 
 from __future__ import annotations
 
@@ -17,28 +17,21 @@ from i2i.images.decode import FIRST_FRAME, read_header
 from i2i.images.format import Array, DecodedImage
 from i2i.images.pil import ORIENTATION, open_image
 
-ENDINGS: Mapping[str, tuple[str, ...]] = {      # Format by content -> the endings that say so.
+EXTENSIONS: Mapping[str, tuple[str, ...]] = {      # Format by content -> its extensions.
     "PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg"), "WEBP": (".webp",),
-                                          "BMP": (".bmp",), "DIB": (".bmp",),
-    "TIFF": (".tif", ".tiff"), "NPY": (".npy",), "GIF": (".gif",)}
-FOREIGN = (     # What files with an image's name often are: place, bytes, name.
+    "BMP": (".bmp",), "DIB": (".bmp",), "TIFF": (".tif", ".tiff"), "NPY": (".npy",), "GIF": (".gif",)}
+OTHER_FORMATS = (       # What files with an image's extension often are: offset, bytes, name.
     (0, b"%PDF", "PDF"), (0, b"PK\3\4", "a zip"), (4, b"ftyphei", "HEIC"), (4, b"ftypmif1", "HEIC"),
-           (4, b"ftypavif", "AVIF"),
-    (0, b"\xff\x0a", "JPEG XL"),
-    (0, b"8BPS", "a Photoshop file"), (0, b"<", "HTML, XML or SVG"),
-           (0, b"version https://git-lfs", "a Git LFS pointer"))
+    (4, b"ftypavif", "AVIF"), (0, b"\xff\x0a", "JPEG XL"), (0, b"8BPS", "a Photoshop file"),
+    (0, b"<", "HTML, XML or SVG"), (0, b"version https://git-lfs", "a Git LFS pointer"))
 LUMA, CHROMA = 16, 8        # Sides of the two layers of a thumbnail.
-# The outermost sixteenth of a picture, which is background in most drawings and scans.
-BORDER = 16
-# Share of the pixels that have one of two values from which a picture counts as black and white.
-BINARY = 0.995
-# Levels of 255: the standard deviation of a thumbnail up to which a picture counts as empty.
-FLAT = 2.0
+BINARY_SHARE = 0.995        # Share of pixels near one of two values in a black-and-white image.
+FLAT_DEVIATION = 2.0        # Standard deviation of the thumbnail of an empty image, at most.
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A file that cannot be used: the kind of fault (a kind of finding) and the reason."""
+    """A file that cannot be used: the kind of finding, and the reason."""
 
     kind: str
     reason: str
@@ -46,12 +39,11 @@ class Fault:
 
 @dataclass(frozen=True)
 class FileFacts:
-    """A picture that was decoded.  Levels are shares of the type's range times 255; of floats, of the
-    picture's own."""
+    """A decoded image.  Levels are in 0 to 255 of the type's range; for floats, of the image's own range."""
 
     bytes: int
     format: str
-    mode: str                   # As the file has it: P, CMYK, I;16; "" where Pillow knows no word.
+    mode: str                   # Pillow's mode of the file, or "".
     width: int
     height: int
     channels: int
@@ -59,27 +51,27 @@ class FileFacts:
     alpha: bool
     low: float
     high: float
-    depth: int                  # Bits that its values need, of integers.
-    digest: int                 # Of the pixels: equal for equal ones.
-    thumb: Array                # LUMA² + 2 CHROMA² levels, uint8.
+    depth: int                  # Bits that integer values need.
+    digest: int                 # Of the pixels.
+    thumbnail: Array                # LUMA² + 2 CHROMA² levels, uint8.
     flat: bool
     border: float               # Mean level of the outermost pixels.
-    binary: bool                # Gray levels, of which nearly all are one of two.
-    twins: bool                 # Left and right half are equal.
-    turned: bool                # By an EXIF orientation.
-    labeled: str               # The ending it should have, "" if it has it.
+    binary: bool                # Gray, with nearly all pixels near one of two values.
+    twins: bool                 # The left and right halves are identical.
+    turned: bool                # By its EXIF orientation.
+    expected_extension: str               # "" if it has it.
     notes: tuple[str, ...]
 
     @property
     def kind(self) -> str:
-        """Channels and type in words."""
+        """Channels and type, such as "gray + alpha, uint16"."""
         colors = self.channels - self.alpha
-        words = {1: "gray", 3: "color"}.get(colors, f"{colors} channels")
-        return f"{words}{' + alpha' if self.alpha else ''}, {self.dtype}"
+        name = {1: "gray", 3: "color"}.get(colors, f"{colors} channels")
+        return f"{name}{' + alpha' if self.alpha else ''}, {self.dtype}"
 
     @property
     def animated(self) -> bool:
-        """Whether there are more frames, which nobody sees."""
+        """Whether there are more frames."""
         return FIRST_FRAME in self.notes
 
 
@@ -94,57 +86,57 @@ def examine_file(source: Source, name: str) -> FileFacts | Fault:
     try:
         picture = decode_bytes(name, data)
     except Unreadable as error:
-        return _fault(data, error.reason)
+        return _classify(data, error.reason)
     try:
         return _facts(name, data, picture)
-    # A picture so odd that it cannot be measured is told, and the others still are.
-    except Exception as error:
+    except Exception as error:      # One strange image must not stop the check.
         return Fault("refused", f"{type(error).__name__}: {error}")
 
 
-def _fault(data: bytes, reason: str) -> Fault:
+def _classify(data: bytes, reason: str) -> Fault:
     if "bomb" in reason:
         return Fault("bomb", reason)
-    other = next((word for place, start, word in FOREIGN if data[place:].startswith(start)), None)
+    other = next((name for offset, magic, name in OTHER_FORMATS if data[offset:].startswith(magic)), None)
     if other:
         return Fault("no-image", f"is {other}")
-    return Fault("no-image" if "not an image" in reason else "refused" if "accepted:" in reason
-                 or "not supported" in reason else "damaged", reason)
+    if "not an image" in reason:
+        return Fault("no-image", reason)
+    unsupported = "accepted:" in reason or "not supported" in reason
+    return Fault("refused" if unsupported else "damaged", reason)
 
 
 def _facts(name: str, data: bytes, picture: DecodedImage) -> FileFacts:
     array = picture.array
     low, high = float(array.min()), float(array.max())
-    told = read_header(data)
+    format = read_header(data).format
     mode, turned = _tags(data)
-    small = thumbnail(picture, low, high)
+    small = make_thumbnail(picture, low, high)
     luma = small[:LUMA * LUMA].reshape(LUMA, LUMA).astype(np.float32)
     edge = np.concatenate([luma[0], luma[-1], luma[:, 0], luma[:, -1]])
     middle = array.shape[1] // 2
-    ending = PurePosixPath(name).suffix.lower()
-    right = ENDINGS.get(told.format, (ending,))
+    extension = PurePosixPath(name).suffix.lower()
+    expected = EXTENSIONS.get(format, (extension,))
     return FileFacts(
-        len(data), told.format, mode, array.shape[1], array.shape[0], picture.channels, array.dtype.name,
+        len(data), format, mode, array.shape[1], array.shape[0], picture.channels, array.dtype.name,
         picture.alpha, low, high,
-        _depth(array, high), int(pixel_digest(array)[:15], 16), small, bool(luma.std() <= FLAT),
+        _depth(array, high), int(pixel_digest(array)[:15], 16), small, bool(luma.std() <= FLAT_DEVIATION),
         float(edge.mean()),
         low < high and _two_values(array, low, high),
         array.shape[1] % 2 == 0 and np.array_equal(array[:, :middle], array[:, middle:]), turned,
-        "" if ending in right else right[0], picture.notes)
+        "" if extension in expected else expected[0], picture.notes)
 
 
 def _tags(data: bytes) -> tuple[str, bool]:
-    """Pillow's mode, and whether EXIF turns the picture."""
+    """Pillow's mode, and whether EXIF rotates or mirrors the image."""
     try:
         with open_image(data) as image:
             return image.mode, image.getexif().get(ORIENTATION, 1) not in (0, 1)
-    except Exception:       # NPY, and TIFF of many channels: decoded by others.
+    except Exception:       # NPY, or TIFF with many channels.
         return "", False
 
 
 def _depth(array: Array, high: float) -> int:
-    """The smallest usual bit depth that holds the values; 8 also for 8 bits that were stretched to 16 (times
-    257)."""
+    """The smallest common bit depth that holds the values; 8 also for 8 bits scaled to 16 (times 257)."""
     if array.dtype != np.uint16:
         return 8 * array.dtype.itemsize
     if high >= 256 and not (array % 257).any():
@@ -153,22 +145,23 @@ def _depth(array: Array, high: float) -> int:
 
 
 def _two_values(array: Array, low: float, high: float) -> bool:
-    """Whether nearly all of a gray picture is as dark as its darkest or as light as its lightest pixel, and
-    some of it is neither."""
+    """Whether nearly all of a gray image is near its darkest or lightest value, but not all of it exactly."""
     near = (high - low) / 16
     ends = np.count_nonzero(array <= low + near) + np.count_nonzero(array >= high - near)
-    return array.ndim == 2 and array.dtype.kind == "u" and bool(ends >= BINARY * array.size) and bool(((array > low) & (array < high)).any())
+    if array.ndim != 2 or array.dtype.kind != "u" or ends < BINARY_SHARE * array.size:
+        return False
+    return bool(((array > low) & (array < high)).any())
 
 
-def thumbnail(picture: DecodedImage, low: float, high: float) -> Array:
-    """What is left of a picture when it is small: 16x16 means of luma and 8x8 means of both chromas (ITU-R
-    BT.601).  -> uint8, 384 values"""
+def make_thumbnail(picture: DecodedImage, low: float, high: float) -> Array:
+    """16x16 means of luma and 8x8 means of both chromas (ITU-R BT.601).  -> (384,) uint8"""
     array = composite_over(picture.array) if picture.alpha else picture.array
-    array = np.ascontiguousarray(to_rgb(array) if array.ndim == 3 and array.shape[2] != 2 else array
-                                 if array.ndim == 2 else array[..., 0])
+    if array.ndim == 3:
+        array = array[..., 0] if array.shape[2] == 2 else to_rgb(array)
+    array = np.ascontiguousarray(array)
     area = cv2.resize(array, (LUMA, LUMA), interpolation=cv2.INTER_AREA).astype(np.float32)
-    base, span = (low, high - low or 1.0) if array.dtype.kind == "f" else (0.0,
-                                                                           float(np.iinfo(array.dtype).max))
+    floats = array.dtype.kind == "f"
+    base, span = (low, high - low or 1.0) if floats else (0.0, float(np.iinfo(array.dtype).max))
     levels = np.rint((area - base) / span * 255).clip(0, 255).astype(np.uint8)
     if levels.ndim == 2:
         return np.concatenate([levels.ravel(), np.full(2 * CHROMA * CHROMA, 128, np.uint8)])

@@ -1,4 +1,4 @@
-"""One thing that was found, with how often and where."""
+"""A finding of the data set check: what, how often and where."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ from typing import Any, Literal
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
-SHOWN = 20          # Examples that are kept of a kind of finding.
+MAX_EXAMPLES = 20
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`error`: would stop or spoil a training; `warning`: worth a look; `note`: good to know.  The first
-    example stands for all."""
+    """One kind of problem in a data set.
+
+    Attributes:
+        severity: "error" would stop or spoil training, "warning" should be looked at, "note" is good to know.
+        kind: a short identifier, such as "too-small".
+        count: how many files or pairs it concerns.
+        text: one line for people.
+        examples: up to 20 of them.
+    """
 
     severity: Severity
     kind: str
@@ -25,19 +32,25 @@ class Finding:
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON data."""
-        return {"severity": self.severity, "kind": self.kind, "count": self.count, "text": self.text,
-                "examples": list(self.examples)}
+        return {**vars(self), "examples": list(self.examples)}
 
 
-def finding(severity: Severity, kind: str, examples: Iterable[str], one: str, many: str, *,
+def finding(severity: Severity, kind: str, examples: Iterable[str], unit: str, text: str, *,
             count: int | None = None) -> list[Finding]:
-    """A finding, or none where there is no example.  `{n}` in the words for many is how many there are."""
-    listed = list(examples) if count is None else list(islice(examples, SHOWN))
+    """A finding "COUNT UNITs TEXT", or none if there are no examples.
+
+    Args:
+        examples: all examples, or at least the first ones if `count` says how many there are.
+        unit: what is counted, in the singular.
+    """
+    listed = list(examples) if count is None else list(islice(examples, MAX_EXAMPLES))
     n = len(listed) if count is None else count
-    return [Finding(severity, kind, n, one if n == 1 else many.format(n=f"{n:,}"),
-                    tuple(listed[:SHOWN]))] if n else []
+    if not n:
+        return []
+    units = unit if n == 1 else unit + ("es" if unit.endswith("s") else "s")
+    return [Finding(severity, kind, n, f"{n:,} {units} {text}", tuple(listed[:MAX_EXAMPLES]))]
 
 
 def ordered(findings: Sequence[Finding]) -> list[Finding]:
-    """Errors first, and of one severity what there is most of."""
+    """Errors first; within a severity the most frequent first."""
     return sorted(findings, key=lambda each: (SEVERITIES.index(each.severity), -each.count, each.kind))

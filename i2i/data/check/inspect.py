@@ -1,5 +1,4 @@
-"""Looks a data set over before anything is trained on it: `inspect(where)` tells the layout, the command, the
-counts and what is wrong."""
+"""Check a data set before training: its layout, the command to train on it, statistics and problems."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from i2i.data.check import rules
 from i2i.data.check.finding import Finding, ordered
 from i2i.data.check.layout import Layout, detect_layout, roles
 from i2i.data.check.names import inspect_names
-from i2i.data.check.survey import MANY, Log, Survey, speed, survey
+from i2i.data.check.survey import MAX_FILES, Progress, Survey, decode_seconds, survey
 from i2i.data.dataset_root import find_root
 from i2i.data.sources import open_source
 from i2i.errors import RequestError
@@ -22,7 +21,7 @@ from i2i.errors import RequestError
 
 @dataclass(frozen=True)
 class SizeRange:
-    """Of many values the smallest, the middle one, the largest, and how many are different."""
+    """Smallest, median and largest value, and the number of different values."""
 
     low: float
     median: float
@@ -32,8 +31,10 @@ class SizeRange:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What is known of a data set.  `files` of which `examined` were opened and `readable` decoded; per-1,000
-    figures are of one core."""
+    """The result of a check.
+
+    Of `files`, `examined` were opened and `readable` decoded; seconds are those of one core.
+    """
 
     where: str
     layout: str
@@ -44,7 +45,7 @@ class CheckReport:
     readable: int
     width: SizeRange
     height: SizeRange
-    sizes: Mapping[str, int]        # The most frequent.
+    sizes: Mapping[str, int]        # The most frequent ones.
     formats: Mapping[str, int]
     kinds: Mapping[str, int]
     modes: Mapping[str, int]
@@ -57,7 +58,7 @@ class CheckReport:
 
     @property
     def serious(self) -> bool:
-        """Whether a training would be stopped or spoilt."""
+        """Whether a finding would stop or spoil training."""
         return any(each.severity == "error" for each in self.findings)
 
     def as_dict(self) -> dict[str, Any]:
@@ -66,60 +67,68 @@ class CheckReport:
                 "findings": [each.as_dict() for each in self.findings]}
 
 
-def check_dataset(where: str | Path, *, most: int = MANY, tell: Log | None = None) -> CheckReport:
-    """Examine about `most` files of a data set, chosen by their names, and all names.  RequestError if there
-    is nothing to look at.
+def check_dataset(where: str | Path, *, most: int = MAX_FILES,
+                  progress: Progress | None = None) -> CheckReport:
+    """Check a data set.
 
-    `tell` hears how many files are done, of how many.
+    Args:
+        where: a path, URL or name of a bundled data set.
+        most: examine about so many files, chosen by a hash of their names; all names are checked.
+        progress: called with the number of files examined so far, and of all to be examined.
+
+    Raises:
+        RequestError: if there are no images.
     """
     whole = open_source(where)
     every = whole.names()
     if not len(every):
         hidden = "".join(f"; {each.text}, such as {each.examples[0]}" for each in inspect_names(whole, every))
         raise RequestError(f"{where} holds no images{hidden}")
-    source, told, names = find_root(whole)
-    found = survey(source, source.names() if told else names, most=most, tell=tell or (lambda done, of: None))
+    source, manifest, names = find_root(whole)
+    found = survey(source, source.names() if manifest else names, most=most,
+                   progress=progress or (lambda done, total: None))
     layout = detect_layout(source, found)
     return _report(str(where), layout, found, (*_run_rules(layout, found), *inspect_names(whole, every)),
-                   speed(source, found.names))
+                   decode_seconds(source, found.names))
 
 
 def _run_rules(layout: Layout, found: Survey) -> list[Finding]:
     part = roles(layout, found)
-    return [*rules.faults(found), *rules.laid_out(layout, found), *rules.unused(layout, found, part),
-            *rules.alone(found), *rules.mixed(found, part),
-            *rules.pairs(layout, found, part), *rules.duplicates(found, part)]
+    return [*rules.check_faults(found), *rules.check_layout(layout, found, part), *rules.check_images(found),
+            *rules.check_sides(found, part), *rules.check_pairs(layout, found, part),
+            *rules.check_duplicates(found, part)]
 
 
 def _report(where: str, layout: Layout, found: Survey, findings: Sequence[Finding],
             seconds: float) -> CheckReport:
     width, height = found.column("width"), found.column("height")
-    whole = np.maximum(1, found.column("channels")) * width.astype(np.int64) * height * _bytes(found)
+    decoded = np.maximum(1, found.column("channels")) * width.astype(np.int64) * height * _bytes(found)
     sizes, counts = np.unique(np.stack([width, height], 1), axis=0, return_counts=True)
     often = np.argsort(-counts, kind="stable")[:8]
-    formats, kinds, modes = (found.words[key].counts() for key in ("format", "kind", "mode"))
+    formats, kinds, modes = (found.labels[key].counts() for key in ("format", "kind", "mode"))
     return CheckReport(
-        where, layout.words, layout.counted() if layout.splits else "", tuple(layout.lines(where)),
+        where, layout.description, layout.summary() if layout.splits else "", tuple(layout.commands(where)),
         found.total, len(found.names), len(found),
-        _spread(width), _spread(height), {f"{sizes[i][0]} x {sizes[i][1]}": int(counts[i]) for i in often},
+        _size_range(width), _size_range(height),
+        {f"{sizes[i][0]} x {sizes[i][1]}": int(counts[i]) for i in often},
         formats, kinds, modes,
         (float(found.column("low").min()), float(found.column("high").max())) if len(found) else (0.0, 0.0),
         layout.classes(),
-        1000 * seconds, 1000 * _mean(found.column("bytes")), 1000 * _mean(whole), tuple(ordered(findings)))
+        1000 * seconds, 1000 * _mean(found.column("bytes")), 1000 * _mean(decoded), tuple(ordered(findings)))
 
 
 def _bytes(found: Survey) -> Any:
-    """Of one value of each picture."""
-    words = found.words["dtype"]
-    sizes = np.array([np.dtype(word).itemsize for word in words.known] or [1])
-    return sizes[np.asarray(words.codes, np.int64)]
+    """The size of a value of each image."""
+    column = found.labels["dtype"]
+    sizes = np.array([np.dtype(dtype).itemsize for dtype in column.known] or [1])
+    return sizes[np.asarray(column.codes, np.int64)]
 
 
 def _mean(values: Any) -> float:
     return float(np.mean(values)) if len(values) else 0.0
 
 
-def _spread(values: Any) -> SizeRange:
+def _size_range(values: Any) -> SizeRange:
     if not len(values):
         return SizeRange(0, 0, 0, 0)
     return SizeRange(float(values.min()), float(np.median(values)), float(values.max()),

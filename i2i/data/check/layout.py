@@ -1,10 +1,10 @@
-"""How the files lie, what each of them is for, and the line that trains on them."""
+"""Detect the layout of a data set, the role of each file, and the command to train on it."""
 
 from __future__ import annotations
 
 import posixpath
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,42 +23,49 @@ from i2i.registry import Spec, build
 
 FoundFiles = Mapping[str, PairedDataset | UnpairedDataset | ImageDataset]
 KINDS = ("paired", "unpaired", "images")
-# What a kind of data set is most often wanted for;
+# Suggested recipes for each kind of data set, and for images with classes.
 RECIPES = {"paired": "pix2pix", "unpaired": "cyclegan", "images": "dcgan"}
-CONDITIONAL = "cgan"                                                            # and where there are classes.
-WIDE = 1.9          # Width over height from which a picture may be an A|B strip: two squares make 2.
-MOSTLY = 0.9        # Share of the pictures that must be.
-MEANT = 0.5         # Share of the smaller side that has partners, from which on pairs were meant.
+CONDITIONAL = "cgan"
+MIN_STRIP_ASPECT = 1.9  # Width over height from which an image may be an A|B strip: two squares make 2.
+MIN_STRIP_SHARE = 0.9   # Share of the images that must be.
+MIN_PAIRED_SHARE = 0.5  # Share of the smaller side with partners from which on pairs were intended.
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What kind of data set it is.  `broken`: why it is not quite; `alone`: files without a partner; `splits`
-    is empty where no sense can be made."""
+    """The kind of a data set and its splits.
+
+    Attributes:
+        kind: a key of RECIPES.
+        description: the layout, for people.
+        splits: split -> data set; empty if the layout is not recognized.
+        problems: why the data set cannot be read as it is.
+        unmatched: files without a partner.
+        partners: split -> names of A and of B, in one order.
+    """
 
     kind: str
-    words: str
+    description: str
     splits: FoundFiles
-    broken: tuple[str, ...] = ()
-    alone: tuple[str, ...] = ()
-    # Split -> names of both sides, in one order.
+    problems: tuple[str, ...] = ()
+    unmatched: tuple[str, ...] = ()
     partners: Mapping[str, tuple[Sequence[str], Sequence[str]]] = field(default_factory=dict)
 
     @property
     def strips(self) -> bool:
-        """Whether A and B of each pair lie in one file."""
+        """Whether A and B of each pair are in one file."""
         return self.kind == "paired" and bool(self.splits) and not self.partners
 
-    def counted(self) -> str:
-        """1,167 train, 96 val, 208 test pairs."""
+    def summary(self) -> str:
+        """Such as "1,167 train, 96 val, 208 test pairs"."""
         units = ["pairs" if isinstance(split, PairedDataset) else "images" for split in self.splits.values()]
         each = [f"{_count(split)} {name}" for name, split in self.splits.items()]
         if len(set(units)) == 1:
             return ", ".join(each) + f" {units[0]}"
-        return ", ".join(f"{word} {unit}" for word, unit in zip(each, units, strict=True))
+        return ", ".join(f"{count} {unit}" for count, unit in zip(each, units, strict=True))
 
     def classes(self) -> dict[str, int]:
-        """How many pictures to train on each class has."""
+        """The number of training images of each class."""
         train = self.splits.get("train")
         if not isinstance(train, ImageDataset) or train.labels is None:
             return {}
@@ -66,13 +73,13 @@ class Layout:
                         np.bincount(np.asarray(train.labels), minlength=len(train.classes)).tolist(),
                         strict=True))
 
-    def lines(self, where: str) -> list[str]:
-        """The commands that train on it."""
+    def commands(self, where: str) -> list[str]:
+        """The commands to train on it."""
         if not self.splits or "train" not in self.splits:
             return []
         train = self.splits["train"]
-        names = [RECIPES[self.kind]] + ([CONDITIONAL] if isinstance(train, ImageDataset) and train.classes
-                                        else [])
+        labeled = isinstance(train, ImageDataset) and bool(train.classes)
+        names = [RECIPES[self.kind], *([CONDITIONAL] if labeled else [])]
         return [f"i2i train {name} --data {shlex.quote(where)}" for name in names]
 
 
@@ -81,95 +88,96 @@ def _count(split: PairedDataset | UnpairedDataset | ImageDataset) -> str:
 
 
 def detect_layout(source: Source, survey: Survey) -> Layout:
-    """The layout that fits best."""
-    told: dict[str, Any] = {}
+    """Find the layout that fits best."""
+    found: dict[str, Any] = {}
     problems: dict[str, str] = {}
     for kind in KINDS:
         try:
-            told[kind] = build("dataset", Spec(kind), source)
+            found[kind] = build("dataset", Spec(kind), source)
         except RequestError as error:
             problems[kind] = str(error)
-    strips = "paired" in told and all(split.strips for split in told["paired"].values())
-    if "paired" in told and not strips:
-        return _layout("paired", told["paired"])
-    if not strips and "unpaired" in told:
-        return _two_sided(told["unpaired"], problems["paired"])
-    labeled = "images" in told and any(split.classes for split in told["images"].values())
+    strips = "paired" in found and all(split.strips for split in found["paired"].values())
+    if "paired" in found and not strips:
+        return _layout("paired", found["paired"])
+    if not strips and "unpaired" in found:
+        return _two_sided(found["unpaired"], problems["paired"])
+    labeled = "images" in found and any(split.classes for split in found["images"].values())
     if strips and _are_strips(survey) and not labeled:
-        return _layout("paired", told["paired"])
-    if "images" in told:
-        return _layout("images", told["images"])
-    # Strips could always be read: what is wrong then is wrong with the labels.
+        return _layout("paired", found["paired"])
+    if "images" in found:
+        return _layout("images", found["images"])
+    # Strips can always be read, so the problem is one of the labels.
     kind = "images" if strips else "paired"
-    return Layout(kind, "not clear", {}, (problems[kind],))
+    return Layout(kind, "not recognized", {}, (problems[kind],))
 
 
 def _layout(kind: str, splits: FoundFiles) -> Layout:
-    partners = {name: (split.a, split.b) for name,
-                split in splits.items() if isinstance(split, PairedDataset) and not split.strips}
+    partners = {name: (split.a, split.b) for name, split in splits.items()
+                if isinstance(split, PairedDataset) and not split.strips}
     return Layout(kind, next(iter(splits.values())).layout, splits, partners=partners)
 
 
 def _are_strips(survey: Survey) -> bool:
     width, height = survey.column("width"), survey.column("height")
-    return len(survey) > 0 and float(np.mean((width >= WIDE * height) & (width % 2 == 0))) >= MOSTLY
+    possible = (width >= MIN_STRIP_ASPECT * height) & (width % 2 == 0)
+    return len(survey) > 0 and float(np.mean(possible)) >= MIN_STRIP_SHARE
 
 
 def _two_sided(splits: Mapping[str, PairedDataset | UnpairedDataset], problem: str) -> Layout:
-    """Unpaired, or pairs of which some have lost their partner."""
+    """Unpaired data, or pairs of which some lack their partner."""
     train = splits.get("train") or next(iter(splits.values()))
     if train.from_manifest:
         return _layout("unpaired", splits)
     sides = {name: (FileList.of(split.a), FileList.of(split.b)) for name, split in splits.items()}
     met = {name: pair_names(*map(_inside, both)) for name, both in sides.items()}
-    if _shared(met[train.split], sides[train.split]) < MEANT * min(len(train.a), len(train.b)):
+    if _shared(met[train.split], sides[train.split]) < MIN_PAIRED_SHARE * min(len(train.a), len(train.b)):
         return _layout("unpaired", splits)
-    partners = {name: (sides[name][0].take(each.a), sides[name][1].take(each.b)) for name,
-                each in met.items()}
-    alone = tuple(sides[name][side][place] for name, each in met.items() if not each.duplicate for side,
-                  place in each.unmatched)
+    partners = {name: (sides[name][0].take(each.a), sides[name][1].take(each.b))
+                for name, each in met.items()}
+    unmatched = tuple(sides[name][side][position] for name, each in met.items()
+                      for side, position in each.unmatched)
     return Layout("paired", "two folders paired by name", splits,
-                  (problem,) if any(each.duplicate for each in met.values()) else (), alone, partners)
+                  (problem,) if any(each.duplicate for each in met.values()) else (), unmatched, partners)
 
 
 def _shared(met: Pairing, sides: tuple[FileList, FileList]) -> int:
-    """How many names both sides have."""
+    """The number of names that both sides have."""
     if met.duplicate is None:
         return len(met.a)
-    # Where a name comes twice no partners are told.
     a, b = ({stem(name) for name in _inside(side)} for side in sides)
     return len(a & b)
 
 
 def _inside(names: FileList) -> FileList:
-    """Sorted names without the folder that all of them lie in."""
-    folder = posixpath.commonpath([posixpath.dirname(names[place]) for place in (0, len(names) - 1)])
+    """Sorted names relative to their common folder."""
+    folder = posixpath.commonpath([posixpath.dirname(names[position]) for position in (0, len(names) - 1)])
     return names.within(f"{folder}/") if folder else names
 
 
-# ---------------------------------------------------------------------------------------------- what each
-# picture is for
-
 @dataclass(frozen=True)
 class Roles:
-    """Of each row of a survey: its split and side (A or the only one 0, B 1), -1 if it has none; and rows of
-    partners."""
+    """What each row of a survey is used for.
+
+    Attributes:
+        split: (N,) index into SPLITS, or -1.
+        side: (N,) 0 for A or the only side, 1 for B, or -1.
+        pairs: (P, 2) rows of partners.
+    """
 
     split: Array
     side: Array
-    pairs: Array        # P x 2
+    pairs: Array
 
 
 def roles(layout: Layout, survey: Survey) -> Roles:
-    """What the pictures of a survey are for."""
+    """Assign a split, a side and partners to the rows of a survey."""
     rows = survey.rows()
     split, side = np.full(len(survey), -1, np.int8), np.full(len(survey), -1, np.int8)
     for name, part in layout.splits.items():
-        columns: Iterable[tuple[int, Sequence[str]]] = ((0, part.names),) if isinstance(part,
-                                                                                        ImageDataset) else ((1, part.b), (0, part.a))
-        for number, names in columns:
-            at = [rows[each] for each in names if each in rows]
-            split[at], side[at] = SPLITS.index(name), number
-    pairs = [(rows[a], rows[b]) for each in layout.partners.values() for a,
-             b in zip(*each, strict=True) if a in rows and b in rows]
+        sides = [part.names] if isinstance(part, ImageDataset) else [part.a, part.b]
+        for number, names in reversed(list(enumerate(sides))):      # Strips, in both sides, count as A.
+            used = [rows[each] for each in names if each in rows]
+            split[used], side[used] = SPLITS.index(name), number
+    pairs = [(rows[a], rows[b]) for each in layout.partners.values() for a, b in zip(*each, strict=True)
+             if a in rows and b in rows]
     return Roles(split, side, np.array(pairs, np.int64).reshape(-1, 2))

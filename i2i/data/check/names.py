@@ -1,4 +1,4 @@
-"""Names: those that get in each other's way, and files that hold images and are not taken for such."""
+"""Problems of file names, and images that are skipped because of theirs."""
 
 from __future__ import annotations
 
@@ -14,25 +14,22 @@ from i2i.errors import printable
 MAX_OTHER_FILES = 20_000    # Files without an image's extension whose first bytes are checked.
 START = 32                  # Bytes that identify a format.
 METADATA = (LABELS, *MANIFESTS)
-MAGIC = ((0, b"\x89PNG\r\n\x1a\n"), (0, b"\xff\xd8\xff"), (0, b"GIF8"), (8, b"WEBP"), (0, b"II*\0"),
-         (0, b"MM\0*"), (0, b"\x93NUMPY"), (4, b"ftypavif"), (4, b"ftypheic"), (4, b"ftypmif1"), (0, b"\xff\x0a"),
-         (0, b"\0\0\0\x0cJXL "), (0, b"\0\0\0\x0cjP  "))
+MAGIC = ((0, b"\x89PNG\r\n\x1a\n"), (0, b"\xff\xd8\xff"), (0, b"GIF8"), (8, b"WEBP"),
+         (0, b"II*\0"), (0, b"MM\0*"), (0, b"\x93NUMPY"), (4, b"ftypavif"), (4, b"ftypheic"),
+         (4, b"ftypmif1"), (0, b"\xff\x0a"), (0, b"\0\0\0\x0cJXL "), (0, b"\0\0\0\x0cjP  "))
 SPLIT_LIKE = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "eval": "val",
               "testing": "test"}
 
 
 def inspect_names(source: Source, names: Sequence[str]) -> list[Finding]:
-    """What is wrong with the names, and with what lies beside the images."""
+    """Check the names of the images, and the files beside them."""
     found = finding("warning", "case", _clashes(names),
-                    "two names differ only by case, which is one file on many disks",
-                    "{n} names differ from another only by case, which is one file on many disks")
+                    "name", "differing from another only by case, which is one file on many disks")
     found += finding("warning", "control-characters",
                      (printable(name) for name in names if not name.isprintable()),
-                     "one name has characters that cannot be printed",
-                     "{n} names have characters that cannot be printed")
+                     "name", "with unprintable characters")
     found += finding("warning", "split-name", _nearly_splits(names),
-                     "a folder is not taken for a split, though it may be meant as one",
-                     "{n} folders are not taken for splits, though they may be meant as such")
+                     "folder", "not recognized as a split, despite a similar name")
     return found + _ignored(source)
 
 
@@ -66,10 +63,7 @@ def _ignored(source: Source) -> list[Finding]:
         if any(data[offset:].startswith(magic) for offset, magic in MAGIC):
             (hidden if any(map(is_hidden, name.split("/"))) else misnamed).append(name)
     return [*finding("error", "closed-folder", closed,
-                     "a folder cannot be listed, so its files are missing",
-                     "{n} folders cannot be listed, so their files are missing"),
+                     "folder", "that cannot be listed, so files are missing"),
             *finding("warning", "ending", misnamed,
-                     "a file holds an image but is skipped because of its extension",
-                     "{n} files hold images but are skipped because of their extensions"),
-            *finding("note", "hidden", hidden, "a hidden file holds an image and is skipped",
-                     "{n} hidden files hold images and are skipped")]
+                     "file", "containing an image, but skipped because of the extension"),
+            *finding("note", "hidden", hidden, "hidden file", "containing an image, and skipped")]
