@@ -1,10 +1,9 @@
-"""A folder job end to end against the bare network on batches of the same size, and against a script that
-takes one image at a time.
+"""Time a folder job against the bare network, and against a script that takes one image at a time.
 
-Makes a folder of pictures, and in turn, several times: runs the network alone; translates with
-`i2i.translate` (reading, decoding, network, encoding, writing); reads, makes and saves one image after the
-other.  Memory is that of a process of its own for each.  The weights are random: speed does not depend on
-them.
+Makes a folder of pictures and alternates, several times, between the network alone on batches of the same
+size, `i2i translate` (reading, decoding, network, encoding, writing), and reading, translating and saving one
+image after the other.  Memory is measured in a process of its own for each.  The weights are random: speed does
+not depend on them.
 
     python bench/translate.py                        200 images of 256 pixels, the default U-Net
     python bench/translate.py --size 64 --width 32
@@ -37,9 +36,8 @@ from i2i.recipes.pix2pix import Pix2Pix
 from i2i.registry import Spec
 
 
-def held():
-    """The most bytes this process has held.  Not the kernel's ru_maxrss, which a process takes over from its
-    parent."""
+def peak_memory():
+    """Peak resident bytes of this process.  Unlike ru_maxrss, they do not start at those of its parent."""
     return next(int(line.split()[1]) * 1024 for line in Path("/proc/self/status").read_text().splitlines()
                 if line.startswith("VmHWM"))
 
@@ -55,7 +53,7 @@ def random_model(size, width):
 
 
 def fill(folder, count, size):
-    """Smooth pictures with some grain, so that PNG has to work as on photographs."""
+    """Write smooth pictures with some grain, which PNG compresses as it does photographs."""
     g = np.random.default_rng(0)
     for i in range(count):
         rough = Image.fromarray(g.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize((size, size),
@@ -66,7 +64,7 @@ def fill(folder, count, size):
 
 
 def one_by_one(model, folder, out):
-    """What everyone writes: an image is read, made, saved, and then the next."""
+    """The simple script: read an image, translate it, save it, then the next."""
     out.mkdir()
     G = model.modules["G"].eval()
     for path in sorted(folder.iterdir()):
@@ -79,7 +77,7 @@ def one_by_one(model, folder, out):
 
 
 def jobs(model, options, folder):
-    """name -> the same work each way; a job takes a number for the folder it writes."""
+    """The variants by name: functions of the number of the output folder."""
     batch = default_batch_size(options.size, options.size)
     x = torch.rand(batch, 3, options.size, options.size) * 2 - 1
     source = open_source(folder / "in")
@@ -96,31 +94,30 @@ def jobs(model, options, folder):
 
 
 def timed(job, i):
-    """Seconds."""
+    """Seconds that a job takes."""
     start = time.perf_counter()
     job(i)
     return time.perf_counter() - start
 
 
 def difference(folder):
-    """The most levels by which the two folders differ: batches of another size are summed in another
-    order."""
+    """Largest difference in gray levels between the two folders: rounding depends on the batch size."""
     pairs = ((np.asarray(Image.open(path)), np.asarray(Image.open(folder / "plain0" / path.name)))
              for path in (folder / "ours0").iterdir())
     return max(int(np.abs(one.astype(int) - other).max()) for one, other in pairs)
 
 
-def alone(name, options, folder):
-    """Bytes that a job takes beyond what was there before the network."""
-    before = held()
+def measure_memory(name, options, folder):
+    """Peak bytes of a job, beyond those before the network is built."""
+    before = peak_memory()
     jobs(random_model(options.size, options.width), options, folder)[name](0)
-    return held() - before
+    return peak_memory() - before
 
 
-def in_a_process(name, options, folder):
-    """`alone`, in a process that has done nothing else."""
+def measure_memory_in_subprocess(name, options, folder):
+    """`measure_memory` in a process of its own."""
     work = [f"--{key}={getattr(options, key)}" for key in ("images", "size", "width")]
-    command = [sys.executable, __file__, "--alone", name, "--folder", str(folder), *work]
+    command = [sys.executable, __file__, "--memory-of", name, "--folder", str(folder), *work]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
 
 
@@ -131,37 +128,37 @@ def main():
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--alone", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--memory-of", default="", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.alone:
-        print(alone(options.alone, options, options.folder))
+    if options.memory_of:
+        print(measure_memory(options.memory_of, options, options.folder))
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "in").mkdir()
         fill(folder / "in", options.images, options.size)
-        works = jobs(random_model(options.size, options.width), options, folder)
-        works["network alone"](0)
-        seconds = {name: [] for name in works}
+        variants = jobs(random_model(options.size, options.width), options, folder)
+        variants["network alone"](0)
+        seconds = {name: [] for name in variants}
         for i in range(options.rounds):
-            for name, job in works.items():
+            for name, job in variants.items():
                 seconds[name].append(timed(job, i))
         print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, "
-              f"{torch.backends.cpu.get_cpu_capability()}, "
-              f"{options.images} images of {options.size} pixels, width {options.width}; {options.rounds} "
-              "rounds; "
-              f"results differ by {difference(folder)} levels at most")
+              f"{torch.backends.cpu.get_cpu_capability()}, {options.images} images of {options.size} pixels, "
+              f"width {options.width}; {options.rounds} rounds; results differ by {difference(folder)} "
+              "levels at most")
         print(f"{'':<15}{'images/s':>10}{'/ network':>11}{'/ one by one':>14}{'range':>16}{'MB':>7}")
         for name, times in seconds.items():
-            ratios = {base: [other / own for own, other in zip(times, seconds[base], strict=True)]
-                      for base in ("network alone", "one by one")}
-            to_network, to_plain = ratios.values()
+            to_network, to_simple = (
+                [other / own for own, other in zip(times, seconds[base], strict=True)]
+                for base in ("network alone", "one by one"))
             shutil.rmtree(folder / "ours0", ignore_errors=True)
             shutil.rmtree(folder / "plain0", ignore_errors=True)
-            spread, memory = f"{min(to_plain):.2f} … {max(to_plain):.2f}", in_a_process(name, options, folder)
-            speed, to_network, to_plain = options.images / statistics.median(times), statistics.median(to_network), statistics.median(to_plain)
-            print(f"{name:<15}{speed:>10.1f}{to_network:>11.2f}{to_plain:>14.2f}{spread:>16}{memory / 1e6:>7.0f}", flush=True)
+            megabytes = measure_memory_in_subprocess(name, options, folder) / 1e6
+            print(f"{name:<15}{options.images / statistics.median(times):>10.1f}"
+                  f"{statistics.median(to_network):>11.2f}{statistics.median(to_simple):>14.2f}"
+                  f"{f'{min(to_simple):.2f} … {max(to_simple):.2f}':>16}{megabytes:>7.0f}", flush=True)
 
 
 if __name__ == "__main__":
