@@ -2,8 +2,8 @@
 
 Makes a folder of pictures and alternates, several times, between the network alone on batches of the same
 size, `i2i translate` (reading, decoding, network, encoding, writing), and reading, translating and saving one
-image after the other.  Memory is measured in a process of its own for each.  The weights are random: speed does
-not depend on them.
+image after the other.  Memory is measured in a process of its own for each.  The weights are random, as speed
+does not depend on them.
 
     python bench/translate.py                        200 images of 256 pixels, the default U-Net
     python bench/translate.py --size 64 --width 32

@@ -1,9 +1,9 @@
 """Read network pickles of stylegan2-ada-pytorch and stylegan3 without running any code in them.
 
 A pickle is a program that names functions and calls them.  Here every name stands for something harmless of
-ours or is refused, so that the program can build containers and tensors and nothing else; source code in these
-pickles stays text.  Their modules are records of a class name and a state (`torch_utils.persistence`), from
-which the tensors are collected.
+ours or is refused, so that the program can build containers and tensors and nothing else; source code in the
+pickle stays text.  Modules are records of a class name and a state (`torch_utils.persistence`), from which
+the tensors are collected.
 """
 
 from __future__ import annotations

@@ -1,2 +1,1 @@
-"""Trained models at work: loading, translating, generating, exploring, and use in people's own training
-code."""
+"""Use trained models: load, translate, generate, explore, chain, and integrate into other training code."""

@@ -19,8 +19,8 @@ def num_launched() -> int:
 def best_device(name: str = "auto") -> torch.device:
     """The device of this name; `auto` takes a GPU if there is one.
 
-    `auto` respects `accelerate launch --cpu`.  MPS cannot exchange tensors between processes, so only a job of
-    one process uses it.
+    `auto` respects `accelerate launch --cpu`.  MPS cannot exchange tensors between processes, so it is used
+    by jobs of one process alone.
 
     Raises:
         RequestError: if the device is unknown or not available.
