@@ -32,10 +32,7 @@ from i2i.images.format import DTYPES, Array
 
 VERSION = 1                         # Of what is cached: raise it when the same file is decoded differently.
 MIN_FREE_DISK = 2 * 2**30           # Bytes to leave free: checkpoints have to fit, too.
-MEMORY_SHARE = {"auto": 0.25, "memory": 0.5}    # Of the free memory.
-SIZE_MARGIN = 1.5                   # Over the estimate, for images of other proportions.
 ARRAY_OVERHEAD = 48                 # Upper bound on the bytes beside an image's values.
-UNKNOWN_MEMORY = 1 << 60            # Bytes of free memory from which on it is unknown.
 DECODERS = {"pillow": PIL.__version__, "opencv": cv2.__version__, "tifffile": tifffile.__version__,
             "numpy": np.__version__}
 _COUNT, _SHAPE, _CHECKSUM = struct.Struct("<Q"), struct.Struct("<4I"), struct.Struct("<Q")
@@ -51,22 +48,6 @@ class Cache:
     def __call__(self, entry: int, keys: str, files: Sequence[str], decode: Decode) -> Sequence[Array]:
         """The images `keys` ("a", "b" or both) of an entry, cached or read from the files by `decode`."""
         return decode()
-
-
-def make_cache(kind: str, entries: int, nbytes: int, memory: int, folder: Path | None, source: Source,
-               settings: str) -> Cache:
-    """The cache of the setting data.cache, for so many entries of `nbytes` bytes in all.
-
-    "memory" holds what fits into half of the free `memory`; "auto" all images, or none if they need more than
-    a quarter of it: training and the file system's cache need the rest.  "disk" needs a folder, and
-    `settings`, which is whatever besides the files decides how they are decoded.
-    """
-    if kind == "disk" and folder:
-        return DiskCache(folder, source, settings)
-    available = MEMORY_SHARE.get(kind, 0.0) * memory if memory < UNKNOWN_MEMORY else 0.0
-    if not available or (kind == "auto" and nbytes > available):
-        return Cache()
-    return MemoryCache(entries, int(min(available, SIZE_MARGIN * nbytes)))
 
 
 def array_bytes(height: int, width: int, channels: int, dtype: str) -> int:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from i2i.data.cache import Cache, array_bytes, make_cache
+from i2i.data.cache import Cache, DiskCache, MemoryCache, array_bytes
 from i2i.data.sampler import Order
 from i2i.data.sources import Source, Unreadable, convert_or_unreadable
 from i2i.data.transforms import JointCropFlip, Resize, Size
@@ -22,6 +22,9 @@ from i2i.images.convert import to_tensors
 from i2i.images.format import Array, DecodedImage, ImageFormat
 from i2i.seeding import stable_seed
 
+MEMORY_SHARE = {"auto": 0.25, "memory": 0.5}    # Of the free memory, for the cache.
+SIZE_MARGIN = 1.5               # Over the estimated size of the cache, for images of other proportions.
+UNKNOWN_MEMORY = 1 << 60        # Bytes of free memory from which on it is unknown.
 Formats = tuple[ImageFormat, ImageFormat]
 Sample = dict[str, Any]         # Arrays, and an integer for a class.
 OnRead = Callable[[str], None]
@@ -127,16 +130,23 @@ class Dataset(ABC):
         """This dataset with the cache of the setting data.cache.
 
         Args:
-            kind: auto, off, memory or disk.
+            kind: "memory" for as many images as half of the free memory holds; "auto" for all images in
+                memory, or none if they need more than a quarter of it: training and the file system's cache
+                need the rest; "disk" or "off".
             image_size: height and width of the stored images.
             memory: bytes that are free for this process.
-            folder: of the disk cache.
+            folder: of the disk cache; None turns it off.
         """
-        images = sum(stream.size for stream in self.streams)
-        settings = repr((type(self).__name__, getattr(self, "direction", ""), getattr(self, "strips", False),
-                         type(self.transform).__name__, self.transform.load, self.formats))
-        return replace(self, cache=make_cache(kind, images, self.decoded_bytes(image_size), memory,
-                                              folder, self.source, settings))
+        cache, nbytes = Cache(), self.decoded_bytes(image_size)
+        limit = MEMORY_SHARE.get(kind, 0.0) * memory if memory < UNKNOWN_MEMORY else 0.0
+        if kind == "disk" and folder:
+            decoding = (type(self).__name__, getattr(self, "direction", ""), getattr(self, "strips", False),
+                        type(self.transform).__name__, self.transform.load, self.formats)
+            cache = DiskCache(folder, self.source, repr(decoding))
+        elif limit and (kind == "memory" or nbytes <= limit):
+            images = sum(stream.size for stream in self.streams)
+            cache = MemoryCache(images, int(min(limit, SIZE_MARGIN * nbytes)))
+        return replace(self, cache=cache)
 
     def decoded_bytes(self, image_size: Size) -> int:
         """Memory that all images of this stored size take when they are resized."""

@@ -19,7 +19,7 @@ from PIL import Image
 import i2i
 from i2i.data import cache as caches
 from i2i.data.cache import Cache, MemoryCache, pack, unpack
-from i2i.data.dataset import Dataset
+from i2i.data.dataset import UNKNOWN_MEMORY, Dataset
 from i2i.data.labeled import find_images
 from i2i.data.loader import batches
 from i2i.data.paired import find_paired
@@ -196,7 +196,7 @@ def test_auto_keeps_all_of_a_small_set_and_nothing_of_a_large_one(strips: Path) 
     some = prepared(split, "memory", room=needed).cache
     assert isinstance(some, MemoryCache)
     assert some.size <= needed // 2 + 8 * (len(split) + 1)
-    for how, room in (("off", ROOM), ("auto", caches.UNKNOWN_MEMORY), ("disk", ROOM)):         # No folder: a trial, which writes nothing.
+    for how, room in (("off", ROOM), ("auto", UNKNOWN_MEMORY), ("disk", ROOM)):         # No folder: a trial, which writes nothing.
         assert type(prepared(split, how, room=room).cache) is Cache
 
 
