@@ -1,4 +1,4 @@
-"""The readings of collapse against known answers."""
+"""Measures of collapse against known answers."""
 
 import math
 
@@ -21,7 +21,7 @@ def test_distances_are_those_of_the_definition() -> None:
     assert collapse.median_nearest_distance(x) == pytest.approx(np.median(near))
 
 
-def test_doubles_are_told_nearest_first_and_what_is_distinct() -> None:
+def test_near_duplicates_are_listed_nearest_first() -> None:
     x = np.array([[0.0], [10.0], [0.1], [10.05], [30.0]])
     pairs = collapse.near_duplicates(x, 1.0)
     assert pairs.tolist() == [[1, 3], [0, 2]]
@@ -54,7 +54,7 @@ def test_the_birthday_test_finds_the_support(support: int) -> None:
     assert collapse.support_size(128, 0)[0] == math.inf
 
 
-def test_within_and_between_are_told_apart_without_bias() -> None:
+def test_within_and_between_are_separated_without_bias() -> None:
     g = np.random.default_rng(0)
     centers = g.normal(size=(4, 32)) * 2
     true = math.sqrt(np.mean([np.sum((centers[i] - centers[j]) ** 2) for i in range(4) for j in range(i)]))
@@ -66,12 +66,12 @@ def test_within_and_between_are_told_apart_without_bias() -> None:
     assert collapse.class_spread(cloud(4), np.array([0, 0, 1, 2])) is None      # Only one class has two.
 
 
-def test_readings_are_shares_of_what_the_real_have() -> None:
+def test_ratios_are_relative_to_real_images() -> None:
     labels = np.repeat(np.arange(4), 16)
     centers = cloud(4, 24, 9) * 3
     real, healthy = centers[labels] + cloud(64, 24, 1), centers[labels] + cloud(64, 24, 2)
-    told = collapse.collapse_ratios(healthy, real, labels, labels)
-    assert all(value == pytest.approx(1, abs=0.1) for value in told.values())
+    ratios = collapse.collapse_ratios(healthy, real, labels, labels)
+    assert all(value == pytest.approx(1, abs=0.1) for value in ratios.values())
     intra = collapse.collapse_ratios(centers[labels] + 0.01 * cloud(64, 24, 3), real, labels, labels)
     assert intra["within"] < 0.05
     assert intra["between"] > 0.9
@@ -81,4 +81,4 @@ def test_readings_are_shares_of_what_the_real_have() -> None:
     assert inter["between"] < 0.3
     assert inter["distinct"] == 1
     assert set(collapse.collapse_ratios(healthy, real)) == {"diversity", "distinct"}
-    assert collapse.collapse_ratios(cloud(8), np.ones((8, 16))) == {"diversity": 1.0, "distinct": 1.0}        # Real images that do not differ tell nothing.
+    assert collapse.collapse_ratios(cloud(8), np.ones((8, 16))) == {"diversity": 1.0, "distinct": 1.0}        # Identical real images give no ratio.

@@ -8,7 +8,7 @@ from skimage.color import rgb2lab
 
 from i2i.metrics.color import LabHistogram, to_lab
 from i2i.metrics.diversity import duplicate_rate, ms_ssim_between, pairwise_distance, random_pairs
-from tests.metrics.weights import picture
+from tests.metrics.reference import picture
 
 
 @pytest.mark.parametrize(("n", "count"), [(2, 1), (5, 10), (5, 4), (300, 500), (100_000, 50)])

@@ -13,7 +13,7 @@ from skimage import data
 from i2i.errors import RequestError
 from i2i.metrics import feature_networks
 from i2i.metrics.weights import sha256
-from tests.metrics.weights import picture
+from tests.metrics.reference import picture
 
 CATS, ESPRESSO, SCOOTERS = {281, 282, 285}, {967}, {665, 670}      # ImageNet classes: tabby, tiger and Egyptian cat; espresso; moped, scooter.
 

@@ -17,7 +17,7 @@ from i2i.metrics.frechet import (
     frechet_infinity,
     standard_error,
 )
-from tests.metrics.weights import REFERENCE
+from tests.metrics.reference import REFERENCE
 
 SETS = np.load(REFERENCE / "metrics" / "features.npz")
 EXPECTED = json.loads((REFERENCE / "metrics" / "expected.json").read_text())

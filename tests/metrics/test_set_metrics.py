@@ -10,7 +10,7 @@ import pytest
 from i2i.metrics import inception_score as scores
 from i2i.metrics import kid as kids
 from i2i.metrics import precision_recall as balls
-from tests.metrics.weights import REFERENCE
+from tests.metrics.reference import REFERENCE
 
 SETS = np.load(REFERENCE / "metrics" / "features.npz")
 EXPECTED = json.loads((REFERENCE / "metrics" / "expected.json").read_text())

@@ -147,7 +147,7 @@ def test_pairs_by_name(run: Run, reals: Path, tmp_path: Path) -> None:
 
 
 def test_lpips_takes_its_backbone_from_a_folder(run: Run, reals: Path, fakes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.metrics.test_pairs import backbone
+    from tests.metrics.test_paired_reference import backbone
     known = feature_weights.catalog()
     file = tmp_path / known["squeezenet"].file
     torch.save(backbone("squeeze"), file)

@@ -14,7 +14,7 @@ from torch import Tensor
 from i2i.errors import RequestError
 from i2i.metrics import lpips
 from i2i.metrics.paired import ms_ssim, psnr, ssim
-from tests.metrics.weights import REFERENCE, tensor
+from tests.metrics.reference import REFERENCE, tensor
 
 PAIRS = REFERENCE / "metrics" / "pairs"
 EXPECTED = json.loads((REFERENCE / "metrics" / "expected.json").read_text())

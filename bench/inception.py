@@ -1,20 +1,19 @@
-"""Time the FID Inception as the evaluator runs it against the plain loop: NCHW, eager, batch norms as they
-are.
+"""Time the FID Inception as the evaluator runs it against the plain network, NCHW and not folded.
 
 Weights are random: time does not depend on them.  Both run on the same prepared images, in turn, in one
-process; the ratio is taken pair by pair, so that a machine whose speed drifts does not decide it.  Features
-of both are compared too.
+process, and the ratio is taken pair by pair, so that a machine whose speed drifts does not decide it.  Their
+features are compared.
 
-    python bench/features.py                     batch 16
-    python bench/features.py --batch 32 --rounds 10
-    python bench/features.py --compile           ours through torch.compile too, with what compiling costs
-(needs a C++ compiler)
+    python bench/inception.py                     batch 16
+    python bench/inception.py --batch 32 --rounds 10
+    python bench/inception.py --compile           also through torch.compile (needs a C++ compiler)
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import dataclasses
 import statistics
 import time
 
@@ -24,8 +23,8 @@ from i2i.metrics.feature_networks import FeatureExtractor
 from i2i.metrics.inception import INPUT_SIZE, NUM_FEATURES, FIDInception
 
 
-def lively(network):
-    """Random weights that keep features of order one: He's, and batch norms that do something."""
+def randomize(network):
+    """Random weights that keep features of order one: He's, and batch norms that are not the identity."""
     torch.manual_seed(0)
     for module in network.modules():
         if isinstance(module, torch.nn.Conv2d):
@@ -38,14 +37,15 @@ def lively(network):
 
 
 def main():
-    """Print images per second of both and their ratio."""
+    """Print images per second of both, and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
-    plain = lively(FIDInception())
-    ours = FeatureExtractor("inception", "random", "clean", INPUT_SIZE, NUM_FEATURES, copy.deepcopy(plain).folded())
+    plain = randomize(FIDInception())
+    ours = FeatureExtractor("inception", "random", "clean", INPUT_SIZE, NUM_FEATURES,
+                            copy.deepcopy(plain).folded())
     images = torch.rand(options.batch, 3, INPUT_SIZE, INPUT_SIZE) * 2 - 1
     times = [], []
     with torch.inference_mode():
@@ -67,7 +67,7 @@ def main():
     print(f"largest difference of features {float((a - b).abs().max()):.1e}, of features up to "
           f"{float(b.abs().max()):.1f}")
     if options.compile:
-        compiled = FeatureExtractor("inception", "random", "clean", INPUT_SIZE, NUM_FEATURES, torch.compile(ours.network))
+        compiled = dataclasses.replace(ours, network=torch.compile(ours.network))
         start = time.perf_counter()
         compiled(images)
         first = time.perf_counter() - start
