@@ -21,7 +21,7 @@ from i2i.data.sources import decode_bytes
 from i2i.errors import RequestError
 from i2i.evaluation.evaluate_model import _translate, evaluate_model
 from i2i.evaluation.request import EvaluationRequest
-from i2i.images.clahe import SMALLEST, clahe_levels
+from i2i.images.clahe import MIN_TILE_SIZE, clahe_levels
 from i2i.images.convert import apply_clahe, apply_clahe_to_tensors, convert_to, to_tensor
 from i2i.images.encode import encode
 from i2i.images.format import Array, DecodedImage, ImageFormat
@@ -60,7 +60,7 @@ def test_at_8_bits_it_is_opencvs(height: int, width: int, tiles: int, clip: floa
     """To the level, but for how .5 is rounded; with as many tiles as there are 16 pixels for."""
     g = np.random.default_rng(seed)
     image = (255 * xray(seed, height, width) ** g.uniform(0.3, 3) * g.uniform(0.2, 1)).astype(np.uint8)
-    down, across = (max(1, min(tiles, side // SMALLEST)) for side in image.shape)
+    down, across = (max(1, min(tiles, side // MIN_TILE_SIZE)) for side in image.shape)
     theirs = cv2.createCLAHE(clip, (across, down)).apply(image)
     ours = apply_clahe(image, ImageFormat(1, clahe=clip, clahe_tiles=tiles))
     assert np.abs(ours.astype(int) - theirs).max() <= 1
@@ -104,7 +104,7 @@ def test_what_is_constant_stays_constant(size: tuple[int, int], level: float) ->
         out = apply_clahe(of(kind, np.full(size, level)), ImageFormat(1, kind.dtype, kind.range, clahe=2))
         assert out.shape == size
         assert np.ptp(out.astype(float)) <= 1e-5
-        if min(size) >= SMALLEST:
+        if min(size) >= MIN_TILE_SIZE:
             assert abs((float(out.flat[0]) - kind.limits[0]) / (kind.limits[1] - kind.limits[0]) - level) < 0.02
 
 

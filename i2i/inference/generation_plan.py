@@ -121,7 +121,7 @@ def plan_generation(path: str | Path, model: Model, *, seed: int = 0, truncation
     if suffix not in FILE_FORMATS:
         raise RequestError(f"--format {suffix[1:]} is not known; accepted: "
                            f"{', '.join(key[1:] for key in FILE_FORMATS)}")
-    if not FILE_FORMATS[suffix].holds(image_format):
+    if not FILE_FORMATS[suffix].supports(image_format):
         raise RequestError(f"--format {suffix[1:]} does not hold {image_format}; accepted: "
                            f"{', '.join(formats_for(image_format))}")
     model.set_truncation(truncation)

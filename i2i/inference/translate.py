@@ -147,7 +147,7 @@ def _check_formats(targets: Targets, image_format: ImageFormat) -> None:
     """Raise RequestError for the first result whose file format does not hold such images."""
     for name, target in targets:
         suffix = target.suffix.lower()
-        if suffix not in FILE_FORMATS or not FILE_FORMATS[suffix].holds(image_format):
+        if suffix not in FILE_FORMATS or not FILE_FORMATS[suffix].supports(image_format):
             accepted = " or ".join(f"--format {name}" for name in formats_for(image_format))
             raise RequestError(f"the results have {image_format}, which {target.suffix} files such as {name} "
                                f"would not hold; accepted: {accepted}")

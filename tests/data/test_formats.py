@@ -210,7 +210,7 @@ def noise(kind: ImageFormat, height: int = 20, width: int = 30) -> Array:
 def test_what_a_format_holds_comes_back_from_it(kind: ImageFormat) -> None:
     array, lossless = noise(kind), 0
     for suffix, form in FILE_FORMATS.items():
-        if form.holds(kind) and form.name != "jpeg":
+        if form.supports(kind) and form.name != "jpeg":
             picture = decode_bytes(f"x{suffix}", encode(suffix, array, kind))
             if form.name == "webp" and kind.colors == 1:       # It has no gray.
                 assert np.array_equal(picture.array[..., :2], np.dstack([array[..., 0] if array.ndim == 3 else array] * 2))
@@ -234,7 +234,7 @@ def test_what_formats_do_not_hold() -> None:
 def test_profiles_and_resolutions_survive(kind: ImageFormat) -> None:
     like = DecodedImage(np.empty(0), profile=SRGB, dpi=(300.0, 150.0))
     for suffix, form in FILE_FORMATS.items():
-        if not form.holds(kind):
+        if not form.supports(kind):
             continue
         picture = decode_bytes(f"x{suffix}", encode(suffix, noise(kind), kind, like))
         assert picture.profile == (SRGB if form.name in ("png", "jpeg", "webp", "tiff") else None), suffix
