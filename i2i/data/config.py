@@ -17,19 +17,22 @@ class DataConfig:
 
     direction: Literal["ab", "ba"] = "ab"   # Which side is the source.
     size: tuple[int, ...] = (0,)            # Training crop.
-    load_size: tuple[int, ...] = (0,)       # Size before the crop; 0: 286/256 of it, for images the same.
+    # Size that images are resized to before the crop; 0: 286/256 of the crop, or the crop for generation.
+    load_size: tuple[int, ...] = (0,)
     flip: bool = True                       # Mirror half of the images.
-    alpha: Literal["drop", "keep"] = "drop"         # Composite over the background, or a last channel.
+    # Composite transparent images over the background, or keep alpha as the last channel.
+    alpha: Literal["drop", "keep"] = "drop"
     background: tuple[int, ...] = (255,)    # One level of 0 to 255, or red,green,blue.
-    # auto: by bit depth, or by the floats found; full: of the type.
-    a_range: str = "auto"                   # Values of A that become -1 and 1: auto, full or LOW,HIGH.
+    # Values of A that become -1 and 1: auto (by bit depth, or the floats found), full (of the type) or LOW,HIGH.
+    a_range: str = "auto"
     b_range: str = "auto"                   # The same for B.
     clahe: float = 0.0                      # Clip limit of CLAHE (Zuiderveld 1994); 0: off.
     clahe_tiles: int = 8                    # Tiles of CLAHE along each side of an image.
     clahe_sides: Literal["both", "a", "b"] = "both"     # Sides to equalize, whatever the direction.
     on_error: Literal["stop", "skip"] = "stop"          # At an image that cannot be read (--on-error).
-    cache: Literal["auto", "off", "memory", "disk"] = "auto"        # Of decoded images; auto: memory.
-    cache_folder: str = ""                  # Of cache=disk, which runs may share; default: RUN/decoded.
+    # Where decoded images are kept; auto: in memory, if all of them fit.
+    cache: Literal["auto", "off", "memory", "disk"] = "auto"
+    cache_folder: str = ""                  # Folder of cache=disk, which runs may share; default: RUN/decoded.
 
     def __post_init__(self) -> None:
         require(len(self.background) in (1, 3) and all(0 <= level <= 255 for level in self.background),
