@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from i2i import recipes  # noqa: F401 - registers the recipes.
-from i2i.config import from_dict, validate
+from i2i.config import check_not_renamed, from_dict, validate
 from i2i.errors import RequestError, require
 from i2i.images.format import ImageFormat
 from i2i.recipes.base import DataInfo, Recipe
@@ -57,6 +57,7 @@ def read_networks(file: Path) -> tuple[Recipe, nn.ModuleDict, dict[str, Any]]:
         RequestError: if it is not a model file, or a damaged one.
     """
     header = checkpoint.read_header(file, "model")
+    check_not_renamed(header, file)
     try:
         recipe, modules = networks_from_header(header)
         _check_shapes(modules, checkpoint.shapes(file))     # Before memory is allocated.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from i2i.config import fields, from_dict, parse_assignments
+from i2i.config import check_not_renamed, fields, from_dict, parse_assignments
 from i2i.data.config import DataConfig
 from i2i.data.format_detection import inspect_dataset, training_sizes
 from i2i.data.sources import open_source
@@ -48,6 +48,7 @@ class StartedRun:
 def read_run(folder: RunFolder) -> StartedRun:
     """Read what a run was started with.  RequestError if its config.json is damaged or too old."""
     config = folder.read_config()
+    check_not_renamed(config, folder.path)
     try:
         name, location, known = (config["recipe"]["name"], config["data"]["where"],
                                  config["data"]["fingerprint"])

@@ -133,7 +133,7 @@ def test_stop_saves_everything_and_ends_with_one_line(data: Path, i2i: Run) -> N
     assert again.code == 0, again.err
     assert log.read(Path("run/log.jsonl"))[-1]["images"] == 400
     assert len(rings(log.read(Path("run/collapse.jsonl")))) == 1
-    assert "alarm" in i2i("report", "run").out or Path("run/report.html").exists()
+    assert i2i("report", "run").code == 0
     page = Path("run/report.html").read_text()
     assert 'id="alarm"' in page
     assert rang["advice"][0]["command"].replace("'", "&#x27;") in page
