@@ -7,8 +7,8 @@ python bench/collapse.py cost
 `collapse`: generators that return real images, for 30 checks: ten while images fade in from gray, ten
 healthy ones, ten after the collapse.  `modes`: so many images are left, in a share of the outputs; `moved`:
 shifted by a pixel of 32 each time; `spread`: all are drawn to their mean until so much is left of their
-distances; `inter`: one image for all classes; `intra`: one for each, of a conditional generator.  Features take
-6 s of a core for a check, so few runs have them.
+distances; `inter`: one image for all classes; `intra`: one for each, of a conditional generator.  Features
+take 6 s of a core for a check, so few runs have them.
 `trained`: small generators that are really trained.
 `cost`: the detector's share of a run's CPU time.
 """

@@ -61,7 +61,10 @@ def convert_cyclegan(ab: Path, ba: Path, out: Path) -> dict[str, Any]:
 
 def _read_generator(path: Path) -> Generator:
     tensors = read_tensors(path)
-    generator = (stylegan2 if stylegan2.recognize(tensors) else cyclegan_pix2pix).convert(tensors)
+    try:
+        generator = (stylegan2 if stylegan2.recognize(tensors) else cyclegan_pix2pix).convert(tensors)
+    except RequestError as error:
+        raise RequestError(f"{path}: {error}") from None
     for channels in (generator.info.a_channels, generator.info.b_channels):
         if channels not in (1, 3):
             raise RequestError(f"{path} is for images of {channels} channels; accepted: 1 (gray) or "
