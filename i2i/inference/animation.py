@@ -1,4 +1,4 @@
-"""Pictures that belong together as one file: a sheet, a strip, a GIF or an MP4."""
+"""Images that belong together as one file: a sheet, a strip, a GIF or an MP4."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def check_output(out: str | Path, suffixes: Sequence[str]) -> Path:
 
 
 def check_size(height: int, width: int) -> None:
-    """Raise RequestError for a picture that is too large for a file."""
+    """Raise RequestError for an image that is too large for a file."""
     if max(height, width) > MAX_SIDE:
         raise RequestError(f"the picture would be {width}x{height} pixels; accepted: at most {MAX_SIDE:,} "
                            "along a side; fewer images make it smaller")
 
 
 def save_sheet(path: Path, sheet: Array) -> None:
-    """Save an (H, W, C) uint8 picture; JobError if that fails."""
+    """Save an (H, W, C) uint8 image; JobError if that fails."""
     write_atomically(path, lambda part: part.write_bytes(encode(path.suffix, sheet, ImageFormat())))
 
 

@@ -1,4 +1,4 @@
-"""Pictures of what a generator has learned: interpolations, mixed styles and walks, by the seed alone."""
+"""Images of what a generator has learned: interpolations, mixed styles and walks, by the seed alone."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def walk(model: Model, frames: int, *, stops: int = 4, classes: str | None = Non
 
 
 def strip(frames: Iterator[list[Tensor]], count: int) -> Array:
-    """All frames of a walk side by side, classes below each other, as one (H, W, C) uint8 picture."""
+    """All frames of a walk side by side, classes below each other, as one (H, W, C) uint8 image."""
     first = next(frames)
     height, width = first[0].shape[-2:]
     check_size(len(first) * height, count * width)
@@ -107,12 +107,12 @@ def strip(frames: Iterator[list[Tensor]], count: int) -> Array:
 
 
 def sheet(rows: Rows) -> Array:
-    """A sheet of images as one (H, W, C) uint8 picture."""
+    """A sheet of images as one (H, W, C) uint8 image."""
     return make_grid(rows, gap=GAP)
 
 
 def frame(images: Sequence[Tensor]) -> Array:
-    """The images of a frame of a walk below each other, as one (H, W, C) uint8 picture."""
+    """The images of a frame of a walk below each other, as one (H, W, C) uint8 image."""
     return make_grid([[image] for image in images], gap=GAP if len(images) > 1 else 0)
 
 
