@@ -9,17 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from i2i.data.image_set import ImageSet, ImageSetFacts
 from i2i.errors import RequestError
 from i2i.evaluation import protocol
 from i2i.evaluation.feature_extraction import cached_features, extract_features, paired_values, set_facts
 from i2i.evaluation.request import EvaluationRequest, metric_kind
 from i2i.metrics.feature_networks import FeatureExtractor
-from i2i.metrics.intervals import mean_interval
 from i2i.metrics.paired import BETTER
-from i2i.metrics.set_metrics import MetricContext, Score, SetFeatures, count_copies
+from i2i.metrics.set_metrics import MetricContext, Score, SetFeatures, count_copies, mean_score
 from i2i.registry import Spec, build
 
 
@@ -99,12 +96,6 @@ def _paired_scores(fake: ImageSet, real: ImageSet, specs: Sequence[Spec], reques
                 values[spec.name].append(float(value))
         request.progress("pairs", done, len(fake))
     return {name: mean_score(each, BETTER[name]) for name, each in values.items() if each}
-
-
-def mean_score(values: Sequence[float], better: str) -> Score:
-    """The mean of per-image values with Student's t interval."""
-    low, high = mean_interval(values)
-    return Score(float(np.mean(values)), low, high, better=better)
 
 
 def _skip(spec: Spec, reason: str, request: EvaluationRequest, warnings: list[str]) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from i2i.images.format import Array
 from i2i.metrics import diversity, frechet, inception_score, kid, precision_recall
 from i2i.metrics.color import LabHistogram
-from i2i.metrics.intervals import Z95
+from i2i.metrics.intervals import Z95, mean_interval
 from i2i.metrics.paired import MS_SSIM_MIN_SIZE
 from i2i.registry import register
 
@@ -39,6 +39,12 @@ class Score:
             return self
         low, high = self.value - Z95 * error, self.value + Z95 * error
         return replace(self, low=max(low, at_least), high=min(high, at_most))
+
+
+def mean_score(values: Sequence[float], better: str = "") -> Score:
+    """The mean of per-image values with Student's t interval."""
+    low, high = mean_interval(values)
+    return Score(float(np.mean(values)), low, high, better=better)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from i2i.data.labeled import ImageDataset
 from i2i.images.convert import make_grid
 from i2i.metrics import collapse, frechet, kid, paired, precision_recall
-from i2i.metrics.intervals import mean_interval
-from i2i.metrics.set_metrics import Score
+from i2i.metrics.set_metrics import Score, mean_score
 from i2i.recipes.base import Recipe
 from i2i.training.callbacks.embedding import QUICK_SIZE, Embedding, thumbnails
 from i2i.training.callbacks.fixed_inputs import FixedInputs, evenly_spaced_inputs, noise_inputs
@@ -149,12 +148,6 @@ def pair_metrics(fake: Tensor, real: Tensor) -> dict[str, list[float]]:
 def to_levels(images: Tensor) -> Tensor:
     """[-1, 1] to the integers 0 to 255, as 8-bit files would be saved, on one scale for all image formats."""
     return ((images.float() + 1) * 127.5).round().clamp(0, 255)
-
-
-def mean_score(values: Sequence[float]) -> Score:
-    """The mean of per-image values, with its interval."""
-    low, high = mean_interval(values)
-    return Score(float(np.mean(values)), low, high)
 
 
 def set_metrics(fake: Matrix, real: Matrix, features: str) -> tuple[list[float], dict[str, Score]]:
