@@ -255,8 +255,8 @@ class Trainer:
             self._incomplete = True
 
     def _evaluate(self, evaluator: Evaluator) -> None:
-        """Evaluate and keep the best model, unless evaluations would then exceed their share of the time; always
-        at the end."""
+        """Evaluate and keep the best model, unless evaluations would then exceed their share of the time;
+        always at the end."""
         entries = log.read(self.folder.metrics)
         if any(entry["images"] == self.images for entry in entries):
             return

@@ -171,7 +171,7 @@ def test_pools_are_each_process_own(runs: dict[str, tuple[Done, Done]], made: Pa
 
 
 def test_shared_buffers_are_those_of_all_processes(runs: dict[str, tuple[Done, Done]], made: Path) -> None:
-    for name, shared in {"stylegan2-ada": ("T.p", "T.signs", "T.count", "P.mean", "G.w_avg"), "stylegan2": ("T.p", "T.signs", "T.count", "G.w_avg")}.items():
+    for name, shared in {"stylegan2-ada": ("T.p", "T.sign_sum", "T.count", "P.mean", "G.w_avg"), "stylegan2": ("T.p", "T.sign_sum", "T.count", "G.w_avg")}.items():
         tensors, _ = checkpoint.load(RunFolder(made / "two" / name).states()[-1], "state")
         found = {key.removeprefix("rank1.") for key in tensors if key.startswith("rank1.") and key.endswith(tuple(shared))}
         assert {key.rpartition(".")[2] for key in found} == {key.rpartition(".")[2] for key in shared}
