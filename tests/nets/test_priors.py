@@ -110,7 +110,7 @@ def test_a_run_with_virtual_batch_norm_and_a_mixture_resumes_exactly_and_its_fil
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
     assert cut.log.read_text() == (tmp_path / "whole" / "log.jsonl").read_text()
     assert ours["modules.D.reference.initialized"] == 1
-    assert not torch.equal(ours["average.Z.mu"], ours["modules.Z.mu"])      # The prior is averaged like the rest of G.
+    assert not torch.equal(ours["ema.Z.mu"], ours["modules.Z.mu"])      # The prior is averaged like the rest of G.
     model = load(cut.model, device="cpu")
     few, all_ = model.generate(2, seed=7), model.generate(5, seed=7, batch_size=2)
     torch.testing.assert_close(few, all_[:2], atol=1e-5, rtol=0)
