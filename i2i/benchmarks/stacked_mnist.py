@@ -22,7 +22,7 @@ from i2i.runs import checkpoint
 from i2i.seeding import seed_step
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")   # Installed by Debian's dataset-fashion-mnist.
-IMAGES_MAGIC, LABELS_MAGIC = 0x803, 0x801                   # idx files of unsigned bytes in 3 and 1 dimensions.
+IMAGES_MAGIC, LABELS_MAGIC = 0x803, 0x801                   # idx files of bytes in 3 and 1 dimensions.
 NAMES = {"f3639b56": "mnist", "ae65dccd": "fashion-mnist"}  # By CRC-32 of the training images.
 CLASSES, CHANNELS = 10, 3
 CLASSIFIER_EPOCHS, CLASSIFIER_BATCH, CLASSIFIER_SEED = 3, 100, 0
@@ -37,7 +37,7 @@ def read_idx(folder: Path, name: str, magic: int) -> NDArray[np.uint8]:
     path = next((candidate for candidate in candidates if candidate.is_file()), None)
     if path is None:
         raise RequestError(f"{folder} has no {name} (.gz); accepted: a folder with the four idx files of "
-                           f"MNIST or Fashion-MNIST, such as {FASHION_MNIST} from Debian's dataset-fashion-mnist")
+                           f"MNIST or Fashion-MNIST, such as {FASHION_MNIST} (dataset-fashion-mnist)")
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         dimensions = data[3] if len(data) > 3 else 0
@@ -63,11 +63,11 @@ class Digits:
 
 
 def read_digits(folder: Path | None) -> Digits:
-    """Read four idx files; by default Debian's Fashion-MNIST.  RequestError if they are missing or malformed."""
+    """Read four idx files; by default Debian's Fashion-MNIST.  RequestError if missing or malformed."""
     folder = folder or FASHION_MNIST
     if not folder.is_dir():
         raise RequestError(f"stacked-mnist needs MNIST or Fashion-MNIST: {folder} is not a folder; "
-                           "accepted: --mnist DIR with the four idx files, or Debian's package dataset-fashion-mnist")
+                           "accepted: --mnist DIR with the four idx files, or Debian's dataset-fashion-mnist")
     tensors: list[Tensor] = []
     crc = ""
     for split in ("train", "t10k"):
@@ -119,7 +119,7 @@ def train_classifier(digits: Digits, epochs: int) -> tuple[Classifier, float]:
 
 def load_classifier(digits: Digits, path: Path,
                     epochs: int = CLASSIFIER_EPOCHS) -> tuple[Classifier, float]:
-    """The classifier stored at `path`, and its accuracy; trained first if it is missing or for other images."""
+    """The classifier stored at `path`, and its accuracy; trained first if missing or for other images."""
     size = digits.train.shape[-2], digits.train.shape[-1]
     identity = {"kind": "model", "recipe": "classifier of ten classes", "images": digits.name,
                 "n": len(digits.train), "size": list(size)}
@@ -164,7 +164,7 @@ class StackedMNIST:
             yield {"b": self.digits.train[index, 0]}
 
     def score(self, samples: Tensor) -> tuple[Score, list[int]]:
-        """Score of samples `(N, 3, H, W)`, and the number of each mode; channels are classified separately."""
+        """Score of samples `(N, 3, H, W)`, and the number of each mode; each channel is classified."""
         classes = self.network.classify(samples.flatten(0, 1)[:, None]).unflatten(0, (-1, CHANNELS))
         mode = (classes * torch.tensor([CLASSES**i for i in range(CHANNELS)])).sum(1)
         counts = torch.bincount(mode, minlength=self.modes).numpy()

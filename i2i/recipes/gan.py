@@ -135,7 +135,7 @@ class GAN(StabilizerSettings):
 
     def discriminator_inputs(self, m: nn.ModuleDict, c: Tensor | None,
                              image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Images augmented, with noise, in packs; and their labels, unless those are channels of the packs."""
+        """Images augmented, with noise, in packs; and their labels, unless those are channels."""
         x, = get_module(m, "T")(image)
         x = m["N"](x)
         if not self.label_channels:
@@ -150,7 +150,7 @@ class GAN(StabilizerSettings):
 
     def generator_regularization(self, m: nn.ModuleDict, z: Tensor, c: Tensor | None,
                                  g_update: int) -> Tensor | float:
-        """Regularization of the prior, and every `P.every` updates of G its penalty times `P.every`.  -> `()`"""
+        """Regularization of the prior, and the penalty P of G times `P.every` when it is due.  -> `()`"""
         G, P, prior = get_module(m, "G"), get_module(m, "P"), cast(LatentPrior, m["Z"]).regularization()
         if not P.every or g_update % P.every:
             return prior

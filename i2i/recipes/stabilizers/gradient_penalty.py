@@ -32,7 +32,8 @@ def clip_value(penalty: Spec) -> float:
 def check_penalty(penalty: Spec, *discriminators: nn.Module) -> None:
     """RequestError for a gradient penalty on a discriminator with batch norm, where a gradient with respect
     to one image depends on the others.  Gulrajani et al. 2017, section 4, "No critic batch normalization"."""
-    invalid = build("penalty", penalty).uses_input_gradients and any(map(uses_batch_statistics, discriminators))
+    has_batch_norm = any(map(uses_batch_statistics, discriminators))
+    invalid = has_batch_norm and build("penalty", penalty).uses_input_gradients
     require(not invalid, "penalty", penalty.name,
             "none with a discriminator that has batch norm, where the gradient belongs to no single image "
             "(Gulrajani et al. 2017, section 4); or set discriminator.norm=instance")

@@ -58,9 +58,9 @@ class UnrolledSGD(nn.Module):
     """Plain gradient descent: theta_{i+1} = theta_i - lr * gradient of D's loss, `steps` times from the
     current D; G's loss is evaluated at the last.  Equations 7 to 9.
 
-    With `second_order`, G's gradient includes the dependence of the steps on G (equation 11, second term); without
-    it the steps are constants.  Steps are taken on copies, in single precision or higher.  Each costs a
-    forward and backward pass of D on real and generated images; `second_order` doubles that and keeps the
+    With `second_order`, G's gradient includes the dependence of the steps on G (equation 11, second term);
+    without it the steps are constants.  Steps are taken on copies, in single precision or higher.  Each costs
+    a forward and backward pass of D on real and generated images; `second_order` doubles that and keeps the
     activations of all steps in memory.  The paper's inner steps are Adam's, with the moments of D's own
     optimizer; see `adam`.
     """
@@ -81,8 +81,8 @@ class UnrolledSGD(nn.Module):
         for _ in range(self.steps):
             with fp32_island(next(iter(parameters.values()))):
                 value = loss(replace(D, state={**parameters, **buffers}))
-                gradients = torch.autograd.grad(value, list(parameters.values()), create_graph=self.second_order,
-                                                materialize_grads=True)
+                gradients = torch.autograd.grad(value, list(parameters.values()), materialize_grads=True,
+                                                create_graph=self.second_order)
                 directions = zip(parameters.items(), precondition(gradients), strict=True)
                 parameters = {name: self._step(p, direction) for (name, p), direction in directions}
         return replace(D, state={**parameters, **buffers})
@@ -113,7 +113,8 @@ class UnrolledAdam(UnrolledSGD):
         super().__init__(D, steps=steps, lr=lr, second_order=second_order)
         require(0 <= beta2 < 1, "unrolling.beta2", beta2, "0 or more and less than 1")
         self.beta2, self.eps = beta2, eps
-        self.synced_buffers = tuple(f"square_{i}" for i, _ in enumerate(D.parameters()))    # Averaged over processes.
+        # Averaged over processes by the engine.
+        self.synced_buffers = tuple(f"square_{i}" for i, _ in enumerate(D.parameters()))
         for name, p in zip(self.synced_buffers, D.parameters(), strict=True):
             self.register_buffer(name, torch.zeros_like(p.detach()))
         self.register_buffer("count", torch.zeros(()))
