@@ -159,6 +159,7 @@ def _step(optimizer: torch.optim.Optimizer, finite: Tensor, clip: float) -> None
     if getattr(optimizer, "_step_supports_amp_scaling", False) and not clip:
         optimizer.found_inf = (~finite).float()     # type: ignore[attr-defined]  # Fused kernels read it.
         optimizer.step()
+        del optimizer.found_inf     # type: ignore[attr-defined]  # Else it would also rule the steps below.
         return
     parameters: list[Tensor] = [*_parameters(optimizer)]
     old_parameters = [p.clone() for p in parameters]

@@ -91,6 +91,18 @@ def test_the_generator_is_updated_every_d_steps() -> None:
     assert turns == [True, False, False, True, False, False]
 
 
+def test_a_clipped_critic_learns_within_the_limit() -> None:
+    recipe = small("penalty=clip", "penalty.limit=0.5")
+    m = recipe.modules(INFO)
+    optimizers = PlayerOptimizers(recipe, m, Runtime(device="cpu"), max_skips=3)
+    before = copy.deepcopy(list(m["D"].parameters()))
+    optimizers.begin(CLOCK)
+    recipe.step(m, batch(), CLOCK, optimizers)
+    moved = [p for p, old in zip(m["D"].parameters(), before, strict=True) if not torch.equal(p, old.clamp(-0.5, 0.5))]
+    assert moved
+    assert all(p.abs().max() <= 0.5 for p in m["D"].parameters())
+
+
 def test_the_path_length_interval_counts_updates_of_the_generator() -> None:
     recipe = small("generator=stylegan2", "discriminator=stylegan2", "generator.width=8", "discriminator.width=8", "g_penalty=path-length",
                    "g_penalty.every=2", "d_steps=2")
