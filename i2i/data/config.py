@@ -23,7 +23,7 @@ class DataConfig:
     # Composite transparent images over the background, or keep alpha as the last channel.
     alpha: Literal["drop", "keep"] = "drop"
     background: tuple[int, ...] = (255,)    # One level of 0 to 255, or red,green,blue.
-    # Values of A that become -1 and 1: auto (by bit depth, or the floats found), full (of the type) or LOW,HIGH.
+    # Values of A that become -1 and 1: auto (bit depth, or floats found), full (of the type) or LOW,HIGH.
     a_range: str = "auto"
     b_range: str = "auto"                   # The same for B.
     clahe: float = 0.0                      # Clip limit of CLAHE (Zuiderveld 1994); 0: off.
@@ -32,7 +32,7 @@ class DataConfig:
     on_error: Literal["stop", "skip"] = "stop"          # At an image that cannot be read (--on-error).
     # Where decoded images are kept; auto: in memory, if all of them fit.
     cache: Literal["auto", "off", "memory", "disk"] = "auto"
-    cache_folder: str = ""                  # Folder of cache=disk, which runs may share; default: RUN/decoded.
+    cache_folder: str = ""          # Folder of cache=disk, which runs may share; default: RUN/decoded.
 
     def __post_init__(self) -> None:
         require(len(self.background) in (1, 3) and all(0 <= level <= 255 for level in self.background),
