@@ -179,8 +179,8 @@ def _pairs(path: str, model: Model, data: str | None, split: str) -> tuple[str, 
         raise RequestError(f"{where} has no {split} split; {registry.suggest(split, splits)}")
     if not isinstance(splits[split], PairedDataset):
         raise RequestError(f"the {split} images of {where} are not pairs ({splits[split].layout}): nothing "
-                           f"to compare translations with; accepted: {split}A and {split}B with the same names, "
-                           "or the translations as --fake and a folder as --real")
+                           f"to compare translations with; accepted: {split}A and {split}B with the same "
+                           "names, or the translations as --fake and a folder as --real")
     return str(where), splits[split]
 
 

@@ -168,8 +168,8 @@ def prepare(recipe_name: str, assignments: Sequence[str] = (), *, data: str | Pa
     summary = inspect_dataset(splits["train"], data_config)
     crop_size, load_size = training_sizes(data_config, splits["train"], summary)
     notes = (*shared_option_notes(recipe, parse_assignments(assignments)), *summary.notes)
-    return Job(recipe_name, recipe, data_config, train_config, location, splits, summary, crop_size, load_size,
-               notes)
+    return Job(recipe_name, recipe, data_config, train_config, location, splits, summary, crop_size,
+               load_size, notes)
 
 
 def _with_length(train: TrainConfig, epochs: float | None, dataset_size: int) -> TrainConfig:

@@ -80,7 +80,8 @@ def reopen_job(folder: RunFolder, assignments: Sequence[str] = ()) -> Job:
     _check_fingerprint(run, splits)
     summary = inspect_dataset(splits["train"], data)
     crop_size, load_size = training_sizes(data, splits["train"], summary)
-    job = Job(run.name, recipe, data, train, run.location, splits, summary, crop_size, load_size, summary.notes)
+    job = Job(run.name, recipe, data, train, run.location, splits, summary, crop_size, load_size,
+              summary.notes)
     return _with_formats(job, run)
 
 

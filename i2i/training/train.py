@@ -52,7 +52,8 @@ def fixed_samples(job: Job) -> dict[str, Tensor]:
     dataset = job.sample_split.for_evaluation(job.formats, job.crop_size)
     _, samples = dataset.batch(evenly_spaced(len(dataset), GRID_TRANSLATIONS), on_skip)
     if not samples:
-        raise RequestError(f"none of the {len(dataset)} images in {dataset.split} that were tried can be read")
+        raise RequestError(f"none of the {len(dataset)} images in {dataset.split} that were tried can be "
+                           "read")
     return samples
 
 
@@ -82,7 +83,8 @@ def autotune_job(job: Job, assignments: Sequence[str], *, device: str,
     def stream(train: TrainConfig, runtime: Runtime) -> Generator[Mapping[str, Tensor]]:
         return job_batches(replace(job, train=train), runtime, 0)
 
-    tuner = autotune.Autotuner(job.recipe, job.info, job.train, stream, device=device, log=callback.on_message,
+    tuner = autotune.Autotuner(job.recipe, job.info, job.train, stream, device=device,
+                               log=callback.on_message,
                                assigned=autotune.assigned_settings(assignments))
     tuner.tune()
     return replace(job, train=tuner.config), tuner.report()
@@ -164,7 +166,7 @@ def _train_in_folder(job: Job, folder: RunFolder, runtime: Runtime, sample: Batc
         write_verdict(job, folder, evaluator, detector, trainer)
     detected = detector is not None and detector.stops and detector.detection != detected_before
     if result == STOPPED_BY_DETECTOR or detected:
-        raise JobError(f"stopped at {trainer.images:,} images because the generator has collapsed; everything "
+        raise JobError(f"stopped at {trainer.images:,} images because the generator has collapsed; all "
                        f"is saved; to continue nevertheless: i2i train --resume {folder.path}")
     if not result and runtime.is_main_process:
         report_results(folder, callback)

@@ -135,7 +135,7 @@ def test_stop_saves_everything_and_ends_with_one_line(data: Path, i2i: Run) -> N
     assert len(rings(log.read(Path("run/collapse.jsonl")))) == 1
     assert i2i("report", "run").code == 0
     page = Path("run/report.html").read_text()
-    assert 'id="alarm"' in page
+    assert 'id="collapse"' in page
     assert rang["advice"][0]["command"].replace("'", "&#x27;") in page
 
 

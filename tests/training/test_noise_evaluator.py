@@ -48,7 +48,7 @@ def test_a_run_leaves_its_judgement(tmp_path: Path, i2i: Run, recipe: str, split
     assert i2i("report", "run").code == 0
     page = Path("run/report.html").read_text()
     assert "kid_pixels" in page
-    assert 'id="alarm"' not in page         # No look yet: they come every 1,000 images.
+    assert 'id="collapse"' not in page         # No check yet: they come every 1,000 images.
 
 
 def test_the_plan_says_how_it_is_judged(tmp_path: Path, i2i: Run) -> None:

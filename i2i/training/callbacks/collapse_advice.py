@@ -58,7 +58,8 @@ def collapse_advice(kind: str, translates: bool, attempt: Callable[[Sequence[str
         attempt: returns the command line with these assignments, None if they are refused or change nothing.
         lower_rates: assignments for lower learning rates, which are always possible.
     """
-    candidates = [*(INTER_CLASS if kind == "inter-class" else ()), *(TRANSLATION if translates else ()), *GENERAL]
+    candidates = [*(INTER_CLASS if kind == "inter-class" else ()), *(TRANSLATION if translates else ()),
+                  *GENERAL]
     chosen: dict[str, Advice] = {}
     for reason, text in candidates:
         assignments = text.split()
@@ -78,4 +79,5 @@ def advice_for(job: Job, kind: str) -> list[Advice]:
         if hasattr(job.recipe, key):
             optimizer = build("optimizer", getattr(job.recipe, key), [torch.zeros(1, requires_grad=True)])
             halved.append(f"{key}.lr={optimizer.param_groups[0]['lr'] / 2:g}")
-    return collapse_advice(kind, bool(job.recipe.sources), lambda assignments: command(job, assignments), halved)
+    return collapse_advice(kind, bool(job.recipe.sources), lambda assignments: command(job, assignments),
+                           halved)

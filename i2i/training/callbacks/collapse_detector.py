@@ -1,9 +1,10 @@
 """Detection of generator collapse during training.
 
-A quick check compares thumbnails of the outputs for a few fixed inputs with thumbnails of real images, which costs
-next to nothing.  If it looks suspicious, more outputs are compared by the features of a network, and only if these
-agree is a collapse reported, once per run.  The whole state is in collapse.jsonl, which is cut with the other logs
-when a run is resumed, and checks are at fixed positions, so a resumed run detects what an uninterrupted one does.
+A quick check compares thumbnails of the outputs for a few fixed inputs with thumbnails of real images,
+which costs next to nothing.  If it looks suspicious, more outputs are compared by the features of a
+network, and only if these agree is a collapse reported, once per run.  The whole state is in
+collapse.jsonl, which is cut with the other logs when a run is resumed, and checks are at fixed positions,
+so a resumed run detects what an uninterrupted one does.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ class Observation:
 
     def figures(self) -> dict[str, Any]:
         """Everything a report says: ratios, number of different images, coverage of images and classes."""
-        figures: dict[str, Any] = {**self.ratios, "near_duplicates": len(self.duplicates), "n": len(self.fake)}
+        figures: dict[str, Any] = {**self.ratios, "near_duplicates": len(self.duplicates),
+                                   "n": len(self.fake)}
         if len(self.duplicates):
             estimate = collapse.support_size(len(self.fake), len(self.duplicates))
             figures["different"] = [round(value, 1) for value in estimate]
@@ -103,7 +105,7 @@ def effective_number(labels: Matrix) -> float:
 
 
 def has_collapsed(values: Sequence[float], *, warmed_up: bool) -> bool:
-    """Whether a ratio has fallen and stayed low, or has been low since the start of a run that is warmed up."""
+    """Whether a ratio has fallen and stayed low, or has been low from the start of a warmed-up run."""
     last, before = values[-CONSECUTIVE_CHECKS:], values[:-CONSECUTIVE_CHECKS]
     if len(last) < CONSECUTIVE_CHECKS or max(last) >= SUSPICIOUS_RATIO:
         return False
@@ -139,7 +141,8 @@ KINDS = {"inter-class": "inter-class collapse, all classes look alike",
          "collapse": "collapse"}
 
 
-def describe(kind: str, images: int, output: str, n: int, figures: Mapping[str, Any], translates: bool) -> str:
+def describe(kind: str, images: int, output: str, n: int, figures: Mapping[str, Any],
+             translates: bool) -> str:
     """A collapse in one sentence, with its figures."""
     subject = f"outputs ({output}) for {n} different inputs" if translates else f"{n} generated images"
     parts = [f"{subject} are {figures['diversity']:.2f} as far from one another as real ones"]
@@ -147,10 +150,11 @@ def describe(kind: str, images: int, output: str, n: int, figures: Mapping[str, 
     parts[0] += f" ({', '.join(by_class)} classes)" if by_class else ""
     if "different" in figures:
         count, low, high = figures["different"]
-        parts.append(f"{figures['near_duplicates']} pairs are near-duplicates, as among {count:.3g} different "
-                     f"images ({low:.3g} to {high:.3g}, birthday test)")
+        parts.append(f"{figures['near_duplicates']} pairs are near-duplicates, as among {count:.3g} "
+                     f"different images ({low:.3g} to {high:.3g}, birthday test)")
     if "classes" in figures:
-        parts.append(f"they resemble {figures['classes']:.2g} classes, real ones {figures['classes_real']:.2g}")
+        parts.append(f"they resemble {figures['classes']:.2g} classes, real ones "
+                     f"{figures['classes_real']:.2g}")
     if "recall" in figures:
         parts.append(f"recall {figures['recall']:.2f}")
     return f"{KINDS[kind]}, detected at {images:,} images: " + "; ".join(parts)
@@ -171,7 +175,8 @@ class CollapseDetector:
                  device: torch.device, *, embedding: Callable[[], Embedding],
                  advise: Callable[[str], Sequence[Advice]], log: Callable[[str], None], batch_size: int,
                  stops: bool) -> None:
-        self.recipe, self.quick, self.thorough, self.folder, self.device = recipe, quick, thorough, folder, device
+        self.recipe, self.quick, self.thorough = recipe, quick, thorough
+        self.folder, self.device = folder, device
         self.embedding, self.advise, self.log = embedding, advise, log
         self.batch_size, self.stops = batch_size, stops
         self._thumbnails = thumbnails(QUICK_SIZE)
@@ -193,7 +198,8 @@ class CollapseDetector:
             Whether the run is to stop.
         """
         observed = self._observe(live, self.quick, self._thumbnails)
-        entry: dict[str, Any] = {"images": images, **{output: each.ratios for output, each in observed.items()}}
+        entry: dict[str, Any] = {"images": images}
+        entry |= {output: each.ratios for output, each in observed.items()}
         detected_before = self.detection
         next_check = max((RECHECK_GROWTH * line["images"] for line in self.history if "confirmed" in line),
                          default=0.0)
@@ -204,7 +210,8 @@ class CollapseDetector:
         logs.append(self.folder.collapse, entry)
         return self.stops and "detection" in entry
 
-    def _observe(self, live: nn.ModuleDict, inputs: FixedInputs, embedding: Embedding) -> dict[str, Observation]:
+    def _observe(self, live: nn.ModuleDict, inputs: FixedInputs,
+                 embedding: Embedding) -> dict[str, Observation]:
         """The observation of each output."""
         sides = self.recipe.targets
         real = {side: inputs.real_points(embedding, side) for side in sides.values()}
@@ -218,9 +225,9 @@ class CollapseDetector:
         for key, batches in points.items():
             fake, shifted, images = zip(*batches, strict=True)
             real_points, real_shifted = real[sides[key]]
-            observations[key] = Observation(np.concatenate(fake), real_points,
-                                            (np.concatenate(shifted), real_shifted), fake_labels, inputs.labels,
-                                            torch.cat(images))
+            observations[key] = Observation(
+                np.concatenate(fake), real_points, (np.concatenate(shifted), real_shifted), fake_labels,
+                inputs.labels, torch.cat(images))
         return observations
 
     def _check_thoroughly(self, live: nn.ModuleDict, entry: dict[str, Any],

@@ -1,4 +1,4 @@
-"""The image that shows a collapse: generated beside real images, near-duplicates framed and in pairs below."""
+"""The image that shows a collapse: generated and real images, near-duplicates framed and in pairs below."""
 
 from __future__ import annotations
 
@@ -37,12 +37,14 @@ def collapse_grid(generated: Tensor, others: Mapping[str, Tensor], duplicates: N
     title = f"generated; framed: {len(repeated & set(shown))} of {len(shown)} have a near-duplicate"
     blocks = {title: [tile(generated[i], framed=i in repeated) for i in shown]}
     tiles = {name: [tile(image) for image in images] for name, images in others.items()}
-    ordered = {name: images for name, images in tiles.items() if name == "inputs"} | blocks | {"real": tiles["real"]}
+    inputs = {name: images for name, images in tiles.items() if name == "inputs"}
+    ordered = inputs | blocks | {"real": tiles["real"]}
     top = np.concatenate([block(name, images, COLUMNS) for name, images in ordered.items()], 1)
     if not len(duplicates):
         return top
     pairs = disjoint_pairs(duplicates)
-    row = block("nearest pairs, one above the other", [tile(generated[i]) for i in pairs.T.flatten()], len(pairs))
+    row = block("nearest pairs, one above the other", [tile(generated[i]) for i in pairs.T.flatten()],
+                len(pairs))
     bottom = np.full((row.shape[0], top.shape[1], 3), 255, np.uint8)
     width = min(row.shape[1], top.shape[1])
     bottom[:, :width] = row[:, :width]

@@ -30,7 +30,8 @@ class Embedding:
     Args:
         name: for the names of metrics.
         embed: images to points, (N, D).
-        embed_shifted: images and slightly shifted versions of them to points, (N, V, E); the middle one of the
+        embed_shifted: images and slightly shifted versions of them to points, (N, V, E); the middle one of
+        the
             V versions is not shifted.
     """
 

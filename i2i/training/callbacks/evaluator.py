@@ -34,10 +34,10 @@ BOOTSTRAP_ROUNDS = 20
 class Evaluator:
     """Evaluates the averaged generator of a run, and D, on the same inputs each time.
 
-    Translators are compared with the targets of held-out pairs, in 8-bit levels at the training size; L1 decides
-    which evaluation is the best.  Generators from noise are compared with real images as sets; KID decides, as
-    it is unbiased at a few hundred images, where the Fréchet distance is far too large (Chong and Forsyth 2020)
-    and only fit to be compared within a run.
+    Translators are compared with the targets of held-out pairs, in 8-bit levels at the training size; L1
+    decides which evaluation is the best.  Generators from noise are compared with real images as sets; KID
+    decides, as it is unbiased at a few hundred images, where the Fréchet distance is far too large (Chong
+    and Forsyth 2020) and only fit to be compared within a run.
 
     Args:
         heldout: held-out samples; the same object as `training` if there are none.
@@ -89,13 +89,15 @@ class Evaluator:
                                            for _, batch in self.training.batches(self.device)]
         readings = {name: float(torch.cat(parts).mean()) for name, parts in logits.items()}
         generated = np.concatenate(points)
-        readings |= {"diversity": collapse.mean_distance(generated), "diversity_real": collapse.mean_distance(real)}
+        readings["diversity"] = collapse.mean_distance(generated)
+        readings["diversity_real"] = collapse.mean_distance(real)
         if self.is_paired:
             each: Sequence[float] = pair_values["l1"]
             scores = {name: mean_score(values) for name, values in pair_values.items()}
         else:
             labels = self.heldout.labels
-            ratios = collapse.collapse_ratios(generated, real, labels if self.heldout.conditional else None, labels)
+            ratios = collapse.collapse_ratios(generated, real, labels if self.heldout.conditional else None,
+                                              labels)
             readings |= {f"{name}_to_real": value for name, value in ratios.items() if name != "diversity"}
             each, scores = set_metrics(generated, real, embedding.name)
         return {"images": images, "split": self.heldout.dataset.split, "n": len(generated),
@@ -127,12 +129,14 @@ class Evaluator:
                 results.append((value, pairs.indices[rows[i]], strip))
         results.sort(key=lambda result: result[:2])
         count = min(SHOWN_PAIRS, (len(results) + 1) // 2)
-        summary: dict[str, Any] = {"metric": self.metric, "split": pairs.dataset.split, "best": [], "worst": []}
+        summary: dict[str, Any] = {"metric": self.metric, "split": pairs.dataset.split, "best": [],
+                                   "worst": []}
         for name, chosen in (("best", results[:count]), ("worst", results[::-1][:count])):
             for rank, (value, index, strip) in enumerate(chosen, 1):
                 file, image = f"pairs/{name}-{rank}.png", Image.fromarray(strip)
                 write(file, lambda path, image=image: image.save(path, "png"))  # type: ignore[misc]
-                summary[name].append({"name": pairs.dataset.name(index), "value": round(value, 4), "file": file})
+                summary[name].append({"name": pairs.dataset.name(index), "value": round(value, 4),
+                                      "file": file})
         return summary
 
 
@@ -168,9 +172,9 @@ def set_metrics(fake: Matrix, real: Matrix, features: str) -> tuple[list[float],
 def kid_by_image(fake: Matrix, real: Matrix) -> Matrix:
     """Values whose mean is the KID of (N, D) and (N, D) features, and whose scatter gives its standard error.
 
-    The unbiased squared MMD (Gretton et al. 2012, equation 4; Binkowski et al. 2018) is a U-statistic: with u_i
-    the term of pair (x_i, y_i), its standard error is 2 sd(u) / √n (Hoeffding 1948), which is that of the mean of
-    the values m + 2 (u_i - m).
+    The unbiased squared MMD (Gretton et al. 2012, equation 4; Binkowski et al. 2018) is a U-statistic: with
+    u_i the term of pair (x_i, y_i), its standard error is 2 sd(u) / √n (Hoeffding 1948), which is that of
+    the mean of the values m + 2 (u_i - m).
     """
     table = kid.kernel(fake, fake) + kid.kernel(real, real) - kid.kernel(fake, real) - kid.kernel(real, fake)
     np.fill_diagonal(table, 0)

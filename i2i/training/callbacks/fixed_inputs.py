@@ -1,4 +1,4 @@
-"""Inputs that a generator gets again and again during a run, with the real images to compare its outputs to."""
+"""Inputs that a generator gets repeatedly during a run, with the real images to compare its outputs to."""
 
 from __future__ import annotations
 
@@ -49,8 +49,10 @@ class FixedInputs:
         """What the generator gets, without a batch dimension."""
         if self.noise is None:
             return self.sample(row)
-        label = {"c": torch.tensor(int(self._labels[row]))} if self.conditional and self._labels is not None else {}
-        return {"eps": self.noise(row), **label}
+        inputs = {"eps": self.noise(row)}
+        if self.conditional and self._labels is not None:
+            inputs["c"] = torch.tensor(int(self._labels[row]))
+        return inputs
 
     def sample(self, row: int) -> dict[str, Tensor]:
         """The inputs and the real images of a row."""
@@ -71,17 +73,19 @@ class FixedInputs:
                 except Unreadable:
                     self.rows.remove(row)
             if parts:
-                yield readable, {key: torch.stack([part[key] for part in parts]).to(device) for key in parts[0]}
+                yield readable, {key: torch.stack([part[key] for part in parts]).to(device)
+                                 for key in parts[0]}
 
     @torch.no_grad()
-    def generate(self, recipe: Recipe, modules: nn.ModuleDict, device: torch.device) -> Iterator[dict[str, Tensor]]:
+    def generate(self, recipe: Recipe, modules: nn.ModuleDict,
+                 device: torch.device) -> Iterator[dict[str, Tensor]]:
         """The outputs for all rows, 16 at a time.  Puts the modules into eval mode."""
         modules.eval()
         for _, batch in self.batches(device, inputs_only=True):
             yield {key: image.float() for key, image in recipe.generate(modules, batch).items()}
 
     def real_points(self, embedding: Embedding, side: str) -> tuple[Matrix, Matrix]:
-        """The embedded real images of a side, (N, D), and their shifted versions, (N, V, E); computed once."""
+        """The embedded real images of a side, (N, D), and shifted versions, (N, V, E); computed once."""
         if (embedding.name, side) not in self._real_points:
             parts = [(embedding.embed(batch[side]), embedding.embed_shifted(batch[side]))
                      for _, batch in self.batches()] or [(np.zeros((0, 1)), np.zeros((0, 1, 1)))]

@@ -1,10 +1,10 @@
 """Whether the players' losses converge, from log.jsonl at the end of a run.
 
-At equilibrium D finds real and generated images equally likely to be real, and each loss has a known value: log 2 for
-G and 2 log 2 for D with cross entropy (Goodfellow et al. 2014, theorem 1), 1/4 and 1/2 with least squares (Mao et al.
-2017), 0 and 2 with the hinge (Lim and Ye 2017), log 2 for both with paired logits (Jolicoeur-Martineau 2019).  The
-constant of a Wasserstein critic is free, so there its estimate of the distance, E D(real) - E D(fake), should not grow
-(Arjovsky et al. 2017, figure 3).
+At equilibrium D finds real and generated images equally likely to be real, and each loss has a known value:
+log 2 for G and 2 log 2 for D with cross entropy (Goodfellow et al. 2014, theorem 1), 1/4 and 1/2 with least
+squares (Mao et al. 2017), 0 and 2 with the hinge (Lim and Ye 2017), log 2 for both with paired logits
+(Jolicoeur-Martineau 2019).  The constant of a Wasserstein critic is free, so there its estimate of the
+distance, E D(real) - E D(fake), should not grow (Arjovsky et al. 2017, figure 3).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from i2i.registry import Spec, build
 
 BLOCKS = 8              # Parts of the second half of a run; the first half is learning.
 LINES_PER_BLOCK = 3
-MIN_TAU = 0.6           # Kendall's tau of eight means from which they rise: 3 in 100 by chance (Kendall 1938).
+MIN_TAU = 0.6           # Kendall's tau of eight means that rise: 3 in 100 by chance (Kendall 1938).
 MIN_GROWTH = 1.5        # Of the last mean over the first,
 MIN_CHANGE = 0.5        # and in units of what one logit changes at equilibrium.
 MAX_DISTANCE = 4.0      # In these units: D is certain of all generated images.
@@ -48,7 +48,7 @@ class Balance:
         loss = build("adversarial", adversarial)
         if loss.decision_boundary is None and not loss.relativistic:
             return cls(None, 1.0)
-        logits = torch.full((2,), float(loss.decision_boundary or 0.0))     # Two: some losses compare with the mean.
+        logits = torch.full((2,), float(loss.decision_boundary or 0.0))   # Two: some use means.
         gan = float(loss.g(logits, logits)) + 0.0                   # Not -0.
         return cls(gan, abs(float(loss.g(logits - 1, logits)) - gan))
 
@@ -91,7 +91,8 @@ def loss_warnings(entries: Sequence[Mapping[str, Any]], recipe: Recipe) -> tuple
     if not isinstance(spec, Spec):
         return {}, []
     balance, figures, warnings = Balance.of(spec), dict[str, Any](), list[str]()
-    for key in dict.fromkeys(key for entry in entries for key in entry if key == "gan" or key.startswith("gan_")):
+    keys = dict.fromkeys(key for entry in entries for key in entry)
+    for key in (key for key in keys if key == "gan" or key.startswith("gan_")):
         values = distance_from_balance(entries, key, balance)
         if len(values) < 2 * BLOCKS * LINES_PER_BLOCK or not np.isfinite(values).all():
             continue
@@ -106,7 +107,8 @@ def loss_warnings(entries: Sequence[Mapping[str, Any]], recipe: Recipe) -> tuple
     return figures, warnings
 
 
-def _problem(key: str, loss: str, balance: Balance, means: Sequence[float], swings: tuple[float, float]) -> str:
+def _problem(key: str, loss: str, balance: Balance, means: Sequence[float],
+             swings: tuple[float, float]) -> str:
     first, last = means[0], means[-1]
     has_balance = balance.gan is not None
     value = f"{balance.gan:.2f}, its value where {loss} players balance" if has_balance else ""
@@ -116,8 +118,8 @@ def _problem(key: str, loss: str, balance: Balance, means: Sequence[float], swin
         return (f"over the second half of the run {subject} went from {first:.3g} to {last:.3g}"
                 + (f" away from {value}" if has_balance else ""))
     if has_balance and min(means) >= MAX_DISTANCE * unit:
-        return (f"{subject} stayed {min(means):.3g} to {max(means):.3g} away from {value}, so D is certain of all "
-                "generated images")
+        return (f"{subject} stayed {min(means):.3g} to {max(means):.3g} away from {value}, so D is certain "
+                "of all generated images")
     before, after = swings
     if before > 0 and (after / before) ** 2 > MAX_VARIANCE_RATIO and after > MIN_CHANGE * unit:
         return f"the swings of {subject} grew from {before:.3g} to {after:.3g} in the last quarter of the run"

@@ -22,8 +22,8 @@ def sample_grid(recipe: Recipe, modules: nn.ModuleDict, sample: Batch, device: t
                 seed: int) -> NDArray[np.uint8]:
     """Sources, outputs and targets of the same inputs every time, as (H, W, C).
 
-    An example is a, fake_b, b; or a, fake_b, b, fake_a with both directions; or fake_b alone from noise.  Puts the
-    modules into eval mode.
+    An example is a, fake_b, b; or a, fake_b, b, fake_a with both directions; or fake_b alone from noise.
+    Puts the modules into eval mode.
     """
     batch = {key: value.to(device) for key, value in sample.items()}
     seed_step(seed, 0, SAMPLE_SEED)

@@ -34,19 +34,21 @@ def warnings(entries: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     found, readings = [], entries[-1]["readings"]
     if "real_logits_heldout" in readings and (ratio := overfitting(readings)) > MAX_OVERFITTING:
-        found.append(f"the discriminator overfits: to it, held-out images are {ratio:.0%} of the way from real to "
-                     f"fake (logits {readings['real_logits_train']:.2f} on training, "
-                     f"{readings['real_logits_heldout']:.2f} on held-out images); use more data, or a narrower "
-                     "discriminator (discriminator.width)")
+        found.append(f"the discriminator overfits: to it, held-out images are {ratio:.0%} of the way from "
+                     f"real to fake (logits {readings['real_logits_train']:.2f} on training, "
+                     f"{readings['real_logits_heldout']:.2f} on held-out images); use more data, or a "
+                     "narrower discriminator (discriminator.width)")
     if readings["diversity"] < MIN_DIVERSITY_RATIO * readings["diversity_real"]:
-        found.append(f"the outputs look alike: their mean distance is {readings['diversity']:.3f}, that of real "
-                     f"images {readings['diversity_real']:.3f}")
-    recalls = [(entry["images"], entry["scores"]["recall"]) for entry in entries if "recall" in entry["scores"]]
+        found.append(f"the outputs look alike: their mean distance is {readings['diversity']:.3f}, that of "
+                     f"real images {readings['diversity_real']:.3f}")
+    recalls = [(entry["images"], entry["scores"]["recall"]) for entry in entries
+               if "recall" in entry["scores"]]
     if recalls:
         (images, best), (_, last) = max(recalls, key=lambda row: row[1]["value"]), recalls[-1]
         if last["value"] < MIN_RECALL_RATIO * best["value"] and last["high"] < best["low"]:
-            found.append(f"part of the real images is no longer generated: recall was {best['value']:.2f} at image "
-                         f"{images:,} and is {last['value']:.2f} (at most {last['high']:.2f}, 95 % interval)")
+            found.append(f"part of the real images is no longer generated: recall was {best['value']:.2f} at "
+                         f"image {images:,} and is {last['value']:.2f} (at most {last['high']:.2f}, 95 % "
+                         "interval)")
     return found
 
 
