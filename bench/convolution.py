@@ -29,7 +29,8 @@ def median_ms(layer, x, rounds=15):
 
 def main():
     """Print one row for each shape."""
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; used below {blocks.MAX_GEMM_POSITIONS} positions")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; used below "
+          f"{blocks.MAX_GEMM_POSITIONS} positions")
     print(f"{'layer':<12}{'channels':>12}{'positions':>10}{'matrix ms':>11}{'kernel ms':>11}{'ratio':>7}")
     few = blocks.MAX_GEMM_POSITIONS
     for made, base, name in ((blocks.GemmConv2d, nn.Conv2d, "convolution"),

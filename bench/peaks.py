@@ -64,14 +64,16 @@ def main():
         print("\n" + json.dumps(measure(options.one)))
         return
     print(f"torch {torch.__version__}, CPU, one thread, float32; MB")
-    print(f"{'activations':16}{'weights':>9}{'working':>9}{'estimate':>10}{'measured':>10}{'ratio':>8}   load", flush=True)
+    print(f"{'activations':16}{'weights':>9}{'working':>9}{'estimate':>10}"
+          f"{'measured':>10}{'ratio':>8}   load", flush=True)
     for load in options.load or LOADS:
         for way, word in AGAIN.items():
             done = subprocess.run([sys.executable, __file__, "--one", *load.split(), word],
                                   capture_output=True, text=True, check=True)
             got = json.loads(done.stdout.splitlines()[-1])
             total = got["weights"] + got["working"]
-            print(f"{way:16}{got['weights'] / 1e6:>9.0f}{got['working'] / 1e6:>9.0f}{total / 1e6:>10.0f}{got['added'] / 1e6:>10.0f}"
+            print(f"{way:16}{got['weights'] / 1e6:>9.0f}{got['working'] / 1e6:>9.0f}{total / 1e6:>10.0f}"
+                  f"{got['added'] / 1e6:>10.0f}"
                   f"{total / got['added']:>8.2f}   {load}", flush=True)
 
 

@@ -50,7 +50,8 @@ for name, settings in VARIANTS.items():
     recipe = override(Pix2Pix() if name.startswith("pairs") else GAN(),
                       parse_assignments(["generator.width=16", "discriminator.width=16", *settings.split()]))
     m = recipe.modules(INFO)
-    average = EMA(m, recipe.ema_modules, TrainConfig(images=10**6, ema_half_life=10_000 if name == "ema" else 0))
+    average = EMA(m, recipe.ema_modules,
+                  TrainConfig(images=10**6, ema_half_life=10_000 if name == "ema" else 0))
     runs[name] = (recipe, m, PlayerOptimizers(recipe, m, Runtime(device="cpu"), max_skips=3), average)
 for timed_round in range(int((sys.argv[1:] or ["5"])[0]) + 1):
     for name, (recipe, m, optimizers, average) in runs.items():

@@ -133,7 +133,8 @@ def main():
           f"{SIDE}x{SIDE}")
     print("ms for each image: G forward, G forward and backward by scaled activations and by grouped "
           "kernels, D forward and backward")
-    print(f"{'width':>6}{'G fwd':>8}{'scaled':>8}{'grouped':>9}{'D f+b':>8}{'s / 1,000 images':>18}{'memory MB':>11}")
+    print(f"{'width':>6}{'G fwd':>8}{'scaled':>8}{'grouped':>9}{'D f+b':>8}"
+          f"{'s / 1,000 images':>18}{'memory MB':>11}")
     for width in options.widths:
         words = [f"{player}.{word}" for player in ("generator", "discriminator")
                  for word in (f"width={width}", f"max_channels={options.most}")]
@@ -141,7 +142,8 @@ def main():
         recipe = override(GAN(), parse_assignments([*settings, *words]))
         figures = players(recipe, runtime, options)
         time_, memory = step(recipe, runtime, options)
-        print(f"{width:>6}{figures[0]:>8.2f}{figures[1]:>8.2f}{figures[2]:>9.2f}{figures[3]:>8.2f}{time_:>18.1f}{memory / 1e6:>11.0f}", flush=True)
+        print(f"{width:>6}{figures[0]:>8.2f}{figures[1]:>8.2f}{figures[2]:>9.2f}{figures[3]:>8.2f}"
+              f"{time_:>18.1f}{memory / 1e6:>11.0f}", flush=True)
 
 
 if __name__ == "__main__":

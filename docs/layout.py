@@ -16,7 +16,8 @@ def read() -> dict[str, dict[str, object]]:
 
 
 def direct(layout: dict[str, dict[str, object]]) -> list[tuple[str, str]]:
-    """The arrows of the picture: imports that do not follow from others.  errors and registry are left out."""
+    """The arrows of the picture: imports that do not follow from others.  errors and registry are left
+    out."""
     def below(package: str) -> set[str]:
         mine = set(layout[package]["imports"])
         return mine.union(*map(below, mine))
@@ -24,7 +25,8 @@ def direct(layout: dict[str, dict[str, object]]) -> list[tuple[str, str]]:
     arrows = []
     for package in layout:
         mine = set(layout[package]["imports"]) - {"errors", "registry"}
-        arrows += [(package, other) for other in sorted(mine) if not any(other in below(one) for one in mine - {other})]
+        arrows += [(package, other) for other in sorted(mine)
+                   if not any(other in below(one) for one in mine - {other})]
     return [(a, b) for a, b in arrows if a not in ("errors", "registry")]
 
 
@@ -34,7 +36,8 @@ def section() -> str:
     picture = ["```mermaid", "flowchart BT", *(f"  {a} --> {b}" for a, b in direct(layout)), "```"]
     rows = ["| package | holds | imports | third-party |", "|---|---|---|---|"]
     for name, row in layout.items():
-        rows.append(f"| `{name}` | {row['holds']} | {', '.join(row['imports']) or '–'} | {', '.join(row['external']) or '–'} |")
+        rows.append(f"| `{name}` | {row['holds']} | {', '.join(row['imports']) or '–'} | "
+                    f"{', '.join(row['external']) or '–'} |")
     return "\n".join([BEGIN, "", *picture, "", *rows, "", END])
 
 

@@ -16,7 +16,7 @@ class FileList(Sequence[str]):
     """File names as one UTF-8 byte string with the start and end of each.
 
     Reading an element of a `list[str]` changes its reference count, so each forked loader worker would end up
-    with a copy of all names; this text they share (docs/decisions/2026-11-file-lists.md).  Slices and the
+    with a copy of all names; this text they share (docs/decisions/2026-11-28-file-lists.md).  Slices and the
     results of `take`, `under` and `within` are views.
     """
 

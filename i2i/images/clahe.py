@@ -3,8 +3,8 @@
 Pizer et al. 1987 equalize the histogram of each tile and interpolate between the curves of the four tiles
 around a pixel; Zuiderveld 1994 limits the slope of the curves by clipping the histograms.  Tiles, clipping
 and interpolation are those of OpenCV, so at 8 bits the result is the same.  At 16 bits OpenCV has a bin for
-each of 65,536 levels, more than a tile has pixels, so the limit has no effect; here every type has 256 bins, and
-values between two bins are interpolated, so that all gradations are kept.
+each of 65,536 levels, more than a tile has pixels, so the limit has no effect; here every type has 256 bins,
+and values between two bins are interpolated, so that all gradations are kept.
 """
 
 from __future__ import annotations

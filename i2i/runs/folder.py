@@ -53,7 +53,7 @@ class RunFolder:
 
     def remove_partial_files(self) -> None:
         """Delete what a killed process left half written.  Only for the holder of the lock."""
-        for pattern in (".*.part", "*/.*.part", ".tmp*"):       # The last are safetensors' own temporary files.
+        for pattern in (".*.part", "*/.*.part", ".tmp*"):       # .tmp*: safetensors' temporary files.
             for part in self.path.glob(pattern):
                 part.unlink(missing_ok=True)
 
