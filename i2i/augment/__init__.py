@@ -1,5 +1,4 @@
-"""Differentiable augmentation of what the discriminator sees.  Importing the package registers its
-components."""
+"""Differentiable augmentation of what the discriminator sees.  Importing it registers its components."""
 
 from i2i.augment import ada, base, diffaugment, instance_noise
 

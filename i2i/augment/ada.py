@@ -1,5 +1,4 @@
-"""Adaptive discriminator augmentation (ADA).  Karras et al. 2020a, "Training Generative Adversarial Networks
-with Limited Data", arXiv:2006.06676."""
+"""Adaptive discriminator augmentation (ADA).  Karras et al. 2020a, arXiv:2006.06676."""
 
 from __future__ import annotations
 
@@ -126,8 +125,7 @@ TRANSFORMS = {"blit": blit, "geom": geom, "color": color}
 
 @register("augment", "ada")
 class ADA(Augment):
-    """Adaptive discriminator augmentation: each transform with probability p, adapted to D's overfitting.
-    Karras et al. 2020a (arXiv:2006.06676).
+    """Each transform with probability p, adapted to D's overfitting.  Karras et al. 2020a.
 
     Every `interval` steps p rises if r_t = E[sign(D(real))] was above `target` since the last time, else it
     falls (section 3), at a rate of 0 to 1 in `speed` images; with speed=0 it is constant.

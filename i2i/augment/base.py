@@ -31,12 +31,7 @@ class Augment(nn.Module):
     adaptive: bool = False
 
     def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
-        """Augment images that belong together, such as source and target, in the same way; twice
-        differentiable.
-
-        Args:
-            images: (N, C, H, W) each, of one size.
-        """
+        """Augment images (N, C, H, W) of one size in the same way, such as source and target."""
         return images
 
     def observe(self, real_logits: Tensor, batch_size: int | None = None) -> None:
@@ -66,14 +61,13 @@ def apply_policy(images: tuple[Tensor, ...], policy: tuple[str, ...],
     device = images[0].device
     with fp32_island(images[0]):
         transforms = [make(len(images[0]), device) for name, make in factories.items() if name in policy]
-        return tuple(_apply(image, transforms) for image in images)
-
-
-def _apply(image: Tensor, transforms: list[Transform]) -> Tensor:
-    x = to_float32(image)
-    for transform in transforms:
-        x = transform(x)
-    return x.to(image.dtype)
+        out = []
+        for image in images:
+            x = to_float32(image)
+            for transform in transforms:
+                x = transform(x)
+            out.append(x.to(image.dtype))
+        return tuple(out)
 
 
 def per_image(values: Tensor) -> Tensor:

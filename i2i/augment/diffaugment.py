@@ -51,19 +51,17 @@ def cutout(n: int, device: torch.device) -> Transform:
     """Set a hole of half the height by half the width to zero, centered anywhere."""
     centers = [torch.rand(n, device=device) for _ in range(2)]
 
+    def inside(center: Tensor, size: int) -> Tensor:
+        length = int(size * HOLE_SIZE + 0.5)
+        start = (center * (size + 1 - length % 2)).floor().long()[:, None] - length // 2
+        position = torch.arange(size, device=center.device)
+        return (position >= start) & (position < start + length)
+
     def transform(x: Tensor) -> Tensor:
-        rows, columns = (_hole(center, size) for center, size in zip(centers, x.shape[2:], strict=True))
+        rows, columns = (inside(center, size) for center, size in zip(centers, x.shape[2:], strict=True))
         return x * ~(rows[:, :, None] & columns[:, None])[:, None]
 
     return transform
-
-
-def _hole(center: Tensor, size: int) -> Tensor:
-    """Mask of the positions in a hole with this relative center.  (N) -> (N, size), bool"""
-    length = int(size * HOLE_SIZE + 0.5)
-    start = (center * (size + 1 - length % 2)).floor().long()[:, None] - length // 2
-    position = torch.arange(size, device=center.device)
-    return (position >= start) & (position < start + length)
 
 
 TRANSFORMS = {"color": color, "translation": translation, "cutout": cutout}
@@ -71,8 +69,7 @@ TRANSFORMS = {"color": color, "translation": translation, "cutout": cutout}
 
 @register("augment", "diffaugment")
 class DiffAugment(Augment):
-    """DiffAugment: random color, translation and cutout of all images D sees.  Zhao et al. 2020
-    (arXiv:2006.10738)."""
+    """DiffAugment: random color, translation and cutout of all images D sees.  Zhao et al. 2020."""
 
     def __init__(self, *, policy: tuple[str, ...] = ("color", "translation", "cutout")) -> None:
         super().__init__()

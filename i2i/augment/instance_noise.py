@@ -19,8 +19,7 @@ class NoNoise(nn.Module):
 
 @register("instance_noise", "normal")
 class InstanceNoise(nn.Module):
-    """Noise N(0, std) on real and generated images, so that their distributions overlap.  Sønderby et al.
-    2017 (arXiv:1610.04490), section 3; Arjovsky and Bottou 2017 (arXiv:1701.04862), section 3.
+    """Noise N(0, std) on real and generated images.  Sønderby et al. 2017 (arXiv:1610.04490), section 3.
 
     The standard deviation decays linearly to 0 at the share `until` of the run.
     """
@@ -40,5 +39,4 @@ class InstanceNoise(nn.Module):
         self.std.fill_(self.initial_std * max(0.0, 1 - progress / self.until))
 
     def forward(self, image: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)"""
         return image + self.std.to(image.dtype) * torch.randn_like(image)

@@ -64,8 +64,7 @@ def wavelet_upsample(x: Tensor) -> Tensor:
 
 
 def wavelet_downsample(x: Tensor) -> Tensor:
-    """The adjoint, wavelet analysis, which inverts `wavelet_upsample`.  (N, C, 2H + 10, 2W + 10) ->
-    (N, C, H, W)"""
+    """Wavelet analysis, the inverse of `wavelet_upsample`.  (N, C, 2H + 10, 2W + 10) -> (N, C, H, W)"""
     n, channels, height, width = x.shape
     taps = torch.tensor(SYM6, dtype=x.dtype, device=x.device) / 2**0.5
     x = F.conv2d(x.reshape(n * channels, 1, height, width), taps.view(1, 1, -1, 1), stride=(2, 1))
@@ -74,17 +73,13 @@ def wavelet_downsample(x: Tensor) -> Tensor:
 
 
 def warp_affine(x: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
-    """Affine warp with reflection, at twice the resolution between anti-aliasing filters.  Karras et al.
-    2020a, appendix B.
+    """Affine warp with reflection, at twice the resolution.  Karras et al. 2020a, appendix B.
 
     Args:
         x: (N, C, H, W).
         matrix: (N, 2, 2), from a position p = (x, y) relative to the center, less the shift, to the position
             its pixel comes from: matrix (p - shift).
         shift: (N, 2) in pixels.
-
-    Returns:
-        (N, C, H, W)
     """
     height, width = x.shape[2:]
     fine = wavelet_upsample(x)

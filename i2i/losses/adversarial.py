@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,8 +12,8 @@ from i2i.errors import require
 from i2i.registry import register
 
 
-class Adversarial(Protocol):
-    """Losses of D and G.
+class Adversarial:
+    """Base class of the losses of D and G.
 
     Attributes:
         relativistic: whether G's loss also needs the logits of real images.
@@ -21,18 +21,16 @@ class Adversarial(Protocol):
             differences of logits have a meaning.
     """
 
-    relativistic: ClassVar[bool]
-
-    @property
-    def decision_boundary(self) -> float | None: ...
+    relativistic: ClassVar[bool] = False
+    decision_boundary: float | None = None
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
         """Loss of the discriminator, from its logits of real and of generated images."""
-        ...
+        raise NotImplementedError
 
     def g(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
         """Loss of the generator, from the logits of generated and, if relativistic, of real images."""
-        ...
+        raise NotImplementedError
 
 
 def _check_smooth(smooth: float) -> None:
@@ -42,17 +40,14 @@ def _check_smooth(smooth: float) -> None:
 
 @register("adversarial", "nonsaturating")
 @dataclass(frozen=True, kw_only=True)
-class NonSaturating:
-    """Non-saturating GAN loss: binary cross-entropy on logits, G maximizes log D(G(z)).  Goodfellow et al.
-    2014, section 3; Isola et al. 2017, section 3.3.
+class NonSaturating(Adversarial):
+    """Non-saturating GAN loss: G maximizes log D(G(z)).  Goodfellow et al. 2014, section 3.
 
-    `smooth`: one-sided label smoothing, D's target for real images is 1 - smooth.  Salimans et al. 2016,
-    section 3.4.
+    `smooth`: D's target for real images is 1 - smooth.  Salimans et al. 2016, section 3.4.
     """
 
     smooth: float = 0.0
-    decision_boundary: ClassVar[float] = 0.0
-    relativistic: ClassVar[bool] = False
+    decision_boundary = 0.0
 
     def __post_init__(self) -> None:
         _check_smooth(self.smooth)
@@ -67,7 +62,6 @@ class NonSaturating:
 
 
 @register("adversarial", "minimax")
-@dataclass(frozen=True, kw_only=True)
 class Minimax(NonSaturating):
     """Minimax GAN loss: G minimizes log(1 - D(G(z))), which saturates where D rejects with confidence.
     Goodfellow et al. 2014, equation 1; `smooth` as in `nonsaturating`."""
@@ -79,21 +73,19 @@ class Minimax(NonSaturating):
 
 @register("adversarial", "lsgan")
 @dataclass(frozen=True, kw_only=True)
-class LeastSquares:
-    """Least squares GAN loss: squared distance to 1 (real) and 0 (fake), without the factors 1/2, as in
-    CycleGAN.  Mao et al. 2017, equation 9.
+class LeastSquares(Adversarial):
+    """Least squares GAN loss: squared distance to 1 and 0, without factors 1/2.  Mao et al. 2017.
 
-    `smooth`: the target for real images is 1 - smooth, and as c = b in that equation it is also G's.
+    `smooth`: D's target for real images, and G's for generated ones, is 1 - smooth.
     """
 
     smooth: float = 0.0
-    relativistic: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _check_smooth(self.smooth)
 
     @property
-    def decision_boundary(self) -> float:
+    def decision_boundary(self) -> float:   # type: ignore[override]
         return (1 - self.smooth) / 2
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -106,12 +98,10 @@ class LeastSquares:
 
 
 @register("adversarial", "hinge")
-@dataclass(frozen=True)
-class Hinge:
+class Hinge(Adversarial):
     """Hinge GAN loss.  Lim and Ye 2017; Miyato et al. 2018 (SNGAN), equations 16 and 17."""
 
-    decision_boundary: ClassVar[float] = 0.0
-    relativistic: ClassVar[bool] = False
+    decision_boundary = 0.0
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
         """max(0, 1 - D(real)) + max(0, 1 + D(fake))"""
@@ -123,13 +113,8 @@ class Hinge:
 
 
 @register("adversarial", "wasserstein")
-@dataclass(frozen=True)
-class Wasserstein:
-    """Wasserstein GAN loss, for a critic that a penalty keeps Lipschitz.  Arjovsky et al. 2017, equations 2
-    and 3; Gulrajani et al. 2017."""
-
-    decision_boundary: ClassVar[None] = None
-    relativistic: ClassVar[bool] = False
+class Wasserstein(Adversarial):
+    """Wasserstein GAN loss, for a critic that a penalty keeps Lipschitz.  Arjovsky et al. 2017."""
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
         """D(fake) - D(real)"""
@@ -141,17 +126,14 @@ class Wasserstein:
 
 
 @register("adversarial", "rpgan")
-@dataclass(frozen=True)
-class RelativisticPairing:
-    """Relativistic pairing GAN loss (RSGAN): which of a real and a generated image is real?
-    Jolicoeur-Martineau 2019 (arXiv:1807.00734).
+class RelativisticPairing(Adversarial):
+    """Relativistic pairing GAN loss (RSGAN).  Jolicoeur-Martineau 2019 (arXiv:1807.00734).
 
     Logit i of one kind is compared with logit i of the other.  With penalty=r1r2 the loss of Huang et al.
     2024 (R3GAN, arXiv:2501.05441), section 2.
     """
 
-    decision_boundary: ClassVar[None] = None
-    relativistic: ClassVar[bool] = True
+    relativistic = True
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
         """-log sigmoid(D(real) - D(fake))"""
@@ -159,20 +141,18 @@ class RelativisticPairing:
 
     def g(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
         """-log sigmoid(D(fake) - D(real))"""
-        return F.softplus(_required(real) - fake).mean()
+        assert real is not None
+        return F.softplus(real - fake).mean()
 
 
 @register("adversarial", "ragan")
-@dataclass(frozen=True)
-class RelativisticAverage:
-    """Relativistic average GAN loss (RaSGAN): is an image more real than those of the other kind on average?
-    Jolicoeur-Martineau 2019.
+class RelativisticAverage(Adversarial):
+    """Relativistic average GAN loss (RaSGAN), with the mean of the other kind.  Jolicoeur-Martineau 2019.
 
     Averages are over this process's batch.  Without the factor 1/2 of the author's code.
     """
 
-    decision_boundary: ClassVar[None] = None
-    relativistic: ClassVar[bool] = True
+    relativistic = True
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
         """-log sigmoid(D(real) - E D(fake)) - log(1 - sigmoid(D(fake) - E D(real)))"""
@@ -180,11 +160,11 @@ class RelativisticAverage:
 
     def g(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
         """`d` with real and fake exchanged"""
-        return self.d(fake, _required(real))
+        assert real is not None
+        return self.d(fake, real)
 
 
 @register("adversarial", "ralsgan")
-@dataclass(frozen=True)
 class RelativisticAverageLeastSquares(RelativisticAverage):
     """Relativistic average least squares GAN loss (RaLSGAN): `ragan` with squared distances to 1 and -1.
     Jolicoeur-Martineau 2019, without the factor 1/2 of the author's code."""
@@ -192,9 +172,3 @@ class RelativisticAverageLeastSquares(RelativisticAverage):
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
         """(D(real) - E D(fake) - 1)^2 + (D(fake) - E D(real) + 1)^2"""
         return (real - fake.mean() - 1).square().mean() + (fake - real.mean() + 1).square().mean()
-
-
-def _required(real: Tensor | None) -> Tensor:
-    if real is None:
-        raise TypeError("the generator's relativistic loss needs the logits of real images")
-    return real

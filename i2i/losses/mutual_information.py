@@ -12,8 +12,7 @@ from torch.nn import functional as F
 
 def mutual_information_bound(posterior: tuple[Sequence[Tensor], Tensor, Tensor], categories: Sequence[Tensor],
                              numbers: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Lower bound L_I = E[log Q(c|x)] + H(c) of the mutual information of codes and image, in nats.  Chen et
-    al. 2016, equation 5.
+    """Lower bound E[log Q(c|x)] + H(c) of the mutual information, in nats.  Chen et al. 2016, equation 5.
 
     Args:
         posterior: Q(c|x): (N, K) logits of each categorical code, and (N, D) means and log variances of the

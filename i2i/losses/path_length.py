@@ -29,8 +29,7 @@ class NoGeneratorPenalty(nn.Module):
 
 @register("generator_penalty", "path-length")
 class PathLengthPenalty(nn.Module):
-    """Path length regularization: weight * E[(|J^T y| - a)^2], so that a step in style space has the same
-    effect everywhere.  Karras et al. 2020b, equation 4 and appendix B.
+    """Path length regularization: weight * E[(|J^T y| - a)^2].  Karras et al. 2020b, equation 4.
 
     y ~ N(0, 1) images over the square root of their pixels; a is the running mean of |J^T y|, updated by
     `decay`.  |J^T y| is the root of the mean over layers of the squared length for each layer's style, as in

@@ -1,11 +1,10 @@
-"""Discriminator penalties: gradient penalties and weight clipping, computed in float32 in any precision of
-the training step."""
+"""Discriminator penalties: gradient penalties, always in float32, and weight clipping."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,8 +18,9 @@ from i2i.registry import register
 Critic = Callable[[Tensor], Tensor]
 
 
-class Penalty(Protocol):
-    """A term of the discriminator's loss.
+@register("penalty", "none")
+class Penalty:
+    """No penalty; the base class of all terms of the discriminator's loss.
 
     Attributes:
         uses_input_gradients: whether it takes gradients with respect to each image, so that the critic must
@@ -30,22 +30,17 @@ class Penalty(Protocol):
             steps; 0 for no limit.
     """
 
-    uses_input_gradients: ClassVar[bool]
-
-    @property
-    def every(self) -> int: ...
-
-    @property
-    def clip(self) -> float: ...
+    uses_input_gradients: ClassVar[bool] = False
+    every: int = 1
+    clip: float = 0.0
 
     def __call__(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
         """The penalty, a scalar, for real and generated images (N, C, H, W)."""
-        ...
+        return real.new_zeros(())
 
 
 def lazy_penalty(penalty: Penalty, step: int, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
-    """The penalty times `every` in steps when it is due, else 0: lazy regularization.  Karras et al. 2020b
-    (StyleGAN2), section 3.1."""
+    """The penalty times `every` in steps when it is due, else 0.  Karras et al. 2020b, section 3.1."""
     if step % penalty.every:
         return real.new_zeros(())
     with fp32_island(real):
@@ -78,24 +73,10 @@ def _check(weight: str, value: float, every: int) -> None:
     require(every >= 1, "penalty.every", every, "1 or more")
 
 
-@register("penalty", "none")
-@dataclass(frozen=True)
-class NoPenalty:
-    """No penalty."""
-
-    uses_input_gradients: ClassVar[bool] = False
-    every: ClassVar[int] = 1
-    clip: ClassVar[float] = 0.0
-
-    def __call__(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
-        return real.new_zeros(())
-
-
 @register("penalty", "clip")
 @dataclass(frozen=True, kw_only=True)
-class WeightClipping(NoPenalty):
-    """Weight clipping: the critic's parameters stay in [-limit, limit].  Arjovsky et al. 2017 (WGAN),
-    algorithm 1."""
+class WeightClipping(Penalty):
+    """Weight clipping: the critic's parameters stay in [-limit, limit].  Arjovsky et al. 2017."""
 
     limit: float = 0.01
 
@@ -109,14 +90,12 @@ class WeightClipping(NoPenalty):
 
 @register("penalty", "wgan-gp")
 @dataclass(frozen=True, kw_only=True)
-class GradientPenalty:
-    """WGAN-GP: weight * E[(|grad D(x)| - 1)^2], x uniform on the lines between real and generated images.
-    Gulrajani et al. 2017, equation 3."""
+class GradientPenalty(Penalty):
+    """WGAN-GP: weight * E[(|grad D(x)| - 1)^2], x between real and generated.  Gulrajani et al. 2017."""
 
     weight: float = 10.0
     every: int = 1
     uses_input_gradients: ClassVar[bool] = True
-    clip: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
         _check("weight", self.weight, self.every)
@@ -126,10 +105,8 @@ class GradientPenalty:
 
 
 @register("penalty", "wgan-lp")
-@dataclass(frozen=True, kw_only=True)
 class LipschitzPenalty(GradientPenalty):
-    """WGAN-LP: weight * E[max(0, |grad D(x)| - 1)^2] at the points of `wgan-gp`, only above a norm of 1.
-    Petzka et al. 2018."""
+    """WGAN-LP: weight * E[max(0, |grad D(x)| - 1)^2] at the points of `wgan-gp`.  Petzka et al. 2018."""
 
     def __call__(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
         norms = gradients(critic, interpolate(real, fake)).norm(dim=1)
@@ -137,7 +114,6 @@ class LipschitzPenalty(GradientPenalty):
 
 
 @register("penalty", "dragan")
-@dataclass(frozen=True, kw_only=True)
 class DRAGAN(GradientPenalty):
     """DRAGAN: weight * E[(|grad D(x)| - 1)^2], x around real images.  Kodali et al. 2017 (arXiv:1705.07215).
 
@@ -152,14 +128,12 @@ class DRAGAN(GradientPenalty):
 
 @register("penalty", "r1")
 @dataclass(frozen=True, kw_only=True)
-class R1:
-    """R1: gamma / 2 * E[|grad D(real)|^2].  Mescheder et al. 2018, equation 9; gamma 10 as in their
-    experiments."""
+class R1(Penalty):
+    """R1: gamma / 2 * E[|grad D(real)|^2].  Mescheder et al. 2018, equation 9."""
 
     gamma: float = 10.0
     every: int = 1
     uses_input_gradients: ClassVar[bool] = True
-    clip: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
         _check("gamma", self.gamma, self.every)
@@ -169,7 +143,6 @@ class R1:
 
 
 @register("penalty", "r2")
-@dataclass(frozen=True, kw_only=True)
 class R2(R1):
     """R2: gamma / 2 * E[|grad D(fake)|^2].  Mescheder et al. 2018, equation 10."""
 
@@ -178,7 +151,6 @@ class R2(R1):
 
 
 @register("penalty", "r1r2")
-@dataclass(frozen=True, kw_only=True)
 class R1R2(R1):
     """R1 and R2 with the same gamma.  Huang et al. 2024 (R3GAN, arXiv:2501.05441), section 2."""
 

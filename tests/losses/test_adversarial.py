@@ -104,7 +104,7 @@ def test_relativistic_losses_over_a_batch() -> None:
         assert loss.relativistic
         assert loss.d(real, fake).item() == pytest.approx(value, abs=1e-12), name
         assert loss.g(real, fake).item() == pytest.approx(value, abs=1e-12), name     # The other way round.
-        with pytest.raises(TypeError, match="logits of real images"):
+        with pytest.raises(AssertionError):
             loss.g(fake)
 
 
