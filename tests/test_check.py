@@ -27,7 +27,7 @@ from tests.data.test_faults import bomb, dangling, text, truncate
 PAIRS = 24          # To train on; four to test on.
 
 
-def picture(seed: int, side: int = 48) -> np.ndarray:
+def image(seed: int, side: int = 48) -> np.ndarray:
     """A blot of many colors on white, like no other."""
     g = np.random.default_rng(seed)
     blot = cv2.resize(g.integers(0, 200, (6, 6, 3)).astype(np.float32), (side - 12, side - 12), interpolation=cv2.INTER_CUBIC).clip(0, 255)
@@ -45,28 +45,28 @@ def folders(root: Path) -> Path:
     """Two folders, paired by name."""
     for split, count, first in (("train", PAIRS, 0), ("test", 4, 500)):
         for i in range(count):
-            save(root / f"{split}A" / f"{i:02}.png", picture(first + i))
-            save(root / f"{split}B" / f"{i:02}.png", picture(1000 + first + i))
+            save(root / f"{split}A" / f"{i:02}.png", image(first + i))
+            save(root / f"{split}B" / f"{i:02}.png", image(1000 + first + i))
     return root
 
 
 def strips(root: Path) -> Path:
     for split, count, first in (("train", PAIRS, 0), ("test", 4, 500)):
         for i in range(count):
-            save(root / split / f"{i:02}.png", np.concatenate([picture(first + i), picture(1000 + first + i)], 1))
+            save(root / split / f"{i:02}.png", np.concatenate([image(first + i), image(1000 + first + i)], 1))
     return root
 
 
 def classes(root: Path) -> Path:
     for i in range(24):
-        save(root / ("cats", "dogs")[i % 2] / f"{i:02}.png", picture(i))
+        save(root / ("cats", "dogs")[i % 2] / f"{i:02}.png", image(i))
     return root
 
 
 def unpaired(root: Path) -> Path:
     for i in range(20):
-        save(root / "trainA" / f"a{i:02}.png", picture(i))
-        save(root / "trainB" / f"b{i:02}.png", picture(100 + i, 64))
+        save(root / "trainA" / f"a{i:02}.png", image(i))
+        save(root / "trainB" / f"b{i:02}.png", image(100 + i, 64))
     return root
 
 
@@ -76,7 +76,7 @@ BASES = {each.__name__: each for each in (folders, strips, classes, unpaired)}
 # ---------------------------------------------------------------------------------------------- what is planted
 
 def resave(name: str, to: str, **options: object) -> Callable[[Path], None]:
-    """The picture of one name also under another."""
+    """The image of one name also under another."""
     def plant(root: Path) -> None:
         if (root / to).with_suffix(".png").exists():
             (root / to).with_suffix(".png").unlink()
@@ -103,7 +103,7 @@ def both(change: Callable[[Path], None], name: str) -> Callable[[Path], None]:
 
 
 def sized(side: int) -> Callable[[Path], None]:
-    return lambda path: save(path, picture(side + (7 if "A" in path.parent.name else 0), side))
+    return lambda path: save(path, image(side + (7 if "A" in path.parent.name else 0), side))
 
 
 def floats(root: Path) -> None:
@@ -134,28 +134,28 @@ def turned(root: Path) -> None:
 
 
 def animated(root: Path) -> None:
-    frames = [Image.fromarray(picture(800 + i)) for i in range(2)]
+    frames = [Image.fromarray(image(800 + i)) for i in range(2)]
     frames[0].save(root / "trainB" / "22.png", save_all=True, append_images=frames[1:])
 
 
 def cased(root: Path) -> None:
     for side, seed in (("trainA", 700), ("trainB", 710)):
-        save(root / side / "x.png", picture(seed))
-        save(root / side / "X.png", picture(seed + 1))
+        save(root / side / "x.png", image(seed))
+        save(root / side / "X.png", image(seed + 1))
 
 
 def odd_name(root: Path) -> None:
     for side, seed in (("trainA", 720), ("trainB", 730)):
-        save(root / side / "new\nline.png", picture(seed))
+        save(root / side / "new\nline.png", image(seed))
 
 
 def cmyk(root: Path) -> None:
     (root / "trainB" / "18.png").unlink()
-    Image.fromarray(picture(740)).convert("CMYK").save(root / "trainB" / "18.tif")
+    Image.fromarray(image(740)).convert("CMYK").save(root / "trainB" / "18.tif")
 
 
 def alpha(root: Path) -> None:
-    save(root / "trainA" / "18.png", np.dstack([picture(750), np.full((48, 48), 128, np.uint8)]))
+    save(root / "trainA" / "18.png", np.dstack([image(750), np.full((48, 48), 128, np.uint8)]))
 
 
 def labels(root: Path) -> None:
@@ -188,11 +188,11 @@ def archive(root: Path) -> None:
 
 def _jpeg() -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(picture(795)).save(buffer, "jpeg")
+    Image.fromarray(image(795)).save(buffer, "jpeg")
     return buffer.getvalue()
 
 
-# A fault, what plants it, and in what data set; the kinds of finding it makes, and what the example says.  Those that can be in one tree are
+# A fault, what plants it, and in what data set; the kinds of finding it makes, and a part of the example.  Those that can be in one tree are
 # also planted together.
 FAULTS: tuple[tuple[str, str, Callable[[Path], object], set[str], str], ...] = (
     ("zero-byte file", "folders", lambda root: (root / "trainA" / "00.png").write_bytes(b""), {"error empty"}, "trainA/00.png"),
@@ -202,11 +202,11 @@ FAULTS: tuple[tuple[str, str, Callable[[Path], object], set[str], str], ...] = (
     ("dangling link", "folders", lambda root: dangling(root / "trainA" / "04.png"), {"error unreadable"}, "trainA/04.png: No such file"),
     ("64-bit integers", "folders", integers, {"error refused"}, "trainA/23.npy: "),
     ("partner missing", "folders", lambda root: (root / "trainB" / "05.png").unlink(), {"error unpaired"}, "trainA/05.png"),
-    ("test picture is a training picture", "folders", resave("trainA/06.png", "testA/00.bmp"), {"error leak"}, "testA/00.bmp = trainA/06.png"),
-    ("test picture looks like a training picture", "folders", resave("trainA/07.png", "testA/01.jpg", quality=85), {"warning near-leak"},
+    ("test image is a training image", "folders", resave("trainA/06.png", "testA/00.bmp"), {"error leak"}, "testA/00.bmp = trainA/06.png"),
+    ("test image looks like a training image", "folders", resave("trainA/07.png", "testA/01.jpg", quality=85), {"warning near-leak"},
      "testA/01.jpg ~ trainA/07.png"),
-    ("the same picture twice", "folders", resave("trainA/08.png", "trainA/09.bmp"), {"warning duplicate"}, "trainA/08.png = trainA/09.bmp"),
-    ("a picture encoded again", "folders", resave("trainA/10.png", "trainA/11.jpg", quality=85), {"note near-duplicate"}, "trainA/10.png ~ trainA/11.jpg"),
+    ("the same image twice", "folders", resave("trainA/08.png", "trainA/09.bmp"), {"warning duplicate"}, "trainA/08.png = trainA/09.bmp"),
+    ("a image encoded again", "folders", resave("trainA/10.png", "trainA/11.jpg", quality=85), {"note near-duplicate"}, "trainA/10.png ~ trainA/11.jpg"),
     ("JPEG called .png", "folders", lambda root: Image.open(root / "trainA" / "12.png").save(root / "trainA" / "12.png", "jpeg", quality=100), {"warning mislabeled"},
      "trainA/12.png should end in .jpg"),
     ("16 bits among 8", "folders", put("trainA/13.png", gray16(65535)), {"warning mixed-kinds"}, "trainA/13.png is gray, uint16"),
@@ -214,33 +214,33 @@ FAULTS: tuple[tuple[str, str, Callable[[Path], object], set[str], str], ...] = (
     ("8 bits in 16", "folders", put("trainA/13.png", gray16(255) * np.uint16(257)), {"warning mixed-kinds", "note few-bits"}, "trainA/13.png: 8 bits"),
     ("tiny pair", "folders", both(sized(24), "14.png"), {"warning tiny"}, "trainA/14.png: 24 x 24"),
     ("pair too small to train on", "folders", both(sized(14), "15.png"), {"error too-small"}, "trainA/15.png: 14 x 14"),
-    ("black picture", "folders", put("trainB/16.png", np.zeros((48, 48, 3), np.uint8)), {"warning black", "warning inverted"}, "trainB/16.png"),
+    ("black image", "folders", put("trainB/16.png", np.zeros((48, 48, 3), np.uint8)), {"warning black", "warning inverted"}, "trainB/16.png"),
     ("empty page", "folders", put("trainB/17.png", np.full((48, 48, 3), 250, np.uint8)), {"warning constant"}, "trainB/17.png: 250"),
     ("floats far outside 0 … 1", "folders", floats, {"error mixed-kinds", "warning float-range"}, "trainA/19.npy: -"),
-    ("gray picture of two values", "folders", binary, {"note mixed-kinds", "note binary"}, "trainB/20.png"),
+    ("gray image of two values", "folders", binary, {"note mixed-kinds", "note binary"}, "trainB/20.png"),
     ("EXIF orientation", "folders", turned, {"note turned"}, "trainA/21.png"),
-    ("animated picture", "folders", animated, {"note animated"}, "trainB/22.png"),
-    ("alpha in one picture", "folders", alpha, {"note alpha", "warning mixed-kinds"}, "trainA/18.png"),
+    ("animated image", "folders", animated, {"note animated"}, "trainB/22.png"),
+    ("alpha in one image", "folders", alpha, {"note alpha", "warning mixed-kinds"}, "trainA/18.png"),
     ("CMYK", "folders", cmyk, {"note read-as"}, "trainB/18.tif: CMYK"),
     ("more channels than training takes", "folders", channels, {"error channels", "error mixed-kinds"}, "trainA/16.npy: 600"),
-    ("inverted picture", "folders", lambda root: save(root / "trainA" / "17.png", 255 - picture(17)), {"warning inverted"}, "trainA/17.png"),
-    ("partners of different size", "folders", put("trainB/19.png", picture(760, 64)), {"note pair-sizes"}, "trainA/19.png is 48 x 48, trainB/19.png is 64 x 64"),
-    ("partners of different shape", "folders", put("trainB/21.png", picture(760, 64)[8:-8]), {"error pair-shapes"}, "trainA/21.png is 48 x 48, trainB/21.png is 64 x 48"),
+    ("inverted image", "folders", lambda root: save(root / "trainA" / "17.png", 255 - image(17)), {"warning inverted"}, "trainA/17.png"),
+    ("partners of different size", "folders", put("trainB/19.png", image(760, 64)), {"note pair-sizes"}, "trainA/19.png is 48 x 48, trainB/19.png is 64 x 64"),
+    ("partners of different shape", "folders", put("trainB/21.png", image(760, 64)[8:-8]), {"error pair-shapes"}, "trainA/21.png is 48 x 48, trainB/21.png is 64 x 48"),
     ("A and B equal", "folders", resave("trainA/20.png", "trainB/20.bmp"), {"warning identical-pair"}, "trainA/20.png"),
     ("names that differ by case", "folders", cased, {"warning case"}, "trainA/X.png and trainA/x.png"),
     ("a name with a newline", "folders", odd_name, {"warning control-characters"}, "trainA/new\\nline.png"),
-    ("images that are not taken for such", "folders", archive, {"warning ending", "note hidden"}, "trainA/photo.jfif"),
+    ("images without an extension of images", "folders", archive, {"warning ending", "note hidden"}, "trainA/photo.jfif"),
     ("a folder that cannot be listed", "folders", closed, {"error closed-folder"}, "closed: Permission denied"),
-    ("a split called Validation", "folders", put("ValidationA/0.png", picture(770)), {"warning split-name", "note unused"}, "ValidationA/, which would be valA/"),
-    ("two files of one name", "folders", put("trainA/00.bmp", picture(780)), {"error layout"}, ""),
+    ("a split called Validation", "folders", put("ValidationA/0.png", image(770)), {"warning split-name", "note unused"}, "ValidationA/, which would be valA/"),
+    ("two files of one name", "folders", put("trainA/00.bmp", image(780)), {"error layout"}, ""),
     ("one side only", "folders", lambda root: [shutil.rmtree(root / side) for side in ("trainB", "testB")], {"error layout"}, ""),
     ("nothing to train on", "folders", lambda root: [shutil.rmtree(root / side) for side in ("trainA", "trainB")], {"error no-train"}, ""),
     ("nothing held out", "folders", lambda root: [shutil.rmtree(root / side) for side in ("testA", "testB")], {"note nothing-held-out"}, ""),
-    ("a picture among strips", "strips", put("train/03.png", picture(3)), {"error no-strip"}, "train/03.png: 48 x 48"),
-    ("halves equal", "strips", put("train/04.png", np.concatenate([picture(4)] * 2, 1)), {"warning identical-pair"}, "train/04.png"),
-    ("a class of one", "classes", put("fish/0.png", picture(790)), {"warning small-class", "warning imbalance"}, "fish: 1"),
+    ("a image among strips", "strips", put("train/03.png", image(3)), {"error no-strip"}, "train/03.png: 48 x 48"),
+    ("halves equal", "strips", put("train/04.png", np.concatenate([image(4)] * 2, 1)), {"warning identical-pair"}, "train/04.png"),
+    ("a class of one", "classes", put("fish/0.png", image(790)), {"warning small-class", "warning imbalance"}, "fish: 1"),
     ("labels out of range", "classes", labels, {"error layout"}, ""))
-TOGETHER = ("12 bits in 16", "8 bits in 16", "floats far outside 0 … 1", "inverted picture", "alpha in one picture", "gray picture of two values", "two files of one name",
+TOGETHER = ("12 bits in 16", "8 bits in 16", "floats far outside 0 … 1", "inverted image", "alpha in one image", "gray image of two values", "two files of one name",
             "one side only", "nothing to train on", "nothing held out", "a split called Validation",
             "more channels than training takes")      # Not: they undo others' planting.
 
@@ -267,12 +267,12 @@ def test_clean_data_gives_nothing(tmp_path: Path, base: str) -> None:
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault[0])
 def test_each_fault_is_found_and_nothing_else(tmp_path: Path, fault: tuple[str, str, Callable[[Path], object], set[str], str]) -> None:
-    _, base, plant, expected, words = fault
+    _, base, plant, expected, excerpt = fault
     root = BASES[base](tmp_path / "data")
     plant(root)
     report = inspect.check_dataset(root)
     assert kinds(report) == expected
-    assert any(words in example.replace("\n", "\\n") for example in examples(report)), examples(report)
+    assert any(excerpt in example.replace("\n", "\\n") for example in examples(report)), examples(report)
     assert report.serious == any(kind.startswith("error") for kind in expected)
 
 
@@ -285,13 +285,13 @@ def test_twenty_faults_in_one_tree_are_all_found(tmp_path: Path, i2i: Run) -> No
     result = i2i("data", "check", root, "--json", "found.json")
     assert result.code == 1
     assert "\x1b" not in result.out
-    told = json.loads(Path("found.json").read_text())
-    found = {f"{each['severity']} {each['kind']}": each for each in told["findings"]}
-    for name, _, _, expected, words in planted:
+    report = json.loads(Path("found.json").read_text())
+    found = {f"{each['severity']} {each['kind']}": each for each in report["findings"]}
+    for name, _, _, expected, excerpt in planted:
         for kind in expected - {"warning mixed-kinds", "warning inverted"}:       # One of many kinds, or one of many odd backgrounds.
             assert kind in found, name
-        assert any(words in example.replace("\n", "\\n") for kind in expected for example in found.get(kind, {"examples": []})["examples"]) or not words, name
-    for each in told["findings"]:
+        assert any(excerpt in example.replace("\n", "\\n") for kind in expected for example in found.get(kind, {"examples": []})["examples"]) or not excerpt, name
+    for each in report["findings"]:
         assert f"{each['severity']:<9}{each['text']}" in result.out
 
 
@@ -327,7 +327,7 @@ def test_a_manifest_of_absolute_paths(tmp_path: Path) -> None:
     assert inspect.check_dataset(tmp_path / "pairs.csv").counts == "3 train pairs"
 
 
-# ---------------------------------------------------------------------------------------------- what is told of good data
+# ---------------------------------------------------------------------------------------------- reports on good data
 
 @pytest.mark.parametrize(("base", "layout", "recipes"), [
     ("folders", "two folders paired by name: 24 train, 4 test pairs", ["pix2pix"]), ("strips", "A|B strips: 24 train, 4 test pairs", ["pix2pix"]),
@@ -340,14 +340,14 @@ def test_the_layout_and_a_command_that_works(tmp_path: Path, i2i: Run, base: str
     lines = [line[line.index("i2i train"):] for line in result.out.splitlines() if "i2i train" in line]
     assert [line.split()[2] for line in lines] == recipes
     for line in lines:
-        words = shlex.split(line)
-        assert i2i(*words[1:], "--dry-run").code == 0
-        job = jobs.prepare(words[2], data=words[words.index("--data") + 1])
+        command = shlex.split(line)
+        assert i2i(*command[1:], "--dry-run").code == 0
+        job = jobs.prepare(command[2], data=command[command.index("--data") + 1])
         assert job.location == str(root)
 
 
 def test_a_folder_around_the_whole_set_hides_nothing(tmp_path: Path, i2i: Run) -> None:
-    """A zip of a folder holds that folder, and often what a Mac adds: test pictures are not trained on because of it, and labels not lost."""
+    """A zip of a folder holds that folder, and often what a Mac adds: test images are not trained on because of it, and labels not lost."""
     truncate(strips(tmp_path / "strips" / "my data") / "train" / "01.png")
     with zipfile.ZipFile(tmp_path / "strips.zip", "w") as packed:
         for path in sorted((tmp_path / "strips").rglob("*.png")):
@@ -360,7 +360,7 @@ def test_a_folder_around_the_whole_set_hides_nothing(tmp_path: Path, i2i: Run) -
         dry = i2i(*shlex.split(report.commands[0])[1:], "--dry-run", "data.on_error=skip")
         assert "A|B strips: 24 train, 4 test" in dry.out, dry.err
     (tmp_path / "loose.png").write_bytes((tmp_path / "strips" / "my data" / "train" / "00.png").read_bytes())
-    report = inspect.check_dataset(tmp_path)        # Beside a strip no folder is looked into, which is said.
+    report = inspect.check_dataset(tmp_path)        # Beside a strip no folder is searched, and their images are reported as unused.
     assert (report.counts, kinds(report) & {"note unused"}) == ("1 train pairs", {"note unused"})
 
 
@@ -376,8 +376,8 @@ def test_facts(tmp_path: Path, i2i: Run) -> None:
     assert report.disk_per_1000 == 1000 * np.mean([path.stat().st_size for path in root.rglob("*.png")])
     assert 0 < report.seconds_per_1000 < 60
     out = i2i("data", "check", root).out
-    for words in ("40 images", "48 x 48 (20), 64 x 64 (20)", "PNG", "color, uint8", "0 … 255", "to read and decode on one core", "nothing wrong was found"):
-        assert words in out, words
+    for expected in ("40 images", "48 x 48 (20), 64 x 64 (20)", "PNG", "color, uint8", "0 … 255", "to read and decode on one core", "nothing wrong was found"):
+        assert expected in out, expected
 
 
 def test_a_sample_takes_partners_together_and_says_so(tmp_path: Path, i2i: Run) -> None:
@@ -389,20 +389,20 @@ def test_a_sample_takes_partners_together_and_says_so(tmp_path: Path, i2i: Run) 
     assert f"56 images, {report.examined} of them examined (--full for all)" in out
     assert "56 images\n" in i2i("data", "check", root, "--full").out
     assert i2i("data", "check", root, "--full", "--sample", 3).code == 2
-    save(root / "trainB" / "00.png", picture(1, 64))
+    save(root / "trainB" / "00.png", image(1, 64))
     assert "note pair-sizes" in kinds(inspect.check_dataset(root, most=10**9))
 
 
 def test_wrong_requests(tmp_path: Path, i2i: Run) -> None:
     (tmp_path / "empty").mkdir()
     assert "holds no images" in i2i("data", "check", tmp_path / "empty").line
-    save(tmp_path / "empty" / "photo.png", picture(0))
+    save(tmp_path / "empty" / "photo.png", image(0))
     (tmp_path / "empty" / "photo.png").rename(tmp_path / "empty" / "photo")
     assert "such as photo" in i2i("data", "check", tmp_path / "empty").line
     assert "does not exist" in i2i("data", "check", tmp_path / "nothing").line
 
 
-def test_all_unreadable_is_told(tmp_path: Path, i2i: Run) -> None:
+def test_a_set_without_a_readable_image(tmp_path: Path, i2i: Run) -> None:
     for i in range(3):
         (tmp_path / "bad").mkdir(exist_ok=True)
         (tmp_path / "bad" / f"{i}.png").write_bytes(os.urandom(100))
@@ -411,7 +411,7 @@ def test_all_unreadable_is_told(tmp_path: Path, i2i: Run) -> None:
     assert "3 files not containing an image" in result.out
 
 
-def test_a_set_of_too_many_channels_is_told_before_training_refuses_it(tmp_path: Path) -> None:
+def test_too_many_channels_are_reported_and_refused_by_training(tmp_path: Path) -> None:
     for side, count, expected in (("A", 512, set()), ("B", 513, {"error channels"})):
         for i in range(2):
             (tmp_path / f"train{side}").mkdir(exist_ok=True)
@@ -421,7 +421,7 @@ def test_a_set_of_too_many_channels_is_told_before_training_refuses_it(tmp_path:
         jobs.prepare("pix2pix", data=tmp_path)
 
 
-def test_what_is_read_otherwise_is_one_headline_with_its_sorts(tmp_path: Path, i2i: Run) -> None:
+def test_converted_images_make_one_finding_that_lists_the_conversions(tmp_path: Path, i2i: Run) -> None:
     g = np.random.default_rng(0)
     (tmp_path / "data").mkdir()
     for i, dtype in enumerate((np.float64, np.float64, np.float16)):
@@ -443,8 +443,8 @@ def test_near_duplicates_among_many_are_found_in_little_time() -> None:
     noisy[:, duplicates.LUMA ** 2:] = thumbs[:copies, duplicates.LUMA ** 2:]
     aspects = np.ones(n + copies)
     found = set(map(tuple, duplicates.near_duplicates(np.concatenate([thumbs, noisy]), aspects)[0].tolist()))
-    wanted = {(i, n + i) for i in range(copies)}
-    assert found <= wanted
+    expected = {(i, n + i) for i in range(copies)}
+    assert found <= expected
     assert len(found) >= 0.98 * copies
     aspects[n:] = 1.5
     assert len(duplicates.near_duplicates(np.concatenate([thumbs, noisy]), aspects)[0]) == 0
@@ -462,7 +462,7 @@ def test_near_duplicates_are_rare_in_the_bundled_data(name: str, most: int) -> N
     report = inspect.check_dataset(name)
     assert sum(each.count for each in report.findings if each.kind.startswith("near-")) <= most
     assert report.readable == report.files
-    assert not [each.kind for each in report.findings if each.severity == "error"]     # No test picture is among those trained on.
+    assert not [each.kind for each in report.findings if each.severity == "error"]     # No test image is among those trained on.
 
 
 # ---------------------------------------------------------------------------------------------- i2i data list

@@ -36,6 +36,7 @@ def check(
 ) -> None:
     """Report layout, training command, counts and problems; exit code 1 if training would suffer."""
     import json
+    from dataclasses import asdict
 
     from i2i.data.check.inspect import check_dataset
     from i2i.data.check.survey import MAX_FILES
@@ -48,7 +49,7 @@ def check(
                                progress=lambda done, total: bars.update("files", done, total))
     print("\n".join([*_format_facts(_facts(report)), "", *_format_findings(report.findings)]))
     if json_file:
-        text = json.dumps({"format": 1, **report.as_dict()}, indent=1) + "\n"
+        text = json.dumps({"format": 1, **asdict(report)}, indent=1) + "\n"
         write_text(Path(json_file), text)
     if report.serious:
         raise typer.Exit(1)

@@ -7,7 +7,6 @@ luma, such as a change of brightness, does not count.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -30,14 +29,6 @@ MAX_ASPECT_DIFFERENCE = 0.03
 CHUNK = 8192
 
 Positions = NDArray[np.int64]
-
-
-def exact_duplicates(digests: Sequence[int]) -> list[list[int]]:
-    """Groups of positions with equal digests."""
-    groups: dict[int, list[int]] = defaultdict(list)
-    for position, digest in enumerate(digests):
-        groups[digest].append(position)
-    return [group for group in groups.values() if len(group) > 1]
 
 
 def near_duplicates(thumbs: Array, aspects: Array) -> tuple[Positions, Array]:
@@ -64,8 +55,7 @@ def _neighbors(thumbs: Array, table: int) -> Iterable[tuple[Positions, Positions
     """Positions that share a bucket of one table and are near each other in it."""
     random = np.random.default_rng(table)
     directions = random.standard_normal((thumbs.shape[1], PROJECTIONS)).astype(np.float32)
-    luma = LUMA * LUMA
-    directions[:luma] -= directions[:luma].mean(0)      # Ignore a constant offset.
+    directions[:LUMA**2] -= directions[:LUMA**2].mean(0)      # Ignore a constant offset.
     directions /= np.linalg.norm(directions, axis=0)
     offsets = random.uniform(0, WIDTH, PROJECTIONS).astype(np.float32)
     mixing = random.integers(1, 2**62, PROJECTIONS, dtype=np.int64) | 1
@@ -88,9 +78,8 @@ def _neighbors(thumbs: Array, table: int) -> Iterable[tuple[Positions, Positions
 
 def _compare(thumbs: Array, aspects: Array, left: Positions, right: Positions) -> tuple[Array, Array]:
     """Which of these pairs are similar, and their distances."""
-    luma = LUMA * LUMA
     difference = thumbs[left].astype(np.float32) - thumbs[right]
-    difference[:, :luma] -= difference[:, :luma].mean(1, keepdims=True)
+    difference[:, :LUMA**2] -= difference[:, :LUMA**2].mean(1, keepdims=True)
     difference = np.abs(difference)
     mean = difference.mean(1)
     like = (mean <= MAX_MEAN_DIFFERENCE) & (difference.max(1) <= MAX_DIFFERENCE)

@@ -13,7 +13,7 @@ from i2i.data.format_detection import BIT_DEPTHS
 from i2i.data.image_set import pixel_digest
 from i2i.data.sources import Source, Unreadable, decode_bytes
 from i2i.images.convert import composite_over, to_rgb
-from i2i.images.decode import FIRST_FRAME, read_header
+from i2i.images.decode import read_header
 from i2i.images.format import Array, DecodedImage
 from i2i.images.pil import ORIENTATION, open_image
 
@@ -25,6 +25,7 @@ OTHER_FORMATS = (       # What files with an image's extension often are: offset
     (4, b"ftypavif", "AVIF"), (0, b"\xff\x0a", "JPEG XL"), (0, b"8BPS", "a Photoshop file"),
     (0, b"<", "HTML, XML or SVG"), (0, b"version https://git-lfs", "a Git LFS pointer"))
 LUMA, CHROMA = 16, 8        # Sides of the two layers of a thumbnail.
+THUMBNAIL_SIZE = LUMA**2 + 2 * CHROMA**2
 BINARY_SHARE = 0.995        # Share of pixels near one of two values in a black-and-white image.
 FLAT_DEVIATION = 2.0        # Standard deviation of the thumbnail of an empty image, at most.
 
@@ -37,7 +38,7 @@ class Fault:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileFacts:
     """A decoded image.  Levels are in 0 to 255 of the type's range; for floats, of the image's own range."""
 
@@ -53,13 +54,13 @@ class FileFacts:
     high: float
     depth: int                  # Bits that integer values need.
     digest: int                 # Of the pixels.
-    thumbnail: Array                # LUMA² + 2 CHROMA² levels, uint8.
+    thumbnail: Array            # LUMA² + 2 CHROMA² levels, uint8.
     flat: bool
     border: float               # Mean level of the outermost pixels.
     binary: bool                # Gray, with nearly all pixels near one of two values.
     twins: bool                 # The left and right halves are identical.
     turned: bool                # By its EXIF orientation.
-    expected_extension: str               # "" if it has it.
+    expected_extension: str     # "" if it has it.
     notes: tuple[str, ...]
 
     @property
@@ -68,11 +69,6 @@ class FileFacts:
         colors = self.channels - self.alpha
         name = {1: "gray", 3: "color"}.get(colors, f"{colors} channels")
         return f"{name}{' + alpha' if self.alpha else ''}, {self.dtype}"
-
-    @property
-    def animated(self) -> bool:
-        """Whether there are more frames."""
-        return FIRST_FRAME in self.notes
 
 
 def examine_file(source: Source, name: str) -> FileFacts | Fault:
@@ -84,11 +80,11 @@ def examine_file(source: Source, name: str) -> FileFacts | Fault:
     if not data:
         return Fault("empty", "has no bytes")
     try:
-        picture = decode_bytes(name, data)
+        image = decode_bytes(name, data)
     except Unreadable as error:
         return _classify(data, error.reason)
     try:
-        return _facts(name, data, picture)
+        return _facts(name, data, image)
     except Exception as error:      # One strange image must not stop the check.
         return Fault("refused", f"{type(error).__name__}: {error}")
 
@@ -105,25 +101,24 @@ def _classify(data: bytes, reason: str) -> Fault:
     return Fault("refused" if unsupported else "damaged", reason)
 
 
-def _facts(name: str, data: bytes, picture: DecodedImage) -> FileFacts:
-    array = picture.array
+def _facts(name: str, data: bytes, image: DecodedImage) -> FileFacts:
+    array = image.array
     low, high = float(array.min()), float(array.max())
     format = read_header(data).format
     mode, turned = _tags(data)
-    small = make_thumbnail(picture, low, high)
+    small = make_thumbnail(image, low, high)
     luma = small[:LUMA * LUMA].reshape(LUMA, LUMA).astype(np.float32)
     edge = np.concatenate([luma[0], luma[-1], luma[:, 0], luma[:, -1]])
     middle = array.shape[1] // 2
     extension = PurePosixPath(name).suffix.lower()
     expected = EXTENSIONS.get(format, (extension,))
     return FileFacts(
-        len(data), format, mode, array.shape[1], array.shape[0], picture.channels, array.dtype.name,
-        picture.alpha, low, high,
-        _depth(array, high), int(pixel_digest(array)[:15], 16), small, bool(luma.std() <= FLAT_DEVIATION),
-        float(edge.mean()),
-        low < high and _two_values(array, low, high),
-        array.shape[1] % 2 == 0 and np.array_equal(array[:, :middle], array[:, middle:]), turned,
-        "" if extension in expected else expected[0], picture.notes)
+        len(data), format, mode, array.shape[1], array.shape[0], image.channels, array.dtype.name,
+        image.alpha, low, high, _depth(array, high), int(pixel_digest(array)[:15], 16), small,
+        flat=bool(luma.std() <= FLAT_DEVIATION), border=float(edge.mean()),
+        binary=_is_binary(array, low, high),
+        twins=array.shape[1] % 2 == 0 and np.array_equal(array[:, :middle], array[:, middle:]), turned=turned,
+        expected_extension="" if extension in expected else expected[0], notes=image.notes)
 
 
 def _tags(data: bytes) -> tuple[str, bool]:
@@ -144,7 +139,7 @@ def _depth(array: Array, high: float) -> int:
     return next(bits for bits in BIT_DEPTHS if high < 2 ** bits)
 
 
-def _two_values(array: Array, low: float, high: float) -> bool:
+def _is_binary(array: Array, low: float, high: float) -> bool:
     """Whether nearly all of a gray image is near its darkest or lightest value, but not all of it exactly."""
     near = (high - low) / 16
     ends = np.count_nonzero(array <= low + near) + np.count_nonzero(array >= high - near)
@@ -153,9 +148,9 @@ def _two_values(array: Array, low: float, high: float) -> bool:
     return bool(((array > low) & (array < high)).any())
 
 
-def make_thumbnail(picture: DecodedImage, low: float, high: float) -> Array:
+def make_thumbnail(image: DecodedImage, low: float, high: float) -> Array:
     """16x16 means of luma and 8x8 means of both chromas (ITU-R BT.601).  -> (384,) uint8"""
-    array = composite_over(picture.array) if picture.alpha else picture.array
+    array = composite_over(image.array) if image.alpha else image.array
     if array.ndim == 3:
         array = array[..., 0] if array.shape[2] == 2 else to_rgb(array)
     array = np.ascontiguousarray(array)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, Literal
+from typing import Literal
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -28,29 +27,15 @@ class Finding:
     kind: str
     count: int
     text: str
-    examples: tuple[str, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON data."""
-        return {**vars(self), "examples": list(self.examples)}
+    examples: tuple[str, ...] = ()
 
 
 def finding(severity: Severity, kind: str, examples: Iterable[str], unit: str, text: str, *,
             count: int | None = None) -> list[Finding]:
-    """A finding "COUNT UNITs TEXT", or none if there are no examples.
-
-    Args:
-        examples: all examples, or at least the first ones if `count` says how many there are.
-        unit: what is counted, in the singular.
-    """
-    listed = list(examples) if count is None else list(islice(examples, MAX_EXAMPLES))
+    """A finding "COUNT UNITS TEXT", or none without examples; `unit` is in the singular."""
+    listed = tuple(examples)
     n = len(listed) if count is None else count
     if not n:
         return []
     units = unit if n == 1 else unit + ("es" if unit.endswith("s") else "s")
-    return [Finding(severity, kind, n, f"{n:,} {units} {text}", tuple(listed[:MAX_EXAMPLES]))]
-
-
-def ordered(findings: Sequence[Finding]) -> list[Finding]:
-    """Errors first; within a severity the most frequent first."""
-    return sorted(findings, key=lambda each: (SEVERITIES.index(each.severity), -each.count, each.kind))
+    return [Finding(severity, kind, n, f"{n:,} {units} {text}", listed[:MAX_EXAMPLES])]

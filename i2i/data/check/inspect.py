@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from statistics import median
 
 import numpy as np
 
 from i2i.data.check import rules
-from i2i.data.check.finding import Finding, ordered
-from i2i.data.check.layout import Layout, detect_layout, roles
+from i2i.data.check.file_facts import FileFacts
+from i2i.data.check.finding import SEVERITIES, Finding
+from i2i.data.check.layout import Layout, assign_roles, detect_layout
 from i2i.data.check.names import inspect_names
 from i2i.data.check.survey import MAX_FILES, Progress, Survey, decode_seconds, survey
 from i2i.data.dataset_root import find_root
@@ -61,11 +63,6 @@ class CheckReport:
         """Whether a finding would stop or spoil training."""
         return any(each.severity == "error" for each in self.findings)
 
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON data."""
-        return {**vars(self), "width": vars(self.width), "height": vars(self.height),
-                "findings": [each.as_dict() for each in self.findings]}
-
 
 def check_dataset(where: str | Path, *, most: int = MAX_FILES,
                   progress: Progress | None = None) -> CheckReport:
@@ -88,48 +85,42 @@ def check_dataset(where: str | Path, *, most: int = MAX_FILES,
     found = survey(source, source.names() if manifest else names, most=most,
                    progress=progress or (lambda done, total: None))
     layout = detect_layout(source, found)
-    return _report(str(where), layout, found, (*_run_rules(layout, found), *inspect_names(whole, every)),
-                   decode_seconds(source, found.names))
+    findings = [*_run_rules(layout, found), *inspect_names(whole, every)]
+    findings.sort(key=lambda each: (SEVERITIES.index(each.severity), -each.count, each.kind))
+    return _report(str(where), layout, found, findings, decode_seconds(source, list(found.images)))
 
 
 def _run_rules(layout: Layout, found: Survey) -> list[Finding]:
-    part = roles(layout, found)
-    return [*rules.check_faults(found), *rules.check_layout(layout, found, part), *rules.check_images(found),
-            *rules.check_sides(found, part), *rules.check_pairs(layout, found, part),
-            *rules.check_duplicates(found, part)]
+    roles = assign_roles(layout, found)
+    return [*rules.check_faults(found), *rules.check_layout(layout, found, roles), *rules.check_images(found),
+            *rules.check_sides(found, roles), *rules.check_pairs(layout, found, roles),
+            *rules.check_duplicates(found, roles)]
 
 
 def _report(where: str, layout: Layout, found: Survey, findings: Sequence[Finding],
             seconds: float) -> CheckReport:
-    width, height = found.column("width"), found.column("height")
-    decoded = np.maximum(1, found.column("channels")) * width.astype(np.int64) * height * _bytes(found)
-    sizes, counts = np.unique(np.stack([width, height], 1), axis=0, return_counts=True)
-    often = np.argsort(-counts, kind="stable")[:8]
-    formats, kinds, modes = (found.labels[key].counts() for key in ("format", "kind", "mode"))
+    images = list(found.images.values())
+
+    def count(label: Callable[[FileFacts], str], most: int | None = None) -> dict[str, int]:
+        return dict(Counter(map(label, images)).most_common(most))
+
+    decoded = [each.width * each.height * each.channels * np.dtype(each.dtype).itemsize for each in images]
     return CheckReport(
         where, layout.description, layout.summary() if layout.splits else "", tuple(layout.commands(where)),
-        found.total, len(found.names), len(found),
-        _size_range(width), _size_range(height),
-        {f"{sizes[i][0]} x {sizes[i][1]}": int(counts[i]) for i in often},
-        formats, kinds, modes,
-        (float(found.column("low").min()), float(found.column("high").max())) if len(found) else (0.0, 0.0),
-        layout.classes(),
-        1000 * seconds, 1000 * _mean(found.column("bytes")), 1000 * _mean(decoded), tuple(ordered(findings)))
+        found.total, len(images) + len(found.faults), len(images),
+        _size_range([each.width for each in images]), _size_range([each.height for each in images]),
+        count(lambda each: f"{each.width} x {each.height}", 8), count(lambda each: each.format),
+        count(lambda each: each.kind), count(lambda each: each.mode),
+        (min((each.low for each in images), default=0.0), max((each.high for each in images), default=0.0)),
+        layout.classes(), 1000 * seconds, 1000 * _mean([each.bytes for each in images]),
+        1000 * _mean(decoded), tuple(findings))
 
 
-def _bytes(found: Survey) -> Any:
-    """The size of a value of each image."""
-    column = found.labels["dtype"]
-    sizes = np.array([np.dtype(dtype).itemsize for dtype in column.known] or [1])
-    return sizes[np.asarray(column.codes, np.int64)]
+def _mean(values: Sequence[int]) -> float:
+    return sum(values) / max(1, len(values))
 
 
-def _mean(values: Any) -> float:
-    return float(np.mean(values)) if len(values) else 0.0
-
-
-def _size_range(values: Any) -> SizeRange:
-    if not len(values):
+def _size_range(values: Sequence[int]) -> SizeRange:
+    if not values:
         return SizeRange(0, 0, 0, 0)
-    return SizeRange(float(values.min()), float(np.median(values)), float(values.max()),
-                     len(np.unique(values)))
+    return SizeRange(min(values), median(values), max(values), len(set(values)))

@@ -13,15 +13,14 @@ import numpy as np
 from i2i.data.check.survey import Survey
 from i2i.data.file_list import FileList
 from i2i.data.labeled import ImageDataset
-from i2i.data.layouts import SPLITS, Pairing, pair_names, stem
+from i2i.data.layouts import pair_names, stem
 from i2i.data.paired import PairedDataset
 from i2i.data.sources import Source
 from i2i.data.unpaired import UnpairedDataset
 from i2i.errors import RequestError
-from i2i.images.format import Array
 from i2i.registry import Spec, build
 
-FoundFiles = Mapping[str, PairedDataset | UnpairedDataset | ImageDataset]
+Splits = Mapping[str, PairedDataset | UnpairedDataset | ImageDataset]
 KINDS = ("paired", "unpaired", "images")
 # Suggested recipes for each kind of data set, and for images with classes.
 RECIPES = {"paired": "pix2pix", "unpaired": "cyclegan", "images": "dcgan"}
@@ -46,7 +45,7 @@ class Layout:
 
     kind: str
     description: str
-    splits: FoundFiles
+    splits: Splits
     problems: tuple[str, ...] = ()
     unmatched: tuple[str, ...] = ()
     partners: Mapping[str, tuple[Sequence[str], Sequence[str]]] = field(default_factory=dict)
@@ -69,18 +68,15 @@ class Layout:
         train = self.splits.get("train")
         if not isinstance(train, ImageDataset) or train.labels is None:
             return {}
-        return dict(zip(train.classes,
-                        np.bincount(np.asarray(train.labels), minlength=len(train.classes)).tolist(),
-                        strict=True))
+        counts = np.bincount(train.labels, minlength=len(train.classes)).tolist()
+        return dict(zip(train.classes, counts, strict=True))
 
     def commands(self, where: str) -> list[str]:
         """The commands to train on it."""
-        if not self.splits or "train" not in self.splits:
+        if "train" not in self.splits:
             return []
-        train = self.splits["train"]
-        labeled = isinstance(train, ImageDataset) and bool(train.classes)
-        names = [RECIPES[self.kind], *([CONDITIONAL] if labeled else [])]
-        return [f"i2i train {name} --data {shlex.quote(where)}" for name in names]
+        recipes = [RECIPES[self.kind], *([CONDITIONAL] if self.classes() else [])]
+        return [f"i2i train {recipe} --data {shlex.quote(where)}" for recipe in recipes]
 
 
 def _count(split: PairedDataset | UnpairedDataset | ImageDataset) -> str:
@@ -111,16 +107,16 @@ def detect_layout(source: Source, survey: Survey) -> Layout:
     return Layout(kind, "not recognized", {}, (problems[kind],))
 
 
-def _layout(kind: str, splits: FoundFiles) -> Layout:
+def _layout(kind: str, splits: Splits) -> Layout:
     partners = {name: (split.a, split.b) for name, split in splits.items()
                 if isinstance(split, PairedDataset) and not split.strips}
     return Layout(kind, next(iter(splits.values())).layout, splits, partners=partners)
 
 
 def _are_strips(survey: Survey) -> bool:
-    width, height = survey.column("width"), survey.column("height")
-    possible = (width >= MIN_STRIP_ASPECT * height) & (width % 2 == 0)
-    return len(survey) > 0 and float(np.mean(possible)) >= MIN_STRIP_SHARE
+    possible = survey.where(
+        lambda image: image.width >= MIN_STRIP_ASPECT * image.height and image.width % 2 == 0)
+    return len(possible) >= max(1, MIN_STRIP_SHARE * len(survey.images))
 
 
 def _two_sided(splits: Mapping[str, PairedDataset | UnpairedDataset], problem: str) -> Layout:
@@ -129,23 +125,16 @@ def _two_sided(splits: Mapping[str, PairedDataset | UnpairedDataset], problem: s
     if train.from_manifest:
         return _layout("unpaired", splits)
     sides = {name: (FileList.of(split.a), FileList.of(split.b)) for name, split in splits.items()}
-    met = {name: pair_names(*map(_inside, both)) for name, both in sides.items()}
-    if _shared(met[train.split], sides[train.split]) < MIN_PAIRED_SHARE * min(len(train.a), len(train.b)):
+    a, b = ({stem(name) for name in _inside(names)} for names in sides[train.split])
+    if len(a & b) < MIN_PAIRED_SHARE * min(len(train.a), len(train.b)):
         return _layout("unpaired", splits)
-    partners = {name: (sides[name][0].take(each.a), sides[name][1].take(each.b))
-                for name, each in met.items()}
-    unmatched = tuple(sides[name][side][position] for name, each in met.items()
-                      for side, position in each.unmatched)
-    return Layout("paired", "two folders paired by name", splits,
-                  (problem,) if any(each.duplicate for each in met.values()) else (), unmatched, partners)
-
-
-def _shared(met: Pairing, sides: tuple[FileList, FileList]) -> int:
-    """The number of names that both sides have."""
-    if met.duplicate is None:
-        return len(met.a)
-    a, b = ({stem(name) for name in _inside(side)} for side in sides)
-    return len(a & b)
+    pairings = {name: pair_names(*map(_inside, both)) for name, both in sides.items()}
+    partners = {name: (sides[name][0].take(pairing.a), sides[name][1].take(pairing.b))
+                for name, pairing in pairings.items()}
+    unmatched = tuple(sides[name][side][position] for name, pairing in pairings.items()
+                      for side, position in pairing.unmatched)
+    problems = (problem,) if any(pairing.duplicate for pairing in pairings.values()) else ()
+    return Layout("paired", "two folders paired by name", splits, problems, unmatched, partners)
 
 
 def _inside(names: FileList) -> FileList:
@@ -156,28 +145,31 @@ def _inside(names: FileList) -> FileList:
 
 @dataclass(frozen=True)
 class Roles:
-    """What each row of a survey is used for.
+    """What the examined images are used for.
 
     Attributes:
-        split: (N,) index into SPLITS, or -1.
-        side: (N,) 0 for A or the only side, 1 for B, or -1.
-        pairs: (P, 2) rows of partners.
+        splits: image -> split.
+        sides: the images of A, or of the only side, and those of B.
+        pairs: partners.
     """
 
-    split: Array
-    side: Array
-    pairs: Array
+    splits: Mapping[str, str]
+    sides: tuple[list[str], list[str]]
+    pairs: list[tuple[str, str]]
 
 
-def roles(layout: Layout, survey: Survey) -> Roles:
-    """Assign a split, a side and partners to the rows of a survey."""
-    rows = survey.rows()
-    split, side = np.full(len(survey), -1, np.int8), np.full(len(survey), -1, np.int8)
-    for name, part in layout.splits.items():
+def assign_roles(layout: Layout, survey: Survey) -> Roles:
+    """Assign splits, sides and partners to the examined images."""
+    splits: dict[str, str] = {}
+    a, b = set[str](), set[str]()
+    for split, part in layout.splits.items():
         sides = [part.names] if isinstance(part, ImageDataset) else [part.a, part.b]
-        for number, names in reversed(list(enumerate(sides))):      # Strips, in both sides, count as A.
-            used = [rows[each] for each in names if each in rows]
-            split[used], side[used] = SPLITS.index(name), number
-    pairs = [(rows[a], rows[b]) for each in layout.partners.values() for a, b in zip(*each, strict=True)
-             if a in rows and b in rows]
-    return Roles(split, side, np.array(pairs, np.int64).reshape(-1, 2))
+        for side, names in zip((a, b), sides, strict=False):
+            side.update(names)
+            splits |= dict.fromkeys(names, split)
+    b -= a              # Strips are in both.
+    images = survey.images
+    return Roles({name: splits[name] for name in images if name in splits},
+                 ([name for name in images if name in a], [name for name in images if name in b]),
+                 [(one, other) for both in layout.partners.values() for one, other in zip(*both, strict=True)
+                  if one in images and other in images])

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from i2i.data.check.duplicates import count_groups, exact_duplicates, near_duplicates
+from i2i.data.check.duplicates import count_groups, near_duplicates
+from i2i.data.check.file_facts import THUMBNAIL_SIZE, FileFacts
 from i2i.data.check.finding import Finding, Severity, finding
 from i2i.data.check.layout import Layout, Roles
 from i2i.data.check.survey import Survey
 from i2i.data.format_detection import MAX_CHANNELS
 from i2i.data.paired import same_shape
 from i2i.images.decode import FIRST_FRAME
-from i2i.images.format import Array
 
 MIN_SIZE, SMALL_SIZE = 16, 32   # No recipe trains below the first; few networks do well below the second.
 MIN_CLASS_SIZE = 10
@@ -31,106 +32,79 @@ FAULTS = {      # Kind of fault -> text.
 
 @dataclass(frozen=True)
 class Rule:
-    """A condition on the columns of a survey; `detail`, added to examples, may name columns in braces."""
+    """A condition on an image; `detail`, added to examples, is a format of its facts."""
 
     severity: Severity
     kind: str
-    condition: Callable[[Survey], Array]
+    condition: Callable[[FileFacts], bool]
     text: str
     detail: str = ""
 
 
-def _shorter_side(survey: Survey) -> Array:
-    return np.minimum(survey.column("width"), survey.column("height"))
-
-
-def _has_dtype(survey: Survey, dtype: str) -> Array:
-    column = survey.labels["dtype"]
-    return np.asarray(column.codes) == column.known.get(dtype, -1)
-
-
-def _constant(survey: Survey) -> Array:
-    return survey.column("low") == survey.column("high")
-
-
-def _outside_unit_range(survey: Survey) -> Array:
-    return _has_dtype(survey, "float32") & ((survey.column("low") < -1) | (survey.column("high") > 1))
-
-
 IMAGE_RULES = (
-    Rule("error", "too-small", lambda survey: _shorter_side(survey) < MIN_SIZE,
-         f"smaller than {MIN_SIZE} pixels, the minimum for training", "{width} x {height}"),
-    Rule("warning", "tiny",
-         lambda survey: (_shorter_side(survey) >= MIN_SIZE) & (_shorter_side(survey) < SMALL_SIZE),
-         f"smaller than {SMALL_SIZE} pixels", "{width} x {height}"),
-    Rule("error", "channels",
-         lambda survey: survey.column("channels") - survey.column("alpha") > MAX_CHANNELS,
-         f"with more than {MAX_CHANNELS} channels, the maximum for training", "{channels}"),
-    Rule("warning", "black", lambda survey: _constant(survey) & (survey.column("high") == 0),
-         "completely black"),
-    Rule("warning", "constant", lambda survey: _constant(survey) & (survey.column("high") != 0),
-         "with a single value throughout", "{high}"),
-    Rule("warning", "float-range", _outside_unit_range, "of floats with values outside -1 … 1",
-         "{low} … {high}; data.a_range and data.b_range can set the values of black and white"),
-    Rule("note", "few-bits", lambda survey: _has_dtype(survey, "uint16") & (survey.column("depth") < 16),
-         "of 16 bits with values of fewer bits", "{depth} bits, the highest value is {high}"),
-    Rule("note", "binary", lambda survey: survey.column("binary"),
-         "in gray with almost only black and white"),
-    Rule("note", "turned", lambda survey: survey.column("turned"),
-         "rotated by an EXIF orientation, which is applied"),
-    Rule("note", "animated", lambda survey: survey.column("animated"),
+    Rule("error", "too-small", lambda image: min(image.width, image.height) < MIN_SIZE,
+         f"smaller than {MIN_SIZE} pixels, the minimum for training", ": {0.width} x {0.height}"),
+    Rule("warning", "tiny", lambda image: MIN_SIZE <= min(image.width, image.height) < SMALL_SIZE,
+         f"smaller than {SMALL_SIZE} pixels", ": {0.width} x {0.height}"),
+    Rule("error", "channels", lambda image: image.channels - image.alpha > MAX_CHANNELS,
+         f"with more than {MAX_CHANNELS} channels, the maximum for training", ": {0.channels}"),
+    Rule("warning", "black", lambda image: image.low == image.high == 0, "completely black"),
+    Rule("warning", "constant", lambda image: image.low == image.high != 0,
+         "with a single value throughout", ": {0.high:g}"),
+    Rule("warning", "float-range",
+         lambda image: image.dtype == "float32" and (image.low < -1 or image.high > 1),
+         "of floats with values outside -1 … 1",
+         ": {0.low:g} … {0.high:g}; data.a_range and data.b_range can set the values of black and white"),
+    Rule("note", "few-bits", lambda image: image.dtype == "uint16" and image.depth < 16,
+         "of 16 bits with values of fewer bits", ": {0.depth} bits, the highest value is {0.high:g}"),
+    Rule("note", "binary", lambda image: image.binary, "in gray with almost only black and white"),
+    Rule("note", "turned", lambda image: image.turned, "rotated by an EXIF orientation, which is applied"),
+    Rule("note", "animated", lambda image: FIRST_FRAME in image.notes,
          "with animation, of which only the first frame is used"),
-    Rule("note", "alpha", lambda survey: survey.column("alpha"),
+    Rule("note", "alpha", lambda image: image.alpha,
          "with alpha, composited over white unless data.alpha=keep"))
 NOT_A_STRIP = Rule(
-    "error", "no-strip",
-    lambda survey: (survey.column("width") % 2 == 1) | (survey.column("width") <= survey.column("height")),
-    "that cannot be an A|B strip: not wider than high, or of odd width", "{width} x {height}")
+    "error", "no-strip", lambda image: image.width % 2 == 1 or image.width <= image.height,
+    "that cannot be an A|B strip: not wider than high, or of odd width", ": {0.width} x {0.height}")
 
 
 def check_faults(survey: Survey) -> list[Finding]:
     """Files that cannot be read."""
     found: list[Finding] = []
     for kind, text in FAULTS.items():
-        examples = (f"{survey.names[position]}: {fault.reason}" for position, fault in survey.faults.items()
-                    if fault.kind == kind)
+        examples = (f"{name}: {fault.reason}" for name, fault in survey.faults.items() if fault.kind == kind)
         found += finding("error", kind, examples, "file", text)
     return found
 
 
 def apply_rule(survey: Survey, rule: Rule) -> list[Finding]:
     """The images that meet the condition of a rule."""
-    rows = np.flatnonzero(rule.condition(survey)).tolist()
-
-    def example(row: int) -> str:
-        values = {key: f"{column[row]:g}" for key, column in survey.numbers.items()}
-        return survey.name(row) + (": " + rule.detail.format(**values) if rule.detail else "")
-
-    return finding(rule.severity, rule.kind, map(example, rows), "image", rule.text, count=len(rows))
+    examples = [name + rule.detail.format(survey.images[name]) for name in survey.where(rule.condition)]
+    return finding(rule.severity, rule.kind, examples, "image", rule.text)
 
 
 def check_images(survey: Survey) -> list[Finding]:
     """Problems of single images."""
     found = [each for rule in IMAGE_RULES for each in apply_rule(survey, rule)]
-    extensions = survey.labels["expected_extension"]
-    mislabeled = [f"{survey.name(row)} should end in {extension}"
-                  for extension in extensions.known if extension
-                  for row in extensions.rows(extension).tolist()]
-    found += finding("warning", "mislabeled", mislabeled, "file",
-                     "whose format is not that of the extension")
+    mislabeled = (f"{name} should end in {image.expected_extension}" for name, image in survey.images.items()
+                  if image.expected_extension)
+    found += finding("warning", "mislabeled", mislabeled, "file", "whose format is not that of the extension")
     return found + _check_notes(survey)
 
 
 def _check_notes(survey: Survey) -> list[Finding]:
     """Images that decoding changes, in one finding; animations have their own."""
-    notes = {note: rows for note, rows in survey.notes.items() if note != FIRST_FRAME}
-    details = [f"{note} ({len(rows):,})" for note, rows in notes.items()]
+    notes: dict[str, list[str]] = defaultdict(list)
+    for name, image in survey.images.items():
+        for note in image.notes:
+            if note != FIRST_FRAME:
+                notes[note].append(name)
+    details = [f"{note} ({len(names):,})" for note, names in notes.items()]
     if len(details) > MAX_NOTES:
         details[MAX_NOTES:] = [f"{len(notes) - MAX_NOTES} more"]
-    examples = (f"{survey.name(row)}: {note}" for note, rows in notes.items() for row in rows)
-    return finding("note", "read-as", examples, "image",
-                   "converted on reading" + (": " + "; ".join(details) if len(notes) > 1 else ""),
-                   count=len({row for rows in notes.values() for row in rows}))
+    return finding("note", "read-as", (f"{name}: {note}" for note, names in notes.items() for name in names),
+                   "image", "converted on reading" + (": " + "; ".join(details) if len(notes) > 1 else ""),
+                   count=len(set().union(*notes.values())))
 
 
 # ------------------------------------------------------------------------------------------- within a side
@@ -138,43 +112,42 @@ def _check_notes(survey: Survey) -> list[Finding]:
 def check_sides(survey: Survey, roles: Roles) -> list[Finding]:
     """Images of a side that differ from the rest in format or background."""
     found: list[Finding] = []
-    for side, name in ((0, "A"), (1, "B")):
-        rows = np.flatnonzero(roles.side == side)
-        if len(rows):
-            of_side = f" of {name}" if (roles.side == 1).any() else ""
-            found += _check_formats(survey, rows, of_side) + _check_backgrounds(survey, rows, of_side)
+    for names, side in zip(roles.sides, "AB", strict=True):
+        if names:
+            images = {name: survey.images[name] for name in names}
+            of_side = f" of {side}" if roles.sides[1] else ""
+            found += _check_formats(images, of_side) + _check_backgrounds(images, of_side)
     return found
 
 
-def _check_formats(survey: Survey, rows: Array, of_side: str) -> list[Finding]:
-    column = survey.labels["kind"]
-    codes = np.asarray(column.codes)[rows]
-    members = {kind: rows[codes == code] for kind, code in column.known.items() if (codes == code).any()}
+def _check_formats(images: Mapping[str, FileFacts], of_side: str) -> list[Finding]:
+    members: dict[str, list[str]] = defaultdict(list)
+    for name, image in images.items():
+        members[image.kind].append(name)
     if len(members) < 2:
         return []
-    dtypes = {kind.rsplit(", ", 1)[1] for kind in members}
+    dtypes = {image.dtype for image in images.values()}
     colors = {kind.split(",")[0].removesuffix(" + alpha") for kind in members}
-    alpha = any("alpha" in kind for kind in members)
+    alpha = any(image.alpha for image in images.values())
     usual = max(members, key=lambda kind: len(members[kind]))
-    most = f"{len(members[usual]):,} are {usual}"
-    examples = [f"{survey.name(int(each[0]))} is {kind} (as {len(each):,}), {most}"
-                for kind, each in members.items() if kind != usual]
+    examples = [f"{names[0]} is {kind} (as {len(names):,}), {len(members[usual]):,} are {usual}"
+                for kind, names in members.items() if kind != usual]
     severity: Severity = "note" if len(dtypes) == 1 and not alpha else "warning"
     conversions = [text for applies, text in (
         (len(colors) > 1, "gray becomes color"), (len(dtypes) > 1, "8 bits become 16"),
         (alpha, "alpha is composited over white, or added")) if applies]
-    text = "besides the most common one: " + ", ".join(conversions)
+    text = f"besides the most common one{of_side}: {', '.join(conversions)}"
     if ("float32" in dtypes and len(dtypes) > 1) or (len(colors) > 1 and colors != {"gray", "color"}):
-        severity, text = "error", "that cannot be converted to the most common one"
-    return finding(severity, "mixed-kinds", examples, "image format", text.replace("one", "one" + of_side, 1))
+        severity, text = "error", f"that cannot be converted to the most common one{of_side}"
+    return finding(severity, "mixed-kinds", examples, "image format", text)
 
 
-def _check_backgrounds(survey: Survey, rows: Array, of_side: str) -> list[Finding]:
-    border = survey.column("border")[rows]
-    for name, other, usual, odd in (("light", "dark", border >= LIGHT, border <= DARK),
-                                    ("dark", "light", border <= DARK, border >= LIGHT)):
-        if usual.mean() >= MAJORITY:
-            return finding("warning", "inverted", map(survey.name, rows[odd].tolist()), f"image{of_side}",
+def _check_backgrounds(images: Mapping[str, FileFacts], of_side: str) -> list[Finding]:
+    light = [name for name, image in images.items() if image.border >= LIGHT]
+    dark = [name for name, image in images.items() if image.border <= DARK]
+    for name, other, usual, odd in (("light", "dark", light, dark), ("dark", "light", dark, light)):
+        if len(usual) >= MAJORITY * len(images):
+            return finding("warning", "inverted", odd, f"image{of_side}",
                            f"with a {other} background where nearly all are {name}: inverted?")
     return []
 
@@ -183,77 +156,73 @@ def _check_backgrounds(survey: Survey, rows: Array, of_side: str) -> list[Findin
 
 def check_pairs(layout: Layout, survey: Survey, roles: Roles) -> list[Finding]:
     """Partners of different sizes, and identical partners."""
-    left, right = roles.pairs.T
-    width, height, digest = survey.column("width"), survey.column("height"), survey.column("digest")
     shapes, sizes = list[str](), list[str]()
-    for i, j in roles.pairs.tolist():
-        if (width[i], height[i]) != (width[j], height[j]):
-            same = same_shape((height[i], width[i]), (height[j], width[j]))
+    twins = survey.where(lambda image: image.twins) if layout.strips else []
+    for left, right in roles.pairs:
+        a, b = survey.images[left], survey.images[right]
+        if a.digest == b.digest:
+            twins.append(left)
+        if (a.width, a.height) != (b.width, b.height):
+            same = same_shape((a.height, a.width), (b.height, b.width))
             (sizes if same else shapes).append(
-                f"{survey.name(i)} is {width[i]} x {height[i]}, "
-                f"{survey.name(j)} is {width[j]} x {height[j]}")
-    twins = np.flatnonzero(survey.column("twins")) if layout.strips else left[digest[left] == digest[right]]
+                f"{left} is {a.width} x {a.height}, {right} is {b.width} x {b.height}")
     return [*finding("error", "pair-shapes", shapes, "pair", "of images with different aspect ratios"),
             *finding("note", "pair-sizes", sizes, "pair",
                      "of images with different sizes, which are resized"),
-            *finding("warning", "identical-pair", map(survey.name, twins.tolist()), "pair",
-                     "in which A and B are identical")]
+            *finding("warning", "identical-pair", twins, "pair", "in which A and B are identical")]
 
 
 def check_duplicates(survey: Survey, roles: Roles) -> list[Finding]:
     """Identical and similar images, except constant ones and partners; in two splits they are leaks."""
-    rows, digest, split = np.flatnonzero(~survey.column("flat")), survey.column("digest"), roles.split
-    partners = {(min(i, j), max(i, j)) for i, j in roles.pairs.tolist()}
-    leaks, duplicates = list[list[int]](), list[list[int]]()
-    for group in exact_duplicates(digest[rows].tolist()):
-        members = rows[group].tolist()
-        if tuple(members) not in partners:
-            (leaks if len({int(split[row]) for row in members} - {-1}) > 1 else duplicates).append(members)
-    aspects = survey.column("width")[rows] / survey.column("height")[rows]
-    pairs, distances = near_duplicates(survey.thumbnails()[rows], aspects)
-    near_leaks, near = list[tuple[int, int, float]](), list[tuple[int, int, float]]()
-    for (i, j), distance in zip(rows[pairs].tolist(), distances.tolist(), strict=True):
-        if (i, j) not in partners and digest[i] != digest[j]:
-            leak = min(split[i], split[j]) >= 0 and split[i] != split[j]
-            (near_leaks if leak else near).append((i, j, distance))
+    images, splits, partners = survey.images, roles.splits, set(map(frozenset, roles.pairs))
+    names = survey.where(lambda image: not image.flat)
+    equal: dict[int, list[str]] = defaultdict(list)
+    for name in names:
+        equal[images[name].digest].append(name)
+    leaks, duplicates = list[str](), list[str]()
+    for group in equal.values():
+        if len(group) > 1 and frozenset(group) not in partners:
+            text = " = ".join(group[:3]) + (f" = {len(group) - 3} more" if len(group) > 3 else "")
+            leak = len({splits[name] for name in group if name in splits}) > 1
+            (leaks if leak else duplicates).append(text)
+    thumbnails = np.array([images[name].thumbnail for name in names], np.uint8).reshape(-1, THUMBNAIL_SIZE)
+    aspects = np.array([images[name].width / images[name].height for name in names])
+    near_leaks, near, near_pairs = list[str](), list[str](), list[tuple[int, int]]()
+    pairs, distances = near_duplicates(thumbnails, aspects)
+    for (i, j), distance in zip(pairs.tolist(), distances, strict=True):
+        one, other = names[i], names[j]
+        if frozenset((one, other)) in partners or images[one].digest == images[other].digest:
+            continue
+        text = f"{one} ~ {other} ({distance:.1f} of 255 levels apart)"
+        if one in splits and other in splits and splits[one] != splits[other]:
+            near_leaks.append(text)
+        else:
+            near.append(text)
+            near_pairs.append((i, j))
     return [
-        *finding("error", "leak", (_equal(survey, group) for group in leaks), "image",
-                 "in more than one split: the test set is trained on"),
-        *finding("warning", "near-leak", _similar(survey, near_leaks), "pair",
-                 "of similar images in two splits"),
-        *finding("warning", "duplicate", (_equal(survey, group) for group in duplicates), "image",
-                 "stored more than once"),
-        *finding("note", "near-duplicate", _similar(survey, near), "group", "of similar images",
-                 count=count_groups([(i, j) for i, j, _ in near]))]
-
-
-def _equal(survey: Survey, group: list[int]) -> str:
-    more = f" = {len(group) - 3} more" if len(group) > 3 else ""
-    return " = ".join(survey.name(row) for row in group[:3]) + more
-
-
-def _similar(survey: Survey, pairs: Iterable[tuple[int, int, float]]) -> Iterator[str]:
-    return (f"{survey.name(i)} ~ {survey.name(j)} ({distance:.1f} of 255 levels apart)"
-            for i, j, distance in pairs)
+        *finding("error", "leak", leaks, "image", "in more than one split: the test set is trained on"),
+        *finding("warning", "near-leak", near_leaks, "pair", "of similar images in two splits"),
+        *finding("warning", "duplicate", duplicates, "image", "stored more than once"),
+        *finding("note", "near-duplicate", near, "group", "of similar images",
+                 count=count_groups(near_pairs))]
 
 
 # ------------------------------------------------------------------------------------------- the layout
 
 def check_layout(layout: Layout, survey: Survey, roles: Roles) -> list[Finding]:
     """Problems of the layout: splits, partners, classes, unused images."""
-    found = [Finding("error", "layout", 1, text, ()) for text in layout.problems]
+    found = [Finding("error", "layout", 1, text) for text in layout.problems]
     found += finding("error", "unpaired", layout.unmatched, "file", "without a partner of the same name")
     if layout.splits and "train" not in layout.splits:
         text = f"there are no training images, only {' and '.join(layout.splits)}"
-        found.append(Finding("error", "no-train", 1, text, ()))
+        found.append(Finding("error", "no-train", 1, text))
     if layout.kind == "paired" and layout.splits and not set(layout.splits) & {"val", "test"}:
         text = "nothing is held out: a val/ (or valA/, valB/) would be evaluated during training"
-        found.append(Finding("note", "nothing-held-out", 1, text, ()))
+        found.append(Finding("note", "nothing-held-out", 1, text))
     if layout.strips:
         found += apply_rule(survey, NOT_A_STRIP)
-    unused = np.flatnonzero(roles.split < 0).tolist() if layout.splits else []
-    found += finding("note", "unused", map(survey.name, unused), "image", "not used, because in no split",
-                     count=len(unused))
+    unused = [name for name in survey.images if name not in roles.splits] if layout.splits else ()
+    found += finding("note", "unused", unused, "image", "not used, because in no split")
     return found + _check_classes(layout.classes())
 
 
