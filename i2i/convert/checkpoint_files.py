@@ -30,13 +30,8 @@ class Generator(NamedTuple):
 
 
 def read_tensors(path: Path) -> Tensors:
-    """Read the state dict of a network from a .pth, .npz or .safetensors file, or a network pickle (.pkl).
-
-    Of several networks in a file, the averaged generator.
-
-    Raises:
-        RequestError: if the file is anything else.
-    """
+    """Read the state dict of a network, the averaged generator if there are several, from a .pth, .npz or
+    .safetensors file or a network pickle (.pkl).  RequestError for anything else."""
     if not path.is_file():
         raise RequestError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}")
     kind = {".pkl": "a network pickle", ".npz": "arrays", ".safetensors": "a safetensors file"}.get(

@@ -21,14 +21,7 @@ from i2i.runs import checkpoint
 
 
 def convert_generator(path: Path, out: Path) -> dict[str, Any]:
-    """Convert a generator of pytorch-CycleGAN-and-pix2pix or stylegan2-ada-pytorch to a model file.
-
-    Returns:
-        The header of the model file.
-
-    Raises:
-        RequestError: if the file holds no such generator.
-    """
+    """Convert a generator of pytorch-CycleGAN-and-pix2pix or stylegan2-ada-pytorch; the new file's header."""
     spec, tensors, info = _read_generator(path)
     tensors = {f"G.{key}": value for key, value in tensors.items()}
     if spec.name != "stylegan2":
@@ -39,14 +32,7 @@ def convert_generator(path: Path, out: Path) -> dict[str, Any]:
 
 
 def convert_cyclegan(ab: Path, ba: Path, out: Path) -> dict[str, Any]:
-    """Convert the two generators of a CycleGAN to one model file.
-
-    Returns:
-        The header of the model file.
-
-    Raises:
-        RequestError: if they do not have the same architecture, or one is no such generator.
-    """
+    """Convert the two generators of a CycleGAN to one model file; its header."""
     (spec, forward, info), (spec_ba, backward, info_ba) = _read_generator(ab), _read_generator(ba)
     if spec_ba != spec or (info_ba.a_channels, info_ba.b_channels) != (info.b_channels, info.a_channels):
         raise RequestError(f"{ab} is {spec}, {info.a_channels} -> {info.b_channels} channels, but {ba} is "
@@ -62,7 +48,7 @@ def convert_cyclegan(ab: Path, ba: Path, out: Path) -> dict[str, Any]:
 def _read_generator(path: Path) -> Generator:
     tensors = read_tensors(path)
     try:
-        generator = (stylegan2 if stylegan2.recognize(tensors) else cyclegan_pix2pix).convert(tensors)
+        generator = (stylegan2 if stylegan2.CONSTANT in tensors else cyclegan_pix2pix).convert(tensors)
     except RequestError as error:
         raise RequestError(f"{path}: {error}") from None
     for channels in (generator.info.a_channels, generator.info.b_channels):

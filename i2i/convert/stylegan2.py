@@ -18,11 +18,6 @@ FILTER = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
 _LEAVES = {"noise_strength": "noise.strength", "noise_const": "noise.constant"}
 
 
-def recognize(source: Mapping[str, Tensor]) -> bool:
-    """Whether these are the tensors of such a generator."""
-    return CONSTANT in source
-
-
 def convert(source: Mapping[str, Tensor]) -> Generator:
     """Convert a state dict; RequestError where it does not fit."""
     sizes = sorted({int(match[1]) for key in source if (match := re.match(r"synthesis\.b(\d+)\.", key))})

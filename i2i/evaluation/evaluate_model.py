@@ -36,13 +36,6 @@ def evaluate_model(model: Model, pairs: PairedDataset, extractor: FeatureExtract
     Translations are written and read back, so what is evaluated is what would be saved: 8-bit levels of the
     target's range.  Targets of another size than their inputs are resized to it, with a warning.
 
-    Args:
-        model: the model.
-        pairs: inputs and targets.
-        extractor: the feature network, if a metric needs one.
-        request: what to measure.
-        direction: `ab`, or `ba` for the way back of a model that learned both.
-
     Returns:
         Results of `evaluate_sets` by `model` and `copy the input`; the latter is absent if the channels of
         the inputs cannot become those of the targets.
@@ -75,10 +68,7 @@ def evaluate_model(model: Model, pairs: PairedDataset, extractor: FeatureExtract
 
 def sample_sheet(model: Model, pairs: PairedDataset, *, direction: str = "ab", count: int = 24,
                  across: int = 4) -> Array:
-    """Input, translation and target of evenly spaced pairs, several pairs in a row, as (H, W, C) uint8.
-
-    Pairs of another size than the first are left out.
-    """
+    """Sheet (H, W, C) uint8 of input, translation and target of evenly spaced pairs of the first's size."""
     chosen = evenly_spaced(len(pairs), count)
     triples = [(each.source, each.translation, each.target)
                for each in _translate(model, _in_direction(pairs, direction), chosen, direction)]
@@ -92,9 +82,7 @@ def _write_sets(model: Model, pairs: PairedDataset, request: EvaluationRequest, 
                 suffix: str, direction: str) -> tuple[list[str], bool]:
     """Write translations, targets and inputs: the main process all, the others those that they will read.
 
-    Returns:
-        Which targets were resized (in the main process), and whether every input can be compared with its
-        target.
+    Returns which targets were resized (in the main process), and whether all inputs can be compared.
     """
     source_format, target_format = (model.formats[side] for side in model.sides(direction))
     resized, has_inputs, done = list[str](), True, 0
@@ -157,7 +145,7 @@ def _translate(model: Model, pairs: PairedDataset, indices: Iterable[int], direc
 
 
 def _encode(pair: _Pair, alpha: bool, suffix: str, image_format: ImageFormat) -> dict[str, bytes]:
-    """The files of a pair; the input is among them if it can be converted to the format of the target."""
+    """The files of a pair; the input only if it can be converted to the format of the target."""
     images = {"translations": pair.translation, "targets": pair.target}
     with suppress(ValueError):
         images["inputs"] = convert_to(DecodedImage(pair.source, alpha), image_format)

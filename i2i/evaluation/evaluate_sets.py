@@ -27,12 +27,14 @@ def evaluate_sets(fake: ImageSet, real: ImageSet, extractor: FeatureExtractor | 
     Args:
         fake, real: the generated images and the reference set.
         extractor: the feature network, if a metric needs one.
-        request: what to measure.
         original: facts of the files that `real` are decoded copies of, for the stamp.
 
     Returns:
         Scores, stamp, facts of the fakes, versions and warnings as JSON data; {} except in the main process.
     """
+    def progress(sort: str, images: ImageSet) -> Callable[[int], None]:
+        return lambda done: request.progress(sort, done, len(images))
+
     batches: Any = {"batch_size": request.batch_size, "group": request.group}
     fake_facts, real_facts = set_facts(fake, **batches), set_facts(real, **batches)
     if original is not None:
@@ -50,13 +52,17 @@ def evaluate_sets(fake: ImageSet, real: ImageSet, extractor: FeatureExtractor | 
                 raise RequestError(f"there is one image among the {name}; metrics of sets need at least 2")
         with tempfile.TemporaryDirectory(prefix="i2i-") as folder:
             fakes = extract_features(fake, extractor, Path(folder) / "fakes", **batches,
-                                     progress=_progress(request, "fakes", fake))
+                                     progress=progress("fakes", fake))
             extract = partial(cached_features, facts=real_facts) if request.cache else \
                 partial(extract_features, folder=Path(folder) / "reals")
-            reals = extract(real, extractor=extractor, **batches, progress=_progress(request, "reals", real))
+            reals = extract(real, extractor=extractor, **batches, progress=progress("reals", real))
             if fakes and reals:
                 context = MetricContext(extractor.name, request.seed, request.bootstrap)
-                scores |= _set_scores(fakes, reals, set_specs, context, request, warnings)
+                for spec in set_specs:
+                    try:
+                        scores |= build("metric", spec, fakes, reals, context)
+                    except ValueError as error:
+                        _skip(spec, str(error), request, warnings)
                 warnings += _copy_warnings(fakes, reals, request.seed)
     if request.group.rank:
         return {}
@@ -64,21 +70,6 @@ def evaluate_sets(fake: ImageSet, real: ImageSet, extractor: FeatureExtractor | 
         raise RequestError("none of the metrics could be computed: " + "; ".join(warnings))
     stamp = _stamp(fake_facts, real_facts, extractor if set_specs else None, request)
     return protocol.result(scores, stamp, fake_facts, warnings)
-
-
-def _progress(request: EvaluationRequest, what: str, images: ImageSet) -> Callable[[int], None]:
-    return lambda done: request.progress(what, done, len(images))
-
-
-def _set_scores(fake: SetFeatures, real: SetFeatures, specs: Sequence[Spec], context: MetricContext,
-                request: EvaluationRequest, warnings: list[str]) -> dict[str, Score]:
-    scores: dict[str, Score] = {}
-    for spec in specs:
-        try:
-            scores |= build("metric", spec, fake, real, context)
-        except ValueError as error:
-            _skip(spec, str(error), request, warnings)
-    return scores
 
 
 def _paired_scores(fake: ImageSet, real: ImageSet, specs: Sequence[Spec], request: EvaluationRequest,
@@ -99,7 +90,7 @@ def _paired_scores(fake: ImageSet, real: ImageSet, specs: Sequence[Spec], reques
 
 
 def _skip(spec: Spec, reason: str, request: EvaluationRequest, warnings: list[str]) -> None:
-    """A metric that cannot be computed: an error if the user named it, else a warning."""
+    """Leave out a metric: an error if the user named it, else a warning."""
     if request.explicit:
         raise RequestError(f"{spec.name}: {reason}")
     warnings.append(f"{spec.name} is left out: {reason}")

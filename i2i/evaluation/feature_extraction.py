@@ -1,10 +1,7 @@
 """Turn image files into features, moments, colors and digests, and pairs of files into values of metrics.
 
-Memory does not grow with the number of images: features are streamed to a file that is memory-mapped.  A
-reference set is cached under the hash of its files and of everything that decides its features.
-
-Processes take blocks of `batch_size` images in turns.  The main process joins the results in the order of the
-images, so they do not depend on the number of processes; the others get nothing.
+Features are streamed to a memory-mapped file.  Processes take blocks of `batch_size` images in turns; the
+main process joins the results in the order of the images, the others get nothing.
 """
 
 from __future__ import annotations
@@ -56,16 +53,9 @@ def set_facts(images: ImageSet, *, batch_size: int = 32,
 def extract_features(images: ImageSet, extractor: FeatureExtractor, folder: Path, *, batch_size: int = 32,
                      group: ProcessGroup = SINGLE_PROCESS,
                      progress: Progress = lambda done: None) -> SetFeatures | None:
-    """Extract the features of a set and write them to `folder`.
+    """Extract the features of a set into `folder`; None except in the main process.
 
-    Args:
-        progress: called with the number of images done.
-
-    Returns:
-        The features, None except in the main process.
-
-    Raises:
-        JobError: if an image cannot be read or a feature is not finite.
+    JobError if an image cannot be read or a feature is not finite.
     """
     moments, colors, digests = Moments(extractor.num_features), LabHistogram(), list[str]()
     if not group.rank:
@@ -111,10 +101,7 @@ class _Batch:
 
 def _extract_batches(images: ImageSet, extractor: FeatureExtractor, batch_size: int,
                      group: ProcessGroup) -> Iterator[_Batch | None]:
-    """This process's batches in order, one per round of all processes; None if it has no more images.
-
-    Images are decoded and resized ahead of the network.
-    """
+    """This process's batches, decoded ahead, one per round of all processes; None without more images."""
     def prepare(index: int) -> _Prepared:
         image = images.read(index)
         step = max(1, round((image.shape[0] * image.shape[1] / MAX_COLOR_PIXELS) ** 0.5))
@@ -188,8 +175,7 @@ def cached_features(images: ImageSet, facts: ImageSetFacts, extractor: FeatureEx
         raise JobError(f"{folder.parent} could not be written ({error.strerror}); set I2I_CACHE, or "
                        "--no-cache") from None
     try:
-        extract_features(images, extractor, part, batch_size=batch_size, group=group,
-                         progress=progress)
+        extract_features(images, extractor, part, batch_size=batch_size, group=group, progress=progress)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(part, folder)
     finally:
@@ -204,10 +190,7 @@ def paired_values(fake: ImageSet, real: ImageSet, metrics: Mapping[str, PairedMe
                   group: ProcessGroup = SINGLE_PROCESS) -> Iterator[dict[str, float | str]]:
     """The value of each metric for each pair of images of the same name, or the reason why it has none.
 
-    Metrics may be removed from `metrics` during the iteration.
-
-    Raises:
-        RequestError: if the images of a pair differ in size or number of channels.
+    Metrics may be removed from `metrics` meanwhile.  RequestError if a pair differs in size or channels.
     """
     pairs = pair_sets(fake, real)
     for block in shard_blocks(len(pairs), batch_size, group):

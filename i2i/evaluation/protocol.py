@@ -1,5 +1,4 @@
-"""The protocol stamp of a result.  Results are comparable only if all of it is equal, but for the fakes
-themselves."""
+"""The protocol stamp of a result, which must be equal for results to be comparable."""
 
 from __future__ import annotations
 
@@ -46,8 +45,7 @@ class Stamp:
 
 
 def versions() -> dict[str, str]:
-    """Versions of i2i, Python and libraries: recorded, not compared (they move digits far below any
-    interval)."""
+    """Versions of i2i, Python and libraries: recorded, not compared."""
     return {"i2i": VERSION, "python": platform.python_version(),
             **{name: metadata.version(name) for name in LIBRARIES}}
 
@@ -116,15 +114,7 @@ def read_result(path: Path) -> dict[str, Any]:
 
 
 def check_comparable(new: Mapping[str, Any], old: Mapping[str, Any], name: str) -> None:
-    """Compare the stamps of two results, and the options of the metrics that both have.
-
-    Args:
-        new, old: the results.
-        name: the file of the old one, for messages.
-
-    Raises:
-        RequestError: names every field that differs.
-    """
+    """RequestError naming all that differs in the stamps of two results and the metrics that both have."""
     a, b = dict(new["stamp"]), dict(old["stamp"])
     new_metrics, old_metrics = a.pop("metrics", {}), b.pop("metrics", {})
     shared = new_metrics.keys() & old_metrics.keys()

@@ -51,23 +51,17 @@ def metric_kind(name: str) -> str:
 
 def choose_metrics(listed: str | None, options: Sequence[str], default: Sequence[str],
                    features: str) -> tuple[Spec, ...]:
-    """Parse the metrics of a request.
+    """Parse the metrics of a request, with all their options.
 
     Args:
         listed: names separated by commas, or None for the default.
-        options: METRIC.OPTION=VALUE words such as `kid.subsets=50`.
+        options: METRIC.OPTION=VALUE overrides such as `kid.subsets=50`.
         default: names of the metrics if none are listed.
         features: name of the feature network.
-
-    Returns:
-        The metrics with all their options.
-
-    Raises:
-        RequestError: for an unknown metric or option.
     """
     known = [*names("metric"), *names("paired_metric"), *FID_ALIASES]
     chosen: dict[str, dict[str, Any]] = {}
-    for name in [word.strip() for word in listed.split(",")] if listed else default:
+    for name in [each.strip() for each in listed.split(",")] if listed else default:
         if name not in known:
             raise RequestError(f"--metrics: no metric is called {name!r}; {suggest(name, known)}")
         if name in FID_ALIASES and features != "inception":
@@ -75,11 +69,11 @@ def choose_metrics(listed: str | None, options: Sequence[str], default: Sequence
                                f"ask for {FID_ALIASES[name]}, or --features inception")
         name = FID_ALIASES.get(name, name)
         chosen[name] = {key: option.default for key, option in schema(metric_kind(name), name).items()}
-    for word in options:
-        key, equals, text = word.partition("=")
+    for override in options:
+        key, equals, text = override.partition("=")
         name, _, option = key.partition(".")
         if not equals or name not in chosen:
-            raise RequestError(f"--set {word} is not METRIC.OPTION=VALUE of a chosen metric; chosen: "
+            raise RequestError(f"--set {override} is not METRIC.OPTION=VALUE of a chosen metric; chosen: "
                                f"{', '.join(chosen)}")
         accepted = schema(metric_kind(name), name)
         if option not in accepted:
@@ -90,7 +84,7 @@ def choose_metrics(listed: str | None, options: Sequence[str], default: Sequence
 
 def choose_features(name: str | None, weights_path: Path | None, resize: str,
                     device: str = "cpu") -> FeatureExtractor:
-    """Load the feature network.
+    """Load the feature network; RequestError if the name is unknown or the weights are absent.
 
     Args:
         name: `inception`, `efficientnet-lite0` or `timm:NAME`; by default the FID Inception if its weights
@@ -98,18 +92,15 @@ def choose_features(name: str | None, weights_path: Path | None, resize: str,
         weights_path: a weights file, or a folder of them.
         resize: name of the resize mode.
         device: where the network runs.
-
-    Raises:
-        RequestError: if the name is unknown or the weights are absent.
     """
     lookup("resize", resize)
     file = weights_path if weights_path is not None and not weights_path.is_dir() else None
     if name is None:
-        lite0 = weights.catalog_entry("efficientnet-lite0").sha256
-        if file is not None:
-            inception = not (file.is_file() and weights.sha256(file) == lite0)
-        else:
+        if file is None:
             inception = bool(weights.locate_weights("inception")) or _folder_holds(weights_path, "inception")
+        else:
+            lite0 = weights.catalog_entry("efficientnet-lite0").sha256
+            inception = not file.is_file() or weights.sha256(file) != lite0
         name = "inception" if inception else "efficientnet-lite0"
     if name.startswith("timm:"):
         if file is None:

@@ -39,7 +39,7 @@ def check_output(out: str | Path, suffixes: Sequence[str]) -> Path:
 
 
 def check_size(height: int, width: int) -> None:
-    """Raise RequestError for an image that is too large for a file."""
+    """RequestError for an image that is too large for a file."""
     if max(height, width) > MAX_SIDE:
         raise RequestError(f"the picture would be {width}x{height} pixels; accepted: at most {MAX_SIDE:,} "
                            "along a side; fewer images make it smaller")

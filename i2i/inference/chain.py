@@ -18,17 +18,11 @@ class Chain(Translator):
     """Translators as one: `Chain(load("sketch"), load("refine"), (load("style"), "ba"))`.
 
     Nothing is written or rounded between two stages; channels, alpha and range are converted as if the first
-    had written files and the second had read them.  The stages are finished models: they were not trained
-    together, as in Huang et al. 2017 (Stacked GAN) and Zhang et al. 2017 (StackGAN).
+    had written files and the second had read them.  `formats` are the source format of the first stage ("a")
+    and the target format of the last ("b").  RequestError if a stage cannot take what the one before makes.
 
     Args:
         stages: models, or (model, direction) where the direction is not "ab".
-
-    Attributes:
-        formats: the source format of the first stage ("a") and the target format of the last ("b").
-
-    Raises:
-        RequestError: if a stage cannot take what the one before it makes.
     """
 
     def __init__(self, *stages: Model | tuple[Model, str]) -> None:
@@ -54,10 +48,7 @@ class Chain(Translator):
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, *, seed: int | None = None, direction: str = "ab") -> Tensor:
-        """Translate a batch of any height and width, (N, C, H, W) in [-1, 1] -> (N, C', H, W).
-
-        With a seed, each stage samples other dropout, the first stage the same as it would alone.
-        """
+        """As a model does; with a seed, each stage samples other dropout, the first the same as alone."""
         self.sides(direction)
         for i, (model, stage_direction) in enumerate(self.stages):
             if i:

@@ -17,19 +17,14 @@ def num_launched() -> int:
 
 
 def best_device(name: str = "auto") -> torch.device:
-    """The device of this name; `auto` takes a GPU if there is one.
+    """The device of this name, RequestError if it is not available; `auto` takes a GPU if there is one.
 
-    `auto` respects `accelerate launch --cpu`.  MPS cannot exchange tensors between processes, so it is used
-    by jobs of one process alone.
-
-    Raises:
-        RequestError: if the device is unknown or not available.
+    `auto` respects `accelerate launch --cpu`.  MPS is only for jobs of one process: others would have to
+    exchange tensors.
     """
-    available = ["cpu"]
-    if torch.backends.mps.is_available() and num_launched() < 2:
-        available.insert(0, "mps")
-    if torch.cuda.is_available():
-        available.insert(0, "cuda")
+    usable = {"cuda": torch.cuda.is_available(), "cpu": True,
+              "mps": torch.backends.mps.is_available() and num_launched() < 2}
+    available = [each for each in ("cuda", "mps", "cpu") if usable[each]]
     if name not in DEVICES:
         raise RequestError(f"--device {name} is not known; accepted: {', '.join(DEVICES)}")
     if name == "auto":

@@ -23,7 +23,7 @@ Rows = list[list[Tensor]]   # Images, (C, H, W) each.
 
 
 def _prepare(model: Model, classes: str | None, seed: int, truncation: float) -> tuple[int | None, ...]:
-    """Set the truncation; returns the labels to show, (None,) for a model without classes."""
+    """Set the truncation; the labels to show, (None,) for a model without classes."""
     model.check_generates()
     require(seed >= 0, "--seed", seed, "0 or more")
     model.set_truncation(truncation)
@@ -58,10 +58,9 @@ def interpolate(model: Model, columns: int, rows: int | None = None, *, classes:
 
 def mix(model: Model, columns: int, rows: int, *, layers: str | None = None, classes: str | None = None,
         seed: int = 0, truncation: float = 1.0) -> Rows:
-    """Mix styles: each image has those of the first image in its row, except in some layers.
+    """Mix styles: each image has those of the first in its row, in `layers` of the first in its column.
 
-    In `layers` ("4-9", by default the finer half) it has those of the first image in its column.
-    Karras et al. 2019, figure 3.
+    `layers` such as "4-9" are by default the finer half.  Karras et al. 2019, figure 3.
     """
     labels = _prepare(model, classes, seed, truncation)
     require(columns >= 1 and rows >= 1, "--grid", _grid_option(columns, rows), "1 column and 1 row or more")
@@ -84,17 +83,13 @@ def mix(model: Model, columns: int, rows: int, *, layers: str | None = None, cla
 
 def walk(model: Model, frames: int, *, stops: int = 4, classes: str | None = None, seed: int = 0,
          truncation: float = 1.0) -> Iterator[list[Tensor]]:
-    """A closed walk past the first `stops` images of a seed.
-
-    For each frame an image of each class, (C, H, W), generated when it is asked for.
-    """
+    """A closed walk past the first `stops` images of a seed: per frame a (C, H, W) image of each class."""
     labels = _prepare(model, classes, seed, truncation)
     require(stops >= 2, "--stops", stops, "2 or more")
     require(stops <= frames <= MAX_FRAMES, "--frames", frames,
             f"{stops} or more, one for each stop, and at most {MAX_FRAMES:,}")
     space = latent_space(model)
-    paths = [(label, closed_path(space, space.points(seed, range(stops), label), frames))
-             for label in labels]
+    paths = [(label, closed_path(space, space.points(seed, range(stops), label), frames)) for label in labels]
     return ([space.images(next(path), label)[0] for label, path in paths] for _ in range(frames))
 
 

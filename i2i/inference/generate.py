@@ -33,7 +33,7 @@ class GenerationReport:
 
 
 def check_number(n: int) -> None:
-    """Raise RequestError for an impossible number of images."""
+    """RequestError for an impossible number of images."""
     require(1 <= n <= MAX_IMAGES, "--n", n, f"1 to {MAX_IMAGES:,}")
 
 
@@ -42,15 +42,16 @@ def generate(model: Model, store: FolderStore, n: int, *, group: ProcessGroup | 
     """Generate those of the first `n` images of a store's plan that it does not have yet.
 
     The processes of a `group` generate batches in turn, and rank 0 records them in order and reports on all.
-    `progress` is called with the report so far.
-
-    Raises:
-        JobError: if an image cannot be written; what is done stays, and the same call continues from there.
+    `progress` is called with the report so far.  JobError if an image cannot be written; the same call
+    continues from there.
     """
     check_number(n)
     report, group = GenerationReport(), group or SingleProcess()
     max_rounds = max(2, PENDING_WRITES // store.plan.batch_size)
     rounds: deque[_Round] = deque()
+
+    def save(index: int, image: Tensor) -> None:
+        store.put(index, _encode(model, store.plan, image))
 
     def record() -> None:
         _record(rounds, store, report, group)
@@ -60,8 +61,8 @@ def generate(model: Model, store: FolderStore, n: int, *, group: ProcessGroup | 
     try:
         with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
             for skipped, images in _batches(model, store, n, group):
-                rounds.append((skipped, [(index, pool.submit(_put, store, model, index, image))
-                                         for index, image in images]))
+                saving = [(index, pool.submit(save, index, image)) for index, image in images]
+                rounds.append((skipped, saving))
                 if len(rounds) > max_rounds:
                     record()
             while rounds:
@@ -87,10 +88,6 @@ def _batches(model: Model, store: FolderStore, n: int,
         yield len(block) - len(missing), [(index, images[index - block.start]) for index in missing]
 
 
-def _put(store: FolderStore, model: Model, index: int, image: Tensor) -> None:
-    store.put(index, _encode(model, store.plan, image))
-
-
 def _record(rounds: deque[_Round], store: FolderStore, report: GenerationReport, group: ProcessGroup) -> None:
     """Wait until the images of the first round are saved, in all processes, and record them in order."""
     skipped, saving = rounds.popleft()
@@ -111,11 +108,7 @@ def _record(rounds: deque[_Round], store: FolderStore, report: GenerationReport,
 
 
 def generate_batch(model: Model, plan: GenerationPlan, first: int) -> Tensor:
-    """The whole batch that begins with image `first`, (batch_size, C, H, W).
-
-    Always whole: rounding depends on the size of a batch, and an image is to have the same bits whichever of
-    its neighbors are missing.
-    """
+    """The batch from image `first` on, (batch_size, C, H, W): always whole, so that bits are equal."""
     indices = range(first, first + plan.batch_size)
     labels = torch.tensor([plan.label(index) for index in indices]) if plan.turn else None
     return model.render(indices, labels, seed=plan.seed, truncation=plan.truncation)
@@ -129,9 +122,7 @@ def _encode(model: Model, plan: GenerationPlan, image: Tensor) -> bytes:
 def regenerate(model: Model, plan: GenerationPlan, out: Path, indices: Sequence[int]) -> list[Path]:
     """Generate single images of a plan, with the names and the bits they have in the set.
 
-    Raises:
-        RequestError: if one would replace a file that is another image.
-        JobError: if one cannot be written.
+    RequestError if one would replace another image, JobError if one cannot be written.
     """
     for index in indices:
         require(0 <= index < MAX_IMAGES, "--only", index, f"0 to {MAX_IMAGES - 1}")
@@ -155,6 +146,6 @@ def regenerate(model: Model, plan: GenerationPlan, out: Path, indices: Sequence[
 
 def parse_indices(text: str) -> list[int]:
     """`12,99` as numbers; RequestError for anything else."""
-    words = [word.strip() for word in text.split(",")]
-    require(all(word.isdecimal() for word in words), "--only", text, "numbers of images, such as 12,99")
-    return [int(word) for word in words]
+    numbers = [number.strip() for number in text.split(",")]
+    require(all(map(str.isdecimal, numbers)), "--only", text, "numbers of images, such as 12,99")
+    return list(map(int, numbers))

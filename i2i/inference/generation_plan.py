@@ -28,27 +28,16 @@ RESERVED_NAMES = {              # Folder names that mean something else to datas
 
 @dataclass(frozen=True)
 class GenerationPlan:
-    """Everything that decides the images of a set but their number.
+    """Everything that decides the images of a set but their number."""
 
-    Attributes:
-        model: SHA-256 of the model file.
-        seed: seed of the noise.
-        truncation: truncation of styles.
-        classes: names of all classes of the model; empty without labels.
-        turn: class numbers that take turns: image i is of class `turn[i % len(turn)]`.
-        batch_size: image i is generated in batch i // batch_size, always whole: rounding depends on it.
-        suffix: format of the files, such as ".png".
-        i2i: version of the package.
-    """
-
-    model: str
+    model: str                  # SHA-256 of the model file.
     seed: int
     truncation: float
-    classes: tuple[str, ...]
-    turn: tuple[int, ...]
-    batch_size: int
-    suffix: str
-    i2i: str
+    classes: tuple[str, ...]    # Names of all classes of the model; empty without labels.
+    turn: tuple[int, ...]       # Class numbers that take turns: image i is of class `turn[i % len(turn)]`.
+    batch_size: int             # Image i is in batch i // batch_size, always whole: rounding depends on it.
+    suffix: str                 # Format of the files, such as ".png".
+    i2i: str                    # Version of the package.
 
     @cached_property
     def folders(self) -> tuple[str, ...]:
@@ -146,9 +135,9 @@ def parse_classes(model: Model, classes: str | None) -> tuple[int, ...]:
     """Class numbers from "name,name", numbers, or "balanced" for all; RequestError for anything else."""
     if classes is None or (classes == "balanced" and model.classes):
         return tuple(range(len(model.classes)))
-    words = [word.strip() for word in classes.split(",")]
-    numbers = [model.class_number(word if word in model.classes or not word.isdecimal() else int(word))
-               for word in words]
+    names = [name.strip() for name in classes.split(",")]
+    numbers = [model.class_number(name if name in model.classes or not name.isdecimal() else int(name))
+               for name in names]
     require(len(set(numbers)) == len(numbers), "--classes", classes, "each class once")
     return tuple(numbers)
 

@@ -29,13 +29,7 @@ class FolderStore:
     """Class folders, and a manifest that gets a line for each image after the image is written.
 
     `put` may be called by many threads and processes, everything else by rank 0.  What raises OSError leaves
-    the store as it was.
-
-    Attributes:
-        out: the path the user gave.
-        folder: the folder of the images.
-        plan: what decides them.
-        count: how many are recorded.
+    the store as it was.  `count` images are recorded.
     """
 
     def __init__(self, out: Path, plan: GenerationPlan) -> None:
@@ -45,10 +39,9 @@ class FolderStore:
         self._lock: FileLock | None = None
 
     def resume(self, n: int) -> None:
-        """Create the store, or find out how much of `n` images it has, and delete what was not recorded.
+        """Create the store, or count its images and delete what was not recorded.
 
-        Raises:
-            RequestError: if something else is there, or another process is writing.
+        RequestError if something else is in the folder, or another process is writing.
         """
         if not (self.folder / PLAN).exists():
             if self.folder.is_dir() and any(not name.startswith(".") for name in os.listdir(self.folder)):
@@ -120,10 +113,7 @@ def _is_line_of(line: bytes, index: int) -> bool:
 
 
 class ZipStore(FolderStore):
-    """A zip of what a FolderStore holds, written as a folder `NAME.zip.part` and packed at the end.
-
-    To get more images, a zip is unpacked first; it stays until the new one replaces it.
-    """
+    """A zip, written as a folder `NAME.zip.part` and packed at the end; unpacked to get more images."""
 
     def __init__(self, out: Path, plan: GenerationPlan) -> None:
         super().__init__(out, plan)

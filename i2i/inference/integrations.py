@@ -43,9 +43,6 @@ class Translate(albumentations.ImageOnlyTransform):         # type: ignore[misc]
         direction: "ab", or "ba" in models that learned both.
         device: where to run the model; in loader workers leave it at "cpu".
         p: probability of applying the transform.
-
-    Raises:
-        RequestError: if there is no such model, or an image has channels it cannot be given.
     """
 
     class InitSchema(BaseTransformInitSchema):              # type: ignore[misc]
@@ -66,8 +63,7 @@ class Translate(albumentations.ImageOnlyTransform):         # type: ignore[misc]
     @property
     def loaded(self) -> Model:
         """The model, loaded at first use."""
-        if self._loaded is None:
-            self._loaded = load(self.model, self.device)
+        self._loaded = self._loaded or load(self.model, self.device)
         return self._loaded
 
     def apply(self, img: Array, **params: Any) -> Array:
@@ -122,10 +118,6 @@ class Mixed(Dataset[Any]):
         transform: makes an item of a generated PIL image; by default items get the type and channels of the
             real ones: PIL images, uint8 arrays (H, W[, C]) or uint8 tensors (C, H, W).
         device: where to run the model.
-
-    Raises:
-        RequestError: if the two do not fit together.
-        JobError: on reading an item, if an image of the folder or zip cannot be read.
     """
 
     def __init__(self, real: SizedDataset, fake: Model | str | Path, ratio: float = 0.5, seed: int = 0, *,

@@ -13,10 +13,7 @@ from i2i.inference.model import Model
 
 
 def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
-    """Spherical interpolation, (N, D) and (N, D) -> (N, D), which keeps the length of normal noise.
-
-    White 2016, "Sampling Generative Networks".
-    """
+    """Spherical interpolation of (N, D) and (N, D), which keeps the length of normal noise.  White 2016."""
     angle = torch.acos((normalize(a, dim=1) * normalize(b, dim=1)).sum(1, keepdim=True).clamp(-1, 1))
     if float(angle.abs().max()) < 1e-4:         # So near that the arc is a line.
         return a.lerp(b, t)

@@ -32,7 +32,6 @@ class Model(Translator):
         recipe: the algorithm it was trained with, and its settings.
         modules: the generating networks, in eval mode, by name.
         header: metadata of the model file.
-        device: where the networks are.
         directions: the directions it translates in ("ab", "ba"); empty for generators from noise.
         formats: dtype, channels and range of the images of sides "a" and "b"; generators make those of "b".
     """
@@ -77,12 +76,9 @@ class Model(Translator):
         """Translate a batch of any height and width, padding by reflection to what the network needs.
 
         Args:
-            images: (N, C, H, W) in [-1, 1].
+            images: (N, C, H, W) in [-1, 1]; the result is (N, C', H, W) float32, on the device of the model.
             seed: samples dropout with this seed; without one the result is deterministic.
             direction: "ab", or "ba" in models that learned both.
-
-        Returns:
-            (N, C', H, W) float32, on the device of the model.
         """
         source, _ = self.sides(direction)
         for module in self.modules.modules():
@@ -111,23 +107,15 @@ class Model(Translator):
 
     def generate(self, n: int, *, labels: Labels = None, seed: int = 0, truncation: float = 1.0,
                  batch_size: int = 64) -> Tensor:
-        """Generate the first `n` images of a seed.
+        """Generate the first `n` images of a seed: (n, C, H, W) in [-1, 1], on the CPU.
 
         Image i depends only on (seed, i), its label and the truncation, up to rounding, which changes with
         the size of a batch.
 
         Args:
-            n: number of images.
             labels: a class, by number or name, for each image, or one for all; by default in turn.
-            seed: seed of the noise.
             truncation: below 1 moves styles towards their mean (Karras et al. 2019, appendix B); -2 to 2.
             batch_size: images per pass through the network.
-
-        Returns:
-            (n, C, H, W) in [-1, 1], on the CPU.
-
-        Raises:
-            RequestError: if the model translates images, has no such class, or no styles to truncate.
         """
         require(n >= 1, "n", n, "1 or more")
         require(batch_size >= 1, "batch_size", batch_size, "1 or more")
@@ -139,17 +127,7 @@ class Model(Translator):
     @torch.inference_mode()
     def render(self, indices: Sequence[int], labels: Tensor | None, *, seed: int,
                truncation: float = 1.0) -> Tensor:
-        """Generate the images with these indices of a seed as one batch.
-
-        Args:
-            indices: any N of them.
-            labels: (N,) class numbers, for models with classes.
-            seed: seed of the noise.
-            truncation: as in `generate`.
-
-        Returns:
-            (N, C, H, W) in [-1, 1], on the CPU.
-        """
+        """Generate images of a seed by indices and (N,) class numbers as one batch, as `generate` does."""
         self.check_generates()
         self.set_truncation(truncation)
         return self.generate_from(self.noise(seed, indices), labels)
@@ -172,11 +150,7 @@ class Model(Translator):
                                "translate")
 
     def set_truncation(self, truncation: float) -> None:
-        """Set how far styles may be from their mean: 1 as trained, 0 the mean itself.
-
-        Raises:
-            RequestError: if the value is not in -2 to 2, or is not 1 for a network without styles.
-        """
+        """Set how far styles may be from their mean, -2 to 2: 1 as trained, 0 the mean itself."""
         generator = cast(Any, self.modules["G"])
         require(hasattr(generator, "truncation") or truncation == 1, "truncation", truncation,
                 "1, in a network without a style space")
@@ -199,11 +173,7 @@ class Model(Translator):
         return torch.tensor(numbers * n if len(numbers) == 1 else numbers)
 
     def class_number(self, label: int | str) -> int:
-        """The number of a class given by name or number.
-
-        Raises:
-            RequestError: if there is no such class, or the model was trained without labels.
-        """
+        """The number of a class given by name or number.  RequestError if there is no such class."""
         if not self.classes:
             raise RequestError("this model was trained without labels; it has no classes to choose from")
         if isinstance(label, str):

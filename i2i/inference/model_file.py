@@ -33,11 +33,7 @@ def model_header(recipe_name: str, settings: Mapping[str, Any], info: DataInfo,
 
 
 def find_model(path: str | Path) -> Path:
-    """The model file at a path, which may be a run folder.
-
-    Raises:
-        RequestError: if the path is a folder without a model.
-    """
+    """The model file at a path or in that run folder.  RequestError if a folder has none."""
     path = Path(path)
     if not path.is_dir():
         return path
@@ -48,14 +44,7 @@ def find_model(path: str | Path) -> Path:
 
 
 def read_networks(file: Path) -> tuple[Recipe, nn.ModuleDict, dict[str, Any]]:
-    """Read a model file.
-
-    Returns:
-        The recipe, the generating networks with their weights, and the header.
-
-    Raises:
-        RequestError: if it is not a model file, or a damaged one.
-    """
+    """Read the recipe, the networks with their weights, and the header.  RequestError if it is damaged."""
     header = checkpoint.read_header(file, "model")
     check_not_renamed(header, file)
     try:
@@ -71,10 +60,7 @@ def read_networks(file: Path) -> tuple[Recipe, nn.ModuleDict, dict[str, Any]]:
 
 
 def networks_from_header(header: Mapping[str, Any]) -> tuple[Recipe, nn.ModuleDict]:
-    """The recipe and the generating networks that a header describes, on the meta device.
-
-    Raises one of HEADER_ERRORS if it describes none.
-    """
+    """The recipe and the networks that a header describes, on the meta device, or one of HEADER_ERRORS."""
     recipe_class = cast(Any, lookup("recipe", header["recipe"]["name"]))
     recipe: Any = from_dict(recipe_class, header["recipe"]["settings"])
     info = from_dict(DataInfo, header["info"])

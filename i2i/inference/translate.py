@@ -39,19 +39,12 @@ Targets = list[tuple[str, Path]]        # Name of an input, file of its result.
 
 @dataclass
 class TranslationReport:
-    """The outcome of a folder job.
-
-    Attributes:
-        done: number of images translated.
-        skipped: number of images whose results existed already.
-        failed: "name: reason" for each image that could not be translated.
-        notes: what of an input is missing in its result -> the first such input.
-    """
+    """The outcome of a folder job."""
 
     done: int = 0
-    skipped: int = 0
-    failed: list[str] = field(default_factory=list)
-    notes: dict[str, str] = field(default_factory=dict)
+    skipped: int = 0                                                # Their results existed already.
+    failed: list[str] = field(default_factory=list)                 # "name: reason"
+    notes: dict[str, str] = field(default_factory=dict)             # What a result lacks -> the first input.
 
     def add_notes(self, notes: Iterable[tuple[str, str]]) -> None:
         """Add (note, input) pairs."""
@@ -74,25 +67,16 @@ def translate(model: Translator, source: Source, out: Path, *, direction: str = 
     """Write the translation of every image of a source under the same name below a folder.
 
     Args:
-        model: a model or a chain.
-        source: images to translate.
-        out: folder of the results.
-        direction: "ab" or "ba".
         half: inputs are A|B strips, of which this half is the source.
         batch_size: images per pass through the network; 0 fits the image size.
         seed: samples dropout from (seed, name), one image at a time.
         skip_existing: leave out images whose results exist.
         suffix: format of the results (".png"); by default that of each input.
         stop: raise at the first image that cannot be read or written, instead of reporting it.
-        group: the processes that share the work.
         progress: called with the report so far and the number of images of this process.
 
     Returns:
         The outcome; in rank 0 that of all processes.
-
-    Raises:
-        RequestError: before anything is written, e.g. if a format cannot hold the results.
-        JobError: if the disk is full, or with `stop`.
     """
     group, target_format = group or SingleProcess(), model.formats[model.sides(direction)[1]]
     targets, report = _plan_targets(source, out, suffix)

@@ -35,11 +35,7 @@ class Translator(ABC):
 
     @abstractmethod
     def sides(self, direction: str) -> tuple[str, str]:
-        """Source and target side of a direction: "ba" -> ("b", "a").
-
-        Raises:
-            RequestError: if the translator has not learned this direction.
-        """
+        """Source and target side of a direction it has learned: "ba" -> ("b", "a")."""
 
     @overload
     def translate(self, images: ImageT, *, seed: int | None = None, direction: str = "ab") -> ImageT: ...
@@ -57,10 +53,6 @@ class Translator(ABC):
 
         Returns:
             An image of the same type and size, with the dtype, channels and range of the target side.
-
-        Raises:
-            RequestError: if the image cannot be converted to the format of the source side, or the model has
-                not learned the direction.
         """
         if isinstance(images, list | tuple):
             return [self.translate(image, seed=seed, direction=direction) for image in images]
@@ -91,11 +83,7 @@ class Translator(ABC):
         return result if image.ndim == 4 else result[0]
 
     def prepare(self, image: DecodedImage, direction: str = "ab") -> Tensor:
-        """Convert an image to the input of the network, (C, H, W) in [-1, 1].
-
-        Raises:
-            RequestError: if it cannot be converted to the format of the source side.
-        """
+        """Convert an image to the input of the network, (C, H, W) in [-1, 1], or raise RequestError."""
         source = self.formats[self.sides(direction)[0]]
         try:
             return to_tensor(convert_to(image, source), source)

@@ -1,39 +1,28 @@
-"""Has a generator collapsed?  Distances between its images, within and between classes, and near-duplicates.
-
-For hundreds of features (N, D): whole distance tables are made, in float64.
-"""
+"""Collapse of a generator, by distances between hundreds of its images, in whole float64 distance tables."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from i2i.images.format import Array
 from i2i.metrics.intervals import Z95
 
-Matrix = NDArray[Any]
 # Near-duplicates are closer than this fraction of the median distance of a real image to its nearest other.
 NEAR_DUPLICATE_RATIO = 0.2
 # Fraction of the variance of real images that must lie between classes for `between` to be reported.
 MIN_BETWEEN_FRACTION = 0.05
 
 
-def distance_table(x: Matrix) -> Matrix:
-    """Euclidean distances between all rows, infinity on the diagonal.
+def distance_table(x: Array) -> Array:
+    """Euclidean distances (N, N) between the rows of (N, D), infinity on the diagonal.
 
-    torch keeps to `train.threads`; the threads of NumPy's products wait for one another on a busy machine.
-
-    Args:
-        x: features (N, D), or (N, V, D) with V variants of each image of which the middle one is the
-            original. The distance of two images is then the least from any variant of one to the original of
-            the other.
-
-    Returns:
-        Distances, (N, N).
+    In (N, V, D), V variants of each image with the original in the middle, the distance of two images is the
+    least from any variant of one to the original of the other.
     """
+    # torch keeps to `train.threads`; the threads of NumPy's products wait for one another on a busy machine.
     rows = torch.from_numpy(np.asarray(x, np.float64))
     variants = rows[None] if rows.ndim == 2 else rows.transpose(0, 1)
     nearest = torch.cdist(variants, variants[len(variants) // 2, None],
@@ -41,39 +30,35 @@ def distance_table(x: Matrix) -> Matrix:
     return torch.minimum(nearest, nearest.T).fill_diagonal_(torch.inf).numpy()
 
 
-def mean_distance(x: Matrix) -> float:
+def mean_distance(x: Array) -> float:
     """Mean distance between two different rows of (N, D); 0 for a single one."""
     distances = distance_table(x)[np.triu_indices(len(x), 1)]
     return float(distances.mean()) if len(distances) else 0.0
 
 
-def median_nearest_distance(real: Matrix) -> float:
+def median_nearest_distance(real: Array) -> float:
     """Median distance of an image to its nearest other one; (N, D) or (N, V, D)."""
     return float(np.median(distance_table(real).min(1))) if len(real) > 1 else 0.0
 
 
-def near_duplicates(x: Matrix, radius: float) -> Matrix:
+def near_duplicates(x: Array, radius: float) -> Array:
     """Pairs i < j closer than `radius`, nearest first: (N, D) or (N, V, D) -> (P, 2)."""
     distances = distance_table(x)
     i, j = np.nonzero(np.triu(distances < radius, 1))
-    pairs: Matrix = np.stack([i, j], 1)[np.argsort(distances[i, j], kind="stable")]
+    pairs: Array = np.stack([i, j], 1)[np.argsort(distances[i, j], kind="stable")]
     return pairs
 
 
-def distinct_fraction(pairs: Matrix, n: int) -> float:
+def distinct_fraction(pairs: Array, n: int) -> float:
     """Fraction of n images that are in no near-duplicate pair."""
     return 1 - len(np.unique(pairs)) / n
 
 
 def support_size(n: int, pairs: int) -> tuple[float, float, float]:
-    """Birthday paradox test: the number of different images that would give this many coinciding pairs.
+    """Birthday paradox test: how many different images give so many coinciding pairs, and its 95 % interval.
 
     Arora and Zhang 2017 (arXiv 1706.08224), section 2.  n draws of S equally likely images hold
-    n(n - 1) / 2S coinciding pairs on average, nearly Poisson, whose root has variance 1/4.  If images are not
-    equally likely, S is below their number.
-
-    Returns:
-        The estimate and its 95 % interval.
+    n(n - 1) / 2S coinciding pairs on average, nearly Poisson, whose root has variance 1/4.
     """
     total = n * (n - 1) / 2
     low, high = max(np.sqrt(pairs) - Z95 / 2, 0) ** 2, (np.sqrt(pairs) + Z95 / 2) ** 2
@@ -90,7 +75,7 @@ class ClassSpread:
     between_fraction: float     # Fraction of the variance of all images that lies between classes.
 
 
-def class_spread(x: Matrix, labels: Matrix) -> ClassSpread | None:
+def class_spread(x: Array, labels: Array) -> ClassSpread | None:
     """Spread of the classes of features (N, D) that have two images or more; None if there is only one.
 
     The squared distance between the means of n images with variance v is larger by v/n + v'/n' on average
@@ -110,20 +95,18 @@ def class_spread(x: Matrix, labels: Matrix) -> ClassSpread | None:
                        between / 2 / (between / 2 + float(variances.mean()) or 1.0))
 
 
-def collapse_ratios(fake: Matrix, real: Matrix, fake_labels: Matrix | None = None,
-                    real_labels: Matrix | None = None, *,
-                    variants: tuple[Matrix, Matrix] | None = None) -> dict[str, float]:
+def collapse_ratios(fake: Array, real: Array, fake_labels: Array | None = None,
+                    real_labels: Array | None = None, *,
+                    variants: tuple[Array, Array] | None = None) -> dict[str, float]:
     """Diversity of generated images relative to real ones: 1 is as varied, 0 is collapse.
 
     Args:
-        fake, real: features, (N, D) and (M, D).
-        fake_labels, real_labels: classes, (N,) and (M,).
+        fake, real: features, (N, D) and (M, D), with classes (N,) and (M,) if they are labeled.
         variants: features of both with shifted variants, (N, V, E) and (M, V, E), to find near-duplicates by.
 
     Returns:
-        `diversity`: mean distance between two images.  `distinct`: fraction of images without a
-        near-duplicate. With labels also `within` classes, and `between` classes where real ones can be
-        separated.
+        `diversity`: mean distance between two images.  `distinct`: fraction without a near-duplicate.
+        With labels also `within` classes, and `between` classes where real ones can be separated.
     """
     fake_variants, real_variants = variants or (fake, real)
     radius = NEAR_DUPLICATE_RATIO * median_nearest_distance(real_variants)

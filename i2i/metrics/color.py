@@ -1,23 +1,18 @@
-"""Histogram intersection in CIE Lab: do generated images have the colors of real ones?
-
-Isola et al. 2017 (arXiv 1611.07004), figure 7.
-"""
+"""Overlap of colors: histogram intersection in CIE Lab.  Isola et al. 2017 (arXiv 1611.07004), figure 7."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-Matrix = NDArray[Any]
+from i2i.images.format import Array
+
 # Ranges of L, a and b that hold every sRGB color, with neutral grays in the middle of a bin.
 RANGES = ((-0.5, 100.5), (-110.5, 110.5), (-110.5, 110.5))
 BINS = (101, 221, 221)      # One unit wide, the smallest visible difference; the paper does not give its own.
 
 
-def to_lab(rgb: Matrix) -> Matrix:
+def to_lab(rgb: Array) -> Array:
     """Convert sRGB (..., 3) uint8 to CIE Lab (..., 3) float64, for white D65."""
     from kornia.color import rgb_to_lab  # Takes a second to import.
     pixels = torch.from_numpy(rgb).double().div(255).reshape(1, -1, 3).mT[..., None]
@@ -31,18 +26,14 @@ class LabHistogram:
         self.n = 0
         self.counts = [np.zeros(bins) for bins in BINS]
 
-    def update(self, image: Matrix) -> None:
-        """Add an image, (H, W, 3) uint8."""
-        self.add(self.of_image(image))
-
-    def add(self, frequencies: list[Matrix]) -> None:
+    def add(self, frequencies: list[Array]) -> None:
         """Add the result of `of_image`."""
         for total, each in zip(self.counts, frequencies, strict=True):
             total += each
         self.n += 1
 
     @staticmethod
-    def of_image(image: Matrix) -> list[Matrix]:
+    def of_image(image: Array) -> list[Array]:
         """The fraction of an image's pixels in each bin of L, a and b; the image is (H, W, 3) uint8."""
         packed = image.reshape(-1, 3).astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
         colors, counts = np.unique(packed, return_counts=True)

@@ -13,15 +13,10 @@ from i2i.metrics.intervals import mean_interval
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The values of one evaluation, lower is better, in the same order of images each time.
+    """The values of one evaluation, lower is better, in the same order of images each time."""
 
-    Args:
-        images: training images seen when the run was evaluated.
-        values: one value per evaluated image.
-    """
-
-    images: int
-    values: Sequence[float]
+    images: int                 # Training images seen when the run was evaluated.
+    values: Sequence[float]     # One per evaluated image.
 
     @property
     def mean(self) -> float:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from i2i.images.format import Array
 from i2i.metrics.paired import ms_ssim
 
-Matrix = NDArray[Any]
 BLOCK = 1024        # Pairs whose features are converted to float64 at once.
 
 
-def random_pairs(n: int, count: int, seed: int) -> Matrix:
+def random_pairs(n: int, count: int, seed: int) -> Array:
     """Draw different pairs i < j of n images: (P, 2), all of them if there are no more than `count`."""
     if n < 2:
         raise ValueError(f"pairs need at least 2 images, these are {n}")
@@ -34,7 +31,7 @@ def random_pairs(n: int, count: int, seed: int) -> Matrix:
     return np.stack([index - j * (j - 1) // 2, j], 1)
 
 
-def pairwise_distance(features: Matrix, *, pairs: int = 10_000, seed: int = 0) -> float:
+def pairwise_distance(features: Array, *, pairs: int = 10_000, seed: int = 0) -> float:
     """Mean Euclidean distance between the features (N, D) of random different images."""
     total = 0.0
     chosen = random_pairs(len(features), pairs, seed)
@@ -47,14 +44,8 @@ def pairwise_distance(features: Matrix, *, pairs: int = 10_000, seed: int = 0) -
 def ms_ssim_between(read: Callable[[int], Array], n: int, *, pairs: int = 100, seed: int = 0) -> float:
     """Mean MS-SSIM between random different images; 1 is total collapse.
 
-    Odena et al. 2017 (arXiv 1610.09585), section 4.2, on RGB.
-
-    Args:
-        read: returns image i as (H, W, 3) uint8.
-        n: number of images.
-
-    Raises:
-        ValueError: if two images differ in size or are too small for MS-SSIM.
+    Odena et al. 2017 (arXiv 1610.09585), section 4.2, on the n RGB images that `read` returns as (H, W, 3)
+    uint8.  ValueError if two differ in size or are too small for MS-SSIM.
     """
     values = []
     for pair in random_pairs(n, pairs, seed):

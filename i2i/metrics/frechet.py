@@ -9,17 +9,16 @@ fewer samples than dimensions it is the sum of the singular values of the center
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
-Matrix = NDArray[Any]
+from i2i.images.format import Array
+
 BLOCK = 4096        # Rows converted to float64 at once.
 
 
-def _to_finite_float64(features: Matrix) -> Matrix:
+def _to_finite_float64(features: Array) -> Array:
     x = np.asarray(features, dtype=np.float64)
     finite = np.isfinite(x).all(1)
     if not finite.all():
@@ -28,24 +27,14 @@ def _to_finite_float64(features: Matrix) -> Matrix:
 
 
 class Moments:
-    """Streaming count, mean and scatter of features, in float64.
-
-    Chan, Golub and LeVeque 1983, equation 2.1.
-    """
+    """Streaming count, mean and scatter of features, in float64.  Chan et al. 1983, equation 2.1."""
 
     def __init__(self, dim: int) -> None:
         self.n = 0
-        self.mean: Matrix = np.zeros(dim)
-        self.scatter: Matrix = np.zeros((dim, dim))     # Sum of outer products of deviations from the mean.
+        self.mean: Array = np.zeros(dim)
+        self.scatter: Array = np.zeros((dim, dim))     # Sum of outer products of deviations from the mean.
 
-    @classmethod
-    def from_features(cls, features: Matrix) -> Moments:
-        """The moments of (N, D) features, in memory or in a memory-mapped file."""
-        moments = cls(features.shape[1])
-        moments.update(features)
-        return moments
-
-    def update(self, features: Matrix, counts: Matrix | None = None) -> None:
+    def update(self, features: Array, counts: Array | None = None) -> Moments:
         """Add features (N, D), each row once or `counts` times.  ValueError if a number is not finite."""
         for start in range(0, len(features), BLOCK):
             x = _to_finite_float64(features[start:start + BLOCK])
@@ -54,22 +43,16 @@ class Moments:
             if len(x):
                 mean = w @ x / w.sum()
                 x = (x - mean) * np.sqrt(w)[:, None]
-                self._add(int(w.sum()), mean, x.T @ x)
-
-    def merge(self, other: Moments) -> None:
-        """Add the moments of other features."""
-        if other.n:
-            self._add(other.n, other.mean, other.scatter)
-
-    def _add(self, n: int, mean: Matrix, scatter: Matrix) -> None:
-        total, step = self.n + n, mean - self.mean
-        self.scatter += scatter
-        self.scatter += np.outer(step, step) * (self.n * n / total)
-        self.mean = self.mean + step * (n / total)
-        self.n = total
+                n = int(w.sum())
+                total, step = self.n + n, mean - self.mean
+                self.scatter += x.T @ x
+                self.scatter += np.outer(step, step) * (self.n * n / total)
+                self.mean = self.mean + step * (n / total)
+                self.n = total
+        return self
 
     @property
-    def covariance(self) -> Matrix:
+    def covariance(self) -> Array:
         """The unbiased covariance (D, D), divided by n - 1 as in numpy.cov."""
         return self.scatter / (self.n - 1)
 
@@ -79,21 +62,19 @@ class Gaussian:
     """The normal distribution fitted to a set of features, as the distance needs it."""
 
     n: int              # Number of images.
-    mean: Matrix        # (D,)
+    mean: Array        # (D,)
     trace: float        # Of the covariance Σ.
-    root: Matrix        # Some A with AᵀA = Σ, of as few rows as possible, (min(n, D), D).
+    root: Array        # Some A with AᵀA = Σ, of as few rows as possible, (min(n, D), D).
 
     @classmethod
-    def from_features(cls, features: Matrix, counts: Matrix | None = None) -> Gaussian:
+    def from_features(cls, features: Array, counts: Array | None = None) -> Gaussian:
         """Fit to features (N, D), each row taken once or `counts` times (a bootstrap sample).
 
         No more than D rows are held in float64; more are streamed.  ValueError below two rows.
         """
         rows = len(features) if counts is None else int((counts > 0).sum())
         if rows > features.shape[1]:
-            moments = Moments(features.shape[1])
-            moments.update(features, counts)
-            return cls.from_moments(moments)
+            return cls.from_moments(Moments(features.shape[1]).update(features, counts))
         w = np.ones(rows) if counts is None else counts[counts > 0].astype(np.float64)
         x = _to_finite_float64(features if counts is None else features[counts > 0])
         n = int(w.sum())
@@ -112,7 +93,7 @@ class Gaussian:
         return cls(moments.n, moments.mean, float(np.trace(covariance)), _root(covariance))
 
 
-def _root(covariance: Matrix) -> Matrix:
+def _root(covariance: Array) -> Array:
     """Some A with AᵀA = Σ: Cholesky's factor, or from eigenvalues if Σ is singular.  (D, D) -> (R, D)"""
     try:
         return np.linalg.cholesky(covariance).T
@@ -133,12 +114,12 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
     return float(step @ step + a.trace + b.trace - 2 * overlap)
 
 
-def frechet_from_features(fake: Matrix, real: Matrix) -> float:
+def frechet_from_features(fake: Array, real: Array) -> float:
     """Squared Fréchet distance between features (N, D) and (M, D).  ValueError below two rows."""
     return frechet_distance(Gaussian.from_features(fake), Gaussian.from_features(real))
 
 
-def frechet_infinity(fake: Matrix, real: Gaussian, *, seed: int, points: int = 8,
+def frechet_infinity(fake: Array, real: Gaussian, *, seed: int, points: int = 8,
                      smallest: float = 0.5) -> tuple[float, list[tuple[int, float]]]:
     """The distance extrapolated to infinitely many generated images.
 
@@ -147,8 +128,6 @@ def frechet_infinity(fake: Matrix, real: Gaussian, *, seed: int, points: int = 8
 
     Args:
         fake: features, (N, D).
-        real: the reference.
-        seed: decides the random subsets.
         points: number of sizes, evenly spaced in 1/n.
         smallest: smallest size as a fraction of N.
 
@@ -172,7 +151,7 @@ def frechet_infinity(fake: Matrix, real: Gaussian, *, seed: int, points: int = 8
     return float(line.intercept), curve
 
 
-def standard_error(fake: Matrix, real: Matrix, *, seed: int, rounds: int, limit: int = 5000) -> float:
+def standard_error(fake: Array, real: Array, *, seed: int, rounds: int, limit: int = 5000) -> float:
     """Bootstrap standard error of the distance between features (N, D) and (M, D) (Efron 1979).
 
     From sets larger than `limit`, `limit` rows are drawn, and the result is scaled by the root of the sizes'
@@ -181,7 +160,7 @@ def standard_error(fake: Matrix, real: Matrix, *, seed: int, rounds: int, limit:
     """
     generator = np.random.default_rng(seed)
 
-    def resample(features: Matrix, size: int) -> Gaussian:
+    def resample(features: Array, size: int) -> Gaussian:
         rows, counts = np.unique(generator.integers(0, len(features), size), return_counts=True)
         return Gaussian.from_features(features[rows], counts)
 

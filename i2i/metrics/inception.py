@@ -33,8 +33,7 @@ class ConvBlock(blocks.BasicConv2d):
     bn: nn.Module
 
     def after_average_pool(self, x: Tensor) -> Tensor:
-        """self(average_pool(x)), pooled after the 1x1 convolution if folded: same result on fewer
-        channels."""
+        """self(average_pool(x)), pooled after the 1x1 convolution if folded: equal, on fewer channels."""
         if isinstance(self.bn, nn.Identity):
             return F.relu(_average_pool(self.conv(x)), inplace=True)
         return self(_average_pool(x))
@@ -85,10 +84,7 @@ class LastBlockE(BlockE):
 
 
 class FIDInception(blocks.Inception3):
-    """Images (N, 3, 299, 299), normalized to about [-1, 1] -> pool3 features (N, 2048) and logits (N, 1008).
-
-    The logits are without the bias, as the Inception Score of Salimans et al. 2016 takes them.
-    """
+    """(N, 3, 299, 299), normalized to about [-1, 1] -> pool3 features (N, 2048) and logits (N, 1008)."""
 
     def __init__(self) -> None:
         kinds = (BlockA, blocks.InceptionB, BlockC, blocks.InceptionD, BlockE, blocks.InceptionAux)
@@ -101,7 +97,7 @@ class FIDInception(blocks.Inception3):
         for layer in layers:
             x = layer(x)
         features = x.flatten(1)
-        return features, F.linear(features, fc.weight)
+        return features, F.linear(features, fc.weight)      # No bias: Salimans et al. 2016.
 
     def folded(self) -> FIDInception:
         """This network in eval mode, batch norms folded, channels last: about twice as fast on a CPU."""
@@ -121,11 +117,7 @@ def expected_shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def from_state(state: Mapping[str, Tensor]) -> FIDInception:
-    """The network with these weights, in eval mode.
-
-    Raises:
-        ValueError: if tensors are missing or belong to another network, such as torchvision's Inception.
-    """
+    """The network with these weights, in eval mode.  ValueError if they do not fit."""
     for name, shape in expected_shapes():
         found = tuple(state[name].shape) if name in state else None
         if found != shape and not name.endswith("num_batches_tracked"):

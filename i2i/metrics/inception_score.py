@@ -1,30 +1,21 @@
-"""The Inception Score: how certain and how varied the classes of generated images are.
-
-Salimans et al. 2016 (arXiv 1606.03498), section 4.  Means little for images unlike ImageNet's.
-"""
+"""Inception Score: certainty and variety of classes.  Salimans et al. 2016 (arXiv 1606.03498), section 4."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import log_softmax, xlogy
 
-Matrix = NDArray[Any]
+from i2i.images.format import Array
 
 
-def inception_score(logits: Matrix, *, splits: int = 10, shuffle: bool = True,
+def inception_score(logits: Array, *, splits: int = 10, shuffle: bool = True,
                     seed: int = 2020) -> tuple[float, float]:
     """exp of the mean KL divergence of p(y|x) from p(y): mean and standard deviation over splits.
 
     Args:
         logits: (N, K), without the bias of the last layer.
-        splits: number of splits; split i holds the rows from i·N//splits on.
+        splits: split i holds the rows from i·N//splits on; ValueError if there are fewer rows than splits.
         shuffle: shuffle the images first, as torch-fidelity does.
-
-    Raises:
-        ValueError: if there are fewer images than splits.
     """
     n = len(logits)
     if not 1 <= splits <= n:
@@ -34,7 +25,7 @@ def inception_score(logits: Matrix, *, splits: int = 10, shuffle: bool = True,
     return float(np.mean(scores)), float(np.std(scores))
 
 
-def _score(logits: Matrix) -> float:
+def _score(logits: Array) -> float:
     """The score of one split, in float64 and with natural logarithms."""
     log_p = log_softmax(np.asarray(logits, np.float64), axis=1)
     p = np.exp(log_p)
@@ -42,7 +33,7 @@ def _score(logits: Matrix) -> float:
     return float(np.exp((p * log_p).sum(1).mean() - xlogy(marginal, marginal).sum()))
 
 
-def bootstrap(logits: Matrix, *, splits: int, seed: int, rounds: int) -> list[float]:
+def bootstrap(logits: Array, *, splits: int, seed: int, rounds: int) -> list[float]:
     """The scores of bootstrap samples, in splits of the same size and therefore with the same bias."""
     generator, size = np.random.default_rng(seed), max(1, len(logits) // splits)
     return [float(np.mean([_score(logits[rows])

@@ -11,14 +11,9 @@ Z95 = float(stats.norm.ppf(0.975))      # Standard errors on either side of a 95
 
 
 def mean_interval(values: Sequence[float], comparisons: int = 1) -> tuple[float | None, float | None]:
-    """Student's t interval of a mean.
+    """Student's t interval of the mean of independent values, (None, None) for fewer than two.
 
-    Args:
-        values: independent values, one per image.
-        comparisons: number of intervals that must hold together (Bonferroni correction).
-
-    Returns:
-        Lower and upper limit, (None, None) for fewer than two values.
+    `comparisons` is the number of intervals that must hold together (Bonferroni correction).
     """
     n = len(values)
     if n < 2:

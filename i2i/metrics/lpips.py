@@ -1,7 +1,4 @@
-"""LPIPS: the distance of two images in the layers of a classifier, weighted to match human judgments.
-
-Zhang et al. 2018 (arXiv 1801.03924), v0.1.
-"""
+"""LPIPS v0.1, a perceptual distance in the layers of a classifier.  Zhang et al. 2018 (arXiv 1801.03924)."""
 
 from __future__ import annotations
 
@@ -27,13 +24,7 @@ EPS = 1e-10
 
 
 class LPIPS(nn.Module):
-    """The LPIPS distance of image pairs; lower is more alike.
-
-    Args:
-        net: the classifier: alex, vgg or squeeze.
-        backbone: its state dict, as torchvision publishes it.
-        lins: the calibrated weights, by names such as `alex_lin0`.
-    """
+    """The LPIPS distance of image pairs, from torchvision's state dict and weights such as `alex_lin0`."""
 
     mean: Tensor
     std: Tensor

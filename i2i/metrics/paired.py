@@ -31,9 +31,7 @@ def l1(fake: Tensor, real: Tensor) -> Tensor:
 def psnr(fake: Tensor, real: Tensor, *, data_range: float) -> Tensor:
     """Peak signal-to-noise ratio of each image in dB, at most 100: 2 x (N, C, H, W) -> (N,).
 
-    Args:
-        fake, real: images of the same shape.
-        data_range: difference of the largest and the smallest possible value.
+    `data_range`, here and below, is the difference of the largest and the smallest possible value.
     """
     mse = (fake.double() - real.double()).square().mean((1, 2, 3))
     return (10 * torch.log10(data_range**2 / mse)).clamp(max=MAX_PSNR)
@@ -44,14 +42,8 @@ def ssim(fake: Tensor, real: Tensor, *, data_range: float) -> Tensor:
 
     Wang et al. 2004, equation 13: 11x11 Gaussian window of sigma 1.5, population covariance, K1 = 0.01, K2 =
     0.03; mean over channels and over windows that lie inside the image.  Equal to scikit-image's
-    structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False).
-
-    Args:
-        fake, real: images of the same shape, at least 11 pixels a side.
-        data_range: difference of the largest and the smallest possible value.
-
-    Raises:
-        ValueError: if the images are smaller than the window.
+    structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False).  ValueError below
+    11 pixels a side.
     """
     _check_size(fake, WINDOW_SIZE, "SSIM")
     luminance, contrast = _similarity(fake.double(), real.double(), data_range)
@@ -64,14 +56,7 @@ def ms_ssim(fake: Tensor, real: Tensor, *, data_range: float) -> Tensor:
     Wang, Simoncelli and Bovik 2003, equation 7, with the weights of its section 3.2: contrast and structure
     at five scales, luminance at the last; 2x2 means between scales; windows inside the image; the product is
     taken per channel, then the mean over channels.  Negative similarities, which have no real power, count as
-    0.
-
-    Args:
-        fake, real: images of the same shape, at least 176 pixels a side.
-        data_range: difference of the largest and the smallest possible value.
-
-    Raises:
-        ValueError: if the images are smaller than one window at the last scale.
+    0.  ValueError below 176 pixels a side.
     """
     _check_size(fake, MS_SSIM_MIN_SIZE, "MS-SSIM")
     x, y = fake.double(), real.double()

@@ -1,20 +1,18 @@
 """Precision, recall, density and coverage, by balls around nearest neighbors.
 
 Precision and recall: Kynkäänniemi et al. 2019 (arXiv 1904.06991), equations 1 and 2, k = 3.  Density and
-coverage: Naeem et al. 2020 (arXiv 2002.09797), equations 4 and 5, k = 5.  Distances are float64 and computed
-in blocks, so memory is that of one block.
+coverage: Naeem et al. 2020 (arXiv 2002.09797), equations 4 and 5, k = 5.  Distances are float64, in blocks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Matrix = NDArray[Any]
+from i2i.images.format import Array
+
 BLOCK = 1024
 
 
@@ -22,14 +20,14 @@ BLOCK = 1024
 class Manifold:
     """Per-image terms of the four metrics; their means, also over a bootstrap sample, are the metrics."""
 
-    fake_inside: Matrix     # Whether a generated image lies in the ball of any real one, (N,).
-    fake_density: Matrix    # Number of real balls it lies in, divided by k, (N,).
-    real_inside: Matrix     # Whether a real image lies in the ball of any generated one, (M,).
-    real_covered: Matrix    # Whether any generated image lies in its own ball, (M,).
+    fake_inside: Array     # Whether a generated image lies in the ball of any real one, (N,).
+    fake_density: Array    # Number of real balls it lies in, divided by k, (N,).
+    real_inside: Array     # Whether a real image lies in the ball of any generated one, (M,).
+    real_covered: Array    # Whether any generated image lies in its own ball, (M,).
 
-    def scores(self, fakes: Matrix | None = None, reals: Matrix | None = None) -> dict[str, float]:
+    def scores(self, fakes: Array | None = None, reals: Array | None = None) -> dict[str, float]:
         """Precision, recall, F1, density and coverage over these rows (all by default)."""
-        def mean(array: Matrix, rows: Matrix | None) -> float:
+        def mean(array: Array, rows: Array | None) -> float:
             return float(array.mean() if rows is None else array[rows].mean())
 
         precision, recall = mean(self.fake_inside, fakes), mean(self.real_inside, reals)
@@ -46,7 +44,7 @@ class Manifold:
         return {name: [scores[name] for scores in samples] for name in self.scores()}
 
 
-def distance_blocks(x: Matrix, y: Matrix) -> Iterator[tuple[slice, slice, Matrix]]:
+def distance_blocks(x: Array, y: Array) -> Iterator[tuple[slice, slice, Array]]:
     """Euclidean distances between (N, D) and (M, D) in float64, as (rows, columns, block)."""
     for i in range(0, len(x), BLOCK):
         a = np.asarray(x[i:i + BLOCK], np.float64)
@@ -56,9 +54,8 @@ def distance_blocks(x: Matrix, y: Matrix) -> Iterator[tuple[slice, slice, Matrix
             yield slice(i, i + len(a)), slice(j, j + len(b)), np.sqrt(squared.clip(0))
 
 
-def neighbor_radii(x: Matrix, k: int) -> Matrix:
-    """Distance of each row of (N, D) to its k-th nearest other row, (N,).  ValueError if there are no k
-    others."""
+def neighbor_radii(x: Array, k: int) -> Array:
+    """Distance of each row of (N, D) to its k-th nearest other row, (N,).  ValueError if N <= k."""
     if not 1 <= k < len(x):
         raise ValueError(f"k={k} neighbors cannot be found among {len(x)} images")
     closest = np.full((len(x), k), np.inf)
@@ -69,7 +66,7 @@ def neighbor_radii(x: Matrix, k: int) -> Matrix:
     return closest.max(1)
 
 
-def manifold(fake: Matrix, real: Matrix, *, k: int) -> Manifold:
+def manifold(fake: Array, real: Array, *, k: int) -> Manifold:
     """Which images of (N, D) and (M, D) lie in which balls of radius `neighbor_radii(…, k)`."""
     real_radius, fake_radius = neighbor_radii(real, k), neighbor_radii(fake, k)
     balls, inside, covered = np.zeros(len(fake)), np.zeros(len(real), bool), np.zeros(len(real), bool)
@@ -81,7 +78,7 @@ def manifold(fake: Matrix, real: Matrix, *, k: int) -> Manifold:
     return Manifold(balls > 0, balls / k, inside, covered)
 
 
-def nearest_neighbors(x: Matrix, y: Matrix) -> tuple[Matrix, Matrix]:
+def nearest_neighbors(x: Array, y: Array) -> tuple[Array, Array]:
     """The nearest row of y (M, D) for each row of x (N, D), as distances (N,) and indices (N,)."""
     distance, index = np.full(len(x), np.inf), np.zeros(len(x), int)
     for rows, columns, block in distance_blocks(x, y):

@@ -22,8 +22,7 @@ Resize = Callable[[Array, int], Tensor]      # (H, W, C) uint8, side -> (C, side
 
 @register("resize", "clean")
 def clean(image: Array, size: int) -> Tensor:
-    """Pillow's bicubic with a low-pass filter, each channel in float32, clipped.  Parmar et al. 2022, section
-    3."""
+    """Pillow's bicubic with a low-pass filter, in float32, clipped.  Parmar et al. 2022, section 3."""
     channels = [Image.fromarray(channel).resize((size, size), Image.Resampling.BICUBIC)
                 for channel in image.transpose(2, 0, 1).astype(np.float32)]
     return torch.from_numpy(np.stack([np.asarray(channel) for channel in channels]).clip(0, 255))
@@ -37,8 +36,7 @@ def legacy_pytorch(image: Array, size: int) -> Tensor:
 
 @register("resize", "legacy-tf")
 def legacy_tf(image: Array, size: int) -> Tensor:
-    """TensorFlow 1's bilinear without a low-pass filter, output pixel i at i·in/out, as in the original FID
-    code."""
+    """TensorFlow 1's bilinear without a low-pass filter, pixel i at i·in/out, as in the original FID code."""
     x = _to_chw(image)
     for axis in (1, 2):
         position = torch.arange(size, dtype=torch.float32) * (x.shape[axis] / size)

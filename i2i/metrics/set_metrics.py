@@ -1,16 +1,11 @@
-"""Metrics of a set of images against a reference set, by name.
-
-Parameters after the `*` can be set by the user and are part of the evaluation protocol.
-"""
+"""Metrics of a set of images against a reference set; parameters after the `*` are part of the protocol."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from i2i.images.format import Array
 from i2i.metrics import diversity, frechet, inception_score, kid, precision_recall
@@ -18,8 +13,6 @@ from i2i.metrics.color import LabHistogram
 from i2i.metrics.intervals import Z95, mean_interval
 from i2i.metrics.paired import MS_SSIM_MIN_SIZE
 from i2i.registry import register
-
-Matrix = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -51,8 +44,8 @@ def mean_score(values: Sequence[float], better: str = "") -> Score:
 class SetFeatures:
     """What the metrics need of one set of images."""
 
-    features: Matrix                # (N, D), possibly memory-mapped.
-    logits: Matrix | None           # (N, K), None if the network has none.
+    features: Array                # (N, D), possibly memory-mapped.
+    logits: Array | None           # (N, K), None if the network has none.
     moments: frechet.Moments
     colors: LabHistogram
     digests: Sequence[str]          # A hash of each image's pixels.
@@ -116,8 +109,7 @@ def fd_infinity(fake: SetFeatures, real: SetFeatures, context: MetricContext, *,
 @register("metric", "kid")
 def kernel_inception_distance(fake: SetFeatures, real: SetFeatures, context: MetricContext, *,
                               subsets: int = 100, size: int = 1000) -> Scores:
-    """Kernel distance of features, mean and deviation over subsets; unbiased, so it may be negative.
-    Binkowski et al. 2018."""
+    """Unbiased kernel distance of features, mean and deviation over subsets.  Binkowski et al. 2018."""
     used = min(size, len(fake), len(real))
     value, spread = kid.kid(fake.features, real.features, subsets=subsets, size=used)
     note = "" if used == size else f"subsets of {used}, not {size:,}: the smaller set has no more"
@@ -151,8 +143,7 @@ def _manifold_scores(fake: SetFeatures, real: SetFeatures, context: MetricContex
 @register("metric", "precision_recall")
 def precision_and_recall(fake: SetFeatures, real: SetFeatures, context: MetricContext, *,
                          k: int = 3) -> Scores:
-    """Fraction of fakes among the reals, of reals among the fakes, and their F1.  Kynkäänniemi et al.
-    2019."""
+    """Fraction of fakes among reals, of reals among fakes, and their F1.  Kynkäänniemi et al. 2019."""
     return _manifold_scores(fake, real, context, k, ("precision", "recall", "f1"))
 
 
@@ -166,8 +157,7 @@ def density_and_coverage(fake: SetFeatures, real: SetFeatures, context: MetricCo
 @register("metric", "diversity")
 def diversity_scores(fake: SetFeatures, real: SetFeatures, context: MetricContext, *, pairs: int = 10_000,
                      images: int = 100) -> Scores:
-    """Mean distance between features of fakes, its ratio to that of reals, MS-SSIM between fakes, and the
-    fraction of duplicates."""
+    """Mean feature distance between fakes, its ratio to that of reals, MS-SSIM, fraction of duplicates."""
     fake_distance, real_distance = (diversity.pairwise_distance(each.features, pairs=pairs, seed=context.seed)
                                     for each in (fake, real))
     scores = {"pairwise_distance": Score(fake_distance, better="higher"),
@@ -186,18 +176,16 @@ def diversity_scores(fake: SetFeatures, real: SetFeatures, context: MetricContex
 
 @register("metric", "color")
 def color_overlap(fake: SetFeatures, real: SetFeatures, context: MetricContext) -> Scores:
-    """Intersection of the Lab histograms of both sets; 1 if colors are the same.  Isola et al. 2017, figure
-    7."""
+    """Intersection of the Lab histograms; 1 if colors are the same.  Isola et al. 2017, figure 7."""
     return {f"color_{channel}": Score(value, better="higher")
             for channel, value in fake.colors.intersection(real.colors).items()}
 
 
 def count_copies(fake: SetFeatures, real: SetFeatures, *, seed: int,
                  max_images: int = 2000) -> tuple[int, int]:
-    """How many fakes equal a real image pixel by pixel, and how many of `max_images` random ones nearly do.
+    """How many fakes equal a real pixel by pixel, and how many of `max_images` random ones nearly do.
 
-    Nearly: their features are closer than a tenth of the median distance between a real and its nearest other
-    real.
+    Nearly: closer than a tenth of the median distance between the features of nearest reals.
     """
     pixels = set(real.digests)
     exact = sum(digest in pixels for digest in fake.digests)

@@ -1,5 +1,4 @@
-"""The catalog of pretrained weights: what each file is, where it is found, and how to get it.  Needs no
-torch."""
+"""The catalog of pretrained weights: what each file is, and how to find or get it.  Needs no torch."""
 
 from __future__ import annotations
 
@@ -38,7 +37,6 @@ class WeightsFile:
 
     def check(self, path: Path) -> Path:
         """Return the path.  RequestError unless it holds this very file."""
-        _check_is_file(path)
         found = sha256(path)
         if found != self.sha256:
             raise RequestError(f"{path} is not {self.file}: its sha256 is {found[:16]}…, expected "
@@ -46,13 +44,10 @@ class WeightsFile:
         return path
 
 
-def _check_is_file(path: Path) -> None:
+def sha256(path: Path) -> str:
+    """The checksum of a file, as 64 hex digits.  RequestError if there is none."""
     if not path.is_file():
         raise RequestError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}")
-
-
-def sha256(path: Path) -> str:
-    """The checksum of a file, as 64 hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -84,10 +79,7 @@ def catalog_entry(name: str) -> WeightsFile:
 
 
 def locate_weights(name: str) -> Path | None:
-    """Find a file in the user's cache, in `weights/` or in the package that brings it; None if absent.
-
-    The checksum is not verified.
-    """
+    """Find a file, unverified, in the user's cache, in `weights/` or in its package; None if absent."""
     entry = catalog_entry(name)
     candidates = [cache_folder() / "weights" / entry.file, bundled_weights() / entry.file]
     if entry.package:
@@ -100,12 +92,7 @@ def locate_weights(name: str) -> Path | None:
 
 
 def find_weights(name: str, path: Path | None = None) -> Path:
-    """Return a file of the catalog with a verified checksum.
-
-    Args:
-        name: its name in the catalog.
-        path: the file, or a folder that holds it; by default where `locate_weights` finds it.
-    """
+    """A verified file of the catalog, at `path`, in that folder, or where `locate_weights` finds it."""
     entry = catalog_entry(name)
     if path is not None:
         return entry.check(path / entry.file if path.is_dir() else path)
@@ -124,13 +111,7 @@ def download_hint(entry: WeightsFile) -> str:
 
 
 def add_weights(path: Path, name: str | None = None) -> tuple[WeightsFile, Path]:
-    """Copy a file into the cache, and return its catalog entry and the copy.
-
-    Args:
-        path: the file.
-        name: its name in the catalog; by default found by the checksum.
-    """
-    _check_is_file(path)
+    """Copy a file into the cache; the catalog entry, by default that of its checksum, and the copy."""
     if name is None:
         digest = sha256(path)
         name = next((entry.name for entry in catalog().values() if entry.sha256 == digest), None)
@@ -143,11 +124,7 @@ def add_weights(path: Path, name: str | None = None) -> tuple[WeightsFile, Path]
 
 
 def download_weights(name: str) -> tuple[WeightsFile, Path]:
-    """Download a file into the cache, verify it, and return its catalog entry and the file.
-
-    Raises:
-        JobError: if the download fails; the message says what to do without a network.
-    """
+    """Download a file into the cache, and return its catalog entry and the verified file; or JobError."""
     entry = catalog_entry(name)
     if entry.package:
         raise RequestError(f"{name} comes with a package: {download_hint(entry)}")

@@ -23,14 +23,9 @@ class ReportResult:
 
 
 def write_report(run: str | Path, out: str | Path | None = None) -> ReportResult:
-    """Write the report of a run folder.
+    """Write the report of a run folder, by default as `report.html` in it.
 
-    Args:
-        run: the run folder.
-        out: the HTML file, by default `report.html` in the run folder.
-
-    Raises:
-        RequestError: if there is nothing to report, or the file cannot be written.
+    RequestError if there is nothing to report, or the file cannot be written.
     """
     contents = read_run(run)
     path = Path(out) if out else Path(run) / "report.html"

@@ -134,11 +134,7 @@ def _format_tick(value: float) -> str:
 
 
 class Drawing:
-    """A chart drawn as SVG: what the template inserts.
-
-    Args:
-        chart: the chart, with at least one finite value.
-    """
+    """A chart with at least one finite value, drawn as SVG: what the template inserts."""
 
     def __init__(self, chart: Chart) -> None:
         self.chart = chart

@@ -61,7 +61,7 @@ def test_lab_is_scikit_images() -> None:
 def histogram(*images: np.ndarray) -> LabHistogram:
     out = LabHistogram()
     for image in images:
-        out.update(image)
+        out.add(LabHistogram.of_image(image))
     return out
 
 

@@ -25,8 +25,8 @@ def set_features(seed: int, order: np.ndarray | None = None, n: int = 30) -> set
     images = g.integers(0, 256, (n, 20, 20, 3), dtype=np.uint8)[rows]
     colors = LabHistogram()
     for image in images:
-        colors.update(image)
-    return set_metrics.SetFeatures(features, logits, Moments.from_features(features), colors, [str(i) for i in rows], images.__getitem__)
+        colors.add(LabHistogram.of_image(image))
+    return set_metrics.SetFeatures(features, logits, Moments(features.shape[1]).update(features), colors, [str(i) for i in rows], images.__getitem__)
 
 
 def scores(name: str, fake: set_metrics.SetFeatures, real: set_metrics.SetFeatures, rounds: int = 0, seed: int = 0) -> dict[str, set_metrics.Score]:
