@@ -18,7 +18,7 @@ from i2i import Model, files, load
 from i2i.errors import JobError, RequestError
 from i2i.images.convert import to_array
 from i2i.images.format import ImageFormat
-from i2i.inference import animation, explore, latent_paths
+from i2i.inference import animation, explore
 from i2i.seeding import noise_for
 from tests.conftest import Run
 
@@ -44,15 +44,15 @@ def near(a: torch.Tensor, b: torch.Tensor) -> None:
 def test_slerp_goes_along_the_arc() -> None:
     a, b = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 2.0]])
     for t in (0.0, 0.25, 0.5, 1.0):
-        near(latent_paths.slerp(a, b, t), 2 * torch.tensor([[math.cos(t * math.pi / 2), math.sin(t * math.pi / 2)]]))
-    near(latent_paths.slerp(a, a, 0.3), a)
+        near(explore.slerp(a, b, t), 2 * torch.tensor([[math.cos(t * math.pi / 2), math.sin(t * math.pi / 2)]]))
+    near(explore.slerp(a, a, 0.3), a)
 
 
 @given(st.integers(0, 1000), st.floats(0, 1))
 def test_slerp_keeps_the_length_of_noise(seed: int, t: float) -> None:
     """Between points of equal length all points have that length; a straight line would cut the corner (Karras et al. 2019, 4.1; White 2016)."""
     a, b = (torch.nn.functional.normalize(noise_for(seed, i, 16)[None], dim=1) for i in range(2))
-    near(latent_paths.slerp(a, b, t).norm(), torch.tensor(1.0))
+    near(explore.slerp(a, b, t).norm(), torch.tensor(1.0))
 
 
 def test_the_way_leads_from_the_first_image_to_the_second(classes: Model, styles: Model) -> None:
@@ -68,7 +68,7 @@ def test_the_way_leads_from_the_first_image_to_the_second(classes: Model, styles
 def test_halfway_is_halfway_in_noise_or_style(classes: Model, styles: Model) -> None:
     eps = torch.stack([noise_for(0, i, 8) for i in range(2)])
     c = torch.tensor([1])
-    middle = latent_paths.slerp(eps[:1], eps[1:], 0.5)
+    middle = explore.slerp(eps[:1], eps[1:], 0.5)
     with torch.no_grad():
         near(explore.interpolate(classes, 3, classes="train")[0][1], classes.modules["G"](middle, c)[0])
         G = styles.modules["G"]
@@ -118,9 +118,9 @@ def test_a_walk_is_closed_and_passes_its_stops(classes: Model, styles: Model) ->
         for label in range(3):
             for stop, image in enumerate(model.generate(3, labels=label, seed=1)):
                 near(frames[3 * stop][label], image)
-    space = latent_paths.NoiseSpace(classes)
+    space = explore.NoiseSpace(classes)
     points = space.points(0, range(3), None)
-    way = list(latent_paths.closed_path(space, points, 30))
+    way = list(explore.closed_path(space, points, 30))
     steps = [a @ b.T / a.norm() / b.norm() for a, b in zip(way, [*way[1:], way[0]], strict=True)]
     assert min(steps) > 0.9        # No jump, also not from the last to the first.
 

@@ -16,8 +16,8 @@ from i2i import Model, load, registry
 from i2i.config import to_dict
 from i2i.errors import RequestError
 from i2i.images.format import ImageFormat
+from i2i.inference.model import pad_to_multiple
 from i2i.inference.model_file import model_header
-from i2i.inference.padding import pad_to_multiple
 from i2i.recipes.base import DataInfo
 from i2i.recipes.gan import GAN
 from i2i.registry import Spec

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,65 +46,45 @@ def generate(model: Model, store: FolderStore, n: int, *, group: ProcessGroup | 
     continues from there.
     """
     check_number(n)
-    report, group = GenerationReport(), group or SingleProcess()
-    max_rounds = max(2, PENDING_WRITES // store.plan.batch_size)
-    rounds: deque[_Round] = deque()
+    report, plan, processes = GenerationReport(), store.plan, group or SingleProcess()
+    # How many images of a batch were there already, and the others while they are saved.
+    rounds: deque[tuple[int, list[tuple[int, Future[None]]]]] = deque()
 
     def save(index: int, image: Tensor) -> None:
-        store.put(index, _encode(model, store.plan, image))
+        store.put(index, _encode(model, plan, image))
 
     def record() -> None:
-        _record(rounds, store, report, group)
+        skipped, saving = rounds.popleft()
+        outcome = skipped, [(index, future.exception()) for index, future in saving]
+        for their_skipped, their_errors in processes.gather_objects(outcome):
+            report.skipped += their_skipped
+            for index, error in their_errors:
+                if error:
+                    raise error
+                store.record(index)
+                report.done += 1
         if progress:
             progress(report)
 
+    pool = ThreadPoolExecutor(max(2, os.cpu_count() or 1))
     try:
-        with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
-            for skipped, images in _batches(model, store, n, group):
-                saving = [(index, pool.submit(save, index, image)) for index, image in images]
-                rounds.append((skipped, saving))
-                if len(rounds) > max_rounds:
-                    record()
-            while rounds:
+        for block in shard_blocks(n, plan.batch_size, processes):
+            missing = [index for index in block if not store.has(index)]
+            images = generate_batch(model, plan, block.start) if missing else torch.empty(0)
+            saving = [(index, pool.submit(save, index, images[index - block.start])) for index in missing]
+            rounds.append((len(block) - len(missing), saving))
+            if len(rounds) > max(2, PENDING_WRITES // plan.batch_size):
                 record()
-        if not group.rank:
+        while rounds:
+            record()
+        if not processes.rank:
             store.finish()
     except OSError as error:
         raise JobError(f"{store.out} could not be written: {error.strerror or error}; {store.count:,} images "
                        "are done, the same command continues from there") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
     return report
-
-
-# How many images of a batch were there already, and the others while they are saved.
-_Round = tuple[int, list[tuple[int, Future[None]]]]
-
-
-def _batches(model: Model, store: FolderStore, n: int,
-             group: ProcessGroup) -> Iterator[tuple[int, list[tuple[int, Tensor]]]]:
-    """For each batch of this process: how many of its images are there, and the missing ones."""
-    for block in shard_blocks(n, store.plan.batch_size, group):
-        missing = [index for index in block if not store.has(index)]
-        images = generate_batch(model, store.plan, block.start) if missing else torch.empty(0)
-        yield len(block) - len(missing), [(index, images[index - block.start]) for index in missing]
-
-
-def _record(rounds: deque[_Round], store: FolderStore, report: GenerationReport, group: ProcessGroup) -> None:
-    """Wait until the images of the first round are saved, in all processes, and record them in order."""
-    skipped, saving = rounds.popleft()
-    errors = [(index, future.exception()) for index, future in saving]
-    for their_skipped, their_errors in group.gather_objects((skipped, errors)):
-        report.skipped += their_skipped
-        for index, error in their_errors:
-            try:
-                if error:
-                    raise error
-                store.record(index)
-            except OSError:
-                for _, pending in rounds:
-                    for _, future in pending:
-                        future.cancel()
-                raise
-            report.done += 1
 
 
 def generate_batch(model: Model, plan: GenerationPlan, first: int) -> Tensor:

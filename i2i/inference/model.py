@@ -13,9 +13,9 @@ from i2i.errors import RequestError, require
 from i2i.images.format import ImageFormat
 from i2i.inference.device import best_device
 from i2i.inference.model_file import find_model, read_networks
-from i2i.inference.padding import pad_to_multiple
 from i2i.inference.translator import Translator
 from i2i.nets.norms import BatchNorm
+from i2i.nets.padding import reflect_index
 from i2i.recipes.base import Recipe
 from i2i.registry import suggest
 from i2i.seeding import noise_for, stable_seed
@@ -183,6 +183,24 @@ class Model(Translator):
         require(hasattr(label, "__index__") and 0 <= label < len(self.classes), "label", label,
                 f"0 to {len(self.classes) - 1}, or a name")
         return int(label)
+
+
+def pad_to_multiple(x: Tensor, multiple: int, minimum: int = 1) -> tuple[Tensor, int, int]:
+    """Pad height and width to a multiple, and to at least `minimum`, by reflection, half on each side.
+
+    Unlike in `torch.nn.functional.pad`, it may be wider than the image, which is then reflected repeatedly.
+    Returns the padded (N, C, H', W'), and the rows and columns added at the top and at the left.
+    """
+    added = []
+    for dim in (-2, -1):
+        size = x.shape[dim]
+        extra = -(-max(size, minimum) // multiple) * multiple - size
+        added.append(extra // 2)
+        if extra:
+            positions = torch.arange(-added[-1], size + extra - added[-1], device=x.device)
+            index = reflect_index(positions, size)
+            x = x[..., index, :] if dim == -2 else x[..., index]
+    return x, added[0], added[1]
 
 
 def default_batch_size(height: int, width: int) -> int:

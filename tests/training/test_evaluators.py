@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from i2i import load
-from i2i.metrics.comparison import Evaluation, describe_progress, paired_difference
-from i2i.metrics.intervals import mean_interval
+from i2i.metrics.intervals import Evaluation, describe_progress, mean_interval, paired_difference
 from i2i.runs import log
 from i2i.training.callbacks.embedding import THUMBNAIL_SIZE, thumbnails
 from i2i.training.callbacks.evaluator import Evaluator

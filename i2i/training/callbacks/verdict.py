@@ -7,7 +7,7 @@ from typing import Any
 
 from i2i.errors import JobError
 from i2i.files import write_atomically
-from i2i.metrics.comparison import Evaluation, describe_progress
+from i2i.metrics.intervals import Evaluation, describe_progress
 from i2i.runs import log
 from i2i.runs.folder import RunFolder
 from i2i.training.callbacks.collapse_detector import CollapseDetector
