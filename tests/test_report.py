@@ -16,10 +16,20 @@ import pytest
 from PIL import Image
 
 from i2i.report import write_report
-from i2i.report.page import render_chart
+from i2i.report.page import make_environment
 from i2i.report.run_charts import loss_charts, reading_charts
 from i2i.report.run_contents import MAX_SAMPLE_SHEETS, evenly_spaced, read_run
-from i2i.report.svg_chart import MAX_POINTS, Axis, Chart, Curve, Point, format_number, running_mean, thin
+from i2i.report.svg_chart import (
+    MAX_POINTS,
+    Axis,
+    Chart,
+    Curve,
+    Point,
+    draw,
+    format_number,
+    running_mean,
+    thin,
+)
 
 from .conftest import Run
 
@@ -245,6 +255,10 @@ def test_ticks_are_round_and_within(low: float, high: float) -> None:
     assert 2 <= len(ticks) <= 8
     assert all(low - 1e-9 * abs(low) <= tick <= high + 1e-9 * abs(high) for tick in ticks)
     assert all(len(f"{tick:g}".split("e")[0].strip("-0.").replace(".", "")) <= 3 for tick in ticks)
+
+
+def render_chart(chart: Chart) -> str:
+    return str(make_environment().get_template("macros.html").module.charts(draw([chart])))
 
 
 @pytest.mark.parametrize("values", [[0.0], [0.0, 0.0], [5.0, 5.0], [-2.0, -2.0], [1e-12, 1.0], [None, 1.0, None, 2.0], [1e-300, 1e300]])

@@ -144,8 +144,6 @@ def _open_features(folder: Path, images: ImageSet) -> SetFeatures:
                        colors, digests, images.read)
 
 
-# -------------------------------------------------------------------------------------------- the cache
-
 def cache_key(facts: ImageSetFacts, extractor: FeatureExtractor) -> str:
     """The name of a cached set: a hash of its files and of everything that decides its features."""
     parts = [CACHE_VERSION, facts.content, extractor.name, extractor.weights, extractor.resize,
@@ -182,8 +180,6 @@ def cached_features(images: ImageSet, facts: ImageSetFacts, extractor: FeatureEx
         shutil.rmtree(part, ignore_errors=True)
     return _open_features(folder, images)
 
-
-# -------------------------------------------------------------------------------------------- pairs
 
 def paired_values(fake: ImageSet, real: ImageSet, metrics: Mapping[str, PairedMetric], *,
                   batch_size: int = 32,

@@ -84,8 +84,6 @@ def check_finite(features: Tensor | np.ndarray[Any, Any], where: str) -> None:
                          f"first at {int(np.argmin(finite))}")
 
 
-# -------------------------------------------------------------------------------------------- weights files
-
 def read_state(path: Path) -> dict[str, Tensor]:
     """Read a `.pth` or `.safetensors` file without unpickling code.  RequestError if it is damaged."""
     try:
@@ -109,8 +107,6 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise RequestError(f"{path} does not hold a state dict")
     return dict(state)
 
-
-# -------------------------------------------------------------------------------------------- networks
 
 def inception_features(path: Path, *, resize: str = "clean", device: str = "cpu") -> FeatureExtractor:
     """The FID network from pytorch-fid's weights file: 2048 features and 1008 logits."""

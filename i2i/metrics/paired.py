@@ -91,8 +91,6 @@ def _similarity(x: Tensor, y: Tensor, data_range: float) -> tuple[Tensor, Tensor
     return (2 * mx * my + c1) / (mx * mx + my * my + c1), (2 * cov + c2) / (vx + vy + c2)
 
 
-# -------------------------------------------------------------------------------------------- registry
-
 BETTER = {"l1": "lower", "psnr": "higher", "ssim": "higher", "ms_ssim": "higher", "lpips": "lower"}
 LPIPS_BACKBONES = {"alex": "alexnet", "vgg": "vgg16", "squeeze": "squeezenet"}  # Names in the catalog.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
@@ -12,19 +12,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from i2i.report import run_charts
+from i2i.report import run_charts, svg_chart
 from i2i.report.run_contents import Entry, RunContents, evenly_spaced, number, part
-from i2i.report.svg_chart import (
-    HEIGHT,
-    MIN_POINTS_FOR_MEAN,
-    NUM_COLORS,
-    WIDTH,
-    Chart,
-    Drawing,
-    draw,
-    format_number,
-    format_point,
-)
+from i2i.report.svg_chart import Chart, Drawing, draw, format_number
 
 MAX_ROWS = 100                  # Of the table of all evaluations.
 # What sample sheets show, by a setting that only such recipes have.
@@ -33,13 +23,16 @@ SAMPLE_NOTES = {"latent": "The same noise every time.",
                 "": "The same inputs every time: source, result, target."}
 
 
-def _environment() -> Environment:
+def make_environment() -> Environment:
+    """The environment of the page's templates."""
     environment = Environment(loader=PackageLoader("i2i.report", ""), autoescape=True,
                               undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
                               keep_trailing_newline=True)
-    environment.filters |= {"number": format_number, "point": format_point, "setting": format_setting}
+    environment.filters |= {"number": format_number, "point": svg_chart.format_point,
+                            "setting": format_setting}
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    environment.globals |= {"chart_size": f"{WIDTH:g} {HEIGHT:g}", "num_colors": NUM_COLORS}
+    environment.globals |= {"chart_size": f"{svg_chart.WIDTH:g} {svg_chart.HEIGHT:g}",
+                            "num_colors": svg_chart.NUM_COLORS}
     return environment
 
 
@@ -49,26 +42,14 @@ def render(contents: RunContents) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
               "base-uri 'none'; form-action 'none'")
-    return _environment().get_template("page.html").render(
+    return make_environment().get_template("page.html").render(
         policy=Markup(policy), style=Markup(style), script=Markup(script), run=contents,
-        facts=_facts(contents),
-        verdict=_verdict(contents), collapse=_collapse(contents), settings=_settings(contents.config),
-        losses=_losses(contents), metrics=_metrics(contents), speed=_speed(contents),
-        samples=_samples(contents))
-
-
-def render_chart(chart: Chart) -> str:
-    """The HTML of one chart, empty if it has no finite value."""
-    macros: Any = _environment().get_template("macros.html").module
-    return str(macros.charts(_draw([chart])))
-
-
-def _draw(charts: Iterable[Chart]) -> list[Drawing]:
-    return [drawing for chart in charts if (drawing := draw(chart))]
+        facts=_facts(contents), verdict=_verdict(contents), collapse=_collapse(contents),
+        settings=_settings(contents.config), losses=_losses(contents), metrics=_metrics(contents),
+        speed=_speed(contents), samples=_samples(contents))
 
 
 def _facts(contents: RunContents) -> list[str]:
-    """What the run is, for the line below its name."""
     config, images = contents.config, contents.images
     total = number(part(config, "train").get("images"))
     facts = [str(part(config, "recipe").get("name", "")), str(part(config, "data").get("where", "")),
@@ -101,11 +82,10 @@ def _collapse(contents: RunContents) -> dict[str, Any] | None:
               for each in _list(detection.get("advice")) if isinstance(each, Mapping)]
     return {"sentence": str(detection.get("sentence", "")) if detection else None, "advice": advice,
             "checks": len(contents.collapse), "image": contents.collapse_image,
-            "charts": _draw(run_charts.collapse_charts(contents.collapse, detection))}
+            "charts": draw(run_charts.collapse_charts(contents.collapse, detection))}
 
 
 def _settings(config: Entry) -> dict[str, dict[str, object]]:
-    """Tables of recipe, data, training and versions; whatever else the config holds comes last."""
     recipe, data, of_data = part(config, "recipe"), part(config, "data"), ("sizes", "channels", "formats")
     tables: dict[str, dict[str, object]] = {
         "Recipe": {"recipe": recipe.get("name", ""), **part(recipe, "settings")},
@@ -139,12 +119,11 @@ def _losses(contents: RunContents) -> dict[str, Any] | None:
     if not contents.log:
         return None
     return {"skipped": run_charts.skipped_steps(contents.log),
-            "has_means": len(contents.log) >= MIN_POINTS_FOR_MEAN,
-            "charts": _draw(run_charts.loss_charts(contents.log))}
+            "has_means": len(contents.log) >= svg_chart.MIN_POINTS_FOR_MEAN,
+            "charts": draw(run_charts.loss_charts(contents.log))}
 
 
 def _metrics(contents: RunContents) -> dict[str, Any] | None:
-    """Charts, a table of the best and the last evaluation, and one of all."""
     entries, best = contents.metrics, part(contents.verdict, "best")
     if not entries:
         return None
@@ -161,16 +140,16 @@ def _metrics(contents: RunContents) -> dict[str, Any] | None:
             for entry in evenly_spaced(entries, MAX_ROWS)]
     return {"sets": list(sets), "columns": list(columns), "score_names": scores, "reading_names": readings,
             "rows": rows, "total": len(entries),
-            "figures": {name: [run_charts.score_point(entry, name) for entry in columns.values()]
+            "best_and_last": {name: [run_charts.score_point(entry, name) for entry in columns.values()]
                         for name in run_charts.names_in(list(columns.values()), "scores")},
-            "charts": _draw(run_charts.score_charts(entries, best)),
-            "reading_charts": _draw(run_charts.reading_charts(entries))}
+            "charts": draw(run_charts.score_charts(entries, best)),
+            "reading_charts": draw(run_charts.reading_charts(entries))}
 
 
 def _speed(contents: RunContents) -> list[Drawing]:
     curve = run_charts.make_curve("images_per_second", contents.speed, "images/s")
     note = "Between two log entries; evaluations and samples included."
-    return _draw([Chart("images per second", [curve], note=note)]) if curve.points else []
+    return draw([Chart("images per second", [curve], note=note)]) if curve.points else []
 
 
 def _samples(contents: RunContents) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,18 +146,13 @@ class Drawing:
         xs = [p.x for curve in self.curves for p in curve.points]
         self.last = max(xs)
         self._across = Axis(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1, LEFT, RIGHT)
-        self._views = {"linear": _linear_axis(values)}
+        self.views = {"linear": _linear_axis(values)}
         if min(values) > 0 and max(values) / min(values) >= MIN_RATIO_FOR_LOG:
-            self._views["log"] = Axis(min(values) / 1.1, max(values) * 1.1, BOTTOM, TOP, log=True)
-
-    @property
-    def has_log(self) -> bool:
-        """Whether a logarithmic axis is offered."""
-        return "log" in self._views
+            self.views["log"] = Axis(min(values) / 1.1, max(values) * 1.1, BOTTOM, TOP, log=True)
 
     def svg(self) -> Markup:
         """The whole picture but for the cursor."""
-        views = (f'<g class="{name}">{self._view(up)}</g>' for name, up in self._views.items())
+        views = (f'<g class="{name}">{self._view(up)}</g>' for name, up in self.views.items())
         return Markup(self._x_axis() + "".join(views) + self._marks())
 
     def summary(self) -> str:
@@ -183,11 +178,10 @@ class Drawing:
             for column in ("y", "low", "high") if any(p.low is not None for p in curve.points) else ("y",):
                 curves[-1][column] = [digits(getattr(p, column)) for p in curve.points]
         return {"box": [LEFT, TOP, RIGHT, BOTTOM], "x": [self._across.low, self._across.high],
-                "views": {name: [axis.low, axis.high] for name, axis in self._views.items()},
+                "views": {name: [axis.low, axis.high] for name, axis in self.views.items()},
                 "marks": [list(mark) for mark in self.chart.marks[:MAX_POINTS]], "curves": curves}
 
     def _x_axis(self) -> str:
-        """A line with ticks at whole numbers."""
         out = [f'<path class="axis" d="M{LEFT:g} {BOTTOM:g}H{RIGHT:g}"/>']
         for value in self._across.ticks():
             if value == round(value):
@@ -198,7 +192,6 @@ class Drawing:
         return "".join(out)
 
     def _view(self, up: Axis) -> str:
-        """Grid, bands, lines and dots on one of the two vertical axes."""
         across, out = self._across, []
         for value in up.ticks():
             y = up(value)
@@ -231,9 +224,9 @@ class Drawing:
         return "".join(out)
 
 
-def draw(chart: Chart) -> Drawing | None:
-    """Draw a chart; None if it has no finite value."""
-    return Drawing(chart) if any(curve.finite for curve in chart.curves) else None
+def draw(charts: Iterable[Chart]) -> list[Drawing]:
+    """Draw the charts that have a finite value."""
+    return [Drawing(chart) for chart in charts if any(curve.finite for curve in chart.curves)]
 
 
 def _linear_axis(values: Sequence[float]) -> Axis:
