@@ -31,8 +31,8 @@ from i2i.runs.folder import RunFolder
 from i2i.training import job as jobs
 from i2i.training import train as training
 from i2i.training.callbacks.collapse_detector import CollapseDetector
-from i2i.training.callbacks.embedding import THUMBNAIL_SIZE, Embedding, best_embedding, thumbnails
-from i2i.training.callbacks.loss_balance import loss_warnings
+from i2i.training.callbacks.fixed_inputs import THUMBNAIL_SIZE, Embedding, best_embedding, thumbnails
+from i2i.training.callbacks.verdict import loss_warnings
 from i2i.training.distributed import Runtime
 from i2i.training.job import Job
 from i2i.training.trainer import Trainer

@@ -43,9 +43,9 @@ def _one_thread() -> None:
 def _pixels_instead_of_features() -> Iterator[None]:
     """Runs of images from noise are judged by small pictures: features take seconds.  tests/training/test_collapse_detector.py has them too."""
     from i2i.training import train as training
-    from i2i.training.callbacks import embedding
+    from i2i.training.callbacks import fixed_inputs
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "best_embedding", lambda device, tell: embedding.thumbnails(embedding.THUMBNAIL_SIZE))
+        patch.setattr(training, "best_embedding", lambda device, tell: fixed_inputs.thumbnails(fixed_inputs.THUMBNAIL_SIZE))
         yield
 
 

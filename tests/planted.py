@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from i2i.training.callbacks.embedding import to_uint8
+from i2i.training.callbacks.fixed_inputs import to_uint8
 
 Z = 8
 CLASSES = 3

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from i2i.cli.application import command_group
+from i2i.cli.options import argument, option
 from i2i.errors import RequestError, require
 
 app = command_group("Run the benchmarks of the documentation.")
@@ -15,27 +14,26 @@ app = command_group("Run the benchmarks of the documentation.")
 
 @app.command()
 def modes(
-    names: Annotated[list[str] | None, typer.Argument(
-        metavar="[ring|grid|stacked-mnist]...", show_default=False, help="By default ring and grid.")] = None,
-    only: Annotated[str | None, typer.Option(
-        metavar="METHOD,METHOD", help="By default all; gan, the baseline, is always among them.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each method.")] = 10,
-    out: Annotated[str, typer.Option(
-        metavar="DIR", help="Results; the same command continues where it stopped.")] = "runs/modes",
-    steps: Annotated[str | None, typer.Option(
-        metavar="N", help="Training steps, instead of each benchmark's own number.")] = None,
-    settings: Annotated[list[str] | None, typer.Option(
-        "--set", metavar="KEY=VALUE",
-        help="A setting for all methods, such as generator.width=400.")] = None,
-    mnist: Annotated[str | None, typer.Option(
-        metavar="DIR", help="The idx files of MNIST; by default Debian's dataset-fashion-mnist.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes, of one thread each.")] = 1,
-    docs: Annotated[str | None, typer.Option(
-        metavar="FILE.md", help="Put tables between the markers of this page, and plots beside it.")] = None,
-    costs: Annotated[bool, typer.Option(
-        "--costs/--no-costs", help="Time each method against the baseline, after the runs.")] = True,
-    run: Annotated[bool, typer.Option(
-        "--run/--no-run", help="--no-run: only write the tables of the results so far.")] = True,
+    names: Annotated[list[str] | None, argument(
+        "[ring|grid|stacked-mnist]...", "By default ring and grid.")] = None,
+    only: Annotated[str | None, option(
+        "METHOD,METHOD", "By default all; gan, the baseline, is always among them.")] = None,
+    seeds: Annotated[int, option(None, "Runs of each method.", min=1)] = 10,
+    out: Annotated[str, option(
+        "DIR", "Results; the same command continues where it stopped.")] = "runs/modes",
+    steps: Annotated[str | None, option(
+        "N", "Training steps, instead of each benchmark's own number.")] = None,
+    settings: Annotated[list[str] | None, option(
+        "KEY=VALUE", "A setting for all methods, such as generator.width=400.", "--set")] = None,
+    mnist: Annotated[str | None, option(
+        "DIR", "The idx files of MNIST; by default Debian's dataset-fashion-mnist.")] = None,
+    jobs: Annotated[int, option(None, "Processes, of one thread each.", min=1)] = 1,
+    docs: Annotated[str | None, option(
+        "FILE.md", "Put tables between the markers of this page, and plots beside it.")] = None,
+    costs: Annotated[bool, option(
+        None, "Time each method against the baseline, after the runs.", "--costs/--no-costs")] = True,
+    run: Annotated[bool, option(
+        None, "--no-run: only write the tables of the results so far.", "--run/--no-run")] = True,
 ) -> None:
     """Mode collapse: how many modes of a known distribution each method covers, over seeds, and its cost."""
     from i2i.benchmarks import results_table, schedule

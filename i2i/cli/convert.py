@@ -5,23 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, cast
 
-import typer
-
+from i2i.cli.options import argument, option
 from i2i.errors import RequestError
 
 
 def convert(
-    file: Annotated[str | None, typer.Argument(
-        metavar="FILE", show_default=False,
-        help="A generator of pytorch-CycleGAN-and-pix2pix (.pth) or of stylegan2-ada-pytorch (.pkl, of which "
-             "no code is run, or its state dict as .pth, .npz or .safetensors).")] = None,
-    ab: Annotated[str | None, typer.Option(
-        "--ab", metavar="FILE.pth", help="With --ba: a CycleGAN's generator from A to B, G_A.")] = None,
-    ba: Annotated[str | None, typer.Option(
-        "--ba", metavar="FILE.pth", help="Its generator from B to A, G_B.")] = None,
-    out: Annotated[str | None, typer.Option(
-        metavar="FILE", help="The model file to write; by default FILE.safetensors, or cyclegan.safetensors "
-                             "beside --ab.")] = None,
+    file: Annotated[str | None, argument(
+        "FILE", "A generator of pytorch-CycleGAN-and-pix2pix (.pth) or of stylegan2-ada-pytorch (.pkl, of "
+                "which no code is run, or its state dict as .pth, .npz or .safetensors).")] = None,
+    ab: Annotated[str | None, option(
+        "FILE.pth", "With --ba: a CycleGAN's generator from A to B, G_A.", "--ab")] = None,
+    ba: Annotated[str | None, option("FILE.pth", "Its generator from B to A, G_B.", "--ba")] = None,
+    out: Annotated[str | None, option(
+        "FILE", "The model file; by default FILE.safetensors, or cyclegan.safetensors beside --ab.")] = None,
 ) -> None:
     """Convert another project's checkpoint to a model file."""
     from i2i import config, registry
@@ -29,11 +25,8 @@ def convert(
     if bool(file) == bool(ab or ba) or bool(ab) != bool(ba):
         raise RequestError("what to convert? accepted: i2i convert FILE, or i2i convert --ab FILE --ba FILE "
                            "for the two generators of a CycleGAN")
-    if out:
-        target = Path(out)
-    else:
-        target = Path(file).with_suffix(".safetensors") if file else Path(str(ab)).with_name(
-            "cyclegan.safetensors")
+    beside = Path(file) if file else Path(str(ab)).with_name("cyclegan")
+    target = Path(out) if out else beside.with_suffix(".safetensors")
     if target.suffix != ".safetensors":
         raise RequestError(f"--out {out} must end in .safetensors")
     if file and target.resolve() == Path(file).resolve():

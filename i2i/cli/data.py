@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from i2i.cli.application import command_group
+from i2i.cli.options import JsonFile, argument, option
 from i2i.cli.progress import ProgressBars
 from i2i.errors import RequestError, printable
 
@@ -27,12 +28,10 @@ MAX_LISTED = 6            # Sizes, formats and classes on a line.
 
 @app.command()
 def check(
-    data: Annotated[str, typer.Argument(metavar="DIR|ZIP|NAME|MANIFEST", help="A dataset.")],
-    full: Annotated[bool, typer.Option("--full", help="Open every file, however many there are.")] = False,
-    sample: Annotated[int | None, typer.Option(
-        min=1, metavar="N", help="Open about this many files; by default 20,000.")] = None,
-    json_file: Annotated[str | None, typer.Option(
-        "--json", metavar="FILE", help="Write everything as JSON, too.")] = None,
+    data: Annotated[str, argument("DIR|ZIP|NAME|MANIFEST", "A dataset.")],
+    full: Annotated[bool, option(None, "Open every file, however many there are.", "--full")] = False,
+    sample: Annotated[int | None, option("N", "Open about so many files; by default 20,000.", min=1)] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Report layout, training command, counts and problems; exit code 1 if training would suffer."""
     import json
@@ -49,8 +48,7 @@ def check(
                                progress=lambda done, total: bars.update("files", done, total))
     print("\n".join([*_format_facts(_facts(report)), "", *_format_findings(report.findings)]))
     if json_file:
-        text = json.dumps({"format": 1, **asdict(report)}, indent=1) + "\n"
-        write_text(Path(json_file), text)
+        write_text(Path(json_file), json.dumps({"format": 1, **asdict(report)}, indent=1) + "\n")
     if report.serious:
         raise typer.Exit(1)
 

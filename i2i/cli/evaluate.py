@@ -9,9 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from i2i.cli.options import Device
+from i2i.cli.options import Device, JsonFile, argument, option
 from i2i.cli.progress import ProgressBars, process_group
 from i2i.errors import RequestError
 
@@ -22,6 +20,26 @@ if TYPE_CHECKING:
     from i2i.inference.model import Model
 
 BETTER = {"lower": "lower is better", "higher": "higher is better"}
+
+Direction = Annotated[str | None, option(
+    "ab|ba", "ba: evaluate the translation from b to a, of models that learned both.")]
+Sheet = Annotated[str | None, option("FILE.png", "Write an image of a model's inputs, results and targets.")]
+Metrics = Annotated[str | None, option(
+    "NAME,NAME", "fd, fid, kid, is, precision_recall, density_coverage, diversity, color, fd_infinity; of "
+                 "pairs by name: l1, psnr, ssim, ms_ssim, lpips.")]
+MetricSettings = Annotated[list[str] | None, option(
+    "METRIC.OPTION=VALUE", "Such as kid.subsets=50; see i2i list metric.", "--set")]
+Features = Annotated[str | None, option(
+    "inception|efficientnet-lite0|timm:NAME",
+    "The feature network; by default inception where its weights are.")]
+Weights = Annotated[str | None, option(
+    "FILE|DIR", "Weights of the features; by default the cache, then weights/.")]
+Resize = Annotated[str, option(
+    "clean|legacy-pytorch|legacy-tf", "How images are resized to the network's input.")]
+Cache = Annotated[bool, option(
+    None, "Keep the features of the reference set for the next time.", "--cache/--no-cache")]
+Against = Annotated[str | None, option(
+    "FILE", "An earlier --json to compare with; refused if it was measured otherwise.")]
 
 
 @dataclass(frozen=True)
@@ -41,51 +59,28 @@ class Options:
 
 
 def evaluate(
-    model: Annotated[str | None, typer.Argument(
-        metavar="[MODEL]", help="A model file or a run folder; or give --real and --fake.")] = None,
-    real: Annotated[str | None, typer.Option(metavar="DIR|ZIP|NAME", help="The reference set.")] = None,
-    fake: Annotated[str | None, typer.Option(metavar="DIR|ZIP|NAME", help="The set to evaluate.")] = None,
-    data: Annotated[str | None, typer.Option(
-        metavar="DIR|ZIP|NAME", help="Pairs; by default of the data the model was trained on.")] = None,
-    split: Annotated[str, typer.Option(metavar="test|val|train", help="Which split.")] = "test",
-    direction: Annotated[str | None, typer.Option(
-        metavar="ab|ba",
-        help="ba: evaluate the translation from b to a, of models that learned both.")] = None,
-    sheet: Annotated[str | None, typer.Option(
-        metavar="FILE.png", help="Write an image of a model's inputs, results and targets.")] = None,
-    metrics: Annotated[str | None, typer.Option(
-        metavar="NAME,NAME", help="fd, fid, kid, is, precision_recall, density_coverage, diversity, color, "
-                                  "fd_infinity; of pairs by name: l1, psnr, ssim, ms_ssim, lpips.")] = None,
-    settings: Annotated[list[str] | None, typer.Option(
-        "--set", metavar="METRIC.OPTION=VALUE", help="Such as kid.subsets=50; see i2i list metric.")] = None,
-    features: Annotated[str | None, typer.Option(
-        metavar="inception|efficientnet-lite0|timm:NAME",
-        help="The feature network; by default inception where its weights are.")] = None,
-    weights: Annotated[str | None, typer.Option(
-        metavar="FILE|DIR", help="Weights of the features; by default the cache, then weights/.")] = None,
-    resize: Annotated[str, typer.Option(
-        metavar="clean|legacy-pytorch|legacy-tf",
-        help="How images are resized to the network's input.")] = "clean",
-    bootstrap: Annotated[int, typer.Option(min=0, help="Rounds for the intervals; 0 for none.")] = 20,
-    batch: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 32,
-    seed: Annotated[int, typer.Option(min=0, help="Of bootstrap samples and random pairs.")] = 0,
-    cache: Annotated[bool, typer.Option(
-        "--cache/--no-cache", help="Keep the features of the reference set for the next time.")] = True,
-    against: Annotated[str | None, typer.Option(
-        metavar="FILE",
-        help="An earlier --json to compare with; refused if it was measured otherwise.")] = None,
-    json_file: Annotated[str | None, typer.Option(
-        "--json", metavar="FILE", help="Write results and protocol as JSON, too.")] = None,
-    device: Device = "auto",
+    model: Annotated[str | None, argument(
+        "[MODEL]", "A model file or a run folder; or give --real and --fake.")] = None,
+    real: Annotated[str | None, option("DIR|ZIP|NAME", "The reference set.")] = None,
+    fake: Annotated[str | None, option("DIR|ZIP|NAME", "The set to evaluate.")] = None,
+    data: Annotated[str | None, option(
+        "DIR|ZIP|NAME", "Pairs; by default of the data the model was trained on.")] = None,
+    split: Annotated[str, option("test|val|train", "Which split.")] = "test",
+    direction: Direction = None, sheet: Sheet = None, metrics: Metrics = None,
+    settings: MetricSettings = None, features: Features = None, weights: Weights = None,
+    resize: Resize = "clean",
+    bootstrap: Annotated[int, option(None, "Rounds for the intervals; 0 for none.", min=0)] = 20,
+    batch: Annotated[int, option(None, "Images per batch.", min=1)] = 32,
+    seed: Annotated[int, option(None, "Of bootstrap samples and random pairs.", min=0)] = 0,
+    cache: Cache = True, against: Against = None, json_file: JsonFile = None, device: Device = "auto",
 ) -> None:
     """Evaluate a set of images against a reference set, or a model's translations against their targets."""
     from i2i.evaluation import protocol
     from i2i.files import check_file, write_text
     if (model is None) == (real is None and fake is None):
-        raise RequestError("what to evaluate? i2i evaluate --real DIR --fake DIR, or i2i evaluate MODEL "
-                           "[--data DIR]")
-    for flag, file in (("--sheet", sheet), ("--json", json_file)):
-        check_file(flag, file)      # Now, not after the work.
+        raise RequestError("what to evaluate? i2i evaluate --real DIR --fake DIR, or MODEL [--data DIR]")
+    check_file("--sheet", sheet)    # Now, not after the work.
+    check_file("--json", json_file)
     options = Options(metrics, settings or (), features, weights, resize, seed, bootstrap, batch, cache,
                       device)
     processes = process_group(device)
@@ -107,8 +102,7 @@ def evaluate(
         columns |= {"before": previous["results"]}
     _print_results(outcome, columns)
     if json_file:
-        text = protocol.to_json(outcome)
-        write_text(Path(json_file), text)
+        write_text(Path(json_file), protocol.to_json(outcome))
 
 
 def _evaluate_sets(fake: str, real: str, options: Options,

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from i2i.cli.application import command_group
-from i2i.cli.options import Device, NoiseModel
+from i2i.cli.options import Classes, Device, NoiseModel, option
 from i2i.errors import RequestError, require
 
 app = command_group("Look at what a model from noise has learned: interpolations, mixed styles, walks.")
 
-SheetFile = Annotated[str, typer.Option(metavar="FILE.png|jpg", help="The image to write.")]
-Classes = Annotated[str | None, typer.Option(
-    metavar="NAME,NAME|balanced", help="Classes to show; by default all.")]
-Truncation = Annotated[float, typer.Option(
-    help="Below 1: styles nearer to their mean, less variety. Style networks only.")]
-Seed = Annotated[int, typer.Option(min=0, help="Another seed, other images.")]
+SheetFile = Annotated[str, option("FILE.png|jpg", "The image to write.")]
+Truncation = Annotated[float, option(
+    None, "Below 1: styles nearer to their mean, less variety. Style networks only.")]
+Seed = Annotated[int, option(None, "Another seed, other images.", min=0)]
 
 
 @app.command()
 def interpolate(
     model: NoiseModel, out: SheetFile,
-    grid: Annotated[str, typer.Option(
-        metavar="COLUMNS[xROWS]",
-        help="With ROWS the plane between four images, else a row for each class.")] = "8",
+    grid: Annotated[str, option(
+        "COLUMNS[xROWS]", "With ROWS the plane between four images, else a row for each class.")] = "8",
     classes: Classes = None, truncation: Truncation = 1.0, seed: Seed = 0, device: Device = "auto",
 ) -> None:
     """Interpolate between images: on arcs in the noise, on lines in the styles of networks that have them."""
@@ -41,10 +36,9 @@ def interpolate(
 @app.command()
 def mix(
     model: NoiseModel, out: SheetFile,
-    grid: Annotated[str, typer.Option(
-        metavar="COLUMNSxROWS", help="How many images are mixed with how many.")] = "5x5",
-    layers: Annotated[str | None, typer.Option(
-        metavar="FIRST-LAST", help="Layers that have the column's style; by default the finer half.")] = None,
+    grid: Annotated[str, option("COLUMNSxROWS", "How many images are mixed with how many.")] = "5x5",
+    layers: Annotated[str | None, option(
+        "FIRST-LAST", "Layers that have the column's style; by default the finer half.")] = None,
     classes: Classes = None, truncation: Truncation = 1.0, seed: Seed = 0, device: Device = "auto",
 ) -> None:
     """Show each row's image with the column's styles in some layers. Style networks only."""
@@ -62,11 +56,11 @@ def mix(
 @app.command()
 def walk(
     model: NoiseModel,
-    out: Annotated[str, typer.Option(
-        metavar="FILE.gif|mp4|png|jpg", help="A film that can run in a loop; as png or jpg a strip.")],
-    frames: Annotated[int, typer.Option(help="How many in all.")] = 96,
-    fps: Annotated[int | None, typer.Option(help="Frames per second of a film; by default 24.")] = None,
-    stops: Annotated[int, typer.Option(help="How many images it passes.")] = 4,
+    out: Annotated[str, option(
+        "FILE.gif|mp4|png|jpg", "A film that can run in a loop; as png or jpg a strip.")],
+    frames: Annotated[int, option(None, "How many in all.")] = 96,
+    fps: Annotated[int | None, option(None, "Frames per second of a film; by default 24.")] = None,
+    stops: Annotated[int, option(None, "How many images it passes.")] = 4,
     classes: Classes = None, truncation: Truncation = 1.0, seed: Seed = 0, device: Device = "auto",
 ) -> None:
     """Walk in a closed loop past some images, for all classes at once."""

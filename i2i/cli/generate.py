@@ -7,47 +7,40 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from i2i.cli.options import FORMATS, Device, NoiseModel
+from i2i.cli.options import FORMATS, Classes, Device, NoiseModel, option
 from i2i.cli.progress import ProgressBars, process_group
 from i2i.errors import RequestError
 
 if TYPE_CHECKING:
+    from i2i.data.sharding import ProcessGroup
     from i2i.inference.generation_plan import GenerationPlan
     from i2i.inference.model import Model
 
 
 def generate(
     model: NoiseModel,
-    out: Annotated[str, typer.Option(
-        metavar="DIR|ZIP", help="Where images go; the same command continues an unfinished set.")],
-    n: Annotated[int | None, typer.Option(
-        "--n", "--number", metavar="N", help="How many.  Launchers may take --n as theirs.")] = None,
-    classes: Annotated[str | None, typer.Option(
-        metavar="NAME,NAME|balanced", help="Classes that take turns; by default all.")] = None,
-    truncation: Annotated[float | None, typer.Option(
-        help="Below 1: styles nearer to their mean, less variety. Style networks only.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Another seed, other images; by default 0.")] = None,
-    batch: Annotated[int | None, typer.Option(
-        min=0, help="Images per batch; by default, and for 0, chosen by their size.")] = None,
-    suffix: Annotated[str | None, typer.Option(
-        "--format", metavar=FORMATS, help="File format; by default png.")] = None,
-    only: Annotated[str | None, typer.Option(
-        metavar="INDEX,INDEX", help="Only these images of the whole set.")] = None,
-    like: Annotated[str | None, typer.Option(
-        metavar="DIR|ZIP", help="Use all settings of this set, generated before.")] = None,
+    out: Annotated[str, option("DIR|ZIP", "Where images go; the same command continues an unfinished set.")],
+    n: Annotated[int | None, option(
+        "N", "How many.  Launchers may take --n as theirs.", "--n", "--number")] = None,
+    classes: Classes = None,
+    truncation: Annotated[float | None, option(
+        None, "Below 1: styles nearer to their mean, less variety. Style networks only.")] = None,
+    seed: Annotated[int | None, option(None, "Another seed, other images; by default 0.", min=0)] = None,
+    batch: Annotated[int | None, option(
+        None, "Images per batch; by default, and for 0, chosen by their size.", min=0)] = None,
+    suffix: Annotated[str | None, option(FORMATS, "File format; by default png.", "--format")] = None,
+    only: Annotated[str | None, option("INDEX,INDEX", "Only these images of the whole set.")] = None,
+    like: Annotated[str | None, option("DIR|ZIP", "Use all settings of this set, generated before.")] = None,
     device: Device = "auto",
 ) -> None:
     """Generate images from noise, in class folders and with a manifest by which each can be made again."""
     from i2i.data.sources import check_local
     from i2i.inference import generate as generation
-    from i2i.inference.image_store import open_store
     from i2i.inference.model import load
-    if (n is None) == (only is None):
-        raise RequestError("how many images? accepted: --n N, or --only INDEX,INDEX for single ones"
-                           if n is None else
-                           "--n and --only cannot both be given: all of the first N, or only some")
+    if n is not None and only is not None:
+        raise RequestError("--n and --only cannot both be given: all of the first N, or only some")
+    if n is None and only is None:
+        raise RequestError("how many images? accepted: --n N, or --only INDEX,INDEX for single ones")
     check_local("--out", out)
     processes = process_group(device)
     loaded = load(model, device)
@@ -60,8 +53,13 @@ def generate(
         if not processes.rank:
             for path in generation.regenerate(loaded, plan, Path(out), generation.parse_indices(only)):
                 print(path)
-        return
-    assert n is not None
+    elif n is not None:
+        _generate_all(loaded, plan, out, n, processes)
+
+
+def _generate_all(loaded: Model, plan: GenerationPlan, out: str, n: int, processes: ProcessGroup) -> None:
+    from i2i.inference import generate as generation
+    from i2i.inference.image_store import open_store
     generation.check_number(n)
     store = open_store(out, plan, n, processes)
     start = time.monotonic()
@@ -94,6 +92,5 @@ def _plan(model: str, loaded: Model, like: str | None, options: dict[str, Any]) 
     plan = read_plan(like)
     check_model(plan, model)
     if plan.i2i != VERSION:
-        print(f"{like} was made by i2i {plan.i2i}, this is {VERSION}: pixels may differ",
-              file=sys.stderr)
+        print(f"{like} was made by i2i {plan.i2i}, this is {VERSION}: pixels may differ", file=sys.stderr)
     return plan

@@ -8,8 +8,7 @@ import typing
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, NamedTuple
 
-import typer
-
+from i2i.cli.options import argument
 from i2i.errors import RequestError
 
 
@@ -23,10 +22,9 @@ class Setting(NamedTuple):
 
 
 def list_components(
-    kind: Annotated[str | None, typer.Argument(
-        metavar="[KIND",
-        help="preset, recipe, data, train, or a kind of component, such as generator.")] = None,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]]", help="One of them.")] = None,
+    kind: Annotated[str | None, argument(
+        "[KIND", "preset, recipe, data, train, or a kind of component, such as generator.")] = None,
+    name: Annotated[str | None, argument("[NAME]]", "One of them.")] = None,
 ) -> None:
     """List presets, recipes, their components and every setting: its default, accepted values and meaning."""
     from i2i import config, registry
@@ -68,7 +66,7 @@ def _print(rows: Iterable[Setting], prefix: str, *, with_help: bool = True) -> N
     from i2i.training.plan import format_value
     for row in rows:
         remark = "; ".join(part for part in (row.accepted, row.help if with_help else "") if part)
-        print(f"{prefix + row.name:24}{format_value(row.default):20} {remark}".rstrip())
+        print(f"{prefix + row.name:30}{format_value(row.default):20} {remark}".rstrip())
 
 
 def _accepted(annotation: Any) -> str:

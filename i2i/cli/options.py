@@ -1,12 +1,25 @@
-"""Options that several commands share."""
+"""Options that several commands share, and short ways to write the others."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-NoiseModel = Annotated[str, typer.Argument(
-    metavar="MODEL", help="A model file or a run folder, trained to make images from noise.")]
+
+def option(metavar: str | None, help: str, *flags: str, **settings: Any) -> Any:
+    """`typer.Option` with what nearly every option has first."""
+    return typer.Option(*flags, metavar=metavar, help=help, **settings)
+
+
+def argument(metavar: str, help: str) -> Any:
+    """`typer.Argument` whose default is not shown."""
+    return typer.Argument(metavar=metavar, help=help, show_default=False)
+
+
 FORMATS = "png|jpg|webp|bmp|tif|npy"
+Device = Annotated[str, option(None, "auto, cpu, cuda or mps.")]
+Model = Annotated[str, argument("MODEL", "A model file or a run folder.")]
+NoiseModel = Annotated[str, argument("MODEL", "A model file or a run folder that makes images from noise.")]
+JsonFile = Annotated[str | None, option("FILE", "Write everything as JSON, too.", "--json")]
+Classes = Annotated[str | None, option("NAME,NAME|balanced", "Which classes, in turns; by default all.")]

@@ -5,16 +5,13 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-import typer
-
+from i2i.cli.options import argument, option
 from i2i.errors import JobError
 
 
 def report(
-    run: Annotated[str, typer.Argument(
-        metavar="RUN", help="A run folder, of a finished or a running training.")],
-    out: Annotated[str | None, typer.Option(
-        metavar="FILE.html", help="The file to write; by default RUN/report.html.")] = None,
+    run: Annotated[str, argument("RUN", "A run folder, of a finished or a running training.")],
+    out: Annotated[str | None, option("FILE.html", "The file to write; by default RUN/report.html.")] = None,
 ) -> None:
     """Write one HTML file about a run: settings, curves, samples, best and worst pairs, verdict."""
     from i2i.report import write_report

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from i2i.cli.options import Device
+from i2i.cli.options import Device, argument, option
 from i2i.training.callbacks.base import Callback
 
 LINE_INTERVAL = 10.0        # Seconds between two progress lines where there is no terminal.
@@ -18,31 +18,27 @@ HIDDEN_METRICS = ("grad_norm_", "real_logits", "fake_logits")       # In log.jso
 
 
 def train(
-    args: Annotated[list[str] | None, typer.Argument(
-        metavar="RECIPE [KEY=VALUE]...", show_default=False,
-        help="A recipe or preset (pix2pix, cyclegan, dcgan ... stylegan2-ada: i2i list preset) and settings, "
-             "e.g. generator=resnet lambda_l1=50 batch_size=8 lr=2e-4 images=400k.")] = None,
-    data: Annotated[str | None, typer.Option(
-        metavar="DIR|ZIP|MANIFEST|NAME", help="Images; by default a bundled dataset.")] = None,
-    out: Annotated[str | None, typer.Option(
-        metavar="RUN", help="The run folder; by default the next free runs/RECIPE. An unfinished run of the "
-                            "same command is resumed.")] = None,
-    epochs: Annotated[float | None, typer.Option(help="Length in epochs instead of train.images.")] = None,
-    resume: Annotated[str | None, typer.Option(
-        metavar="RUN", help="Resume this run exactly where it stopped.")] = None,
-    on_error: Annotated[str | None, typer.Option(
-        "--on-error", metavar="stop|skip",
-        help="At an image that cannot be read: stop (the default), or skip it and list it in "
-             "RUN/skipped.jsonl.")] = None,
-    on_collapse: Annotated[str | None, typer.Option(
-        "--on-collapse", metavar="warn|stop|off",
-        help="When the generator makes the same image over and over: warn (the default), save and stop, or "
-             "do not check.")] = None,
+    args: Annotated[list[str] | None, argument(
+        "RECIPE [KEY=VALUE]...",
+        "A recipe or preset (pix2pix, cyclegan, dcgan ... stylegan2-ada: i2i list preset) and settings, e.g. "
+        "generator=resnet lambda_l1=50 batch_size=8 lr=2e-4 images=400k.")] = None,
+    data: Annotated[str | None, option("DIR|ZIP|MANIFEST|NAME", "Images; by default bundled ones.")] = None,
+    out: Annotated[str | None, option(
+        "RUN", "The run folder; by default the next free runs/RECIPE. An unfinished run of the same command "
+               "is resumed.")] = None,
+    epochs: Annotated[float | None, option(None, "Length in epochs instead of train.images.")] = None,
+    resume: Annotated[str | None, option("RUN", "Resume this run exactly where it stopped.")] = None,
+    on_error: Annotated[str | None, option(
+        "stop|skip", "At an image that cannot be read: stop (the default), or skip it and list it in "
+                     "RUN/skipped.jsonl.", "--on-error")] = None,
+    on_collapse: Annotated[str | None, option(
+        "warn|stop|off", "When the generator makes the same image over and over: warn (the default), save "
+                         "and stop, or do not check.", "--on-collapse")] = None,
     device: Device = "auto",
-    autotune: Annotated[bool, typer.Option(
-        "--autotune", help="First measure which precision, memory format, threads, workers ... are fastest "
-                           "here and use them, except for those given as settings.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole plan and exit.")] = False,
+    autotune: Annotated[bool, option(
+        None, "First measure which precision, memory format, threads, workers ... are fastest here and use "
+              "them, except for those given as settings.", "--autotune")] = False,
+    dry_run: Annotated[bool, option(None, "Print the whole plan and exit.", "--dry-run")] = False,
 ) -> None:
     """Train a recipe; recipes, presets and settings are listed by `i2i list`."""
     from i2i.training import train as training

@@ -5,38 +5,36 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
-import typer
-
-from i2i.cli.options import FORMATS, Device
+from i2i.cli.options import FORMATS, Device, Model, argument, option
 from i2i.cli.progress import ProgressBars, process_group
 from i2i.errors import JobError, RequestError, printable
 
+if TYPE_CHECKING:
+    from i2i.inference.translate import TranslationReport
+
 
 def translate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model file or a run folder.")],
-    source: Annotated[str, typer.Argument(
-        metavar="INPUT", help="An image, a folder tree, a zip or zip/folder.")],
-    out: Annotated[str, typer.Option(metavar="DIR", help="Where results go, under the inputs' names.")],
-    direction: Annotated[str, typer.Option(
-        metavar="ab|ba", help="ba: from b to a, in models that learned both ways.")] = "ab",
-    chain: Annotated[list[str] | None, typer.Option(
-        metavar="MODEL[:ba]", help="Translate the results by another model, too; can be repeated.")] = None,
-    half: Annotated[str | None, typer.Option(
-        metavar="left|right", help="Inputs are A|B strips: translate this half of each.")] = None,
-    batch: Annotated[int, typer.Option(min=0, help="Images per batch; 0 chooses by their size.")] = 0,
-    seed: Annotated[int | None, typer.Option(
-        min=0, help="Draw a dropout sample instead of the deterministic result.")] = None,
-    statistics: Annotated[str | None, typer.Option(
-        metavar="running|image", help="Batch norm statistics; by default running.")] = None,
-    suffix: Annotated[str | None, typer.Option(
-        "--format", metavar=FORMATS, help="File format; by default the input's.")] = None,
-    skip_existing: Annotated[bool, typer.Option(
-        "--skip-existing", help="Skip inputs whose results are in DIR already.")] = False,
-    on_error: Annotated[str, typer.Option(
-        "--on-error", metavar="skip|stop",
-        help="skip: report inputs that fail at the end; stop: end the job at the first.")] = "skip",
+    model: Model,
+    source: Annotated[str, argument("INPUT", "An image, a folder tree, a zip or zip/folder.")],
+    out: Annotated[str, option("DIR", "Where results go, under the inputs' names.")],
+    direction: Annotated[str, option(
+        "ab|ba", "ba: from b to a, in models that learned both ways.")] = "ab",
+    chain: Annotated[list[str] | None, option(
+        "MODEL[:ba]", "Translate the results by another model, too; can be repeated.")] = None,
+    half: Annotated[str | None, option(
+        "left|right", "Inputs are A|B strips: translate this half of each.")] = None,
+    batch: Annotated[int, option(None, "Images per batch; 0 chooses by their size.", min=0)] = 0,
+    seed: Annotated[int | None, option(
+        None, "Draw a dropout sample instead of the deterministic result.", min=0)] = None,
+    statistics: Annotated[str | None, option(
+        "running|image", "Batch norm statistics; by default running.")] = None,
+    suffix: Annotated[str | None, option(FORMATS, "File format; by default the input's.", "--format")] = None,
+    skip_existing: Annotated[bool, option(
+        None, "Skip inputs whose results are in DIR already.", "--skip-existing")] = False,
+    on_error: Annotated[str, option(
+        "skip|stop", "skip: report inputs that fail at the end; stop: end the job at the first.")] = "skip",
     device: Device = "auto",
 ) -> None:
     """Translate images: any size in, exactly that size out."""
@@ -45,14 +43,10 @@ def translate(
     from i2i.inference import translate as translation
     from i2i.inference.chain import Chain
     from i2i.inference.model import load
-    if on_error not in ("stop", "skip"):
-        raise RequestError(f"--on-error {on_error} is not known; accepted: stop or skip")
-    if half not in (None, "left", "right"):
-        raise RequestError(f"--half {half} is not known; accepted: left or right")
+    _check_choice("--on-error", on_error, "stop", "skip")
+    _check_choice("--half", half or "left", "left", "right")
     suffix = f".{suffix.lower().lstrip('.')}" if suffix else ""
-    if suffix and suffix not in FILE_FORMATS:
-        raise RequestError(f"--format {suffix[1:]} is not known; accepted: "
-                           f"{', '.join(key[1:] for key in FILE_FORMATS)}")
+    _check_choice("--format", suffix[1:] or "png", *(key[1:] for key in FILE_FORMATS))
     processes = process_group(device)
     stages = [(load(path, device), way) for path, way in ((model, direction), *map(_stage, chain or ()))]
     for stage, way in stages:
@@ -70,7 +64,11 @@ def translate(
                 "images", report.done + report.skipped + len(report.failed), total))
     if processes.rank:
         return
-    seconds = max(time.monotonic() - start, 1e-9)
+    _print_report(report, out, max(time.monotonic() - start, 1e-9))
+
+
+def _print_report(report: TranslationReport, out: str, seconds: float) -> None:
+    """Print what was done.  JobError if some images could not be translated."""
     print(f"{report.done:,} translated" + (f", {report.skipped:,} there already" if report.skipped else "")
           + f" -> {out}  ({report.done / seconds:.1f} images/s)")
     for note, name in sorted(report.notes.items()):
@@ -80,6 +78,12 @@ def translate(
     if report.failed:
         total = report.done + report.skipped + len(report.failed)
         raise JobError(f"{len(report.failed)} of {total} images could not be translated")
+
+
+def _check_choice(flag: str, value: str, *choices: str) -> None:
+    if value not in choices:
+        separator = " or " if len(choices) == 2 else ", "
+        raise RequestError(f"{flag} {value} is not known; accepted: {separator.join(choices)}")
 
 
 def _writable_folder(out: str, rank: int) -> Path:

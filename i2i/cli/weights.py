@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from i2i.cli.application import command_group
+from i2i.cli.options import argument, option
 from i2i.errors import RequestError
 
 app = command_group("Weights of feature networks: what is known, what is here, and how to get the rest.")
@@ -26,9 +25,8 @@ def list_weights() -> None:
 
 @app.command()
 def add(
-    files: Annotated[list[str], typer.Argument(
-        metavar="FILE...", help="Files that are recognized by their checksum.")],
-    name: Annotated[str | None, typer.Option(help="Which weights the file should be.")] = None,
+    files: Annotated[list[str], argument("FILE...", "Files that are recognized by their checksum.")],
+    name: Annotated[str | None, option(None, "Which weights the file should be.")] = None,
 ) -> None:
     """Check files and copy them into the user's cache."""
     from i2i.metrics import weights
@@ -40,9 +38,7 @@ def add(
 
 
 @app.command()
-def fetch(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names from i2i weights list.")],
-) -> None:
+def fetch(names: Annotated[list[str], argument("NAME...", "Names from i2i weights list.")]) -> None:
     """Download files into the user's cache and check them."""
     from i2i.metrics import weights
     for name in names:

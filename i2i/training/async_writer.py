@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from types import TracebackType
 
 from torch import Tensor
-
-Job = Callable[[], None]
 
 
 class AsyncWriter:
@@ -30,14 +27,14 @@ class AsyncWriter:
             return dict(tensors)
         return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Callable[[], None]) -> None:
         """Run a job after those submitted before."""
         if not self.background:
             return job()
         self._last = threading.Thread(target=self._run, args=(self._last, job), name="writer")
         self._last.start()
 
-    def _run(self, previous: threading.Thread | None, job: Job) -> None:
+    def _run(self, previous: threading.Thread | None, job: Callable[[], None]) -> None:
         if previous:
             previous.join()
         if self._error is None:
@@ -57,10 +54,9 @@ class AsyncWriter:
     def __enter__(self) -> AsyncWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(self, error_type: object, *details: object) -> None:
         try:
             self.finish()
         except Exception:
-            if error is None:       # An error that is on its way out comes first.
+            if error_type is None:      # An error that is on its way out comes first.
                 raise

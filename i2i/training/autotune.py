@@ -63,8 +63,7 @@ class Autotuner:
         """Make all trials that the budget allows.  RequestError with several processes."""
         runtime, start = Runtime(device=self.device), time.perf_counter()
         if runtime.world_size > 1:
-            raise RequestError("--autotune measures in one process; run it there, and give what it chose "
-                               "(RUN/autotune.json) to all of them as settings")
+            raise RequestError("--autotune measures in one process; give what it chose to all as settings")
         self.log("autotune: measuring which settings are fastest here")
         with closing(self.batch_source(replace(self.config, num_workers=0), runtime)) as batches:
             batch = next(batches)
@@ -74,8 +73,7 @@ class Autotuner:
         for key, value in self._candidates(runtime.device.type):
             cost = self.step_seconds * (TRIAL_STEPS + 1) + (COMPILE_SECONDS if key == "compile" else 0)
             if time.perf_counter() - start + cost > budget:
-                self.skipped[key] = (f"takes about {cost:.0f} s, too long for a run of about "
-                                     f"{run_seconds:.0f} s")
+                self.skipped[key] = f"takes about {cost:.0f} s, too long for a run of {run_seconds:.0f} s"
                 continue
             try:
                 self._try_step(replace(self.config, **{key: value}), batch)
@@ -126,8 +124,7 @@ class Autotuner:
         return adopted
 
     def _tune_workers(self) -> None:
-        """Double the loader processes while steps with batches from files become faster; none if a thread
-        keeps up."""
+        """Double the loader processes while steps become faster; none if a thread keeps up."""
         trainer = self._trainer(self.config)
         steps = max(3, min(50, round(TRIAL_SECONDS / self.step_seconds)))
         best = float("inf")

@@ -34,8 +34,7 @@ class Runtime:
         self.world_size: int = self._state.num_processes
         if self.world_size < num_launched():
             raise JobError(f"a launcher started {num_launched()} processes, which did not become one job on "
-                           f"{self.device.type}: each would do all the work; accepted: --device cpu, or one "
-                           "process")
+                           f"{self.device.type}; accepted: --device cpu, or one process")
         self._bf16 = precision == "bf16"
         # Torch's own default is true for convolutions.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
@@ -60,7 +59,7 @@ class Runtime:
 
     @contextmanager
     def _collective(self) -> Iterator[None]:
-        """Context of a collective operation.  JobError if another process has ended."""
+        """JobError if another process has ended."""
         try:
             yield
         except RuntimeError as error:
@@ -148,19 +147,15 @@ class Runtime:
 
 
 def compile_networks(modules: nn.ModuleDict, names: Iterable[str], device: torch.device) -> None:
-    """Compile modules in place, so that the names in their state dicts stay.
+    """Compile modules in place, so that the names in their state dicts stay.  RequestError if impossible.
 
     Each shape gets code of its own: with dynamic shapes the code would depend on which came first, and a
     resumed run may see another first.
-
-    Raises:
-        RequestError: if torch.compile does not work here.
     """
     try:
         torch.compile(lambda x: x.sin() + 1)(torch.zeros(2, device=device))
     except Exception as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()),
-                      type(error).__name__)
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].strip()
         raise RequestError(f"train.compile=true: torch.compile does not work here ({reason}); accepted: "
                            "false, or a compiler for it") from None
     for name in names:

@@ -1,5 +1,4 @@
-"""Exponential moving average of the generating networks.  Karras et al. 2018, section 4; Yazici et al.
-2019."""
+"""Exponential moving average of the generating networks.  Karras et al. 2018, section 4."""
 
 from __future__ import annotations
 
@@ -13,22 +12,18 @@ from i2i.training.config import TrainConfig
 
 
 class EMA:
-    """Averages of the parameters of modules; their buffers are copied.  Without a half-life, the modules
-    themselves."""
+    """Averages of modules' parameters, with their buffers; without a half-life, the modules themselves."""
 
     def __init__(self, modules: nn.ModuleDict, names: tuple[str, ...], config: TrainConfig) -> None:
         self.half_life, self.ramp_up = config.ema_half_life, config.ema_ramp_up
         source = nn.ModuleDict({name: modules[name] for name in names})
-        self.modules = source
-        if self.half_life:
-            self.modules = copy.deepcopy(source).requires_grad_(False).eval()
+        self.modules = copy.deepcopy(source).requires_grad_(False).eval() if self.half_life else source
         self._averages: list[Tensor] = list(self.modules.parameters())
         self._parameters: list[Tensor] = list(source.parameters())
         self._copies, self._buffers = list(self.modules.buffers()), list(source.buffers())
 
     def decay(self, progress: Progress) -> float:
-        """Weight of the old average in one step: 0.5 ^ (batch / half-life), the half-life in images ramped up
-        with the images seen."""
+        """Weight of the old average: 0.5 ^ (batch / half-life), the half-life ramped up with the images."""
         half_life = min(self.half_life, max(progress.images, progress.batch_size) * self.ramp_up)
         return 0.5 ** (progress.batch_size / half_life)
 

@@ -14,8 +14,7 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1
 
 
 class Interrupted(BaseException):
-    """A signal came within `interruptible`.  Not an Exception, which readers of files would handle as their
-    own."""
+    """A signal came within `interruptible`.  Not an Exception, which readers of files would handle."""
 
 
 @dataclass

@@ -142,11 +142,7 @@ def fingerprint(splits: Mapping[str, AnyDataset]) -> dict[str, str]:
 
 def prepare(recipe_name: str, assignments: Sequence[str] = (), *, data: str | Path | None = None,
             epochs: float | None = None) -> Job:
-    """Make a job from a recipe's or preset's name and KEY=VALUE assignments.
-
-    Raises:
-        RequestError: if a name, a setting, the data or their combination is wrong.
-    """
+    """Make a job from a recipe's or preset's name and KEY=VALUE assignments.  RequestError if it is wrong."""
     recipe_name, preset = recipe_or_preset(recipe_name)
     settings: Settings = lookup("recipe", recipe_name)(), DataConfig(), TrainConfig()
     for group in (preset, assignments):     # The preset first, so that assignments override it.
@@ -178,8 +174,7 @@ def _with_length(train: TrainConfig, epochs: float | None, dataset_size: int) ->
             raise RequestError("--epochs and train.images both say how long to train; give one of them")
         return train
     if epochs is not None and not 0 < epochs * dataset_size <= MAX_INTEGER:
-        raise RequestError(f"--epochs {epochs:g} cannot be used; accepted: more than 0, and up to 2^53 "
-                           "images")
+        raise RequestError(f"--epochs {epochs:g} cannot be used; accepted: more than 0, up to 2^53 images")
     return replace(train, images=round((epochs or DEFAULT_EPOCHS) * dataset_size) or 1)
 
 
@@ -197,8 +192,8 @@ def configure(recipe: Recipe, data: DataConfig, train: TrainConfig,
               pairs: Sequence[tuple[str, str]]) -> Settings:
     """Apply KEY=VALUE pairs to the settings of the recipe, of the data (`data.`) and of training (`train.`).
 
-    The prefix may be left out where the recipe has no setting of that name.  An option that only optimizers
-    have, such as `lr`, is set for all players.
+    Without a prefix a key means the recipe's setting of that name, if there is one.  An option that only
+    optimizers have, such as `lr`, is set for all players.
     """
     sections: dict[str, Any] = {"": recipe, "data.": data, "train.": train}
     by_section: dict[str, list[tuple[str, str]]] = {prefix: [] for prefix in sections}

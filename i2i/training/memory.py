@@ -54,7 +54,7 @@ class MemoryEstimate:
 
 
 class _LiveTensors(TorchDispatchMode):
-    """Counts the bytes of all live tensors that were made within it, each storage once, and their peak."""
+    """Counts the bytes of live tensors that were made within it, each storage once, and their peak."""
 
     def __init__(self, ignored: Iterable[Tensor]) -> None:
         super().__init__()
@@ -134,8 +134,7 @@ def _state_bytes(recipe: Recipe, modules: nn.ModuleDict, ema: bool) -> int:
 
 
 def largest_batch_size(recipe: Recipe, info: DataInfo, available: int, below: int, **options: Any) -> int:
-    """The largest batch size below `below` whose step fits into the available bytes, to one in eight; 0 if
-    none does.  Options are those of `estimate_memory`."""
+    """The largest batch size below `below` that fits, to one in eight, or 0; options of `estimate_memory`."""
     low, high = 0, below
     while high - low > max(1, low // 8):
         middle = (low + high) // 2
@@ -145,16 +144,14 @@ def largest_batch_size(recipe: Recipe, info: DataInfo, available: int, below: in
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that this process can still allocate on a device, within the limits of the process, its container
-    and the machine."""
+    """Bytes this process can still allocate on a device: within its own, its container's and all memory."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
     limits = [psutil.virtual_memory().available]
     if hasattr(psutil, "RLIMIT_AS"):
-        process = psutil.Process()
-        soft, _ = process.rlimit(psutil.RLIMIT_AS)
+        soft, _ = psutil.Process().rlimit(psutil.RLIMIT_AS)
         if soft != psutil.RLIM_INFINITY:
-            limits.append(soft - process.memory_info().vms)
+            limits.append(soft - psutil.Process().memory_info().vms)
     try:
         limits.append(int((CGROUP / "memory.max").read_text()) - int((CGROUP / "memory.current").read_text()))
     except (OSError, ValueError):       # No cgroup, or "max".
@@ -176,10 +173,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether Python, torch or an allocator says that memory is used up."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    if not isinstance(error, RuntimeError):
-        return False
-    is_onednn = str(error) == "could not create a primitive"
-    return is_onednn or any(text in str(error) for text in OUT_OF_MEMORY_MESSAGES)
+    return isinstance(error, RuntimeError) and (
+        str(error) == "could not create a primitive"        # oneDNN's.
+        or any(text in str(error) for text in OUT_OF_MEMORY_MESSAGES))
 
 
 def format_bytes(size: float) -> str:
@@ -188,12 +184,12 @@ def format_bytes(size: float) -> str:
 
 
 def _record_shapes(shapes: dict[str, str], name: str) -> Any:
+    def as_text(tensor: Tensor) -> str:
+        return "x".join(map(str, tensor.shape))
+
     def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         first = output[0] if isinstance(output, tuple) else output
         if isinstance(inputs[0], Tensor) and isinstance(first, Tensor):
-            shapes.setdefault(name, f"{_shape(inputs[0])} -> {_shape(first)}")
+            shapes.setdefault(name, f"{as_text(inputs[0])} -> {as_text(first)}")
+
     return hook
-
-
-def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape))

@@ -50,8 +50,7 @@ class PlayerOptimizers:
                 group["lr"] = self._base_lr[name] * self._schedules[name](progress)
 
     def __call__(self, player: str, loss: Tensor, /, **logs: Tensor) -> None:
-        """Compute the gradients of `loss` for this player's parameters alone, average them over processes and
-        make one optimizer step, unless they are not finite."""
+        """One optimizer step of a player, with gradients averaged over processes, if they are finite."""
         optimizer = self.optimizers[player]
         parameters = _parameters(optimizer)
         # Nothing leaks into other players; nothing has to be frozen.
@@ -76,8 +75,7 @@ class PlayerOptimizers:
         self._sums[keys] = self._sums[keys] + new if keys in self._sums else new
 
     def means(self) -> dict[str, float]:
-        """Means of all finite values logged since the last call, over all processes, and counts of skipped
-        updates."""
+        """Means of the finite values since the last call, over processes, and counts of skipped updates."""
         self.check_skips()
         totals: dict[str, tuple[float, float]] = {}
         for keys, sums in self._sums.items():
@@ -96,8 +94,7 @@ class PlayerOptimizers:
         for player, skips in self._skips.items():
             if skips[0] >= self.max_skips:
                 raise JobError(f"the gradients of player {player} were not finite for {self.max_skips} steps "
-                               "in a row; lower its learning rate or check the data for values that are not "
-                               "numbers")
+                               "in a row; lower its learning rate, or check the data for values that are NaN")
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and JSON data from which `restore` goes on.  Call it in all processes."""
@@ -108,8 +105,8 @@ class PlayerOptimizers:
                     for i, value in others.items()}
         for player, optimizer in self.optimizers.items():
             tensors |= {f"optimizer.{player}.{name}": value for name, value in _moments(optimizer).items()}
-        skipped = {player: skips.tolist() for player, skips in self._skips.items()}
-        return tensors, {"logged": list(self._sums), "skipped": skipped}
+        return tensors, {"logged": list(self._sums),
+                         "skipped": {player: skips.tolist() for player, skips in self._skips.items()}}
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
@@ -154,8 +151,7 @@ def _make_moments(optimizer: torch.optim.Optimizer) -> None:
 
 @torch.no_grad()
 def _step(optimizer: torch.optim.Optimizer, finite: Tensor, clip: float) -> None:
-    """Make a step and clamp the parameters to [-clip, clip] (0: no limit); change nothing where `finite` is
-    false."""
+    """Make a step and clamp the parameters to [-clip, clip] (0: no limit), unless `finite` is false."""
     if getattr(optimizer, "_step_supports_amp_scaling", False) and not clip:
         optimizer.found_inf = (~finite).float()     # type: ignore[attr-defined]  # Fused kernels read it.
         optimizer.step()

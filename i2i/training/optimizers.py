@@ -14,8 +14,7 @@ from i2i.registry import register
 @register("optimizer", "adam")
 def adam(parameters: Iterable[nn.Parameter], *, lr: float = 2e-4, beta1: float = 0.5, beta2: float = 0.999,
          eps: float = 1e-8, weight_decay: float = 0.0, fused: bool = True) -> torch.optim.Optimizer:
-    """Kingma and Ba 2015; beta1 0.5 as Radford et al. 2016.  `fused`: one kernel instead of a dozen passes
-    over every tensor."""
+    """Kingma and Ba 2015; beta1 0.5 as Radford et al. 2016.  `fused`: one kernel instead of a dozen."""
     _check(lr, eps, weight_decay, beta1=beta1, beta2=beta2)
     return torch.optim.Adam(parameters, lr, (beta1, beta2), eps, weight_decay, fused=fused)
 
@@ -31,14 +30,12 @@ def adamw(parameters: Iterable[nn.Parameter], *, lr: float = 2e-4, beta1: float 
 @register("optimizer", "rmsprop")
 def rmsprop(parameters: Iterable[nn.Parameter], *, lr: float = 5e-5, alpha: float = 0.99,
             eps: float = 1e-8) -> torch.optim.Optimizer:
-    """Steps divided by a running root mean square; the rate is that of Arjovsky et al. 2017, algorithm 1.
-    Tieleman and Hinton 2012."""
+    """Tieleman and Hinton 2012; the learning rate is that of Arjovsky et al. 2017, algorithm 1."""
     _check(lr, eps, alpha=alpha)
     return torch.optim.RMSprop(parameters, lr, alpha, eps, foreach=True)
 
 
 def _check(lr: float, eps: float, weight_decay: float = 0.0, **decay_rates: float) -> None:
-    """RequestError for options out of range."""
     require(lr > 0, "optimizer.lr", lr, "more than 0")
     require(eps > 0, "optimizer.eps", eps, "more than 0")
     require(weight_decay >= 0, "optimizer.weight_decay", weight_decay, "0 or more")

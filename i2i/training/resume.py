@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -50,8 +50,8 @@ def read_run(folder: RunFolder) -> StartedRun:
     config = folder.read_config()
     check_not_renamed(config, folder.path)
     try:
-        name, location, known = (config["recipe"]["name"], config["data"]["where"],
-                                 config["data"]["fingerprint"])
+        name, location = config["recipe"]["name"], config["data"]["where"]
+        known = config["data"]["fingerprint"]
         recipe: Any = from_dict(cast(Any, lookup("recipe", name)), config["recipe"]["settings"])
         data = from_dict(DataConfig, config["data"]["settings"])
         train = from_dict(TrainConfig, config["train"])
@@ -64,11 +64,7 @@ def read_run(folder: RunFolder) -> StartedRun:
 
 
 def reopen_job(folder: RunFolder, assignments: Sequence[str] = ()) -> Job:
-    """The job of an existing run, with operational settings changed.
-
-    Raises:
-        RequestError: if another setting would change, or the data have changed.
-    """
+    """The job of a run, with operational settings changed.  RequestError if others or the data changed."""
     run = read_run(folder)
     recipe, data, train = configure(run.recipe, run.data, run.train, parse_assignments(assignments))
     for (prefix, old), new in zip(run.sections.items(), (recipe, data, train), strict=True):
@@ -128,46 +124,27 @@ def _with_formats(job: Job, run: StartedRun) -> Job:
 
 def is_finished(folder: RunFolder, job: Job) -> bool:
     """Whether the run is complete, and its state and model are intact."""
-    if not _has_final_state(folder, job):
-        return False
     try:
         checkpoint.load(folder.state(job.train.steps * job.train.batch_size), "state")
         checkpoint.load(folder.model, "model")
-    except RequestError:
-        return False        # Resuming repairs it.
-    return True
-
-
-def _has_final_state(folder: RunFolder, job: Job) -> bool:
-    return folder.verdict.exists() and folder.state(job.train.steps * job.train.batch_size).exists()
-
-
-def _candidate_folders(name: str) -> Iterator[Path]:
-    """runs/NAME, runs/NAME-2, runs/NAME-3 …"""
-    yield Path("runs") / name
-    count = 2
-    while True:
-        yield Path("runs") / f"{name}-{count}"
-        count += 1
+    except RequestError:        # Resuming repairs it.
+        return False
+    return folder.verdict.exists()
 
 
 def folder_for(name: str, job: Job, tuned: Sequence[str] = ()) -> RunFolder:
-    """The folder of a job without --out.
-
-    The newest of runs/NAME, runs/NAME-2 … that holds this very job unfinished and is not in use, else the
-    first that does not exist.
-    """
-    existing: list[RunFolder] = []
-    for path in _candidate_folders(name):
-        if not path.exists():
-            break
+    """The newest of runs/NAME, runs/NAME-2 … with this job unfinished and not in use, else a new one."""
+    path, existing = Path("runs") / name, list[RunFolder]()
+    while path.exists():
         existing.append(RunFolder(path))
+        path = Path("runs") / f"{name}-{len(existing) + 1}"
     for folder in reversed(existing):
         try:
             same_job(folder, job, tuned)
         except RequestError:
             continue
-        if not _has_final_state(folder, job) and not folder.is_locked():
+        final_state = folder.state(job.train.steps * job.train.batch_size)
+        if not (folder.verdict.exists() and final_state.exists()) and not folder.is_locked():
             return folder
     return RunFolder(path)
 
@@ -185,7 +162,6 @@ def resolve_job(recipe: str, assignments: Sequence[str], *, data: str | Path | N
         return folder, same_job(folder, job, tuned) if folder.config.exists() else job
     for flag, value in (("a recipe", recipe), ("--data", data), ("--out", out), ("--epochs", epochs)):
         if value:
-            raise RequestError(f"--resume takes everything from the run; {flag} ({value}) cannot be given "
-                               "with it")
+            raise RequestError(f"--resume takes everything from the run; {flag} ({value}) cannot be given")
     folder = RunFolder(resume)
     return folder, reopen_job(folder, assignments)

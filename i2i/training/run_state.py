@@ -55,8 +55,7 @@ class RunState:
         return {"step": self.step, "images": self.images}
 
     def save(self, writer: AsyncWriter) -> None:
-        """Write the model and the training state; older states go once the new one is safe.  Call it in all
-        processes."""
+        """Write model and training state, and retire older states.  Call it in all processes."""
         self.runtime.check_same(self.modules.named_parameters(), f"at {self.images:,} images")
         writer.finish()        # At most one state waits in memory.
         buffers = self.runtime.gather_tensors(dict(self.modules.named_buffers()))

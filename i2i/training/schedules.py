@@ -19,7 +19,6 @@ def constant() -> Schedule:
 
 @register("schedule", "linear")
 def linear(*, start: float = 0.5) -> Schedule:
-    """Constant until `start` (a share of the run), then linear decay to zero.  Isola et al. 2017 and Zhu et
-    al. 2017: 100 + 100 epochs."""
+    """Constant until `start` (a share of the run), then linear decay to zero (Isola et al. 2017)."""
     require(0 <= start < 1, "schedule.start", start, "0 or more and less than 1")
     return lambda progress: min(1.0, (1.0 - progress.fraction) / (1.0 - start))

@@ -23,8 +23,8 @@ from i2i.runs.folder import RunFolder
 from i2i.training import autotune, memory
 from i2i.training.callbacks.base import Callback
 from i2i.training.callbacks.collapse_detector import make_collapse_detector
-from i2i.training.callbacks.embedding import best_embedding
 from i2i.training.callbacks.evaluator import make_evaluator
+from i2i.training.callbacks.fixed_inputs import best_embedding
 from i2i.training.callbacks.verdict import write_verdict
 from i2i.training.config import TrainConfig
 from i2i.training.distributed import Runtime
@@ -62,8 +62,7 @@ def job_batches(job: Job, runtime: Runtime, start: int, on_skip: OnSkip | None =
                 warn: Callable[[str], None] | None = None) -> Generator[Mapping[str, Tensor]]:
     """This process's batches from position `start` on.  Closing the generator ends its threads and processes.
 
-    Args:
-        cache_folder: where decoded images go with data.cache=disk and no data.cache_folder.
+    Decoded images go to `cache_folder` with data.cache=disk and no data.cache_folder.
     """
     folder = Path(job.data.cache_folder) if job.data.cache_folder else cache_folder
     available = memory.available_memory(torch.device("cpu")) // runtime.local_world_size
@@ -98,10 +97,7 @@ def tuned_settings(assignments: Sequence[str]) -> list[str]:
 
 def run_job(job: Job, folder: RunFolder, *, device: str = "auto", callback: Callback | None = None,
             measurements: Mapping[str, Any] | None = None) -> int:
-    """Run a job in its folder, or continue it there.
-
-    Args:
-        measurements: of autotune, written to autotune.json.
+    """Run a job in its folder, or continue it there; `measurements` go to autotune.json.
 
     Returns:
         0, or the signal that interrupted it after everything was saved.
@@ -183,6 +179,14 @@ def report_results(folder: RunFolder, callback: Callback) -> None:
                         f"peak memory {memory.format_bytes(memory.peak_memory())}")
 
 
+def _announce(job: Job, name: str, folder: RunFolder, callback: Callback, started: bool) -> None:
+    callback.on_message(f"{name}: {job.splits['train'].description} to learn from in {job.location}, "
+                        f"{job.train.images:,} images in {job.train.steps:,} steps of {job.train.batch_size} "
+                        f"-> {folder.path}" + (", resumed" if started else ""))
+    for note in job.notes:
+        callback.on_message(f"note: {note}")
+
+
 class TrainingInterrupted(KeyboardInterrupt):
     """A signal ended the training after everything was saved in `folder`."""
 
@@ -195,12 +199,9 @@ def train(recipe: str = "", *assignments: str, data: str | Path | None = None, o
           epochs: float | None = None, resume: str | Path | None = None, on_error: str | None = None,
           on_collapse: str | None = None, device: str = "auto", autotune: bool = False, dry_run: bool = False,
           callback: Callback | None = None) -> Path:
-    """Train a recipe or resume a run.
+    """Train a recipe or resume a run: `train("pix2pix", "batch_size=8", data="drawings/", epochs=20)`.
 
-        train("pix2pix", "batch_size=8", "generator.width=32", data="drawings/", out="runs/x", epochs=20)
-        train(resume="runs/x")
-
-    The same call resumes its run if that is unfinished, and does nothing if it is finished.
+    Returns the run folder.  The same call resumes an unfinished run, and does nothing if it is finished.
 
     Args:
         recipe: a recipe or preset.
@@ -216,21 +217,16 @@ def train(recipe: str = "", *assignments: str, data: str | Path | None = None, o
         dry_run: pass the plan to the callback and train nothing.
         callback: follows the run.
 
-    Returns:
-        The run folder.
-
     Raises:
-        RequestError: if the request is wrong.
-        JobError: if training fails.
+        RequestError, JobError: if the request is wrong; if training fails.
         TrainingInterrupted: after an interruption (a KeyboardInterrupt), with everything saved.
     """
     callback = callback or Callback()
-    flags = {"--out": out, "data.on_error": on_error, "train.on_collapse": on_collapse}
-    check_local("--out", flags.pop("--out"))
+    check_local("--out", out)
+    flags = {"data.on_error": on_error, "train.on_collapse": on_collapse}
     assignments = (*assignments, *(f"{key}={value}" for key, value in flags.items() if value))
     if autotune and resume:
-        raise RequestError("--autotune cannot be given with --resume: the run keeps the settings it was "
-                           "started with")
+        raise RequestError("--autotune cannot be given with --resume: the run keeps its settings")
     folder, job = resolve_job(recipe, assignments, data=data, out=out, epochs=epochs, resume=resume,
                               tuned=tuned_settings(assignments) if autotune else ())
     started, measurements = folder.config.exists(), None
@@ -244,11 +240,7 @@ def train(recipe: str = "", *assignments: str, data: str | Path | None = None, o
         for line in describe(job):
             callback.on_message(line)
         return folder.path
-    callback.on_message(f"{recipe or job.name}: {job.splits['train'].description} to learn from in "
-                        f"{job.location}, {job.train.images:,} images in {job.train.steps:,} steps of "
-                        f"{job.train.batch_size} -> {folder.path}" + (", resumed" if started else ""))
-    for note in job.notes:
-        callback.on_message(f"note: {note}")
+    _announce(job, recipe or job.name, folder, callback, started)
     if signal := run_job(job, folder, device=device, callback=callback, measurements=measurements):
         raise TrainingInterrupted(folder.path, signal)
     return folder.path

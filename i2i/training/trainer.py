@@ -66,11 +66,9 @@ class Trainer:
         # Of the last step that was not skipped.
         self._valid_buffers = [buffer.clone() for buffer in self._buffers]
         self._start_time, self._evaluation_time = time.perf_counter(), 0.0
-        # When the last log line was written, and at how many images.
-        self._last_log = self._start_time, 0
+        self._last_log = self._start_time, 0        # Time and images of the last log line.
         self._interruption = Interruption()
-        # Whether a signal came before all that belongs to a checkpoint was made.
-        self._incomplete = False
+        self._incomplete = False        # A signal came before all that belongs to a checkpoint was made.
         self._writer = AsyncWriter(background=config.async_writes)
         if config.compile:      # After the average is made: it is used rarely, at other sizes of batches.
             trained = {name for player in recipe.players.values() for name in player.modules}
@@ -90,8 +88,6 @@ class Trainer:
     def images(self) -> int:
         """Images seen so far."""
         return self.state.images
-
-    # ------------------------------------------------------------------------------------------ one step
 
     def advance(self, batch: Mapping[str, Tensor]) -> Progress:
         """Make one step of the recipe on this batch.  Returns the progress before it.
@@ -130,8 +126,6 @@ class Trainer:
         """Note that the next step goes without a file that could not be read."""
         self.skipped_files.add(self.images + self.config.batch_size, name, reason)
 
-    # ------------------------------------------------------------------------------------------ the loop
-
     def restore(self) -> None:
         """Go back to the newest undamaged state, if there is one, and cut the logs to it."""
         self.state.restore()
@@ -150,8 +144,7 @@ class Trainer:
             sample: the inputs of sample grids.
 
         Returns:
-            0, or what ended the run early after the state was saved: a signal's number or
-            STOPPED_BY_DETECTOR.
+            0, or what ended the run after the state was saved: a signal's number or STOPPED_BY_DETECTOR.
         """
         config, state = self.config, self.state
         stopped, failure = 0, None
@@ -212,19 +205,15 @@ class Trainer:
                                            "images_per_second": round(speed, 2)})
         return logs
 
-    # ------------------------------------------------------------------------------------------ checkpoints
-
     @property
     def _is_checkpoint(self) -> bool:
-        """Whether a sample grid, a state and an evaluation are due: at the beginning, at the end, and every
-        `train.checkpoint_every` images."""
+        """Whether sample grid, state and evaluation are due: at both ends, and in regular intervals."""
         step, config = self.state.step, self.config
         return step in (0, config.steps) or Progress(step - 1, config.batch_size,
                                                      config.images).passes(config.checkpoint_every)
 
     def _checkpoint(self, sample: Batch) -> None:
-        """Make what is not there yet of a sample grid, the state and an evaluation.  A signal leaves out all
-        but the state: the rest is made when the run is continued."""
+        """Make the sample grid, state and evaluation that are missing; after a signal, the state alone."""
         grid_path = self.folder.sample(self.images)
         with self._incomplete_if_interrupted():
             if self.runtime.is_main_process and not grid_path.exists():
@@ -255,8 +244,7 @@ class Trainer:
             self._incomplete = True
 
     def _evaluate(self, evaluator: Evaluator) -> None:
-        """Evaluate and keep the best model, unless evaluations would then exceed their share of the time;
-        always at the end."""
+        """Evaluate and keep the best model, if there is time for it; always at the end."""
         entries = log.read(self.folder.metrics)
         if any(entry["images"] == self.images for entry in entries):
             return

@@ -21,7 +21,6 @@ from i2i.runs.folder import RunFolder
 from i2i.training import job as jobs
 from i2i.training import train as training
 from i2i.training.callbacks import collapse_detector as alarms
-from i2i.training.callbacks.collapse_advice import GENERAL, INTER_CLASS, TRANSLATION, advice_for
 from i2i.training.callbacks.collapse_detector import (
     CONSECUTIVE_CHECKS,
     WARMUP_CHECKS,
@@ -29,7 +28,8 @@ from i2i.training.callbacks.collapse_detector import (
     has_collapsed,
     suspicious_ratios,
 )
-from i2i.training.callbacks.embedding import QUICK_SIZE, THUMBNAIL_SIZE, best_embedding, thumbnails
+from i2i.training.callbacks.collapse_report import GENERAL, INTER_CLASS, TRANSLATION, advice_for
+from i2i.training.callbacks.fixed_inputs import QUICK_SIZE, THUMBNAIL_SIZE, best_embedding, thumbnails
 from i2i.training.plan import command
 from tests.conftest import CYCLE, SMALL, Run
 from tests.planted import Planted, draw, pictures

@@ -11,8 +11,8 @@ from torch import nn
 from i2i import load
 from i2i.metrics.intervals import Evaluation, describe_progress, mean_interval, paired_difference
 from i2i.runs import log
-from i2i.training.callbacks.embedding import THUMBNAIL_SIZE, thumbnails
 from i2i.training.callbacks.evaluator import Evaluator
+from i2i.training.callbacks.fixed_inputs import THUMBNAIL_SIZE, thumbnails
 from i2i.training.callbacks.verdict import overfitting, warnings
 from tests.conftest import SMALL, Run
 

@@ -15,10 +15,9 @@ from i2i.registry import Spec, names
 from i2i.runs import log
 from i2i.training import job as jobs
 from i2i.training import train as training
-from i2i.training.callbacks import embedding
+from i2i.training.callbacks import fixed_inputs
 from i2i.training.callbacks.evaluator import kid_by_image
-from i2i.training.callbacks.loss_balance import BLOCKS, LINES_PER_BLOCK, Balance, loss_warnings
-from i2i.training.callbacks.verdict import conclude, warnings
+from i2i.training.callbacks.verdict import BLOCKS, LINES_PER_BLOCK, Balance, conclude, loss_warnings, warnings
 from tests.conftest import Run
 from tests.planted import pictures
 
@@ -62,7 +61,7 @@ def test_the_same_generator_is_judged_the_same(tmp_path: Path) -> None:
     job = jobs.prepare("dcgan", TINY, data=pictures(tmp_path / "data", ("train", 24)))
     torch.manual_seed(0)
     m = job.recipe.modules(job.info)
-    judge = training.make_evaluator(job, torch.device("cpu"), lambda: embedding.thumbnails(8))
+    judge = training.make_evaluator(job, torch.device("cpu"), lambda: fixed_inputs.thumbnails(8))
     assert judge is not None
     one, other = judge(m, m, 4), judge(m, m, 4)
     assert one == other

@@ -28,11 +28,16 @@ from i2i.metrics.precision_recall import manifold, nearest_neighbors
 from i2i.recipes.base import Recipe
 from i2i.runs import log as logs
 from i2i.runs.folder import RunFolder
-from i2i.training.callbacks.collapse_advice import Advice, advice_for
-from i2i.training.callbacks.collapse_grid import choose_rows, collapse_grid, shrink
-from i2i.training.callbacks.embedding import QUICK_SIZE, Embedding, thumbnails
+from i2i.training.callbacks.collapse_report import Advice, advice_for, choose_rows, collapse_grid, shrink
 from i2i.training.callbacks.evaluator import MIN_IMAGES
-from i2i.training.callbacks.fixed_inputs import FixedInputs, evenly_spaced_inputs, noise_inputs
+from i2i.training.callbacks.fixed_inputs import (
+    QUICK_SIZE,
+    Embedding,
+    FixedInputs,
+    evenly_spaced_inputs,
+    noise_inputs,
+    thumbnails,
+)
 from i2i.training.job import Job
 
 Matrix = NDArray[Any]

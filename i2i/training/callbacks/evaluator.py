@@ -19,8 +19,14 @@ from i2i.images.convert import make_grid
 from i2i.metrics import collapse, frechet, kid, paired, precision_recall
 from i2i.metrics.set_metrics import Score, mean_score
 from i2i.recipes.base import Recipe
-from i2i.training.callbacks.embedding import QUICK_SIZE, Embedding, thumbnails
-from i2i.training.callbacks.fixed_inputs import FixedInputs, evenly_spaced_inputs, noise_inputs
+from i2i.training.callbacks.fixed_inputs import (
+    QUICK_SIZE,
+    Embedding,
+    FixedInputs,
+    evenly_spaced_inputs,
+    noise_inputs,
+    thumbnails,
+)
 from i2i.training.job import Job
 
 Matrix = NDArray[Any]
