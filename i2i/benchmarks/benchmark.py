@@ -52,12 +52,7 @@ def select_benchmarks(names: Sequence[str]) -> list[Benchmark]:
 
 
 def build_target(benchmark: Benchmark, mnist: Path | None, folder: Path) -> Target:
-    """The target of a benchmark.
-
-    Args:
-        mnist: folder of MNIST's idx files; None for Debian's package of Fashion-MNIST.
-        folder: where the classifier of Stacked MNIST is stored.
-    """
+    """The target of a benchmark; the classifier of Stacked MNIST is stored in `folder`."""
     if benchmark is STACKED_MNIST:
         digits = read_digits(mnist)
         return StackedMNIST(digits, *load_classifier(digits, folder / "classifier.safetensors"))

@@ -100,8 +100,7 @@ class TrainingRun:
 
 
 def execute(task: Task, target: Target) -> tuple[dict[str, Any], Tensor]:
-    """Train and score.  A run that fails (by gradients that are not finite) is scored where it stopped.  ->
-    line for results.jsonl, samples"""
+    """Train and score, where it stopped if gradients are infinite.  -> line for results.jsonl, samples"""
     run, start, stopped = TrainingRun(task, target), time.process_time(), {}
     try:
         for _ in range(task.steps):
@@ -118,8 +117,7 @@ def execute(task: Task, target: Target) -> tuple[dict[str, Any], Tensor]:
 
 def measure_cost(task: Task, target: Target, *, blocks: int = 7, block_steps: int = 20,
                  warmup: int = 10) -> dict[str, Any]:
-    """CPU time of an update of G relative to the baseline's.  The two are timed in alternating blocks of
-    steps, so that other load on the machine affects both.  -> line for results.jsonl"""
+    """CPU time of an update of G over the baseline's, in alternating blocks.  -> line for results.jsonl"""
     run, baseline = TrainingRun(task, target), TrainingRun(replace(task, method=BASELINE), target)
 
     def seconds(timed: TrainingRun, steps: int) -> float:
@@ -128,8 +126,8 @@ def measure_cost(task: Task, target: Target, *, blocks: int = 7, block_steps: in
             timed.advance()
         return time.process_time() - start
 
-    for warming in (run, baseline):
-        seconds(warming, warmup)
+    seconds(run, warmup)
+    seconds(baseline, warmup)
     ratios, baseline_seconds = [], []
     for block in range(blocks):
         order = (run, baseline) if block % 2 else (baseline, run)
@@ -142,7 +140,11 @@ def measure_cost(task: Task, target: Target, *, blocks: int = 7, block_steps: in
             "baseline_ms": round(float(np.median(baseline_seconds)) / block_steps * 1e3, 3)}
 
 
-def save_samples(path: Path, samples: Tensor) -> None:
-    """Store the first samples for plots."""
-    path.parent.mkdir(exist_ok=True)
-    np.save(path, samples[:MAX_PLOTTED].numpy().astype(np.float32))
+def execute_and_save(task: Task, folder: Path, target: Target) -> dict[str, Any]:
+    """Execute a task and store samples of the first seed for plots."""
+    line, samples = execute(task, target)
+    if task.seed == 0:
+        file = task.samples_file(folder)
+        file.parent.mkdir(exist_ok=True)
+        np.save(file, samples[:MAX_PLOTTED].numpy().astype(np.float32))
+    return line

@@ -35,12 +35,8 @@ class Method:
         return dict(parse_assignments(self.settings)).get("penalty", "clip") != "clip"
 
     def combine(self, common: Sequence[str], batch_size: int) -> tuple[str, ...]:
-        """All settings of a run.  A component replaced by the method loses the options in `common`.
-
-        Args:
-            common: settings of the benchmark and of the user.
-            batch_size: the batch size if `common` does not set it.
-        """
+        """All settings of a run.  A component that the method replaces loses its options in `common`, the
+        settings of benchmark and user.  `batch_size` is used if they do not set it."""
         base = {"train.batch_size": str(batch_size)} | dict(parse_assignments(common))
 
         def resolve(key: str, value: str) -> str:

@@ -1,5 +1,4 @@
-"""Ring and grid: mixtures of normal distributions in the plane.  A point is an image of one pixel and two
-channels."""
+"""Ring and grid: normal mixtures in the plane.  A point is an image of one pixel and two channels."""
 
 from __future__ import annotations
 
@@ -33,8 +32,7 @@ class Mixture:
         return len(self.means)
 
     def batches(self, seed: int, batch_size: int) -> Iterator[Mapping[str, Tensor]]:
-        """Endless batches of new points; the PacGAN code draws from 100,000 fixed ones.  -> {"b": (N, 2, 1,
-        1)}"""
+        """Endless batches of new points.  -> {"b": (N, 2, 1, 1)}"""
         g = torch.Generator().manual_seed(seed)
         means = torch.tensor(self.means, dtype=torch.float32)
         while True:

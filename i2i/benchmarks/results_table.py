@@ -18,10 +18,10 @@ from i2i.benchmarks import plots
 from i2i.benchmarks.benchmark import Benchmark, Target, build_target
 from i2i.benchmarks.methods import METHODS
 from i2i.benchmarks.mixtures import Mixture
-from i2i.benchmarks.schedule import Schedule, write_text
+from i2i.benchmarks.schedule import Schedule
 from i2i.benchmarks.scores import mean_and_interval
 from i2i.errors import RequestError
-from i2i.files import write_atomically
+from i2i.files import write_atomically, write_text
 
 PUBLISHED = Path(__file__).with_name("published.csv")       # Rows of the papers' tables.
 Interval = tuple[float, float | None]       # Mean over seeds, half of its 95 % interval.
@@ -43,8 +43,7 @@ class Row:
 
 def summarize(method: str, runs: Sequence[Mapping[str, Any]], cost: Mapping[str, Any] | None,
               modes: int) -> Row:
-    """The row of a method from its result lines.  A generator without any sample in a mode counts as the
-    worst possible reverse KL, log M."""
+    """The row of a method from its result lines.  Reverse KL is log M, the worst, if no mode is hit."""
     high_quality = [line["high_quality"] for line in runs if line["high_quality"] is not None]
     kl = [math.log(modes) if line["reverse_kl"] is None else line["reverse_kl"] for line in runs]
     found = [line["modes"] for line in runs]
@@ -127,8 +126,7 @@ def samples_plot(schedule: Schedule, benchmark: Benchmark, methods: Sequence[str
 
 def write(schedule: Schedule, folder: Path, lines: Sequence[Mapping[str, Any]],
           page: Path | None) -> list[str]:
-    """Write table.md, table.json and a plot for each benchmark to the folder, and insert them into a page.
-    -> the tables of results"""
+    """Write table.md, table.json and plots to the folder, insert the tables into a page, and return them."""
     tables, data = {"methods": methods_markdown()}, {}
     for benchmark in schedule.benchmarks:
         target = build_target(benchmark, schedule.mnist, folder)
@@ -158,8 +156,7 @@ def write(schedule: Schedule, folder: Path, lines: Sequence[Mapping[str, Any]],
 
 
 def insert_tables(page: Path, tables: Mapping[str, str]) -> None:
-    """Replace the text between `<!-- NAME -->` and `<!-- /NAME -->`.  RequestError if the page cannot be read
-    or has no such markers."""
+    """Replace the text between `<!-- NAME -->` and `<!-- /NAME -->`.  RequestError if the page has none."""
     try:
         old = new = page.read_text(encoding="utf-8")
     except OSError as error:

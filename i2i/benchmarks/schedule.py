@@ -18,10 +18,10 @@ from typing import Any
 import torch
 
 from i2i.benchmarks.benchmark import BENCHMARKS, Benchmark, Target, build_target
-from i2i.benchmarks.execution import Task, execute, measure_cost, save_samples
+from i2i.benchmarks.execution import Task, execute_and_save, measure_cost
 from i2i.benchmarks.methods import BASELINE
 from i2i.errors import JobError, RequestError
-from i2i.files import write_atomically
+from i2i.files import write_text
 from i2i.runs import log
 from i2i.runs.folder import RunFolder
 
@@ -66,14 +66,6 @@ def open_folder(path: Path) -> RunFolder:
     return folder
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file atomically."""
-    def write(part: Path) -> None:
-        part.write_text(text, encoding="utf-8")
-
-    write_atomically(path, write)
-
-
 def read_results(folder: Path) -> list[dict[str, Any]]:
     """All complete lines of results.jsonl.  A line cut off by a crash is removed from the file."""
     file = folder / RESULTS
@@ -85,8 +77,7 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
 
 
 def run(schedule: Schedule, folder: Path, *, costs: bool, report: Callable[[str], None]) -> None:
-    """Execute the runs without a result, then measure the costs without one, and report each.  RequestError
-    for invalid settings, before anything is run."""
+    """Execute and report the runs and costs without a result.  RequestError for invalid settings, first."""
     torch.set_num_threads(1)
     for benchmark in schedule.benchmarks:
         for task in schedule.first_tasks(benchmark):
@@ -143,14 +134,6 @@ def execute_all(tasks: Sequence[Task], schedule: Schedule, folder: Path,
         pool.shutdown(cancel_futures=True)
 
 
-def execute_and_save(task: Task, folder: Path, target: Target) -> dict[str, Any]:
-    """Execute a task and store the samples of the first seed."""
-    line, samples = execute(task, target)
-    if task.seed == 0:
-        save_samples(task.samples_file(folder), samples)
-    return line
-
-
 def _initialize_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)        # Ctrl-C is handled by the main process.
     torch.set_num_threads(1)
@@ -164,10 +147,8 @@ def _exit_with_parent() -> None:
     os._exit(1)
 
 
+_worker_target = functools.cache(build_target)
+
+
 def _execute_in_worker(task: Task, folder: Path, mnist: Path | None) -> dict[str, Any]:
-    return execute_and_save(task, folder, _cached_target(task.benchmark, mnist, folder))
-
-
-@functools.cache
-def _cached_target(benchmark: str, mnist: Path | None, folder: Path) -> Target:
-    return build_target(BENCHMARKS[benchmark], mnist, folder)
+    return execute_and_save(task, folder, _worker_target(BENCHMARKS[task.benchmark], mnist, folder))

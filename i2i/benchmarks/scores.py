@@ -24,8 +24,7 @@ class Score:
 
 
 def nearest_modes(points: NDArray[np.float64], means: NDArray[np.float64], std: float) -> Counts:
-    """Number of high-quality samples of each mode: those less than three standard deviations from the nearest
-    mean.
+    """Samples less than three standard deviations from the nearest mean, for each mode.
 
     Srivastava et al. 2017 (VEEGAN), section 4.1; Lin et al. 2018 (PacGAN), section 4.1, with the distance and
     the strict comparison of their code.
@@ -50,11 +49,7 @@ def reverse_kl(counts: Counts) -> float | None:
 
 
 def score_counts(counts: Counts, samples: int | None) -> Score:
-    """Scores from the samples of each mode.
-
-    Args:
-        samples: number of samples drawn; None if every sample belongs to a mode.
-    """
+    """Scores from the samples of each mode, of so many; None if every sample belongs to a mode."""
     return Score(int((counts > 0).sum()), float(counts.sum() / samples) if samples else None,
                  reverse_kl(counts))
 

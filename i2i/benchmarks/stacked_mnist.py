@@ -1,5 +1,4 @@
-"""Stacked MNIST: three gray images as the channels of one, which gives a thousand modes, recognized by a
-classifier of ten classes that is trained here."""
+"""Stacked MNIST: three gray images as the channels of one, a thousand modes for a classifier of each."""
 
 from __future__ import annotations
 
@@ -30,8 +29,7 @@ INFERENCE_BATCH = 1000
 
 
 def read_idx(folder: Path, name: str, magic: int) -> NDArray[np.uint8]:
-    """Read an idx file, plain or gzipped, named NAME-idx… or NAME.idx….  RequestError if it is missing or
-    malformed."""
+    """Read an idx file NAME-idx… or NAME.idx…, plain or gzipped.  RequestError if missing or malformed."""
     candidates = [folder / (stem + suffix) for stem in (name, name.replace("-idx", ".idx"))
                   for suffix in ("", ".gz")]
     path = next((candidate for candidate in candidates if candidate.is_file()), None)
@@ -117,8 +115,7 @@ def train_classifier(digits: Digits, epochs: int) -> tuple[Classifier, float]:
     return network, float((network.classify(digits.test) == digits.test_labels).double().mean())
 
 
-def load_classifier(digits: Digits, path: Path,
-                    epochs: int = CLASSIFIER_EPOCHS) -> tuple[Classifier, float]:
+def load_classifier(digits: Digits, path: Path, epochs: int = CLASSIFIER_EPOCHS) -> tuple[Classifier, float]:
     """The classifier stored at `path`, and its accuracy; trained first if missing or for other images."""
     size = digits.train.shape[-2], digits.train.shape[-1]
     identity = {"kind": "model", "recipe": "classifier of ten classes", "images": digits.name,
@@ -136,8 +133,7 @@ def load_classifier(digits: Digits, path: Path,
 
 @dataclass(frozen=True)
 class StackedMNIST:
-    """Three images drawn independently from all training images, as the channels of one; a mode is a triple
-    of classes.
+    """Three training images drawn independently, as the channels of one; a mode is a triple of classes.
 
     Srivastava et al. 2017, section 4.1, after Metz et al. 2017, who also draw during training; Lin et al.
     2018 draw 128,000 triples once.

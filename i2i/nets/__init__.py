@@ -1,20 +1,7 @@
-"""Networks and their parts: (N, C, H, W) images in, images or logits out.  Importing the package registers
-its components."""
+"""Networks and their parts: (N, C, H, W) images in, images or logits out.  Importing it registers all."""
 
-from i2i.nets import (
-    dcgan,
-    mlp,
-    norms,
-    patchgan,
-    priors,
-    progressive,
-    resnet,
-    sagan,
-    stylegan,
-    stylegan2,
-    unet,
-    weight_norm,
-)
+# norms and progressive come with those that use them.
+from i2i.nets import dcgan, mlp, patchgan, priors, resnet, sagan, stylegan, stylegan2, unet, weight_norm
 
-__all__ = ["dcgan", "mlp", "norms", "patchgan", "priors", "progressive", "resnet", "sagan", "stylegan",
-           "stylegan2", "unet", "weight_norm"]
+__all__ = ["dcgan", "mlp", "patchgan", "priors", "resnet", "sagan", "stylegan", "stylegan2", "unet",
+           "weight_norm"]

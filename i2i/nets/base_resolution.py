@@ -14,14 +14,8 @@ MIN_SIDE = 4
 def base_resolution(size: tuple[int, int], network: str) -> tuple[tuple[int, int], int]:
     """Lowest resolution and number of doublings up to the image size.
 
-    Examples: ((4, 4), 4) for 64x64, ((7, 7), 2) for 28x28, ((4, 8), 3) for 32x64.
-
-    Args:
-        size: height and width of the images.
-        network: its name, for the error message.
-
-    Raises:
-        RequestError: if the size is not supported, with the nearest sizes that are.
+    Examples: ((4, 4), 4) for 64x64, ((7, 7), 2) for 28x28, ((4, 8), 3) for 32x64.  RequestError naming the
+    `network` and the nearest supported sizes if a size is not.
     """
     levels = _levels(min(size))
     if levels and all(side % 2**levels == 0 for side in size):

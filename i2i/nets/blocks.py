@@ -19,11 +19,9 @@ MAX_GEMM_POSITIONS = 128
 
 
 class GemmConv2d(nn.Conv2d):
-    """Convolution computed as one matrix product on a CPU where few positions meet many channels, as deep in
-    a U-Net: the same up to rounding, up to ten times as fast."""
+    """Convolution as one matrix product where that is up to ten times as fast: few positions on a CPU."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C', H', W')"""
         positions = x.shape[0] * x.shape[2] * x.shape[3]
         if x.device.type != "cpu" or positions > MAX_GEMM_POSITIONS * self.stride[0] * self.stride[1]:
             return super().forward(x)
@@ -39,7 +37,6 @@ class GemmConvTranspose2d(nn.ConvTranspose2d):
     """The transposed counterpart of `GemmConv2d`."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """(N, C, H, W) -> (N, C', H', W')"""
         if x.device.type != "cpu" or x.shape[0] * x.shape[2] * x.shape[3] > MAX_GEMM_POSITIONS:
             return super().forward(x, output_size)
         padding = cast(tuple[int, int], self.padding)
@@ -56,10 +53,6 @@ def upsample_layer(up: str, in_channels: int, out_channels: int, *, kernel: int,
     Args:
         up: `transposed`, a transposed convolution of size `kernel`, 3 or 4; or `resize`, nearest neighbor and
             a 3x3 convolution, which leaves no checkerboard pattern (Odena et al. 2016).
-        in_channels: channels of the input.
-        out_channels: channels of the output.
-        kernel: as above.
-        bias: whether the convolution has one.
     """
     if up == "transposed":
         return GemmConvTranspose2d(in_channels, out_channels, kernel, 2, 1, kernel % 2, bias=bias)
@@ -71,12 +64,7 @@ def channels_per_level(player: str, width: int, levels: int, *, max_multiple: in
                        max_channels: int | None = None) -> list[int]:
     """Channels at each resolution, the highest first: `width`, doubled per level up to `max_channels`.
 
-    Args:
-        player: `generator` or `discriminator`, for the error message.
-        width: channels at the highest resolution.
-        levels: number of resolutions.
-        max_multiple: the limit as a multiple of `width`, without `max_channels`.
-        max_channels: the limit.
+    The limit without `max_channels` is `max_multiple` times `width`.  `player`: for the error message.
     """
     require(max_channels is None or max_channels >= 1, f"{player}.max_channels", max_channels, "1 or more")
     require(1 <= width <= (max_channels or width), f"{player}.width", width,

@@ -1,5 +1,4 @@
-"""Gradient checkpointing: recompute activations in the backward pass instead of storing them.  Chen et al.
-2016 (arXiv:1604.06174), section 4.
+"""Gradient checkpointing: recompute activations in the backward pass.  Chen et al. 2016 (arXiv:1604.06174).
 
 A network that supports it has an attribute `gradient_checkpointing`, which the engine sets.  Results are
 bit-identical with and without.

@@ -13,8 +13,7 @@ from i2i.nets.norms import AFFINE, make_norm
 def require_labels(c: Tensor | None) -> Tensor:
     """The labels, or RequestError if there are none."""
     if c is None:
-        raise RequestError("a class-conditional network needs the labels of its images; accepted: N class "
-                           "indices")
+        raise RequestError("a class-conditional network needs the labels of its images; accepted: N indices")
     return c
 
 
@@ -66,8 +65,7 @@ class ConditionalNorm(nn.Module):
 
 
 class ClassProjection(nn.Module):
-    """Projection discriminator: inner product of a class vector and image features.  Miyato and Koyama 2018,
-    equation 3.
+    """Inner product of a class vector and image features.  Miyato and Koyama 2018, equation 3.
 
     A linear layer on one-hot labels, so that spectral norm applies to it as in the paper.
     """
@@ -83,8 +81,7 @@ class ClassProjection(nn.Module):
 
 
 class LabelChannel(ClassEmbedding):
-    """A label as one more image channel.  Mirza and Osindero 2014, where both players get the label as an
-    input."""
+    """A label as one more image channel.  Mirza and Osindero 2014."""
 
     def __init__(self, num_classes: int, size: tuple[int, int]) -> None:
         super().__init__(num_classes, size[0] * size[1])

@@ -11,13 +11,7 @@ from torch.nn import functional as F
 
 from i2i.errors import require
 from i2i.nets.base_resolution import base_resolution
-from i2i.nets.blocks import (
-    GemmConv2d,
-    GemmConvTranspose2d,
-    channels_per_level,
-    init_weights,
-    upsample_layer,
-)
+from i2i.nets.blocks import GemmConv2d, GemmConvTranspose2d, channels_per_level, init_weights, upsample_layer
 from i2i.nets.checkpointing import checkpoint_stage
 from i2i.nets.class_conditioning import (
     ClassEmbedding,
@@ -28,6 +22,7 @@ from i2i.nets.class_conditioning import (
 )
 from i2i.nets.minibatch_discrimination import minibatch_layers
 from i2i.nets.norms import make_norm, needs_bias
+from i2i.nets.trunk import TrunkDiscriminator
 from i2i.nets.virtual_batch_norm import ReferenceBatch
 from i2i.registry import register
 
@@ -39,8 +34,7 @@ def _stage(layer: nn.Module, norm: nn.Module, x: Tensor, c: Tensor | None) -> Te
 
 @register("noise_generator", "dcgan")
 class Generator(nn.Module):
-    """DCGAN generator: transposed convolutions, norm and ReLU, tanh.  Radford, Metz and Chintala 2016
-    (arXiv:1511.06434).
+    """DCGAN generator: transposed convolutions, norm and ReLU, tanh.  Radford et al. 2016 (arXiv:1511.06434).
 
     `width` channels next to the image, doubled inwards up to eight times that.  `condition`: how a label
     enters: its embedding beside z (`concat`; Mirza and Osindero 2014), or as gain and bias of every norm
@@ -63,7 +57,7 @@ class Generator(nn.Module):
         bias = needs_bias(norm) and not classes
         channels = channels_per_level("generator", width, levels)[::-1]
         self.layers = nn.ModuleList([
-            GemmConvTranspose2d(z_dim * (1 + concat), channels[0], base, bias=bias),    # type: ignore[arg-type]
+            GemmConvTranspose2d(z_dim * (1 + concat), channels[0], base, bias=bias),  # type: ignore[arg-type]
             *(upsample_layer(up, a, b, kernel=4, bias=bias) for a, b in pairwise(channels))])
         self.norms = nn.ModuleList(ConditionalNorm(norm, n, classes, self.reference.count) for n in channels)
         self.out = upsample_layer(up, channels[-1], out_channels, kernel=4, bias=True)
@@ -80,7 +74,7 @@ class Generator(nn.Module):
 
 
 @register("discriminator", "dcgan")
-class Discriminator(nn.Module):
+class Discriminator(TrunkDiscriminator):
     """DCGAN discriminator: strided convolutions, norm and LeakyReLU, one logit.  Radford et al. 2016.
 
     `condition`: how a label enters: as one more channel of the image (`concat`; Mirza and Osindero 2014), or
@@ -123,15 +117,7 @@ class Discriminator(nn.Module):
             out.append(x[self.reference.count:])
         return out
 
-    def trunk(self, x: Tensor, c: Tensor | None = None) -> Tensor:
-        """The input of `head`: (N, C, H, W), (N) -> (N, *feature_shape)"""
-        return self.features(x, c)[-1]
-
     def head(self, h: Tensor, c: Tensor | None = None) -> Tensor:
         """(N, *feature_shape), (N) -> (N, 1) logits"""
         logits = self.out(self.minibatch(h)).flatten(1)
         return logits + self.projection(h, require_labels(c)).sum((2, 3)) if self.projection else logits
-
-    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
-        """(N, C, H, W), (N) labels -> (N, 1) logits"""
-        return self.head(self.trunk(x, c), c)

@@ -15,15 +15,13 @@ NEGATIVE_SLOPE = 0.2
 
 
 def leaky_relu(x: Tensor, gain: float = GAIN) -> Tensor:
-    """Leaky ReLU times a gain, as in StyleGAN2; gain 1 where the weights include it (progressive GAN,
-    StyleGAN)."""
+    """Leaky ReLU times a gain, as in StyleGAN2; 1 where the weights include it (StyleGAN)."""
     x = F.leaky_relu(x, NEGATIVE_SLOPE)
     return x if gain == 1 else x * gain
 
 
 class EqualizedLinear(nn.Module):
-    """Linear layer with N(0, 1) weights, scaled at run time by gain / sqrt(fan in), so that all weights learn
-    equally fast with Adam.  Karras et al. 2018, section 4.1.
+    """Linear layer with N(0, 1) weights, times gain / sqrt(fan in) in use.  Karras et al. 2018, section 4.1.
 
     `bias`: its initial value, None for no bias.  `lr_multiplier`: relative learning rate; weights start at
     N(0, 1 / lr_multiplier^2) and are scaled by it, as is the bias.
@@ -51,8 +49,7 @@ class EqualizedLinear(nn.Module):
 
 
 class EqualizedConv2d(nn.Module):
-    """Convolution with N(0, 1) weights, scaled at run time by gain / sqrt(fan in).  Karras et al. 2018,
-    section 4.1."""
+    """Convolution of N(0, 1) weights times gain / sqrt(fan in) in use.  Karras et al. 2018, section 4.1."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, *, stride: int = 1,
                  padding: int | None = None, gain: float = 1.0, bias: bool = True) -> None:
@@ -63,7 +60,6 @@ class EqualizedConv2d(nn.Module):
         self.padding = kernel // 2 if padding is None else padding
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C', H', W')"""
         return F.conv2d(x, self.weight * self.scale, self.bias, self.stride, self.padding)
 
 

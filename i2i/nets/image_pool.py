@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 
 class ImagePool(nn.Module):
-    """Up to `capacity` generated images of earlier steps, so that D does not forget them.  Shrivastava et al.
-    2017, section 2.3.
+    """Up to `capacity` generated images of earlier steps.  Shrivastava et al. 2017, section 2.3.
 
     Until the pool is full, every image is stored and returned.  Then each is exchanged for a stored one with
     probability 1/2 (Zhu et al. 2017, section 4).  Its state is in buffers and no value is read by Python, so

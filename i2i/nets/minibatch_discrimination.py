@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from torch import Tensor, nn
 
@@ -10,8 +12,7 @@ from i2i.nets.precision import fp32_island, to_float32
 
 
 class MinibatchStdDev(nn.Module):
-    """One more channel: the standard deviation over a group of images, averaged to one number per group.
-    Karras et al. 2018, section 3.
+    """One more channel: the mean standard deviation over a group of images.  Karras et al. 2018, section 3.
 
     Groups have `group` images; fewer where that does not divide the batch; all if nothing does.  Image i is
     in the group of i modulo the number of groups, as in the reference implementation.
@@ -33,8 +34,7 @@ class MinibatchStdDev(nn.Module):
 
 
 class MinibatchDiscrimination(nn.Module):
-    """`kernels` more channels: closeness of an image to the others of its batch, by learned distances.
-    Salimans et al. 2016, section 3.2.
+    """`kernels` more channels: closeness to other images of the batch.  Salimans et al. 2016, section 3.2.
 
     M_i = f(x_i) T, `dims` numbers per kernel b; o(x_i)_b = sum over j of exp(-|M_ib - M_jb|_1), without the
     constant exp(0) of j = i.  Costs C H W x kernels x dims parameters and N^2 x kernels x dims differences.
@@ -52,24 +52,16 @@ class MinibatchDiscrimination(nn.Module):
         # (kernels, dims, N)
         M = to_float32(self.T(h.flatten(1))).t().unflatten(0, (self.kernels, -1)).contiguous()
         with fp32_island(M):
-            first, *rest = M.unbind(1)
-            distance = _distances(first)
             # One of the dims at a time, images innermost: half the time of all at once on a CPU.
-            for row in rest:
-                distance = distance + _distances(row)
+            distances = ((row[:, :, None] - row[:, None]).abs() for row in M.unbind(1))
+            distance = reduce(torch.add, distances)
             o = (torch.exp(-distance).sum(1) - 1).t().to(h.dtype)
         return torch.cat([h, o[:, :, None, None].expand(-1, -1, *h.shape[2:])], 1)
 
 
-def _distances(row: Tensor) -> Tensor:
-    """|a_i - a_j|.  (K, N) -> (K, N, N)"""
-    return (row[:, :, None] - row[:, None]).abs()
-
-
 def minibatch_layers(shape: tuple[int, int, int], group: int, kernels: int,
                      dims: int) -> tuple[nn.Sequential, int]:
-    """Minibatch discrimination (unless `kernels` is 0) and standard deviation (unless `group` is 0), for
-    features of shape (C, H, W), and the number of channels of their output."""
+    """Minibatch discrimination and standard deviation for features (C, H, W), and their output channels."""
     layers: list[nn.Module] = [MinibatchDiscrimination(shape, kernels, dims)] if kernels else []
     layers += [MinibatchStdDev(group)] if group else []
     return nn.Sequential(*layers), shape[0] + kernels + bool(group)

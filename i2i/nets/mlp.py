@@ -14,6 +14,7 @@ from i2i.nets.blocks import init_weights
 from i2i.nets.class_conditioning import ClassEmbedding, ClassProjection, require_labels
 from i2i.nets.minibatch_discrimination import minibatch_layers
 from i2i.nets.norms import make_norm, needs_bias
+from i2i.nets.trunk import TrunkDiscriminator
 from i2i.nets.virtual_batch_norm import ReferenceBatch
 from i2i.registry import register
 
@@ -23,8 +24,7 @@ Activation = Literal["relu", "leaky", "tanh", "maxout"]
 
 
 class Dense(nn.Module):
-    """Linear layer, norm and activation.  `maxout` is the maximum of five linear layers (Goodfellow et al.
-    2013)."""
+    """Linear layer, norm and activation.  `maxout`: the maximum of five layers (Goodfellow et al. 2013)."""
 
     def __init__(self, in_features: int, out_features: int, activation: str, norm: str,
                  reference: int = 0) -> None:
@@ -96,7 +96,7 @@ class Generator(nn.Module):
 
 
 @register("discriminator", "mlp")
-class Discriminator(nn.Module):
+class Discriminator(TrunkDiscriminator):
     """Fully connected discriminator.  Goodfellow et al. 2014.
 
     Defaults of width, layers and activation are those of the code of Lin et al. 2018 for points.  `kernels`
@@ -126,15 +126,7 @@ class Discriminator(nn.Module):
             out.append(h[self.reference.count:, :, None, None])
         return out
 
-    def trunk(self, x: Tensor, c: Tensor | None = None) -> Tensor:
-        """The input of `head`: (N, C, H, W) -> (N, *feature_shape)"""
-        return self.features(x, c)[-1]
-
     def head(self, h: Tensor, c: Tensor | None = None) -> Tensor:
         """(N, *feature_shape), (N) -> (N, 1) logits"""
         logits = self.out(self.minibatch(h).flatten(1))
         return logits + self.projection(h, require_labels(c)).flatten(1) if self.projection else logits
-
-    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
-        """(N, C, H, W), (N) labels -> (N, 1) logits"""
-        return self.head(self.trunk(x, c), c)

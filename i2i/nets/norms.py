@@ -20,7 +20,6 @@ class BatchNorm(nn.BatchNorm2d):
     per_image = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)"""
         if self.per_image and not self.training:
             return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
         return super().forward(x)
@@ -43,8 +42,7 @@ def syncbatch(channels: int) -> nn.Module:
 
 @register("norm", "instance")
 def instance(channels: int) -> nn.Module:
-    """Instance normalization without parameters or running statistics (Ulyanov et al. 2016), as in
-    CycleGAN."""
+    """Instance normalization without parameters or running statistics (Ulyanov et al. 2016)."""
     return nn.InstanceNorm2d(channels)
 
 

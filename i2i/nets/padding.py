@@ -14,8 +14,7 @@ def reflect_index(index: Tensor, size: int) -> Tensor:
 
 
 class ReflectionPad2d(nn.Module):
-    """Reflection padding from flipped slices; the backward pass of `nn.ReflectionPad2d` is not deterministic
-    on CUDA."""
+    """Reflection padding from flipped slices; `nn.ReflectionPad2d` is not deterministic on CUDA."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

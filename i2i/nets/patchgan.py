@@ -13,8 +13,7 @@ from i2i.registry import register
 
 
 class _PatchDiscriminator(nn.Module):
-    """A stack of convolutions to a map of logits; a label's vector is projected on the features that each
-    logit sees."""
+    """A stack of convolutions to a map of logits; with classes, each a projection discriminator."""
 
     window = 1      # Width of the last convolution.
 
@@ -47,8 +46,7 @@ class _PatchDiscriminator(nn.Module):
 
 @register("discriminator", "patch")
 class PatchDiscriminator(_PatchDiscriminator):
-    """PatchGAN: one logit per overlapping patch, 70x70 pixels with three layers.  Isola et al. 2017, section
-    6.1.2.
+    """PatchGAN: one logit per patch, 70x70 pixels with three layers.  Isola et al. 2017, section 6.1.2.
 
     With classes, the label's vector is projected on the features of each patch (Miyato and Koyama 2018, there
     of the whole image).
@@ -76,8 +74,7 @@ class PatchDiscriminator(_PatchDiscriminator):
 
 @register("discriminator", "pixel")
 class PixelDiscriminator(_PatchDiscriminator):
-    """PixelGAN: one logit per pixel.  Isola et al. 2017, section 6.1.2, 1x1 discriminator.  Labels as in
-    `patch`."""
+    """PixelGAN: one logit per pixel.  Isola et al. 2017, section 6.1.2.  Labels as in `patch`."""
 
     def __init__(self, in_channels: int, size: tuple[int, int], num_classes: int = 0, *, width: int = 64,
                  norm: str = "batch") -> None:

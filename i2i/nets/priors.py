@@ -56,8 +56,7 @@ class UniformPrior(LatentPrior):
 
 @register("latent", "codes")
 class InfoGANPrior(LatentPrior):
-    """Noise, then interpretable codes: one-hot categories, each value equally likely, and numbers from
-    U(-1, 1).  Chen et al. 2016, section 7.
+    """Noise, equally likely one-hot categories, and U(-1, 1) numbers.  Chen et al. 2016, section 7.
 
     `categorical`: number of values of each categorical code; `continuous`: number of continuous codes.  The
     paper has one of ten values and two for MNIST.
@@ -88,8 +87,7 @@ class InfoGANPrior(LatentPrior):
 
 @register("latent", "mixture")
 class GaussianMixturePrior(LatentPrior):
-    """Learned Gaussian mixture: z ~ N(mu_k, sigma_k^2) with k uniform.  Gurumurthy et al. 2017 (DeLiGAN),
-    section 4.
+    """Learned Gaussian mixture: z ~ N(mu_k, sigma_k^2), k uniform.  Gurumurthy et al. 2017 (DeLiGAN).
 
     mu starts uniform in [-1, 1], sigma at `sigma`.  `weight` is that of the mean of (1 - sigma)^2, without
     which sigma collapses to 0 (equation 9; default of the authors' code for MNIST).  The last number of the

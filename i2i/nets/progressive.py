@@ -1,5 +1,4 @@
-"""Progressive GAN: networks that grow during training.  Karras, Aila, Laine and Lehtinen 2018
-(arXiv:1710.10196)."""
+"""Progressive GAN: networks that grow during training.  Karras et al. 2018 (arXiv:1710.10196)."""
 
 from __future__ import annotations
 
@@ -19,6 +18,7 @@ from i2i.nets.class_conditioning import ClassEmbedding, ClassProjection, require
 from i2i.nets.equalized import GAIN, EqualizedConv2d, EqualizedLinear, PixelNorm, leaky_relu
 from i2i.nets.minibatch_discrimination import MinibatchStdDev
 from i2i.nets.resampling import downsample
+from i2i.nets.trunk import TrunkDiscriminator
 from i2i.registry import register
 
 
@@ -63,11 +63,6 @@ class Growth(nn.Module):
         return k, self.level - k if level > k else None
 
 
-def _fade(old: Tensor, new: Tensor, alpha: Tensor) -> Tensor:
-    """Karras et al. 2018, figure 2."""
-    return old + (new - old) * alpha
-
-
 class Growing(nn.Module):
     """Mixin of networks that grow."""
 
@@ -99,14 +94,14 @@ class GrowingGenerator(Growing):
         image = self.to_rgb[k](x)
         if alpha is not None:
             k += 1
-            image = _fade(F.interpolate(image, scale_factor=2), self.to_rgb[k](block(k, x)), alpha)
+            old = F.interpolate(image, scale_factor=2)
+            image = old + (self.to_rgb[k](block(k, x)) - old) * alpha         # Figure 2.
         missing = self.growth.levels - k
         return F.interpolate(image, scale_factor=2**missing) if missing else image
 
 
 class UpBlock(nn.Module):
-    """Nearest-neighbor upsampling and two convolutions, each with leaky ReLU and pixel norm.  Karras et al.
-    2018, table 2."""
+    """Upsampling and two convolutions, each with leaky ReLU and pixel norm.  Karras et al. 2018, table 2."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -122,8 +117,7 @@ class UpBlock(nn.Module):
 
 @register("noise_generator", "progressive")
 class Generator(GrowingGenerator):
-    """Progressive GAN generator: grows from 4x4, equalized learning rates, pixel norm, linear output.  Karras
-    et al. 2018.
+    """Progressive GAN generator: grows from 4x4, pixel norm, linear output.  Karras et al. 2018.
 
     `width` channels at full size, doubled inwards up to `max_channels`.  Images always have full size;
     smaller ones are enlarged by nearest neighbor.  `grown`: share of the run after which the network has full
@@ -156,8 +150,7 @@ class Generator(GrowingGenerator):
 
 
 class DownBlock(nn.Module):
-    """Two convolutions with leaky ReLU and downsampling by average pooling (Karras et al. 2018, table 2) or
-    `bilinear` filtering (Karras et al. 2019, section 2)."""
+    """Two convolutions and average pooling (Karras et al. 2018) or `bilinear` filter (Karras et al. 2019)."""
 
     def __init__(self, in_channels: int, out_channels: int, down: str) -> None:
         super().__init__()
@@ -174,9 +167,8 @@ class DownBlock(nn.Module):
 
 
 @register("discriminator", "progressive")
-class Discriminator(Growing):
-    """Progressive GAN discriminator, also of StyleGAN: the generator mirrored, with minibatch standard
-    deviation.  Karras et al. 2018.
+class Discriminator(Growing, TrunkDiscriminator):
+    """Progressive GAN discriminator, also of StyleGAN: the generator mirrored.  Karras et al. 2018.
 
     Images are averaged down to the size in use.  Real images are not faded, unlike in the paper: their new
     details count by alpha.  `group`: images per group of the minibatch standard deviation (0: none).
@@ -211,7 +203,8 @@ class Discriminator(Growing):
             x = F.avg_pool2d(x, 2 ** (self.growth.levels - top))
         h = leaky_relu(self.from_rgb[top](x), 1)
         if alpha is not None:
-            h = _fade(leaky_relu(self.from_rgb[k](F.avg_pool2d(x, 2)), 1), self.blocks[k](h), alpha)
+            old = leaky_relu(self.from_rgb[k](F.avg_pool2d(x, 2)), 1)
+            h = old + (self.blocks[k](h) - old) * alpha
         for i in reversed(range(k)):
             h = self.blocks[i](h)
         return h
@@ -223,7 +216,3 @@ class Discriminator(Growing):
         if not self.projection:
             return logits
         return logits + self.projection(h[:, :, None, None], require_labels(c)).flatten(1)
-
-    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
-        """(N, C, H, W), (N) labels -> (N, 1) logits"""
-        return self.head(self.trunk(x, c), c)

@@ -1,5 +1,4 @@
-"""Blur, downsampling and upsampling with the binomial filter [1, 3, 3, 1] of Karras et al. 2019, section 3
-(after Zhang 2019)."""
+"""Blur, downsampling and upsampling with the filter [1, 3, 3, 1].  Karras et al. 2019, section 3."""
 
 from __future__ import annotations
 
@@ -23,35 +22,20 @@ def _kernel(dtype: torch.dtype, device: torch.device) -> Tensor:
         return torch.outer(line, line)
 
 
-def _depthwise_kernel(x: Tensor) -> Tensor:
-    return _kernel(x.dtype, x.device).expand(x.shape[1], 1, -1, -1)
-
-
 class _Filter(torch.autograd.Function):
-    """The filter on every channel, with its adjoint as backward, so that a second derivative costs as much as
-    the first; torch's depthwise convolution takes up to twenty times as long on a CPU."""
+    """The filter on every channel, or its transpose, which is the backward of the other: a second derivative
+    costs as much as the first.  On a CPU up to twenty times as fast as torch's depthwise backward."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, stride: int, padding: int) -> Tensor:
-        ctx.settings = stride, padding
-        return F.conv2d(x, _depthwise_kernel(x), stride=stride, padding=padding, groups=x.shape[1])
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        return _Adjoint.apply(grad, *ctx.settings), None, None
-
-
-class _Adjoint(torch.autograd.Function):
-    """The transposed filter."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, stride: int, padding: int) -> Tensor:
-        ctx.settings = stride, padding
-        return F.conv_transpose2d(x, _depthwise_kernel(x), stride=stride, padding=padding, groups=x.shape[1])
+    def forward(ctx: Any, x: Tensor, stride: int, padding: int, transposed: bool = False) -> Tensor:
+        ctx.settings = stride, padding, not transposed
+        convolve = F.conv_transpose2d if transposed else F.conv2d
+        kernel = _kernel(x.dtype, x.device).expand(x.shape[1], 1, -1, -1)
+        return convolve(x, kernel, stride=stride, padding=padding, groups=x.shape[1])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        return _Filter.apply(grad, *ctx.settings), None, None
+        return _Filter.apply(grad, *ctx.settings), None, None, None
 
 
 def blur(x: Tensor, padding: int) -> Tensor:
@@ -69,4 +53,4 @@ def downsample(x: Tensor) -> Tensor:
 def upsample(x: Tensor) -> Tensor:
     """Insert zeros, filter, times 4: bilinear upsampling.  (N, C, H, W) -> (N, C, 2H, 2W)"""
     with fp32_island(x):
-        return _Adjoint.apply(x, 2, 1) * 4
+        return _Filter.apply(x, 2, 1, True) * 4

@@ -16,8 +16,7 @@ from i2i.registry import register
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with a skip connection and reflection padding (He et al. 2016; Johnson et al.
-    2016)."""
+    """Two 3x3 convolutions with a skip connection and reflection padding (Johnson et al. 2016)."""
 
     def __init__(self, channels: int, norm: str, dropout: float) -> None:
         super().__init__()
@@ -28,14 +27,12 @@ class ResidualBlock(nn.Module):
             ReflectionPad2d(1), nn.Conv2d(channels, channels, 3, bias=bias), make_norm(norm, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)"""
         return x + self.layers(x)
 
 
 @register("generator", "resnet")
 class ResNet(nn.Module):
-    """ResNet: c7s1-64, d128, d256, R256 x blocks, u128, u64, c7s1-3.  Zhu et al. 2017 (arXiv:1703.10593),
-    section 7.2.
+    """ResNet: c7s1-64, d128, d256, R256 x blocks, u128, u64, c7s1-3.  Zhu et al. 2017, section 7.2.
 
     `blocks` 0: nine for images of 256 pixels and more, else six.
     """

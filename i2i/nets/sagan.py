@@ -15,6 +15,7 @@ from i2i.nets.blocks import channels_per_level, init_weights
 from i2i.nets.checkpointing import checkpoint_stage
 from i2i.nets.class_conditioning import ClassEmbedding, ClassProjection, ConditionalNorm, require_labels
 from i2i.nets.norms import make_norm
+from i2i.nets.trunk import TrunkDiscriminator
 from i2i.nets.virtual_batch_norm import ReferenceBatch
 from i2i.registry import register
 
@@ -24,8 +25,7 @@ REDUCTION = 8           # Channels per channel that attention compares.  Zhang e
 
 
 class SelfAttention(nn.Module):
-    """Self-attention over positions, added at a learned rate that starts at 0.  Zhang et al. 2019, equations
-    1 to 3, with 1x1 convolutions f, g, h and v.
+    """Self-attention over positions, added at a learned rate that starts at 0.  Zhang et al. 2019.
 
     Not torch's fused attention, which cannot be differentiated twice, as gradient penalties do.
     """
@@ -38,7 +38,6 @@ class SelfAttention(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)"""
         f, g, h = (layer(x).flatten(2) for layer in (self.f, self.g, self.h))
         beta = torch.softmax(f.transpose(1, 2) @ g, 1)              # Equation 1, over i.
         o = self.v((h @ beta).unflatten(2, x.shape[2:]))            # Equation 2.
@@ -147,7 +146,7 @@ class Generator(nn.Module):
 
 
 @register("discriminator", "sagan")
-class Discriminator(nn.Module):
+class Discriminator(TrunkDiscriminator):
     """SAGAN discriminator: residual blocks, self-attention, a sum over positions.  Zhang et al. 2019.
 
     `attention` as in the generator.  With classes, the inner product with the label's vector is added (Miyato
@@ -172,8 +171,7 @@ class Discriminator(nn.Module):
         init_weights(self, nn.init.xavier_uniform_)
 
     def features(self, x: Tensor, c: Tensor | None = None) -> list[Tensor]:
-        """Outputs of all blocks, the last with its ReLU, without labels: (N, C, H, W) -> [(N, C', H', W')],
-        outermost first"""
+        """Outputs of all blocks, the last after ReLU: (N, C, H, W) -> [(N, C', H', W')], outermost first"""
         out = []
         for i, block in enumerate(self.blocks, 1):
             x = block(x)
@@ -182,15 +180,7 @@ class Discriminator(nn.Module):
             out.append(x)
         return [*out[:-1], F.relu(out[-1])]
 
-    def trunk(self, x: Tensor, c: Tensor | None = None) -> Tensor:
-        """The input of `head`: (N, C, H, W) -> (N, *feature_shape)"""
-        return self.features(x, c)[-1]
-
     def head(self, h: Tensor, c: Tensor | None = None) -> Tensor:
         """(N, *feature_shape), (N) -> (N, 1) logits"""
         logits = self.out(h.sum((2, 3)))
         return logits + self.projection(h, require_labels(c)).sum((2, 3)) if self.projection else logits
-
-    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
-        """(N, C, H, W), (N) labels -> (N, 1) logits"""
-        return self.head(self.trunk(x, c), c)

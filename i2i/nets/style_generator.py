@@ -45,8 +45,7 @@ class MappingNetwork(nn.Module):
 
 
 class NoiseInjection(nn.Module):
-    """Noise with a learned strength, per channel (Karras et al. 2019, section 2) or for all (Karras et al.
-    2020b).  Random in training, constant in eval mode."""
+    """Noise with a learned strength, constant in eval mode.  Karras et al. 2019, section 2."""
 
     constant: Tensor
 

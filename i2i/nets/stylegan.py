@@ -18,8 +18,7 @@ from i2i.registry import register
 
 
 class AdaIN(nn.Module):
-    """Adaptive instance normalization: normalize each channel of each image, then scale and shift by the
-    style.  Huang and Belongie 2017; Karras et al. 2019, equation 1."""
+    """Adaptive instance normalization.  Huang and Belongie 2017; Karras et al. 2019, equation 1."""
 
     def __init__(self, num_channels: int, w_dim: int) -> None:
         super().__init__()
@@ -36,8 +35,7 @@ class AdaIN(nn.Module):
 
 
 class SynthesisLayer(nn.Module):
-    """3x3 convolution, after upsampling with `up`; noise, leaky ReLU, AdaIN.  Karras et al. 2019, figure 1
-    (b)."""
+    """3x3 convolution, upsampled with `up`; noise, leaky ReLU, AdaIN.  Karras et al. 2019, figure 1."""
 
     def __init__(self, in_channels: int, out_channels: int, w_dim: int, size: tuple[int, int], *,
                  up: bool = False) -> None:
@@ -70,8 +68,7 @@ class ConstantInput(nn.Module):
 
 
 class SynthesisBlock(nn.Module):
-    """Two layers, the first of which doubles the resolution: bilinear upsampling (Karras et al. 2019, section
-    2)."""
+    """Two layers, the first of which doubles the resolution.  Karras et al. 2019, section 2."""
 
     def __init__(self, in_channels: int, out_channels: int, w_dim: int, size: tuple[int, int]) -> None:
         super().__init__()
@@ -85,8 +82,7 @@ class SynthesisBlock(nn.Module):
 
 @register("noise_generator", "stylegan")
 class Generator(StyleGenerator, GrowingGenerator):
-    """StyleGAN generator: mapping network, constant input, AdaIN, noise in every layer, grown from 4x4.
-    Karras, Laine and Aila 2019 (arXiv:1812.04948).
+    """StyleGAN generator: constant input, AdaIN and noise, grown from 4x4.  Karras et al. 2019.
 
     `width` channels at full size, doubled inwards up to `max_channels`; linear output.  `mixing`: share of
     training images with two styles.  `grown` and `fade` as in `progressive`, whose discriminator belongs to

@@ -22,8 +22,7 @@ from i2i.registry import register
 
 
 class ModulatedConv2d(nn.Module):
-    """Convolution whose input channels are scaled by a style, a learned affine map of w.  Section 2.2,
-    equation 1.
+    """Convolution whose input channels are scaled by a style, a learned affine map of w.  Section 2.2.
 
     Activations are scaled before one convolution of the whole batch: the same sums as a kernel per image in a
     grouped convolution, and faster (python bench/stylegan2.py).  `up` doubles the size by a transposed
@@ -91,8 +90,7 @@ def _stage(up: SynthesisLayer, layer: SynthesisLayer, rgb: ToRGB, x: Tensor, ima
 
 @register("noise_generator", "stylegan2")
 class Generator(StyleGenerator):
-    """StyleGAN2 generator: mapping network, modulated convolutions, sum of images of all resolutions (skip
-    generator).  Karras et al. 2020b (arXiv:1912.04958), section 4.1.
+    """StyleGAN2 generator: modulated convolutions, sum of images of all resolutions.  Karras et al. 2020b.
 
     `width` channels next to the image, doubled inwards up to `max_channels`.  Linear output, about [-1, 1]
     after training.  `mixing`: share of training images with two styles.
@@ -115,8 +113,7 @@ class Generator(StyleGenerator):
         self.rgb = nn.ModuleList(ToRGB(n, out_channels, w_dim) for n in channels)
 
     def synthesize(self, ws: Tensor) -> Tensor:
-        """(N, num_ws, w_dim) -> (N, C, H, W).  `rgb` shares its style with the first layer of the next
-        resolution, as in the reference implementation."""
+        """(N, num_ws, w_dim) -> (N, C, H, W).  `rgb` has the style of the next layer."""
         w = ws.unbind(1)
         x = self.first(self.constant.expand(len(ws), -1, -1, -1), w[0])
         image = self.rgb[0](x, w[1])
@@ -126,8 +123,7 @@ class Generator(StyleGenerator):
 
 
 class DownBlock(nn.Module):
-    """Two convolutions and a skip to half the size, sum divided by sqrt 2 (residual discriminator).  Section
-    4.1."""
+    """Two convolutions and a skip to half the size, sum divided by sqrt 2.  Section 4.1."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()

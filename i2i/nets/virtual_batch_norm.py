@@ -10,8 +10,7 @@ from i2i.nets.precision import fp32_island, to_float32
 
 
 class VirtualBatchNorm(nn.Module):
-    """Normalize each image with the statistics of a fixed reference batch and of itself; the reference batch
-    with its own alone.
+    """Normalize each image with the statistics of a fixed reference batch and of itself.
 
     The output for an image does not depend on the rest of its batch, in training or evaluation.  The first
     `reference` images of the input are the reference batch (see `ReferenceBatch`).  An image counts as one
@@ -71,8 +70,7 @@ class ReferenceBatch(nn.Module):
 
     @torch.no_grad()
     def initialize(self, x: Tensor, c: Tensor | None = None) -> None:
-        """Use these inputs and labels, repeated up to `count`, unless already initialized.  Does not wait for
-        the device."""
+        """Use these inputs and labels, repeated up to `count`, unless already initialized."""
         chosen = torch.arange(self.count, device=x.device) % len(x)
         self.inputs.copy_(torch.where(self.initialized > 0, self.inputs, x[chosen]))
         if c is not None:

@@ -1,5 +1,4 @@
-"""Reparametrizations of weights: spectral norm and weight norm.  Each applies to all layers of a network, in
-place."""
+"""Reparametrizations of all weights of a network, in place: spectral norm and weight norm."""
 
 from __future__ import annotations
 
@@ -58,16 +57,14 @@ def spectral(network: nn.Module, *, iterations: int = 1, eps: float = 1e-12) -> 
 
 @register("weight_norm", "weight")
 def weight(network: nn.Module) -> nn.Module:
-    """Weight norm: length and direction of each unit's weights as separate parameters.  Salimans and Kingma
-    2016, equation 2."""
+    """Weight norm: length and direction as separate parameters.  Salimans and Kingma 2016, equation 2."""
     for layer in _layers(network, "weight"):
         parametrize.register_parametrization(layer, "weight", WeightNorm(output_dim(layer)))
     return network
 
 
 class SpectralNorm(nn.Module):
-    """W -> W / (u W v), W as a matrix of output units by the rest.  Miyato et al. 2018, equation 8 and
-    algorithm 1.
+    """W -> W / (u W v), W as a matrix of output units by the rest.  Miyato et al. 2018, algorithm 1.
 
     u and v, buffers, approximate the singular vectors; each use in train mode iterates them, eval mode leaves
     them.  torch's own version fails under autocast on CUDA (its issue 125544).

@@ -45,7 +45,6 @@ class Update(Protocol):
 
     def __call__(self, player: str, loss: Tensor, /, **logs: Tensor) -> None:
         """Minimize `loss` over the player's parameters; `logs` are scalars to average and log."""
-        ...
 
 
 class Recipe(Protocol):
@@ -59,34 +58,26 @@ class Recipe(Protocol):
     @property
     def required_keys(self) -> tuple[str, ...]:
         """Batch keys that `step` reads."""
-        ...
 
     @property
     def players(self) -> Mapping[str, Player]:
         """The players by name."""
-        ...
 
     @property
     def second_order_modules(self) -> tuple[str, ...]:
-        """Modules whose second derivatives are taken (gradient penalties, path length, unrolling), which
-        torch.compile does not support."""
-        ...
+        """Modules that are differentiated twice, which torch.compile does not support."""
 
     def modules(self, info: DataInfo) -> nn.ModuleDict:
         """Build all networks and everything else that has state."""
-        ...
 
     def step(self, m: nn.ModuleDict, batch: Batch, progress: Progress, update: Update) -> None:
         """Run one iteration of the algorithm, calling `update` for each player it changes."""
-        ...
 
     def generate(self, m: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
         """Images made from the sources or the noise in a batch; called in eval mode without gradients."""
-        ...
 
     def discriminate(self, m: nn.ModuleDict, batch: Batch) -> Tensor:
         """D's logits of the images in a batch, unaugmented; called in eval mode without gradients."""
-        ...
 
 
 def get_module(m: nn.ModuleDict, name: str) -> Any:
@@ -95,8 +86,7 @@ def get_module(m: nn.ModuleDict, name: str) -> Any:
 
 
 def set_progress(m: nn.ModuleDict, progress: Progress) -> None:
-    """Pass the fraction of the run that is done to modules with a `set_progress` method: networks that grow,
-    noise that fades."""
+    """Pass the fraction of the run that is done to growing networks, fading noise and the like."""
     for module in m.values():
         if callable(method := getattr(module, "set_progress", None)):
             method(progress.fraction)

@@ -22,7 +22,6 @@ from i2i.recipes.stabilizers.augmentation import adapt_augment, build_augment
 from i2i.recipes.stabilizers.gradient_penalty import check_penalty, clip_value, penalty_term
 from i2i.recipes.stabilizers.historical_averaging import historical_averages, with_historical_averaging
 from i2i.recipes.stabilizers.packing import pack_images, pack_neighbors
-from i2i.recipes.stabilizers.update_ratio import updated_players
 from i2i.registry import Spec, build, component, register
 from i2i.seeding import Progress
 
@@ -34,8 +33,7 @@ UNSUPPORTED = {
 @register("recipe", "cyclegan")
 @dataclass(frozen=True, kw_only=True)
 class CycleGAN(StabilizerSettings):
-    """Zhu, Park, Isola, Efros 2017, "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial
-    Networks", arXiv:1703.10593."""
+    """Zhu et al. 2017, arXiv:1703.10593: unpaired translation with a cycle-consistency loss."""
 
     generator: Spec = component("generator", "resnet")
     discriminator: Spec = component("discriminator", "patch", norm="instance")
@@ -103,7 +101,7 @@ class CycleGAN(StabilizerSettings):
         adversarial = build("adversarial", self.adversarial)
         update = with_historical_averaging(update, m, self.players, self.lambda_history)
         set_progress(m, progress)
-        d_turn, g_turn = updated_players(progress, self.d_steps, self.g_steps)
+        d_turn, g_turn = self.updated_players(progress)
         a, b, G_ab, G_ba = batch["a"], batch["b"], m["G_ab"], m["G_ba"]
         with torch.set_grad_enabled(g_turn):
             identity = g_turn and self.lambda_identity > 0
@@ -133,8 +131,7 @@ class CycleGAN(StabilizerSettings):
 
     def discriminator_loss(self, m: nn.ModuleDict, side: str, real: Tensor, fresh: Tensor,
                            progress: Progress) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Equation 1 for D of a side, on generated images from its pool, halved (section 4) with the penalty.
-        -> loss `()`, logits of real images, values to log"""
+        """Equation 1, halved (section 4).  -> loss `()`, logits of real images, values to log"""
         D, fake = self.view(m, side), m[f"pool_{side}"](fresh)
         real_logits, fake_logits = D(real), D(fake)
         d = build("adversarial", self.adversarial).d(real_logits, fake_logits) / 2
@@ -154,8 +151,7 @@ class CycleGAN(StabilizerSettings):
 
 
 def translate_both(G: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """G(x) and G(y): in one batch, which is faster (bench/cyclegan.py), unless batch statistics or dropout
-    would change the result."""
+    """G(x) and G(y): in one batch, which is faster, unless batch statistics or dropout would change them."""
     if uses_batch_statistics(G) or has_dropout(G):
         return G(x), G(y)
     of_x, of_y = G(torch.cat([x, y])).chunk(2)

@@ -42,8 +42,7 @@ class DiscriminatorView:
         return functional_call(_MethodCall(self.network), state, (method, *inputs))
 
     def set_reference(self, real: Tensor) -> None:
-        """Keep the real images of the first step as the reference batch of virtual batch norm, if the network
-        has any."""
+        """Make the real images of the first step the reference batch of virtual batch norm, if any."""
         if (reference := get_reference_batch(self.network)) is not None:
             reference.initialize(*self.inputs(real))
 

@@ -1,5 +1,4 @@
-"""GANs from noise: one algorithm, of which DCGAN, WGAN-GP, SNGAN, R3GAN, StyleGAN2 … are presets
-(presets.py)."""
+"""GANs from noise: one algorithm, of which DCGAN, WGAN-GP, StyleGAN2 … are presets (presets.py)."""
 
 from __future__ import annotations
 
@@ -24,7 +23,6 @@ from i2i.recipes.stabilizers.gradient_penalty import check_penalty, clip_value, 
 from i2i.recipes.stabilizers.historical_averaging import historical_averages, with_historical_averaging
 from i2i.recipes.stabilizers.packing import pack_images, pack_neighbors
 from i2i.recipes.stabilizers.unrolling import build_unrolling, unrolled
-from i2i.recipes.stabilizers.update_ratio import updated_players
 from i2i.registry import Spec, build, component, register
 from i2i.seeding import Progress
 
@@ -32,8 +30,7 @@ from i2i.seeding import Progress
 @register("recipe", "gan")
 @dataclass(frozen=True, kw_only=True)
 class GAN(StabilizerSettings):
-    """Goodfellow et al. 2014, "Generative Adversarial Networks", arXiv:1406.2661, algorithm 1.  Mirza and
-    Osindero 2014 where `conditional`."""
+    """Goodfellow et al. 2014, arXiv:1406.2661, algorithm 1.  Mirza and Osindero 2014 where `conditional`."""
 
     generator: Spec = component("noise_generator", "dcgan")
     discriminator: Spec = component("discriminator", "dcgan")
@@ -68,8 +65,7 @@ class GAN(StabilizerSettings):
 
     @property
     def label_channels(self) -> bool:
-        """Whether each image of a pack carries its label as one more channel (Mirza and Osindero 2014), since
-        D accepts only one label for each input."""
+        """Whether each image of a pack carries its label as a channel, as D accepts one per input."""
         return self.conditional and self.pack > 1
 
     def modules(self, info: DataInfo) -> nn.ModuleDict:
@@ -110,7 +106,7 @@ class GAN(StabilizerSettings):
         adversarial = build("adversarial", self.adversarial)
         update = with_historical_averaging(update, m, self.players, self.lambda_history)
         set_progress(m, progress)
-        d_turn, g_turn = updated_players(progress, self.d_steps, self.g_steps)
+        d_turn, g_turn = self.updated_players(progress)
         real, c = batch["b"], batch["c"] if self.conditional else None
         Z, G, T = (get_module(m, name) for name in "ZGT")
         D = DiscriminatorView(m["D"], partial(self.discriminator_inputs, m, c))
@@ -144,8 +140,7 @@ class GAN(StabilizerSettings):
 
     def discriminate_with_codes(self, m: nn.ModuleDict, D: DiscriminatorView, fake: Tensor,
                                 z: Tensor) -> tuple[Tensor, Tensor | float, dict[str, Tensor]]:
-        """D's logits of generated images, and G's loss on the codes in z, which only InfoGAN has.  -> logits,
-        loss `()`, values to log"""
+        """D's logits of generated images, G's loss on the codes in z (InfoGAN), and values to log."""
         return D(fake), 0.0, {}
 
     def generator_regularization(self, m: nn.ModuleDict, z: Tensor, c: Tensor | None,

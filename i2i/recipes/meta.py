@@ -20,11 +20,7 @@ MAX_MODULES = 10_000    # Modules and parameters of a recipe; StyleGAN2 at 1024 
 
 
 def build_on_meta(recipe: Recipe, info: DataInfo) -> nn.ModuleDict:
-    """Build the recipe's modules on the meta device.
-
-    Raises:
-        RequestError: if there are more than `MAX_MODULES` modules, or a tensor is too large to address.
-    """
+    """Build the recipe's modules on the meta device.  RequestError if they are too many or too large."""
     with torch.device("meta"), _limit_modules(), check_tensor_sizes():
         return recipe.modules(info)
 

@@ -21,7 +21,6 @@ from i2i.recipes.stabilizers.gradient_penalty import check_penalty, clip_value, 
 from i2i.recipes.stabilizers.historical_averaging import historical_averages, with_historical_averaging
 from i2i.recipes.stabilizers.packing import pack_images, pack_neighbors
 from i2i.recipes.stabilizers.unrolling import build_unrolling, unrolled
-from i2i.recipes.stabilizers.update_ratio import updated_players
 from i2i.registry import Spec, build, component, register
 from i2i.seeding import Progress
 
@@ -29,8 +28,7 @@ from i2i.seeding import Progress
 @register("recipe", "pix2pix")
 @dataclass(frozen=True, kw_only=True)
 class Pix2Pix(StabilizerSettings):
-    """Isola, Zhu, Zhou, Efros 2017, "Image-to-Image Translation with Conditional Adversarial Networks",
-    arXiv:1611.07004."""
+    """Isola et al. 2017, arXiv:1611.07004: paired translation with a conditional GAN."""
 
     generator: Spec = component("generator", "unet")
     discriminator: Spec = component("discriminator", "patch")
@@ -81,7 +79,7 @@ class Pix2Pix(StabilizerSettings):
         adversarial = build("adversarial", self.adversarial)
         update = with_historical_averaging(update, m, self.players, self.lambda_history)
         set_progress(m, progress)
-        d_turn, g_turn = updated_players(progress, self.d_steps, self.g_steps)
+        d_turn, g_turn = self.updated_players(progress)
         a, b, G, T = batch["a"], batch["b"], m["G"], cast(Augment, m["T"])
 
         def pair(image: Tensor) -> tuple[Tensor]:

@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from i2i.errors import RequestError
-from i2i.nets.q_head import QHead
 from i2i.nets.sagan import DownBlock, SelfAttention, UpBlock
+from i2i.nets.trunk import QHead
 from i2i.registry import Spec, build
 
 

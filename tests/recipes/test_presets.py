@@ -59,7 +59,7 @@ def test_a_preset_trains_and_resumes_exactly(name: str, pictures: Path, i2i, tmp
 def test_a_model_file_generates_images_by_itself(name: str, pictures: Path, i2i, tmp_path: Path) -> None:
     assert i2i("train", name, *TINY, "train.ema_half_life=0", "--data", pictures, "--out", "run", "--device", "cpu").code == 0
     model = load(tmp_path / "run" / "model.safetensors", device="cpu")
-    few, all_ = model.generate(3, seed=7), model.generate(5, seed=7, batch=2)
+    few, all_ = model.generate(3, seed=7), model.generate(5, seed=7, batch_size=2)
     assert few.shape == (3, 3, 32, 32)
     torch.testing.assert_close(few, all_[:3], atol=1e-5, rtol=0)
     assert not torch.equal(few[0], few[1])

@@ -12,8 +12,7 @@ from i2i.seeding import Progress
 
 
 def build_augment(augment: Spec, adversarial: Spec) -> Augment:
-    """Build the augmentation.  RequestError if it adapts to the sign of D's logits under a loss that gives
-    the sign no meaning."""
+    """Build the augmentation.  RequestError if it adapts to D's logits and their sign has no meaning."""
     T: Augment = build("augment", augment)
     loss: Adversarial = build("adversarial", adversarial)
     require(not T.adaptive or loss.decision_boundary is not None, "augment", augment.name,

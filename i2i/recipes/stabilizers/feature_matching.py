@@ -1,5 +1,4 @@
-"""Feature matching: a wrapper around G's adversarial loss that adds the distance of D's features of real and
-generated images.  Features of real images are constants."""
+"""Feature matching: add the distance of D's features of real and generated images to G's adversarial loss."""
 
 from __future__ import annotations
 
@@ -38,7 +37,6 @@ def check_feature_matching(spec: Spec, D: nn.Module, discriminator: Spec, *, pai
 
 
 @register("feature_matching", "none")
-@dataclass(frozen=True)
 class NoFeatureMatching:
     """G learns from D's logits alone."""
 
@@ -69,7 +67,6 @@ class BatchMeans(_Weighted):
     paired: ClassVar[bool] = False
 
     def __call__(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
-        """Distance of the features of two batches, outermost layer first.  -> `()`"""
         return F.mse_loss(to_float32(fake[-1]).mean(0), to_float32(real[-1].detach()).mean(0))
 
 
@@ -85,5 +82,4 @@ class Layers(_Weighted):
     paired: ClassVar[bool] = True       # Image i of one batch is compared with image i of the other.
 
     def __call__(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
-        """Distance of the features of two batches, outermost layer first.  -> `()`"""
         return torch.stack([F.l1_loss(f, r.detach()).float() for f, r in zip(fake, real, strict=True)]).sum()

@@ -14,14 +14,9 @@ from i2i.registry import Spec, build
 
 def penalty_term(penalty: Spec, d_update: int, D: DiscriminatorView, real: Tensor, fake: Tensor,
                  pack: int) -> Tensor:
-    """The penalty of this update of D.  With packing, its gradient is with respect to a whole pack.  -> `()`
-
-    Args:
-        d_update: number of earlier updates of D, for penalties that are due only every so many.
-        real, fake: images `(N, C, H, W)`.
-    """
+    """The penalty, `()`, after `d_update` updates of D; with packing, its gradients are those of packs."""
     return lazy_penalty(build("penalty", penalty), d_update, lambda packs: D(unpack_images(packs, pack)),
-                     pack_images(real, pack), pack_images(fake, pack))
+                        pack_images(real, pack), pack_images(fake, pack))
 
 
 def clip_value(penalty: Spec) -> float:
@@ -30,8 +25,7 @@ def clip_value(penalty: Spec) -> float:
 
 
 def check_penalty(penalty: Spec, *discriminators: nn.Module) -> None:
-    """RequestError for a gradient penalty on a discriminator with batch norm, where a gradient with respect
-    to one image depends on the others.  Gulrajani et al. 2017, section 4, "No critic batch normalization"."""
+    """RequestError for a gradient penalty with batch norm, where images depend on each other."""
     has_batch_norm = any(map(uses_batch_statistics, discriminators))
     invalid = has_batch_norm and build("penalty", penalty).uses_input_gradients
     require(not invalid, "penalty", penalty.name,

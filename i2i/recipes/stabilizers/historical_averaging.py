@@ -1,5 +1,4 @@
-"""Historical averaging: a wrapper around `update` that pulls each player to the mean of its past parameters.
-Salimans et al. 2016, section 3.3."""
+"""Historical averaging: pull each player to the mean of its past parameters.  Salimans et al. 2016."""
 
 from __future__ import annotations
 
@@ -12,11 +11,7 @@ from i2i.recipes.base import Player, Update, get_module
 
 
 class HistoricalAverage(nn.Module):
-    """|theta - mean of theta over all steps|^2, theta the parameters of one player.
-
-    Means and count are buffers, so a resumed run continues them.  Costs a copy of the parameters and one pass
-    over both in each step.
-    """
+    """|theta - mean of theta over all steps|^2, theta the parameters of one player."""
 
     count: Tensor
 
@@ -27,7 +22,6 @@ class HistoricalAverage(nn.Module):
         self.register_buffer("count", torch.ones((), dtype=torch.int64))
 
     def means(self) -> list[Tensor]:
-        """The mean of each parameter."""
         return [value for name, value in self.named_buffers() if name != "count"]
 
     def forward(self, parameters: Iterable[Tensor]) -> Tensor:

@@ -1,5 +1,4 @@
-"""Packing: a discriminator that sees several images as one sample.  Lin, Khetan, Fanti and Oh 2018 (PacGAN,
-arXiv:1712.04086), section 2."""
+"""Packing: a discriminator that sees several images as one sample.  Lin et al. 2018 (PacGAN), section 2."""
 
 from __future__ import annotations
 
@@ -26,6 +25,5 @@ def unpack_images(packs: Tensor, pack: int) -> Tensor:
 
 
 def pack_neighbors(images: Tensor, pack: int) -> Tensor:
-    """One pack per image: the image and the `pack - 1` after it, cyclically.  `(N, C, H, W)` ->
-    `(N, pack * C, H, W)`"""
+    """The image and the `pack - 1` after it, cyclically.  `(N, C, H, W)` -> `(N, pack * C, H, W)`"""
     return torch.cat([images.roll(-i, 0) for i in range(pack)], 1)

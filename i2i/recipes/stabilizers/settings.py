@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from i2i.errors import require
 from i2i.registry import Spec, build, component
+from i2i.seeding import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,3 +37,7 @@ class StabilizerSettings:
     def needs_second_derivatives(self) -> bool:
         """Whether second derivatives of D are taken: by a gradient penalty or through unrolled steps."""
         return self.unrolling.name != "none" or build("penalty", self.penalty).uses_input_gradients
+
+    def updated_players(self, progress: Progress) -> tuple[bool, bool]:
+        """Whether D and G are updated in this step.  Goodfellow et al. 2014, algorithm 1 (k)."""
+        return progress.every(self.g_steps), progress.every(self.d_steps)

@@ -1,5 +1,4 @@
-"""Unrolling: a wrapper around a discriminator that shows G how D would respond to it.  Metz et al. 2017
-(arXiv:1611.02163)."""
+"""Unrolling: show G how D would respond to it.  Metz et al. 2017 (arXiv:1611.02163)."""
 
 from __future__ import annotations
 
@@ -55,8 +54,7 @@ class NoUnrolling(nn.Module):
 
 @register("unrolling", "sgd")
 class UnrolledSGD(nn.Module):
-    """Plain gradient descent: theta_{i+1} = theta_i - lr * gradient of D's loss, `steps` times from the
-    current D; G's loss is evaluated at the last.  Equations 7 to 9.
+    """`steps` of gradient descent on D's loss from the current D; G's loss is evaluated at the last.
 
     With `second_order`, G's gradient includes the dependence of the steps on G (equation 11, second term);
     without it the steps are constants.  Steps are taken on copies, in single precision or higher.  Each costs
@@ -83,13 +81,12 @@ class UnrolledSGD(nn.Module):
                 value = loss(replace(D, state={**parameters, **buffers}))
                 gradients = torch.autograd.grad(value, list(parameters.values()), materialize_grads=True,
                                                 create_graph=self.second_order)
-                directions = zip(parameters.items(), precondition(gradients), strict=True)
-                parameters = {name: self._step(p, direction) for (name, p), direction in directions}
+                steps = zip(parameters.values(), precondition(gradients), strict=True)
+                after = [p - self.lr * direction for p, direction in steps]
+                if not self.second_order:
+                    after = [p.detach().requires_grad_() for p in after]
+                parameters = dict(zip(parameters, after, strict=True))
         return replace(D, state={**parameters, **buffers})
-
-    def _step(self, p: Tensor, direction: Tensor) -> Tensor:
-        after = p - self.lr * direction
-        return after if self.second_order else after.detach().requires_grad_()
 
     def preconditioner(self) -> Preconditioner:
         """A function called with the gradients of each step in turn, which returns the step's directions."""
@@ -120,7 +117,6 @@ class UnrolledAdam(UnrolledSGD):
         self.register_buffer("count", torch.zeros(()))
 
     def preconditioner(self) -> Preconditioner:
-        """As in `UnrolledSGD`; the mean squares after the first step are written to the buffers."""
         squares, steps = [getattr(self, name) for name in self.synced_buffers], 0
 
         def precondition(gradients: Sequence[Tensor]) -> list[Tensor]:
@@ -129,7 +125,7 @@ class UnrolledAdam(UnrolledSGD):
                 steps += 1
                 squares = [torch.lerp(square, gradient.square(), 1 - self.beta2)
                            for square, gradient in zip(squares, gradients, strict=True)]
-                if steps == 1:
+                if steps == 1:      # The buffers track the current D.
                     self.count.add_(1)
                     for name, square in zip(self.synced_buffers, squares, strict=True):
                         getattr(self, name).copy_(square)

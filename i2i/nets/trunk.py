@@ -1,13 +1,29 @@
-"""The auxiliary network Q of InfoGAN."""
+"""Discriminators whose trunk other heads can share, and such a head: the network Q of InfoGAN."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from i2i.errors import require
 from i2i.nets.blocks import GemmConv2d, init_weights
+
+
+class TrunkDiscriminator(nn.Module):
+    """Base class of discriminators with a `head` on the last of their `features`."""
+
+    feature_shape: tuple[int, int, int]
+    features: Any
+    head: Any
+
+    def trunk(self, x: Tensor, c: Tensor | None = None) -> Tensor:
+        """The input of `head`: (N, C, H, W), (N) labels -> (N, *feature_shape)"""
+        return self.features(x, c)[-1]
+
+    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
+        """(N, C, H, W), (N) labels -> (N, 1) logits"""
+        return self.head(self.trunk(x, c), c)
 
 
 class CodePosterior(NamedTuple):
@@ -25,14 +41,12 @@ class CodePosterior(NamedTuple):
 
 
 class QHead(nn.Module):
-    """Q(c|x) on the trunk of a discriminator: a hidden layer, then a softmax or a factored Gaussian per code.
-    Chen et al. 2016 (arXiv:1606.03657), section 6 and appendix C, without its batch norm.
+    """Q(c|x) on a discriminator's trunk.  Chen et al. 2016, section 6 and appendix C, without batch norm.
 
     Args:
         shape: the discriminator's `feature_shape`, (C, H, W).
         categorical: number of values of each categorical code.
         continuous: number of continuous codes.
-        width: units of the hidden layer.
     """
 
     def __init__(self, shape: tuple[int, int, int], categorical: tuple[int, ...], continuous: int, *,
