@@ -29,15 +29,9 @@ def describe_type(to: Any) -> str:
 
 
 def parse(key: str, text: str, to: Any) -> Any:
-    """Convert text from a command line to the annotated type.
+    """Convert text to int, float, bool, str, a Literal or a tuple of one of them; numbers may end in k or M.
 
-    Args:
-        key: the setting's name, for the error message.
-        text: the value; numbers may end in k or M.
-        to: int, float, bool, str, a Literal or a tuple of one of them.
-
-    Raises:
-        RequestError: if the text cannot be read as that type.
+    RequestError with the name `key` if the text cannot be read as that type.
     """
     try:
         return _convert(key, text, to)
@@ -79,8 +73,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 def validate(key: str, value: Any, to: Any) -> Any:
     """Check JSON data against the annotated type; lists become tuples.
 
-    Raises:
-        RequestError: for another type, NaN, infinity or an integer above 2^53.
+    RequestError for another type, NaN, infinity or an integer above 2^53.
     """
     origin = typing.get_origin(to)
     if origin is tuple:
@@ -100,11 +93,7 @@ def validate(key: str, value: Any, to: Any) -> Any:
 
 
 def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
-    """Rebuild the config that `to_dict` wrote.
-
-    Raises:
-        RequestError: for unknown keys and values of another type.
-    """
+    """Rebuild the config that `to_dict` wrote.  RequestError for unknown keys and values of another type."""
     known, values = fields(cls), {}
     types = typing.get_type_hints(cls)
     for key, value in data.items():
@@ -135,10 +124,7 @@ def _spec(key: str, kind: str, data: Mapping[str, Any]) -> Spec:
 
 
 def parse_assignments(assignments: Sequence[str]) -> list[tuple[str, str]]:
-    """Split KEY=VALUE assignments.
-
-    Components come before their options, so that the order of the assignments does not matter.
-    """
+    """Split KEY=VALUE assignments; components come before their options, whatever the order was."""
     pairs = []
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
@@ -151,10 +137,7 @@ def parse_assignments(assignments: Sequence[str]) -> list[tuple[str, str]]:
 def override(config: T, pairs: Sequence[tuple[str, str]], prefix: str = "") -> T:
     """A copy of a config with (setting, text) and (component.option, text) pairs applied.
 
-    Args:
-        config: a frozen dataclass.
-        pairs: as `parse_assignments` returns them.
-        prefix: goes before the settings' names in error messages.
+    The pairs are those of `parse_assignments`; `prefix` goes before the settings' names in error messages.
     """
     for key, text in pairs:
         known = fields(config)

@@ -64,8 +64,7 @@ def _sync(path: Path, flags: int) -> None:
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Have `write` fill a temporary path that then replaces `path`, synced.  JobError if that fails; the old
-    file stays."""
+    """Have `write` fill a temporary path that then replaces `path`, synced.  JobError if that fails."""
     try:
         with atomic_path(path, sync=True) as part:
             write(part)

@@ -39,19 +39,13 @@ def component(kind: str, name: str, **options: Any) -> Any:
 
 
 def register(kind: str, name: str) -> Callable[[T], T]:
-    """Decorator: register a callable as component `name` of a kind.
-
-    Raises:
-        ValueError: if the name is taken.
-    """
-
+    """Decorator: register a callable as component `name` of a kind.  ValueError if the name is taken."""
     def add(item: T) -> T:
         table = _COMPONENTS.setdefault(kind, {})
         if name in table:
             raise ValueError(f"{kind} {name!r} is registered twice")
         table[name] = typing.cast(Callable[..., Any], item)
         return item
-
     return add
 
 
@@ -98,11 +92,7 @@ def schema(kind: str, name: str) -> Mapping[str, inspect.Parameter]:
 
 
 def build(kind: str, spec: Spec, *supplied: Any) -> Any:
-    """Build a component from its spec and the arguments supplied by code.
-
-    Raises:
-        RequestError: for an unknown name or option.
-    """
+    """Build a component from its spec and arguments supplied by code.  RequestError for an unknown name."""
     check_options(kind, spec.name, spec.options)
     return lookup(kind, spec.name)(*supplied, **spec.options)
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from i2i.evaluation.request import EvaluationRequest
     from i2i.inference.model import Model
 
-BETTER = {"lower": "lower is better", "higher": "higher is better"}
-
 Direction = Annotated[str | None, option(
     "ab|ba", "ba: evaluate the translation from b to a, of models that learned both.")]
 Sheet = Annotated[str | None, option("FILE.png", "Write an image of a model's inputs, results and targets.")]
@@ -107,7 +105,6 @@ def evaluate(
 
 def _evaluate_sets(fake: str, real: str, options: Options,
                    processes: ProcessGroup) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Evaluate one set against another: outcome, and columns of the table."""
     from i2i.data.image_set import open_image_set
     from i2i.evaluation.evaluate_sets import evaluate_sets
     from i2i.evaluation.request import DEFAULT_SET_METRICS
@@ -126,7 +123,6 @@ def _evaluate_sets(fake: str, real: str, options: Options,
 
 def _evaluate_model(model: str, data: str | None, split: str, direction: str, sheet: str | None,
                     options: Options, processes: ProcessGroup) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Evaluate a model on pairs: outcome, and columns of the table."""
     from PIL import Image
 
     from i2i.evaluation.evaluate_model import evaluate_model, sample_sheet
@@ -213,7 +209,7 @@ def _print_results(outcome: Mapping[str, Any], columns: Mapping[str, Mapping[str
         cells = "".join(f"{_number(results[name]['value']) if name in results else '-':>16}"
                         for results in columns.values())
         interval = f"{_number(figure['low'])} … {_number(figure['high'])}" if "low" in figure else ""
-        remarks = [BETTER.get(figure.get("better", ""), ""),
+        remarks = [f"{figure['better']} is better" if figure.get("better") in ("lower", "higher") else "",
                    f"± {_number(figure['spread'])} over subsets" if "spread" in figure else "",
                    figure.get("note", "")]
         print(f"{name:{width}}{cells}" + (f"{interval:>22}" if has_intervals else "") + "  "

@@ -75,7 +75,6 @@ def _accepted(annotation: Any) -> str:
 
 
 def _options(kind: str, name: str) -> list[Setting]:
-    """The options of a component; its docstring says what they do."""
     from i2i.registry import schema
     return [Setting(key, parameter.default, _accepted(parameter.annotation), "")
             for key, parameter in schema(kind, name).items()]

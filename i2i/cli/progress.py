@@ -20,12 +20,7 @@ def process_group(device: str) -> ProcessGroup:
 
 
 class ProgressBars:
-    """A context manager that shows a bar for each task, on a terminal and on the main process only.
-
-    Args:
-        rank: of this process; others than 0 show nothing.
-        keep: leave the bars on the screen at the end.
-    """
+    """Shows a bar for each task on a terminal, if `rank` is 0; with `keep` they stay at the end."""
 
     def __init__(self, rank: int = 0, *, keep: bool = False) -> None:
         from rich.console import Console

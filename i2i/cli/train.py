@@ -49,8 +49,7 @@ def train(
                        dry_run=dry_run, callback=terminal_callback())
     except training.TrainingInterrupted as interruption:
         if is_main_process():
-            print(f"stopped and saved; continue with: i2i train --resume {interruption.folder}",
-                  file=sys.stderr)
+            print(interruption, file=sys.stderr)
         raise typer.Exit(128 + interruption.signal) from None
 
 

@@ -24,8 +24,7 @@ MAX_HEADER_BYTES = 32 * 2**20       # Of names, shapes and offsets; a network of
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write tensors and header atomically.  JobError if the file cannot be written, or not read back; the old
-    file stays."""
+    """Write tensors and header atomically.  JobError if that fails or cannot be read back."""
     tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
     text = json.dumps(header)
     metadata = {HEADER_KEY: text, CHECKSUM_KEY: checksum(tensors, text)}
@@ -42,14 +41,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -
 
 
 def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read and verify the tensors and the header of a file.
-
-    Args:
-        kind: "model" or "state".
-
-    Raises:
-        RequestError: if the file is damaged or of another kind.
-    """
+    """Read and verify tensors and header of a "model" or "state".  RequestError if damaged or another kind."""
     header = read_header(path, kind)
     try:
         with safe_open(path, "pt") as file:
@@ -77,7 +69,7 @@ def read_header(path: Path, kind: str) -> dict[str, Any]:
     try:
         header = json.loads(text or "")
     except (ValueError, RecursionError):
-        raise RequestError(f"{path} is a safetensors file, but not one of i2i") from None
+        header = None
     found = header.get("kind") if isinstance(header, dict) else None
     if found not in ("model", "state"):
         raise RequestError(f"{path} is a safetensors file, but not one of i2i")

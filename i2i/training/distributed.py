@@ -76,8 +76,6 @@ class Runtime:
 
     def broadcast(self, item: T) -> T:
         """Rank 0's item."""
-        if self.world_size == 1:
-            return item
         with self._collective():
             return cast(T, broadcast_object_list([item])[0])
 
@@ -92,8 +90,6 @@ class Runtime:
 
     def all_gather_objects(self, items: list[T]) -> list[T]:
         """The items of all processes in one list."""
-        if self.world_size == 1:
-            return items
         with self._collective():
             return list(gather_object(items))
 

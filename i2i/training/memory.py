@@ -81,16 +81,13 @@ class _LiveTensors(TorchDispatchMode):
 def estimate_memory(recipe: Recipe, info: DataInfo, *, batch_size: int, ema: bool,
                     gradient_checkpointing: bool = False,
                     copied: bool = False) -> tuple[list[ModuleSummary], MemoryEstimate]:
-    """Run one step of the recipe in fp32 on tensors without data.
+    """Run one step of a recipe in fp32 on tensors without data.  RequestError for an impossible size.
 
     Args:
         batch_size: images in one process.
         ema: whether an average of the generating networks is kept.
         gradient_checkpointing: whether generators recompute their activations.
         copied: whether a copy of the weights is written to disk while training goes on.
-
-    Raises:
-        RequestError: if a network cannot be built for this size.
     """
     modules = build_on_meta(recipe, info)
     set_checkpointing(recipe, modules, gradient_checkpointing)
@@ -126,7 +123,6 @@ def estimate_memory(recipe: Recipe, info: DataInfo, *, batch_size: int, ema: boo
 
 
 def _state_bytes(recipe: Recipe, modules: nn.ModuleDict, ema: bool) -> int:
-    """Bytes of parameters, buffers, their average and moments."""
     sizes = {name: sum(p.nbytes for p in module.parameters()) for name, module in modules.items()}
     trained = sum(sizes[name] for player in recipe.players.values() for name in player.modules)
     averaged = sum(sizes[name] for name in recipe.ema_modules) if ema else 0

@@ -133,11 +133,7 @@ def differences(config: Any, base: Any, prefix: str = "") -> list[str]:
 
 
 def command(job: Job, changes: Sequence[str] = ()) -> str | None:
-    """The shortest `i2i train` command line for this job with these changes.
-
-    Returns:
-        None if the changes change nothing or are refused.
-    """
+    """The shortest `i2i train` command line for a changed job; None if changes are refused or do nothing."""
     try:
         settings = configure(job.recipe, job.data, job.train, parse_assignments(changes))
         if changes and settings == (job.recipe, job.data, job.train):

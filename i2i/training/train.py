@@ -97,11 +97,7 @@ def tuned_settings(assignments: Sequence[str]) -> list[str]:
 
 def run_job(job: Job, folder: RunFolder, *, device: str = "auto", callback: Callback | None = None,
             measurements: Mapping[str, Any] | None = None) -> int:
-    """Run a job in its folder, or continue it there; `measurements` go to autotune.json.
-
-    Returns:
-        0, or the signal that interrupted it after everything was saved.
-    """
+    """Run or continue a job in its folder.  Returns 0, or the signal that ended it after all was saved."""
     callback = callback or Callback()
     runtime = Runtime(precision=job.train.precision, device=device, threads=job.train.threads,
                       tf32=job.train.tf32)

@@ -58,6 +58,8 @@ class Trainer:
         self.callback = callback or Callback()
         self.evaluator, self.stop_criterion = evaluator, stop_criterion
         self.state = RunState(recipe, info, config, runtime, folder, header, self.callback.on_message)
+        self.modules = self.state.modules
+        self.ema_modules = self.state.ema.modules       # Those that are trained if no average is kept.
         self.skipped_files = SkippedFiles(folder.skipped, runtime, self.callback.on_message)
         # Buffers that are averaged over processes after each step.
         self._synced = [getattr(module, name) for module in self.modules.modules()
@@ -73,16 +75,6 @@ class Trainer:
         if config.compile:      # After the average is made: it is used rarely, at other sizes of batches.
             trained = {name for player in recipe.players.values() for name in player.modules}
             compile_networks(self.modules, trained - set(recipe.second_order_modules), runtime.device)
-
-    @property
-    def modules(self) -> nn.ModuleDict:
-        """The networks that are trained."""
-        return self.state.modules
-
-    @property
-    def ema_modules(self) -> nn.ModuleDict:
-        """The averaged networks, or those that are trained if no average is kept."""
-        return self.state.ema.modules
 
     @property
     def images(self) -> int:
@@ -180,7 +172,6 @@ class Trainer:
         return stopped
 
     def _train_step(self, batch: Mapping[str, Tensor], sample: Batch) -> None:
-        """A step and all that is due after it."""
         config = self.config
         progress = self.advance(batch)
         is_last = self.state.step == config.steps

@@ -172,8 +172,7 @@ class CollapseDetector:
         quick, thorough: inputs of the two checks.
         embedding: the one of the thorough check.
         advise: what to try against a kind of collapse.
-        log: prints a line for the user.
-        stops: whether the run is to stop.
+        stops: whether a collapse ends the run.
     """
 
     def __init__(self, recipe: Recipe, quick: FixedInputs, thorough: FixedInputs, folder: RunFolder,
@@ -197,11 +196,7 @@ class CollapseDetector:
         return next((entry["detection"] for entry in self.history if "detection" in entry), None)
 
     def __call__(self, live: nn.ModuleDict, images: int) -> bool:
-        """Check the generator now.  Puts the modules into eval mode.
-
-        Returns:
-            Whether the run is to stop.
-        """
+        """Check the generator; returns whether the run is to stop.  Puts the modules into eval mode."""
         observed = self._observe(live, self.quick, self._thumbnails)
         entry: dict[str, Any] = {"images": images}
         entry |= {output: each.ratios for output, each in observed.items()}
@@ -217,7 +212,6 @@ class CollapseDetector:
 
     def _observe(self, live: nn.ModuleDict, inputs: FixedInputs,
                  embedding: Embedding) -> dict[str, Observation]:
-        """The observation of each output."""
         sides = self.recipe.targets
         real = {side: inputs.real_points(embedding, side) for side in sides.values()}
         points: dict[str, list[tuple[Matrix, Matrix, Tensor]]] = {}

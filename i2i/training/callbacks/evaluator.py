@@ -69,10 +69,9 @@ class Evaluator:
 
     @torch.no_grad()
     def __call__(self, live: nn.ModuleDict, averaged: nn.ModuleDict, images: int) -> dict[str, Any]:
-        """Evaluate after `images` training images.  Puts the modules into eval mode.
+        """A line of metrics.jsonl; `each` has one value per image, whose mean is the deciding score.
 
-        Returns:
-            A line of metrics.jsonl.  `each` has one value per image, whose mean is the deciding score.
+        Puts the modules into eval mode.
         """
         live.eval()
         averaged.eval()
@@ -121,11 +120,7 @@ class Evaluator:
     @torch.no_grad()
     def save_best_and_worst(self, averaged: nn.ModuleDict, pairs: FixedInputs,
                             write: Callable[[str, Callable[[Path], None]], None]) -> dict[str, Any]:
-        """Save the best and worst pairs as strips of input, output and target.
-
-        Returns:
-            The contents of pairs.json.
-        """
+        """Save strips (input, output, target) of the best and worst pairs; returns the data of pairs.json."""
         averaged.eval()
         results = []
         for rows, batch in pairs.batches(self.device):

@@ -92,14 +92,7 @@ def deviations(values: Sequence[float]) -> tuple[float, float]:
 
 
 def loss_warnings(entries: Sequence[Mapping[str, Any]], recipe: Recipe) -> tuple[dict[str, Any], list[str]]:
-    """Check every loss of G for convergence.
-
-    Args:
-        entries: the lines of log.jsonl.
-
-    Returns:
-        Figures for verdict.json by loss, and warnings.
-    """
+    """Check G's losses in log.jsonl for convergence: figures for verdict.json by loss, and warnings."""
     spec = getattr(recipe, "adversarial", None)
     if not isinstance(spec, Spec):
         return {}, []
@@ -140,7 +133,6 @@ def _problem(key: str, loss: str, balance: Balance, means: Sequence[float],
 
 
 def _discriminator_side(entry: Mapping[str, Any], key: str) -> str:
-    """D's loss and logits in the last line of the log."""
     side = key.removeprefix("gan")
     values = [f"{name} {float(entry[name + side]):.3g}" for name in ("d", "real_logits", "fake_logits")
               if name + side in entry]
