@@ -60,10 +60,9 @@ class App(typer.Typer):
         except MemoryError:
             return _report_error("out of memory; use a smaller batch or size", 1)
         except (RuntimeError, ImportError) as error:
-            message = _explain(error)
-            if not message:
-                raise
-            return _report_error(message, 1)
+            if message := _explain(error):
+                return _report_error(message, 1)
+            raise
 
 
 def _report_error(message: str, code: int) -> int:

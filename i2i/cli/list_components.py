@@ -31,7 +31,7 @@ def list_components(
     from i2i.data.config import DataConfig
     from i2i.metrics import paired, set_metrics  # noqa: F401 - registers the metrics.
     from i2i.recipes.presets import PRESETS
-    from i2i.training import optimizers, schedules  # noqa: F401 - registers them.
+    from i2i.training import optimizers  # noqa: F401 - registers them.
     from i2i.training.config import TrainConfig
     configs: dict[str, Any] = {"data": DataConfig, "train": TrainConfig}
     names = ({"preset": list(PRESETS)} | {kind: registry.names(kind) for kind in registry.kinds()}

@@ -41,7 +41,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -
 
 
 def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read and verify tensors and header of a "model" or "state".  RequestError if damaged or another kind."""
+    """Read and verify tensors and header of a "model" or "state".  RequestError if damaged or other."""
     header = read_header(path, kind)
     try:
         with safe_open(path, "pt") as file:

@@ -29,7 +29,7 @@ from i2i.recipes.meta import build_on_meta
 from i2i.recipes.presets import PRESETS
 from i2i.registry import Spec, build, lookup, names, schema, suggest
 from i2i.seeding import noise_for
-from i2i.training import optimizers, schedules  # noqa: F401 - registers them.
+from i2i.training import optimizers  # noqa: F401 - registers them.
 from i2i.training.config import TrainConfig
 
 DEFAULT_DATA = {"paired": "openmoji-64", "unpaired": "noto-twemoji-64", "images": "fluent3d-64"}

@@ -1,14 +1,17 @@
-"""Optimizers by name."""
+"""Optimizers and learning rate schedules by name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
 
 from i2i.errors import require
 from i2i.registry import register
+from i2i.seeding import Progress
+
+Schedule = Callable[[Progress], float]      # The factor of the base rate, by position in the run.
 
 
 @register("optimizer", "adam")
@@ -41,3 +44,16 @@ def _check(lr: float, eps: float, weight_decay: float = 0.0, **decay_rates: floa
     require(weight_decay >= 0, "optimizer.weight_decay", weight_decay, "0 or more")
     for name, rate in decay_rates.items():
         require(0 <= rate < 1, f"optimizer.{name}", rate, "0 or more and less than 1")
+
+
+@register("schedule", "constant")
+def constant() -> Schedule:
+    """Constant learning rate."""
+    return lambda progress: 1.0
+
+
+@register("schedule", "linear")
+def linear(*, start: float = 0.5) -> Schedule:
+    """Constant until `start` (a share of the run), then linear decay to zero (Isola et al. 2017)."""
+    require(0 <= start < 1, "schedule.start", start, "0 or more and less than 1")
+    return lambda progress: min(1.0, (1.0 - progress.fraction) / (1.0 - start))

@@ -43,8 +43,8 @@ def collapse_grid(generated: Tensor, others: Mapping[str, Tensor], duplicates: N
     title = f"generated; framed: {len(repeated & set(shown))} of {len(shown)} have a near-duplicate"
     blocks = {title: [tile(generated[i], framed=i in repeated) for i in shown]}
     tiles = {name: [tile(image) for image in images] for name, images in others.items()}
-    inputs = {name: images for name, images in tiles.items() if name == "inputs"}
-    ordered = inputs | blocks | {"real": tiles["real"]}
+    real = {"real": tiles.pop("real")}
+    ordered = tiles | blocks | real
     top = np.concatenate([block(name, images, COLUMNS) for name, images in ordered.items()], 1)
     if not len(duplicates):
         return top
@@ -64,9 +64,8 @@ def choose_rows(count: int) -> list[int]:
 
 def shrink(images: Tensor) -> Tensor:
     """Images (N, C, H, W) no larger than they are shown, on the CPU."""
-    scale = MAX_SIDE / max(images.shape[-2:])
-    images = images.float() if scale >= 1 else F.interpolate(images.float(), scale_factor=scale, mode="area")
-    return images.cpu()
+    scale, images = MAX_SIDE / max(images.shape[-2:]), images.float()
+    return (images if scale >= 1 else F.interpolate(images, scale_factor=scale, mode="area")).cpu()
 
 
 def disjoint_pairs(pairs: NDArray[Any]) -> NDArray[Any]:
@@ -82,12 +81,11 @@ def disjoint_pairs(pairs: NDArray[Any]) -> NDArray[Any]:
 
 def tile(image: Tensor, *, framed: bool = False) -> Pixels:
     """An image (C, H, W) with a margin, in which a frame is drawn."""
-    pixels = to_uint8(image)
-    framed_pixels = np.full((pixels.shape[0] + 2 * GAP, pixels.shape[1] + 2 * GAP, 3),
-                            FRAME_COLOR if framed else 255, np.uint8)
-    framed_pixels[GAP - 1:-GAP + 1, GAP - 1:-GAP + 1] = 255
-    framed_pixels[GAP:-GAP, GAP:-GAP] = pixels
-    return framed_pixels
+    height, width = image.shape[-2:]
+    pixels = np.full((height + 2 * GAP, width + 2 * GAP, 3), FRAME_COLOR if framed else 255, np.uint8)
+    pixels[GAP - 1:-GAP + 1, GAP - 1:-GAP + 1] = 255
+    pixels[GAP:-GAP, GAP:-GAP] = to_uint8(image)
+    return pixels
 
 
 def block(title: str, tiles: Sequence[Pixels], columns: int) -> Pixels:

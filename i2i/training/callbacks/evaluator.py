@@ -101,8 +101,8 @@ class Evaluator:
             scores = {name: mean_score(values) for name, values in pair_values.items()}
         else:
             labels = self.heldout.labels
-            ratios = collapse.collapse_ratios(generated, real, labels if self.heldout.conditional else None,
-                                              labels)
+            fake_labels = labels if self.heldout.conditional else None
+            ratios = collapse.collapse_ratios(generated, real, fake_labels, labels)
             readings |= {f"{name}_to_real": value for name, value in ratios.items() if name != "diversity"}
             each, scores = set_metrics(generated, real, embedding.name)
         return {"images": images, "split": self.heldout.dataset.split, "n": len(generated),

@@ -82,12 +82,11 @@ def trend(means: Sequence[float]) -> float:
 
 def deviations(values: Sequence[float]) -> tuple[float, float]:
     """Standard deviations around a linear trend, in the third and the last quarter of the values."""
-    third, last = np.array_split(np.asarray(values[len(values) // 2:]), 2)
-
     def deviation(part: np.ndarray[Any, Any]) -> float:
         time = np.arange(len(part))
         return float(np.std(part - np.polyval(np.polyfit(time, part, 1), time), ddof=2))
 
+    third, last = np.array_split(np.asarray(values[len(values) // 2:]), 2)
     return deviation(third), deviation(last)
 
 
@@ -199,8 +198,7 @@ def write_verdict(job: Job, folder: RunFolder, evaluator: Evaluator | None, dete
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise JobError(f"{folder.metrics} or {folder.log.name} has lines that no run writes "
                        f"({type(error).__name__}: {error})") from None
-    detection = detector.detection if detector else None
-    collapse = [detection["sentence"]] if detection else []
+    collapse = [detector.detection["sentence"]] if detector and detector.detection else []
     verdict |= {"warnings": [*collapse, *verdict["warnings"], *problems], "losses": losses}
     folder.write_json(folder.verdict.name, verdict)
     for warning in verdict["warnings"]:
