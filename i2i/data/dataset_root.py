@@ -3,8 +3,6 @@ zips of a folder look."""
 
 from __future__ import annotations
 
-from typing import BinaryIO
-
 from i2i.data.file_list import FileList
 from i2i.data.layouts import SIDE_FOLDERS, SPLITS
 from i2i.data.manifest import Manifest
@@ -23,9 +21,9 @@ class SubfolderSource(Source):
     def list_images(self) -> FileList:
         return self.outer.names().within(self.folder)
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, size: int | None = None) -> bytes:
         try:
-            return self.outer.read(self.folder + name)
+            return self.outer.read(self.folder + name, size)
         except Unreadable as error:
             raise Unreadable(name, error.reason) from None
 
@@ -34,9 +32,6 @@ class SubfolderSource(Source):
 
     def has(self, name: str) -> bool:
         return self.outer.has(self.folder + name)
-
-    def open_metadata(self, name: str) -> BinaryIO | None:
-        return self.outer.open_metadata(self.folder + name)
 
 
 def find_root(source: Source) -> tuple[Source, Manifest | None, FileList]:

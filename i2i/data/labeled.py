@@ -108,8 +108,7 @@ def _from_folders(source: Source, split: str, names: FileList, root: str,
         raise RequestError(f"{source.root}: {root}{unknown[0]} is a class that train/ does not have "
                            f"({', '.join(classes)})")
     number = {name: i for i, name in enumerate(classes)}
-    labels = np.repeat([number[name] for name in folders],
-                       [len(inner.under(f"{name}/")) for name in folders])
+    labels = np.repeat([number[name] for name in folders], [len(inner.under(f"{name}/")) for name in folders])
     return ImageDataset(source, split, names, labels.astype(np.int64), classes, "class folders")
 
 
@@ -126,13 +125,12 @@ def _with_labels(source: Source, split: str, names: FileList, labels: dict[str, 
 def _read_labels(source: Source) -> tuple[dict[str, int], tuple[str, ...]] | None:
     """The class of each file and the names of the classes from dataset.json; None if there are no labels."""
     where = f"{source.root}/{LABELS}"
-    file = source.open_metadata(LABELS)
-    if file is None:
+    data = source.read_metadata(LABELS)
+    if data is None:
         return None
     try:
-        with file:
-            content = json.load(file)
-    except (OSError, ValueError, RecursionError) as error:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"{where} cannot be read: {error}") from None
     if not isinstance(content, dict) or content.get("labels") is None:
         return None

@@ -8,7 +8,6 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,13 +52,12 @@ class Manifest:
             yield from () if self.single else filter(None, rows.b)
 
 
-def read(file: BinaryIO, path: str, *, has: Callable[[str], bool],
-         is_image: Callable[[str], bool]) -> Manifest:
-    """Read an open manifest.  RequestError names the line that is wrong.
+def read(data: bytes, path: str, *, has: Callable[[str], bool], is_image: Callable[[str], bool]) -> Manifest:
+    """Parse a manifest.  RequestError names the line that is wrong.
 
     `has` says whether a file exists, `is_image` whether a name has the extension of an image.
     """
-    text = io.TextIOWrapper(file, "utf-8-sig", newline="")
+    text = io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", newline="")
     rows: dict[str, list[tuple[int, str, str, str]]] = {}       # Split -> line, a, b and label.
     single = labeled = False
     one_sided_line = None

@@ -1,20 +1,58 @@
-"""Paired datasets: A|B strips, two folders paired by name, or the rows of a manifest."""
+"""Datasets of two sides; paired ones: A|B strips, two folders paired by name, or the rows of a manifest."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
+from i2i.data.dataset import Dataset, fingerprint
 from i2i.data.dataset_root import find_root
 from i2i.data.file_list import FileList
 from i2i.data.layouts import SPLITS, locate_splits, pair_names, side_folders, top_level_files
 from i2i.data.manifest import Manifest
 from i2i.data.sources import Source, Unreadable, load_image
-from i2i.data.two_sided import TwoSidedDataset, split_strip_image
 from i2i.errors import RequestError
 from i2i.images.format import Array, DecodedImage
 from i2i.registry import register
 
 SHAPE_TOLERANCE = 0.01      # Relative; partners of small images differ in proportions by rounding.
+
+
+@dataclass(frozen=True)
+class TwoSidedDataset(Dataset):
+    """A split with two sides, A and B."""
+
+    a: Sequence[str]                # File names.
+    b: Sequence[str]                # The same as `a` for strips.
+    direction: str = "ab"           # "ba" makes B the images "a" of a sample.
+    from_manifest: bool = False
+
+    @cached_property
+    def strips(self) -> bool:
+        """Whether one file holds A and B side by side."""
+        return self.a == self.b
+
+    def fingerprint(self) -> str:
+        return fingerprint(self.split, self.a, self.b)
+
+
+def split_strip(strip: Array, name: str) -> tuple[Array, Array]:
+    """The left and the right half of an A|B strip, HW or HWC.  Raises Unreadable if it is not one."""
+    height, width = strip.shape[:2]
+    if width % 2 or width <= height:
+        raise Unreadable(name, f"is {width}x{height}; an A|B strip is wider than high and of even width")
+    return strip[:, : width // 2], strip[:, width // 2:]
+
+
+def split_strip_image(strip: DecodedImage) -> tuple[DecodedImage, DecodedImage]:
+    """As split_strip, for a decoded image of a dataset."""
+    try:
+        a, b = split_strip(strip.array, strip.name)
+    except Unreadable as error:
+        raise Unreadable(error.name, f"{error.reason}; or A and B lie in two folders, such as trainA and "
+                                     "trainB") from None
+    return replace(strip, array=a), replace(strip, array=b)
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,15 @@ from i2i.data.dataset_root import find_root
 from i2i.data.file_list import FileList
 from i2i.data.layouts import SPLITS, locate_splits, pair_names
 from i2i.data.manifest import Manifest
-from i2i.data.paired import PairedDataset, pairs_from_folders, pairs_from_manifest
+from i2i.data.paired import (
+    PairedDataset,
+    TwoSidedDataset,
+    pairs_from_folders,
+    pairs_from_manifest,
+    split_strip_image,
+)
 from i2i.data.sources import Source, load_image
 from i2i.data.transforms import SeparateCropFlip
-from i2i.data.two_sided import TwoSidedDataset, split_strip_image
 from i2i.errors import RequestError
 from i2i.images.format import DecodedImage
 from i2i.registry import register

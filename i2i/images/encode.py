@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import tifffile
+from PIL import Image
 
 from i2i.images.format import Array, DecodedImage, ImageFormat
-from i2i.images.pil import pil_supports, to_pil
+from i2i.images.pil import pil_supports
 
 _LOSSY: Mapping[str, object] = {"quality": 95, "subsampling": 0}
 _DEFLATE: Mapping[str, object] = {"compression": "tiff_adobe_deflate"}
@@ -75,7 +76,7 @@ def encode(suffix: str, array: Array, format: ImageFormat, like: DecodedImage | 
         extra: dict[str, object] = {"icc_profile": profile} if profile else {}
         if dpi:
             extra["dpi"] = dpi
-        to_pil(array).save(buffer, form.name, **form.options, **extra)  # type: ignore[arg-type]
+        Image.fromarray(array).save(buffer, form.name, **form.options, **extra)  # type: ignore[arg-type]
     return buffer.getvalue()
 
 

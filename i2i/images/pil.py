@@ -64,21 +64,16 @@ def from_pil(image: Image.Image) -> DecodedImage:
     elif mode == "I" or mode.startswith("I;"):
         raise ValueError(f"mode {mode} (32-bit integers) is not supported; accepted: unsigned 8 or 16 bits, "
                          "or 32-bit floats")
-    elif alpha := has_alpha(image):
+    elif mode in ALPHA_MODES or ("transparency" in image.info and mode in ("1", "L", "P", "RGB")):
+        alpha = True
         array = np.asarray(image.convert("RGBA"))
         array = np.ascontiguousarray(array[..., [0, 3]]) if mode in GRAY_MODES else array
     else:
-        array = np.asarray(image.convert("L" if mode in GRAY_MODES else "RGB"))
+        array, alpha = np.asarray(image.convert("L" if mode in GRAY_MODES else "RGB")), False
         if mode in ("CMYK", "LAB"):
             notes = (f"{mode}, read as RGB without its profile",)
     return DecodedImage(array, alpha, profile=image.info.get("icc_profile") or None,
                         dpi=parse_dpi(image.info.get("dpi")), notes=notes)
-
-
-def has_alpha(image: Image.Image) -> bool:
-    """Whether an image has an alpha channel or a transparent color."""
-    transparent_color = "transparency" in image.info and image.mode in ("1", "L", "P", "RGB")
-    return image.mode in ALPHA_MODES or transparent_color
 
 
 def parse_dpi(dpi: Any) -> tuple[float, float] | None:
@@ -96,8 +91,3 @@ def pil_supports(format: ImageFormat) -> bool:
     if format.dtype == "uint8":
         return (format.channels, format.alpha) in ((1, False), (3, False), (2, True), (4, True))
     return format.channels == 1
-
-
-def to_pil(array: Array) -> Image.Image:
-    """(H, W) of any type, or uint8 (H, W, C) of 2 (LA), 3 or 4 (RGBA) channels."""
-    return Image.fromarray(array)

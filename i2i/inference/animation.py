@@ -9,12 +9,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from i2i.errors import JobError, RequestError, require
 from i2i.files import write_atomically
 from i2i.images.encode import encode
 from i2i.images.format import Array, ImageFormat
-from i2i.images.pil import to_pil
 
 SHEETS = (".png", ".jpg", ".jpeg")
 MAX_SIDE = 65_000       # Pixels of a sheet: JPEG allows 65,535.
@@ -66,7 +66,7 @@ def _encode_gif(frames: Iterator[Array], count: int, fps: int) -> bytes:
     # Times in a GIF are hundredths of a second: durations differ by one where the rate does not divide 100.
     times = [round(100 * i / fps) for i in range(count + 1)]
     durations = [10 * (end - start) for start, end in pairwise(times)]
-    pictures = (to_pil(frame) for frame in frames)
+    pictures = (Image.fromarray(frame) for frame in frames)
     buffer = io.BytesIO()
     next(pictures).save(buffer, "gif", save_all=True, append_images=pictures, duration=durations, loop=0)
     return buffer.getvalue()

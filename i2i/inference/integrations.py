@@ -20,7 +20,6 @@ from i2i.data.sources import Unreadable, open_source
 from i2i.errors import JobError, RequestError, require
 from i2i.images.convert import convert_channels, convert_tensors, to_8bit, to_array, to_rgb, to_tensor
 from i2i.images.format import DTYPES, Array, DecodedImage, ImageFormat
-from i2i.images.pil import to_pil
 from i2i.inference.model import Model, load
 from i2i.inference.model_file import find_model
 
@@ -170,7 +169,7 @@ class Mixed(Dataset[Any]):
         if number is None:
             return self.real[index - index * self.num_fake // len(self)]
         array, label = self.fake[number]
-        image = self.transform(to_pil(array)) if self.transform else _convert_like(array, self.like)
+        image = self.transform(Image.fromarray(array)) if self.transform else _convert_like(array, self.like)
         if not self.labeled:
             return image
         tensor = isinstance(self.label_like, Tensor)
@@ -241,7 +240,7 @@ def _check_convertible(image: Any) -> None:
 def _convert_like(array: Array, like: Any) -> Any:
     """Convert an (H, W, 3) uint8 array to the type and channels of another image."""
     if isinstance(like, Image.Image):
-        return to_pil(array).convert(like.mode)
+        return Image.fromarray(array).convert(like.mode)
     if isinstance(like, Tensor):
         return torch.from_numpy(np.atleast_3d(convert_channels(array, len(like))).transpose(2, 0, 1).copy())
     image = convert_channels(array, 1 if like.ndim == 2 else like.shape[2])

@@ -16,9 +16,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from i2i.data.paired import split_strip
 from i2i.data.sharding import ProcessGroup, SingleProcess, shard_blocks
 from i2i.data.sources import EXTENSIONS, Source, Unreadable, load_image
-from i2i.data.two_sided import split_strip
 from i2i.errors import JobError, RequestError
 from i2i.files import atomic_path
 from i2i.images.convert import to_array

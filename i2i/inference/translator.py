@@ -13,7 +13,7 @@ from torch import Tensor
 from i2i.errors import RequestError
 from i2i.images.convert import apply_clahe_to_tensors, convert_to, to_array, to_tensor
 from i2i.images.format import DTYPES, Array, DecodedImage, ImageFormat
-from i2i.images.pil import from_pil, pil_supports, to_pil
+from i2i.images.pil import from_pil, pil_supports
 
 ImageT = TypeVar("ImageT", Image.Image, Array, Tensor)
 
@@ -71,7 +71,7 @@ class Translator(ABC):
                                f"{type(images).__name__}")
         output = self(self.prepare(image, direction)[None], seed=seed, direction=direction)[0]
         result = to_array(output, target)
-        return to_pil(result) if isinstance(images, Image.Image) else result
+        return Image.fromarray(result) if isinstance(images, Image.Image) else result
 
     def _translate_tensor(self, image: Tensor, seed: int | None, direction: str) -> Tensor:
         source = self.formats[self.sides(direction)[0]]

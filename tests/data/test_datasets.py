@@ -6,9 +6,8 @@ from PIL import Image
 
 from i2i.data.config import DataConfig
 from i2i.data.format_detection import inspect_dataset, training_sizes
-from i2i.data.paired import find_paired
+from i2i.data.paired import find_paired, split_strip
 from i2i.data.sources import Unreadable, open_source
-from i2i.data.two_sided import split_strip
 from i2i.errors import RequestError
 
 

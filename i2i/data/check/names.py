@@ -7,6 +7,7 @@ from itertools import islice
 
 from i2i.data.check.finding import Finding, finding
 from i2i.data.dataset_root import LABELS
+from i2i.data.layouts import SPLITS
 from i2i.data.manifest import MANIFESTS
 from i2i.data.sources import Source, Unreadable, is_hidden
 from i2i.errors import printable
@@ -23,14 +24,13 @@ SPLIT_LIKE = {"training": "train", "validation": "val", "valid": "val", "dev": "
 
 def inspect_names(source: Source, names: Sequence[str]) -> list[Finding]:
     """Check the names of the images, and the files beside them."""
-    found = finding("warning", "case", _clashes(names),
-                    "name", "differing from another only by case, which is one file on many disks")
-    found += finding("warning", "control-characters",
-                     (printable(name) for name in names if not name.isprintable()),
-                     "name", "with unprintable characters")
-    found += finding("warning", "split-name", _nearly_splits(names),
-                     "folder", "not recognized as a split, despite a similar name")
-    return found + _ignored(source)
+    unprintable = (printable(name) for name in names if not name.isprintable())
+    return [*finding("warning", "case", _clashes(names), "name",
+                     "differing from another only by case, which is one file on many disks"),
+            *finding("warning", "control-characters", unprintable, "name", "with unprintable characters"),
+            *finding("warning", "split-name", _nearly_splits(names), "folder",
+                     "not recognized as a split, despite a similar name"),
+            *_ignored(source)]
 
 
 def _clashes(names: Sequence[str]) -> Iterator[str]:
@@ -45,25 +45,24 @@ def _nearly_splits(names: Sequence[str]) -> Iterator[str]:
     # An absolute path, in a manifest, has none.
     for folder in sorted({name.split("/")[0] for name in names if "/" in name} - {""}):
         side = folder[-1] if folder[-1] in "AB" and folder.lower() not in SPLIT_LIKE else ""
-        word = folder.removesuffix(side)
-        meant = SPLIT_LIKE.get(word.lower(), word.lower() if word.lower() in ("train", "val", "test") else "")
-        if meant and meant != word:
-            yield f"{folder}/, which would be {meant}{side}/"
+        name = folder.removesuffix(side)
+        split = SPLIT_LIKE.get(name.lower(), name.lower())
+        if split in SPLITS and split != name:
+            yield f"{folder}/, which would be {split}{side}/"
 
 
 def _ignored(source: Source) -> list[Finding]:
-    closed: list[str] = []
-    hidden, misnamed = list[str](), list[str]()
+    closed, hidden, misnamed = list[str](), list[str](), list[str]()
     names = (name for name in source.other_files(closed.append) if name not in METADATA)
     for name in islice(names, MAX_OTHER_FILES):
         try:
-            data = source.read_start(name, START)
-        except (OSError, Unreadable):
+            data = source.read(name, START)
+        except Unreadable:
             continue
         if any(data[offset:].startswith(magic) for offset, magic in MAGIC):
             (hidden if any(map(is_hidden, name.split("/"))) else misnamed).append(name)
-    return [*finding("error", "closed-folder", closed,
-                     "folder", "that cannot be listed, so files are missing"),
-            *finding("warning", "ending", misnamed,
-                     "file", "containing an image, but skipped because of the extension"),
+    return [*finding("error", "closed-folder", closed, "folder",
+                     "that cannot be listed, so files are missing"),
+            *finding("warning", "ending", misnamed, "file",
+                     "containing an image, but skipped because of the extension"),
             *finding("note", "hidden", hidden, "hidden file", "containing an image, and skipped")]

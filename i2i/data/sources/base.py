@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
 
 from i2i.data import manifest as manifests
 from i2i.data.file_list import FileList
@@ -48,12 +47,8 @@ class Source(ABC):
         """All image names below the root, sorted."""
 
     @abstractmethod
-    def read(self, name: str) -> bytes:
-        """Read a file.
-
-        Raises:
-            Unreadable: if it cannot be read.
-        """
+    def read(self, name: str, size: int | None = None) -> bytes:
+        """Read a file, or its first `size` bytes.  Raises Unreadable."""
 
     @abstractmethod
     def has(self, name: str) -> bool:
@@ -61,23 +56,11 @@ class Source(ABC):
 
     @abstractmethod
     def identity(self, name: str) -> str:
-        """One line that changes when the file changes: its location, size and times.
-
-        Raises:
-            OSError: if the file does not exist.
-        """
-
-    @abstractmethod
-    def open_metadata(self, name: str) -> BinaryIO | None:
-        """Open a file in the root that describes the images (dataset.json); None if it does not exist."""
+        """One line that changes when the file changes: its location, size and times.  Raises OSError."""
 
     def other_files(self, on_error: Callable[[str], None]) -> Iterator[str]:
         """Files that are not listed as images; `on_error` gets a message for each unreadable folder."""
         return iter(())
-
-    def read_start(self, name: str, size: int) -> bytes:
-        """Read the first bytes of a file."""
-        return self.read(name)[:size]
 
     def names(self) -> FileList:
         """Image names, sorted: those in the manifest the source was opened from, or all below the root."""
@@ -91,13 +74,21 @@ class Source(ABC):
         found = [self.manifest_name] if self.manifest_name else [name for name in MANIFESTS if self.has(name)]
         if len(found) > 1:
             raise RequestError(f"{self.root} has both {' and '.join(found)}; remove one")
-        file = self.open_metadata(found[0]) if found else None
-        if file is None:
+        data = self.read_metadata(found[0]) if found else None
+        if data is None:
             return None
-        with file:
-            where = self.root if self.manifest_name else f"{self.root}/{found[0]}"
-            return manifests.read(file, where, has=self.has,
-                                  is_image=lambda name: name.lower().endswith(EXTENSIONS))
+        return manifests.read(data, self._path(found[0]), has=self.has,
+                              is_image=lambda name: name.lower().endswith(EXTENSIONS))
+
+    def read_metadata(self, name: str) -> bytes | None:
+        """Read a file in the root that describes the images, such as dataset.json; None if there is none."""
+        try:
+            return self.read(name) if self.has(name) else None
+        except Unreadable as error:
+            raise RequestError(f"{self._path(name)} cannot be read: {error.reason}") from None
+
+    def _path(self, name: str) -> str:
+        return self.root if name == self.manifest_name else f"{self.root}/{name}"
 
 
 def is_hidden(part: str) -> bool:
@@ -111,11 +102,7 @@ def is_image(name: str) -> bool:
 
 
 def decode_bytes(name: str, data: bytes) -> DecodedImage:
-    """Decode an image file, upright (EXIF orientation applied).
-
-    Raises:
-        Unreadable: with the name and the reason.
-    """
+    """Decode an image file, upright (EXIF orientation applied).  Raises Unreadable."""
     try:
         return replace(decode_file(data), name=name)
     except Exception as error:      # OSError, SyntaxError, ValueError, struct.error, zlib.error, cv2.error …
@@ -125,15 +112,14 @@ def decode_bytes(name: str, data: bytes) -> DecodedImage:
 def load_image(source: Source, name: str) -> DecodedImage:
     """Read and decode an image; its name and that of errors include the root of the source."""
     try:
-        picture = decode_bytes(name, source.read(name))
+        return decode_bytes(f"{source.root}/{name}", source.read(name))
     except Unreadable as error:
         raise Unreadable(f"{source.root}/{name}", error.reason) from None
-    return replace(picture, name=f"{source.root}/{name}")
 
 
-def convert_or_unreadable(picture: DecodedImage, kind: ImageFormat) -> Array:
+def convert_or_unreadable(image: DecodedImage, format: ImageFormat) -> Array:
     """`convert_to`, with Unreadable for an image that cannot be converted."""
     try:
-        return convert_to(picture, kind)
+        return convert_to(image, format)
     except ValueError as error:
-        raise Unreadable(picture.name, str(error)) from None
+        raise Unreadable(image.name, str(error)) from None

@@ -6,11 +6,9 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from i2i.data.file_list import FileList
 from i2i.data.sources.base import Source, Unreadable, is_hidden, is_image
-from i2i.errors import RequestError
 
 
 class Folder(Source):
@@ -22,10 +20,7 @@ class Folder(Source):
     def list_images(self) -> FileList:
         return FileList.of(sorted(walk(str(self.path), is_image)))
 
-    def read(self, name: str) -> bytes:
-        return self.read_start(name, -1)
-
-    def read_start(self, name: str, size: int) -> bytes:
+    def read(self, name: str, size: int | None = None) -> bytes:
         path = os.path.join(self.path, name)
         try:
             if not stat.S_ISREG(os.stat(path).st_mode):     # Reading a named pipe would block.
@@ -40,14 +35,6 @@ class Folder(Source):
 
     def identity(self, name: str) -> str:
         return file_identity(os.path.join(self.path, name))
-
-    def open_metadata(self, name: str) -> BinaryIO | None:
-        try:
-            return (self.path / name).open("rb")
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise RequestError(f"{self.path / name} cannot be read: {error.strerror or error}") from None
 
     def other_files(self, on_error: Callable[[str], None]) -> Iterator[str]:
         tree = os.walk(self.path, onerror=lambda error: on_error(f"{error.filename}: {error.strerror}"))
@@ -70,9 +57,6 @@ class SingleFile(Folder):
 
     def has(self, name: str) -> bool:
         return name == self.file and super().has(name)
-
-    def open_metadata(self, name: str) -> BinaryIO | None:
-        return None
 
     def other_files(self, on_error: Callable[[str], None]) -> Iterator[str]:
         return iter(())

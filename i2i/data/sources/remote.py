@@ -12,7 +12,6 @@ from i2i.data.file_list import FileList
 from i2i.data.sources.base import Source, Unreadable, is_image
 from i2i.data.sources.url import Location, RangeReader
 from i2i.data.sources.zip_file import Zip
-from i2i.errors import RequestError
 
 LISTING_BUFFER = 1 << 17    # Bytes read at once from the end of a zip, where its directory is.
 EXTRA_FIELDS = 512          # Bytes allowed for the extra fields of a zip member, to read it with one request.
@@ -33,26 +32,17 @@ class RemoteFolder(Source):
     def list_images(self) -> FileList:
         return FileList.of(name for name in self.files if is_image(name))
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, size: int | None = None) -> bytes:
         try:
-            return self.location.read(name)
+            return self.location.read(name, end=size)
         except OSError as error:
             raise Unreadable(name, str(error)) from None
-
-    def read_start(self, name: str, size: int) -> bytes:
-        return self.location.read(name, 0, size)
 
     def has(self, name: str) -> bool:
         return self.files.find(name) >= 0
 
     def identity(self, name: str) -> str:
         return self.location.identity(name)
-
-    def open_metadata(self, name: str) -> BinaryIO | None:
-        try:
-            return io.BytesIO(self.read(name)) if self.has(name) else None
-        except Unreadable as error:
-            raise RequestError(f"{self.root}/{error}") from None
 
     def other_files(self, on_error: Callable[[str], None]) -> Iterator[str]:
         return (name for name in self.files if not is_image(name))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import struct
 import zipfile
@@ -56,10 +55,7 @@ class Zip(Source):
         names = self.files.within(self.inside)
         return names.take(np.flatnonzero([is_image(name) for name in names]))
 
-    def read(self, name: str) -> bytes:
-        return self.read_start(name, -1)
-
-    def read_start(self, name: str, size: int) -> bytes:
+    def read(self, name: str, size: int | None = None) -> bytes:
         try:
             with self._open_member(self.inside + name) as member:
                 return member.read(size)
@@ -95,12 +91,6 @@ class Zip(Source):
 
     def identity(self, name: str) -> str:
         return f"{file_identity(self.path)} {self.inside + name!r}"
-
-    def open_metadata(self, name: str) -> BinaryIO | None:
-        try:
-            return io.BytesIO(self.read(name)) if self.has(name) else None
-        except Unreadable as error:
-            raise RequestError(f"{self.root}: {error}") from None
 
     def other_files(self, on_error: Callable[[str], None]) -> Iterator[str]:
         return (name for name in self.files.within(self.inside) if not is_image(name))
