@@ -46,7 +46,6 @@ class Autotuner:
     Args:
         config: where to begin; its settings in `assigned` stay.
         batch_source: makes batches for a config.
-        log: called with each line for the user.
     """
 
     def __init__(self, recipe: Recipe, info: DataInfo, config: TrainConfig, batch_source: BatchSource, *,

@@ -151,7 +151,6 @@ def command(job: Job, changes: Sequence[str] = ()) -> str | None:
 
 
 def _assignments(preset: Preset, settings: Settings) -> list[str]:
-    """What a preset needs to become these settings."""
     base = configure(lookup("recipe", preset.recipe)(), DataConfig(), TrainConfig(),
                      parse_assignments(preset.settings))
     return [assignment for new, old, prefix in zip(settings, base, ("", "data.", "train."), strict=True)

@@ -25,12 +25,7 @@ WEIGHTS_SEED = 2**32 - 1        # The "step" whose seed draws the initial weight
 
 
 class RunState:
-    """Networks, their average, optimizers and the step number of a run, at its beginning.
-
-    Args:
-        header: contents of the header of model files.
-        warn: called with each line that a person should read.
-    """
+    """Networks, their average, optimizers and the step of a run, which writes `header` into model files."""
 
     def __init__(self, recipe: Recipe, info: DataInfo, config: TrainConfig, runtime: Runtime,
                  folder: RunFolder, header: Mapping[str, Any], warn: Callable[[str], None]) -> None:

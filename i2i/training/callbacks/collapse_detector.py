@@ -30,14 +30,7 @@ from i2i.runs import log as logs
 from i2i.runs.folder import RunFolder
 from i2i.training.callbacks.collapse_report import Advice, advice_for, choose_rows, collapse_grid, shrink
 from i2i.training.callbacks.evaluator import MIN_IMAGES
-from i2i.training.callbacks.fixed_inputs import (
-    QUICK_SIZE,
-    Embedding,
-    FixedInputs,
-    evenly_spaced_inputs,
-    noise_inputs,
-    thumbnails,
-)
+from i2i.training.callbacks.fixed_inputs import QUICK_SIZE, Embedding, FixedInputs, thumbnails
 from i2i.training.job import Job
 
 Matrix = NDArray[Any]
@@ -273,10 +266,10 @@ def make_collapse_detector(job: Job, device: torch.device, folder: RunFolder,
     dataset = job.splits["train"].for_evaluation(job.formats, job.crop_size)
     if isinstance(dataset, ImageDataset):
         noise = job.fixed_noise()
-        quick, thorough = (noise_inputs(dataset, noise, count, conditional=bool(job.classes))
+        quick, thorough = (FixedInputs.from_noise(dataset, noise, count, conditional=bool(job.classes))
                            for count in GENERATED_IMAGES)
     else:
-        quick, thorough = (evenly_spaced_inputs(dataset, count) for count in TRANSLATED_IMAGES)
+        quick, thorough = (FixedInputs.evenly_spaced(dataset, count) for count in TRANSLATED_IMAGES)
     if min(len(quick.rows), len(thorough.rows)) < MIN_IMAGES:
         return None
     return CollapseDetector(job.recipe, quick, thorough, folder, device, embedding=embedding,

@@ -19,14 +19,7 @@ from i2i.images.convert import make_grid
 from i2i.metrics import collapse, frechet, kid, paired, precision_recall
 from i2i.metrics.set_metrics import Score, mean_score
 from i2i.recipes.base import Recipe
-from i2i.training.callbacks.fixed_inputs import (
-    QUICK_SIZE,
-    Embedding,
-    FixedInputs,
-    evenly_spaced_inputs,
-    noise_inputs,
-    thumbnails,
-)
+from i2i.training.callbacks.fixed_inputs import QUICK_SIZE, Embedding, FixedInputs, thumbnails
 from i2i.training.job import Job
 
 Matrix = NDArray[Any]
@@ -188,16 +181,16 @@ def make_evaluator(job: Job, device: torch.device, embedding: Callable[[], Embed
     training = job.splits["train"].for_evaluation(job.formats, job.crop_size)
     if isinstance(training, ImageDataset):
         noise, conditional = job.fixed_noise(), bool(job.classes)
-        own = noise_inputs(training, noise, MAX_IMAGES, conditional=conditional)
+        own = FixedInputs.from_noise(training, noise, MAX_IMAGES, conditional=conditional)
         heldout, reference = own, job.reference_images
         if reference and reference.split != training.split:
-            heldout = noise_inputs(reference.for_evaluation(job.formats, job.crop_size), noise, MAX_IMAGES,
-                                   conditional=conditional)
+            reference = reference.for_evaluation(job.formats, job.crop_size)
+            heldout = FixedInputs.from_noise(reference, noise, MAX_IMAGES, conditional=conditional)
         enough = min(len(heldout.rows), len(own.rows)) >= MIN_IMAGES
         return Evaluator(job.recipe, heldout, own, device, embedding) if enough else None
     pairs = job.held_out_pairs("val")
     if pairs is None:
         return None
-    heldout = evenly_spaced_inputs(pairs.for_evaluation(job.formats, job.crop_size), MAX_IMAGES)
-    return Evaluator(job.recipe, heldout, evenly_spaced_inputs(training, MAX_IMAGES), device,
+    heldout = FixedInputs.evenly_spaced(pairs.for_evaluation(job.formats, job.crop_size), MAX_IMAGES)
+    return Evaluator(job.recipe, heldout, FixedInputs.evenly_spaced(training, MAX_IMAGES), device,
                      lambda: thumbnails(QUICK_SIZE))

@@ -99,6 +99,29 @@ class FixedInputs:
         self._labels = None if labels is None else np.asarray(labels)[list(indices)]
         self._real_points: dict[tuple[str, str], tuple[Matrix, Matrix]] = {}
 
+    @classmethod
+    def evenly_spaced(cls, dataset: Dataset, count: int) -> FixedInputs:
+        """At most `count` samples of a data set as inputs of a translator."""
+        return cls(dataset, evenly_spaced(len(dataset), count))
+
+    @classmethod
+    def from_noise(cls, images: ImageDataset, noise: Callable[[int], Tensor], count: int, *,
+                   conditional: bool) -> FixedInputs:
+        """Noise, compared to about `count` real images, as many of each class.
+
+        Where there are too many classes for four images each, a part of the classes is taken.
+        """
+        if images.labels is None:
+            return cls(images, evenly_spaced(len(images), count), noise)
+        labels = np.asarray(images.labels)
+        classes = np.unique(labels)
+        classes = classes[evenly_spaced(len(classes), max(1, count // MIN_PER_CLASS))]
+        indices: list[int] = []
+        for label in classes:
+            members = np.flatnonzero(labels == label)
+            indices += members[evenly_spaced(len(members), count // len(classes))].tolist()
+        return cls(images, indices, noise, conditional=conditional)
+
     @property
     def labels(self) -> Matrix | None:
         """The class of each remaining row, if the data have classes."""
@@ -151,26 +174,3 @@ class FixedInputs:
             points, shifted = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
             self._real_points[embedding.name, side] = points, shifted
         return self._real_points[embedding.name, side]
-
-
-def evenly_spaced_inputs(dataset: Dataset, count: int) -> FixedInputs:
-    """At most `count` samples of a data set as inputs of a translator."""
-    return FixedInputs(dataset, evenly_spaced(len(dataset), count))
-
-
-def noise_inputs(images: ImageDataset, noise: Callable[[int], Tensor], count: int, *,
-                 conditional: bool) -> FixedInputs:
-    """Noise, compared to about `count` real images, as many of each class.
-
-    Where there are too many classes for four images each, a part of the classes is taken.
-    """
-    if images.labels is None:
-        return FixedInputs(images, evenly_spaced(len(images), count), noise)
-    labels = np.asarray(images.labels)
-    classes = np.unique(labels)
-    classes = classes[evenly_spaced(len(classes), max(1, count // MIN_PER_CLASS))]
-    indices: list[int] = []
-    for label in classes:
-        members = np.flatnonzero(labels == label)
-        indices += members[evenly_spaced(len(members), count // len(classes))].tolist()
-    return FixedInputs(images, indices, noise, conditional=conditional)

@@ -26,7 +26,7 @@ from i2i.runs import log
 from i2i.runs.folder import RunFolder
 from i2i.training.callbacks.collapse_detector import CollapseDetector
 from i2i.training.callbacks.evaluator import MAX_IMAGES, Evaluator
-from i2i.training.callbacks.fixed_inputs import evenly_spaced_inputs
+from i2i.training.callbacks.fixed_inputs import FixedInputs
 from i2i.training.job import Job
 from i2i.training.trainer import Trainer
 
@@ -186,7 +186,7 @@ def write_verdict(job: Job, folder: RunFolder, evaluator: Evaluator | None, dete
         test = job.held_out_pairs("test")
         pairs = evaluator.heldout
         if test is not None:
-            pairs = evenly_spaced_inputs(test.for_evaluation(job.formats, job.crop_size), MAX_IMAGES)
+            pairs = FixedInputs.evenly_spaced(test.for_evaluation(job.formats, job.crop_size), MAX_IMAGES)
         folder.write_json("pairs.json", evaluator.save_best_and_worst(
             trainer.ema_modules, pairs, lambda name, write: write_atomically(folder.path / name, write)))
     entries = log.read(folder.metrics)
