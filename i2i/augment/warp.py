@@ -1,8 +1,7 @@
 """Geometric transforms of images, twice differentiable, with deterministic gradients.
 
 Not torch's `grid_sample`, nor kornia's warps, which use it: its gradient is not deterministic on CUDA, and in
-the oldest supported torch it cannot be differentiated twice, as gradient penalties do.  Here everything is a
-selection of pixels times weights.
+the oldest supported torch it cannot be differentiated twice, as gradient penalties do.
 """
 
 from __future__ import annotations
@@ -26,8 +25,7 @@ CENTER = sum(k * tap for k, tap in enumerate(SYM6)) / sum(SYM6) - BEFORE
 def gather_pixels(x: Tensor, index: Tensor) -> Tensor:
     """Pixels by flat index: (N, C, H, W), (N, H', W') int64 -> (N, C, H', W')
 
-    Two implementations, each with a gradient that is deterministic on one kind of device only (see
-    torch.use_deterministic_algorithms).
+    Two implementations, each with a gradient that is deterministic on one kind of device only.
     """
     pixels, flat = x.flatten(2), index.flatten(1)
     if x.device.type == "cpu":

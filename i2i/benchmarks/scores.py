@@ -26,12 +26,8 @@ class Score:
 def nearest_modes(points: NDArray[np.float64], means: NDArray[np.float64], std: float) -> Counts:
     """Samples less than three standard deviations from the nearest mean, for each mode.
 
-    Srivastava et al. 2017 (VEEGAN), section 4.1; Lin et al. 2018 (PacGAN), section 4.1, with the distance and
-    the strict comparison of their code.
-
-    Args:
-        points: `(N, 2)`; NaN belongs to no mode.
-        means: `(M, 2)`.
+    Points `(N, 2)`, of which NaN belongs to no mode; means `(M, 2)`.  Srivastava et al. 2017 (VEEGAN),
+    section 4.1; Lin et al. 2018 (PacGAN), section 4.1, with the strict comparison of their code.
     """
     squares = ((points[:, None] - means[None]) ** 2).sum(2)
     mode, near = squares.argmin(1), squares.min(1) < (SIGMAS * std) ** 2
@@ -39,9 +35,8 @@ def nearest_modes(points: NDArray[np.float64], means: NDArray[np.float64], std: 
 
 
 def reverse_kl(counts: Counts) -> float | None:
-    """KL(generated || real) over equally likely modes, in nats, from 0 to log M: sum_i p_i log(M p_i), p_i
-    the share of mode i among the samples that belong to any.  None if none does.  Lin et al. 2018, section
-    4.1."""
+    """KL(generated || real) over M equally likely modes, in nats: sum_i p_i log(M p_i), p_i the share of mode
+    i among the samples that belong to any.  None if none does.  Lin et al. 2018, section 4.1."""
     if not counts.sum():
         return None
     p = counts[counts > 0] / counts.sum()

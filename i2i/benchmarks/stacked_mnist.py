@@ -135,8 +135,7 @@ def load_classifier(digits: Digits, path: Path, epochs: int = CLASSIFIER_EPOCHS)
 class StackedMNIST:
     """Three training images drawn independently, as the channels of one; a mode is a triple of classes.
 
-    Srivastava et al. 2017, section 4.1, after Metz et al. 2017, who also draw during training; Lin et al.
-    2018 draw 128,000 triples once.
+    Srivastava et al. 2017, section 4.1, after Metz et al. 2017; Lin et al. 2018 draw 128,000 triples once.
     """
 
     digits: Digits

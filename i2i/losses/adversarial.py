@@ -17,8 +17,7 @@ class Adversarial:
 
     Attributes:
         relativistic: whether G's loss also needs the logits of real images.
-        decision_boundary: the logit at which D is undecided between real and generated; None if only
-            differences of logits have a meaning.
+        decision_boundary: the logit at which D is undecided; None if only differences have a meaning.
     """
 
     relativistic: ClassVar[bool] = False

@@ -26,8 +26,7 @@ class Penalty:
         uses_input_gradients: whether it takes gradients with respect to each image, so that the critic must
             not mix the images of a batch.
         every: it is due in one of so many of D's steps.
-        clip: maximum absolute value of the critic's parameters, enforced by the engine after each of its
-            steps; 0 for no limit.
+        clip: maximum absolute value of the critic's parameters after each of its steps; 0: no limit.
     """
 
     uses_input_gradients: ClassVar[bool] = False

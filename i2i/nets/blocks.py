@@ -80,9 +80,6 @@ def init_weights(network: nn.Module, weight_init: Callable[[Tensor], object] | N
         network: changed in place.
         weight_init: initializes a weight in place.  Default: N(0, 0.02), and N(1, 0.02) for the gains of norm
             layers (Radford et al. 2016; Isola et al. 2017, section 6.2).
-
-    Returns:
-        The network.
     """
     init = weight_init or partial(nn.init.normal_, std=0.02)
     for module in network.modules():

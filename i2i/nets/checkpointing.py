@@ -1,7 +1,6 @@
 """Gradient checkpointing: recompute activations in the backward pass.  Chen et al. 2016 (arXiv:1604.06174).
 
-A network that supports it has an attribute `gradient_checkpointing`, which the engine sets.  Results are
-bit-identical with and without.
+The engine sets the attribute `gradient_checkpointing` of networks.  Results are bit-identical.
 """
 
 from __future__ import annotations

@@ -48,8 +48,7 @@ class _PatchDiscriminator(nn.Module):
 class PatchDiscriminator(_PatchDiscriminator):
     """PatchGAN: one logit per patch, 70x70 pixels with three layers.  Isola et al. 2017, section 6.1.2.
 
-    With classes, the label's vector is projected on the features of each patch (Miyato and Koyama 2018, there
-    of the whole image).
+    With classes, the label's vector is projected on the features of each patch (Miyato and Koyama 2018).
     """
 
     window = 4

@@ -11,12 +11,7 @@ from i2i.registry import register
 
 
 class LatentPrior(nn.Module):
-    """Base class of priors, itself N(0, 1).
-
-    Attributes:
-        z_dim: length of z.
-        noise_dim: length of the standard normal noise that z is computed from.
-    """
+    """Base class of priors, itself N(0, 1).  `noise_dim`: length of the noise that z is computed from."""
 
     def __init__(self, z_dim: int, noise_dim: int | None = None) -> None:
         super().__init__()
@@ -90,8 +85,7 @@ class GaussianMixturePrior(LatentPrior):
     """Learned Gaussian mixture: z ~ N(mu_k, sigma_k^2), k uniform.  Gurumurthy et al. 2017 (DeLiGAN).
 
     mu starts uniform in [-1, 1], sigma at `sigma`.  `weight` is that of the mean of (1 - sigma)^2, without
-    which sigma collapses to 0 (equation 9; default of the authors' code for MNIST).  The last number of the
-    noise selects k.
+    which sigma collapses to 0 (equation 9; default of the authors' code for MNIST).  The last one selects k.
     """
 
     def __init__(self, z_dim: int, *, components: int = 50, sigma: float = 0.2,

@@ -104,8 +104,7 @@ class Generator(nn.Module):
 
     `attention`: shorter side of the map with self-attention; 0: none, which is SNGAN's generator (Miyato et
     al. 2018); -1: the largest up to 32 pixels that both players have.  `condition`: how a label enters: gain
-    and bias of every norm, or its embedding beside z.  `reference`: images in the reference batch of virtual
-    batch norm.
+    and bias of every norm, or its embedding beside z.  `reference`: images of virtual batch norm.
     """
 
     gradient_checkpointing = False

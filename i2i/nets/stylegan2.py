@@ -25,8 +25,7 @@ class ModulatedConv2d(nn.Module):
     """Convolution whose input channels are scaled by a style, a learned affine map of w.  Section 2.2.
 
     Activations are scaled before one convolution of the whole batch: the same sums as a kernel per image in a
-    grouped convolution, and faster (python bench/stylegan2.py).  `up` doubles the size by a transposed
-    convolution and a blur.
+    grouped convolution, and faster (python bench/stylegan2.py).  `up` doubles the size.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, w_dim: int, *,

@@ -27,17 +27,12 @@ class TrunkDiscriminator(nn.Module):
 
 
 class CodePosterior(NamedTuple):
-    """Q(c|x): the distribution of the codes of N images.
+    """Q(c|x): the distribution of the codes of N images."""
 
-    Attributes:
-        logits: (N, K) for each categorical code of K values.
-        mean: (N, D) of the D continuous codes.
-        log_variance: (N, D).
-    """
+    logits: tuple[Tensor, ...]      # (N, K) for each categorical code of K values.
+    mean: Tensor                    # (N, D) of the D continuous codes.
+    log_variance: Tensor            # (N, D)
 
-    logits: tuple[Tensor, ...]
-    mean: Tensor
-    log_variance: Tensor
 
 
 class QHead(nn.Module):

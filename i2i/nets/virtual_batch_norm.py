@@ -12,9 +12,8 @@ from i2i.nets.precision import fp32_island, to_float32
 class VirtualBatchNorm(nn.Module):
     """Normalize each image with the statistics of a fixed reference batch and of itself.
 
-    The output for an image does not depend on the rest of its batch, in training or evaluation.  The first
-    `reference` images of the input are the reference batch (see `ReferenceBatch`).  An image counts as one
-    among them, as in the authors' code.
+    The output for an image does not depend on the rest of its batch.  The first `reference` images of the
+    input are the reference batch (see `ReferenceBatch`).  An image counts as one of them.
     """
 
     affine, eps = True, 1e-5

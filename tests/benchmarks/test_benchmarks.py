@@ -32,8 +32,8 @@ def test_a_benchmark_from_the_command_line_to_its_tables(i2i: Run, tmp_path: Pat
     monkeypatch.setattr(schedule, "measure_cost", functools.partial(execution.measure_cost, blocks=5, block_steps=4, warmup=1))
     page = tmp_path / "page.md"
     page.write_text("Before.\n<!-- ring -->\nold\n<!-- /ring -->\nAfter.\n<!-- grid -->\nkept\n<!-- /grid -->\n")
-    words = ("bench", "modes", "ring", "--only", "r1,wgan", "--seeds", 2, "--out", tmp_path / "out", "--docs", page, *TINY)
-    done = i2i(*words)
+    arguments = ("bench", "modes", "ring", "--only", "r1,wgan", "--seeds", 2, "--out", tmp_path / "out", "--docs", page, *TINY)
+    done = i2i(*arguments)
     assert done.code == 0, done.err
     runs = [line for line in lines(tmp_path / "out") if line["kind"] == "run"]
     assert [(line["seed"], line["method"]) for line in runs] == [(seed, name) for seed in (0, 1) for name in ("gan", "r1", "wgan")]
@@ -52,7 +52,7 @@ def test_a_benchmark_from_the_command_line_to_its_tables(i2i: Run, tmp_path: Pat
     assert (tmp_path / "modes-ring.png").stat().st_size > 1000
 
     before = (tmp_path / "out" / "results.jsonl").read_bytes()
-    assert i2i(*words).code == 0
+    assert i2i(*arguments).code == 0
     assert (tmp_path / "out" / "results.jsonl").read_bytes() == before      # Nothing is done twice.
 
 
@@ -112,7 +112,7 @@ def test_other_settings_are_other_runs() -> None:
                                       Task("ring", "gan", 0, 5, ("generator.width=8",)), Task("ring", "gan", 0, 5, images="mnist"))}) == 7
 
 
-@pytest.mark.parametrize(("words", "message"), [
+@pytest.mark.parametrize(("arguments", "message"), [
     (["rign"], "no benchmark is called 'rign'; did you mean 'ring'"),
     (["--only", "wgn"], "no method is called 'wgn'; did you mean 'wgan'"),
     (["--steps", "few"], "--steps=few cannot be read"), (["--steps", "0"], "1 or more"), (["--seeds", "0"], "seeds"), (["--jobs", "0"], "jobs"),
@@ -121,8 +121,8 @@ def test_other_settings_are_other_runs() -> None:
     (["--set", "width"], "is not KEY=VALUE"),
     (["--mnist", "x"], "is for stacked-mnist"), (["stacked-mnist", "--mnist", "nowhere"], "nowhere is not a folder"), (["--docs", "none.md"], "is no file"),
 ])
-def test_invalid_requests_are_one_line(i2i: Run, words: list[str], message: str) -> None:
-    result = i2i("bench", "modes", *words)
+def test_invalid_requests_are_one_line(i2i: Run, arguments: list[str], message: str) -> None:
+    result = i2i("bench", "modes", *arguments)
     assert result.code == 2
     assert message in result.line
 

@@ -152,12 +152,12 @@ def test_a_critic_with_batch_norm_is_refused_with_the_reason(recipe: Recipe, nam
     override(recipe, parse_assignments([f"penalty={name}", "discriminator.norm=instance"])).modules(DataInfo((32, 32)))
 
 
-@pytest.mark.parametrize("words", [["penalty=wgan-gp", "penalty.weight=-1"], ["penalty=r1", "penalty.gamma=-1"], ["penalty=r1", "penalty.every=0"], ["penalty=wgangp"],
+@pytest.mark.parametrize("settings", [["penalty=wgan-gp", "penalty.weight=-1"], ["penalty=r1", "penalty.gamma=-1"], ["penalty=r1", "penalty.every=0"], ["penalty=wgangp"],
                                    ["penalty=clip", "penalty.limit=0"], ["penalty=clip", "penalty.every=2"], ["penalty=dragan", "penalty.weight=-1"], ["penalty=r1r2", "penalty.gamma=-1"],
                                    ["penalty.weight=3"]])
-def test_what_cannot_be_is_refused(words: list[str]) -> None:
+def test_what_cannot_be_is_refused(settings: list[str]) -> None:
     with pytest.raises(RequestError):
-        build("penalty", override(CycleGAN(), parse_assignments(words)).penalty)
+        build("penalty", override(CycleGAN(), parse_assignments(settings)).penalty)
 
 
 @pytest.mark.parametrize("recipe", [Pix2Pix(generator=Spec("unet", {"width": 2})), CycleGAN(generator=Spec("resnet", {"width": 2, "blocks": 1}))])
@@ -208,8 +208,8 @@ WORDS = ["generator.width=2", "generator.blocks=1", "discriminator.width=8", "di
 
 
 def test_the_critics_gradient_norm_is_held_near_one_and_is_not_without_the_penalty() -> None:
-    held = train(override(CycleGAN(), parse_assignments([*WORDS, "penalty=wgan-gp"])), 150)
+    values = train(override(CycleGAN(), parse_assignments([*WORDS, "penalty=wgan-gp"])), 150)
     free = train(override(CycleGAN(), parse_assignments(WORDS)), 150)
     for side in (0, 1):
-        assert sum(held[side]) / len(held[side]) == pytest.approx(1, abs=0.25), side
+        assert sum(values[side]) / len(values[side]) == pytest.approx(1, abs=0.25), side
         assert sum(free[side]) / len(free[side]) > 3, side

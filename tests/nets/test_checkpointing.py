@@ -51,11 +51,11 @@ def one_step(recipe: Recipe, modules: nn.ModuleDict, batch: dict[str, torch.Tens
 def test_gradients_and_statistics_are_the_same_bits_and_less_is_kept(name: str) -> None:
     recipe, info = RECIPES[name], DataInfo((32, 32), num_classes=2)
     torch.manual_seed(0)
-    kept = recipe.modules(info)
-    again = copy.deepcopy(kept)
+    original = recipe.modules(info)
+    again = copy.deepcopy(original)
     set_checkpointing(recipe, again, True)
     batch = {key: torch.rand(2, 3, 32, 32) * 2 - 1 for key in "ab"} | {"c": torch.tensor([0, 1])}
-    for one, other in zip(one_step(recipe, kept, batch), one_step(recipe, again, batch), strict=True):
+    for one, other in zip(one_step(recipe, original, batch), one_step(recipe, again, batch), strict=True):
         assert torch.equal(one, other)
     (_, before), (_, after) = (estimate_memory(recipe, info, batch_size=8, ema=False, gradient_checkpointing=wanted) for wanted in (False, True))
     assert after.working < before.working

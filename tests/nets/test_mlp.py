@@ -53,10 +53,10 @@ def test_without_a_given_deviation_the_signal_keeps_its_size() -> None:
     assert G.layers(torch.randn(200, 512)).square().mean().item() == pytest.approx(1, rel=0.3)
 
 
-@pytest.mark.parametrize(("options", "said"), [({"norm": "instance"}, "a unit has a single value"), ({"layers": 0}, "layers=0"), ({"width": 0}, "width=0"), ({"std": -1.0}, "std=-1")])
-def test_what_cannot_be_is_refused(options: dict[str, object], said: str) -> None:
+@pytest.mark.parametrize(("options", "message"), [({"norm": "instance"}, "a unit has a single value"), ({"layers": 0}, "layers=0"), ({"width": 0}, "width=0"), ({"std": -1.0}, "std=-1")])
+def test_what_cannot_be_is_refused(options: dict[str, object], message: str) -> None:
     for kind in ("noise_generator", "discriminator"):
-        with pytest.raises(RequestError, match=said):
+        with pytest.raises(RequestError, match=message):
             make(kind, **options)
 
 

@@ -28,7 +28,7 @@ def cases(kind: str) -> list[tuple[str, dict[str, object], int, tuple[int, int]]
     return [*out, ("dcgan", {}, 0, (28, 28)), ("dcgan", {}, CLASSES, (28, 28))]
 
 
-def words(case: tuple[str, dict[str, object], int, tuple[int, int]]) -> str:
+def case_name(case: tuple[str, dict[str, object], int, tuple[int, int]]) -> str:
     name, options, classes, size = case
     return "-".join([name, *map(str, options.values()), *(["labels"] if classes else []), f"{size[0]}x{size[1]}"])
 
@@ -79,7 +79,7 @@ def saved(network: nn.Module, path: Path) -> dict[str, Tensor]:
     return load_file(path)
 
 
-@pytest.mark.parametrize("case", cases("noise_generator"), ids=words)
+@pytest.mark.parametrize("case", cases("noise_generator"), ids=case_name)
 class TestSynthesis:
     @pytest.mark.parametrize("channels", [1, 3, 4])
     def test_shape(self, case, channels: int) -> None:
@@ -134,7 +134,7 @@ class TestSynthesis:
         assert all(p.grad.isfinite().all() for p in G.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("case", cases("discriminator"), ids=words)
+@pytest.mark.parametrize("case", cases("discriminator"), ids=case_name)
 class TestDiscriminators:
     @pytest.mark.parametrize("channels", [1, 3, 4])
     def test_logits(self, case, channels: int) -> None:
@@ -192,7 +192,7 @@ class TestDiscriminators:
         assert all(p.grad.isfinite().all() for p in moved)
 
 
-@pytest.mark.parametrize("case", [case for case in cases("noise_generator") if case[2]], ids=words)
+@pytest.mark.parametrize("case", [case for case in cases("noise_generator") if case[2]], ids=case_name)
 def test_the_label_counts_in_an_image(case) -> None:
     G = make("noise_generator", case)
     for module in G.modules():
@@ -208,7 +208,7 @@ def test_the_label_counts_in_an_image(case) -> None:
         G(z)
 
 
-@pytest.mark.parametrize("case", [case for case in cases("discriminator") if case[2]], ids=words)
+@pytest.mark.parametrize("case", [case for case in cases("discriminator") if case[2]], ids=case_name)
 def test_the_label_counts_in_a_logit(case) -> None:
     D, x = opened(make("discriminator", case)).eval(), torch.randn(1, 3, *case[3]).expand(CLASSES, -1, -1, -1)
     for _ in stages(D):
@@ -218,7 +218,7 @@ def test_the_label_counts_in_a_logit(case) -> None:
         D(x)
 
 
-@pytest.mark.parametrize("case", [case for case in cases("discriminator") if hasattr(lookup("discriminator", case[0]), "trunk")], ids=words)
+@pytest.mark.parametrize("case", [case for case in cases("discriminator") if hasattr(lookup("discriminator", case[0]), "trunk")], ids=case_name)
 def test_trunk_and_head_are_the_network(case) -> None:
     D = opened(make("discriminator", case)).eval()
     x, c = torch.randn(2, 3, *case[3]), labels(case[2], 2)

@@ -24,7 +24,7 @@ def make(kind: str, name: str, **options: object) -> nn.Module:
     return build(kind, Spec(name, {**tiny, **options}), 3, SIZE, 0).eval()
 
 
-def given(network: nn.Module, n: int = 4) -> torch.Tensor:
+def make_inputs(network: nn.Module, n: int = 4) -> torch.Tensor:
     torch.manual_seed(1)
     return torch.randn(n, network.z_dim) if hasattr(network, "z_dim") else torch.randn(n, 3, *SIZE)
 
@@ -59,7 +59,7 @@ def test_options_that_mean_nothing_are_refused(kind: str, name: str, options: di
 @pytest.mark.parametrize("name", ["progressive", "stylegan"])
 def test_images_begin_as_four_by_four_and_end_with_all_pixels(name: str) -> None:
     G = make("noise_generator", name)
-    z = given(G)
+    z = make_inputs(G)
     for progress, side in ((0, 4), (0.2, 8), (0.4, 16), (0.6, 32)):
         G.set_progress(progress)
         image = G(z)
@@ -70,7 +70,7 @@ def test_images_begin_as_four_by_four_and_end_with_all_pixels(name: str) -> None
 
 def test_d_sees_no_more_than_what_is_in_use() -> None:
     D = make("discriminator", "progressive")
-    x = given(D)
+    x = make_inputs(D)
     D.set_progress(0)
     torch.testing.assert_close(D(x), D(F.interpolate(F.avg_pool2d(x, 8), scale_factor=8)))
     D.set_progress(0.6)
@@ -80,7 +80,7 @@ def test_d_sees_no_more_than_what_is_in_use() -> None:
 @pytest.mark.parametrize(("kind", "name"), GROWING)
 def test_nothing_jumps(kind: str, name: str) -> None:
     network = make(kind, name)
-    x, step, last, largest, whole = given(network), 1 / 600, None, 0.0, []
+    x, step, last, largest, whole = make_inputs(network), 1 / 600, None, 0.0, []
     with torch.no_grad():
         for i in range(401):
             network.set_progress(i * step)
@@ -99,10 +99,10 @@ def test_half_a_fade_is_the_mean_of_both_ends(kind: str, name: str) -> None:
     """Figure 2 of Karras et al. 2018, for the level that is added last: what follows D's fade is not linear."""
     network = make(kind, name)
     if kind == "discriminator":
-        x, out = given(network), network.trunk
+        x, out = make_inputs(network), network.trunk
         network.blocks[0] = network.blocks[1] = nn.Identity()       # Leaves the fade as the last thing in the trunk.
     else:
-        x, out = given(network), network
+        x, out = make_inputs(network), network
     for alpha in (0.25, 0.5):
         results = []
         for level in (2.0, 2 + alpha, 3 - 1e-6):
@@ -113,7 +113,7 @@ def test_half_a_fade_is_the_mean_of_both_ends(kind: str, name: str) -> None:
 
 @pytest.mark.parametrize(("kind", "name"), GROWING)
 def test_the_level_is_all_it_remembers(kind: str, name: str) -> None:
-    network, x = make(kind, name), given(make(kind, name))
+    network, x = make(kind, name), make_inputs(make(kind, name))
     for progress in (0.0, 0.17, 0.3, 0.45):
         network.set_progress(progress)
         resumed = make(kind, name)
@@ -131,7 +131,7 @@ def test_small_images_are_cheap(kind: str, name: str) -> None:
     for progress in (0.0, 0.25, 0.6):
         network.set_progress(progress)
         with FlopCounterMode(display=False) as counter:
-            network(given(network))
+            network(make_inputs(network))
         cost.append(counter.get_total_flops())
     assert cost[0] < 0.1 * cost[2]
     assert cost[1] < 0.4 * cost[2]
@@ -140,13 +140,13 @@ def test_small_images_are_cheap(kind: str, name: str) -> None:
 def test_layers_not_in_use_get_no_gradient() -> None:
     G = make("noise_generator", "progressive")
     G.set_progress(0)
-    G(given(G)).sum().backward()
+    G(make_inputs(G)).sum().backward()
     assert all(p.grad is None for p in G.blocks.parameters())
 
 
 def test_z_has_a_direction_only() -> None:
     G = make("noise_generator", "progressive")
-    z = given(G)
+    z = make_inputs(G)
     torch.testing.assert_close(G(z), G(3 * z), atol=1e-3, rtol=1e-3)
 
 
@@ -173,7 +173,7 @@ def test_noise_is_drawn_anew_in_training_alone() -> None:
     for name, p in G.named_parameters():
         if name.endswith("strength"):
             nn.init.ones_(p)
-    z = given(G)
+    z = make_inputs(G)
     assert torch.equal(G(z), G(z))
     G.train()
     assert not torch.allclose(G(z), G(z), atol=1e-2)
@@ -181,7 +181,7 @@ def test_noise_is_drawn_anew_in_training_alone() -> None:
 
 def test_truncation_draws_images_to_that_of_the_mean_style() -> None:
     G = make("noise_generator", "stylegan", mixing=0.0)
-    z = given(G)
+    z = make_inputs(G)
     for _ in range(50):
         G.train()(z)
     G.eval().truncation = 0.0

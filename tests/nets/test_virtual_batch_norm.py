@@ -23,7 +23,7 @@ NETWORKS = [("noise_generator", "dcgan", {}), ("noise_generator", "dcgan", {"con
 
 
 def test_an_image_is_normalized_as_in_batch_norm_of_the_reference_and_itself() -> None:
-    """Salimans et al. 2016, section 3.4, in the words of batch norm: the reference by itself; each other image as one more of that batch."""
+    """Salimans et al. 2016, section 3.4, in terms of batch norm: the reference by itself; each other image as one more of that batch."""
     layer, x = VirtualBatchNorm(3, 4), torch.randn(7, 3, 5, 6) * 3 + torch.tensor([0.0, 4.0, -90.0])[:, None, None]
     nn.init.normal_(layer.weight)
     nn.init.normal_(layer.bias)
@@ -92,19 +92,19 @@ def step(recipe: Recipe, m: nn.ModuleDict, seed: int, at: int = 0) -> dict[str, 
     return x
 
 
-@pytest.mark.parametrize("words", [(), ("pack=2",), ("conditional=true",)], ids="".join)
-def test_d_compares_with_the_first_real_images(words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("settings", [(), ("pack=2",), ("conditional=true",)], ids="".join)
+def test_d_compares_with_the_first_real_images(settings: tuple[str, ...]) -> None:
     torch.manual_seed(0)
-    r = override(GAN(), parse_assignments([*TINY, "generator.norm=virtual", "generator.reference=4", "latent=uniform", *words]))
+    r = override(GAN(), parse_assignments([*TINY, "generator.norm=virtual", "generator.reference=4", "latent=uniform", *settings]))
     m = r.modules(INFO)
     z = m["G"].reference.inputs.clone()
     assert z.abs().max() <= 1           # From the prior, whatever that is.
     first = step(r, m, 1)
     step(r, m, 2, 1)
-    kept = m["D"].reference.inputs
-    assert torch.equal(kept, first["b"] if not words or "pack=2" not in words else first["b"].reshape(2, 6, 16, 16).repeat(2, 1, 1, 1))
+    saved = m["D"].reference.inputs
+    assert torch.equal(saved, first["b"] if not settings or "pack=2" not in settings else first["b"].reshape(2, 6, 16, 16).repeat(2, 1, 1, 1))
     assert torch.equal(m["G"].reference.inputs, z)
-    if words == ("conditional=true",):
+    if settings == ("conditional=true",):
         assert torch.equal(m["D"].reference.labels, first["c"])
 
 
@@ -125,13 +125,13 @@ def test_a_penalty_is_allowed_as_a_gradient_belongs_to_one_image() -> None:
     assert slopes[[0, 2, 3]].abs().max() == 0
 
 
-@pytest.mark.parametrize(("recipe", "words", "said"), [
+@pytest.mark.parametrize(("recipe", "settings", "message"), [
     (Pix2Pix, ["discriminator.norm=virtual", "discriminator.layers=1"], "has no reference batch"), (Pix2Pix, ["generator.norm=virtual"], "has no reference batch"),
     (CycleGAN, ["generator.norm=virtual"], "has no reference batch"), (CycleGAN, [*TINY], "G is updated before D"), (GAN, ["generator.reference=1"], "generator.reference=1"),
     (GAN, ["discriminator.reference=0"], "discriminator.reference=0")])
-def test_elsewhere_it_is_refused_with_the_reason(recipe: type, words: list[str], said: str) -> None:
-    with pytest.raises(RequestError, match=said):
-        override(recipe(), parse_assignments(words)).modules(INFO)
+def test_elsewhere_it_is_refused_with_the_reason(recipe: type, settings: list[str], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        override(recipe(), parse_assignments(settings)).modules(INFO)
 
 
 def test_without_it_there_is_nothing_to_keep() -> None:

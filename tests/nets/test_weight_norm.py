@@ -185,8 +185,8 @@ def test_what_cannot_be_wrapped_is_refused() -> None:
 
 @pytest.mark.parametrize("recipe", [Pix2Pix(), CycleGAN()])
 def test_each_player_of_a_recipe_is_wrapped_as_asked(recipe: Pix2Pix | CycleGAN) -> None:
-    words = ["generator.width=2", "discriminator.width=2", "g_weight_norm=weight", "d_weight_norm=spectral", "d_weight_norm.iterations=2"]
-    recipe, info = override(recipe, parse_assignments(words)), DataInfo((32, 32))
+    settings = ["generator.width=2", "discriminator.width=2", "g_weight_norm=weight", "d_weight_norm=spectral", "d_weight_norm.iterations=2"]
+    recipe, info = override(recipe, parse_assignments(settings)), DataInfo((32, 32))
     m = recipe.modules(info)
     for name, module in m.items():
         has = {key.split(".")[-1] for key in module.state_dict() if "parametrizations" in key}
@@ -197,8 +197,8 @@ def test_each_player_of_a_recipe_is_wrapped_as_asked(recipe: Pix2Pix | CycleGAN)
 
 def test_a_trained_model_is_loaded_and_gives_the_sample_grid_again(strips: Path, tmp_path: Path) -> None:
     """From averaged weights, built without data, with the buffers of the run."""
-    words = [*SMALL, "g_weight_norm=spectral", "d_weight_norm=weight", "train.images=16"]
-    run = i2i.train("pix2pix", *words, data=strips, out=tmp_path / "run", device="cpu")
+    settings = [*SMALL, "g_weight_norm=spectral", "d_weight_norm=weight", "train.images=16"]
+    run = i2i.train("pix2pix", *settings, data=strips, out=tmp_path / "run", device="cpu")
     model = i2i.load(run, device="cpu")
     sheet = np.asarray(Image.open(run / "samples" / "00000016.png"))
     assert np.array_equal(sheet[2:34, 2:34], drawing(100)[:, :32])

@@ -24,8 +24,8 @@ INFO = DataInfo((32, 32))
 CLOCK = Progress(0, 2, 1000)
 
 
-def small(*words: str) -> CycleGAN:
-    return override(CycleGAN(), parse_assignments(["generator.width=4", "generator.blocks=2", "discriminator.width=4", "discriminator.layers=2", *words]))
+def small(*settings: str) -> CycleGAN:
+    return override(CycleGAN(), parse_assignments(["generator.width=4", "generator.blocks=2", "discriminator.width=4", "discriminator.layers=2", *settings]))
 
 
 def batch(n: int = 2, seed: int = 5) -> dict[str, Tensor]:
@@ -58,24 +58,24 @@ def test_the_objective_is_the_papers() -> None:
 
 def test_one_batch_of_forward_and_identity_changes_nothing() -> None:
     a, b = (value.double() for value in batch().values())
-    for words in ([], ["generator.norm=none"]):
-        G = small(*words).modules(INFO)["G_ab"].double()
+    for settings in ([], ["generator.norm=none"]):
+        G = small(*settings).modules(INFO)["G_ab"].double()
         for joint, alone in zip(cyclegan.translate_both(G, a, b), (G(a), G(b)), strict=True):
             torch.testing.assert_close(joint, alone)
 
 
-@pytest.mark.parametrize(("words", "batches"), [([], 1), (["generator.norm=batch"], 2), (["generator.dropout=0.5"], 2), (["generator.norm=none"], 1)])
-def test_images_share_a_batch_only_if_the_result_is_the_same(words: list[str], batches: int) -> None:
-    G, calls = small(*words).modules(INFO)["G_ab"], []
+@pytest.mark.parametrize(("settings", "batches"), [([], 1), (["generator.norm=batch"], 2), (["generator.dropout=0.5"], 2), (["generator.norm=none"], 1)])
+def test_images_share_a_batch_only_if_the_result_is_the_same(settings: list[str], batches: int) -> None:
+    G, calls = small(*settings).modules(INFO)["G_ab"], []
     G.register_forward_hook(lambda module, inputs, output: calls.append(len(inputs[0])))
     x = batch()
     cyclegan.translate_both(G, x["a"], x["b"])
     assert len(calls) == batches
 
 
-@pytest.mark.parametrize("words", WAYS)
-def test_each_update_moves_only_its_player(words: list[str]) -> None:
-    recipe = small(*words)
+@pytest.mark.parametrize("settings", WAYS)
+def test_each_update_moves_only_its_player(settings: list[str]) -> None:
+    recipe = small(*settings)
     m = recipe.modules(INFO)
     learner = PlayerOptimizers(recipe, m, Runtime(device="cpu"), max_skips=3)
     learner.begin(CLOCK)

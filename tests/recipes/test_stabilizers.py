@@ -38,13 +38,13 @@ TINY = {GAN: ("generator.width=4", "discriminator.width=4", "generator.z_dim=6")
         CycleGAN: ("generator.width=4", "generator.blocks=1", "discriminator.width=4", "discriminator.layers=1", "pool=0", "lambda_identity=0")}
 
 
-def small(*words: str, recipe: type = GAN) -> Recipe:
-    return override(recipe(), parse_assignments([*TINY[recipe], *words]))
+def small(*settings: str, recipe: type = GAN) -> Recipe:
+    return override(recipe(), parse_assignments([*TINY[recipe], *settings]))
 
 
-def made(*words: str, recipe: type = GAN) -> tuple[Recipe, nn.ModuleDict]:
+def made(*settings: str, recipe: type = GAN) -> tuple[Recipe, nn.ModuleDict]:
     torch.manual_seed(0)
-    r = small(*words, recipe=recipe)
+    r = small(*settings, recipe=recipe)
     return r, r.modules(INFO)
 
 
@@ -188,8 +188,8 @@ def test_layers_are_matched_pair_by_pair() -> None:
 def test_zero_unrolled_steps_are_plain_training() -> None:
     x = batch()
     plain = losses(*made(), x)
-    for words in (["unrolling=sgd", "unrolling.steps=0"], ["unrolling=adam", "unrolling.steps=0"]):
-        assert torch.equal(losses(*made(*words), x)["G"], plain["G"])
+    for settings in (["unrolling=sgd", "unrolling.steps=0"], ["unrolling=adam", "unrolling.steps=0"]):
+        assert torch.equal(losses(*made(*settings), x)["G"], plain["G"])
     assert not torch.equal(losses(*made("unrolling=sgd"), x)["G"], plain["G"])
 
 
@@ -200,9 +200,9 @@ def gradient(recipe: Recipe, m: nn.ModuleDict, x: dict[str, Tensor]) -> list[Ten
 
 def test_one_unrolled_step_is_the_papers_double_backward() -> None:
     """Metz et al. 2017, equations 7 to 11, written by hand in double precision: D' = D - lr grad_D L(D, G), then dL_G(D'(G), G)/dG."""
-    words = ("unrolling=sgd", "unrolling.steps=1", "unrolling.lr=0.7", "generator=mlp", "generator.width=8", "generator.layers=1", "generator.norm=none",
+    settings = ("unrolling=sgd", "unrolling.steps=1", "unrolling.lr=0.7", "generator=mlp", "generator.width=8", "generator.layers=1", "generator.norm=none",
              "discriminator=mlp", "discriminator.width=8", "discriminator.layers=1", "discriminator.activation=tanh", "generator.z_dim=6")
-    r, m = made(*words)
+    r, m = made(*settings)
     m.double()
     still = copy.deepcopy(m)
     still["U"].second_order = False
@@ -225,13 +225,13 @@ def test_one_unrolled_step_is_the_papers_double_backward() -> None:
     real_randn = torch.randn
     try:
         torch.randn = lambda *size, **more: real_randn(*size, **more).double()     # The recipe's noise, in the precision of this test.
-        through, given = (gradient(r, each, x) for each in (m, still))
+        through, constant = (gradient(r, each, x) for each in (m, still))
     finally:
         torch.randn = real_randn
-    for ours, theirs in ((through, expected(True)), (given, expected(False))):
+    for ours, theirs in ((through, expected(True)), (constant, expected(False))):
         for one, other in zip(ours, theirs, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
-    assert not all(torch.allclose(one, other, rtol=1e-3) for one, other in zip(through, given, strict=True))
+    assert not all(torch.allclose(one, other, rtol=1e-3) for one, other in zip(through, constant, strict=True))
 
 
 def test_unrolled_steps_lower_the_loss_of_d() -> None:
@@ -251,14 +251,14 @@ def build_D() -> nn.Module:
     return made("discriminator.norm=none")[1]["D"]
 
 
-@pytest.mark.parametrize("words", [["d_weight_norm=spectral"], ["discriminator.kernels=3"], ["unrolling=adam"], ["unrolling.second_order=false"], ["augment=ada"]],
+@pytest.mark.parametrize("settings", [["d_weight_norm=spectral"], ["discriminator.kernels=3"], ["unrolling=adam"], ["unrolling.second_order=false"], ["augment=ada"]],
                          ids=" ".join)
 @pytest.mark.parametrize("recipe", [GAN, Pix2Pix])
-def test_unrolled_steps_do_not_change_d(recipe: type, words: list[str]) -> None:
+def test_unrolled_steps_do_not_change_d(recipe: type, settings: list[str]) -> None:
     """Parameters and buffers (batch norm's, spectral norm's) apart from the effect of the one forward pass in G's update."""
-    if recipe is Pix2Pix and "discriminator.kernels=3" in words:
-        words = []
-    r, m = made("unrolling=sgd", "unrolling.steps=3", *words, recipe=recipe)
+    if recipe is Pix2Pix and "discriminator.kernels=3" in settings:
+        settings = []
+    r, m = made("unrolling=sgd", "unrolling.steps=3", *settings, recipe=recipe)
     D, seen = m["D"], []
     D.register_forward_hook(lambda module, inputs, out: seen.append(copy.deepcopy(dict(module.state_dict()))))
     losses(r, m, batch())
@@ -305,10 +305,10 @@ def test_unrolled_adam_steps_are_those_of_torch(through: bool) -> None:
             loss(DiscriminatorView(theirs)).backward()
             adam.step()
             if step == 0:
-                kept = copy.deepcopy(adam.state_dict())     # What is kept are the mean squares of D as it is.
+                saved = copy.deepcopy(adam.state_dict())     # The mean squares of D as it is.
         for name, p in theirs.named_parameters():
             torch.testing.assert_close(ahead[name], p, rtol=1e-9, atol=1e-12)
-        adam.load_state_dict(kept)
+        adam.load_state_dict(saved)
 
 
 # ---------------------------------------------------------------------------------------------- historical averaging
@@ -351,8 +351,8 @@ def test_both_players_are_pulled_to_their_historical_average(recipe: type) -> No
 
 @pytest.mark.parametrize("recipe", [GAN, InfoGAN, Pix2Pix, CycleGAN])
 def test_either_player_can_have_more_updates(recipe: type) -> None:
-    for words, expected in ((["d_steps=3"], ["DG", "D", "D", "DG"]), (["g_steps=3"], ["DG", "G", "G", "DG"]), ([], ["DG"] * 4)):
-        r, m = made(*words, recipe=recipe)
+    for settings, expected in ((["d_steps=3"], ["DG", "D", "D", "DG"]), (["g_steps=3"], ["DG", "G", "G", "DG"]), ([], ["DG"] * 4)):
+        r, m = made(*settings, recipe=recipe)
         assert ["".join(sorted(losses(r, m, batch(), Progress(step, 4, 1000)))) for step in range(4)] == expected
     with pytest.raises(RequestError, match="only one player"):
         small("d_steps=2", "g_steps=2", recipe=recipe)
@@ -360,15 +360,15 @@ def test_either_player_can_have_more_updates(recipe: type) -> None:
 
 # ---------------------------------------------------------------------------------------------- unsupported combinations
 
-@pytest.mark.parametrize(("recipe", "words", "message"), [
+@pytest.mark.parametrize(("recipe", "settings", "message"), [
     (GAN, ["pack=0"], "pack=0"), (GAN, ["lambda_history=-1"], "lambda_history"), (InfoGAN, ["pack=2"], "Q reads the codes"), (GAN, ["feature_matching=layers"], "only means can be matched"),
     (GAN, ["feature_matching=means", "discriminator=progressive"], "features"), (CycleGAN, ["feature_matching=means"], "do not correspond"),
     (CycleGAN, ["unrolling=sgd"], "a pool of earlier images"), (GAN, ["unrolling=adam", "penalty=r1", "discriminator.norm=none"], "a third time"),
     (GAN, ["unrolling=adam", "unrolling.steps=-1"], "steps=-1"), (GAN, ["instance_noise=normal", "instance_noise.until=0"], "until=0"),
     (GAN, ["feature_matching=means", "feature_matching.weight=0"], "feature_matching=none")])
-def test_unsupported_combinations_are_refused_with_the_reason(recipe: type, words: list[str], message: str) -> None:
+def test_unsupported_combinations_are_refused_with_the_reason(recipe: type, settings: list[str], message: str) -> None:
     with pytest.raises(RequestError, match=message):
-        made(*words, recipe=recipe)
+        made(*settings, recipe=recipe)
 
 
 @pytest.mark.parametrize("recipe", [GAN, Pix2Pix, CycleGAN])
@@ -383,9 +383,9 @@ TOGETHER = [(GAN, ("feature_matching=means", "feature_matching.gan=1", "discrimi
             (InfoGAN, tuple(word for word in ALL if word != "pack=2")), (CycleGAN, tuple(word for word in ALL if "unrolling" not in word))]
 
 
-@pytest.mark.parametrize(("recipe", "words"), TOGETHER, ids=lambda value: getattr(value, "__name__", ""))
-def test_combined_stabilizers_update_one_player_at_a_time_also_in_bf16_and_on_meta(recipe: type, words: tuple[str, ...]) -> None:
-    r, m = made(*words, recipe=recipe)
+@pytest.mark.parametrize(("recipe", "settings"), TOGETHER, ids=lambda value: getattr(value, "__name__", ""))
+def test_combined_stabilizers_update_one_player_at_a_time_also_in_bf16_and_on_meta(recipe: type, settings: tuple[str, ...]) -> None:
+    r, m = made(*settings, recipe=recipe)
     learner = PlayerOptimizers(r, m, Runtime(device="cpu"), max_skips=3)
     for player, who in r.players.items():
         learner.begin(CLOCK)
@@ -410,15 +410,15 @@ def strips16(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder.parent
 
 
-@pytest.mark.parametrize(("name", "words"), [("pix2pix", ("feature_matching=layers", *TINY[Pix2Pix], *ALL)), ("gan", ("feature_matching=means", *TINY[GAN], *ALL))])
-def test_a_run_with_all_stabilizers_resumes_exactly(name: str, words: tuple[str, ...], i2i, strips16: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "settings"), [("pix2pix", ("feature_matching=layers", *TINY[Pix2Pix], *ALL)), ("gan", ("feature_matching=means", *TINY[GAN], *ALL))])
+def test_a_run_with_all_stabilizers_resumes_exactly(name: str, settings: tuple[str, ...], i2i, strips16: Path, tmp_path: Path) -> None:
     if name == "gan":
         flat = tmp_path / "flat"
         flat.mkdir()
         for path in (strips16 / "train").iterdir():
             Image.open(path).crop((0, 0, 16, 16)).save(flat / path.name)
         strips16 = flat
-    line = ("train", name, *words, "train.batch_size=4", "train.images=24", "train.log_every=8", "train.checkpoint_every=12", "--data", strips16, "--device", "cpu", "--out")
+    line = ("train", name, *settings, "train.batch_size=4", "train.images=24", "train.log_every=8", "train.checkpoint_every=12", "--data", strips16, "--device", "cpu", "--out")
     for out in ("whole", "cut"):
         result = i2i(*line, out)
         assert result.code == 0, result.err

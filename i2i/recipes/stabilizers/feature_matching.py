@@ -74,8 +74,7 @@ class BatchMeans(_Weighted):
 @dataclass(frozen=True, kw_only=True)
 class Layers(_Weighted):
     """weight * sum over layers of |D_i(a, b) - D_i(a, G(a))|_1 / N_i, N_i the number of features of layer i.
-    Wang et al. 2018 (pix2pixHD, arXiv:1711.11585), equation 5, whose weight is 10.  Costs a pass of D over
-    real images in G's update."""
+    Wang et al. 2018 (pix2pixHD, arXiv:1711.11585), equation 5.  Costs a pass of D over real images."""
 
     weight: float = 10.0
     gan: float = 1.0

@@ -59,8 +59,7 @@ class UnrolledSGD(nn.Module):
     With `second_order`, G's gradient includes the dependence of the steps on G (equation 11, second term);
     without it the steps are constants.  Steps are taken on copies, in single precision or higher.  Each costs
     a forward and backward pass of D on real and generated images; `second_order` doubles that and keeps the
-    activations of all steps in memory.  The paper's inner steps are Adam's, with the moments of D's own
-    optimizer; see `adam`.
+    activations of all steps in memory.  The paper has Adam's steps; see `adam`.
     """
 
     def __init__(self, D: nn.Module, *, steps: int = 5, lr: float = 0.1, second_order: bool = True) -> None:
@@ -95,12 +94,10 @@ class UnrolledSGD(nn.Module):
 
 @register("unrolling", "adam")
 class UnrolledAdam(UnrolledSGD):
-    """Steps of Adam without momentum (Kingma and Ba 2015; Tieleman and Hinton 2012): gradients over the roots
-    of their running mean squares.
+    """Steps of Adam without momentum (Kingma and Ba 2015): gradients over root mean squares.
 
     The buffers hold the mean squares of the current D.  The unrolled steps continue them, so that no step is
-    longer than Adam's, and G's gradient treats them as constants.  Costs two copies of D's parameters more
-    than `sgd`.
+    longer than Adam's, and G's gradient treats them as constants.  Costs two more copies of D.
     """
 
     count: Tensor
