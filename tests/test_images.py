@@ -39,9 +39,9 @@ def test_color_images_come_back_unchanged(height: int, width: int, seed: int) ->
     assert np.array_equal(to_array(to_tensor(image), ImageFormat(3)), image)
 
 
-def opened(image: Image.Image, kind: str = "png", **options: object) -> Image.Image:
+def opened(image: Image.Image, format: str = "png", **options: object) -> Image.Image:
     buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
+    image.save(buffer, format, **options)
     return Image.open(buffer)
 
 
@@ -63,13 +63,13 @@ MODES = {       # What Pillow opens -> shape, type, alpha.
 @pytest.mark.parametrize("mode", MODES)
 def test_modes(mode: str) -> None:
     image, shape, dtype, alpha = MODES[mode]
-    picture = from_pil(image)
-    assert (picture.array.shape, picture.array.dtype.name, picture.alpha) == (shape, dtype, alpha)
-    assert np.array_equal(np.asarray(Image.fromarray(picture.array)), picture.array)
+    decoded = from_pil(image)
+    assert (decoded.array.shape, decoded.array.dtype.name, decoded.alpha) == (shape, dtype, alpha)
+    assert np.array_equal(np.asarray(Image.fromarray(decoded.array)), decoded.array)
     if mode == "1":
-        assert set(picture.array.ravel()) <= {0, 255}
+        assert set(decoded.array.ravel()) <= {0, 255}
     if mode == "L with a transparent level":
-        assert picture.array[0, :3].tolist() == [[0, 255], [1, 0], [2, 255]]
+        assert decoded.array[0, :3].tolist() == [[0, 255], [1, 0], [2, 255]]
 
 
 def test_32_bit_integers_are_refused_by_name() -> None:
@@ -81,14 +81,14 @@ RGBA = np.array([[[200, 0, 0, 0], [200, 0, 0, 128], [200, 0, 0, 255]]], np.uint8
 
 
 def test_alpha_is_laid_over_a_color_and_hides_the_color_below() -> None:
-    picture = from_pil(Image.fromarray(RGBA))
-    got = convert_to(picture, ImageFormat(3))
+    decoded = from_pil(Image.fromarray(RGBA))
+    got = convert_to(decoded, ImageFormat(3))
     assert got[0, 0].tolist() == [255, 255, 255]
     assert got[0, 2].tolist() == [200, 0, 0]
     assert 120 <= got[0, 1, 1] <= 134
-    assert convert_to(picture, ImageFormat(3, background=(0,)))[0, 0].tolist() == [0, 0, 0]
-    assert convert_to(picture, ImageFormat(3, background=(1, 2, 3)))[0, 0].tolist() == [1, 2, 3]
-    assert convert_to(picture, ImageFormat(1))[0, 0] == 255
+    assert convert_to(decoded, ImageFormat(3, background=(0,)))[0, 0].tolist() == [0, 0, 0]
+    assert convert_to(decoded, ImageFormat(3, background=(1, 2, 3)))[0, 0].tolist() == [1, 2, 3]
+    assert convert_to(decoded, ImageFormat(1))[0, 0] == 255
     assert convert_to(DecodedImage(np.array([[[9, 0], [9, 255]]], np.uint8), True), ImageFormat(1, background=(7,))).tolist() == [[7, 9]]
 
 
@@ -102,11 +102,11 @@ def test_alpha_over_a_color_is_the_same_for_every_type(dtype: str) -> None:
 
 
 def test_alpha_is_kept_as_a_channel_and_added_opaque() -> None:
-    kind = ImageFormat(4, alpha=True)
-    assert np.array_equal(convert_to(DecodedImage(RGBA, True), kind), RGBA)
-    assert convert_to(DecodedImage(RGBA[..., :3]), kind)[0, 1].tolist() == [200, 0, 0, 255]
-    assert convert_to(DecodedImage(np.array([[9]], np.uint8)), kind).tolist() == [[[9, 9, 9, 255]]]
-    assert convert_to(DecodedImage(np.array([[[9, 5]]], np.uint8), True), kind).tolist() == [[[9, 9, 9, 5]]]
+    format = ImageFormat(4, alpha=True)
+    assert np.array_equal(convert_to(DecodedImage(RGBA, True), format), RGBA)
+    assert convert_to(DecodedImage(RGBA[..., :3]), format)[0, 1].tolist() == [200, 0, 0, 255]
+    assert convert_to(DecodedImage(np.array([[9]], np.uint8)), format).tolist() == [[[9, 9, 9, 255]]]
+    assert convert_to(DecodedImage(np.array([[[9, 5]]], np.uint8), True), format).tolist() == [[[9, 9, 9, 5]]]
     assert convert_to(DecodedImage(np.array([[9]], np.uint8)), ImageFormat(2, "uint16", alpha=True)).tolist() == [[[9 * 257, 65535]]]
     assert convert_to(DecodedImage(np.array([[[9, 5]]], np.uint8), True), ImageFormat(2, "uint16", alpha=True)).tolist() == [[[9 * 257, 5 * 257]]]
 
@@ -114,41 +114,41 @@ def test_alpha_is_kept_as_a_channel_and_added_opaque() -> None:
 def test_eight_bits_become_sixteen_exactly_and_nothing_else_changes_type() -> None:
     ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
     assert np.array_equal(convert_to(DecodedImage(ramp), ImageFormat(1, "uint16")) / 65535, ramp / 255)
-    for array, kind in ((ramp.astype(np.uint16), ImageFormat(1)), (ramp, ImageFormat(1, "float32")), (ramp.astype(np.float32), ImageFormat(1)), (ramp, ImageFormat(1, "uint16", (0, 4095)))):
-        with pytest.raises(ValueError, match=f"is {array.dtype}, and the images of its side are {kind.dtype}"):
-            convert_to(DecodedImage(array), kind)
+    for array, format in ((ramp.astype(np.uint16), ImageFormat(1)), (ramp, ImageFormat(1, "float32")), (ramp.astype(np.float32), ImageFormat(1)), (ramp, ImageFormat(1, "uint16", (0, 4095)))):
+        with pytest.raises(ValueError, match=f"is {array.dtype}, and the images of its side are {format.dtype}"):
+            convert_to(DecodedImage(array), format)
 
 
 # ---------------------------------------------------------------------------------------------- nothing is lost
 
-KINDS = (ImageFormat(1), ImageFormat(1, "uint16"), ImageFormat(1, "uint16", (0, 4095)), ImageFormat(1, "uint16", (0, 255)), ImageFormat(1, "uint8", (10, 20)), ImageFormat(7, "uint16"))
+FORMATS = (ImageFormat(1), ImageFormat(1, "uint16"), ImageFormat(1, "uint16", (0, 4095)), ImageFormat(1, "uint16", (0, 255)), ImageFormat(1, "uint8", (10, 20)), ImageFormat(7, "uint16"))
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_every_level_of_every_integer_kind_comes_back(kind: ImageFormat) -> None:
+@pytest.mark.parametrize("format", FORMATS, ids=str)
+def test_every_level_of_every_integer_format_comes_back(format: ImageFormat) -> None:
     """Also those outside the range: it decides what -1 and 1 are, and cuts nothing."""
-    levels = np.arange(256 if kind.dtype == "uint8" else 65536, dtype=kind.dtype)
-    image = np.stack([np.roll(levels, 1000 * i) for i in range(kind.channels)], 1).reshape(-1, 256, kind.channels)
-    image = image[..., 0] if kind.channels == 1 else image
-    assert np.array_equal(to_array(to_tensor(image, kind), kind), image)
-    low, high = kind.limits
-    ends = to_tensor(np.array([[low, high]], kind.dtype), ImageFormat(1, kind.dtype, kind.range))
+    levels = np.arange(256 if format.dtype == "uint8" else 65536, dtype=format.dtype)
+    image = np.stack([np.roll(levels, 1000 * i) for i in range(format.channels)], 1).reshape(-1, 256, format.channels)
+    image = image[..., 0] if format.channels == 1 else image
+    assert np.array_equal(to_array(to_tensor(image, format), format), image)
+    low, high = format.limits
+    ends = to_tensor(np.array([[low, high]], format.dtype), ImageFormat(1, format.dtype, format.range))
     assert ends.flatten().tolist() == [-1, 1]
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.integers(0, 2**32 - 1))
 def test_floats_keep_their_range(low: float, width: float, seed: int) -> None:
-    kind = ImageFormat(2, "float32", (low, low + width))
+    format = ImageFormat(2, "float32", (low, low + width))
     image = (low + width * np.random.default_rng(seed).uniform(-0.5, 1.5, (3, 5, 2))).astype(np.float32)
-    got = to_array(to_tensor(image, kind), kind)
+    got = to_array(to_tensor(image, format), format)
     assert got.dtype == np.float32
     assert np.abs(got.astype(np.float64) - image).max() <= 2**-22 * (width + abs(low))
 
 
 def test_a_header_of_before_ranges_is_read() -> None:
     assert ImageFormat.of({"channels": 1, "dtype": "uint8"}) == ImageFormat(1)
-    for kind in (ImageFormat(4, "uint16", (0, 1023), True, (1, 2, 3)), ImageFormat(3, "float32", (-1.5, 2.0))):
-        assert ImageFormat.of(json.loads(json.dumps(vars(kind)))) == kind
+    for format in (ImageFormat(4, "uint16", (0, 1023), True, (1, 2, 3)), ImageFormat(3, "float32", (-1.5, 2.0))):
+        assert ImageFormat.of(json.loads(json.dumps(vars(format)))) == format
 
 
 def test_channels() -> None:

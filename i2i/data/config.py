@@ -57,11 +57,7 @@ class DataConfig:
 
 
 def parse_range(key: str, text: str) -> tuple[float, float] | None:
-    """Parse LOW,HIGH; None for auto and full.
-
-    Raises:
-        RequestError: for any other text; `key` is the setting to name.
-    """
+    """Parse LOW,HIGH; None for auto and full.  RequestError names the setting `key` for any other text."""
     if text in ("auto", "full"):
         return None
     try:

@@ -42,9 +42,6 @@ def find_root(source: Source) -> tuple[Source, Manifest | None, FileList]:
 
     Returns:
         The source at the root, and its manifest, or else the sorted names of all its images.
-
-    Raises:
-        RequestError: if there are no images.
     """
     manifest = source.manifest()
     names = FileList.of(()) if manifest else source.names()

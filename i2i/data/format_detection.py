@@ -56,7 +56,8 @@ def inspect_dataset(dataset: Dataset, config: DataConfig | None = None, *, count
         raise RequestError("data.clahe_sides=a cannot be used: generators from noise learn the images of b; "
                            "accepted: b or both")
     sides = config.direction if two_sided else "bb"
-    a, b = (_side_format(images, side, config)
+    a, b = (replace(detect_format(images, config.alpha == "keep", config.background, f"data.{side}_range",
+                                  getattr(config, f"{side}_range")), **config.clahe_options(side))
             for images, side in zip(zip(*samples, strict=True), sides, strict=True))
     images = [image for sample in samples for image in sample]
     notes = {note: image.name for image in images for note in image.notes}
@@ -87,13 +88,6 @@ def training_sizes(config: DataConfig, dataset: Dataset, summary: DatasetSummary
     require(load[0] >= crop[0] and load[1] >= crop[1], "data.load_size", f"{load[0]},{load[1]}",
             f"at least data.size ({crop[0]},{crop[1]})")
     return crop, load
-
-
-def _side_format(images: Sequence[DecodedImage], side: str, config: DataConfig) -> ImageFormat:
-    key = f"{side}_range"
-    detected = detect_format(images, config.alpha == "keep", config.background, f"data.{key}",
-                             getattr(config, key))
-    return replace(detected, **config.clahe_options(side))
 
 
 def detect_format(images: Sequence[DecodedImage], keep_alpha: bool, background: tuple[int, ...], key: str,

@@ -44,11 +44,6 @@ def side_folders(names: FileList) -> list[str]:
     return sorted(SIDE_FOLDERS.intersection(names.folders()))
 
 
-def top_level_files(names: FileList) -> FileList:
-    """The files of the root itself, or all files if it has none."""
-    return FileList.of(name for name in names if "/" not in name) or names
-
-
 @dataclass(frozen=True)
 class Pairing:
     """Positions of partners in two lists of names, in the order of the names."""

@@ -9,7 +9,7 @@ from functools import cached_property
 from i2i.data.dataset import Dataset, fingerprint
 from i2i.data.dataset_root import find_root
 from i2i.data.file_list import FileList
-from i2i.data.layouts import SPLITS, locate_splits, pair_names, side_folders, top_level_files
+from i2i.data.layouts import SPLITS, locate_splits, pair_names, side_folders
 from i2i.data.manifest import Manifest
 from i2i.data.sources import Source, Unreadable, load_image
 from i2i.errors import RequestError
@@ -137,7 +137,9 @@ def pairs_from_folders(source: Source, names: FileList, direction: str) -> dict[
         if split in two:
             splits[split] = _pair_folders(source, names, split, two[split], direction)
         else:
-            strips = names.under(one[split][0]) if one[split][0] else top_level_files(names)
+            strips = names.under(one[split][0])
+            if not one[split][0]:       # The files of the root itself, or all files if it has none.
+                strips = FileList.of(name for name in names if "/" not in name) or names
             splits[split] = PairedDataset(source, split, strips, strips, direction)
     return splits
 

@@ -9,13 +9,11 @@ and values between two bins are interpolated, so that all gradations are kept.
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from i2i.images.format import Array
+
 BINS = 256
 MIN_TILE_SIZE = 16      # A histogram of 256 bins needs as many pixels.
 

@@ -72,9 +72,6 @@ def convert_to(image: DecodedImage, format: ImageFormat) -> Array:
     added opaque or composited over the background; CLAHE comes last.  Where a file does not say what its
     channels are (NPY), as many as the format has are taken to be those of the format.
 
-    Returns:
-        (H, W) or (H, W, C).
-
     Raises:
         ValueError: if the conversion would lose information.
     """

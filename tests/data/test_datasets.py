@@ -31,7 +31,7 @@ def test_two_folders_are_paired_by_name_across_formats(tmp_path: Path, layout: s
         assert split
     splits = find_paired(open_source(tmp_path), direction)
     assert {name: len(pairs) for name, pairs in splits.items()} == {"train": 3, "test": 3}
-    a, b = (picture.array for picture in splits["train"][2])
+    a, b = (image.array for image in splits["train"][2])
     assert (a[0, 0, 0], b[0, 0, 0]) == ((20, 120) if direction == "ab" else (120, 20))
 
 

@@ -1,4 +1,4 @@
-"""Files of every kind of image: what is decoded, what is refused and in which words, and what a side's kind is."""
+"""Image files: what is decoded, what is refused with which message, and the format of a side."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ GRAY, COLOR = Image.fromarray(U8[..., 0]), Image.fromarray(U8)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
-def pil(image: Image.Image, kind: str, **options: object) -> bytes:
+def pil(image: Image.Image, file_format: str, **options: object) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
+    image.save(buffer, file_format, **options)
     return buffer.getvalue()
 
 
@@ -103,25 +103,25 @@ EXACT: dict[str, tuple[bytes, Array, bool]] = {        # File -> its pixels, and
 @pytest.mark.parametrize("name", EXACT)
 def test_pixels_are_those_of_the_file(name: str) -> None:
     data, pixels, alpha = EXACT[name]
-    picture = decode_bytes("x.png", data)
-    assert np.array_equal(picture.array, pixels)
-    assert picture.array.dtype == (pixels.dtype if pixels.dtype != np.int64 else np.uint8)
-    assert picture.array.dtype.isnative
-    assert (picture.alpha, picture.notes if name != "six pages" else ()) == (alpha, ())
+    decoded = decode_bytes("x.png", data)
+    assert np.array_equal(decoded.array, pixels)
+    assert decoded.array.dtype == (pixels.dtype if pixels.dtype != np.int64 else np.uint8)
+    assert decoded.array.dtype.isnative
+    assert (decoded.alpha, decoded.notes if name != "six pages" else ()) == (alpha, ())
 
 
 def test_a_transparent_color_in_16_bits() -> None:
     for array, color, key in ((U16, 0, U16[3, 4:5]), (RGB16, 2, RGB16[3, 4])):
-        picture = decode_bytes("x.png", png16(array, color, (b"tRNS", key.astype(">u2").tobytes())))
-        assert picture.alpha
-        assert picture.array[3, 4, -1] == 0
-        assert (picture.array[..., -1] == 0).sum() == (np.atleast_3d(array) == key).all(-1).sum()
+        decoded = decode_bytes("x.png", png16(array, color, (b"tRNS", key.astype(">u2").tobytes())))
+        assert decoded.alpha
+        assert decoded.array[3, 4, -1] == 0
+        assert (decoded.array[..., -1] == 0).sum() == (np.atleast_3d(array) == key).all(-1).sum()
 
 
 def test_multiplied_alpha_is_divided_out() -> None:
     array = np.array([[[100, 50, 0, 32768], [0, 0, 0, 0], [7, 8, 9, 65535]]], np.uint16)
-    picture = decode_bytes("x.tif", tif(array, photometric="rgb", extrasamples=["assocalpha"]))
-    assert picture.array.tolist() == [[[200, 100, 0, 32768], [0, 0, 0, 0], [7, 8, 9, 65535]]]
+    decoded = decode_bytes("x.tif", tif(array, photometric="rgb", extrasamples=["assocalpha"]))
+    assert decoded.array.tolist() == [[[200, 100, 0, 32768], [0, 0, 0, 0], [7, 8, 9, 65535]]]
 
 
 NOTED = {
@@ -136,10 +136,10 @@ NOTED = {
 @pytest.mark.parametrize("name", NOTED)
 def test_what_is_not_in_the_pixels_is_said(name: str) -> None:
     data, note = NOTED[name]
-    picture = decode_bytes("x", data)
-    assert picture.notes == (note,)
+    decoded = decode_bytes("x", data)
+    assert decoded.notes == (note,)
     if name == "animated PNG":
-        assert np.array_equal(picture.array, U8)
+        assert np.array_equal(decoded.array, U8)
 
 
 LYING = npy(U16).replace(b"(20, 30), }  ", b"(2000, 3000), }"[:15])
@@ -184,7 +184,7 @@ def test_bombs_of_every_format_are_refused(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation_is_that_of_pillow_for_every_kind(orientation: int) -> None:
+def test_orientation_is_that_of_pillow_for_every_format(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     upright = decode_bytes("x.png", pil(COLOR, "png", exif=exif)).array
@@ -201,27 +201,27 @@ SHAPES = [ImageFormat(1), ImageFormat(3), ImageFormat(2, alpha=True), ImageForma
     ImageFormat(channels, dtype, alpha=alpha) for dtype in ("uint16", "float32") for channels, alpha in ((1, False), (2, True), (3, False), (4, True), (4, False), (7, False)))]
 
 
-def noise(kind: ImageFormat, height: int = 20, width: int = 30) -> Array:
-    values = np.random.default_rng(1).random((height, width, kind.channels)) * {"uint8": 256, "uint16": 65536, "float32": 10}[kind.dtype]
-    return values.astype(kind.dtype)[..., 0] if kind.channels == 1 else values.astype(kind.dtype)
+def noise(format: ImageFormat, height: int = 20, width: int = 30) -> Array:
+    values = np.random.default_rng(1).random((height, width, format.channels)) * {"uint8": 256, "uint16": 65536, "float32": 10}[format.dtype]
+    return values.astype(format.dtype)[..., 0] if format.channels == 1 else values.astype(format.dtype)
 
 
-@pytest.mark.parametrize("kind", SHAPES, ids=str)
-def test_what_a_format_holds_comes_back_from_it(kind: ImageFormat) -> None:
-    array, lossless = noise(kind), 0
+@pytest.mark.parametrize("format", SHAPES, ids=str)
+def test_what_a_format_holds_comes_back_from_it(format: ImageFormat) -> None:
+    array, lossless = noise(format), 0
     for suffix, form in FILE_FORMATS.items():
-        if form.supports(kind) and form.name != "jpeg":
-            picture = decode_bytes(f"x{suffix}", encode(suffix, array, kind))
-            if form.name == "webp" and kind.colors == 1:       # It has no gray.
-                assert np.array_equal(picture.array[..., :2], np.dstack([array[..., 0] if array.ndim == 3 else array] * 2))
+        if form.supports(format) and form.name != "jpeg":
+            decoded = decode_bytes(f"x{suffix}", encode(suffix, array, format))
+            if form.name == "webp" and format.colors == 1:       # It has no gray.
+                assert np.array_equal(decoded.array[..., :2], np.dstack([array[..., 0] if array.ndim == 3 else array] * 2))
                 continue
-            assert np.array_equal(picture.array, array), suffix
-            assert picture.array.dtype == array.dtype
-            assert picture.alpha == (kind.alpha and form.name != "npy")
+            assert np.array_equal(decoded.array, array), suffix
+            assert decoded.array.dtype == array.dtype
+            assert decoded.alpha == (format.alpha and form.name != "npy")
             lossless += 1
     assert lossless >= 3
-    assert "tif" in formats_for(kind)
-    assert "npy" in formats_for(kind)
+    assert "tif" in formats_for(format)
+    assert "npy" in formats_for(format)
 
 
 def test_what_formats_do_not_hold() -> None:
@@ -230,16 +230,16 @@ def test_what_formats_do_not_hold() -> None:
     assert formats_for(ImageFormat(4)) == ["tif", "npy"]
 
 
-@pytest.mark.parametrize("kind", [ImageFormat(3), ImageFormat(4, alpha=True), ImageFormat(3, "uint16"), ImageFormat(3, "float32")], ids=str)
-def test_profiles_and_resolutions_survive(kind: ImageFormat) -> None:
+@pytest.mark.parametrize("format", [ImageFormat(3), ImageFormat(4, alpha=True), ImageFormat(3, "uint16"), ImageFormat(3, "float32")], ids=str)
+def test_profiles_and_resolutions_survive(format: ImageFormat) -> None:
     like = DecodedImage(np.empty(0), profile=SRGB, dpi=(300.0, 150.0))
     for suffix, form in FILE_FORMATS.items():
-        if not form.supports(kind):
+        if not form.supports(format):
             continue
-        picture = decode_bytes(f"x{suffix}", encode(suffix, noise(kind), kind, like))
-        assert picture.profile == (SRGB if form.name in ("png", "jpeg", "webp", "tiff") else None), suffix
-        assert (picture.dpi is not None) == (form.name in ("png", "jpeg", "bmp", "tiff")), suffix
-        assert picture.dpi is None or picture.dpi == pytest.approx((300, 150), rel=1e-4)
+        decoded = decode_bytes(f"x{suffix}", encode(suffix, noise(format), format, like))
+        assert decoded.profile == (SRGB if form.name in ("png", "jpeg", "webp", "tiff") else None), suffix
+        assert (decoded.dpi is not None) == (form.name in ("png", "jpeg", "bmp", "tiff")), suffix
+        assert decoded.dpi is None or decoded.dpi == pytest.approx((300, 150), rel=1e-4)
 
 
 def test_a_profile_of_other_colors_is_left_out() -> None:
@@ -249,7 +249,7 @@ def test_a_profile_of_other_colors_is_left_out() -> None:
     assert decode_bytes("x", encode(".png", noise(ImageFormat(1, "uint16")), ImageFormat(1, "uint16"), like)).profile is None
 
 
-# ---------------------------------------------------------------------------------------------- the kind of a side
+# ---------------------------------------------------------------------------------------------- the format of a side
 
 def sided(folder: Path, a: Sequence[bytes], b: Sequence[bytes], suffix: str = "tif") -> Path:
     for side, files in (("A", a), ("B", b)):
@@ -259,16 +259,16 @@ def sided(folder: Path, a: Sequence[bytes], b: Sequence[bytes], suffix: str = "t
     return folder
 
 
-def kinds(folder: Path, **config: object) -> tuple[ImageFormat, ImageFormat]:
+def formats_of(folder: Path, **config: object) -> tuple[ImageFormat, ImageFormat]:
     chosen = DataConfig(**config)
     facts = inspect_dataset(find_paired(open_source(folder), chosen.direction)["train"], chosen)
     return facts.a, facts.b
 
 
-def test_kinds_are_read_from_the_images_of_each_side(tmp_path: Path) -> None:
+def test_formats_are_read_from_the_images_of_each_side(tmp_path: Path) -> None:
     folder = sided(tmp_path, [pil(COLOR, "tiff"), pil(GRAY, "tiff")], [tif(U16), tif(U16)])
-    assert kinds(folder) == (ImageFormat(3), ImageFormat(1, "uint16"))
-    assert kinds(folder, direction="ba") == (ImageFormat(1, "uint16"), ImageFormat(3))
+    assert formats_of(folder) == (ImageFormat(3), ImageFormat(1, "uint16"))
+    assert formats_of(folder, direction="ba") == (ImageFormat(1, "uint16"), ImageFormat(3))
 
 
 @pytest.mark.parametrize(("highest", "found"), [(200, 255), (256, 1023), (1023, 1023), (4000, 4095), (16383, 16383), (16384, None), (65535, None)])
@@ -277,17 +277,17 @@ def test_the_range_of_16_bits_is_that_of_their_depth(tmp_path: Path, highest: in
     high = low.copy()
     high[0, 0] = highest
     folder = sided(tmp_path, [tif(low), tif(high)], [pil(GRAY, "tiff")] * 2)
-    assert kinds(folder)[0] == ImageFormat(1, "uint16", (0, found) if found else None)
-    assert kinds(folder, a_range="full")[0] == ImageFormat(1, "uint16")
-    assert kinds(folder, a_range="5,500", b_range="0,100") == (ImageFormat(1, "uint16", (5, 500)), ImageFormat(1, "uint8", (0, 100)))
+    assert formats_of(folder)[0] == ImageFormat(1, "uint16", (0, found) if found else None)
+    assert formats_of(folder, a_range="full")[0] == ImageFormat(1, "uint16")
+    assert formats_of(folder, a_range="5,500", b_range="0,100") == (ImageFormat(1, "uint16", (5, 500)), ImageFormat(1, "uint8", (0, 100)))
 
 
 def test_the_range_of_floats_is_what_was_seen(tmp_path: Path) -> None:
     folder = sided(tmp_path, [tif(np.full((20, 30), value, np.float32)) for value in (-3, 8)], [tif(np.full((20, 30), 2.5, np.float32))] * 2)
-    assert kinds(folder) == (ImageFormat(1, "float32", (-3, 8)), ImageFormat(1, "float32", (2.5, 3.5)))
-    assert kinds(folder, a_range="-10,10")[0] == ImageFormat(1, "float32", (-10, 10))
+    assert formats_of(folder) == (ImageFormat(1, "float32", (-3, 8)), ImageFormat(1, "float32", (2.5, 3.5)))
+    assert formats_of(folder, a_range="-10,10")[0] == ImageFormat(1, "float32", (-10, 10))
     with pytest.raises(RequestError, match=r"data\.a_range=full cannot be used: .*0\.tif is float32"):
-        kinds(folder, a_range="full")
+        formats_of(folder, a_range="full")
 
 
 @pytest.mark.parametrize("text", ["9", "9,1", "a,b", "1,2,3", "nan,1", "", "0,inf"])
@@ -305,29 +305,29 @@ def test_what_is_no_background_is_refused() -> None:
 def test_alpha_is_dropped_or_kept_by_policy(tmp_path: Path) -> None:
     rgba = tif((RGBA16 >> 8).astype(np.uint8), photometric="rgb", extrasamples=["unassalpha"])
     folder = sided(tmp_path, [rgba, pil(GRAY, "tiff")], [pil(GRAY, "tiff")] * 2)
-    assert kinds(folder, background=(1, 2, 3)) == (ImageFormat(3, background=(1, 2, 3)), ImageFormat(1, background=(1, 2, 3)))
-    assert kinds(folder, alpha="keep") == (ImageFormat(4, alpha=True), ImageFormat(1))
+    assert formats_of(folder, background=(1, 2, 3)) == (ImageFormat(3, background=(1, 2, 3)), ImageFormat(1, background=(1, 2, 3)))
+    assert formats_of(folder, alpha="keep") == (ImageFormat(4, alpha=True), ImageFormat(1))
 
 
 def test_eight_bits_among_sixteen_are_scaled(tmp_path: Path) -> None:
     folder = sided(tmp_path, [tif(U16 >> 8), pil(GRAY, "tiff")], [pil(GRAY, "tiff")] * 2)
-    assert kinds(folder)[0] == ImageFormat(1, "uint16")        # Not 0 … 255, though none of the 16-bit ones holds more.
+    assert formats_of(folder)[0] == ImageFormat(1, "uint16")        # Not 0 … 255, though none of the 16-bit ones holds more.
 
 
-@pytest.mark.parametrize(("files", "told"), [
+@pytest.mark.parametrize(("files", "message"), [
     ((tif(FLOATS), pil(GRAY, "tiff")), "is float32 and .*1.tif is uint8"), ((tif(U16), tif(FLOATS)), "is uint16 and .*1.tif is float32"),
     ((tif(SEVEN, photometric="minisblack", planarconfig="contig"), tif(U16)), "is of 7 channels and .*1.tif is of 1 channel")])
-def test_sides_of_two_kinds_are_refused_naming_both(tmp_path: Path, files: tuple[bytes, bytes], told: str) -> None:
-    with pytest.raises(RequestError, match=rf"0\.tif {told}.*the images of one side must be of one kind"):
-        kinds(sided(tmp_path, files, [pil(GRAY, "tiff")] * 2))
+def test_sides_of_two_formats_are_refused_naming_both(tmp_path: Path, files: tuple[bytes, bytes], message: str) -> None:
+    with pytest.raises(RequestError, match=rf"0\.tif {message}.*the images of one side must be of one kind"):
+        formats_of(sided(tmp_path, files, [pil(GRAY, "tiff")] * 2))
 
 
 def test_more_channels_than_can_be_resized_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"0\.npy has 513 channels; accepted: at most 512"):
-        kinds(sided(tmp_path, [npy(np.zeros((16, 16, 513), np.uint8))], [npy(U8[:16, :16])], "npy"))
+        formats_of(sided(tmp_path, [npy(np.zeros((16, 16, 513), np.uint8))], [npy(U8[:16, :16])], "npy"))
 
 
-def test_one_of_another_kind_that_was_not_looked_at_is_named(tmp_path: Path) -> None:
+def test_one_of_another_format_that_was_not_inspected_is_named(tmp_path: Path) -> None:
     folder = sided(tmp_path, [tif(U16)] * 3, [pil(GRAY, "tiff")] * 3)
     pairs = find_paired(open_source(folder))["train"]
     found = inspect_dataset(pairs)
@@ -356,8 +356,8 @@ def test_libraries_print_nothing_of_their_own(monkeypatch: pytest.MonkeyPatch, c
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 @pytest.mark.parametrize("channels", [1, 2, 4, 5, 7])
 @pytest.mark.parametrize("load", [(18, 36), (60, 120)], ids=["smaller", "larger"])
-def test_jitter_of_any_kind_is_that_of_each_channel(dtype: str, channels: int, load: tuple[int, int]) -> None:
-    """A channel is resized, cropped and mirrored as if it were alone; a pair may be of two kinds."""
+def test_jitter_of_any_format_is_that_of_each_channel(dtype: str, channels: int, load: tuple[int, int]) -> None:
+    """A channel is resized, cropped and mirrored as if it were alone; a pair may be of two formats."""
     image, other = noise(ImageFormat(channels, dtype), 40, 80), noise(ImageFormat(1), 40, 80)
     move = JointCropFlip(load, crop=(16, 32))
     for seed in range(3):
@@ -371,7 +371,7 @@ def test_jitter_of_any_kind_is_that_of_each_channel(dtype: str, channels: int, l
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5, 7])
-def test_whole_images_of_any_kind_are_fitted(channels: int) -> None:
+def test_whole_images_of_any_format_are_fitted(channels: int) -> None:
     for size in ((10, 15), (40, 60)):
         for dtype in ("uint8", "uint16", "float32"):
             image = noise(ImageFormat(channels, dtype))

@@ -1,4 +1,4 @@
-"""Pictures of one side: class folders, dataset.json, and a stream of pictures with their classes."""
+"""Images of one side: class folders, dataset.json, and a stream of images with their classes."""
 
 import json
 import zipfile
@@ -22,7 +22,7 @@ KINDS = (ImageFormat(3), ImageFormat(3))
 
 
 def classed(folder: Path, root: str = "") -> Path:
-    """Three classes of 4, 3 and 2 pictures, whose gray level says which: 0, 40, 80."""
+    """Three classes of 4, 3 and 2 images, whose gray level says which: 0, 40, 80."""
     for value, (name, count) in enumerate((("cat", 4), ("dog", 3), ("eel", 2))):
         for i in range(count):
             save(folder / f"{root}{name}/{i}.png", 40 * value)
@@ -104,15 +104,15 @@ def test_dataset_json_before_class_folders_and_with_names(tmp_path: Path) -> Non
     assert train(tmp_path).layout == "class folders"
 
 
-@pytest.mark.parametrize(("text", "told"), [
+@pytest.mark.parametrize(("text", "message"), [
     ("{", "cannot be read"), ('{"labels": [["0.png"]]}', "among the labels"), ('{"labels": 3}', "among the labels"),
     ('{"labels": [["0.png", -1]]}', "the label of 0.png is -1"), ('{"labels": [["0.png", [0, 1]]]}', "the label of 0.png is"),
     ('{"labels": [["0.png", 2]], "classes": ["a", "b"]}', "from 0 to 1"), ('{"labels": [["1.png", 0]]}', "no label for 0.png"),
     ('{"labels": [["0.png", 0]], "classes": 3}', "a list of names")])
-def test_what_is_wrong_with_dataset_json_is_told(tmp_path: Path, text: str, told: str) -> None:
+def test_what_is_wrong_with_dataset_json_is_reported(tmp_path: Path, text: str, message: str) -> None:
     save(tmp_path / "0.png", 0)
     (tmp_path / "dataset.json").write_text(text)
-    with pytest.raises(RequestError, match=told):
+    with pytest.raises(RequestError, match=message):
         train(tmp_path)
 
 
@@ -163,7 +163,7 @@ def test_every_picture_comes_with_its_class(tmp_path: Path) -> None:
 
 def test_without_labels_there_are_no_classes(tmp_path: Path) -> None:
     save(tmp_path / "0.png", 9)
-    assert [set(batch) for batch in take(tmp_path, 3)] == [{"b"}] * 3       # Of one picture, too.
+    assert [set(batch) for batch in take(tmp_path, 3)] == [{"b"}] * 3       # Of one image, too.
 
 
 def test_the_stream_is_a_function_of_position(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ LAYOUTS: dict[str, Layout] = {      # Kind of data set, files, what describes th
                       {"train": (2, "two folders, unpaired"), "test": (1, "two folders paired by name")}),
     "strips, taken apart": ("unpaired", ["train/0.png", "test/1.png"], {}, {"train": (1, "A|B strips, taken apart"), "test": (1, "A|B strips")}),
     "one folder": ("images", ["0.png", "1.JPEG"], {}, {"train": (2, "one folder")}),
-    "one picture": ("images", ["only.png"], {}, {"train": (1, "one folder")}),
+    "one image": ("images", ["only.png"], {}, {"train": (1, "one folder")}),
     "sub-folders": ("images", ["x/y/0.png", "z/1.png"], {}, {"train": (2, "sub-folders")}),
     "class folders": ("images", ["cat/0.png", "dog/0.png", "dog/1.png"], {}, {"train": (3, "class folders")}),
     "class folders with splits": ("images", ["train/cat/0.png", "train/dog/0.png", "test/dog/1.png"], {},
@@ -62,7 +62,7 @@ LAYOUTS: dict[str, Layout] = {      # Kind of data set, files, what describes th
     "manifest of sides that are pairs": ("unpaired", TWO, {"manifest.csv": CSV},
                                          {"train": (2, "rows of a manifest, unpaired"), "test": (1, "rows of a manifest")}),
     "manifest of labels": ("images", ["0.png", "1.png"], {"manifest.csv": "file,label\r\n0.png,dog\r\n1.png,cat\r\n"}, {"train": (2, "rows of a manifest")}),
-    "manifest of pairs, for pictures": ("images", TWO, {"manifest.csv": CSV}, {"train": (2, "rows of a manifest, side b"), "test": (1, "rows of a manifest, side b")}),
+    "manifest of pairs, for images": ("images", TWO, {"manifest.csv": CSV}, {"train": (2, "rows of a manifest, side b"), "test": (1, "rows of a manifest, side b")}),
 }
 
 
@@ -84,14 +84,14 @@ def lay(folder: Path, files: list[str], beside: dict[str, str]) -> Path:
 @pytest.mark.parametrize("how", ["folder", "zip", "folder in a zip", "wrapped", "wrapped zip"])
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_layout(tmp_path: Path, name: str, how: str) -> None:
-    kind, files, beside, told = LAYOUTS[name]
+    kind, files, beside, expected = LAYOUTS[name]
     where = lay(tmp_path / "top" / "data", files, beside)
     if "wrapped" in how:        # As a zip of a folder is, where that folder is not named.
         where = zipped(tmp_path / "top") if "zip" in how else tmp_path / "top"
     elif "zip" in how:
         where = zipped(tmp_path / "top") / "data" if how == "folder in a zip" else zipped(where)
     splits = FIND[kind](open_source(where))
-    assert {split: (len(each), each.layout) for split, each in splits.items()} == told
+    assert {split: (len(each), each.layout) for split, each in splits.items()} == expected
     assert splits["train"].fingerprint() == FIND[kind](open_source(tmp_path / "top" / "data"))["train"].fingerprint()
     for split in splits.values():
         for i in range(len(split)):
@@ -129,7 +129,7 @@ def test_a_manifest_by_its_name(tmp_path: Path) -> None:
     assert {name: len(each) for name, each in find_paired(open_source(archive / "all.csv")).items()} == {"train": 2, "test": 1}
 
 
-@pytest.mark.parametrize(("text", "told"), [
+@pytest.mark.parametrize(("text", "message"), [
     ("a,b\n0.png,1.png\n0.png,gone.png\n", "line 3: there is no file gone.png"), ("a,b,spilt\n", "line 1: no column is called 'spilt'; did you mean 'split'"),
     ("a\n0.png\n", "line 1: it has columns a; accepted: a,b or file"), ("a,b,file\n", "accepted: a,b or file"), ("a,b,a\n", "accepted: a,b or file"),
     ("a,b\n0.png\n", "line 2: it has 1 cells, the first line 2"), ("a,b\n0.png,1.png\n\n1.png,0.png\n0.png,1.png\n", "line 5 repeats line 2"),
@@ -139,11 +139,11 @@ def test_a_manifest_by_its_name(tmp_path: Path) -> None:
     ('{"a": "0.png", "b": "1.png"}\n{"a": "0.png"', "line 2: "), ('{"a": "0.png", "b": 3}', "line 1: .* neither text nor"), ('["0.png"]', "line 1: .* is no object"),
     ('{"a": "0.png", "b": "1.png"}\n{"file": "0.png"}', "line 2: it has columns file where the first row has others"), ('{"a": "0.png"}', "line 1: it has columns a"),
     ('{"file": "0.png", "label": 1.5}', "line 1: .* neither text nor, as a label, a whole number")])
-def test_what_is_wrong_with_a_manifest_is_told_with_its_line(tmp_path: Path, text: str, told: str) -> None:
+def test_what_is_wrong_with_a_manifest_is_reported_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     data = lay(tmp_path, ["0.png", "1.png"], {})
     name = "manifest.jsonl" if text.startswith(("{", "[")) else "manifest.csv"
     (data / name).write_bytes(text.encode("latin-1"))
-    with pytest.raises(RequestError, match=told):
+    with pytest.raises(RequestError, match=message):
         find_paired(open_source(data))
 
 
@@ -350,11 +350,11 @@ def test_many_files_cost_little(tmp_path: Path) -> None:
     source = open_source(tmp_path)
     tracemalloc.start()
     splits = find_paired(source)
-    held, _ = tracemalloc.get_traced_memory()
+    allocated, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     pairs = splits["train"]
     assert len(pairs) == 5000
-    assert held < 5000 * 150            # Two names of 16 characters; as str objects they would take over 700,000 bytes with their tuples.
+    assert allocated < 5000 * 150            # Two names of 16 characters; as str objects they would take over 700,000 bytes with their tuples.
     data = pairs.for_training((32, 32), (32, 32), (ImageFormat(3), ImageFormat(3)))
     next(batches(data, start=0, batch_size=4))
     assert time.monotonic() - began < 5

@@ -25,7 +25,7 @@ from tests.conftest import SMALL, Run, drawing
 
 
 class Counted(MemoryFileSystem):
-    """A file system that counts what is asked of it, and fails where it is told to."""
+    """A file system that counts what is asked of it, and fails on request."""
 
     protocol = "counted"
     asked: ClassVar[list[tuple[str, str, int | None, int | None]]] = []
@@ -92,7 +92,7 @@ def packed(folder: Path) -> bytes:
     return data.getvalue()
 
 
-def held(source: Source) -> dict[str, bytes]:
+def contents(source: Source) -> dict[str, bytes]:
     return {name: source.read(name) for name in source.names()}
 
 
@@ -108,7 +108,7 @@ def test_a_url_holds_what_the_path_holds(strips: Path, tmp_path: Path) -> None:
             if url.endswith((".csv/", ".png/")):
                 continue
             behind = open_source(url)
-            assert held(behind) == held(plain)
+            assert contents(behind) == contents(plain)
             assert behind.root == url.rstrip("/")
             assert (behind.manifest() is None) == (plain.manifest() is None)
             assert behind.local == (plain.local if url.startswith("file") else None)
@@ -119,7 +119,7 @@ def test_a_url_holds_what_the_path_holds(strips: Path, tmp_path: Path) -> None:
 def test_a_folder_is_listed_once_and_a_zip_is_read_by_ranges(strips: Path) -> None:
     fsspec.filesystem("memory").pipe_file("/set.zip", packed(strips) + b"")
     upload(strips)
-    held(open_source("counted://set"))
+    contents(open_source("counted://set"))
     assert sum(what == "list" for what, *_ in Counted.asked) == 1
     Counted.asked.clear()
     archive = open_source("counted://set.zip")
@@ -143,7 +143,7 @@ def test_a_member_with_a_long_header_and_one_larger_than_a_request(tmp_path: Pat
         archive.writestr("big.png", big)
     for before in (b"", b"something before the zip"):
         fsspec.filesystem("memory").pipe_file("/odd.zip", before + data.getvalue())
-        assert held(open_source("memory://odd.zip")) == {"padded.png": b"x" * 3000, "big.png": big}
+        assert contents(open_source("memory://odd.zip")) == {"padded.png": b"x" * 3000, "big.png": big}
 
 
 def test_a_request_that_fails_is_made_again_and_one_that_keeps_failing_names_the_url(strips: Path) -> None:
@@ -215,11 +215,11 @@ def test_a_training_from_a_url_is_that_from_the_path(workers: int, i2i: Run, str
 
 def test_on_error_holds_for_urls(i2i: Run, strips: Path, tmp_path: Path) -> None:
     upload(strips)
-    words = ["train", "pix2pix", *SMALL, "train.images=20", "--data", "counted://set", "--device", "cpu", "data.size=32"]
+    arguments = ["train", "pix2pix", *SMALL, "train.images=20", "--data", "counted://set", "--device", "cpu", "data.size=32"]
     Counted.failing["train/07.png"] = 1000
-    stopped = i2i(*words, "--out", tmp_path / "stop")
+    stopped = i2i(*arguments, "--out", tmp_path / "stop")
     assert stopped.line == "error: counted://set/train/07.png: the network is slow"
-    passed = i2i(*words, "--out", tmp_path / "skip", "--on-error", "skip")
+    passed = i2i(*arguments, "--out", tmp_path / "skip", "--on-error", "skip")
     assert passed.code == 0, passed.err
     assert "counted://set/train/07.png" in (tmp_path / "skip" / "skipped.jsonl").read_text()
 
@@ -239,12 +239,12 @@ def test_translate_check_and_evaluate_read_urls(i2i: Run, trained: Path, strips:
         assert results[name] == results["plain"]
     assert "would overwrite the inputs" in i2i("translate", trained, f"file://{tmp_path}/in", "--out", tmp_path / "in", "--device", "cpu").line
     upload(strips)
-    (strips / "train" / "picture.dat").write_bytes((strips / "train" / "01.png").read_bytes())
+    (strips / "train" / "image.dat").write_bytes((strips / "train" / "01.png").read_bytes())
     upload(strips)
-    said = [i2i("data", "check", where).out for where in (strips, "memory://set")]
-    steady = [[line for line in text.splitlines() if not line.startswith("per 1,000")] for text in (said[0].replace(str(strips), "memory://set"), said[1])]
+    reports = [i2i("data", "check", where).out for where in (strips, "memory://set")]
+    steady = [[line for line in text.splitlines() if not line.startswith("per 1,000")] for text in (reports[0].replace(str(strips), "memory://set"), reports[1])]
     assert steady[0] == steady[1]
-    assert "picture.dat" in said[1]
+    assert "image.dat" in reports[1]
     scores = [i2i("evaluate", "--real", real, "--fake", fake, "--metrics", "l1").out.splitlines()[1:]
               for real, fake in ((strips / "test", strips / "test"), ("memory://set/test", "memory://set/test"))]
     assert scores[0] == scores[1]

@@ -21,9 +21,9 @@ from i2i.data.sources import (
 from i2i.errors import RequestError
 
 
-def png(value: int = 7, size: tuple[int, int] = (4, 6), kind: str = "png", **options: object) -> bytes:
+def png(value: int = 7, size: tuple[int, int] = (4, 6), file_format: str = "png", **options: object) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(np.full((*size, 3), value, np.uint8)).save(buffer, kind, **options)
+    Image.fromarray(np.full((*size, 3), value, np.uint8)).save(buffer, file_format, **options)
     return buffer.getvalue()
 
 
@@ -111,8 +111,8 @@ def test_a_damaged_member_of_a_zip_is_named(tmp_path: Path) -> None:
 
 
 BAD = {
-    "zero bytes": (b"", "empty file"), "text": (b"not a picture", "not an image"), "cut": (png(size=(64, 64), kind="bmp")[:2000], ""),
-    "cut jpeg": (png(size=(64, 64), kind="jpeg", quality=95)[:300], ""), "cut png": (png()[:50], ""), "header only": (b"\x89PNG\r\n\x1a\n", "")}
+    "zero bytes": (b"", "empty file"), "text": (b"not an image", "not an image"), "cut": (png(size=(64, 64), file_format="bmp")[:2000], ""),
+    "cut jpeg": (png(size=(64, 64), file_format="jpeg", quality=95)[:300], ""), "cut png": (png()[:50], ""), "header only": (b"\x89PNG\r\n\x1a\n", "")}
 
 
 @pytest.mark.parametrize("name", BAD)
