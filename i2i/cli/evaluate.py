@@ -76,7 +76,7 @@ def evaluate(
     from i2i.evaluation import protocol
     from i2i.files import check_file, write_text
     if (model is None) == (real is None and fake is None):
-        raise RequestError("what to evaluate? i2i evaluate --real DIR --fake DIR, or MODEL [--data DIR]")
+        raise RequestError("what to evaluate? i2i evaluate --real DIR --fake DIR, or i2i evaluate MODEL")
     check_file("--sheet", sheet)    # Now, not after the work.
     check_file("--json", json_file)
     options = Options(metrics, settings or (), features, weights, resize, seed, bootstrap, batch, cache,
