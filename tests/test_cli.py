@@ -201,6 +201,16 @@ def test_evaluate_says_what_is_missing(trained: Path, i2i: Run, tmp_path: Path, 
     assert "01.png: empty file" in result.line
 
 
+def test_a_setting_is_listed_with_all_that_it_can_be(i2i: Run) -> None:
+    shown = i2i("list", "generator").out
+    assert all(f"\n{name}: " in f"\n{shown}" for name in ("resnet", "unet", "dcgan", "stylegan2"))
+    assert i2i("list", "generator", "dcgan").out.startswith("dcgan: ")
+    assert i2i("list", "g_weight_norm", "spectral").out.startswith("spectral: ")
+    refused = i2i("list", "generator", "dcgam")
+    assert refused.code == 2
+    assert "did you mean 'dcgan'?" in refused.line
+
+
 def test_list_shows_every_component_and_option(i2i: Run) -> None:
     out = i2i("list").out
     for words in ("generator", "unet", "patch", "train.batch_size", "data.direction", "lsgan", "linear"):

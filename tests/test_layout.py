@@ -99,6 +99,15 @@ def test_the_page_shows_this_table() -> None:
     assert all(f"| `{name}` |" in page["section"]() for name in ORDER)
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_files_and_functions_are_short(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= 300
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno - node.lineno < 50, f"{node.name} has {node.end_lineno - node.lineno + 1} lines"
+
+
 def test_loose_modules_are_few_and_no_file_is_called_utils() -> None:
     loose = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
     assert loose <= {"errors", "registry", "config", "seeding", "files"}

@@ -43,16 +43,17 @@ def list_components(
             print()
             _print(_config_settings(cls), f"{section}.", with_help=False)
         return
-    if kind not in names:
+    kinds = _kinds_by_setting().get(kind, [kind])
+    if not set(kinds) <= set(names):
         raise RequestError(f"no kind of component is called {kind!r}; {registry.suggest(kind, names)}")
-    if name is not None and name not in names[kind]:
+    known = [each for one in kinds for each in names[one]]
+    if name is not None and name not in known:
         raise RequestError(f"no {f'setting of {kind}' if kind in configs else kind} is called {name!r}; "
-                           f"{registry.suggest(name, names[kind])}")
-    chosen = names[kind] if name is None else [name]
+                           f"{registry.suggest(name, known)}")
     if kind in configs:
-        _print([row for row in _config_settings(configs[kind]) if row.name in chosen], f"{kind}.")
+        _print([row for row in _config_settings(configs[kind]) if name in (None, row.name)], f"{kind}.")
         return
-    for each in chosen:
+    for kind, each in ((one, each) for one in kinds for each in names[one] if name in (None, each)):
         if kind == "preset":
             preset = PRESETS[each]
             print(f"{each}: {preset.source}.  i2i train {' '.join((preset.recipe, *preset.settings))}")
@@ -60,6 +61,18 @@ def list_components(
         component = registry.lookup(kind, each)
         print(f"{each}: {' '.join((inspect.getdoc(component) or '').split())}")
         _print(_config_settings(component) if kind == "recipe" else _options(kind, each), "  ")
+
+
+def _kinds_by_setting() -> dict[str, list[str]]:
+    """The kinds of component that a setting can be: `generator` takes those from images and from noise."""
+    from i2i import config, registry
+    found: dict[str, list[str]] = {}
+    for recipe in registry.names("recipe"):
+        for field in config.fields(registry.lookup("recipe", recipe)).values():
+            kind = field.metadata.get("kind")
+            if kind and kind not in found.setdefault(field.name, []):
+                found[field.name].append(kind)
+    return found
 
 
 def _print(rows: Iterable[Setting], prefix: str, *, with_help: bool = True) -> None:
