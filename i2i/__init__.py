@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from i2i.config import VERSION as __version__
 
 if TYPE_CHECKING:
-    from i2i.inference.chain import Chain
     from i2i.inference.integrations import Mixed, Translate
     from i2i.inference.model import Model, load
+    from i2i.inference.translator import Chain
     from i2i.training.train import train
 
 __all__ = ["Chain", "Mixed", "Model", "Translate", "__version__", "load", "train"]
-_HOMES = {"load": "i2i.inference.model", "Model": "i2i.inference.model", "Chain": "i2i.inference.chain",
+_HOMES = {"load": "i2i.inference.model", "Model": "i2i.inference.model", "Chain": "i2i.inference.translator",
           "train": "i2i.training.train",
           "Mixed": "i2i.inference.integrations", "Translate": "i2i.inference.integrations"}
 

@@ -105,10 +105,10 @@ def test_a_chain_is_the_two_step_job_without_rounding(make: Make, i2i: Run, tmp_
     for i, size in enumerate(((20, 33), (16, 16), (1, 5))):
         values = np.random.default_rng(i).integers(0, source.limits[1] + 1, (*size, source.channels)).astype(source.dtype)
         (tmp_path / "in" / f"{i}{suffix}").write_bytes(encode(suffix, values[..., 0] if source.channels == 1 else values, source))
-    words = ("--device", "cpu")
-    assert i2i("translate", first, "in", "--out", "one", *words).code == 0
-    assert i2i("translate", second, "one", "--out", "two", *words).code == 0
-    result = i2i("translate", first, "in", "--chain", second, "--out", "chained", *words)
+    args = ("--device", "cpu")
+    assert i2i("translate", first, "in", "--out", "one", *args).code == 0
+    assert i2i("translate", second, "one", "--out", "two", *args).code == 0
+    result = i2i("translate", first, "in", "--chain", second, "--out", "chained", *args)
     assert result.code == 0, result.err
     assert "3 translated" in result.out
     for i in range(3):
@@ -139,8 +139,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for i in range(4):
         for side, part in zip("AB", np.split(drawing(i), 2, 1), strict=True):
             Image.fromarray(part).save(base / "data" / f"train{side}" / f"{i}.png")
-    return {recipe: package.train(recipe, *words, "train.images=8", data=base / "data", out=base / recipe, device="cpu")
-            for recipe, words in {"pix2pix": SMALL, "cyclegan": CYCLE}.items()}
+    return {recipe: package.train(recipe, *args, "train.images=8", data=base / "data", out=base / recipe, device="cpu")
+            for recipe, args in {"pix2pix": SMALL, "cyclegan": CYCLE}.items()}
 
 
 def test_a_chain_of_trained_models(models: dict[str, Path], i2i: Run, tmp_path: Path) -> None:
@@ -151,8 +151,8 @@ def test_a_chain_of_trained_models(models: dict[str, Path], i2i: Run, tmp_path: 
     pictures = {f"{i}.png": drawing(i)[: 20 + i, :30] for i in range(5)}
     for name, array in pictures.items():
         Image.fromarray(array).save(tmp_path / "in" / name)
-    words = ("translate", models["pix2pix"], "in", "--chain", f"{models['cyclegan']}:ba", "--chain", models["pix2pix"], "--device", "cpu")
-    assert i2i(*words, "--out", "out", "--batch", 3).code == 0
+    args = ("translate", models["pix2pix"], "in", "--chain", f"{models['cyclegan']}:ba", "--chain", models["pix2pix"], "--device", "cpu")
+    assert i2i(*args, "--out", "out", "--batch", 3).code == 0
     for name, array in pictures.items():
         x = to_tensor(array)
         by_hand = one(other(one(x[None]).clamp(-1, 1), direction="ba").clamp(-1, 1))[0]
@@ -162,7 +162,7 @@ def test_a_chain_of_trained_models(models: dict[str, Path], i2i: Run, tmp_path: 
         assert np.abs(got - to_array(by_hand, ImageFormat(3))).max() <= 1
         assert np.array_equal(chain.translate(array), np.asarray(chain.translate(Image.fromarray(array))))
     for out, more in (("image", ["--statistics", "image"]), ("seed", ["--seed", 3]), ("seed again", ["--seed", 3])):
-        assert i2i(*words, "--out", out, *more).code == 0
+        assert i2i(*args, "--out", out, *more).code == 0
     plain, image, seed, again = ((tmp_path / out / "4.png").read_bytes() for out in ("out", "image", "seed", "seed again"))
     assert plain != image
     assert seed == again
@@ -184,11 +184,11 @@ def test_what_is_there_is_left_out_and_formats_are_the_last_ones(make: Make, i2i
     (tmp_path / "in").mkdir()
     for name in ("a.jpg", "b.jpg"):
         Image.fromarray(drawing(1)).save(tmp_path / "in" / name)
-    words = ("translate", first, "in", "--chain", second, "--out", "out", "--device", "cpu")
-    assert "3 channels of uint16" in i2i(*words).line
-    assert i2i(*words, "--format", "png").code == 0
+    args = ("translate", first, "in", "--chain", second, "--out", "out", "--device", "cpu")
+    assert "3 channels of uint16" in i2i(*args).line
+    assert i2i(*args, "--format", "png").code == 0
     (tmp_path / "out" / "a.png").unlink()
-    assert "1 translated, 1 there already" in i2i(*words, "--format", "png", "--skip-existing").out
+    assert "1 translated, 1 there already" in i2i(*args, "--format", "png", "--skip-existing").out
 
 
 # ---------------------------------------------------------------------------------------------- refused
@@ -196,14 +196,14 @@ def test_what_is_there_is_left_out_and_formats_are_the_last_ones(make: Make, i2i
 def test_what_does_not_fit_is_refused_in_one_line_before_anything_is_written(make: Make, i2i: Run, tmp_path: Path) -> None:
     Image.fromarray(drawing(0)).save(tmp_path / "x.png")
     color, deep, many = make("color", ImageFormat(3)), make("deep", ImageFormat(3), ImageFormat(3, "uint16")), make("many", ImageFormat(3), ImageFormat(7))
-    for stages, told in (([deep, "--chain", color], "translator 2 of the chain takes 3 channels of uint8, which 3 channels of uint16, as the one before makes"),
+    for stages, message in (([deep, "--chain", color], "translator 2 of the chain takes 3 channels of uint8, which 3 channels of uint16, as the one before makes"),
                          ([color, "--chain", many, "--chain", color], "translator 3 of the chain takes 3 channels of uint8, which 7 channels"),
                          ([color, "--chain", f"{color}:ba"], "direction ba is none that this pix2pix model has learned"),
                          ([color, "--chain", "nothing"], "nothing does not exist"), ([color, "--chain", "nothing:ba"], "nothing does not exist"),
                          ([color, "--chain", color, "--direction", "ba"], "direction ba"), ([color, "--chain", ""], "is")):
         result = i2i("translate", stages[0], "x.png", "--out", "out", "--device", "cpu", *stages[1:])
-        assert result.code == 2, told
-        assert told in result.line
+        assert result.code == 2, message
+        assert message in result.line
         assert not (tmp_path / "out").exists()
     with pytest.raises(RequestError, match="one or more"):
         Chain()

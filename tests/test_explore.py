@@ -77,9 +77,9 @@ def test_halfway_is_halfway_in_noise_or_style(classes: Model, styles: Model) -> 
 
 
 def test_a_plane_has_an_image_in_each_corner(noisy: Noisy, styles: Model) -> None:
-    for model, words in ((load(noisy["plain"], device="cpu"), {}), (styles, {"classes": "red"})):
-        plane = explore.interpolate(model, 3, 4, **words)
-        corners = model.generate(4, labels=0 if words else None)
+    for model, arguments in ((load(noisy["plain"], device="cpu"), {}), (styles, {"classes": "red"})):
+        plane = explore.interpolate(model, 3, 4, **arguments)
+        corners = model.generate(4, labels=0 if arguments else None)
         for corner, image in zip(corners, (plane[0][0], plane[0][2], plane[3][0], plane[3][2]), strict=True):
             near(image, corner)
 
@@ -137,7 +137,7 @@ def size(path: Path) -> tuple[int, int]:
 
 
 def test_sheets_have_the_right_size(noisy: Noisy, i2i: Run, tmp_path: Path) -> None:
-    for words, expected in ((("interpolate", noisy["styles"], "--grid", 5), (5 * 34 + 2, 3 * 34 + 2)),
+    for arguments, expected in ((("interpolate", noisy["styles"], "--grid", 5), (5 * 34 + 2, 3 * 34 + 2)),
                             (("interpolate", noisy["classes"], "--grid", "5x4", "--classes", "red"), (5 * 34 + 2, 4 * 34 + 2)),
                             (("interpolate", noisy["plain"], "--grid", 5), (5 * 34 + 2, 34 + 2)),
                             (("interpolate", noisy["classes"], "--classes", "blue/green,0"), (8 * 34 + 2, 2 * 34 + 2)),
@@ -145,7 +145,7 @@ def test_sheets_have_the_right_size(noisy: Noisy, i2i: Run, tmp_path: Path) -> N
                             (("walk", noisy["plain"], "--frames", 7), (7 * 32, 32)),
                             (("walk", noisy["classes"], "--frames", 7), (7 * 32, 3 * 32))):
         for out in ("one/x.png", "two/x.png"):
-            result = i2i("explore", *words, "--out", out)
+            result = i2i("explore", *arguments, "--out", out)
             assert result.code == 0, result.err
             assert result.out == f"{out}\n"
         assert size(tmp_path / "one/x.png") == expected
@@ -216,7 +216,7 @@ def test_what_cannot_be_written_is_told_and_leaves_nothing(noisy: Noisy, i2i: Ru
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("words", "expected"), [
+@pytest.mark.parametrize(("arguments", "expected"), [
     (("interpolate", "plain", "--out", "x.gif"), "--out=x.gif"), (("walk", "plain", "--out", "x.webm"), ".gif, .mp4, .png"),
     (("walk", "plain", "--out", "x.gif", "--fps", 60), "1 to 50"), (("walk", "plain", "--out", "x.png", "--fps", 5), "is a strip"),
     (("walk", "plain", "--out", "x.mp4", "--fps", 0), "--fps=0"), (("walk", "plain", "--out", "x.gif", "--frames", 3), "--frames=3"),
@@ -229,10 +229,10 @@ def test_what_cannot_be_written_is_told_and_leaves_nothing(noisy: Noisy, i2i: Ru
     (("interpolate", "plain", "--out", "x.png", "--grid", "9999x9999"), "at most 65,000"), (("interpolate", "plain", "--out", "x.png", "--truncation", 0.5), "style space"),
     (("interpolate", "classes", "--out", "x.png", "--classes", "rde"), "did you mean 'red'"), (("walk", "plain", "--out", "x.gif", "--classes", "red"), "without labels"),
     (("walk", "pix2pix", "--out", "x.gif"), "makes images from images"), (("walk", "plain", "--out", "file/x.gif"), "cannot be written")])
-def test_wrong_words(noisy: Noisy, trained: Path, i2i: Run, tmp_path: Path, words: tuple[object, ...], expected: str) -> None:
+def test_wrong_words(noisy: Noisy, trained: Path, i2i: Run, tmp_path: Path, arguments: tuple[object, ...], expected: str) -> None:
     (tmp_path / "file").touch()
     models = {**noisy, "pix2pix": trained}
-    result = i2i("explore", words[0], models[str(words[1])], *words[2:])
+    result = i2i("explore", arguments[0], models[str(arguments[1])], *arguments[2:])
     assert result.code == 2
     assert expected in result.line
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

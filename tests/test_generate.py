@@ -65,11 +65,11 @@ def test_a_set_has_class_folders_and_a_manifest(noisy: Noisy, i2i: Run, tmp_path
     result = i2i("generate", noisy["classes"], "--n", 10, "--out", "out", "--seed", 3, "--device", "cpu")
     assert result.code == 0, result.err
     assert "10 generated -> out" in result.out
-    out, told = tmp_path / "out", lines(tmp_path / "out")
+    out, manifest = tmp_path / "out", lines(tmp_path / "out")
     assert sorted(files(out)) == sorted(["dataset.json", "generated.json", "generated.jsonl", *(f"{FOLDERS[i % 3]}/{i:08}.png" for i in range(10))])
     assert len({data for name, data in files(out).items() if name.endswith("png")}) == 10       # No two alike, or tests of equality would mean little.
     model = sha256((noisy["classes"] / "model.safetensors").read_bytes()).hexdigest()
-    for i, line in enumerate(told):
+    for i, line in enumerate(manifest):
         assert line == {"file": f"{FOLDERS[i % 3]}/{i:08}.png", "index": i, "seed": 3, "class": CLASSES[i % 3], "class_number": i % 3,
                         "truncation": 1.0, "batch_size": 32, "model": model, "i2i": package.__version__}
 
@@ -104,10 +104,10 @@ def test_a_set_can_be_trained_on(noisy: Noisy, i2i: Run, tmp_path: Path, out: st
 def test_a_zip_holds_what_a_folder_does(noisy: Noisy, i2i: Run, tmp_path: Path) -> None:
     for out in ("out", "out.zip"):
         assert i2i("generate", noisy["classes"], "--n", 7, "--out", out).code == 0
-    with zipfile.ZipFile(tmp_path / "out.zip") as told:
-        assert told.testzip() is None
-        assert len(told.namelist()) == len(set(told.namelist()))
-        assert {name: told.read(name) for name in told.namelist()} == files(tmp_path / "out")
+    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+        assert archive.testzip() is None
+        assert len(archive.namelist()) == len(set(archive.namelist()))
+        assert {name: archive.read(name) for name in archive.namelist()} == files(tmp_path / "out")
     assert not (tmp_path / "out.zip.part").exists()
 
 
@@ -135,9 +135,9 @@ def test_64_bit_zips(noisy: Noisy, tmp_path: Path) -> None:
         (store.folder / plan.file(i)).write_bytes(b"%d" % i)
         store.record(i)
     store.finish()
-    with zipfile.ZipFile(tmp_path / "many.zip") as told:
-        assert len(told.namelist()) == count + 2
-        assert told.read(plan.file(65_599)) == b"65599"
+    with zipfile.ZipFile(tmp_path / "many.zip") as archive:
+        assert len(archive.namelist()) == count + 2
+        assert archive.read(plan.file(65_599)) == b"65599"
     assert len(open_source(tmp_path / "many.zip").names()) == count
 
 
@@ -145,23 +145,23 @@ def test_64_bit_zips(noisy: Noisy, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("out", ["out", "out.zip"])
 def test_the_same_command_goes_on(noisy: Noisy, i2i: Run, tmp_path: Path, out: str) -> None:
-    words = ("generate", noisy["classes"], "--batch", 4, "--device", "cpu")
-    assert i2i(*words, "--n", 15, "--out", f"whole-{out}").code == 0
-    assert "5 generated -> " in i2i(*words, "--n", 5, "--out", out).out
-    assert "0 generated, 5 there already" in i2i(*words, "--n", 5, "--out", out).out
-    assert "0 generated, 3 there already" in i2i(*words, "--n", 3, "--out", out).out
-    assert "10 generated, 5 there already" in i2i(*words, "--n", 15, "--out", out).out
+    arguments = ("generate", noisy["classes"], "--batch", 4, "--device", "cpu")
+    assert i2i(*arguments, "--n", 15, "--out", f"whole-{out}").code == 0
+    assert "5 generated -> " in i2i(*arguments, "--n", 5, "--out", out).out
+    assert "0 generated, 5 there already" in i2i(*arguments, "--n", 5, "--out", out).out
+    assert "0 generated, 3 there already" in i2i(*arguments, "--n", 3, "--out", out).out
+    assert "10 generated, 5 there already" in i2i(*arguments, "--n", 15, "--out", out).out
     whole, parts = tmp_path / f"whole-{out}", tmp_path / out
     assert (files(whole) == files(parts)) if whole.is_dir() else (whole.read_bytes() == parts.read_bytes())
 
 
 @pytest.mark.parametrize("out", ["out", "out.zip"])
 def test_a_full_disk_keeps_what_is_done(noisy: Noisy, i2i: Run, tmp_path: Path, out: str, full, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ("generate", noisy["classes"], "--batch", 4, "--n", 40, "--device", "cpu")
-    assert i2i(*words, "--out", f"whole-{out}").code == 0
+    arguments = ("generate", noisy["classes"], "--batch", 4, "--n", 40, "--device", "cpu")
+    assert i2i(*arguments, "--out", f"whole-{out}").code == 0
     with monkeypatch.context():
         full(13)
-        result = i2i(*words, "--out", out)
+        result = i2i(*arguments, "--out", out)
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     assert result.code == 1
@@ -169,47 +169,47 @@ def test_a_full_disk_keeps_what_is_done(noisy: Noisy, i2i: Run, tmp_path: Path, 
     assert "the same command continues" in result.line
     assert not (tmp_path / "out.zip").exists()
     folder = tmp_path / (out if out == "out" else f"{out}.part")
-    told = lines(folder)
-    assert [line["index"] for line in told] == list(range(len(told)))
-    assert len(told) <= 13
-    assert all((folder / str(line["file"])).exists() for line in told)
-    again = i2i(*words, "--out", out)
+    manifest = lines(folder)
+    assert [line["index"] for line in manifest] == list(range(len(manifest)))
+    assert len(manifest) <= 13
+    assert all((folder / str(line["file"])).exists() for line in manifest)
+    again = i2i(*arguments, "--out", out)
     assert again.code == 0, again.err
     whole, parts = tmp_path / f"whole-{out}", tmp_path / out
     assert (files(whole) == files(parts)) if whole.is_dir() else (whole.read_bytes() == parts.read_bytes())
 
 
 def test_a_zip_that_cannot_be_finished_is_finished_later(noisy: Noisy, i2i: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ("generate", noisy["classes"], "--n", 5, "--device", "cpu", "--out")
-    assert i2i(*words, "whole.zip").code == 0
+    arguments = ("generate", noisy["classes"], "--n", 5, "--device", "cpu", "--out")
+    assert i2i(*arguments, "whole.zip").code == 0
 
     def refuse(*args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(zipfile.ZipFile, "_write_end_record", refuse)
-    assert "5 images are done" in i2i(*words, "out.zip").line
+    assert "5 images are done" in i2i(*arguments, "out.zip").line
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
-    assert "0 generated, 5 there already" in i2i(*words, "out.zip").out
+    assert "0 generated, 5 there already" in i2i(*arguments, "out.zip").out
     assert (tmp_path / "out.zip").read_bytes() == (tmp_path / "whole.zip").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.zip", "whole.zip"]
 
 
 def test_what_a_killed_job_leaves_is_put_right(noisy: Noisy, i2i: Run, tmp_path: Path) -> None:
     """Half a line, images without a line, half an image, one that somebody took away."""
-    words = ("generate", noisy["classes"], "--n", 12, "--device", "cpu", "--out")
-    assert i2i(*words, "whole").code == 0
-    assert i2i(*words, "out").code == 0
+    arguments = ("generate", noisy["classes"], "--n", 12, "--device", "cpu", "--out")
+    assert i2i(*arguments, "whole").code == 0
+    assert i2i(*arguments, "out").code == 0
     out = tmp_path / "out"
     text = (out / "generated.jsonl").read_bytes().splitlines(keepends=True)
     (out / "generated.jsonl").write_bytes(b"".join(text[:6]) + text[6][:30])
     (out / str(json.loads(text[7])["file"])).write_bytes(b"half")
     (out / "red" / ".00000009.png.part").write_bytes(b"half")
     (out / str(json.loads(text[2])["file"])).unlink()
-    assert i2i(*words[:3], 6, *words[4:], "out").code == 0
+    assert i2i(*arguments[:3], 6, *arguments[4:], "out").code == 0
     split = find_images(open_source(out))["train"]
     assert (len(split), split.classes) == (6, CLASSES)
-    result = i2i(*words, "out")
+    result = i2i(*arguments, "out")
     assert "6 generated, 6 there already" in result.out
     assert files(out) == files(tmp_path / "whole")
 
@@ -218,11 +218,11 @@ def test_what_a_killed_job_leaves_is_put_right(noisy: Noisy, i2i: Run, tmp_path:
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.62, 0.95])
 def test_a_zip_goes_on_whenever_its_job_was_killed(noisy: Noisy, i2i: Run, tmp_path: Path, keep: float, begun: int) -> None:
     """While it wrote images, for a new zip and for one that is to grow; half a line, an image without one, half a zip."""
-    words = ("generate", noisy["classes"], "--device", "cpu")
-    assert i2i(*words, "--n", 9, "--out", "whole.zip").code == 0
+    arguments = ("generate", noisy["classes"], "--device", "cpu")
+    assert i2i(*arguments, "--n", 9, "--out", "whole.zip").code == 0
     whole = (tmp_path / "whole.zip").read_bytes()
     if begun:
-        assert i2i(*words, "--n", begun, "--out", "out.zip").code == 0
+        assert i2i(*arguments, "--n", begun, "--out", "out.zip").code == 0
     folder = tmp_path / "out.zip.part"
     with zipfile.ZipFile(tmp_path / "whole.zip") as archive:
         archive.extractall(folder)
@@ -230,31 +230,31 @@ def test_a_zip_goes_on_whenever_its_job_was_killed(noisy: Noisy, i2i: Run, tmp_p
     (folder / "generated.jsonl").write_bytes(manifest[:int(keep * len(manifest))])
     (folder / "dataset.json").unlink()
     (tmp_path / ".out.zip.part").write_bytes(whole[:100])
-    assert i2i(*words, "--n", 9, "--out", "out.zip").code == 0
+    assert i2i(*arguments, "--n", 9, "--out", "out.zip").code == 0
     assert (tmp_path / "out.zip").read_bytes() == whole
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.zip", "whole.zip"]
 
 
 def test_a_zip_that_was_killed_while_it_was_unpacked_to_grow(noisy: Noisy, i2i: Run, tmp_path: Path) -> None:
-    words = ("generate", noisy["classes"], "--device", "cpu", "--out")
-    assert i2i(*words, "whole.zip", "--n", 9).code == 0
-    assert i2i(*words, "out.zip", "--n", 5).code == 0
+    arguments = ("generate", noisy["classes"], "--device", "cpu", "--out")
+    assert i2i(*arguments, "whole.zip", "--n", 9).code == 0
+    assert i2i(*arguments, "out.zip", "--n", 5).code == 0
     (tmp_path / ".out.zip.unpacked").mkdir()
     (tmp_path / ".out.zip.unpacked" / "generated.jsonl").write_bytes(b"half")
-    assert "4 generated, 5 there already" in i2i(*words, "out.zip", "--n", 9).out
+    assert "4 generated, 5 there already" in i2i(*arguments, "out.zip", "--n", 9).out
     assert (tmp_path / "out.zip").read_bytes() == (tmp_path / "whole.zip").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.zip", "whole.zip"]
 
 
 @pytest.mark.parametrize("out", ["out", "out.zip"])
 def test_another_set_in_the_same_place_is_refused(noisy: Noisy, i2i: Run, tmp_path: Path, out: str) -> None:
-    words = ("--n", 4, "--out", out, "--device", "cpu")
-    assert i2i("generate", noisy["styles"], *words).code == 0
+    arguments = ("--n", 4, "--out", out, "--device", "cpu")
+    assert i2i("generate", noisy["styles"], *arguments).code == 0
     before = files(tmp_path)
     for other, expected in (((noisy["styles"], "--seed", 1), "seed 0, not 1"), ((noisy["styles"], "--truncation", 0.7), "truncation 1.0, not 0.7"),
                             ((noisy["styles"], "--classes", "red"), "turn 0,1,2, not 0"), ((noisy["styles"], "--format", "webp"), "suffix .png, not .webp"),
                             ((noisy["classes"],), "model "), ((noisy["styles"], "--batch", 3), "batch_size 32, not 3")):
-        result = i2i("generate", *other, *words)
+        result = i2i("generate", *other, *arguments)
         assert result.code == 2
         assert "holds images of another set: " + expected in result.line
     assert files(tmp_path) == before
@@ -263,9 +263,9 @@ def test_another_set_in_the_same_place_is_refused(noisy: Noisy, i2i: Run, tmp_pa
 def test_two_jobs_in_one_place_are_refused(noisy: Noisy, i2i: Run, tmp_path: Path) -> None:
     for out in ("out", "out.zip"):
         assert i2i("generate", noisy["plain"], "--n", 1, "--out", out).code == 0
-        held = tmp_path / (out if out == "out" else f"{out}.part") / ".lock"
-        held.parent.mkdir(exist_ok=True)
-        code = f"import filelock, sys; lock = filelock.FileLock({str(held)!r}); lock.acquire(); print('held', flush=True); sys.stdin.read()"
+        lock_file = tmp_path / (out if out == "out" else f"{out}.part") / ".lock"
+        lock_file.parent.mkdir(exist_ok=True)
+        code = f"import filelock, sys; lock = filelock.FileLock({str(lock_file)!r}); lock.acquire(); print('held', flush=True); sys.stdin.read()"
         with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
             assert other.stdout is not None
             assert other.stdout.readline() == "held\n"
@@ -312,8 +312,8 @@ def test_an_image_made_alone_has_the_same_bits(noisy: Noisy, i2i: Run, tmp_path:
             assert (tmp_path / "one" / name).read_bytes() == (tmp_path / out / name).read_bytes()
         assert i2i("generate", noisy["styles"], "--only", "44,7", "--like", out, "--out", out).code == 0      # Over itself.
     else:
-        with zipfile.ZipFile(tmp_path / out) as told:
-            assert all(told.read(name) == (tmp_path / "one" / name).read_bytes() for name in named)
+        with zipfile.ZipFile(tmp_path / out) as archive:
+            assert all(archive.read(name) == (tmp_path / "one" / name).read_bytes() for name in named)
     assert (tmp_path / "two" / named[0]).read_bytes() == (tmp_path / "one" / named[0]).read_bytes()
 
 
@@ -392,7 +392,7 @@ def test_truncation_draws_to_the_mean(noisy: Noisy) -> None:
 
 # ---------------------------------------------------------------------------------------------- wrong words
 
-@pytest.mark.parametrize(("name", "words", "expected"), [
+@pytest.mark.parametrize(("name", "arguments", "expected"), [
     ("plain", ("--n", 0), "--n=0 cannot be used; accepted: 1 to"), ("plain", ("--n", -3), "--n=-3"), ("plain", (), "--n N, or --only"),
     ("plain", ("--n", 3, "--only", "1"), "cannot both"), ("plain", ("--only", "1,x"), "--only=1,x"), ("plain", ("--n", 3, "--seed", -1), "--seed"),
     ("plain", ("--n", 3, "--classes", "red"), "without labels"), ("plain", ("--n", 3, "--classes", "balanced"), "without labels"),
@@ -400,8 +400,8 @@ def test_truncation_draws_to_the_mean(noisy: Noisy) -> None:
     ("classes", ("--n", 3, "--classes", "red,0"), "each class once"), ("classes", ("--n", 3, "--truncation", 0.7), "style space"),
     ("styles", ("--n", 3, "--truncation", 9), "-2 to 2"), ("plain", ("--n", 3, "--format", "gif"), "--format gif"), ("plain", ("--n", 3, "--device", "tpu"), "tpu"),
     ("plain", ("--n", 3, "--batch", -1), "--batch"), ("plain", ("--only", 1, "--like", "nowhere"), "nowhere holds no generated.json")])
-def test_wrong_words(noisy: Noisy, i2i: Run, tmp_path: Path, name: str, words: tuple[object, ...], expected: str) -> None:
-    result = i2i("generate", noisy[name], *words, "--out", "out")
+def test_wrong_words(noisy: Noisy, i2i: Run, tmp_path: Path, name: str, arguments: tuple[object, ...], expected: str) -> None:
+    result = i2i("generate", noisy[name], *arguments, "--out", "out")
     assert result.code == 2
     assert expected in result.line
     assert not (tmp_path / "out").exists()
@@ -414,12 +414,12 @@ def test_wrong_places(noisy: Noisy, trained: Path, i2i: Run, tmp_path: Path) -> 
     with zipfile.ZipFile(tmp_path / "mine.zip", "w") as mine:
         mine.writestr("photo.png", "x")
     before = files(tmp_path)
-    for words, expected in (((noisy["plain"], "--out", "file"), "cannot be written"), ((noisy["plain"], "--out", "file/x"), "cannot be written"),
+    for arguments, expected in (((noisy["plain"], "--out", "file"), "cannot be written"), ((noisy["plain"], "--out", "file/x"), "cannot be written"),
                             ((noisy["plain"], "--out", "file/x.zip"), "cannot be written"), ((noisy["plain"], "--out", "mine"), "is not empty"),
                             ((noisy["plain"], "--out", "mine.zip"), "is no zip that i2i generate made"), ((trained, "--out", "out"), "use translate"),
                             (("nothing", "--out", "out"), "nothing does not exist"), ((tmp_path, "--out", "out"), "without model.safetensors")):
-        result = i2i("generate", *words, "--n", 2)
-        assert result.code == 2, words
+        result = i2i("generate", *arguments, "--n", 2)
+        assert result.code == 2, arguments
         assert expected in result.line
     assert "not a zip" in i2i("generate", noisy["plain"], "--only", 1, "--out", "out.zip").line
     assert files(tmp_path) == before

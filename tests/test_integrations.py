@@ -99,10 +99,10 @@ def test_it_works_in_loader_processes(trained: Path) -> None:
 
 def test_what_the_transform_refuses(trained: Path, noisy: Noisy) -> None:
     image = np.zeros((8, 8, 3), np.uint8)
-    for words, expected in ((("nothing",), "nothing does not exist"), ((trained, "ba"), "direction ba"), ((noisy["plain"],), "from noise"),
+    for args, expected in ((("nothing",), "nothing does not exist"), ((trained, "ba"), "direction ba"), ((noisy["plain"],), "from noise"),
                             ((trained, "ab", "tpu"), "tpu")):
         with pytest.raises(RequestError, match=expected):
-            Translate(*words, p=1)(image=image)
+            Translate(*args, p=1)(image=image)
     with pytest.raises(RequestError, match="int32"):
         Translate(trained, p=1).apply(image.astype(np.int32))
     with pytest.raises(RequestError, match="4 channels"):
@@ -159,8 +159,8 @@ def test_a_position_says_all(noisy: Noisy, i2i: Run, of: str) -> None:
 
 def test_a_folder_is_gone_through_before_an_image_comes_again(noisy: Noisy, i2i: Run, tmp_path: Path) -> None:
     assert i2i("generate", noisy["styles"], "--n", 5, "--out", "out").code == 0
-    told = {(tmp_path / "out" / file).read_bytes(): file for file in (p.relative_to(tmp_path / "out") for p in (tmp_path / "out").rglob("*.png"))}
-    known = {np.asarray(Image.open(tmp_path / "out" / file)).tobytes(): file for file in told.values()}
+    files = {(tmp_path / "out" / file).read_bytes(): file for file in (p.relative_to(tmp_path / "out") for p in (tmp_path / "out").rglob("*.png"))}
+    known = {np.asarray(Image.open(tmp_path / "out" / file)).tobytes(): file for file in files.values()}
     orders = []
     for seed in (0, 1):
         mixed = Mixed(Drawings(), tmp_path / "out", seed=seed)
@@ -172,14 +172,14 @@ def test_a_folder_is_gone_through_before_an_image_comes_again(noisy: Noisy, i2i:
     assert orders[0] != orders[1]
 
 
-@pytest.mark.parametrize(("kind", "words"), [("array", "(32, 32, 3)"), ("gray", "(32, 32)"), ("tensor", "(3, 32, 32)"), ("picture", "RGB")])
-def test_generated_images_are_of_the_type_of_the_real_ones(noisy: Noisy, kind: str, words: str) -> None:
+@pytest.mark.parametrize(("kind", "args"), [("array", "(32, 32, 3)"), ("gray", "(32, 32)"), ("tensor", "(3, 32, 32)"), ("picture", "RGB")])
+def test_generated_images_are_of_the_type_of_the_real_ones(noisy: Noisy, kind: str, args: str) -> None:
     mixed = Mixed(Drawings(kind, labeled=False), noisy["plain"])
     real, made = mixed[0], mixed[1]
     assert mixed.generated(0) is None
     assert mixed.generated(1) == 0
     assert type(real) is type(made)
-    assert (made.mode if kind == "picture" else str(tuple(made.shape))) == words
+    assert (made.mode if kind == "picture" else str(tuple(made.shape))) == args
     assert kind == "picture" or made.dtype == real.dtype
 
 
@@ -203,14 +203,14 @@ def test_labels_that_are_tensors_stay_tensors(noisy: Noisy) -> None:
 def test_what_does_not_fit_is_refused(noisy: Noisy, trained: Path, tmp_path: Path) -> None:
     other = Drawings()
     other.classes = ["red", "blue", "green"]
-    for real, fake, words, expected in (
+    for real, fake, args, expected in (
             (Drawings(), noisy["plain"], {}, "the generated ones have none"), (other, noisy["classes"], {}, "the same in the same order"),
             (Drawings("float"), noisy["classes"], {}, "transform="), (Drawings(), noisy["classes"], {"ratio": 1.0}, "ratio=1.0"),
             (Drawings(), noisy["classes"], {"ratio": -0.1}, "ratio=-0.1"), ([], noisy["classes"], {}, "an empty set"),
             (Drawings(), trained, {}, "use translate"), (Drawings(), tmp_path / "nothing", {}, "does not exist"), (Drawings(), tmp_path, {}, "holds no images"),
             ([(np.zeros((4, 4, 3), np.uint8), 0, 1)], noisy["classes"], {}, "3 parts"), (Drawings(), noisy["classes"], {"truncation": 0.5}, "style space")):
         with pytest.raises(RequestError, match=expected):
-            Mixed(real, fake, **words)      # type: ignore[arg-type]
+            Mixed(real, fake, **args)      # type: ignore[arg-type]
 
 
 def test_the_package_imports_torch_only_when_asked() -> None:

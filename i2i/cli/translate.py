@@ -41,8 +41,8 @@ def translate(
     from i2i.data.sources import open_source
     from i2i.images.encode import FILE_FORMATS
     from i2i.inference import translate as translation
-    from i2i.inference.chain import Chain
     from i2i.inference.model import load
+    from i2i.inference.translator import Chain
     _check_choice("--on-error", on_error, "stop", "skip")
     _check_choice("--half", half or "left", "left", "right")
     suffix = f".{suffix.lower().lstrip('.')}" if suffix else ""

@@ -1,5 +1,67 @@
 """Convert checkpoints of other projects to model files; the architecture is read from the tensors."""
 
-from i2i.convert.models import convert_cyclegan, convert_generator
+from __future__ import annotations
 
-__all__ = ["convert_cyclegan", "convert_generator"]
+from pathlib import Path
+from typing import Any
+
+from i2i import recipes  # noqa: F401 - registers networks and recipes.
+from i2i.config import to_dict
+from i2i.convert import cyclegan_pix2pix, stylegan2
+from i2i.convert.checkpoint_files import Generator, Tensors, read_tensors
+from i2i.errors import RequestError
+from i2i.images.format import ImageFormat
+from i2i.inference.model_file import model_header
+from i2i.recipes.base import DataInfo
+from i2i.recipes.cyclegan import CycleGAN
+from i2i.recipes.gan import GAN
+from i2i.recipes.pix2pix import Pix2Pix
+from i2i.registry import Spec
+from i2i.runs import checkpoint
+
+
+def convert_generator(path: Path, out: Path) -> dict[str, Any]:
+    """Convert a generator of pytorch-CycleGAN-and-pix2pix or stylegan2-ada-pytorch; the new file's header."""
+    spec, tensors, info = _read_generator(path)
+    tensors = {f"G.{key}": value for key, value in tensors.items()}
+    if spec.name != "stylegan2":
+        return _save(out, tensors, "pix2pix", Pix2Pix(generator=spec), info, path.name, direction="ab")
+    recipe = GAN(generator=spec, discriminator=Spec("stylegan2"), conditional=bool(info.num_classes))
+    classes = [str(i) for i in range(info.num_classes)]
+    return _save(out, tensors, "gan", recipe, info, path.name, classes=classes)
+
+
+def convert_cyclegan(ab: Path, ba: Path, out: Path) -> dict[str, Any]:
+    """Convert the two generators of a CycleGAN to one model file; its header."""
+    (spec, forward, info), (spec_ba, backward, info_ba) = _read_generator(ab), _read_generator(ba)
+    if spec_ba != spec or (info_ba.a_channels, info_ba.b_channels) != (info.b_channels, info.a_channels):
+        raise RequestError(f"{ab} is {spec}, {info.a_channels} -> {info.b_channels} channels, but {ba} is "
+                           f"{spec_ba}, {info_ba.a_channels} -> {info_ba.b_channels}; accepted: two "
+                           "generators of one CycleGAN")
+    identity = 0.0 if info.a_channels != info.b_channels else CycleGAN.lambda_identity
+    tensors = {f"G_{direction}.{key}": value for direction, part in (("ab", forward), ("ba", backward))
+               for key, value in part.items()}
+    return _save(out, tensors, "cyclegan", CycleGAN(generator=spec, lambda_identity=identity), info,
+                 f"{ab.name}, {ba.name}", direction="ab")
+
+
+def _read_generator(path: Path) -> Generator:
+    tensors = read_tensors(path)
+    try:
+        generator = (stylegan2 if stylegan2.CONSTANT in tensors else cyclegan_pix2pix).convert(tensors)
+    except RequestError as error:
+        raise RequestError(f"{path}: {error}") from None
+    for channels in (generator.info.a_channels, generator.info.b_channels):
+        if channels not in (1, 3):
+            raise RequestError(f"{path} is for images of {channels} channels; accepted: 1 (gray) or "
+                               "3 (color)")
+    return generator
+
+
+def _save(out: Path, tensors: Tensors, recipe_name: str, recipe: Pix2Pix | CycleGAN | GAN, info: DataInfo,
+          converted_from: str, **more: Any) -> dict[str, Any]:
+    formats = ImageFormat(info.a_channels), ImageFormat(info.b_channels)
+    header = model_header(recipe_name, to_dict(recipe), info, formats, converted_from=converted_from,
+                          images=0, step=0, **more)
+    checkpoint.save(out, tensors, {"kind": "model", **header})
+    return header

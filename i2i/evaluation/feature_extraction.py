@@ -14,7 +14,6 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,8 @@ MAX_COLOR_PIXELS = 1 << 20      # Larger images lose whole rows and columns befo
 SINGLE_PROCESS = SingleProcess()
 Progress = Callable[[int], None]
 _Prepared = tuple[Tensor, list[Array], str]     # Input of the network, color frequencies, digest.
+# Of the images of a batch: features, logits, color frequencies, digests.
+_Batch = tuple[Array, Array | None, list[list[Array]], list[str]]
 
 
 def set_facts(images: ImageSet, *, batch_size: int = 32,
@@ -65,17 +66,18 @@ def extract_features(images: ImageSet, extractor: FeatureExtractor, folder: Path
     logits: Any = None
     for own in _extract_batches(images, extractor, batch_size, group):
         for batch in filter(None, group.gather_objects(own)):
-            rows = slice(len(digests), len(digests) + len(batch.digests))
-            features[rows] = batch.features
-            if batch.logits is not None:
+            batch_features, batch_logits, batch_colors, batch_digests = batch
+            rows = slice(len(digests), len(digests) + len(batch_digests))
+            features[rows] = batch_features
+            if batch_logits is not None:
                 if logits is None:
-                    shape = len(images), batch.logits.shape[1]
+                    shape = len(images), batch_logits.shape[1]
                     logits = open_memmap(folder / "logits.npy", "w+", np.float32, shape)
-                logits[rows] = batch.logits
-            moments.update(batch.features)
-            for frequencies in batch.colors:
+                logits[rows] = batch_logits
+            moments.update(batch_features)
+            for frequencies in batch_colors:
                 colors.add(frequencies)
-            digests += batch.digests
+            digests += batch_digests
             progress(len(digests))
     if group.rank:
         return None
@@ -87,16 +89,6 @@ def extract_features(images: ImageSet, extractor: FeatureExtractor, folder: Path
         if array is not None:
             array.flush()
     return _open_features(folder, images)
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """The results of a batch, one row or entry per image."""
-
-    features: Array
-    logits: Array | None
-    colors: list[list[Array]]
-    digests: list[str]
 
 
 def _extract_batches(images: ImageSet, extractor: FeatureExtractor, batch_size: int,
@@ -126,8 +118,7 @@ def _extract_batches(images: ImageSet, extractor: FeatureExtractor, batch_size: 
                 check_finite(features, f"{images.source.root} from {images.names[block.start]} on")
             except ValueError as error:
                 raise JobError(str(error)) from None
-            yield _Batch(features.numpy(), None if logits is None else logits.numpy(), list(colors),
-                         list(digests))
+            yield features.numpy(), None if logits is None else logits.numpy(), list(colors), list(digests)
 
 
 def _open_features(folder: Path, images: ImageSet) -> SetFeatures:

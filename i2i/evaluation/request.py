@@ -37,11 +37,7 @@ class EvaluationRequest:
 
     def find_weights(self, name: str) -> Path:
         """A weights file of the catalog, first looked for in a folder given as `weights`."""
-        return weights.find_weights(name, self.weights if _folder_holds(self.weights, name) else None)
-
-
-def _folder_holds(folder: Path | None, name: str) -> bool:
-    return folder is not None and folder.is_dir() and (folder / weights.catalog_entry(name).file).is_file()
+        return weights.find_weights(name, self.weights if self.weights and self.weights.is_dir() else None)
 
 
 def metric_kind(name: str) -> str:
@@ -97,7 +93,7 @@ def choose_features(name: str | None, weights_path: Path | None, resize: str,
     file = weights_path if weights_path is not None and not weights_path.is_dir() else None
     if name is None:
         if file is None:
-            inception = bool(weights.locate_weights("inception")) or _folder_holds(weights_path, "inception")
+            inception = weights.locate_weights("inception", weights_path) is not None
         else:
             lite0 = weights.catalog_entry("efficientnet-lite0").sha256
             inception = not file.is_file() or weights.sha256(file) != lite0
@@ -110,5 +106,4 @@ def choose_features(name: str | None, weights_path: Path | None, resize: str,
                 "efficientnet-lite0": feature_networks.efficientnet_lite0}
     if name not in networks:
         raise RequestError(f"--features {name} is not known; {suggest(name, [*networks, 'timm:NAME'])}")
-    path = file or (weights_path if _folder_holds(weights_path, name) else None)
-    return networks[name](weights.find_weights(name, path), resize=resize, device=device)
+    return networks[name](weights.find_weights(name, weights_path), resize=resize, device=device)

@@ -108,10 +108,11 @@ def interpolate(model: Model, columns: int, rows: int | None = None, *, classes:
     `rows`, the plane between four images of one class.
     """
     labels = _prepare(model, classes, seed, truncation)
-    require(columns >= 2 and (rows is None or rows >= 2), "--grid", _grid_option(columns, rows),
+    grid = str(columns) if rows is None else f"{columns}x{rows}"
+    require(columns >= 2 and (rows is None or rows >= 2), "--grid", grid,
             "2 columns or more, and for a plane 2 rows or more")
     if rows is not None and len(labels) > 1:
-        raise RequestError(f"--grid {columns}x{rows} is the plane between four images of one class; "
+        raise RequestError(f"--grid {grid} is the plane between four images of one class; "
                            f"accepted: --classes NAME with it, or --grid {columns} for a row of each class")
     _check_sheet(model, columns, rows or len(labels))
     space, steps = latent_space(model), torch.linspace(0, 1, columns).tolist()
@@ -133,7 +134,7 @@ def mix(model: Model, columns: int, rows: int, *, layers: str | None = None, cla
     `layers` such as "4-9" are by default the finer half.  Karras et al. 2019, figure 3.
     """
     labels = _prepare(model, classes, seed, truncation)
-    require(columns >= 1 and rows >= 1, "--grid", _grid_option(columns, rows), "1 column and 1 row or more")
+    require(columns >= 1 and rows >= 1, "--grid", f"{columns}x{rows}", "1 column and 1 row or more")
     _check_sheet(model, columns + 1, rows + 1)
     space = latent_space(model)
     if not isinstance(space, StyleSpace):
@@ -187,10 +188,6 @@ def parse_grid(text: str) -> tuple[int, int | None]:
     if not match:
         raise RequestError(f"--grid {text} cannot be read; accepted: COLUMNSxROWS, such as 8x6, or COLUMNS")
     return int(match[1]), int(match[2]) if match[2] else None
-
-
-def _grid_option(columns: int, rows: int | None) -> str:
-    return str(columns) if rows is None else f"{columns}x{rows}"
 
 
 def _check_sheet(model: Model, columns: int, rows: int) -> None:

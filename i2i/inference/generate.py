@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -14,7 +16,7 @@ from torch import Tensor
 
 from i2i.data.sharding import ProcessGroup, SingleProcess, shard_blocks
 from i2i.errors import JobError, RequestError, require
-from i2i.files import atomic_path
+from i2i.files import write_atomically
 from i2i.images.convert import to_array
 from i2i.images.encode import encode
 from i2i.inference.generation_plan import MAX_IMAGES, GenerationPlan
@@ -111,16 +113,11 @@ def regenerate(model: Model, plan: GenerationPlan, out: Path, indices: Sequence[
     for target in targets.values():
         if target.exists() and not same_set:
             raise RequestError(f"{target} is there already and may be another image; choose another --out")
-    first, batch = -1, torch.empty(0)
-    try:
-        for index, target in targets.items():
-            if index - index % plan.batch_size != first:
-                first = index - index % plan.batch_size
-                batch = generate_batch(model, plan, first)
-            with atomic_path(target) as part:
-                part.write_bytes(_encode(model, plan, batch[index - first]))
-    except OSError as error:
-        raise JobError(f"{target} could not be written: {error.strerror or error}") from None
+    for first, group in groupby(targets, lambda index: index - index % plan.batch_size):
+        batch = generate_batch(model, plan, first)
+        for index in group:
+            data = _encode(model, plan, batch[index - first])
+            write_atomically(targets[index], partial(Path.write_bytes, data=data))
     return list(targets.values())
 
 

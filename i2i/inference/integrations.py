@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,13 +92,6 @@ def _with_dtype(image_format: ImageFormat, array: Array) -> ImageFormat:
     return image_format if array.dtype.name == image_format.dtype else ImageFormat(dtype=array.dtype.name)
 
 
-class SizedDataset(Protocol):
-    """A dataset of images, or of (image, label), by index."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int) -> Any: ...
-
-
 class Mixed(Dataset[Any]):
     """A dataset with generated images among its own.
 
@@ -106,8 +99,8 @@ class Mixed(Dataset[Any]):
     len(real) + round(len(real) * ratio / (1 - ratio)).  An item depends on its index and the seed alone.
 
     Args:
-        real: images, or (image, label).  If it has `classes`, as torchvision's datasets do, they must be
-            those of `fake`.
+        real: a dataset with a length, of images or (image, label).  If it has `classes`, as torchvision's
+            datasets do, they must be those of `fake`.
         fake: a model (a file, a run folder or loaded), which generates images when they are asked for, its
             classes in turn; or a folder or zip of images, as `i2i generate` writes, all of which come once,
             in an order of the seed, before one comes again.
@@ -119,7 +112,7 @@ class Mixed(Dataset[Any]):
         device: where to run the model.
     """
 
-    def __init__(self, real: SizedDataset, fake: Model | str | Path, ratio: float = 0.5, seed: int = 0, *,
+    def __init__(self, real: Any, fake: Model | str | Path, ratio: float = 0.5, seed: int = 0, *,
                  truncation: float = 1.0, transform: Callable[[Image.Image], Any] | None = None,
                  device: str = "cpu") -> None:
         require(0 <= ratio < 1, "ratio", ratio, "0 or more and less than 1")

@@ -78,10 +78,11 @@ def catalog_entry(name: str) -> WeightsFile:
     return known[name]
 
 
-def locate_weights(name: str) -> Path | None:
-    """Find a file, unverified, in the user's cache, in `weights/` or in its package; None if absent."""
+def locate_weights(name: str, folder: Path | None = None) -> Path | None:
+    """Find a file, unverified, in a folder, the user's cache, `weights/` or its package; None if absent."""
     entry = catalog_entry(name)
-    candidates = [cache_folder() / "weights" / entry.file, bundled_weights() / entry.file]
+    folders = [*([folder] if folder else []), cache_folder() / "weights", bundled_weights()]
+    candidates = [each / entry.file for each in folders]
     if entry.package:
         try:
             package = Path(str(importlib.resources.files(entry.package.replace("-", "_"))))
@@ -92,11 +93,11 @@ def locate_weights(name: str) -> Path | None:
 
 
 def find_weights(name: str, path: Path | None = None) -> Path:
-    """A verified file of the catalog, at `path`, in that folder, or where `locate_weights` finds it."""
+    """A verified file of the catalog: at `path`, or where `locate_weights` finds it with that folder."""
     entry = catalog_entry(name)
-    if path is not None:
-        return entry.check(path / entry.file if path.is_dir() else path)
-    found = locate_weights(name)
+    if path is not None and not path.is_dir():
+        return entry.check(path)
+    found = locate_weights(name, path)
     if found is None:
         raise RequestError(f"{entry.file} is absent (sha256 {entry.sha256}): {download_hint(entry)}")
     return entry.check(found)

@@ -42,14 +42,14 @@ def test_rows_in_several_versions_are_as_near_as_any_version_of_one_to_the_other
 @pytest.mark.parametrize("support", [8, 40, 400])
 def test_the_birthday_test_finds_the_support(support: int) -> None:
     """Its interval holds the true number in 93 to 97 of 100 draws, or more where a draw holds a handful of pairs."""
-    g, n, held, found = np.random.default_rng(support), 128, 0, []
+    g, n, num_inside, found = np.random.default_rng(support), 128, 0, []
     for _ in range(400):
         counts = np.bincount(g.integers(0, support, n))
         pairs = int((counts * (counts - 1) // 2).sum())
         middle, low, high = collapse.support_size(n, pairs)
-        held += low <= support <= high
+        num_inside += low <= support <= high
         found.append(middle)
-    assert held / 400 > 0.92
+    assert num_inside / 400 > 0.92
     assert np.median(found) == pytest.approx(support, rel=0.08)
     assert collapse.support_size(128, 0)[0] == math.inf
 

@@ -12,8 +12,13 @@ import torch
 
 from i2i.errors import RequestError
 from i2i.metrics import inception
-from i2i.metrics.feature_networks import FeatureExtractor, inception_features
-from i2i.metrics.resize import clean, legacy_pytorch, legacy_tf
+from i2i.metrics.feature_networks import (
+    FeatureExtractor,
+    clean,
+    inception_features,
+    legacy_pytorch,
+    legacy_tf,
+)
 from tests.metrics.reference import REFERENCE, inception_state, picture
 
 EXPECTED = np.load(REFERENCE / "inception" / "features.npz")
