@@ -6,10 +6,10 @@ import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from i2i.data.image_set import ImageSet
 from i2i.data.paired import PairedDataset
@@ -70,11 +70,9 @@ def sample_sheet(model: Model, pairs: PairedDataset, *, direction: str = "ab", c
                  across: int = 4) -> Array:
     """Sheet (H, W, C) uint8 of input, translation and target of evenly spaced pairs of the first's size."""
     chosen = evenly_spaced(len(pairs), count)
-    triples = [(each.source, each.translation, each.target)
-               for each in _translate(model, _in_direction(pairs, direction), chosen, direction)]
-    size = triples[0][0].shape[:2]
-    images = [to_tensor(to_rgb(image)) for triple in triples if triple[0].shape[:2] == size
-              for image in triple]
+    triples = [pair[:3] for pair in _translate(model, _in_direction(pairs, direction), chosen, direction)]
+    images = [to_tensor(to_rgb(image)) for triple in triples
+              if triple[0].shape[:2] == triples[0][0].shape[:2] for image in triple]
     return make_grid([images[i:i + 3 * across] for i in range(0, len(images), 3 * across)])
 
 
@@ -114,13 +112,12 @@ def _in_direction(pairs: PairedDataset, direction: str) -> PairedDataset:
     return pairs if direction == "ab" else replace(pairs, direction=pairs.direction[::-1])
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """Input, target and translation, (H, W) or (H, W, C) uint8; `resized` says which target was, and how."""
+class _Pair(NamedTuple):
+    """Images (H, W) or (H, W, C) uint8; `resized` says which target was, and how."""
 
     source: Array
-    target: Array
     translation: Array
+    target: Array
     resized: str
 
 
@@ -140,8 +137,8 @@ def _translate(model: Model, pairs: PairedDataset, indices: Iterable[int], direc
             target = resize(target, source.shape[:2])
         a, b = to_tensor(source, source_format), to_tensor(target, target_format)
         translation = model(a[None], direction=direction)[0].cpu()
-        yield _Pair(to_array(a, _to_uint8(source_format)), to_array(b, _to_uint8(target_format)),
-                    to_array(translation, _to_uint8(target_format)), resized)
+        yield _Pair(to_array(a, _to_uint8(source_format)), to_array(translation, _to_uint8(target_format)),
+                    to_array(b, _to_uint8(target_format)), resized)
 
 
 def _encode(pair: _Pair, alpha: bool, suffix: str, image_format: ImageFormat) -> dict[str, bytes]:

@@ -32,8 +32,8 @@ def evaluate_sets(fake: ImageSet, real: ImageSet, extractor: FeatureExtractor | 
     Returns:
         Scores, stamp, facts of the fakes, versions and warnings as JSON data; {} except in the main process.
     """
-    def progress(sort: str, images: ImageSet) -> Callable[[int], None]:
-        return lambda done: request.progress(sort, done, len(images))
+    def progress(stage: str, images: ImageSet) -> Callable[[int], None]:
+        return lambda done: request.progress(stage, done, len(images))
 
     batches: Any = {"batch_size": request.batch_size, "group": request.group}
     fake_facts, real_facts = set_facts(fake, **batches), set_facts(real, **batches)

@@ -22,7 +22,6 @@ QUANTIZATION = "uint8"
 CHANNELS = ("gray repeated to three channels; alpha over white; 16 bits as 8-bit levels; of many channels "
             "the first three, in metrics of pairs all")
 INTERVAL = "95 %; Student's t for metrics of pairs, else normal with a bootstrap standard error"
-LIBRARIES = ("numpy", "pillow", "torch", "timm")
 
 
 @dataclass(frozen=True)
@@ -42,12 +41,6 @@ class Stamp:
     metrics: Mapping[str, Any]      # Options by metric, defaults included.
     seed: int
     bootstrap: int
-
-
-def versions() -> dict[str, str]:
-    """Versions of i2i, Python and libraries: recorded, not compared."""
-    return {"i2i": VERSION, "python": platform.python_version(),
-            **{name: metadata.version(name) for name in LIBRARIES}}
 
 
 def warnings(fake: ImageSetFacts, real: ImageSetFacts) -> list[str]:
@@ -80,11 +73,13 @@ def _describe_sizes(sizes: Mapping[str, int]) -> str:
 
 def result(scores: Mapping[str, Score], stamp: Stamp, fake: ImageSetFacts,
            warnings: list[str]) -> dict[str, Any]:
-    """The result of an evaluation as JSON data."""
+    """The result of an evaluation as JSON data.  Versions are recorded, not compared."""
+    versions = {"i2i": VERSION, "python": platform.python_version(),
+                **{name: metadata.version(name) for name in ("numpy", "pillow", "torch", "timm")}}
     return {"results": {name: {key: value for key, value in asdict(score).items() if value not in (None, "")}
                         for name, score in scores.items()},
             "interval": INTERVAL if any(score.low is not None for score in scores.values()) else None,
-            "stamp": json.loads(json.dumps(asdict(stamp))), "fakes": asdict(fake), "versions": versions(),
+            "stamp": json.loads(json.dumps(asdict(stamp))), "fakes": asdict(fake), "versions": versions,
             "warnings": warnings}
 
 

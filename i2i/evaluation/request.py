@@ -17,7 +17,7 @@ from i2i.registry import Spec, lookup, names, schema, suggest
 FID_ALIASES = {"fid": "fd", "fid_infinity": "fd_infinity"}     # Names that ask for the FID Inception.
 DEFAULT_SET_METRICS = ("fd", "kid", "precision_recall", "density_coverage", "diversity", "color")
 DEFAULT_MODEL_METRICS = ("l1", "psnr", "ssim", "ms_ssim", "fd")
-Progress = Callable[[str, int, int], None]      # What is being measured, images done, images in total.
+Progress = Callable[[str, int, int], None]      # Stage, images done, images in total.
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class EvaluationRequest:
     batch_size: int = 32
     cache: bool = True              # Keep the features of the reference set in the user's cache.
     weights: Path | None = None     # A weights file, or a folder of them.
-    progress: Progress = field(default=lambda what, done, total: None, compare=False)
+    progress: Progress = field(default=lambda stage, done, total: None, compare=False)
     # Processes that share the work; only the main one gets results.
     group: ProcessGroup = field(default_factory=SingleProcess, compare=False)
 

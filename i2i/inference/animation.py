@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -52,24 +52,18 @@ def save_sheet(path: Path, sheet: Array) -> None:
 
 def save_animation(path: Path, frames: Iterable[Array], count: int, fps: int) -> None:
     """Save `count` frames, (H, W, C) uint8 each, as a GIF that repeats or an MP4; JobError if that fails."""
-    if path.suffix.lower() == ".gif":
-        data = _encode_gif(iter(frames), count, fps)
-        write_atomically(path, lambda part: part.write_bytes(data))
+    if path.suffix.lower() != ".gif":
+        try:
+            _save_mp4(path, frames, count, fps)
+        except OSError as error:
+            raise JobError(f"{path} could not be written: {error.strerror or error}") from None
         return
-    try:
-        _save_mp4(path, frames, count, fps)
-    except OSError as error:
-        raise JobError(f"{path} could not be written: {error.strerror or error}") from None
-
-
-def _encode_gif(frames: Iterator[Array], count: int, fps: int) -> bytes:
     # Times in a GIF are hundredths of a second: durations differ by one where the rate does not divide 100.
     times = [round(100 * i / fps) for i in range(count + 1)]
     durations = [10 * (end - start) for start, end in pairwise(times)]
-    pictures = (Image.fromarray(frame) for frame in frames)
-    buffer = io.BytesIO()
-    next(pictures).save(buffer, "gif", save_all=True, append_images=pictures, duration=durations, loop=0)
-    return buffer.getvalue()
+    images, buffer = map(Image.fromarray, frames), io.BytesIO()
+    next(images).save(buffer, "gif", save_all=True, append_images=images, duration=durations, loop=0)
+    write_atomically(path, lambda part: part.write_bytes(buffer.getvalue()))
 
 
 def _save_mp4(path: Path, frames: Iterable[Array], count: int, fps: int) -> None:

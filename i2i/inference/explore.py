@@ -129,10 +129,7 @@ def interpolate(model: Model, columns: int, rows: int | None = None, *, classes:
 
 def mix(model: Model, columns: int, rows: int, *, layers: str | None = None, classes: str | None = None,
         seed: int = 0, truncation: float = 1.0) -> Rows:
-    """Mix styles: each image has those of the first in its row, in `layers` of the first in its column.
-
-    `layers` such as "4-9" are by default the finer half.  Karras et al. 2019, figure 3.
-    """
+    """Mix styles: those of a row's first image, in `layers` ("4-9") of a column's.  Karras et al. 2019."""
     labels = _prepare(model, classes, seed, truncation)
     require(columns >= 1 and rows >= 1, "--grid", f"{columns}x{rows}", "1 column and 1 row or more")
     _check_sheet(model, columns + 1, rows + 1)

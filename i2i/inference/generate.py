@@ -102,10 +102,7 @@ def _encode(model: Model, plan: GenerationPlan, image: Tensor) -> bytes:
 
 
 def regenerate(model: Model, plan: GenerationPlan, out: Path, indices: Sequence[int]) -> list[Path]:
-    """Generate single images of a plan, with the names and the bits they have in the set.
-
-    RequestError if one would replace another image, JobError if one cannot be written.
-    """
+    """Generate single images of a plan, with the names and the bits they have in the set."""
     for index in indices:
         require(0 <= index < MAX_IMAGES, "--only", index, f"0 to {MAX_IMAGES - 1}")
     same_set = (out / PLAN).exists() and read_plan(out) == plan

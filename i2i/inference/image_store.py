@@ -39,10 +39,7 @@ class FolderStore:
         self._lock: FileLock | None = None
 
     def resume(self, n: int) -> None:
-        """Create the store, or count its images and delete what was not recorded.
-
-        RequestError if something else is in the folder, or another process is writing.
-        """
+        """Create the store, or count its images and delete what was not recorded."""
         if not (self.folder / PLAN).exists():
             if self.folder.is_dir() and any(not name.startswith(".") for name in os.listdir(self.folder)):
                 raise RequestError(f"--out {self.folder} is not empty and i2i generate did not make it; "
@@ -151,7 +148,7 @@ class ZipStore(FolderStore):
 
 
 def _add(archive: zipfile.ZipFile, name: str, path: Path) -> None:
-    """Store a file without compression and with a fixed date, so that equal sets make equal zips."""
+    """Store a file uncompressed and with a fixed date, so that equal sets make equal zips."""
     member = zipfile.ZipInfo(name)
     member.create_system, member.external_attr = 3, 0o100644 << 16      # A Unix file that all may read.
     member.file_size = path.stat().st_size
@@ -161,10 +158,7 @@ def _add(archive: zipfile.ZipFile, name: str, path: Path) -> None:
 
 def open_store(out: str | Path, plan: GenerationPlan, n: int,
                group: ProcessGroup | None = None) -> FolderStore:
-    """Open a zip, if the name says so, or a folder, for the first `n` images of a plan.
-
-    Rank 0 of a `group` inspects and locks it.  RequestError if it cannot be written, or holds something else.
-    """
+    """Open a zip or folder for the first `n` images; RequestError if that cannot be, or is something else."""
     path, group = Path(out), group or SingleProcess()
     store = (ZipStore if path.suffix.lower() == ".zip" and not path.is_dir() else FolderStore)(path, plan)
     try:

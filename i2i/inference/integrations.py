@@ -120,7 +120,8 @@ class Mixed(Dataset[Any]):
         self.real, self.transform = real, transform
         self.num_fake = round(len(real) * ratio / (1 - ratio))
         self.fake: GeneratedImages | StoredImages
-        if isinstance(fake, Model) or _is_model(Path(fake)):
+        if (isinstance(fake, Model) or Path(fake).suffix == ".safetensors"
+                or (Path(fake) / "model.safetensors").exists()):
             self.fake = GeneratedImages(fake, seed, truncation, device)
         else:
             self.fake = StoredImages(str(fake), seed)
@@ -214,10 +215,6 @@ class StoredImages:
             return to_rgb(to_8bit(image)), label
         except Unreadable as error:
             raise JobError(str(error)) from None
-
-
-def _is_model(path: Path) -> bool:
-    return path.suffix == ".safetensors" or (path / "model.safetensors").exists()
 
 
 def _check_convertible(image: Any) -> None:

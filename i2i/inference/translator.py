@@ -22,15 +22,10 @@ ImageT = TypeVar("ImageT", Image.Image, Array, Tensor)
 
 
 class Translator(ABC):
-    """Translates images from one side ("a" or "b") to the other.
+    """Translates images from one side ("a" or "b") to the other."""
 
-    Attributes:
-        formats: dtype, channels and range of the images of each side.
-        multiple: height and width that are multiples of this need no padding.
-    """
-
-    formats: Mapping[str, ImageFormat]
-    multiple: int
+    formats: Mapping[str, ImageFormat]      # Of the images of each side.
+    multiple: int                           # Heights and widths that are multiples of this need no padding.
 
     @abstractmethod
     def __call__(self, images: Tensor, *, seed: int | None = None, direction: str = "ab") -> Tensor:

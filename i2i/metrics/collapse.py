@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
@@ -66,20 +64,15 @@ def support_size(n: int, pairs: int) -> tuple[float, float, float]:
     return estimate, lower, upper
 
 
-@dataclass(frozen=True)
-class ClassSpread:
-    """Distances within classes and between them."""
-
-    within: float               # Mean distance between two images of a class, averaged over classes.
-    between: float              # RMS distance between class centers, corrected for sampling noise.
-    between_fraction: float     # Fraction of the variance of all images that lies between classes.
-
-
-def class_spread(x: Array, labels: Array) -> ClassSpread | None:
+def class_spread(x: Array, labels: Array) -> tuple[float, float, float] | None:
     """Spread of the classes of features (N, D) that have two images or more; None if there is only one.
 
     The squared distance between the means of n images with variance v is larger by v/n + v'/n' on average
     than that of the true centers; these terms are subtracted.
+
+    Returns:
+        Mean distance within classes, RMS distance between class centers, and the fraction of the variance of
+        all images that lies between classes.
     """
     groups = [np.asarray(x[labels == label], np.float64) for label in np.unique(labels)]
     groups = [group for group in groups if len(group) > 1]
@@ -91,8 +84,8 @@ def class_spread(x: Array, labels: Array) -> ClassSpread | None:
     i, j = np.triu_indices(len(groups), 1)
     squared = float(((centers[i] - centers[j]) ** 2).sum(1).mean() - (noise[i] + noise[j]).mean())
     between = max(squared, 0.0)
-    return ClassSpread(float(np.mean([mean_distance(group) for group in groups])), between**0.5,
-                       between / 2 / (between / 2 + float(variances.mean()) or 1.0))
+    return (float(np.mean([mean_distance(group) for group in groups])), between**0.5,
+            between / 2 / (between / 2 + float(variances.mean()) or 1.0))
 
 
 def collapse_ratios(fake: Array, real: Array, fake_labels: Array | None = None,
@@ -116,9 +109,10 @@ def collapse_ratios(fake: Array, real: Array, fake_labels: Array | None = None,
     fake_spread = None if fake_labels is None else class_spread(fake, fake_labels)
     real_spread = None if real_labels is None else class_spread(real, real_labels)
     if fake_spread and real_spread:
-        ratios["within"] = _ratio(fake_spread.within, real_spread.within)
-        if real_spread.between_fraction > MIN_BETWEEN_FRACTION:
-            ratios["between"] = _ratio(fake_spread.between, real_spread.between)
+        (fake_within, fake_between, _), (within, between, fraction) = fake_spread, real_spread
+        ratios["within"] = _ratio(fake_within, within)
+        if fraction > MIN_BETWEEN_FRACTION:
+            ratios["between"] = _ratio(fake_between, between)
     return ratios
 
 

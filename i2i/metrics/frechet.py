@@ -62,9 +62,9 @@ class Gaussian:
     """The normal distribution fitted to a set of features, as the distance needs it."""
 
     n: int              # Number of images.
-    mean: Array        # (D,)
+    mean: Array         # (D,)
     trace: float        # Of the covariance Σ.
-    root: Array        # Some A with AᵀA = Σ, of as few rows as possible, (min(n, D), D).
+    root: Array         # Some A with AᵀA = Σ, of as few rows as possible, (min(n, D), D).
 
     @classmethod
     def from_features(cls, features: Array, counts: Array | None = None) -> Gaussian:

@@ -13,10 +13,7 @@ Z95 = float(stats.norm.ppf(0.975))      # Standard errors on either side of a 95
 
 
 def mean_interval(values: Sequence[float], comparisons: int = 1) -> tuple[float | None, float | None]:
-    """Student's t interval of the mean of independent values, (None, None) for fewer than two.
-
-    `comparisons` is the number of intervals that must hold together (Bonferroni correction).
-    """
+    """Student's t interval of a mean, (None, None) of fewer than two values; Bonferroni's `comparisons`."""
     n = len(values)
     if n < 2:
         return None, None

@@ -44,8 +44,8 @@ def mean_score(values: Sequence[float], better: str = "") -> Score:
 class SetFeatures:
     """What the metrics need of one set of images."""
 
-    features: Array                # (N, D), possibly memory-mapped.
-    logits: Array | None           # (N, K), None if the network has none.
+    features: Array                 # (N, D), possibly memory-mapped.
+    logits: Array | None            # (N, K), None if the network has none.
     moments: frechet.Moments
     colors: LabHistogram
     digests: Sequence[str]          # A hash of each image's pixels.

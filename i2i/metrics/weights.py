@@ -18,7 +18,6 @@ from i2i.errors import JobError, RequestError
 from i2i.files import atomic_path
 from i2i.registry import suggest
 
-CHUNK_SIZE = 1 << 20
 TIMEOUT = 30        # Seconds without an answer.
 NETWORK_ERRORS = (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException)
 
@@ -135,7 +134,7 @@ def download_weights(name: str) -> tuple[WeightsFile, Path]:
 
     def download(part: Path) -> None:
         with urllib.request.urlopen(entry.url, timeout=TIMEOUT) as response, open(part, "wb") as file:
-            shutil.copyfileobj(response, file, CHUNK_SIZE)
+            shutil.copyfileobj(response, file)
 
     try:
         return entry, _store(entry, download)

@@ -23,10 +23,7 @@ class ReportResult:
 
 
 def write_report(run: str | Path, out: str | Path | None = None) -> ReportResult:
-    """Write the report of a run folder, by default as `report.html` in it.
-
-    RequestError if there is nothing to report, or the file cannot be written.
-    """
+    """Write the report of a run folder, by default as `report.html` in it, or raise RequestError."""
     contents = read_run(run)
     path = Path(out) if out else Path(run) / "report.html"
     if path.suffix.lower() not in (".html", ".htm"):

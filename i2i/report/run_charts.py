@@ -8,7 +8,7 @@ from typing import Any
 from i2i.report.run_contents import Entry, number, part
 from i2i.report.svg_chart import Chart, Curve, Point
 
-ADVERSARIAL = ("d", "g", "gan", "adversarial")      # First words of the names of adversarial losses.
+ADVERSARIAL = ("d", "g", "gan", "adversarial")      # Beginnings of the names of adversarial losses.
 LOGITS = "logits of the discriminator"
 UNITS = {"l1": "levels of 255", "psnr": "dB"}
 SUFFIXES = ("_train", "_heldout", "_real", "_fake")     # Endings of readings that are compared in one chart.
@@ -75,8 +75,8 @@ def reading_charts(entries: Sequence[Entry]) -> list[Chart]:
     groups: dict[str, dict[str, str]] = {}
     for name in names_in(entries, "readings"):
         if "logits" in name:
-            words = [word for word in name.split("_") if word and word != "logits"]
-            groups.setdefault(LOGITS, {})[name] = " ".join(words)
+            labels = [each for each in name.split("_") if each and each != "logits"]
+            groups.setdefault(LOGITS, {})[name] = " ".join(labels)
         else:
             stem = next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)
             groups.setdefault(stem, {})[name] = name.removeprefix(stem).strip("_")

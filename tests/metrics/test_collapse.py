@@ -59,9 +59,9 @@ def test_within_and_between_are_separated_without_bias() -> None:
     centers = g.normal(size=(4, 32)) * 2
     true = math.sqrt(np.mean([np.sum((centers[i] - centers[j]) ** 2) for i in range(4) for j in range(i)]))
     labels = np.repeat(np.arange(4), 5)
-    between = [collapse.class_spread(centers[labels] + g.normal(size=(20, 32)), labels).between ** 2 for _ in range(300)]
+    between = [collapse.class_spread(centers[labels] + g.normal(size=(20, 32)), labels)[1] ** 2 for _ in range(300)]
     assert np.mean(between) == pytest.approx(true**2, rel=0.03)            # Five pictures a class add 2 * 32 / 5 to the plain estimate.
-    none = [collapse.class_spread(g.normal(size=(20, 32)), labels).between for _ in range(50)]
+    none = [collapse.class_spread(g.normal(size=(20, 32)), labels)[1] for _ in range(50)]
     assert np.mean(none) < 0.25 * true
     assert collapse.class_spread(cloud(4), np.array([0, 0, 1, 2])) is None      # Only one class has two.
 
