@@ -164,8 +164,8 @@ def test_every_kind_of_file_gives_the_same_model(kind: str, i2i: Run, tmp_path: 
 def test_the_file_itself_is_not_written_over(i2i: Run, tmp_path: Path) -> None:
     path = write("safetensors", "uncond64", tmp_path)
     before = path.read_bytes()
-    for args in ([], ["--out", path]):
-        result = i2i("convert", path, *args)
+    for words in ([], ["--out", path]):
+        result = i2i("convert", path, *words)
         assert result.code == 2
         assert "choose another --out" in result.line
     assert path.read_bytes() == before
@@ -340,11 +340,11 @@ def misfits() -> dict[str, tuple[dict[str, Tensor], str]]:
 
 @pytest.mark.parametrize("name", misfits())
 def test_other_networks_are_refused_in_one_line(name: str, i2i: Run, tmp_path: Path) -> None:
-    found, args = misfits()[name]
+    found, words = misfits()[name]
     torch.save(found, tmp_path / "x.pth")
     result = i2i("convert", tmp_path / "x.pth", "--out", tmp_path / "out.safetensors")
     assert result.code == 2
-    assert args in result.line
+    assert words in result.line
     assert not (tmp_path / "out.safetensors").exists()
 
 

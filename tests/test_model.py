@@ -137,11 +137,11 @@ def test_files_that_are_no_model_are_told(trained: Path, tmp_path: Path) -> None
         "no recipe": (broken(header, recipe={}), "does not hold the model"),
         "other width": (broken(header, recipe={"name": "pix2pix", "settings": {"generator": {"name": "unet", "options": {"width": 9}}}}), "does not hold the model"),
         "other option": (broken(header, recipe={"name": "pix2pix", "settings": {"generator": {"name": "unet", "options": {"color": 9}}}}), "no option 'color'")}
-    for name, (content, args) in cases.items():
+    for name, (content, words) in cases.items():
         path = content if isinstance(content, Path) else tmp_path / f"{name}.safetensors"
         if isinstance(content, dict):
             checkpoint.save(path, tensors, content)
-        with pytest.raises(RequestError, match=args) as error:
+        with pytest.raises(RequestError, match=words) as error:
             load(path)
         assert "\n" not in str(error.value), name
     with pytest.raises(RequestError, match=r"without model\.safetensors"):

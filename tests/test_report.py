@@ -197,7 +197,7 @@ def test_odd_entries_do_not_stop_the_report(run: Path) -> None:
     assert problems[1] == "../other.png lies outside the run folder"
 
 
-@pytest.mark.parametrize(("arguments", "said"), [
+@pytest.mark.parametrize(("words", "said"), [
     (("nowhere",), "nowhere does not exist"),
     (("empty",), "no run folder"),
     (("file.txt",), "file.txt is a file"),
@@ -208,14 +208,14 @@ def test_odd_entries_do_not_stop_the_report(run: Path) -> None:
     (("run", "--out", "file.txt/report.html"), "could not be written"),
     ((), "RUN"),
 ])
-def test_wrong_requests_are_one_line(run: Path, i2i: Run, arguments: tuple[str, ...], said: str) -> None:
+def test_wrong_requests_are_one_line(run: Path, i2i: Run, words: tuple[str, ...], said: str) -> None:
     base = run.parent
     for name in ("empty", "early", "broken", "folder.html"):
         (base / name).mkdir()
     (base / "file.txt").write_text("")
     (base / "early" / "config.json").write_text(json.dumps(CONFIG))
     (base / "broken" / "config.json").write_text("{")
-    result = i2i("report", *arguments)
+    result = i2i("report", *words)
     assert result.code == 2
     assert said in result.line
 

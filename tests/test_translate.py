@@ -151,11 +151,11 @@ def test_two_inputs_for_one_output_are_refused(trained: Path, inputs: Path, i2i:
     assert "a.bmp and a.png" in result.line
 
 
-@pytest.mark.parametrize(("args", "expected"), [
+@pytest.mark.parametrize(("words", "expected"), [
     (["--half", "top"], "left or right"), (["--format", "gif"], "--format gif"), (["--statistics", "x"], "running or image"),
     (["--device", "tpu"], "tpu"), (["--batch", "-1"], "--batch"), (["--seed", "x"], "--seed")])
-def test_wrong_words(trained: Path, inputs: Path, i2i: Run, args: list[str], expected: str) -> None:
-    result = i2i("translate", trained, inputs, "--out", "out", *args)
+def test_wrong_words(trained: Path, inputs: Path, i2i: Run, words: list[str], expected: str) -> None:
+    result = i2i("translate", trained, inputs, "--out", "out", *words)
     assert result.code == 2
     assert expected in result.line
 
@@ -163,10 +163,10 @@ def test_wrong_words(trained: Path, inputs: Path, i2i: Run, args: list[str], exp
 def test_wrong_places(trained: Path, inputs: Path, i2i: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
-    for args, expected in (((trained, "nothing"), "nothing does not exist"), ((trained, tmp_path / "empty"), "holds no images"),
+    for words, expected in (((trained, "nothing"), "nothing does not exist"), ((trained, tmp_path / "empty"), "holds no images"),
                             (("nothing", inputs), "nothing does not exist"), ((inputs, inputs), "without model.safetensors")):
-        result = i2i("translate", *args, "--out", "out", "--device", "cpu")
-        assert result.code == 2, args
+        result = i2i("translate", *words, "--out", "out", "--device", "cpu")
+        assert result.code == 2, words
         assert expected in result.line
     result = i2i("translate", trained, inputs, "--out", tmp_path / "file" / "x")
     assert result.code == 2

@@ -130,9 +130,9 @@ def test_what_the_api_cannot_take_is_told(identity: Identity) -> None:
         sixteen.translate(Image.new("RGB", (20, 20)))
     assert sixteen.translate(np.full((20, 20, 3), 7, np.uint8)).max() == 7 * 257
     eight = load(identity(ImageFormat(3)), device="cpu")
-    for image, message in ((np.zeros((4, 4), np.int16), "HW or HWC of uint8, uint16, float32"), (np.zeros((4, 4), np.uint16), "is uint16, and the images of its side"),
+    for image, told in ((np.zeros((4, 4), np.int16), "HW or HWC of uint8, uint16, float32"), (np.zeros((4, 4), np.uint16), "is uint16, and the images of its side"),
                         (np.full((4, 4), np.nan, np.float32), "NaN"), (Image.new("I", (4, 4)), "mode I"), (np.zeros((4, 4, 7), np.uint8), "7 channels")):
-        with pytest.raises(RequestError, match=message):
+        with pytest.raises(RequestError, match=told):
             eight.translate(image)
     assert eight.translate(np.zeros((4, 4), ">u2").astype(np.uint8)).shape == (4, 4, 3)
 
@@ -210,13 +210,13 @@ LEARNED = {      # Source kind and format, target kind and format, settings, the
 
 @pytest.mark.parametrize("name", LEARNED)
 def test_a_model_of_a_kind_makes_that_kind(i2i: Run, tmp_path: Path, name: str) -> None:
-    source, ending, target, other, args, message = LEARNED[name]
+    source, ending, target, other, words, told = LEARNED[name]
     for split in ("train", "val", "test"):
         write(tmp_path / "data", source, split, "A", ending)
         write(tmp_path / "data", target, split, "B", other)
-    plan = i2i("train", "pix2pix", "--data", "data", *SMALL, *args, "--dry-run")
-    assert message in plan.out, plan.err
-    result = i2i("train", "pix2pix", "--data", "data", "--out", "run", "--device", "cpu", "train.images=8", *SMALL, *args)
+    plan = i2i("train", "pix2pix", "--data", "data", *SMALL, *words, "--dry-run")
+    assert told in plan.out, plan.err
+    result = i2i("train", "pix2pix", "--data", "data", "--out", "run", "--device", "cpu", "train.images=8", *SMALL, *words)
     assert result.code == 0, result.err
     assert np.asarray(Image.open(next((tmp_path / "run" / "samples").glob("*.png")))).ndim == 3
     assert "warning" not in result.err
@@ -228,8 +228,8 @@ def test_a_model_of_a_kind_makes_that_kind(i2i: Run, tmp_path: Path, name: str) 
         assert picture.alpha == target.alpha
         assert picture.array.std() > 0
         assert picture.array.max() <= (4095 if target.dtype == "uint16" else 255)
-    evaluated = i2i("evaluate", "run", "--metrics", "l1,psnr,ssim", "--json", "r.json", "--sheet", "s.png", "--device", "cpu")
-    assert evaluated.code == 0, evaluated.err
+    judged = i2i("evaluate", "run", "--metrics", "l1,psnr,ssim", "--json", "r.json", "--sheet", "s.png", "--device", "cpu")
+    assert judged.code == 0, judged.err
     scores = json.loads((tmp_path / "r.json").read_text())["scores"]
     assert 0 < scores["model"]["l1"] < 255
     assert ("copy the input" in scores) == (name != "floats")
