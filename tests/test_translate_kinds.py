@@ -331,14 +331,15 @@ def test_any_size_comes_back_from_the_command_unchanged(identity: Identity, i2i:
 def test_the_sizes_that_are_drawn_are_of_every_magnitude() -> None:
     drawn: list[tuple[int, int]] = []
 
-    @settings(max_examples=200, database=None)
+    @settings(max_examples=200, database=None, derandomize=True)
     @given(SIZES)
     def draw(size: tuple[int, int]) -> None:
         drawn.append(size)
 
     draw()
     sides = np.array(drawn)
-    assert (sides.min(), sides.max()) == (LEAST, MOST)
+    assert sides.min() <= 2 * LEAST
+    assert sides.max() >= MOST / 2       # The extremes themselves are examples of the test above.
     assert (sides[:, 0] * sides[:, 1]).max() <= AREA
     for low in (17, 64, 256, 1024):
         assert (((sides >= low) & (sides < 4 * low)).mean(0) > 0.04).all(), low
