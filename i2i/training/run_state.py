@@ -115,6 +115,8 @@ class RunState:
                      self.folder.collapse):
             log.cut(path, self.images)
         if self.saved_step == self.step:
+            # The run may have been killed after the state was written and before older ones were deleted.
+            self.folder.retire(self.images, self.config.keep_checkpoints)
             try:
                 checkpoint.load(self.folder.model, "model")
             except RequestError as error:

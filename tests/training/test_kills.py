@@ -103,6 +103,16 @@ def kill_and_compare(name: str, words: tuple[str, ...], folder: Path, kills: int
     assert_nothing_was_lost(straight, run)
 
 
+def test_a_run_killed_before_its_last_save_retires_older_states_does_so_when_it_is_continued(tmp_path: Path) -> None:
+    work, straight, run = work_of(RUNS["dcgan"], tmp_path), tmp_path / "straight", tmp_path / "run"
+    _, total = live(work, straight)
+    code, _ = live(work, run, failpoint="before-retire", n=total["before-retire"])
+    assert code == -signal.SIGKILL
+    assert len(list(run.glob("state-*.safetensors"))) == 3
+    assert live(work, run)[0] == 0
+    assert_nothing_was_lost(straight, run)
+
+
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_killed_three_times_ends_as_one_that_was_not(tmp_path: Path, name: str) -> None:
     """Three times each of seven, and three of them a fourth time: 24 kills."""
