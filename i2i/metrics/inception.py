@@ -45,7 +45,7 @@ class ConvBlock(blocks.BasicConv2d):
 
 
 class BlockA(blocks.InceptionA):
-    """35x35."""
+    """Inception block of the 35x35 maps."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([self.branch1x1(x), self.branch5x5_2(self.branch5x5_1(x)),
@@ -54,7 +54,7 @@ class BlockA(blocks.InceptionA):
 
 
 class BlockC(blocks.InceptionC):
-    """17x17."""
+    """Inception block of the 17x17 maps."""
 
     def forward(self, x: Tensor) -> Tensor:
         double = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
@@ -64,7 +64,7 @@ class BlockC(blocks.InceptionC):
 
 
 class BlockE(blocks.InceptionE):
-    """8x8."""
+    """Inception block of the 8x8 maps."""
 
     def pool(self, x: Tensor) -> Tensor:
         """The branch with the pool."""

@@ -1,1 +1,1 @@
-"""Training a recipe: the job, the loop, its state, its processes, and the callbacks that watch it."""
+"""Training a recipe: the job, the loop, its state, its processes, and its callbacks."""
