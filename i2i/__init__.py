@@ -1,7 +1,5 @@
 """Image-to-image translation: train, translate, evaluate.  `from i2i import load, train`."""
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

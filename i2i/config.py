@@ -1,7 +1,5 @@
 """Settings: KEY=VALUE assignments of the command line, frozen dataclasses and JSON."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math
@@ -10,7 +8,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from i2i.errors import RequestError, require
-from i2i.registry import MAX_NAME_LENGTH, Spec, check_options, kinds, names, schema, suggest, to_json
+from i2i.registry import (
+    MAX_NAME_LENGTH,
+    Option,
+    Spec,
+    check_options,
+    kinds,
+    names,
+    schema,
+    split_annotation,
+    suggest,
+    to_json,
+)
 
 T = TypeVar("T")
 VERSION = "0.1.0"           # Of the package; written into model files, run folders and results.
@@ -60,14 +69,19 @@ def _convert(key: str, text: str, to: Any) -> Any:
     return to(value)
 
 
-def fields(config: Any) -> dict[str, dataclasses.Field[Any]]:
-    """The fields of a config, by name."""
-    return {f.name: f for f in dataclasses.fields(config)}
+def settings(config: Any) -> dict[str, Option]:
+    """The settings of a config (a dataclass or an instance of one), by name."""
+    cls = config if isinstance(config, type) else type(config)
+    types, found = typing.get_type_hints(cls, include_extras=True), {}
+    for field in dataclasses.fields(cls):
+        to, text = split_annotation(types[field.name])
+        found[field.name] = Option(to, field.default, text, field.metadata.get("kind", ""))
+    return found
 
 
 def to_dict(config: Any) -> dict[str, Any]:
     """A config as JSON data."""
-    return {name: to_json(getattr(config, name)) for name in fields(config)}
+    return {name: to_json(getattr(config, name)) for name in settings(config)}
 
 
 def validate(key: str, value: Any, to: Any) -> Any:
@@ -94,15 +108,14 @@ def validate(key: str, value: Any, to: Any) -> Any:
 
 def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
     """Rebuild the config that `to_dict` wrote.  RequestError for unknown keys and values of another type."""
-    known, values = fields(cls), {}
-    types = typing.get_type_hints(cls)
+    known, values = settings(cls), {}
     for key, value in data.items():
         if key not in known:
             raise RequestError(f"{cls.__name__} has no setting {key!r}; {suggest(key, known)}")
-        if "kind" in known[key].metadata:
-            values[key] = _spec(key, known[key].metadata["kind"], value)
+        if known[key].kind:
+            values[key] = _spec(key, known[key].kind, value)
         else:
-            values[key] = validate(key, value, types[key])
+            values[key] = validate(key, value, known[key].type)
     return cls(**values)
 
 
@@ -119,7 +132,7 @@ def _spec(key: str, kind: str, data: Mapping[str, Any]) -> Spec:
         return Spec(data["name"], data["options"])
     check_options(kind, data["name"], data["options"])
     options = schema(kind, data["name"])
-    return Spec(data["name"], {option: validate(f"{key}.{option}", value, options[option].annotation)
+    return Spec(data["name"], {option: validate(f"{key}.{option}", value, options[option].type)
                                for option, value in data["options"].items()})
 
 
@@ -140,20 +153,19 @@ def override(config: T, pairs: Sequence[tuple[str, str]], prefix: str = "") -> T
     The pairs are those of `parse_assignments`; `prefix` goes before the settings' names in error messages.
     """
     for key, text in pairs:
-        known = fields(config)
+        known = settings(config)
         head, _, option = key.partition(".")
         if head not in known:
             raise RequestError(f"no setting {prefix + head!r}; {suggest(head, known)}")
-        kind = known[head].metadata.get("kind")
+        kind = known[head].kind
         if option and kind:
             new = _with_option(getattr(config, head), kind, prefix + head, option, text)
         elif option:
-            to = typing.get_type_hints(type(config))[head]
-            raise RequestError(f"{prefix + head} has no options; it takes {describe_type(to)}")
+            raise RequestError(f"{prefix + head} has no options; it takes {describe_type(known[head].type)}")
         elif kind:
             new = _component(getattr(config, head), kind, prefix + head, text)
         else:
-            new = parse(prefix + key, text, typing.get_type_hints(type(config))[head])
+            new = parse(prefix + key, text, known[head].type)
         config = dataclasses.replace(config, **{head: new})  # type: ignore[type-var]
     return config
 
@@ -164,7 +176,7 @@ def _with_option(old: Spec, kind: str, key: str, option: str, text: str) -> Spec
         others = ", ".join(name for name in names(kind) if name != old.name)
         hint = suggest(option, options) if options else f"it has none; {key} can be {others}"
         raise RequestError(f"{kind} {old.name!r} has no option {option!r}; {hint}")
-    return Spec(old.name, {**old.options, option: parse(f"{key}.{option}", text, options[option].annotation)})
+    return Spec(old.name, {**old.options, option: parse(f"{key}.{option}", text, options[option].type)})
 
 
 def _component(old: Spec, kind: str, key: str, name: str) -> Spec:

@@ -1,7 +1,5 @@
 """Atomic writes, locks between processes, and JSON lines."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

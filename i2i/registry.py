@@ -1,9 +1,8 @@
 """Registry of components by name.  The signature of a registered callable is the schema of its options.
 
-Parameters before the `*` are supplied by code; keyword-only parameters are the options a user may set.
+Parameters before the `*` are supplied by code; keyword-only parameters are the options a user may set, each
+with its help in the annotation: `width: Annotated[int, Doc("channels of the first layer")] = 64`.
 """
-
-from __future__ import annotations
 
 import dataclasses
 import difflib
@@ -12,7 +11,9 @@ import inspect
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
+
+from typing_extensions import Doc
 
 from i2i.errors import RequestError
 
@@ -31,6 +32,24 @@ class Spec:
     def __str__(self) -> str:
         options = ", ".join(f"{key}={to_json(value)}" for key, value in self.options.items())
         return f"{self.name}({options})" if options else self.name
+
+
+@dataclass(frozen=True)
+class Option:
+    """A value that a user may set: an option of a component or a setting of a config."""
+
+    type: Any
+    default: Any
+    help: str
+    kind: str = ""      # Of the component that a setting names; empty for a plain value.
+
+
+def split_annotation(annotation: Any) -> tuple[Any, str]:
+    """The type and the help of `Annotated[type, Doc(help)]`."""
+    if typing.get_origin(annotation) is not Annotated:
+        return annotation, ""
+    to, *metadata = typing.get_args(annotation)
+    return to, next((each.documentation for each in metadata if isinstance(each, Doc)), "")
 
 
 def component(kind: str, name: str, **options: Any) -> Any:
@@ -85,10 +104,14 @@ def lookup(kind: str, name: str) -> Callable[..., Any]:
 
 # Cached, as recipes build their losses in each step; it took a tenth of the time of small networks.
 @functools.cache
-def schema(kind: str, name: str) -> Mapping[str, inspect.Parameter]:
-    """The options of a component: its keyword-only parameters, with evaluated annotations."""
-    parameters = inspect.signature(lookup(kind, name), eval_str=True).parameters
-    return {key: p for key, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+def schema(kind: str, name: str) -> Mapping[str, Option]:
+    """The options of a component: its keyword-only parameters."""
+    options = {}
+    for key, p in inspect.signature(lookup(kind, name), eval_str=True).parameters.items():
+        if p.kind is p.KEYWORD_ONLY:
+            to, text = split_annotation(p.annotation)
+            options[key] = Option(to, p.default, text)
+    return options
 
 
 def build(kind: str, spec: Spec, *supplied: Any) -> Any:

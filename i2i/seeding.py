@@ -1,7 +1,5 @@
 """Position in a training run, and random numbers that depend only on a seed and a position."""
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass
 

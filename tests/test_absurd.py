@@ -11,7 +11,7 @@ from types import FrameType
 
 import pytest
 
-from i2i.config import fields, parse_assignments, to_dict
+from i2i.config import parse_assignments, settings, to_dict
 from i2i.data.config import DataConfig
 from i2i.errors import RequestError
 from i2i.recipes.base import DataInfo
@@ -66,11 +66,11 @@ def test_of_generating(noisy: dict[str, Path], i2i: Run, words: tuple[str, ...])
 def every_number() -> Iterator[tuple[str, ...]]:
     """Recipes with one setting, or one option of one piece, that takes a number."""
     for recipe in names("recipe"):
-        for key, field in fields(lookup("recipe", recipe)()).items():
-            kind = field.metadata.get("kind")
+        for key, field in settings(lookup("recipe", recipe)()).items():
+            kind = field.kind
             if kind in kinds():
                 for name in names(kind):
-                    yield from ((recipe, f"{key}={name}", f"{key}.{option}") for option, p in schema(kind, name).items() if p.annotation in (int, float))
+                    yield from ((recipe, f"{key}={name}", f"{key}.{option}") for option, p in schema(kind, name).items() if p.type in (int, float))
             elif field.type in ("int", "float"):
                 yield (recipe, key)
 

@@ -87,7 +87,7 @@ def test_every_piece_is_documented_and_every_option_can_be_typed(kind: str, name
         assert parameter.default is not parameter.empty, f"{key} has no default"
         if kind != "recipe":
             text = ",".join(map(str, parameter.default)) if isinstance(parameter.default, tuple) else str(parameter.default)
-            assert to_json(parse(key, text, parameter.annotation)) == to_json(parameter.default)
+            assert to_json(parse(key, text, parameter.type)) == to_json(parameter.default)
 
 
 @given(st.integers(0, 10**9))

@@ -1,7 +1,5 @@
 """Adaptive discriminator augmentation (ADA).  Karras et al. 2020a, arXiv:2006.06676."""
 
-from __future__ import annotations
-
 import math
 from functools import partial
 from typing import ClassVar

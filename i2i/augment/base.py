@@ -1,7 +1,5 @@
 """The interface of augmentations, and helpers to apply a policy of transforms."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """DiffAugment.  Zhao, Liu, Lin, Zhu, Han 2020 (arXiv:2006.10738), section 4 and the authors' code."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

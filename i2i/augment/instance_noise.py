@@ -1,7 +1,5 @@
 """Instance noise: Gaussian noise on the discriminator's inputs."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

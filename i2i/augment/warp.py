@@ -4,8 +4,6 @@ Not torch's `grid_sample`, nor kornia's warps, which use it: its gradient is not
 the oldest supported torch it cannot be differentiated twice, as gradient penalties do.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

@@ -1,7 +1,5 @@
 """Train and score one method on one benchmark with one seed; and time it against the baseline."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import time

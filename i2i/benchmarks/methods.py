@@ -1,7 +1,5 @@
 """The methods that the benchmarks compare: each is a row of settings, as they may follow `i2i train gan`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Ring and grid: normal mixtures in the plane.  A point is an image of one pixel and two channels."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """Plots of generated samples: points in the plane and stacked images, a panel for each method."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Tables of results: JSON, Markdown, plots, and all of them inserted into a page."""
 
-from __future__ import annotations
-
 import csv
 import json
 import math

@@ -1,7 +1,5 @@
 """All runs of a benchmark: skip those in results.jsonl, execute the others, append a line for each."""
 
-from __future__ import annotations
-
 import functools
 import json
 import multiprocessing

@@ -1,7 +1,5 @@
 """Scores of a generator whose target has known modes, and confidence intervals over seeds."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Stacked MNIST: three gray images as the channels of one, a thousand modes for a classifier of each."""
 
-from __future__ import annotations
-
 import gzip
 import zlib
 from collections.abc import Iterator, Mapping

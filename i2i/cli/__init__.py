@@ -3,8 +3,6 @@
 The modules import what a command needs inside its function, so that `i2i --help` needs no torch.
 """
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -1,7 +1,5 @@
 """The Typer application that turns errors into one line and an exit code."""
 
-from __future__ import annotations
-
 import os
 import sys
 from typing import Any

@@ -1,7 +1,5 @@
 """i2i bench modes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """i2i explore: interpolate, mix, walk."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from i2i.cli.application import command_group

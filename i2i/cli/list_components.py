@@ -1,15 +1,13 @@
 """i2i list."""
 
-from __future__ import annotations
-
 import inspect
-import re
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
 from i2i.cli.options import argument
 from i2i.errors import RequestError
+from i2i.registry import Option
 
 
 class Setting(NamedTuple):
@@ -35,13 +33,13 @@ def list_components(
     from i2i.training.config import TrainConfig
     configs: dict[str, Any] = {"data": DataConfig, "train": TrainConfig}
     names = ({"preset": list(PRESETS)} | {kind: registry.names(kind) for kind in registry.kinds()}
-             | {section: list(config.fields(cls)) for section, cls in configs.items()})
+             | {section: list(config.settings(cls)) for section, cls in configs.items()})
     if kind is None:
         for each in (each for each in names if each not in configs):
             print(f"{each:18}{', '.join(names[each])}")
         for section, cls in configs.items():
             print()
-            _print(_config_settings(cls), f"{section}.", with_help=False)
+            _print(_rows(config.settings(cls)), f"{section}.", with_help=False)
         return
     kinds = _kinds_by_setting().get(kind, [kind])
     if not set(kinds) <= set(names):
@@ -51,7 +49,7 @@ def list_components(
         raise RequestError(f"no {f'setting of {kind}' if kind in configs else kind} is called {name!r}; "
                            f"{registry.suggest(name, known)}")
     if kind in configs:
-        _print([row for row in _config_settings(configs[kind]) if name in (None, row.name)], f"{kind}.")
+        _print([row for row in _rows(config.settings(configs[kind])) if name in (None, row.name)], f"{kind}.")
         return
     for kind, each in ((one, each) for one in kinds for each in names[one] if name in (None, each)):
         if kind == "preset":
@@ -60,7 +58,8 @@ def list_components(
             continue
         component = registry.lookup(kind, each)
         print(f"{each}: {' '.join((inspect.getdoc(component) or '').split())}")
-        _print(_config_settings(component) if kind == "recipe" else _options(kind, each), "  ")
+        options = config.settings(component) if kind == "recipe" else registry.schema(kind, each)
+        _print(_rows(options), "  ")
 
 
 def _kinds_by_setting() -> dict[str, list[str]]:
@@ -68,10 +67,9 @@ def _kinds_by_setting() -> dict[str, list[str]]:
     from i2i import config, registry
     found: dict[str, list[str]] = {}
     for recipe in registry.names("recipe"):
-        for field in config.fields(registry.lookup("recipe", recipe)).values():
-            kind = field.metadata.get("kind")
-            if kind and kind not in found.setdefault(field.name, []):
-                found[field.name].append(kind)
+        for key, option in config.settings(registry.lookup("recipe", recipe)).items():
+            if option.kind and option.kind not in found.setdefault(key, []):
+                found[key].append(option.kind)
     return found
 
 
@@ -87,37 +85,6 @@ def _accepted(annotation: Any) -> str:
     return describe_type(annotation) if typing.get_origin(annotation) is Literal or annotation is bool else ""
 
 
-def _options(kind: str, name: str) -> list[Setting]:
-    from i2i.registry import schema
-    return [Setting(key, parameter.default, _accepted(parameter.annotation), "")
-            for key, parameter in schema(kind, name).items()]
-
-
-def _config_settings(cls: Any) -> list[Setting]:
-    """The settings of a recipe, of the data or of training, with the comments beside their definitions."""
-    from i2i.config import fields
-    types, comments, rows = typing.get_type_hints(cls), _comments(cls), []
-    for key, field in fields(cls).items():
-        kind = field.metadata.get("kind")
-        rows.append(Setting(key, field.default, f"i2i list {kind}" if kind else _accepted(types[key]),
-                            comments.get(key, "")))
-    return rows
-
-
-def _comments(cls: Any) -> dict[str, str]:
-    """The comments at or above the fields of a dataclass and its bases."""
-    found: dict[str, str] = {}
-    for each in reversed(cls.__mro__[:-1]):
-        try:
-            source = inspect.getsource(each)
-        except OSError:     # Installed without source files.
-            continue
-        above: list[str] = []
-        for line in source.splitlines():
-            if comment := re.match(r"    # (.*)$", line):
-                above.append(comment[1])
-                continue
-            if field := re.match(r"    (\w+): [^#\n]*(?:# *(.*))?$", line):
-                found[field[1]] = " ".join(above) or field[2] or ""
-            above = []
-    return found
+def _rows(options: Mapping[str, Option]) -> list[Setting]:
+    return [Setting(key, option.default, f"i2i list {option.kind}" if option.kind else _accepted(option.type),
+                    option.help) for key, option in options.items()]

@@ -1,7 +1,5 @@
 """Options that several commands share, and short ways to write the others."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 import typer

@@ -1,7 +1,5 @@
 """i2i report."""
 
-from __future__ import annotations
-
 import sys
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """i2i train."""
 
-from __future__ import annotations
-
 import os
 import sys
 import time

@@ -1,7 +1,5 @@
 """i2i weights: list, add, fetch."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

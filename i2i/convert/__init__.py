@@ -1,7 +1,5 @@
 """Convert checkpoints of other projects to model files; the architecture is read from the tensors."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Read the tensors in checkpoints of other projects, without running any code in them."""
 
-from __future__ import annotations
-
 import pickle
 import warnings
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Generators of pytorch-CycleGAN-and-pix2pix."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 

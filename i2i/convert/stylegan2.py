@@ -1,7 +1,5 @@
 """Generators of stylegan2-ada-pytorch, and of stylegan3 with its stylegan2 configuration."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 

@@ -6,8 +6,6 @@ pickle stays text.  Modules are records of a class name and a state (`torch_util
 the tensors are collected.
 """
 
-from __future__ import annotations
-
 import io
 import pickle
 import re
@@ -72,7 +70,7 @@ class _Ignored:
 
     __slots__ = ()
 
-    def __new__(cls, *args: Any) -> _Ignored:
+    def __new__(cls, *args: Any) -> "_Ignored":
         return super().__new__(cls)
 
     def __setstate__(self, state: Any) -> None:

@@ -4,8 +4,6 @@ A cache holds exactly what decoding gives, so training does not depend on it.  N
 needs all images in a new order, and whatever was thrown out would be missed before its replacement is used.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import hashlib

@@ -1,10 +1,10 @@
 """Settings of the data: what is read and how it is augmented."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from typing_extensions import Doc
 
 from i2i.errors import require
 
@@ -15,24 +15,27 @@ MAX_SIDE = 2**15 - 1         # Pixels; a limit of OpenCV's resizing.
 class DataConfig:
     """The settings data.*; sizes are HEIGHT,WIDTH or one number for both, and 0 follows the images."""
 
-    direction: Literal["ab", "ba"] = "ab"   # Which side is the source.
-    size: tuple[int, ...] = (0,)            # Training crop.
-    # Size that images are resized to before the crop; 0: 286/256 of the crop, or the crop for generation.
-    load_size: tuple[int, ...] = (0,)
-    flip: bool = True                       # Mirror half of the images.
-    # Composite transparent images over the background, or keep alpha as the last channel.
-    alpha: Literal["drop", "keep"] = "drop"
-    background: tuple[int, ...] = (255,)    # One level of 0 to 255, or red,green,blue.
-    # Values of A that become -1 and 1: auto (bit depth, or floats found), full (of the type) or LOW,HIGH.
-    a_range: str = "auto"
-    b_range: str = "auto"                   # The same for B.
-    clahe: float = 0.0                      # Clip limit of CLAHE (Zuiderveld 1994); 0: off.
-    clahe_tiles: int = 8                    # Tiles of CLAHE along each side of an image.
-    clahe_sides: Literal["both", "a", "b"] = "both"     # Sides to equalize, whatever the direction.
-    on_error: Literal["stop", "skip"] = "stop"          # At an image that cannot be read (--on-error).
-    # Where decoded images are kept; auto: in memory, if all of them fit.
-    cache: Literal["auto", "off", "memory", "disk"] = "auto"
-    cache_folder: str = ""          # Folder of cache=disk, which runs may share; default: RUN/decoded.
+    direction: Annotated[Literal["ab", "ba"], Doc("Which side is the source")] = "ab"
+    size: Annotated[tuple[int, ...], Doc("Size of training crops; 0: that of the images")] = (0,)
+    load_size: Annotated[tuple[int, ...], Doc(
+        "Size that images are resized to before the crop; 0: 286/256 of the crop, or the crop for "
+        "generation")] = (0,)
+    flip: Annotated[bool, Doc("Mirror half of the images")] = True
+    alpha: Annotated[Literal["drop", "keep"], Doc(
+        "Composite transparent images over the background, or keep alpha as the last channel")] = "drop"
+    background: Annotated[tuple[int, ...], Doc("One level of 0 to 255, or red,green,blue")] = (255,)
+    a_range: Annotated[str, Doc(
+        "Values of A that become -1 and 1: auto (bit depth, or floats found), full (of the type) or "
+        "LOW,HIGH")] = "auto"
+    b_range: Annotated[str, Doc("The same for B")] = "auto"
+    clahe: Annotated[float, Doc("Clip limit of CLAHE (Zuiderveld 1994); 0: off")] = 0.0
+    clahe_tiles: Annotated[int, Doc("Tiles of CLAHE along each side of an image")] = 8
+    clahe_sides: Annotated[Literal["both", "a", "b"], Doc(
+        "Sides to equalize, whatever the direction")] = "both"
+    on_error: Annotated[Literal["stop", "skip"], Doc("If an image cannot be read")] = "stop"
+    cache: Annotated[Literal["auto", "off", "memory", "disk"], Doc(
+        "Where decoded images are kept; auto: in memory, if all of them fit")] = "auto"
+    cache_folder: Annotated[str, Doc("Folder of cache=disk, which runs may share; default: RUN/decoded")] = ""
 
     def __post_init__(self) -> None:
         require(len(self.background) in (1, 3) and all(0 <= level <= 255 for level in self.background),

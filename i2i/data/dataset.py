@@ -1,7 +1,5 @@
 """The base of all kinds of datasets: samples as a function of their position."""
 
-from __future__ import annotations
-
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence

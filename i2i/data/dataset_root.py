@@ -1,8 +1,6 @@
 """Where a dataset begins: at the root of its source, or in the one folder that holds all of it, which is how
 zips of a folder look."""
 
-from __future__ import annotations
-
 from i2i.data.file_list import FileList
 from i2i.data.layouts import SIDE_FOLDERS, SPLITS
 from i2i.data.manifest import Manifest

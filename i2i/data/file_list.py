@@ -1,7 +1,5 @@
 """A compact sequence of file names."""
 
-from __future__ import annotations
-
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from typing import overload
@@ -24,7 +22,7 @@ class FileList(Sequence[str]):
         self._text, self._starts, self._ends = text, starts, ends
 
     @classmethod
-    def of(cls, names: Iterable[str]) -> FileList:
+    def of(cls, names: Iterable[str]) -> "FileList":
         """Pack names, keeping their order.  Undecodable bytes of names on disk (PEP 383) are preserved."""
         if isinstance(names, FileList):
             return names
@@ -38,8 +36,8 @@ class FileList(Sequence[str]):
     @overload
     def __getitem__(self, index: int) -> str: ...
     @overload
-    def __getitem__(self, index: slice) -> FileList: ...
-    def __getitem__(self, index: int | slice) -> str | FileList:
+    def __getitem__(self, index: slice) -> "FileList": ...
+    def __getitem__(self, index: int | slice) -> "str | FileList":
         if isinstance(index, slice):
             return FileList(self._text, self._starts[index], self._ends[index])
         return self._text[self._starts[index]:self._ends[index]].decode("utf-8", "surrogatepass")
@@ -58,7 +56,7 @@ class FileList(Sequence[str]):
     def __repr__(self) -> str:
         return f"FileList({list(self[:3])!r}{' …' if len(self) > 3 else ''}, {len(self)})"
 
-    def take(self, positions: Positions) -> FileList:
+    def take(self, positions: Positions) -> "FileList":
         """The names at these positions."""
         return FileList(self._text, self._starts[positions], self._ends[positions])
 
@@ -68,12 +66,12 @@ class FileList(Sequence[str]):
 
     # The methods below expect sorted names.
 
-    def under(self, prefix: str) -> FileList:
+    def under(self, prefix: str) -> "FileList":
         """The names that start with a prefix."""
         first = bisect_left(self, prefix)
         return self[first:bisect_right(self, prefix, first, key=lambda name: name[:len(prefix)])]
 
-    def within(self, folder: str) -> FileList:
+    def within(self, folder: str) -> "FileList":
         """The names below a folder (ending in "/"), relative to it."""
         names = self.under(folder)
         return FileList(self._text, names._starts + len(folder.encode("utf-8", "surrogatepass")), names._ends)

@@ -1,7 +1,5 @@
 """Formats and sizes of a dataset's images, detected from a few, and the training sizes that follow."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """A set of images to evaluate: what its files are, and each image in 8-bit levels."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,7 +29,7 @@ class ImageSetFacts:
     alpha: int = 0
 
     @classmethod
-    def of(cls, files: Iterable[tuple[bytes, Header]]) -> ImageSetFacts:
+    def of(cls, files: Iterable[tuple[bytes, Header]]) -> "ImageSetFacts":
         """From the digests and headers of files, in the order of names."""
         digest, headers = hashlib.sha256(), list[Header]()
         for file_digest, each in files:

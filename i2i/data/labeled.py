@@ -1,8 +1,6 @@
 """Sets of images for generators from noise, with classes from a manifest, from `dataset.json` (the format of
 Karras et al. 2020a) or from class folders."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Where the images of each split lie, and which files are partners."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

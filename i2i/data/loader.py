@@ -3,8 +3,6 @@
 When a loader process dies or hangs, the error names the file that it was reading.
 """
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import functools

@@ -1,8 +1,6 @@
 """Manifests: CSV or JSON-lines files that list images, with the columns a,b or file, and optionally split and
 label."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """Datasets of two sides; paired ones: A|B strips, two folders paired by name, or the rows of a manifest."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property

@@ -1,7 +1,5 @@
 """Which images come when: shuffled epochs that can be entered at any position, and evenly spaced choices."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from i2i.seeding import stable_seed

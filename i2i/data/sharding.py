@@ -1,7 +1,5 @@
 """Split work among the processes of a job, without knowing about devices and launchers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any, Protocol
 

@@ -1,7 +1,5 @@
 """Resizing and random crops and flips of the images of one sample."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass

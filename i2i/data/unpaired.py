@@ -1,7 +1,5 @@
 """Unpaired datasets: images of two sides that do not correspond to each other."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Evaluate a translation model on pairs, beside the baseline that copies the input."""
 
-from __future__ import annotations
-
 import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping

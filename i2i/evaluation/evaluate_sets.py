@@ -1,7 +1,5 @@
 """Evaluate a set of images against a reference set, and pairs of images of the same name."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace

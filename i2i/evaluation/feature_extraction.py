@@ -4,8 +4,6 @@ Features are streamed to a memory-mapped file.  Processes take blocks of `batch_
 main process joins the results in the order of the images, the others get nothing.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """The protocol stamp of a result, which must be equal for results to be comparable."""
 
-from __future__ import annotations
-
 import json
 import math
 import platform

@@ -1,7 +1,5 @@
 """What to measure and how: the choice of metrics, of their options and of the feature network."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,7 +72,7 @@ def choose_metrics(listed: str | None, options: Sequence[str], default: Sequence
         accepted = schema(metric_kind(name), name)
         if option not in accepted:
             raise RequestError(f"metric {name!r} has no option {option!r}; {suggest(option, accepted)}")
-        chosen[name][option] = parse(key, text, accepted[option].annotation)
+        chosen[name][option] = parse(key, text, accepted[option].type)
     return tuple(Spec(name, values) for name, values in chosen.items())
 
 

@@ -7,8 +7,6 @@ each of 65,536 levels, more than a tile has pixels, so the limit has no effect; 
 and values between two bins are interpolated, so that all gradations are kept.
 """
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

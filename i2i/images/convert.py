@@ -1,8 +1,6 @@
 """Conversion between arrays (integers or floats of any range, HWC) and tensors (float32 in [-1, 1], CHW), and
 between image formats."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

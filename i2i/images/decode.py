@@ -1,7 +1,5 @@
 """Decoding of image files, by their content and not by their name."""
 
-from __future__ import annotations
-
 import io
 import logging
 from dataclasses import dataclass, replace

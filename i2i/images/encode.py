@@ -1,7 +1,5 @@
 """Encoding of image files, with their color profile and resolution."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

@@ -1,7 +1,5 @@
 """What images are: the format of a data set's side, and one decoded image."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,7 +40,7 @@ class ImageFormat:
     clahe_tiles: int = 8
 
     @staticmethod
-    def of(header: Mapping[str, Any]) -> ImageFormat:
+    def of(header: Mapping[str, Any]) -> "ImageFormat":
         """The format in a model's header.
 
         Raises:

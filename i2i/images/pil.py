@@ -1,7 +1,5 @@
 """Pillow: opening safely, orientation, conversion from and to its images."""
 
-from __future__ import annotations
-
 import io
 import warnings
 from typing import Any

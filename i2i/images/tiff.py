@@ -1,7 +1,5 @@
 """Decoding of TIFF files of any type and number of channels."""
 
-from __future__ import annotations
-
 import io
 
 import cv2

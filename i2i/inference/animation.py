@@ -1,7 +1,5 @@
 """Images that belong together as one file: a sheet, a strip, a GIF or an MP4."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterable, Sequence
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """The device a job runs on, for training and inference alike."""
 
-from __future__ import annotations
-
 import os
 
 import torch

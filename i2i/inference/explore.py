@@ -1,7 +1,5 @@
 """Images of what a generator has learned: interpolations, mixed styles and walks, by the seed alone."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, cast

@@ -1,7 +1,5 @@
 """Generate a set of images into a folder or a zip, encoding while the network works."""
 
-from __future__ import annotations
-
 import os
 from collections import deque
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """The plan of a set of generated images: all that decides image i, so that each can be made again alone."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
@@ -74,7 +72,7 @@ class GenerationPlan:
         return json.dumps(asdict(self), indent=1) + "\n"
 
     @staticmethod
-    def from_json(text: str | bytes, path: str) -> GenerationPlan:
+    def from_json(text: str | bytes, path: str) -> "GenerationPlan":
         """The plan that `to_json` wrote to a path; RequestError if it is none."""
         try:
             values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value
@@ -86,7 +84,7 @@ class GenerationPlan:
             raise RequestError(f"{path} is not what i2i generate writes ({error})") from None
         return plan
 
-    def check_same(self, other: GenerationPlan, path: str) -> None:
+    def check_same(self, other: "GenerationPlan", path: str) -> None:
         """Raise RequestError naming the first difference to the plan of the set at a path."""
         for field in fields(self):
             theirs, ours = getattr(other, field.name), getattr(self, field.name)

@@ -1,7 +1,5 @@
 """Where generated images are written: a folder or a zip, which an interrupted job can continue."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

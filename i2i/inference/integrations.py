@@ -1,7 +1,5 @@
 """Trained models in other training code: an albumentations transform, datasets with generated images."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from dataclasses import replace

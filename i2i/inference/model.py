@@ -1,7 +1,5 @@
 """Trained models: `load(path).translate(images)`, `load(path).generate(n)`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast

@@ -1,7 +1,5 @@
 """Model files: the header that describes a model, and the networks it describes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast

@@ -1,7 +1,5 @@
 """Folder jobs: translate a file, a folder tree or a zip, decoding and encoding while the network works."""
 
-from __future__ import annotations
-
 import errno
 import os
 import zlib
@@ -51,7 +49,7 @@ class TranslationReport:
         for note, name in notes:
             self.notes[note] = min(name, self.notes.get(note, name))
 
-    def merge(self, other: TranslationReport) -> None:
+    def merge(self, other: "TranslationReport") -> None:
         """Add the outcome of another process."""
         self.done += other.done
         self.skipped += other.skipped

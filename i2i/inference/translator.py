@@ -1,7 +1,5 @@
 """The interface of everything that turns images into images: one model, or a chain of them."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """Adversarial losses of G and D.  Logits may have any shape; losses are means over all of them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

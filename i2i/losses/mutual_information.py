@@ -1,7 +1,5 @@
 """The mutual information bound of InfoGAN."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Generator penalties: path length regularization."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """Discriminator penalties: gradient penalties, always in float32, and weight clipping."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar

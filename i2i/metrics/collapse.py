@@ -1,7 +1,5 @@
 """Collapse of a generator, by distances between hundreds of its images, in whole float64 distance tables."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

@@ -1,7 +1,5 @@
 """Overlap of colors: histogram intersection in CIE Lab.  Isola et al. 2017 (arXiv 1611.07004), figure 7."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 
@@ -42,7 +40,7 @@ class LabHistogram:
         return [np.histogram(lab[:, i].clip(*limits), bins, limits, weights=weights)[0]
                 for i, (bins, limits) in enumerate(zip(BINS, RANGES, strict=True))]
 
-    def intersection(self, other: LabHistogram) -> dict[str, float]:
+    def intersection(self, other: "LabHistogram") -> dict[str, float]:
         """Overlap of two sets in L, a and b, each in [0, 1].  Swain and Ballard 1991, equation 1."""
         if not self.n or not other.n:
             raise ValueError("a histogram of no images has no intersection")

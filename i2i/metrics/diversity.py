@@ -1,7 +1,5 @@
 """Do generated images differ from one another?"""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Sequence
 

@@ -1,7 +1,5 @@
 """Pretrained networks that turn images into feature vectors, in eval mode and float32 with TF32 off."""
 
-from __future__ import annotations
-
 import contextlib
 import difflib
 import pickle

@@ -6,8 +6,6 @@ fewer samples than dimensions it is the sum of the singular values of the center
 (exact, real and never negative, also for singular covariances), else a sum of roots of symmetric eigenvalues.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +32,7 @@ class Moments:
         self.mean: Array = np.zeros(dim)
         self.scatter: Array = np.zeros((dim, dim))     # Sum of outer products of deviations from the mean.
 
-    def update(self, features: Array, counts: Array | None = None) -> Moments:
+    def update(self, features: Array, counts: Array | None = None) -> "Moments":
         """Add features (N, D), each row once or `counts` times.  ValueError if a number is not finite."""
         for start in range(0, len(features), BLOCK):
             x = _to_finite_float64(features[start:start + BLOCK])
@@ -67,7 +65,7 @@ class Gaussian:
     root: Array         # Some A with AᵀA = Σ, of as few rows as possible, (min(n, D), D).
 
     @classmethod
-    def from_features(cls, features: Array, counts: Array | None = None) -> Gaussian:
+    def from_features(cls, features: Array, counts: Array | None = None) -> "Gaussian":
         """Fit to features (N, D), each row taken once or `counts` times (a bootstrap sample).
 
         No more than D rows are held in float64; more are streamed.  ValueError below two rows.
@@ -85,7 +83,7 @@ class Gaussian:
         return cls(n, mean, float(np.einsum("ij,ij->", root, root)), root)
 
     @classmethod
-    def from_moments(cls, moments: Moments) -> Gaussian:
+    def from_moments(cls, moments: Moments) -> "Gaussian":
         """Fit to streamed moments, whose covariance may be singular.  ValueError below two rows."""
         if moments.n < 2:
             raise ValueError(f"a covariance needs at least 2 images, these are {moments.n}")

@@ -1,7 +1,5 @@
 """Inception Score: certainty and variety of classes.  Salimans et al. 2016 (arXiv 1606.03498), section 4."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.special import log_softmax, xlogy
 

@@ -1,7 +1,5 @@
 """95 % confidence intervals, and whether a run is still improving by those of paired differences."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

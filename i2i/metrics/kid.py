@@ -1,7 +1,5 @@
 """Kernel inception distance: squared MMD under a cubic kernel.  Binkowski et al. 2018 (arXiv 1801.01401)."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from i2i.images.format import Array

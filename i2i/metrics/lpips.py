@@ -1,7 +1,5 @@
 """LPIPS v0.1, a perceptual distance in the layers of a classifier.  Zhang et al. 2018 (arXiv 1801.03924)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal

@@ -1,7 +1,5 @@
 """Metrics of an image against its target: the formulas, and their registry entries on 8-bit levels."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Precision and recall: Kynkäänniemi et al. 2019 (arXiv 1904.06991), equations 1
 coverage: Naeem et al. 2020 (arXiv 2002.09797), equations 4 and 5, k = 5.  Distances are float64, in blocks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Metrics of a set of images against a reference set; parameters after the `*` are part of the protocol."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -26,7 +24,8 @@ class Score:
     better: str = ""                # lower, higher, or empty if neither is better by itself.
     note: str = ""                  # What else a reader has to know.
 
-    def with_error(self, error: float | None, *, at_least: float = -np.inf, at_most: float = np.inf) -> Score:
+    def with_error(self, error: float | None,
+                   *, at_least: float = -np.inf, at_most: float = np.inf) -> "Score":
         """This score with the normal 95 % interval of a standard error, clipped to the metric's range."""
         if error is None or not np.isfinite(error):
             return self

@@ -1,7 +1,5 @@
 """The catalog of pretrained weights: what each file is, and how to find or get it.  Needs no torch."""
 
-from __future__ import annotations
-
 import hashlib
 import http.client
 import importlib.resources

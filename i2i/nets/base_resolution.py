@@ -1,7 +1,5 @@
 """Image sizes that networks which double or halve their resolution support."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 

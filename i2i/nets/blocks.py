@@ -1,7 +1,5 @@
 """Convolutions, upsampling and initialization shared by several networks."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import cast

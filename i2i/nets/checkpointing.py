@@ -3,8 +3,6 @@
 The engine sets the attribute `gradient_checkpointing` of networks.  Results are bit-identical.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """Layers that condition a network on class labels."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

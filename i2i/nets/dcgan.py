@@ -1,7 +1,5 @@
 """Generator and discriminator of DCGAN."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Layers of progressive GAN, StyleGAN and StyleGAN2: equalized learning rates, pixel norm."""
 
-from __future__ import annotations
-
 import math
 
 import torch

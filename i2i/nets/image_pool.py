@@ -1,7 +1,5 @@
 """Pool of previously generated images."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

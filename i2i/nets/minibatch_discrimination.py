@@ -1,7 +1,5 @@
 """Layers that let a discriminator compare the images of a batch."""
 
-from __future__ import annotations
-
 from functools import reduce
 
 import torch

@@ -1,7 +1,5 @@
 """Fully connected generator and discriminator, for points (images of one pixel) and small images."""
 
-from __future__ import annotations
-
 import math
 from functools import partial
 from typing import Literal

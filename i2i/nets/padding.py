@@ -1,7 +1,5 @@
 """Reflection at image borders, with gradients that are deterministic on every device."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """Float32 computations within mixed-precision training."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager, nullcontext
 
 import torch

@@ -1,7 +1,5 @@
 """Latent priors: maps from standard normal noise to the z of a generator."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -1,7 +1,5 @@
 """Progressive GAN: networks that grow during training.  Karras et al. 2018 (arXiv:1710.10196)."""
 
-from __future__ import annotations
-
 import struct
 from itertools import pairwise
 from typing import Literal

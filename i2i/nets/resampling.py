@@ -1,7 +1,5 @@
 """Blur, downsampling and upsampling with the filter [1, 3, 3, 1].  Karras et al. 2019, section 3."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import Any
 

@@ -1,7 +1,5 @@
 """ResNet generator of CycleGAN."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

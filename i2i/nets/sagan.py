@@ -1,7 +1,5 @@
 """Residual generator and discriminator with self-attention: SAGAN, and SNGAN without the attention."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Parts of StyleGAN and StyleGAN2 generators: mapping network, noise, style mixing and truncation."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from typing import ClassVar
 

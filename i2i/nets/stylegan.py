@@ -1,7 +1,5 @@
 """Generator of StyleGAN.  Its discriminator is `progressive`."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import torch

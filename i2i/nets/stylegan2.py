@@ -1,7 +1,5 @@
 """Generator and discriminator of StyleGAN2.  Karras et al. 2020b (arXiv:1912.04958)."""
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 

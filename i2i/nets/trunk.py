@@ -1,7 +1,5 @@
 """Discriminators whose trunk other heads can share, and such a head: the network Q of InfoGAN."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """U-Net generator of pix2pix."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

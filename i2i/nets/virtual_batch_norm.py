@@ -1,7 +1,5 @@
 """Virtual batch normalization.  Salimans et al. 2016, section 3.4."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

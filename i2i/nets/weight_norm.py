@@ -1,7 +1,5 @@
 """Reparametrizations of all weights of a network, in place: spectral norm and weight norm."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

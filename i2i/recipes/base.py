@@ -1,7 +1,5 @@
 """The interface between recipes and the training engine."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol

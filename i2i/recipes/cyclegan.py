@@ -1,14 +1,13 @@
 """CycleGAN: unpaired image-to-image translation in both directions."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import Annotated, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import Doc
 
 from i2i.augment.base import Augment
 from i2i.errors import require
@@ -38,10 +37,11 @@ class CycleGAN(StabilizerSettings):
     generator: Spec = component("generator", "resnet")
     discriminator: Spec = component("discriminator", "patch", norm="instance")
     adversarial: Spec = component("adversarial", "lsgan")
-    lambda_cycle_a: float = 10.0        # Weight of |G_ba(G_ab(a)) - a|.
-    lambda_cycle_b: float = 10.0        # Weight of |G_ab(G_ba(b)) - b|.
-    lambda_identity: float = 0.5        # Weight of |G_ba(a) - a| and |G_ab(b) - b|, relative to the cycle's.
-    pool: int = 50                      # Earlier generated images of each side that D may see again; 0: none.
+    lambda_cycle_a: Annotated[float, Doc("Weight of |G_ba(G_ab(a)) - a|")] = 10.0
+    lambda_cycle_b: Annotated[float, Doc("Weight of |G_ab(G_ba(b)) - b|")] = 10.0
+    lambda_identity: Annotated[float, Doc(
+        "Weight of |G_ba(a) - a| and |G_ab(b) - b|, relative to the cycle's")] = 0.5
+    pool: Annotated[int, Doc("Earlier generated images of each side that D may see again; 0: none")] = 50
     g_optimizer: Spec = component("optimizer", "adam")
     d_optimizer: Spec = component("optimizer", "adam")
     schedule: Spec = component("schedule", "linear")

@@ -1,7 +1,5 @@
 """A discriminator together with everything between an image and its input."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any

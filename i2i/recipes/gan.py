@@ -1,14 +1,13 @@
 """GANs from noise: one algorithm, of which DCGAN, WGAN-GP, StyleGAN2 … are presets (presets.py)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, cast
+from typing import Annotated, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Doc
 
 from i2i.errors import require
 from i2i.nets.class_conditioning import LabelChannel
@@ -37,7 +36,7 @@ class GAN(StabilizerSettings):
     latent: Spec = component("latent", "normal")
     adversarial: Spec = component("adversarial", "nonsaturating")
     g_penalty: Spec = component("generator_penalty", "none")
-    conditional: bool = False       # G and D are conditioned on class labels.
+    conditional: Annotated[bool, Doc("G and D are conditioned on class labels")] = False
     g_optimizer: Spec = component("optimizer", "adam")
     d_optimizer: Spec = component("optimizer", "adam")
     schedule: Spec = component("schedule", "constant")

@@ -1,7 +1,5 @@
 """InfoGAN: images from noise, part of which can be read back from them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

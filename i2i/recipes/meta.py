@@ -1,7 +1,5 @@
 """Build a recipe's modules as shapes without memory, and reject settings that ask for absurdly much."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,14 +1,13 @@
 """Pix2pix: paired image-to-image translation with a conditional GAN."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import Annotated, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import Doc
 
 from i2i.augment.base import Augment
 from i2i.errors import require
@@ -33,7 +32,7 @@ class Pix2Pix(StabilizerSettings):
     generator: Spec = component("generator", "unet")
     discriminator: Spec = component("discriminator", "patch")
     adversarial: Spec = component("adversarial", "nonsaturating")
-    lambda_l1: float = 100.0        # Of |G(a) - b|.
+    lambda_l1: Annotated[float, Doc("Weight of |G(a) - b|")] = 100.0
     g_optimizer: Spec = component("optimizer", "adam")
     d_optimizer: Spec = component("optimizer", "adam")
     schedule: Spec = component("schedule", "linear")

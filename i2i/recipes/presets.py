@@ -5,8 +5,6 @@ sizes. Where a paper's networks are built for another scale, only the loss and i
 and the network is the plain convolutional one.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

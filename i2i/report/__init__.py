@@ -1,7 +1,5 @@
 """A run folder as one self-contained HTML file, made without torch and without a network."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

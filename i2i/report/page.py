@@ -1,7 +1,5 @@
 """The report page: what its template inserts.  The same run folder gives the same bytes."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The charts of a run: which logged names share one."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Read what a report shows from a run folder: an absent file is an empty part, a damaged one a problem."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json

@@ -1,7 +1,5 @@
 """Line charts as inline SVG, complete without scripts and on paper; the page's script only moves a cursor."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Checkpoints: tensors by name, a JSON header and a checksum of both in one safetensors file."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The run folder: names of its files, its config and its lock."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

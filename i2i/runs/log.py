@@ -1,7 +1,5 @@
 """Logs of a run: JSON lines that can be cut back to a checkpoint."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Files written by a thread while training goes on."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Mapping
 
@@ -51,7 +49,7 @@ class AsyncWriter:
         if error:
             raise error
 
-    def __enter__(self) -> AsyncWriter:
+    def __enter__(self) -> "AsyncWriter":
         return self
 
     def __exit__(self, error_type: object, *details: object) -> None:

@@ -1,7 +1,5 @@
 """Measure which speed settings are fastest for a recipe, its data and a device, by a few steps with each."""
 
-from __future__ import annotations
-
 import gc
 import os
 import statistics

@@ -1,11 +1,10 @@
 """Settings of training: what `train.KEY=VALUE` sets."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from typing_extensions import Doc
 
 from i2i.errors import require
 
@@ -17,34 +16,39 @@ MAXIMA = {"batch_size": 2**20, "num_workers": 512, "prefetch_factor": 1024, "thr
 class TrainConfig:
     """Settings of training.  Lengths and intervals are counted in images."""
 
-    images: int = 0             # Length of the run; 0: that of --epochs, by default 200.
-    batch_size: int = 1         # Images per step, all processes together.
-    seed: int = 0               # Of initial weights, order and crops of images, noise, dropout.
+    images: Annotated[int, Doc("Length of the run; 0: that of --epochs, by default 200")] = 0
+    batch_size: Annotated[int, Doc("Images per step, all processes together")] = 1
+    seed: Annotated[int, Doc("Seed of initial weights, order and crops of images, noise, dropout")] = 0
     # fp16 is not offered: loss scaling does not go together with gradient penalties.
-    precision: Literal["fp32", "bf16"] = "fp32"
-    # On NVIDIA GPUs, fp32 products keep 10 bits of 23: faster, but no longer fp32.
-    tf32: bool = False
-    memory_format: Literal["contiguous", "channels-last"] = "contiguous"   # NCHW or NHWC in memory.
-    compile: bool = False       # Use torch.compile for networks that are not differentiated twice.
-    threads: int = 0            # Threads of torch on a CPU; 0: torch's own default.
-    ema_half_life: int = 10_000     # Half-life of the generators' moving average in images; 0: no average.
-    # The half-life is at most this share of the images seen (Karras et al. 2020a, code).
-    ema_ramp_up: float = 0.05
-    log_every: int = 1_000      # Images per line in log.jsonl, with losses averaged over them.
-    checkpoint_every: int = 10_000  # Images between checkpoints: sample grid, training state, model.
-    # Generators recompute activations in the backward pass: less memory, more time.
-    gradient_checkpointing: bool = False
-    collapse_every: int = 1_000     # Images between checks whether the generator has collapsed.
-    # If the generator has collapsed: warn, warn and stop, or do not check.
-    on_collapse: Literal["warn", "stop", "off"] = "warn"
-    keep_checkpoints: int = 2   # Number of training states kept.
-    num_workers: int = 0        # Loader processes; 0: images are read in the training process.
-    # Batches read ahead by each loader process, or by a thread; 0 (without processes): none.
-    prefetch_factor: int = 2
-    # Batches wait in page-locked memory, which a GPU copies from while it computes.
-    pin_memory: bool = True
-    async_writes: bool = True   # Sample grids, states and models are written by a thread during training.
-    max_skips: int = 10         # Steps in a row with non-finite gradients at which the run stops.
+    precision: Annotated[Literal["fp32", "bf16"], Doc(
+        "bf16 computes networks in half precision under autocast; parameters stay fp32")] = "fp32"
+    tf32: Annotated[bool, Doc(
+        "On NVIDIA GPUs, fp32 products keep 10 bits of 23: faster, but no longer fp32")] = False
+    memory_format: Annotated[Literal["contiguous", "channels-last"], Doc(
+        "NCHW or NHWC in memory")] = "contiguous"
+    compile: Annotated[bool, Doc("Use torch.compile for networks that are not differentiated twice")] = False
+    threads: Annotated[int, Doc("Threads of torch on a CPU; 0: torch's own default")] = 0
+    ema_half_life: Annotated[int, Doc(
+        "Half-life of the generators' moving average in images; 0: no average")] = 10_000
+    ema_ramp_up: Annotated[float, Doc(
+        "The half-life is at most this share of the images seen (Karras et al. 2020a, code)")] = 0.05
+    log_every: Annotated[int, Doc("Images per line in log.jsonl, with losses averaged over them")] = 1_000
+    checkpoint_every: Annotated[int, Doc(
+        "Images between checkpoints: sample grid, training state, model")] = 10_000
+    gradient_checkpointing: Annotated[bool, Doc(
+        "Generators recompute activations in the backward pass: less memory, more time")] = False
+    collapse_every: Annotated[int, Doc("Images between checks whether the generator has collapsed")] = 1_000
+    on_collapse: Annotated[Literal["warn", "stop", "off"], Doc(
+        "If the generator has collapsed: warn, warn and stop, or do not check")] = "warn"
+    keep_checkpoints: Annotated[int, Doc("Number of training states kept")] = 2
+    num_workers: Annotated[int, Doc("Loader processes; 0: images are read in the training process")] = 0
+    prefetch_factor: Annotated[int, Doc(
+        "Batches read ahead by each loader process, or by a thread; 0 (without processes): none")] = 2
+    pin_memory: Annotated[bool, Doc(
+        "Batches wait in page-locked memory, which a GPU copies from while it computes")] = True
+    async_writes: Annotated[bool, Doc(
+        "Sample grids, states and models are written by a thread during training")] = True
+    max_skips: Annotated[int, Doc("Steps in a row with non-finite gradients at which the run stops")] = 10
 
     def __post_init__(self) -> None:
         for key in ("batch_size", "log_every", "checkpoint_every", "collapse_every", "keep_checkpoints",

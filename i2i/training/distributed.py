@@ -1,7 +1,5 @@
 """Devices, processes and precision.  The only module that uses Accelerate; networks are never wrapped."""
 
-from __future__ import annotations
-
 import atexit
 import os
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """Exponential moving average of the generating networks.  Karras et al. 2018, section 4."""
 
-from __future__ import annotations
-
 import copy
 
 import torch

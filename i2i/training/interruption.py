@@ -1,7 +1,5 @@
 """Signals that ask a run to save and stop."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,7 +40,7 @@ class Interruption:
         finally:
             self._interruptible = False
 
-    def __enter__(self) -> Interruption:
+    def __enter__(self) -> "Interruption":
         for number in SIGNALS:
             try:
                 self._old_handlers[number] = signal.signal(number, self._handle)

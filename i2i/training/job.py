@@ -1,7 +1,5 @@
 """A training job: the recipe, data and settings that a request means."""
 
-from __future__ import annotations
-
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +12,7 @@ import torch
 from torch import Tensor
 
 from i2i import recipes  # noqa: F401 - registers recipes, networks and losses.
-from i2i.config import MAX_INTEGER, VERSION, fields, override, parse_assignments, to_dict
+from i2i.config import MAX_INTEGER, VERSION, override, parse_assignments, settings, to_dict
 from i2i.data.config import DataConfig
 from i2i.data.format_detection import DatasetSummary, inspect_dataset, training_sizes
 from i2i.data.labeled import ImageDataset
@@ -201,11 +199,11 @@ def configure(recipe: Recipe, data: DataConfig, train: TrainConfig,
         head = key.split(".")[0]
         prefix = f"{head}." if f"{head}." in sections and "." in key else ""
         name = key[len(prefix):]
-        if not prefix and head not in fields(recipe):
-            prefix = next((p for p in ("data.", "train.") if head in fields(sections[p])), "")
-        if name.split(".")[0] not in fields(sections[prefix]):
-            known = [p + each for p, config in sections.items() for each in fields(config)]
-            shown = [prefix + each for each in fields(sections[prefix])]
+        if not prefix and head not in settings(recipe):
+            prefix = next((p for p in ("data.", "train.") if head in settings(sections[p])), "")
+        if name.split(".")[0] not in settings(sections[prefix]):
+            known = [p + each for p, config in sections.items() for each in settings(config)]
+            shown = [prefix + each for each in settings(sections[prefix])]
             others = [] if prefix else ["and those of data. and train. (i2i list)"]
             raise RequestError(f"no setting {key!r}; {suggest(key, known, [*shown, *others])}")
         by_section[prefix].append((name, text))
@@ -215,9 +213,9 @@ def configure(recipe: Recipe, data: DataConfig, train: TrainConfig,
 
 def _optimizer_keys(recipe: Recipe, option: str) -> list[str]:
     """The full keys of an option that all the recipe's optimizers have, if nothing else has this name."""
-    specs = {key: getattr(recipe, key) for key, field in fields(recipe).items()
-             if field.metadata.get("kind") == "optimizer"}
-    taken = any(option in fields(config) for config in (recipe, DataConfig, TrainConfig))
+    specs = {key: getattr(recipe, key) for key, field in settings(recipe).items()
+             if field.kind == "optimizer"}
+    taken = any(option in settings(config) for config in (recipe, DataConfig, TrainConfig))
     if taken or not all(option in schema("optimizer", spec.name) for spec in specs.values()):
         return []
     return [f"{key}.{option}" for key in specs]
@@ -238,8 +236,8 @@ def shared_option_notes(recipe: Recipe, pairs: Sequence[tuple[str, str]]) -> lis
 
 def check_components(recipe: Recipe) -> None:
     """Find wrong options early: build all components but the networks, which need the size of the data."""
-    for name, field in fields(recipe).items():
-        kind = field.metadata.get("kind")
+    for name, field in settings(recipe).items():
+        kind = field.kind
         if kind and kind not in ("generator", "noise_generator", "discriminator", "latent"):
             layer = torch.nn.Linear(1, 1)
             arguments: dict[str, Any] = {"optimizer": layer.parameters(), "weight_norm": layer,

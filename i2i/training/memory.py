@@ -1,7 +1,5 @@
 """The memory that training takes, estimated on tensors without data, and the memory that is available."""
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass

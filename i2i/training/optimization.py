@@ -1,7 +1,5 @@
 """Gradient steps: what `update("D", loss)` of a recipe does.  The only place where gradients are computed."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Optimizers and learning rate schedules by name."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 
 import torch

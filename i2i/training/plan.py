@@ -1,14 +1,12 @@
 """What a job would do, as text: the plan of a dry run, the memory it takes, its command line."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from i2i.config import fields, parse_assignments
+from i2i.config import parse_assignments, settings
 from i2i.data.config import DataConfig
 from i2i.data.paired import PairedDataset
 from i2i.errors import RequestError
@@ -37,7 +35,7 @@ def describe(job: Job) -> list[str]:
                       + (", half of them mirrored" if job.data.flip else ""))
     data |= {"notes": "; ".join(job.notes)} if job.notes else {}
     return [f"recipe {job.name}",
-            *format_table({name: getattr(job.recipe, name) for name in fields(job.recipe)}),
+            *format_table({name: getattr(job.recipe, name) for name in settings(job.recipe)}),
             f"data {job.location}", *format_table(data), "networks", *format_table(networks),
             "training", *format_table(_describe_training(job, estimate))]
 
@@ -114,7 +112,7 @@ def format_value(value: Any) -> str:
 def differences(config: Any, base: Any, prefix: str = "") -> list[str]:
     """The KEY=VALUE assignments that turn `base` into `config`."""
     assignments = []
-    for key, field in fields(config).items():
+    for key, field in settings(config).items():
         new, old = getattr(config, key), getattr(base, key)
         if new == old:
             continue
@@ -125,7 +123,7 @@ def differences(config: Any, base: Any, prefix: str = "") -> list[str]:
             assignments.append(f"{prefix}{key}={new.name}")
         before = dict(old.options) if new.name == old.name else {}
         defaults = {option: parameter.default
-                    for option, parameter in schema(field.metadata["kind"], new.name).items()}
+                    for option, parameter in schema(field.kind, new.name).items()}
         after = {option: defaults[option] for option in before} | dict(new.options)
         assignments += [f"{prefix}{key}.{option}={format_value(value)}" for option, value in after.items()
                         if before.get(option, defaults[option]) != value]

@@ -1,13 +1,11 @@
 """Existing run folders: reopening the job of a run, and finding the run that a job continues."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from i2i.config import check_not_renamed, fields, from_dict, parse_assignments
+from i2i.config import check_not_renamed, from_dict, parse_assignments, settings
 from i2i.data.config import DataConfig
 from i2i.data.format_detection import inspect_dataset, training_sizes
 from i2i.data.sources import open_source
@@ -68,7 +66,7 @@ def reopen_job(folder: RunFolder, assignments: Sequence[str] = ()) -> Job:
     run = read_run(folder)
     recipe, data, train = configure(run.recipe, run.data, run.train, parse_assignments(assignments))
     for (prefix, old), new in zip(run.sections.items(), (recipe, data, train), strict=True):
-        for key in fields(old):
+        for key in settings(old):
             if getattr(old, key) != getattr(new, key) and key not in CHANGEABLE[prefix]:
                 raise RequestError(f"{prefix}{key} is {getattr(old, key)} in {folder.path} and cannot become "
                                    f"{getattr(new, key)} when it is resumed; may change: {CHANGEABLE_TEXT}")

@@ -1,7 +1,5 @@
 """What a run has learned: networks, their average, optimizers and the step number, and its files."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Training files that could not be read: skipped.jsonl and messages about it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

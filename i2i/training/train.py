@@ -1,7 +1,5 @@
 """Training as one flow: `train()` turns a request into a run folder."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache

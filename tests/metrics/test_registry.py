@@ -43,7 +43,7 @@ def test_figures_are_finite_named_and_have_an_interval_around_them(name: str) ->
         if figure.low is not None:
             assert figure.low <= figure.value <= figure.high
     assert inspect.getdoc(lookup("metric", name))
-    assert all(p.default is not p.empty for p in schema("metric", name).values())
+    assert all(p.default is not inspect.Parameter.empty for p in schema("metric", name).values())
 
 
 @pytest.mark.parametrize("name", [name for name in names("metric") if name != "fd_infinity"])      # It draws its subsets.

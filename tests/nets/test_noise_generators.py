@@ -23,7 +23,7 @@ def cases(kind: str) -> list[tuple[str, dict[str, object], int, tuple[int, int]]
     out: list[tuple[str, dict[str, object], int, tuple[int, int]]] = []
     for name in names(kind):
         options = schema(kind, name)
-        ways = typing.get_args(options["condition"].annotation) if "condition" in options else ()
+        ways = typing.get_args(options["condition"].type) if "condition" in options else ()
         out += [(name, {}, 0, (32, 32)), (name, {}, 0, (32, 64))] + [(name, {"condition": way} if way else {}, CLASSES, (32, 32)) for way in ways or ("",)]
     return [*out, ("dcgan", {}, 0, (28, 28)), ("dcgan", {}, CLASSES, (28, 28))]
 

@@ -5,8 +5,6 @@ Indyk, Mirrokni 2004, section 3), and compared with their neighbors in a bucket.
 luma, such as a change of brightness, does not count.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The facts of one file that the check needs."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath

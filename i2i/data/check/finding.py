@@ -1,7 +1,5 @@
 """A finding of the data set check: what, how often and where."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal

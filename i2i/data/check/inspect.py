@@ -1,7 +1,5 @@
 """Check a data set before training: its layout, the command to train on it, statistics and problems."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

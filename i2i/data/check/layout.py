@@ -1,7 +1,5 @@
 """Detect the layout of a data set, the role of each file, and the command to train on it."""
 
-from __future__ import annotations
-
 import posixpath
 import shlex
 from collections.abc import Mapping, Sequence

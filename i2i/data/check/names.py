@@ -1,7 +1,5 @@
 """Problems of file names, and images that are skipped because of theirs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from itertools import islice
 

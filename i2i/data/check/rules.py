@@ -1,7 +1,5 @@
 """The rules of the data set check."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Examine the files of a data set with several threads."""
 
-from __future__ import annotations
-
 import os
 import time
 import zlib

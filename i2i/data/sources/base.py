@@ -1,7 +1,5 @@
 """The base class of sources, and reading one image from a source."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Open a source by its path, URL or name."""
 
-from __future__ import annotations
-
 import importlib.resources
 import os
 from pathlib import Path, PurePosixPath

@@ -1,7 +1,5 @@
 """Folders and single files."""
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator

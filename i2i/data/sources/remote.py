@@ -1,7 +1,5 @@
 """Folders, zip files and single files behind URLs."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Iterator
 from functools import cached_property

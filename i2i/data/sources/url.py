@@ -1,7 +1,5 @@
 """Files behind URLs (s3://, gs://, https://, memory://, file:// …), read with fsspec."""
 
-from __future__ import annotations
-
 import functools
 import io
 import os
@@ -104,7 +102,7 @@ class Location:
         protocols = files.protocol if isinstance(files.protocol, tuple) else (files.protocol,)
         return Path(path) if "file" in protocols else None
 
-    def parents(self) -> Iterator[tuple[Location, str]]:
+    def parents(self) -> "Iterator[tuple[Location, str]]":
         """This location and each folder above it, with the rest of the path."""
         head, separator, path = self.url.rpartition("://")
         parts = PurePosixPath(path).parts

@@ -1,7 +1,5 @@
 """Zip files."""
 
-from __future__ import annotations
-
 import os
 import struct
 import zipfile

@@ -1,7 +1,5 @@
 """Augmentation of what D sees (i2i/augment), and the feedback that adaptive augmentation needs."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from i2i.augment.base import Augment

@@ -1,7 +1,5 @@
 """Feature matching: add the distance of D's features of real and generated images to G's adversarial loss."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """Gradient penalties (i2i/losses/penalties.py) as a term of the discriminator's loss."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from i2i.errors import require

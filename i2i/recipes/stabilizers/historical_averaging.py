@@ -1,7 +1,5 @@
 """Historical averaging: pull each player to the mean of its past parameters.  Salimans et al. 2016."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 
 import torch

@@ -1,7 +1,5 @@
 """Packing: a discriminator that sees several images as one sample.  Lin et al. 2018 (PacGAN), section 2."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

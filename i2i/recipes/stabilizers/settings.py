@@ -1,7 +1,5 @@
 """The stabilizer settings that all recipes share."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from i2i.errors import require

@@ -1,7 +1,5 @@
 """Unrolling: show G how D would respond to it.  Metz et al. 2017 (arXiv:1611.02163)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """The callback interface of the training loop."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

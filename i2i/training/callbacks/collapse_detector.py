@@ -7,8 +7,6 @@ collapse.jsonl, which is cut with the other logs when a run is resumed, and chec
 so a resumed run detects what an uninterrupted one does.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,7 +1,5 @@
 """What a user gets about a collapse: an image of it, and commands to try against it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Evaluation during training: the generator on fixed held-out inputs, and the discriminator's logits."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Fixed inputs of a generator, and the embeddings in which outputs for them are compared with real images."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -100,13 +98,13 @@ class FixedInputs:
         self._real_points: dict[tuple[str, str], tuple[Matrix, Matrix]] = {}
 
     @classmethod
-    def evenly_spaced(cls, dataset: Dataset, count: int) -> FixedInputs:
+    def evenly_spaced(cls, dataset: Dataset, count: int) -> "FixedInputs":
         """At most `count` samples of a data set as inputs of a translator."""
         return cls(dataset, evenly_spaced(len(dataset), count))
 
     @classmethod
     def from_noise(cls, images: ImageDataset, noise: Callable[[int], Tensor], count: int, *,
-                   conditional: bool) -> FixedInputs:
+                   conditional: bool) -> "FixedInputs":
         """Noise, compared to about `count` real images, as many of each class.
 
         Where there are too many classes for four images each, a part of the classes is taken.

@@ -1,7 +1,5 @@
 """The sample grid that shows the progress of a run."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -7,8 +7,6 @@ squares (Mao et al. 2017), 0 and 2 with the hinge (Lim and Ye 2017), log 2 for b
 distance, E D(real) - E D(fake), should not grow (Arjovsky et al. 2017, figure 3).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,7 +54,7 @@ class Balance:
     unit: float
 
     @classmethod
-    def of(cls, adversarial: Spec) -> Balance:
+    def of(cls, adversarial: Spec) -> "Balance":
         """From the loss itself, so that label smoothing and new losses need no table."""
         loss = build("adversarial", adversarial)
         if loss.decision_boundary is None and not loss.relativistic:
