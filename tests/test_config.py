@@ -1,3 +1,4 @@
+import inspect
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,7 +85,7 @@ def test_every_piece_is_documented_and_every_option_can_be_typed(kind: str, name
     from i2i.registry import lookup
     assert (lookup(kind, name).__doc__ or "").strip()
     for key, parameter in schema(kind, name).items():
-        assert parameter.default is not parameter.empty, f"{key} has no default"
+        assert parameter.default is not inspect.Parameter.empty, f"{key} has no default"
         if kind != "recipe":
             text = ",".join(map(str, parameter.default)) if isinstance(parameter.default, tuple) else str(parameter.default)
             assert to_json(parse(key, text, parameter.type)) == to_json(parameter.default)

@@ -21,7 +21,7 @@ class TrainConfig:
     seed: Annotated[int, Doc("Seed of initial weights, order and crops of images, noise, dropout")] = 0
     # fp16 is not offered: loss scaling does not go together with gradient penalties.
     precision: Annotated[Literal["fp32", "bf16"], Doc(
-        "bf16 computes networks in half precision under autocast; parameters stay fp32")] = "fp32"
+        "Of the networks' computation; parameters stay fp32")] = "fp32"
     tf32: Annotated[bool, Doc(
         "On NVIDIA GPUs, fp32 products keep 10 bits of 23: faster, but no longer fp32")] = False
     memory_format: Annotated[Literal["contiguous", "channels-last"], Doc(
