@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import Doc
 
 from i2i.metrics import lpips
 from i2i.registry import register
@@ -118,7 +120,9 @@ def _ms_ssim(find_weights: FindWeights) -> PairedMetric:
 
 
 @register("paired_metric", "lpips")
-def _lpips(find_weights: FindWeights, *, net: lpips.Net = "alex") -> PairedMetric:
+def _lpips(find_weights: FindWeights, *,
+           net: Annotated[lpips.Net, Doc("Classifier whose layers are compared")] = "alex"
+           ) -> PairedMetric:
     """Learned perceptual distance, v0.1.  Zhang et al. 2018."""
     model = lpips.load(net, find_weights(LPIPS_BACKBONES[net]), find_weights("lpips-lin"))
     return lambda fake, real: model(fake / 127.5 - 1, real / 127.5 - 1).to(torch.float64)

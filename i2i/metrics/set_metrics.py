@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
+from typing_extensions import Doc
 
 from i2i.images.format import Array
 from i2i.metrics import diversity, frechet, inception_score, kid, precision_recall
@@ -12,6 +14,7 @@ from i2i.metrics.intervals import Z95, mean_interval
 from i2i.metrics.paired import MS_SSIM_MIN_SIZE
 from i2i.registry import register
 
+Neighbors = Annotated[int, Doc("Number of nearest neighbors in the ball around an image")]
 
 @dataclass(frozen=True)
 class Score:
@@ -96,8 +99,10 @@ def fd(fake: SetFeatures, real: SetFeatures, context: MetricContext) -> Scores:
 
 
 @register("metric", "fd_infinity")
-def fd_infinity(fake: SetFeatures, real: SetFeatures, context: MetricContext, *, points: int = 8,
-                smallest: float = 0.5) -> Scores:
+def fd_infinity(fake: SetFeatures, real: SetFeatures, context: MetricContext, *,
+                points: Annotated[int, Doc("Number of sample sizes the line is fitted to, 2 or more")] = 8,
+                smallest: Annotated[float, Doc("Smallest sample size as a fraction of the images, "
+                                               "between 0 and 1")] = 0.5) -> Scores:
     """Fréchet distance extrapolated to infinitely many generated images.  Chong and Forsyth 2020."""
     limit, curve = frechet.frechet_infinity(fake.features, real.gaussian, seed=context.seed, points=points,
                                             smallest=smallest)
@@ -107,7 +112,9 @@ def fd_infinity(fake: SetFeatures, real: SetFeatures, context: MetricContext, *,
 
 @register("metric", "kid")
 def kernel_inception_distance(fake: SetFeatures, real: SetFeatures, context: MetricContext, *,
-                              subsets: int = 100, size: int = 1000) -> Scores:
+                              subsets: Annotated[int, Doc("Number of random subsets")] = 100,
+                              size: Annotated[int, Doc("Images per subset, 2 or more; at most the "
+                                                       "size of the smaller set")] = 1000) -> Scores:
     """Unbiased kernel distance of features, mean and deviation over subsets.  Binkowski et al. 2018."""
     used = min(size, len(fake), len(real))
     value, spread = kid.kid(fake.features, real.features, subsets=subsets, size=used)
@@ -117,8 +124,9 @@ def kernel_inception_distance(fake: SetFeatures, real: SetFeatures, context: Met
 
 
 @register("metric", "is")
-def inception(fake: SetFeatures, real: SetFeatures, context: MetricContext, *, splits: int = 10,
-              shuffle: bool = True) -> Scores:
+def inception(fake: SetFeatures, real: SetFeatures, context: MetricContext, *,
+              splits: Annotated[int, Doc("Number of splits that are scored separately")] = 10,
+              shuffle: Annotated[bool, Doc("Shuffle the images before they are split")] = True) -> Scores:
     """Inception Score of the fakes, mean and deviation over splits.  Salimans et al. 2016."""
     if fake.logits is None or context.features != "inception":
         raise ValueError("the Inception Score needs the logits of the FID Inception; --features inception")
@@ -141,21 +149,22 @@ def _manifold_scores(fake: SetFeatures, real: SetFeatures, context: MetricContex
 
 @register("metric", "precision_recall")
 def precision_and_recall(fake: SetFeatures, real: SetFeatures, context: MetricContext, *,
-                         k: int = 3) -> Scores:
+                         k: Neighbors = 3) -> Scores:
     """Fraction of fakes among reals, of reals among fakes, and their F1.  Kynkäänniemi et al. 2019."""
     return _manifold_scores(fake, real, context, k, ("precision", "recall", "f1"))
 
 
 @register("metric", "density_coverage")
 def density_and_coverage(fake: SetFeatures, real: SetFeatures, context: MetricContext, *,
-                         k: int = 5) -> Scores:
+                         k: Neighbors = 5) -> Scores:
     """As precision and recall, but robust to outliers.  Naeem et al. 2020."""
     return _manifold_scores(fake, real, context, k, ("density", "coverage"))
 
 
 @register("metric", "diversity")
-def diversity_scores(fake: SetFeatures, real: SetFeatures, context: MetricContext, *, pairs: int = 10_000,
-                     images: int = 100) -> Scores:
+def diversity_scores(fake: SetFeatures, real: SetFeatures, context: MetricContext, *,
+                     pairs: Annotated[int, Doc("Random pairs whose features are compared")] = 10_000,
+                     images: Annotated[int, Doc("Random pairs compared by MS-SSIM")] = 100) -> Scores:
     """Mean feature distance between fakes, its ratio to that of reals, MS-SSIM, fraction of duplicates."""
     fake_distance, real_distance = (diversity.pairwise_distance(each.features, pairs=pairs, seed=context.seed)
                                     for each in (fake, real))
