@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from i2i.convert.unpickle import read_network
 from i2i.errors import RequestError
 from i2i.recipes.base import DataInfo
-from i2i.registry import Spec
+from i2i.registry import Spec, build
 
 Tensors = dict[str, Tensor]
 AVERAGE = "G_ema"       # What NVIDIA's projects call the averaged generator.
@@ -25,6 +26,30 @@ class Generator(NamedTuple):
     spec: Spec
     tensors: Tensors
     info: DataInfo
+
+
+def misfit(project: str, difference: str) -> RequestError:
+    """The error for a generator that differs from those of its project."""
+    return RequestError(f"this looks like a generator of {project} but does not fit it: {difference}")
+
+
+def fit(project: str, kind: str, spec: Spec, info: DataInfo,
+        renamed: Mapping[str, tuple[str, Tensor]]) -> Generator:
+    """A generator from our name and the tensor by their name; RequestError where they do not fit."""
+    with torch.device("meta"):
+        network = build(kind, spec, *(
+            (info.a_channels, info.b_channels, info.size) if kind == "generator" else
+            (info.b_channels, info.size, info.num_classes)))
+    expected: Tensors = network.state_dict()
+    tensors = {name: torch.zeros((), dtype=torch.int64) for name in expected
+               if name.endswith("num_batches_tracked")}         # Missing in files from before torch 0.4.1.
+    for key, (name, tensor) in renamed.items():
+        if name not in expected or expected[name].squeeze().shape != tensor.squeeze().shape:
+            raise misfit(project, f"unexpected {key} {tuple(tensor.shape)}")
+        tensors[name] = tensor.detach().to(expected[name].dtype).reshape(expected[name].shape).clone()
+    if missing := sorted(expected.keys() - tensors.keys()):
+        raise misfit(project, f"nothing for {missing[0]}")
+    return Generator(spec, tensors, info)
 
 
 def read_tensors(path: Path) -> Tensors:

@@ -3,13 +3,12 @@
 import re
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
-from i2i.convert.checkpoint_files import Generator, Tensors
+from i2i.convert.checkpoint_files import Generator, fit
 from i2i.errors import RequestError
 from i2i.recipes.base import DataInfo
-from i2i.registry import Spec, build
+from i2i.registry import Spec
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -44,7 +43,7 @@ def _convert_unet(source: Mapping[str, Tensor]) -> Generator:
         if not innermost:
             names[f"{level(i)}.model.2"] = f"down.{i}.1"
     info = DataInfo((2**depth, 2**depth), int(in_channels), int(out_channels))
-    return Generator(spec, _rename(source, spec, info, names), info)
+    return _rename(source, spec, info, names)
 
 
 def _convert_resnet(source: Mapping[str, Tensor]) -> Generator:
@@ -68,7 +67,7 @@ def _convert_resnet(source: Mapping[str, Tensor]) -> Generator:
         names |= {f"model.{block}.conv_block.{theirs}": f"layers.{block}.layers.{ours}"
                   for theirs, ours in ((1, 1), (2, 2), (second, 6), (second + 1, 7))}
     info = DataInfo((256, 256), int(in_channels), int(source[last].shape[0]))
-    return Generator(spec, _rename(source, spec, info, names), info)
+    return _rename(source, spec, info, names)
 
 
 def _norm(source: Mapping[str, Tensor], norm: str, convolution: str) -> str:
@@ -78,26 +77,13 @@ def _norm(source: Mapping[str, Tensor], norm: str, convolution: str) -> str:
     return "instance" if f"{convolution}.bias" in source else "none"
 
 
-def _rename(source: Mapping[str, Tensor], spec: Spec, info: DataInfo, modules: Mapping[str, str]) -> Tensors:
-    """Our state dict, from theirs and our names of their modules; RequestError where it does not fit."""
-    with torch.device("meta"):
-        network = build("generator", spec, info.a_channels, info.b_channels, info.size)
-    expected: Tensors = network.state_dict()
+def _rename(source: Mapping[str, Tensor], spec: Spec, info: DataInfo,
+            modules: Mapping[str, str]) -> Generator:
+    """The generator, by our names of their modules."""
+    # Instance norms had statistics before 2018, without using them.
+    unused = () if spec.options["norm"] == "batch" else _STATISTICS
     names = {f"{theirs}.{leaf}": f"{ours}.{leaf}" for theirs, ours in modules.items()
              for leaf in ("weight", "bias", *_STATISTICS)}
-    tensors, unknown = {}, []
-    for key, tensor in source.items():
-        name = names.get(key, "")
-        if name in expected and expected[name].shape == tensor.shape:
-            tensors[name] = tensor.clone()
-        elif not key.endswith(_STATISTICS):     # Instance norms had some before 2018, without using them.
-            unknown.append(f"{key} {tuple(tensor.shape)}")
-    for name in expected.keys() - tensors.keys():
-        if name.endswith("num_batches_tracked"):        # Missing in files from before torch 0.4.1.
-            tensors[name] = torch.zeros((), dtype=torch.int64)
-    missing = sorted(expected.keys() - tensors.keys())
-    if unknown or missing:
-        difference = f"unexpected {unknown[0]}" if unknown else f"nothing for {missing[0]}"
-        raise RequestError("this looks like a generator of pytorch-CycleGAN-and-pix2pix but does not fit it: "
-                           f"{difference}")
-    return tensors
+    renamed = {key: (names.get(key, ""), tensor) for key, tensor in source.items()
+               if not key.endswith(unused)}
+    return fit("pytorch-CycleGAN-and-pix2pix", "generator", spec, info, renamed)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from i2i.convert.checkpoint_files import Generator, Tensors
-from i2i.errors import RequestError
+from i2i.convert.checkpoint_files import Generator, fit, misfit
 from i2i.recipes.base import DataInfo
-from i2i.registry import Spec, build
+from i2i.registry import Spec
 
+PROJECT = "stylegan2-ada-pytorch"
 CONSTANT = "synthesis.b4.const"     # The learned input, in all of them and in no network of other projects.
 FILTER = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
 _LEAVES = {"noise_strength": "noise.strength", "noise_const": "noise.constant"}
@@ -33,39 +33,23 @@ def convert(source: Mapping[str, Tensor]) -> Generator:
         "mapping_layers": sum(bool(re.fullmatch(r"mapping\.fc\d+\.weight", key)) for key in source)})
     channels = _shape(source, f"synthesis.b{sizes[-1]}.torgb.weight", 4)[0]
     info = DataInfo((sizes[-1], sizes[-1]), channels, channels, classes)
-    return Generator(spec, _rename(source, spec, info), info)
+    renamed = {key: (our_name(key), tensor) for key, tensor in source.items()
+               if not key.endswith(".resample_filter")}
+    for key in source.keys() - renamed.keys():          # We have it as a constant.
+        _check(source[key].shape == (4, 4) and torch.allclose(
+            source[key].float(), torch.outer(FILTER, FILTER), atol=1e-6), f"{key} is another filter")
+    return fit(PROJECT, "noise_generator", spec, info, renamed)
 
 
 def _check(condition: bool, difference: str) -> None:
     if not condition:
-        raise RequestError("this looks like a generator of stylegan2-ada-pytorch but does not fit it: "
-                           f"{difference}")
+        raise misfit(PROJECT, difference)
 
 
 def _shape(source: Mapping[str, Tensor], key: str, ndim: int) -> tuple[int, ...]:
     _check(key in source and source[key].ndim == ndim and source[key].numel() > 0,
            f"nothing of {ndim} dimensions for {key}")
     return tuple(source[key].shape)
-
-
-def _rename(source: Mapping[str, Tensor], spec: Spec, info: DataInfo) -> Tensors:
-    with torch.device("meta"):
-        network = build("noise_generator", spec, info.b_channels, info.size, info.num_classes)
-    expected: Tensors = network.state_dict()
-    tensors = {}
-    for key, tensor in source.items():
-        if key.endswith(".resample_filter"):        # We have it as a constant.
-            _check(tensor.shape == (4, 4)
-                   and torch.allclose(tensor.float(), torch.outer(FILTER, FILTER), atol=1e-6),
-                   f"{key} is another filter")
-            continue
-        name = our_name(key)
-        _check(name in expected and expected[name].squeeze().shape == tensor.squeeze().shape,
-               f"unexpected {key} {tuple(tensor.shape)}")
-        tensors[name] = tensor.detach().float().reshape(expected[name].shape).clone()
-    missing = sorted(expected.keys() - tensors.keys())
-    _check(not missing, f"nothing for {', '.join(missing[:1])}")
-    return tensors
 
 
 def our_name(key: str) -> str:

@@ -56,22 +56,13 @@ class _Module:
         raise pickle.UnpicklingError("the state of a module is set twice")
 
 
-class _EasyDict(dict[Any, Any]):
-    """A dnnlib.EasyDict; its attributes, which are saved too, are empty."""
+class _Settings(dict[Any, Any]):
+    """A dnnlib.EasyDict, whose attributes are empty, or an array of settings, on which no tensor depends."""
 
     __slots__ = ()
 
-    def __setstate__(self, state: Any) -> None:
+    def __init__(self, *args: Any) -> None:
         pass
-
-
-class _Ignored:
-    """Something on which no tensor of a network depends, such as an array of settings."""
-
-    __slots__ = ()
-
-    def __new__(cls, *args: Any) -> "_Ignored":
-        return super().__new__(cls)
 
     def __setstate__(self, state: Any) -> None:
         pass
@@ -111,12 +102,12 @@ ALLOWED: dict[str, Any] = {
     "torch._utils._rebuild_parameter": _Function(lambda data, *_: data),
     "torch.storage._load_from_bytes": _Function(_load_storage),
     "_codecs.encode": _Function(_encode),
-    "dnnlib.util.EasyDict": _EasyDict, "dnnlib.EasyDict": _EasyDict,
+    "dnnlib.util.EasyDict": _Settings, "dnnlib.EasyDict": _Settings,
     "collections.OrderedDict": _Function(dict),
     **{f"{builtins}.{kind.__name__}": _Function(kind) for builtins in ("builtins", "__builtin__")
        for kind in (dict, set, frozenset)},
-    "numpy.ndarray": _Ignored, "numpy.dtype": _Ignored,
-    **{f"numpy.{core}.{function}": _Ignored for core in ("core", "_core")       # Before and since numpy 2.
+    "numpy.ndarray": _Settings, "numpy.dtype": _Settings,
+    **{f"numpy.{core}.{function}": _Settings for core in ("core", "_core")       # Before and since numpy 2.
        for function in ("multiarray._reconstruct", "multiarray.scalar", "numeric._frombuffer")},
 }
 

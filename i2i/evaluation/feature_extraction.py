@@ -27,7 +27,6 @@ from i2i.errors import JobError, RequestError
 from i2i.images.format import Array
 from i2i.metrics.color import BINS, LabHistogram
 from i2i.metrics.feature_networks import FeatureExtractor, check_finite
-from i2i.metrics.frechet import Moments
 from i2i.metrics.paired import PairedMetric
 from i2i.metrics.set_metrics import SetFeatures
 from i2i.metrics.weights import cache_folder
@@ -56,12 +55,12 @@ def extract_features(images: ImageSet, extractor: FeatureExtractor, folder: Path
 
     JobError if an image cannot be read or a feature is not finite.
     """
-    moments, colors, digests = Moments(extractor.num_features), LabHistogram(), list[str]()
+    colors, digests = LabHistogram(), list[str]()
+    logits: Any = None
     if not group.rank:
         folder.mkdir(parents=True, exist_ok=True)
         features = open_memmap(folder / "features.npy", "w+", np.float32,
                                (len(images), extractor.num_features))
-    logits: Any = None
     for own in _extract_batches(images, extractor, batch_size, group):
         for batch in filter(None, group.gather_objects(own)):
             batch_features, batch_logits, batch_colors, batch_digests = batch
@@ -72,16 +71,13 @@ def extract_features(images: ImageSet, extractor: FeatureExtractor, folder: Path
                     shape = len(images), batch_logits.shape[1]
                     logits = open_memmap(folder / "logits.npy", "w+", np.float32, shape)
                 logits[rows] = batch_logits
-            moments.update(batch_features)
             for frequencies in batch_colors:
                 colors.add(frequencies)
             digests += batch_digests
             progress(len(digests))
     if group.rank:
         return None
-    light, a, b = colors.counts
-    np.savez(folder / "moments.npz", n=moments.n, mean=moments.mean, scatter=moments.scatter,
-             L=light, a=a, b=b)
+    np.savez(folder / "colors.npz", *colors.counts)
     (folder / "pixels.json").write_text(json.dumps(digests))
     for array in (features, logits):
         if array is not None:
@@ -121,16 +117,15 @@ def _extract_batches(images: ImageSet, extractor: FeatureExtractor, batch_size: 
 
 def _open_features(folder: Path, images: ImageSet) -> SetFeatures:
     """The files of `extract_features`.  ValueError if they are of another number of images."""
-    with np.load(folder / "moments.npz") as file:
-        moments, colors = Moments(len(file["mean"])), LabHistogram()
-        moments.n, moments.mean, moments.scatter = int(file["n"]), file["mean"], file["scatter"]
-        colors.n, colors.counts = moments.n, [file[name] for name in "Lab"]
+    colors = LabHistogram()
+    with np.load(folder / "colors.npz") as file:
+        colors.n, colors.counts = len(images), [file[name] for name in file.files]
     digests = json.loads((folder / "pixels.json").read_text())
     features, logits = np.load(folder / "features.npy", mmap_mode="r"), folder / "logits.npy"
-    if not len(features) == len(digests) == moments.n == len(images):
+    if not len(features) == len(digests) == len(images):
         raise ValueError("counts differ")
-    return SetFeatures(features, np.load(logits, mmap_mode="r") if logits.exists() else None, moments,
-                       colors, digests, images.read)
+    return SetFeatures(features, np.load(logits, mmap_mode="r") if logits.exists() else None, colors, digests,
+                       images.read)
 
 
 def cache_key(facts: ImageSetFacts, extractor: FeatureExtractor) -> str:

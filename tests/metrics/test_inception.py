@@ -51,7 +51,7 @@ def test_the_formula_gives_the_weights_of_the_reference(state: dict[str, torch.T
     checks = json.loads((REFERENCE / "inception" / "weights_checksum.json").read_text())
     for name in ("Conv2d_1a_3x3.conv.weight", "Mixed_7c.branch_pool.bn.running_var", "fc.weight", "fc.bias"):
         assert hashlib.sha256(state[name].numpy().tobytes()).hexdigest()[:16] == checks[name]["sha256"]
-    assert dict(inception.expected_shapes()) == {name: tuple(entry["shape"]) for name, entry in checks.items()}
+    assert {name: tuple(tensor.shape) for name, tensor in inception.FIDInception().state_dict().items()} == {name: tuple(entry["shape"]) for name, entry in checks.items()}
 
 
 @pytest.mark.parametrize(("mode", "key"), [("clean", "features_clean"), ("legacy-pytorch", "features_pytorch_fid"),

@@ -11,7 +11,6 @@ import torch
 
 from i2i.metrics import paired, set_metrics
 from i2i.metrics.color import LabHistogram
-from i2i.metrics.frechet import Moments
 from i2i.registry import Spec, build, lookup, names, schema
 
 STEADY = {"is": {"splits": 1}}      # Options under which the order of images cannot matter.
@@ -26,7 +25,7 @@ def set_features(seed: int, order: np.ndarray | None = None, n: int = 30) -> set
     colors = LabHistogram()
     for image in images:
         colors.add(LabHistogram.of_image(image))
-    return set_metrics.SetFeatures(features, logits, Moments(features.shape[1]).update(features), colors, [str(i) for i in rows], images.__getitem__)
+    return set_metrics.SetFeatures(features, logits, colors, [str(i) for i in rows], images.__getitem__)
 
 
 def scores(name: str, fake: set_metrics.SetFeatures, real: set_metrics.SetFeatures, rounds: int = 0, seed: int = 0) -> dict[str, set_metrics.Score]:
