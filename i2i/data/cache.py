@@ -7,6 +7,7 @@ needs all images in a new order, and whatever was thrown out would be missed bef
 import contextlib
 import errno
 import hashlib
+import math
 import mmap
 import multiprocessing
 import multiprocessing.reduction
@@ -33,7 +34,7 @@ MIN_FREE_DISK = 2 * 2**30           # Bytes to leave free: checkpoints have to f
 ARRAY_OVERHEAD = 48                 # Upper bound on the bytes beside an image's values.
 DECODERS = {"pillow": PIL.__version__, "opencv": cv2.__version__, "tifffile": tifffile.__version__,
             "numpy": np.__version__}
-_COUNT, _SHAPE, _CHECKSUM = struct.Struct("<Q"), struct.Struct("<4I"), struct.Struct("<Q")
+_COUNT, _SHAPE, _CHECKSUM = map(struct.Struct, ("<Q", "<4I", "<Q"))
 
 Decode = Callable[[], Sequence[Array]]
 
@@ -66,12 +67,12 @@ def pack(arrays: Sequence[Array]) -> bytes:
 def unpack(data: Any, start: int = 0) -> list[Array]:
     """The arrays that `pack` wrote at `start`, as views of the data."""
     (count,) = _COUNT.unpack_from(data, start)
-    headers, arrays = start + _COUNT.size, []
-    at = headers + count * _SHAPE.size
-    for i in range(count):
-        dtype, *sides = _SHAPE.unpack_from(data, headers + i * _SHAPE.size)
+    header, arrays = start + _COUNT.size, list[Array]()
+    at = header + count * _SHAPE.size
+    for offset in range(header, at, _SHAPE.size):
+        dtype, *sides = _SHAPE.unpack_from(data, offset)
         shape = tuple(sides if sides[2] else sides[:2])
-        array = np.frombuffer(data, DTYPES[dtype], int(np.prod(shape)), at).reshape(shape)
+        array = np.frombuffer(data, DTYPES[dtype], math.prod(shape), at).reshape(shape)
         arrays.append(array)
         at += array.nbytes + -array.nbytes % 8
     return arrays
@@ -93,7 +94,13 @@ class MemoryCache(Cache):
         self.entries, self.capacity = entries, capacity
         self.size = (entries + 1) * 8 + capacity
         self._lock = lock or multiprocessing.Lock()
-        self._file = file.detach() if file else _anonymous_file()
+        if file:
+            self._file = file.detach()
+        elif hasattr(os, "memfd_create"):
+            self._file = os.memfd_create("i2i-decoded")
+        else:
+            with tempfile.TemporaryFile() as on_disk:
+                self._file = os.dup(on_disk.fileno())
         os.ftruncate(self._file, self.size)
         self._bytes = mmap.mmap(self._file, self.size)
         table = np.frombuffer(self._bytes, np.int64, entries + 1)
@@ -119,27 +126,16 @@ class MemoryCache(Cache):
             return unpack(self._bytes, start)
         arrays = decode()
         data = pack(arrays)
-        start = 0
         if self._lock.acquire(timeout=self.lock_timeout):
             try:
-                end = (self.entries + 1) * 8 + self.used
-                if end + len(data) <= self.size:
-                    self._bytes[end:end + len(data)] = data
+                start = (self.entries + 1) * 8 + self.used
+                if start + len(data) <= self.size:
+                    self._bytes[start:start + len(data)] = data
                     self._used[0] += len(data)
-                    start = end
+                    self._starts[entry] = start     # Last, so that other processes see the data first.
             finally:
                 self._lock.release()
-        if start:       # Only now, so that other processes see the data first.
-            self._starts[entry] = start
         return arrays
-
-
-def _anonymous_file() -> int:
-    """The descriptor of a file without a name, in memory where the system supports that."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("i2i-decoded")
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
 
 
 # ---------------------------------------------------------------------------------------------- on disk
@@ -157,22 +153,20 @@ class DiskCache(Cache):
 
     def __call__(self, entry: int, keys: str, files: Sequence[str], decode: Decode) -> Sequence[Array]:
         try:
-            path = self._path(keys, files)
+            text = "\n".join([str(VERSION), self.settings, keys, repr(sorted(DECODERS.items())),
+                              *map(self.source.identity, files)])
         except OSError:
             return decode()         # Which reports what is wrong with the file.
-        try:
-            return _verified(path.read_bytes())
-        except (OSError, ValueError, struct.error):
-            arrays = decode()
+        name = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+        path = self.folder / name[:2] / name[2:40]
+        with contextlib.suppress(OSError, struct.error):        # Absent or damaged.
+            data = path.read_bytes()
+            if _CHECKSUM.unpack_from(data) == (zlib.crc32(memoryview(data)[_CHECKSUM.size:]),):
+                return unpack(data, _CHECKSUM.size)
+        arrays = decode()
         if not self._full:
             self._write(path, pack(arrays))
         return arrays
-
-    def _path(self, keys: str, files: Sequence[str]) -> Path:
-        text = "\n".join([str(VERSION), self.settings, keys, repr(sorted(DECODERS.items())),
-                          *map(self.source.identity, files)])
-        name = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-        return self.folder / name[:2] / name[2:40]
 
     def _write(self, path: Path, data: bytes) -> None:
         try:
@@ -185,10 +179,3 @@ class DiskCache(Cache):
             self.warning = (f"decoded images are no longer cached in {self.folder} "
                             f"({error.strerror or error}); the others are decoded in every epoch, which "
                             "takes longer and changes nothing else")
-
-
-def _verified(data: bytes) -> list[Array]:
-    """The arrays of a file of the disk cache.  ValueError or struct.error if it is damaged."""
-    if _CHECKSUM.unpack_from(data) != (zlib.crc32(memoryview(data)[_CHECKSUM.size:]),):
-        raise ValueError("damaged")
-    return unpack(data, _CHECKSUM.size)

@@ -14,14 +14,9 @@ from i2i.images.format import LUMA, MAX_VALUE, Array, DecodedImage, ImageFormat,
 
 
 def to_tensor(array: Array, format: ImageFormat | None = None) -> Tensor:
-    """Map the range of a format to [-1, 1]; values outside it stay outside.
+    """Map the range of a format to [-1, 1]; values outside it stay outside.  (H, W) or (H, W, C) -> (C, H, W)
 
-    Args:
-        array: (H, W) or (H, W, C).
-        format: by default, the full range of the array's type.
-
-    Returns:
-        (C, H, W) float32.
+    Without a format, the full range of the array's type is used.
     """
     return to_tensors([array], format)[0]
 
@@ -117,39 +112,22 @@ def convert_channels(array: Array, channels: int) -> Array:
     raise ValueError(f"an image of {current} channels cannot become one of {channels}")
 
 
-def convert_tensor_channels(images: Tensor, channels: int) -> Tensor:
-    """`convert_channels` for tensors.  (…, C, H, W) -> (…, C', H, W)"""
-    current = images.shape[-3]
-    if current == channels:
-        return images
-    if (current, channels) == (1, 3):
-        return images.expand(*images.shape[:-3], 3, -1, -1)
-    if (current, channels) == (3, 1):
-        return (images * images.new_tensor(LUMA)[:, None, None]).sum(-3, keepdim=True)
-    raise ValueError(f"an image of {current} channels cannot become one of {channels}")
-
-
 def composite_over(array: Array, background: Sequence[int] = (255,)) -> Array:
     """Composite an image with alpha, its last channel, over a color of 8-bit levels.
 
     (H, W, 2) -> (H, W), and (H, W, 4) -> (H, W, 3).
     """
-    colors = num_channels(array) - 1
-    if array.dtype == np.uint8 and colors in (1, 3):
-        level = tuple(background) * 3 if len(background) == 1 else tuple(background)
-        rgba = Image.fromarray(np.ascontiguousarray(array)).convert("RGBA")
-        sheet = Image.new("RGBA", rgba.size, (*level, 255))
-        return np.asarray(Image.alpha_composite(sheet, rgba).convert("L" if colors == 1 else "RGB"))
-    white = MAX_VALUE[array.dtype.name]
-    opacity = array[..., -1:].astype(np.float64) / white
-    below = _background_levels(colors, background) * white
+    colors, white = num_channels(array) - 1, MAX_VALUE[array.dtype.name]
+    exact = np.dtype("float32" if array.dtype == np.uint8 else "float64")
+    opacity = array[..., -1:].astype(exact) / exact.type(white)
+    below = (_background_levels(colors, background) * white).astype(exact)
     result = round_to(array[..., :-1] * opacity + below * (1 - opacity), array.dtype)
     return result[..., 0] if colors == 1 else result
 
 
 def _background_levels(colors: int, background: Sequence[int]) -> Array:
     """The background in [0, 1]: three levels for three colors, else its luma."""
-    levels = np.array(tuple(background) * 3 if len(background) == 1 else background) / 255
+    levels = np.broadcast_to(background, 3) / 255
     return levels if colors == 3 else np.array([levels @ np.array(LUMA)])
 
 
@@ -159,7 +137,6 @@ def convert_tensors(images: Tensor, source: ImageFormat, target: ImageFormat) ->
     Args:
         images: (N, C, H, W) in [-1, 1].
         source: the format the images are in.
-        target: the format to convert to.
 
     Raises:
         ValueError: if `convert_to` would refuse.
@@ -172,24 +149,12 @@ def convert_tensors(images: Tensor, source: ImageFormat, target: ImageFormat) ->
     span = target_high - target_low
     if (factor * low, factor * high) != (target_low, target_high):
         images = (images + 1) * (factor * (high - low) / span) + (2 * (factor * low - target_low) / span - 1)
-    if not (source.alpha and target.alpha and source.channels == target.channels):
-        images = _convert_tensor_alpha(images, source, target)
+    if (source.channels, source.alpha) != (target.channels, target.alpha):
+        white = MAX_VALUE[target.dtype]
+        levels = replace(target, dtype="float32", range=(target_low / white, target_high / white))
+        arrays = [_convert(DecodedImage(to_array(image, levels), source.alpha), levels) for image in images]
+        images = to_tensors(arrays, levels).to(images)
     return apply_clahe_to_tensors(images, target)
-
-
-def _convert_tensor_alpha(images: Tensor, source: ImageFormat, target: ImageFormat) -> Tensor:
-    low, high = target.limits
-    transparent, opaque = (2 * (level - low) / (high - low) - 1 for level in (0, MAX_VALUE[target.dtype]))
-    color, alpha = images[:, :source.colors], images[:, source.colors:]
-    if source.alpha and not target.alpha:
-        opacity = (alpha - transparent) / (opaque - transparent)
-        levels = images.new_tensor(_background_levels(source.colors, target.background))
-        below = (levels * (opaque - transparent) + transparent)[:, None, None]
-        color = color * opacity + below * (1 - opacity)
-    color = convert_tensor_channels(color, target.colors)
-    if not target.alpha:
-        return color
-    return torch.cat([color, alpha if source.alpha else torch.full_like(color[:, :1], opaque)], 1)
 
 
 # ------------------------------------------------------------------------------------------- CLAHE

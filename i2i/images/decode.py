@@ -2,25 +2,15 @@
 
 import io
 import logging
+import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import cv2
 import numpy as np
 from PIL import ImageOps
 
-from i2i.images import tiff
+from i2i.images import pil, tiff
 from i2i.images.format import DecodedImage, to_supported_dtype
-from i2i.images.pil import (
-    ALPHA_MODES,
-    GRAY_MODES,
-    ORIENTATION,
-    apply_orientation,
-    check_pixels,
-    from_pil,
-    open_image,
-    parse_dpi,
-)
 
 # Their warnings concern what is raised here, or nothing that matters.
 for library in ("tifffile", "PIL"):
@@ -64,12 +54,12 @@ class Header:
 def read_header(data: bytes) -> Header:
     """Read the format and size of an image file, and whether it has one channel, or alpha."""
     if data.startswith(NPY):
-        shape, _ = _npy_header(data)
+        shape = _npy_header(data)
         return Header("NPY", shape[1], shape[0], len(shape) == 2 or shape[2] == 1)
     try:
-        with open_image(data) as image:
-            alpha = image.mode in ALPHA_MODES or "transparency" in image.info
-            return Header(str(image.format), image.width, image.height, image.mode in GRAY_MODES, alpha)
+        with pil.open_image(data) as image:
+            alpha = image.mode in pil.ALPHA_MODES or "transparency" in image.info
+            return Header(str(image.format), *image.size, image.mode in pil.GRAY_MODES, alpha)
     except ValueError:
         if data[:4] not in tiff.SIGNATURES:
             raise
@@ -77,27 +67,25 @@ def read_header(data: bytes) -> Header:
 
 
 def _check_finite(image: DecodedImage) -> DecodedImage:
-    if image.array.dtype.kind == "f":
-        invalid = int((~np.isfinite(image.array)).sum())
-        if invalid:
-            raise ValueError(f"{invalid:,} of {image.array.size:,} values are NaN or infinite")
+    if image.array.dtype.kind == "f" and (invalid := int((~np.isfinite(image.array)).sum())):
+        raise ValueError(f"{invalid:,} of {image.array.size:,} values are NaN or infinite")
     return image
 
 
 def _decode_with_pillow(data: bytes) -> DecodedImage:
-    with open_image(data) as image:
+    with pil.open_image(data) as image:
         animated = image.format in ("GIF", "PNG", "WEBP") and getattr(image, "is_animated", False)
         image.load()
-        decoded = from_pil(ImageOps.exif_transpose(image))
+        decoded = pil.from_pil(ImageOps.exif_transpose(image))
         return replace(decoded, notes=(FIRST_FRAME, *decoded.notes)) if animated else decoded
 
 
 def _decode_png16(data: bytes) -> DecodedImage:
     """Decode 16 bits with OpenCV, as Pillow reduces them to 8 where there is more than one channel; but
     verify with Pillow, as OpenCV accepts a truncated file."""
-    open_image(data).verify()
-    with open_image(data) as image:
-        info, orientation = image.info, image.getexif().get(ORIENTATION, 1)
+    pil.open_image(data).verify()
+    with pil.open_image(data) as image:
+        info, orientation = image.info, image.getexif().get(pil.ORIENTATION, 1)
         notes = (FIRST_FRAME,) if getattr(image, "is_animated", False) else ()
     array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if array is None or array.dtype != np.uint16:
@@ -110,13 +98,13 @@ def _decode_png16(data: bytes) -> DecodedImage:
     elif "transparency" in info:
         opacity = np.where(array == info["transparency"], 0, 65535).astype(np.uint16)
         array, alpha = np.stack([array, opacity], 2), True
-    return DecodedImage(apply_orientation(array, orientation), alpha, notes=notes,
-                        profile=info.get("icc_profile") or None, dpi=parse_dpi(info.get("dpi")))
+    return DecodedImage(pil.apply_orientation(array, orientation), alpha, notes=notes,
+                        profile=info.get("icc_profile") or None, dpi=pil.parse_dpi(info.get("dpi")))
 
 
 def _decode_npy(data: bytes) -> DecodedImage:
     """Decode (H, W) or (H, W, C), after checking the header against the length of the file."""
-    shape, _ = _npy_header(data)
+    shape = _npy_header(data)
     array = np.load(io.BytesIO(data), allow_pickle=False)
     if len(shape) == 3 and shape[0] < MIN_ROWS <= shape[2]:
         raise ValueError(f"its shape {shape} looks like channels first; accepted: height x width, or height "
@@ -125,8 +113,8 @@ def _decode_npy(data: bytes) -> DecodedImage:
     return DecodedImage(array, notes=notes)
 
 
-def _npy_header(data: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """The shape and type of an array in a file."""
+def _npy_header(data: bytes) -> tuple[int, ...]:
+    """The shape of an array in a file."""
     file = io.BytesIO(data)
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -138,9 +126,8 @@ def _npy_header(data: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
         raise ValueError("holds Python objects, which are never read")
     if len(shape) not in (2, 3) or 0 in shape:
         raise ValueError(f"its shape is {shape}; accepted: height x width, or height x width x channels")
-    check_pixels(shape[0] * shape[1])
-    actual = len(data) - file.tell()
-    expected = int(np.prod([float(side) for side in shape])) * dtype.itemsize
+    pil.check_pixels(shape[0] * shape[1])
+    actual, expected = len(data) - file.tell(), math.prod(shape) * dtype.itemsize
     if actual != expected:
         raise ValueError(f"holds {actual:,} bytes of pixels, but its header says {expected:,}")
-    return shape, dtype
+    return shape

@@ -46,14 +46,8 @@ def apply_orientation(array: Array, orientation: int) -> Array:
 
 
 def from_pil(image: Image.Image) -> DecodedImage:
-    """Convert an opened image.
-
-    8 or 16 bits or floats, gray or RGB, with or without alpha, stay; palettes, CMYK and other modes become
-    RGB.
-
-    Raises:
-        ValueError: for 32-bit integers, which no supported type holds.
-    """
+    """Convert an opened image: 8 or 16 bits or floats, gray or RGB, with or without alpha, stay; palettes,
+    CMYK and other modes become RGB.  ValueError for 32-bit integers, which no supported type holds."""
     mode, notes = image.mode, tuple[str, ...]()
     if mode == "F":
         array, alpha = np.asarray(image, np.float32), False
@@ -86,6 +80,4 @@ def parse_dpi(dpi: Any) -> tuple[float, float] | None:
 
 def pil_supports(format: ImageFormat) -> bool:
     """Whether Pillow has a mode for images of a format."""
-    if format.dtype == "uint8":
-        return (format.channels, format.alpha) in ((1, False), (3, False), (2, True), (4, True))
-    return format.channels == 1
+    return format.colors in (1, 3) if format.dtype == "uint8" else format.channels == 1

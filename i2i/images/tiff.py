@@ -96,11 +96,10 @@ def _interpret(page: tifffile.TiffPage, array: Array, pages: int) -> DecodedImag
         array = _unmultiply(array)
     if pages > 1:
         notes = (*notes, f"{pages} pages, used as channels")
-    orientation = tags[ORIENTATION].value if ORIENTATION in tags else 1
-    profile = tags["InterColorProfile"].value if "InterColorProfile" in tags else None
-    array = apply_orientation(array[..., 0] if array.shape[2] == 1 else array, int(orientation))
-    return DecodedImage(array, alpha, profile=bytes(profile) if profile else None,
-                        dpi=_resolution(page), notes=notes)
+    array = apply_orientation(array[..., 0] if array.shape[2] == 1 else array,
+                              int(tags.valueof(ORIENTATION, 1)))
+    profile = bytes(tags.valueof("InterColorProfile", b"")) or None
+    return DecodedImage(array, alpha, profile=profile, dpi=_resolution(page), notes=notes)
 
 
 def _unmultiply(array: Array) -> Array:
@@ -114,13 +113,9 @@ def _unmultiply(array: Array) -> Array:
 
 def _resolution(page: tifffile.TiffPage) -> tuple[float, float] | None:
     """Pixels per inch."""
-    unit = int(page.tags["ResolutionUnit"].value) if "ResolutionUnit" in page.tags else 2
-    units_per_inch = {2: 1.0, 3: 2.54}.get(unit)
-    if units_per_inch is None or "XResolution" not in page.tags or "YResolution" not in page.tags:
-        return None
     try:
-        across, down = (value[0] / value[1] * units_per_inch
-                        for value in (page.tags["XResolution"].value, page.tags["YResolution"].value))
-    except (ZeroDivisionError, TypeError, IndexError):
+        factor = {2: 1.0, 3: 2.54}[int(page.tags.valueof("ResolutionUnit", 2))]
+        across, down = (page.tags[name].value for name in ("XResolution", "YResolution"))
+        return parse_dpi((across[0] / across[1] * factor, down[0] / down[1] * factor))
+    except (KeyError, ZeroDivisionError, TypeError, IndexError):
         return None
-    return parse_dpi((across, down))

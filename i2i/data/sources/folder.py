@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from i2i.data.file_list import FileList
@@ -72,42 +72,22 @@ def walk(root: str, accept: Callable[[str], bool]) -> Iterator[str]:
     Only the names and types of files are read.  A symbolic link to a folder is followed once, and not at all
     if it leads to a folder that is listed anyway; folders that cannot be read are skipped.
     """
-    top = os.path.realpath(root)
-    reached = {top}
-    pending = [("", top)]
-    while pending:
-        inner, real = pending.pop()
-        folders = []
-        try:
-            with os.scandir(os.path.join(root, inner)) as entries:
-                for entry in entries:
-                    if _is_folder(entry):
-                        folders.append(entry)
-                    elif accept(entry.name):
-                        yield inner + entry.name
-        except OSError:
-            continue
-        subfolders = []
-        for entry in sorted(folders, key=lambda entry: entry.name):
-            if is_hidden(entry.name):
-                continue
-            target = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(real, entry.name)
-            if target in reached or (entry.is_symlink() and _is_inside(target, reached)):
-                continue
-            if entry.is_symlink():
-                reached.add(target)
-            subfolders.append((f"{inner}{entry.name}/", target))
-        pending += reversed(subfolders)
+    reached = {os.path.realpath(root)}
 
+    def is_new(path: str) -> bool:
+        target = os.path.realpath(path)
+        if target in reached:
+            return False
+        if os.path.islink(path):
+            for folder in reached:          # Whose subfolders are listed, unless they are hidden.
+                inner = target.removeprefix(folder.rstrip(os.sep) + os.sep)
+                if inner != target and not any(map(is_hidden, inner.split(os.sep))):
+                    return False
+            reached.add(target)
+        return True
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:         # For example, a link to itself.
-        return False
-
-
-def _is_inside(target: str, folders: Iterable[str]) -> bool:
-    """Whether walking one of these folders reaches the target; hidden folders are not walked."""
-    return any(target.startswith(folder.rstrip(os.sep) + os.sep)
-               and not any(map(is_hidden, target[len(folder):].split(os.sep))) for folder in folders)
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        inner = folder[len(root):].replace(os.sep, "/").strip("/")
+        yield from ((f"{inner}/{file}" if inner else file) for file in files if accept(file))
+        subfolders[:] = [name for name in sorted(subfolders)
+                         if not is_hidden(name) and is_new(os.path.join(folder, name))]

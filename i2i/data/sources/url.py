@@ -5,10 +5,10 @@ import io
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any
 
 from i2i.data.file_list import FileList
 from i2i.errors import RequestError
@@ -17,7 +17,6 @@ RETRY_DELAYS = (0.5, 2.0, 8.0)      # Seconds before a failed request is repeate
 VERSION_KEYS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "modified", "created")
 PERMANENT_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError,
                     NotImplementedError)
-T = TypeVar("T")
 
 
 def is_url(where: object) -> bool:
@@ -45,51 +44,50 @@ class Location:
 
     url: str
 
-    def read(self, name: str = "", start: int | None = None, end: int | None = None) -> bytes:
-        """Read this file or one below it, or a range of bytes.  Raises OSError after several attempts."""
+    def _request(self, method: str, name: str = "", **options: Any) -> Any:
+        """Call a method of the file system for this file or one below it.  OSError after several attempts."""
         files, path = _file_system(self.url, os.getpid())
-        try:
-            return bytes(_with_retries(lambda: files.cat_file(_join(path, name), start=start, end=end)))
-        except Exception as error:      # Each file system has its own errors.
-            raise OSError(failure_reason(error)) from None
+        path = f"{path.rstrip('/')}/{name}" if name else path
+        for delay in (*RETRY_DELAYS, None):
+            try:
+                return getattr(files, method)(path, **options)
+            except Exception as error:      # Each file system has its own errors.
+                if delay is None or isinstance(error, PERMANENT_ERRORS):
+                    raise OSError(failure_reason(error)) from None
+                time.sleep(delay)
+
+    def read(self, name: str = "", start: int | None = None, end: int | None = None) -> bytes:
+        """Read this file or one below it, or a range of bytes.  Raises OSError."""
+        return bytes(self._request("cat_file", name, start=start, end=end))
 
     def list_files(self) -> FileList:
         """All files below this folder, sorted."""
         files, path = _file_system(self.url, os.getpid())
         prefix = path.rstrip("/") + "/"
         try:
-            found = _with_retries(lambda: files.find(path))
-            files.invalidate_cache()        # It may hold the full listing.
-        except Exception as error:
-            raise RequestError(f"{self.url} cannot be listed: {failure_reason(error)}") from None
+            found = self._request("find")
+        except OSError as error:
+            raise RequestError(f"{self.url} cannot be listed: {error}") from None
+        files.invalidate_cache()        # It may hold the full listing.
         return FileList.of(sorted(name[len(prefix):] for name in found if name.startswith(prefix)))
 
     def kind(self) -> str:
         """"file", "directory", or "" if neither exists."""
-        files, path = _file_system(self.url, os.getpid())
         try:
-            if _with_retries(lambda: files.isfile(path)):
+            if self._request("isfile"):
                 return "file"
-            return "directory" if _with_retries(lambda: files.isdir(path)) else ""
-        except Exception as error:
-            raise RequestError(f"{self.url} cannot be read: {failure_reason(error)}") from None
+            return "directory" if self._request("isdir") else ""
+        except OSError as error:
+            raise RequestError(f"{self.url} cannot be read: {error}") from None
 
     def size(self) -> int:
         """The size of this file in bytes."""
-        files, path = _file_system(self.url, os.getpid())
-        return int(_with_retries(lambda: files.info(path))["size"])
+        return int(self._request("info")["size"])
 
     def identity(self, name: str = "") -> str:
-        """One line that changes when this file, or one below it, changes.
-
-        Raises:
-            OSError: if the file system reports neither a time nor a hash.
-        """
-        files, path = _file_system(self.url, os.getpid())
-        try:
-            info = _with_retries(lambda: files.info(_join(path, name)))
-        except Exception as error:
-            raise OSError(failure_reason(error)) from None
+        """One line that changes when this file, or one below it, changes.  OSError if the file system reports
+        neither a time nor a hash."""
+        info = self._request("info", name)
         version = {key: str(info[key]) for key in VERSION_KEYS if info.get(key)}
         if not version:
             raise OSError("the file system does not report when it changed")
@@ -127,19 +125,12 @@ class RangeReader(io.RawIOBase):
         self.offset = offset + (0, self.offset, self.size)[whence]
         return self.offset
 
-    def tell(self) -> int:
-        return self.offset
-
     def readinto(self, buffer: Any) -> int:
         end = min(self.size, self.offset + len(buffer))
         data = self.location.read(start=self.offset, end=end) if end > self.offset else b""
         buffer[:len(data)] = data
         self.offset += len(data)
         return len(data)
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path.rstrip('/')}/{name}" if name else path
 
 
 @functools.lru_cache(maxsize=64)
@@ -160,14 +151,3 @@ def _file_system(url: str, process: int) -> tuple[Any, str]:
     except Exception as error:      # ValueError for an unknown protocol, and whatever its file system raises.
         raise RequestError(f"{url} cannot be read by {protocol}: {failure_reason(error)}") from None
     return files, path
-
-
-def _with_retries(request: Callable[[], T]) -> T:
-    for delay in RETRY_DELAYS:
-        try:
-            return request()
-        except PERMANENT_ERRORS:
-            raise
-        except Exception:
-            time.sleep(delay)
-    return request()
