@@ -133,8 +133,8 @@ def measure_cost(task: Task, target: Target, *, blocks: int = 7, block_steps: in
         ratios.append(spent[run] / spent[baseline])
         baseline_seconds.append(spent[baseline])
     return {"kind": "cost", "benchmark": task.benchmark, "method": task.method, "key": task.key,
-            "ratio": round(float(np.median(ratios)), 3),
-            "low": round(min(ratios), 3), "high": round(max(ratios), 3),
+            "ratio": round(float(np.median(ratios)), 3), "low": round(min(ratios), 3),
+            "high": round(max(ratios), 3),
             "baseline_ms": round(float(np.median(baseline_seconds)) / block_steps * 1e3, 3)}
 
 

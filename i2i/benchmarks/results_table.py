@@ -57,20 +57,17 @@ def summarize_all(schedule: Schedule, benchmark: Benchmark, lines: Iterable[Mapp
     by_key = {(line["kind"], line["key"]): line for line in lines}
     runs: dict[str, list[Mapping[str, Any]]] = {}
     for task in schedule.tasks(benchmark, target.images):
-        if (line := by_key.get(("run", task.key))) is not None:
+        if line := by_key.get(("run", task.key)):
             runs.setdefault(task.method, []).append(line)
-    first = {task.method: task.key for task in schedule.first_tasks(benchmark, target.images)}
-    return [summarize(method, lines, by_key.get(("cost", first[method])), target.modes)
-            for method, lines in runs.items()]
+    return [summarize(task.method, runs[task.method], by_key.get(("cost", task.key)), target.modes)
+            for task in schedule.tasks(benchmark, target.images, seeds=1) if task.method in runs]
 
 
 def format_interval(value: Interval | None, digits: int, factor: float = 1.0, unit: str = "") -> str:
     """For example "7.9 ± 0.1"."""
     if value is None:
         return "–"
-    mean, half = value
-    interval = "" if half is None else f" ± {half * factor:.{digits}f}"
-    return f"{mean * factor:.{digits}f}{interval}{unit}"
+    return " ± ".join(f"{each * factor:.{digits}f}" for each in value if each is not None) + unit
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -101,31 +98,23 @@ def published_results(benchmark: Benchmark) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(file) if row["benchmark"] == benchmark.name]
 
 
-def methods_markdown() -> str:
-    """The settings and source of each method."""
-    return "\n".join(_table(["method", "settings", "source"], (
-        [f"`{method.name}`", " ".join(f"`{setting}`" for setting in method.settings) or "–", method.source]
-        for method in METHODS.values())))
-
-
 def samples_plot(schedule: Schedule, benchmark: Benchmark, methods: Sequence[str], folder: Path,
                  target: Target) -> Image.Image | None:
     """Samples of each method's first seed; None if none are stored."""
-    panels = []
-    for task in schedule.first_tasks(benchmark, target.images):
-        file = task.samples_file(folder)
-        if task.method in methods and file.exists():
-            samples = np.load(file)
-            panel = (plots.points_panel(samples.reshape(len(samples), -1), target)
-                     if isinstance(target, Mixture) else plots.images_panel(samples))
-            panels.append((task.method, panel))
-    return plots.arrange(panels) if panels else None
+    files = {task.method: task.samples_file(folder)
+             for task in schedule.tasks(benchmark, target.images, seeds=1) if task.method in methods}
+    samples = {method: np.load(file) for method, file in files.items() if file.exists()}
+    return plots.arrange([(method, plots.points_panel(each.reshape(len(each), -1), target)
+                           if isinstance(target, Mixture) else plots.images_panel(each))
+                          for method, each in samples.items()]) if samples else None
 
 
 def write(schedule: Schedule, folder: Path, lines: Sequence[Mapping[str, Any]],
           page: Path | None) -> list[str]:
     """Write table.md, table.json and plots to the folder, insert the tables into a page, and return them."""
-    tables, data = {"methods": methods_markdown()}, {}
+    methods = ([f"`{method.name}`", " ".join(f"`{setting}`" for setting in method.settings) or "–",
+                method.source] for method in METHODS.values())
+    tables, data = {"methods": "\n".join(_table(["method", "settings", "source"], methods))}, {}
     for benchmark in schedule.benchmarks:
         target = build_target(benchmark, schedule.mnist, folder)
         rows = summarize_all(schedule, benchmark, lines, target)
@@ -137,11 +126,9 @@ def write(schedule: Schedule, folder: Path, lines: Sequence[Mapping[str, Any]],
             "steps": schedule.steps or benchmark.steps, "batch_size": benchmark.batch_size,
             "samples": benchmark.samples, "settings": [*benchmark.settings, *schedule.extra],
             **({"images": target.images, "accuracy": accuracy} if accuracy else {}),
-            "rows": [asdict(row) for row in rows],
-            "published": published_results(benchmark)}
-        plot = samples_plot(schedule, benchmark, [row.method for row in rows], folder, target)
-        for destination in (folder, page.parent) if page else (folder,):
-            if plot is not None:
+            "rows": [asdict(row) for row in rows], "published": published_results(benchmark)}
+        if plot := samples_plot(schedule, benchmark, [row.method for row in rows], folder, target):
+            for destination in (folder, page.parent) if page else (folder,):
                 write_atomically(destination / f"modes-{benchmark.name}.png",
                                  partial(plot.save, format="png", optimize=True))
     sections = [f"## {benchmark.title}\n\n{tables[benchmark.name]}\n" for benchmark in schedule.benchmarks

@@ -38,17 +38,16 @@ class Schedule:
     mnist: Path | None = None
     jobs: int = 1
 
-    def tasks(self, benchmark: Benchmark, images: str = "") -> list[Task]:
-        """All runs of a benchmark, seed by seed, so that an interrupted benchmark has compared all methods on
-        its finished seeds.  Methods that equal the baseline on this benchmark are left out."""
-        first = self.first_tasks(benchmark, images)
-        return [replace(task, seed=seed) for seed in range(self.seeds) for task in first]
+    def tasks(self, benchmark: Benchmark, images: str = "", seeds: int | None = None) -> list[Task]:
+        """All runs of a benchmark, or those of the first seeds.
 
-    def first_tasks(self, benchmark: Benchmark, images: str = "") -> list[Task]:
-        """The run of each method with the first seed."""
+        In the order of the seeds, so that an interrupted benchmark has compared all methods on the finished
+        ones.  Methods that equal the baseline on this benchmark are left out.
+        """
         baseline = Task(benchmark.name, BASELINE, 0, self.steps or benchmark.steps, self.extra, images)
-        tasks = [replace(baseline, method=method) for method in self.methods]
-        return [task for task in tasks if task == baseline or task.settings != baseline.settings]
+        first = [replace(baseline, method=method) for method in self.methods]
+        first = [task for task in first if task == baseline or task.settings != baseline.settings]
+        return [replace(task, seed=seed) for seed in range(seeds or self.seeds) for task in first]
 
 
 def open_folder(path: Path) -> RunFolder:
@@ -78,7 +77,7 @@ def run(schedule: Schedule, folder: Path, *, costs: bool, report: Callable[[str]
     """Execute and report the runs and costs without a result.  RequestError for invalid settings, first."""
     torch.set_num_threads(1)
     for benchmark in schedule.benchmarks:
-        for task in schedule.first_tasks(benchmark):
+        for task in schedule.tasks(benchmark, seeds=1):
             task.configure()
     for benchmark in schedule.benchmarks:
         target = build_target(benchmark, schedule.mnist, folder)    # Stores a classifier for all processes.
@@ -89,8 +88,8 @@ def run(schedule: Schedule, folder: Path, *, costs: bool, report: Callable[[str]
                                      len(tasks) - len(remaining) + 1):
             log.append(folder / RESULTS, line)
             report(f"{benchmark.name} {count}/{len(tasks)}: {line['method']}, seed {line['seed']}: "
-                   f"{format_result(line)}")
-        for task in schedule.first_tasks(benchmark, target.images) if costs else ():
+                   f"{_format_result(line)}")
+        for task in schedule.tasks(benchmark, target.images, seeds=1) if costs else ():
             if ("cost", task.key) not in done:
                 line = measure_cost(task, target)
                 log.append(folder / RESULTS, line)
@@ -98,15 +97,11 @@ def run(schedule: Schedule, folder: Path, *, costs: bool, report: Callable[[str]
                        f"the baseline's ({line['low']:.2f} to {line['high']:.2f})")
 
 
-def format_result(line: Mapping[str, Any]) -> str:
-    """A result in words."""
-    parts = [f"{line['modes']} modes"]
-    if line["high_quality"] is not None:
-        parts.append(f"{line['high_quality']:.1%} of high quality")
-    if line["reverse_kl"] is not None:
-        parts.append(f"reverse KL {line['reverse_kl']:.2f}")
+def _format_result(line: Mapping[str, Any]) -> str:
+    quality = "" if line["high_quality"] is None else f", {line['high_quality']:.1%} of high quality"
+    kl = "" if line["reverse_kl"] is None else f", reverse KL {line['reverse_kl']:.2f}"
     stopped = f"; stopped: {line['stopped']}" if "stopped" in line else ""
-    return f"{', '.join(parts)}  ({line['seconds']:.0f} s){stopped}"
+    return f"{line['modes']} modes{quality}{kl}  ({line['seconds']:.0f} s){stopped}"
 
 
 def execute_all(tasks: Sequence[Task], schedule: Schedule, folder: Path,
@@ -135,14 +130,13 @@ def execute_all(tasks: Sequence[Task], schedule: Schedule, folder: Path,
 def _initialize_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)        # Ctrl-C is handled by the main process.
     torch.set_num_threads(1)
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
+    def exit_with_parent() -> None:
+        if parent := multiprocessing.parent_process():
+            parent.join()
+        os._exit(1)
 
-def _exit_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    threading.Thread(target=exit_with_parent, daemon=True).start()
 
 
 _worker_target = functools.cache(build_target)

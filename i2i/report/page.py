@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from i2i.report import run_charts, svg_chart
 from i2i.report.run_contents import Entry, RunContents, evenly_spaced, number, part
-from i2i.report.svg_chart import Chart, Drawing, draw, format_number
+from i2i.report.svg_chart import Chart, draw, format_number
 
 MAX_ROWS = 100                  # Of the table of all evaluations.
 # What sample sheets show, by a setting that only such recipes have.
@@ -27,10 +27,11 @@ def make_environment() -> Environment:
                               undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
                               keep_trailing_newline=True)
     environment.filters |= {"number": format_number, "point": svg_chart.format_point,
-                            "setting": format_setting}
+                            "setting": format_setting, "finite": number,
+                            "items_of": lambda value: value if isinstance(value, list) else []}
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     environment.globals |= {"chart_size": f"{svg_chart.WIDTH:g} {svg_chart.HEIGHT:g}",
-                            "num_colors": svg_chart.NUM_COLORS}
+                            "num_colors": svg_chart.NUM_COLORS, "part": part}
     return environment
 
 
@@ -40,11 +41,16 @@ def render(contents: RunContents) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
               "base-uri 'none'; form-action 'none'")
+    settings = part(part(contents.config, "recipe"), "settings")
+    speed = Chart("images per second", [run_charts.make_curve("images_per_second", contents.speed, "images/s")],
+                  note="Between two log entries; evaluations and samples included.")
     return make_environment().get_template("page.html").render(
         policy=Markup(policy), style=Markup(style), script=Markup(script), run=contents,
-        facts=_facts(contents), verdict=_verdict(contents), collapse=_collapse(contents),
-        settings=_settings(contents.config), losses=_losses(contents), metrics=_metrics(contents),
-        speed=_speed(contents), samples=_samples(contents))
+        facts=_facts(contents), settings=_settings(contents.config), metrics=_metrics(contents),
+        collapse=draw(run_charts.collapse_charts(contents.collapse, contents.detection)),
+        losses=draw(run_charts.loss_charts(contents.log)), skipped=run_charts.skipped_steps(contents.log),
+        has_means=len(contents.log) >= svg_chart.MIN_POINTS_FOR_MEAN, speed=draw([speed]),
+        sample_note=next(note for key, note in SAMPLE_NOTES.items() if not key or key in settings))
 
 
 def _facts(contents: RunContents) -> list[str]:
@@ -56,31 +62,6 @@ def _facts(contents: RunContents) -> list[str]:
     if times:
         facts.append(f"last entry {datetime.fromtimestamp(max(times), UTC):%Y-%m-%d %H:%M} UTC")
     return [fact for fact in facts if fact]
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _verdict(contents: RunContents) -> dict[str, Any]:
-    verdict = contents.verdict
-    absent = "No verdict yet." if contents.metrics else "No verdict: nothing was evaluated during this run."
-    best = part(verdict, "best")
-    return {"sentence": str(verdict.get("sentence") or "") or absent, "muted": not verdict,
-            "warnings": [str(each) for each in _list(verdict.get("warnings"))],
-            "metric": str(best.get("metric", "")), "value": number(best.get("value")),
-            "images": number(best.get("images"))}
-
-
-def _collapse(contents: RunContents) -> dict[str, Any] | None:
-    if not contents.collapse:
-        return None
-    detection = contents.detection
-    advice = [{"command": str(each.get("command", "")), "reason": str(each.get("reason", ""))}
-              for each in _list(detection.get("advice")) if isinstance(each, Mapping)]
-    return {"sentence": str(detection.get("sentence", "")) if detection else None, "advice": advice,
-            "checks": len(contents.collapse), "image": contents.collapse_image,
-            "charts": draw(run_charts.collapse_charts(contents.collapse, detection))}
 
 
 def _settings(config: Entry) -> dict[str, dict[str, object]]:
@@ -113,14 +94,6 @@ def format_setting(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)
 
 
-def _losses(contents: RunContents) -> dict[str, Any] | None:
-    if not contents.log:
-        return None
-    return {"skipped": run_charts.skipped_steps(contents.log),
-            "has_means": len(contents.log) >= svg_chart.MIN_POINTS_FOR_MEAN,
-            "charts": draw(run_charts.loss_charts(contents.log))}
-
-
 def _metrics(contents: RunContents) -> dict[str, Any] | None:
     entries, best = contents.metrics, part(contents.verdict, "best")
     if not entries:
@@ -142,18 +115,3 @@ def _metrics(contents: RunContents) -> dict[str, Any] | None:
                         for name in run_charts.names_in(list(columns.values()), "scores")},
             "charts": draw(run_charts.score_charts(entries, best)),
             "reading_charts": draw(run_charts.reading_charts(entries))}
-
-
-def _speed(contents: RunContents) -> list[Drawing]:
-    curve = run_charts.make_curve("images_per_second", contents.speed, "images/s")
-    note = "Between two log entries; evaluations and samples included."
-    return draw([Chart("images per second", [curve], note=note)]) if curve.points else []
-
-
-def _samples(contents: RunContents) -> dict[str, Any] | None:
-    if not contents.samples:
-        return None
-    settings = part(part(contents.config, "recipe"), "settings")
-    note = next(note for key, note in SAMPLE_NOTES.items() if not key or key in settings)
-    return {"note": note, "sheets": [{"images": format_number(images), "image": image}
-                                     for images, image in contents.samples]}
