@@ -162,8 +162,12 @@ def override(config: T, pairs: Sequence[tuple[str, str]], prefix: str = "") -> T
             new = _with_option(getattr(config, head), kind, prefix + head, option, text)
         elif option:
             raise RequestError(f"{prefix + head} has no options; it takes {describe_type(known[head].type)}")
+        elif kind and text not in names(kind):
+            raise RequestError(f"{prefix + head}={text[:MAX_NAME_LENGTH]} cannot be used: there is no such "
+                               f"{kind}; {suggest(text, names(kind))}")
         elif kind:
-            new = _component(getattr(config, head), kind, prefix + head, text)
+            old = getattr(config, head)
+            new = old if text == old.name else Spec(text)
         else:
             new = parse(prefix + key, text, known[head].type)
         config = dataclasses.replace(config, **{head: new})  # type: ignore[type-var]
@@ -177,10 +181,3 @@ def _with_option(old: Spec, kind: str, key: str, option: str, text: str) -> Spec
         hint = suggest(option, options) if options else f"it has none; {key} can be {others}"
         raise RequestError(f"{kind} {old.name!r} has no option {option!r}; {hint}")
     return Spec(old.name, {**old.options, option: parse(f"{key}.{option}", text, options[option].type)})
-
-
-def _component(old: Spec, kind: str, key: str, name: str) -> Spec:
-    if name not in names(kind):
-        raise RequestError(f"{key}={name[:MAX_NAME_LENGTH]} cannot be used: there is no such {kind}; "
-                           f"{suggest(name, names(kind))}")
-    return old if name == old.name else Spec(name)

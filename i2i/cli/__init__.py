@@ -14,7 +14,7 @@ from i2i.cli import (
     evaluate,
     explore,
     generate,
-    list_components,
+    listing,
     report,
     train,
     translate,
@@ -39,14 +39,9 @@ def _root(version: Annotated[bool, typer.Option(
     pass
 
 
-app.command()(train.train)
-app.command()(translate.translate)
-app.command()(generate.generate)
-app.add_typer(explore.app, name="explore")
-app.command()(evaluate.evaluate)
-app.add_typer(data.app, name="data")
-app.add_typer(weights.app, name="weights")
-app.add_typer(bench.app, name="bench")
-app.command()(report.report)
-app.command()(convert.convert)
-app.command("list")(list_components.list_components)
+for _command in (train.train, translate.translate, generate.generate, evaluate.evaluate, report.report,
+                 convert.convert):
+    app.command()(_command)
+app.command("list")(listing.list_components)
+for _group in (explore, data, weights, bench):
+    app.add_typer(_group.app, name=_group.__name__.rpartition(".")[2])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from i2i.data.sharding import ProcessGroup
     from i2i.evaluation.request import EvaluationRequest
     from i2i.inference.model import Model
+    RequestFactory = Callable[[Sequence[str]], tuple[EvaluationRequest, Any]]
+    Outcome = tuple[dict[str, Any], dict[str, Any]]     # As JSON, and the columns of the table.
 
 Direction = Annotated[str | None, option(
     "ab|ba", "ba: evaluate the translation from b to a, of models that learned both.")]
@@ -40,22 +43,6 @@ Against = Annotated[str | None, option(
     "FILE", "An earlier --json to compare with; refused if it was measured otherwise.")]
 
 
-@dataclass(frozen=True)
-class Options:
-    """The options of `i2i evaluate` that say what to measure and how."""
-
-    metrics: str | None
-    settings: Sequence[str]
-    features: str | None
-    weights: str | None
-    resize: str
-    seed: int
-    bootstrap: int
-    batch: int
-    cache: bool
-    device: str
-
-
 def evaluate(
     model: Annotated[str | None, argument(
         "[MODEL]", "A model file or a run folder; or give --real and --fake.")] = None,
@@ -75,13 +62,16 @@ def evaluate(
     """Evaluate a set of images against a reference set, or a model's translations against their targets."""
     from i2i.evaluation import protocol
     from i2i.files import check_file, write_text
+    from i2i.inference.model import load
     if (model is None) == (real is None and fake is None):
         raise RequestError("what to evaluate? i2i evaluate --real DIR --fake DIR, or i2i evaluate MODEL")
     check_file("--sheet", sheet)    # Now, not after the work.
     check_file("--json", json_file)
-    options = Options(metrics, settings or (), features, weights, resize, seed, bootstrap, batch, cache,
-                      device)
     processes = process_group(device)
+    make_request = partial(
+        _make_request, metrics=metrics, settings=settings or (), features=features, resize=resize, seed=seed,
+        weights=Path(weights) if weights else None, bootstrap=bootstrap, batch=batch, cache=cache,
+        device=device, group=processes)
     previous = protocol.read_result(Path(against)) if against and not processes.rank else None
     if model is None:
         if real is None or fake is None:
@@ -90,9 +80,10 @@ def evaluate(
             if value is not None:
                 raise RequestError(f"{flag} {value} belongs to i2i evaluate MODEL; the sets are --real and "
                                    "--fake")
-        outcome, columns = _evaluate_sets(fake, real, options, processes)
+        outcome, columns = _evaluate_sets(fake, real, make_request)
     else:
-        outcome, columns = _evaluate_model(model, data, split, direction or "ab", sheet, options, processes)
+        outcome, columns = _evaluate_model(model, load(model, device), data, split, direction or "ab", sheet,
+                                           make_request)
     if processes.rank:
         return
     if previous is not None:
@@ -103,44 +94,40 @@ def evaluate(
         write_text(Path(json_file), protocol.to_json(outcome))
 
 
-def _evaluate_sets(fake: str, real: str, options: Options,
-                   processes: ProcessGroup) -> tuple[dict[str, Any], dict[str, Any]]:
+def _evaluate_sets(fake: str, real: str, make_request: RequestFactory) -> Outcome:
     from i2i.data.image_set import open_image_set
     from i2i.evaluation.evaluate_sets import evaluate_sets
     from i2i.evaluation.request import DEFAULT_SET_METRICS
     start = time.monotonic()
     fakes, reals = open_image_set(fake, "--fake"), open_image_set(real, "--real")
-    request, extractor = _request(options, DEFAULT_SET_METRICS)
-    with ProgressBars(processes.rank) as bars:
-        outcome = evaluate_sets(fakes, reals, extractor,
-                                replace(request, progress=bars.update, group=processes))
-    if processes.rank:
+    request, extractor = make_request(DEFAULT_SET_METRICS)
+    with ProgressBars(request.group.rank) as bars:
+        outcome = evaluate_sets(fakes, reals, extractor, replace(request, progress=bars.update))
+    if request.group.rank:
         return {}, {}
     print(f"{len(fakes):,} fakes of {fake} against {len(reals):,} reals of {real}, "
           f"{time.monotonic() - start:.0f} s")
     return outcome, {"": outcome["results"]}
 
 
-def _evaluate_model(model: str, data: str | None, split: str, direction: str, sheet: str | None,
-                    options: Options, processes: ProcessGroup) -> tuple[dict[str, Any], dict[str, Any]]:
+def _evaluate_model(model: str, loaded: Model, data: str | None, split: str, direction: str,
+                    sheet: str | None, make_request: RequestFactory) -> Outcome:
     from PIL import Image
 
     from i2i.evaluation.evaluate_model import evaluate_model, sample_sheet
     from i2i.evaluation.request import DEFAULT_MODEL_METRICS
     from i2i.files import write_atomically
-    from i2i.inference.model import load
-    loaded = load(model, options.device)
     if not loaded.recipe.sources:
         raise RequestError(f"{model} makes images from noise, which have no targets; accepted: i2i generate "
                            f"{model} --n 5000 --out DIR, and then i2i evaluate --fake DIR --real DIR")
     where, pairs = _pairs(model, loaded, data, split)
     loaded.sides(direction)     # Raises for a direction that was not learned, before slow files are read.
     start = time.monotonic()
-    request, extractor = _request(options, DEFAULT_MODEL_METRICS)
-    with ProgressBars(processes.rank) as bars:
-        both = evaluate_model(loaded, pairs, extractor,
-                              replace(request, progress=bars.update, group=processes), direction=direction)
-    if processes.rank:
+    request, extractor = make_request(DEFAULT_MODEL_METRICS)
+    with ProgressBars(request.group.rank) as bars:
+        both = evaluate_model(loaded, pairs, extractor, replace(request, progress=bars.update),
+                              direction=direction)
+    if request.group.rank:
         return {}, {}
     print(f"{len(pairs)} {split} pairs of {where}, {time.monotonic() - start:.0f} s")
     if sheet:
@@ -174,29 +161,29 @@ def _pairs(path: str, model: Model, data: str | None, split: str) -> tuple[str, 
     return str(where), splits[split]
 
 
-def _request(options: Options, default: Sequence[str]) -> tuple[EvaluationRequest, Any]:
+def _make_request(default: Sequence[str], *, metrics: str | None, settings: Sequence[str],
+                  features: str | None, weights: Path | None, resize: str, device: str, seed: int,
+                  bootstrap: int, batch: int, cache: bool,
+                  group: ProcessGroup) -> tuple[EvaluationRequest, Any]:
     """The request, and the feature network if a metric needs one."""
     from i2i import registry
     from i2i.evaluation import request as requests
     from i2i.inference.device import best_device
-    weights = Path(options.weights) if options.weights else None
     if weights is not None and not weights.exists():
         raise RequestError(f"--weights {weights} does not exist")
-    names = [name.strip() for name in options.metrics.split(",")] if options.metrics else list(default)
-    features, extractor = options.features, None
+    names, extractor = [name.strip() for name in metrics.split(",")] if metrics else list(default), None
     if features is None and any(name in requests.FID_ALIASES or name == "is" for name in names):
         features = "inception"
     if any(name not in registry.names("paired_metric") for name in names):
         # Raises for wrong options, before slow files are read.
-        requests.choose_metrics(options.metrics, options.settings, default, features or "inception")
-        extractor = requests.choose_features(features, weights, options.resize,
-                                             str(best_device(options.device)))
+        requests.choose_metrics(metrics, settings, default, features or "inception")
+        extractor = requests.choose_features(features, weights, resize, str(best_device(device)))
     name = extractor.name if extractor else "none"
-    if name == "inception" and not options.metrics and default is requests.DEFAULT_SET_METRICS:
+    if name == "inception" and not metrics and default is requests.DEFAULT_SET_METRICS:
         default = (*default, "is")
-    metrics = requests.choose_metrics(options.metrics, options.settings, default, name)
-    return requests.EvaluationRequest(metrics, options.metrics is not None, options.seed, options.bootstrap,
-                                      options.batch, options.cache, weights), extractor
+    return requests.EvaluationRequest(
+        requests.choose_metrics(metrics, settings, default, name), metrics is not None, seed, bootstrap,
+        batch, cache, weights, group=group), extractor
 
 
 def _print_results(outcome: Mapping[str, Any], columns: Mapping[str, Mapping[str, Any]]) -> None:

@@ -42,7 +42,8 @@ def render(contents: RunContents) -> str:
     policy = (f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
               "base-uri 'none'; form-action 'none'")
     settings = part(part(contents.config, "recipe"), "settings")
-    speed = Chart("images per second", [run_charts.make_curve("images_per_second", contents.speed, "images/s")],
+    curve = run_charts.make_curve("images_per_second", contents.speed, "images/s")
+    speed = Chart("images per second", [curve],
                   note="Between two log entries; evaluations and samples included.")
     return make_environment().get_template("page.html").render(
         policy=Markup(policy), style=Markup(style), script=Markup(script), run=contents,

@@ -43,11 +43,9 @@ def skipped_steps(entries: Sequence[Entry]) -> list[tuple[float, str]]:
     """Image counts at which steps were skipped, and whose steps."""
     marks = []
     for entry in entries:
-        counts = {name.removeprefix("skipped_"): number(entry[name])
-                  for name in entry if name.startswith("skipped_")}
-        text = ", ".join(f"{player} skipped {count:g} {'step' if count == 1 else 'steps'}"
-                         for player, count in counts.items() if count)
-        if text:
+        counts = {name[8:]: number(entry[name]) for name in entry if name.startswith("skipped_")}
+        if text := ", ".join(f"{player} skipped {count:g} {'step' if count == 1 else 'steps'}"
+                             for player, count in counts.items() if count):
             marks.append((float(entry["images"]), text))
     return marks
 

@@ -139,14 +139,17 @@ class Drawing:
         self.curves = [Curve(curve.name, thin(curve.points)) for curve in chart.curves]
         self._means = [running_mean(curve.points) if len(curve.points) >= MIN_POINTS_FOR_MEAN else []
                        for curve in chart.curves]
-        values = [value for curve in self.curves for p in curve.points for value in (p.y, p.low, p.high)
-                  if value is not None]
         xs = [p.x for curve in self.curves for p in curve.points]
         self.last = max(xs)
         self._across = Axis(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1, LEFT, RIGHT)
-        self.views = {"linear": _linear_axis(values)}
-        if min(values) > 0 and max(values) / min(values) >= MIN_RATIO_FOR_LOG:
-            self.views["log"] = Axis(min(values) / 1.1, max(values) * 1.1, BOTTOM, TOP, log=True)
+        values = [value for curve in self.curves for p in curve.points for value in (p.y, p.low, p.high)
+                  if value is not None]
+        low, high = min(values), max(values)
+        bottom = 0.0 if 0 < low < 0.4 * high else low       # Zero is shown if it is close enough.
+        margin = 0.05 * (high - bottom) or 0.05 * abs(high) or 1.0
+        self.views = {"linear": Axis(bottom - margin * (bottom != 0), high + margin, BOTTOM, TOP)}
+        if low > 0 and high / low >= MIN_RATIO_FOR_LOG:
+            self.views["log"] = Axis(low / 1.1, high * 1.1, BOTTOM, TOP, log=True)
 
     def svg(self) -> Markup:
         """The whole picture but for the cursor."""
@@ -172,9 +175,9 @@ class Drawing:
 
         curves: list[dict[str, Any]] = []
         for curve in self.curves:
-            curves.append({"name": curve.name, "x": [p.x for p in curve.points]})
-            for column in ("y", "low", "high") if any(p.low is not None for p in curve.points) else ("y",):
-                curves[-1][column] = [digits(getattr(p, column)) for p in curve.points]
+            columns = ("y", "low", "high") if any(p.low is not None for p in curve.points) else ("y",)
+            curves.append({"name": curve.name, "x": [p.x for p in curve.points], **{
+                column: [digits(getattr(p, column)) for p in curve.points] for column in columns}})
         return {"box": [LEFT, TOP, RIGHT, BOTTOM], "x": [self._across.low, self._across.high],
                 "views": {name: [axis.low, axis.high] for name, axis in self.views.items()},
                 "marks": [list(mark) for mark in self.chart.marks[:MAX_POINTS]], "curves": curves}
@@ -225,14 +228,6 @@ class Drawing:
 def draw(charts: Iterable[Chart]) -> list[Drawing]:
     """Draw the charts that have a finite value."""
     return [Drawing(chart) for chart in charts if any(curve.finite for curve in chart.curves)]
-
-
-def _linear_axis(values: Sequence[float]) -> Axis:
-    low, high = min(values), max(values)
-    if 0 < low < 0.4 * high:
-        low = 0.0               # Close enough to zero to show it.
-    margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
-    return Axis(low - margin * (low != 0), high + margin, BOTTOM, TOP)
 
 
 def _runs(points: Sequence[Point], good: Callable[[Point], bool]) -> Iterator[list[Point]]:
