@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from i2i.data.image_set import ImageSet, pixel_digest
+from i2i.data.image_set import ImageSet, ImageSetFacts, pixel_digest
 from i2i.data.sources import Unreadable
 from i2i.errors import JobError
 from i2i.evaluation.feature_extraction import cache_key, extract_features
@@ -81,18 +81,22 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path: Path) -> Non
     assert many - few < rows / 3        # Digests and names grow; features, at 1 KiB a row, would add all of it.
 
 
+def facts_of(images: ImageSet) -> ImageSetFacts:
+    return ImageSetFacts.of(images.headers(range(len(images))))
+
+
 def test_a_picture_that_cannot_be_read_ends_the_job(tmp_path: Path) -> None:
     with pytest.raises(JobError, match=r"made/00099\.png: gone"):
         extract_features(pictures(100), extractor(), tmp_path)
     with pytest.raises(JobError, match=r"made/00099\.png: gone"):
-        pictures(100).facts()
+        facts_of(pictures(100))
 
 
 def test_the_key_of_a_reference_is_all_that_decides_it() -> None:
-    facts, other = pictures(3).facts(), pictures(4).facts()
+    facts, other = facts_of(pictures(3)), facts_of(pictures(4))
     base = extractor()
     variants = [base, FeatureExtractor(**{**vars(base), "resize": "legacy-tf"}), FeatureExtractor(**{**vars(base), "weights": "1" * 64}),
                 FeatureExtractor(**{**vars(base), "size": 9}), FeatureExtractor(**{**vars(base), "mean": (0.5,) * 3, "std": (0.5,) * 3})]
     keys = {cache_key(facts, each) for each in variants} | {cache_key(other, base)}
     assert len(keys) == 6
-    assert cache_key(pictures(3).facts(), extractor()) == cache_key(facts, base)
+    assert cache_key(facts_of(pictures(3)), extractor()) == cache_key(facts, base)

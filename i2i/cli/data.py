@@ -16,8 +16,8 @@ from i2i.cli.progress import ProgressBars
 from i2i.errors import RequestError, printable
 
 if TYPE_CHECKING:
-    from i2i.data.check.finding import Finding
     from i2i.data.check.inspect import CheckReport
+    from i2i.data.check.rules import Finding
 
 app = command_group("Datasets: check one before training on it, and list those that come with the package.")
 
@@ -112,7 +112,7 @@ def _format_counts(counts: Mapping[str, int]) -> str:
 
 
 def _format_findings(findings: Sequence[Finding]) -> list[str]:
-    from i2i.data.check.finding import SEVERITIES
+    from i2i.data.check.rules import SEVERITIES
     lines = []
     for finding in findings:
         lines.append(f"{finding.severity:<9}{finding.text}")

@@ -54,9 +54,8 @@ class DataConfig:
 
     def clahe_options(self, side: str) -> dict[str, Any]:
         """The fields of the ImageFormat of side "a" or "b" that concern CLAHE."""
-        if not self.clahe or self.clahe_sides not in ("both", side):
-            return {}
-        return {"clahe": self.clahe, "clahe_tiles": self.clahe_tiles}
+        equalized = self.clahe and self.clahe_sides in ("both", side)
+        return {"clahe": self.clahe, "clahe_tiles": self.clahe_tiles} if equalized else {}
 
 
 def parse_range(key: str, text: str) -> tuple[float, float] | None:

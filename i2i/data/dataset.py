@@ -31,15 +31,12 @@ OnSkip = Callable[[Unreadable], None]
 
 @dataclass(frozen=True)
 class Stream:
-    """Images of a sample that share an index: both of a pair ("ab"), or one of a side ("a" or "b").
-
-    `offset` is the number of images in the streams before it.
-    """
+    """Images of a sample that share an index: both of a pair ("ab"), or one of a side ("a" or "b")."""
 
     keys: str
     size: int
     order: Order
-    offset: int
+    offset: int         # Number of images in the streams before it.
 
 
 @dataclass(frozen=True)
@@ -112,8 +109,6 @@ class Dataset(ABC):
         """The file that sample `index` takes its name from."""
         return self.files(next(iter(self.stream_sizes)), index)[0]
 
-    # ------------------------------------------------------------------------------------------ settings
-
     def for_training(self, crop: Size, load: Size, formats: Formats, *, flip: bool = True, seed: int = 0,
                      on_error: str = "stop") -> Self:
         """This dataset shuffled, resized to `load`, cropped to `crop` and flipped at random."""
@@ -138,9 +133,9 @@ class Dataset(ABC):
         cache, nbytes = Cache(), self.decoded_bytes(image_size)
         limit = MEMORY_SHARE.get(kind, 0.0) * memory if memory < UNKNOWN_MEMORY else 0.0
         if kind == "disk" and folder:
-            decoding = (type(self).__name__, getattr(self, "direction", ""), getattr(self, "strips", False),
-                        type(self.transform).__name__, self.transform.load, self.formats)
-            cache = DiskCache(folder, self.source, repr(decoding))
+            cache = DiskCache(folder, self.source, repr((
+                type(self).__name__, getattr(self, "direction", ""), getattr(self, "strips", False),
+                type(self.transform).__name__, self.transform.load, self.formats)))
         elif limit and (kind == "memory" or nbytes <= limit):
             images = sum(stream.size for stream in self.streams)
             cache = MemoryCache(images, int(min(limit, SIZE_MARGIN * nbytes)))
@@ -156,15 +151,12 @@ class Dataset(ABC):
         """The format of the images "a" or "b"."""
         return self.formats["ab".index(key)]
 
-    # ------------------------------------------------------------------------------------------ samples
-
     @cached_property
     def streams(self) -> tuple[Stream, ...]:
         """What a sample is made of."""
         streams: list[Stream] = []
-        sizes = self.stream_sizes
-        for number, (keys, size) in enumerate(sizes.items(), 1):
-            order = Order(size, self.seed, *([number] if len(sizes) > 1 else []), shuffle=self.shuffle)
+        for number, (keys, size) in enumerate(self.stream_sizes.items(), 1):
+            order = Order(size, self.seed, *[number] * (len(self.stream_sizes) > 1), shuffle=self.shuffle)
             streams.append(Stream(keys, size, order, offset=sum(stream.size for stream in streams)))
         return tuple(streams)
 
@@ -187,14 +179,16 @@ class Dataset(ABC):
             images |= zip(stream.keys, arrays, strict=True)
             label |= self.label(index)
         augmented = self.transform.augment(list(images.values()), stable_seed(self.seed, position))
-        return {**dict(zip(images, augmented, strict=True)), **label}
+        return dict(zip(images, augmented, strict=True)) | label
 
     def _read(self, stream: Stream, first: int, on_read: OnRead | None,
               on_skip: OnSkip | None) -> tuple[int, Sequence[Array]]:
         """The index and the resized images of the first that can be read, starting at `first`."""
-        remaining = stream.size if self.on_error == "skip" else 1
-        while True:
-            index = first % stream.size
+        problem: Unreadable | None = None
+        for attempt in range(stream.size if self.on_error == "skip" else 1):
+            if problem and on_skip:
+                on_skip(problem)
+            index = (first + attempt) % stream.size
             files = self.files(stream.keys, index)
             name = f"{self.source.root}/{' or its partner '.join(files)}"
             if on_read:
@@ -202,29 +196,21 @@ class Dataset(ABC):
             try:
                 return index, self.cache(stream.offset + index, stream.keys, files,
                                          partial(self._decode, stream.keys, index))
-            except Unreadable as error:
-                problem = error
             except Exception as error:      # Nothing that reading raises may end a loader process.
-                problem = Unreadable(name, f"{type(error).__name__}: {error}")
-            first, remaining = first + 1, remaining - 1
-            if not remaining:
-                raise problem
-            if on_skip:
-                on_skip(problem)
+                problem = (error if isinstance(error, Unreadable)
+                           else Unreadable(name, f"{type(error).__name__}: {error}"))
+        assert problem      # No stream is empty.
+        raise problem
 
     def _decode(self, keys: str, index: int) -> list[Array]:
         return [self.transform.resize(convert_or_unreadable(image, self.format(key)))
                 for key, image in zip(keys, self.decode(keys, index), strict=True)]
 
-    # ------------------------------------------------------------------------------------------ batches
-
     def collate(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Samples as one batch: images as (N, C, H, W) in [-1, 1], classes as (N,)."""
-        batch: dict[str, Tensor] = {}
-        for key in samples[0]:
-            values = [sample[key] for sample in samples]
-            batch[key] = torch.tensor(values) if key == "c" else to_tensors(values, self.format(key))
-        return batch
+        columns = {key: [sample[key] for sample in samples] for key in samples[0]}
+        return {key: torch.tensor(values) if key == "c" else to_tensors(values, self.format(key))
+                for key, values in columns.items()}
 
     def tensors(self, position: int) -> dict[str, Tensor]:
         """One sample: images as (C, H, W) in [-1, 1].  Raises Unreadable."""
@@ -241,19 +227,17 @@ class Dataset(ABC):
         for position in positions:
             try:
                 samples.append(self.sample(position))
+                readable.append(position)
             except Unreadable as error:
                 if on_skip:
                     on_skip(error)
-                continue
-            readable.append(position)
         return readable, self.collate(samples) if samples else {}
 
 
 def fingerprint(split: str, *columns: Iterable[str]) -> str:
     """16 hexadecimal digits that name these columns of text in this order."""
     digest = hashlib.sha256(split.encode())
-    texts = chain(columns[0], *(chain([""], column) for column in columns[1:]))
-    lines = (f"\n{text}" for text in texts)
+    lines = (f"\n{text}" for text in chain(columns[0], *(chain([""], column) for column in columns[1:])))
     while part := "".join(islice(lines, 4096)):
         digest.update(part.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]

@@ -45,15 +45,11 @@ def find_root(source: Source) -> tuple[Source, Manifest | None, FileList]:
     names = FileList.of(()) if manifest else source.names()
     if not manifest and not len(names):
         raise RequestError(f"{source.root} holds no images ({', '.join(EXTENSIONS)})")
-    while not manifest and (folder := _only_folder(source, names)):
-        source, names = SubfolderSource(source, folder), names.within(f"{folder}/")
+    while not manifest and not source.has(LABELS):
+        folder, separator, _ = names[0].partition("/")
+        inside = names.within(f"{folder}/")
+        if not separator or folder in {*SIDE_FOLDERS, *SPLITS} or len(inside) < len(names):
+            break
+        source, names = SubfolderSource(source, folder), inside
         manifest = source.manifest()
     return source, manifest, names
-
-
-def _only_folder(source: Source, names: FileList) -> str:
-    """The folder that holds everything; "" if there is none."""
-    folder, separator, _ = names[0].partition("/")
-    if not separator or folder in SIDE_FOLDERS or folder in SPLITS or source.has(LABELS):
-        return ""
-    return folder if len(names.under(f"{folder}/")) == len(names) else ""

@@ -36,8 +36,7 @@ def inspect_dataset(dataset: Dataset, config: DataConfig | None = None, *, count
     """
     config = config or DataConfig()
     samples: list[tuple[DecodedImage, DecodedImage]] = []
-    problem: Unreadable | None = None
-    two_sided = False
+    problem, two_sided = None, False
     for index in evenly_spaced(len(dataset), count):
         try:
             image, other = dataset[index]
@@ -58,10 +57,9 @@ def inspect_dataset(dataset: Dataset, config: DataConfig | None = None, *, count
                                   getattr(config, f"{side}_range")), **config.clahe_options(side))
             for images, side in zip(zip(*samples, strict=True), sides, strict=True))
     images = [image for sample in samples for image in sample]
+    height, width = (min(image.array.shape[axis] for image in images) for axis in (0, 1))
     notes = {note: image.name for image in images for note in image.notes}
-    return DatasetSummary(min(image.array.shape[0] for image in images),
-                          min(image.array.shape[1] for image in images), a, b,
-                          tuple(f"{name}: {note}" for note, name in notes.items()))
+    return DatasetSummary(height, width, a, b, tuple(f"{name}: {note}" for note, name in notes.items()))
 
 
 def training_sizes(config: DataConfig, dataset: Dataset, summary: DatasetSummary) -> tuple[Size, Size]:
@@ -107,9 +105,8 @@ def detect_format(images: Sequence[DecodedImage], keep_alpha: bool, background: 
     alpha = keep_alpha and any(image.alpha for image in images)
     # Mixed bit depths and alpha need the full range of the type.
     measurable = dtype == "float32" or (dtype == "uint16" and len(dtypes) == 1 and not alpha)
-    values = parse_range(key, range_text)
-    if range_text == "auto" and measurable:
-        values = _measured_range(images, dtype)
+    values = (_measured_range(images, dtype) if range_text == "auto" and measurable
+              else parse_range(key, range_text))
     if dtype == "float32" and values is None:
         raise RequestError(f"{key}=full cannot be used: {images[0].name} is float32, which has no full "
                            "range; accepted: auto, or LOW,HIGH")

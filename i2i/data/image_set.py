@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from i2i.data.file_list import FileList
-from i2i.data.layouts import pair_names, stem
+from i2i.data.layouts import pair_all
 from i2i.data.sources import EXTENSIONS, Source, Unreadable, load_image, open_source
 from i2i.errors import JobError, RequestError
 from i2i.images.convert import to_8bit, to_rgb
@@ -31,15 +31,13 @@ class ImageSetFacts:
     @classmethod
     def of(cls, files: Iterable[tuple[bytes, Header]]) -> "ImageSetFacts":
         """From the digests and headers of files, in the order of names."""
-        digest, headers = hashlib.sha256(), list[Header]()
-        for file_digest, each in files:
-            digest.update(file_digest)
-            headers.append(each)
-        formats = Counter(each.format for each in headers)
-        sizes = Counter(f"{each.width}x{each.height}" for each in headers)
-        return cls(len(headers), digest.hexdigest(), dict(sorted(formats.items())),
-                   dict(sizes.most_common(8)), sum(each.gray for each in headers),
-                   sum(each.alpha for each in headers))
+        known = list(files)
+        headers = [header for _, header in known]
+        formats = Counter(header.format for header in headers)
+        sizes = Counter(f"{header.width}x{header.height}" for header in headers)
+        return cls(len(known), hashlib.sha256(b"".join(digest for digest, _ in known)).hexdigest(),
+                   dict(sorted(formats.items())), dict(sizes.most_common(8)),
+                   sum(header.gray for header in headers), sum(header.alpha for header in headers))
 
     @property
     def lossy(self) -> set[str]:
@@ -92,10 +90,6 @@ class ImageSet:
             except Exception as error:      # Image.open raises OSError, SyntaxError, ValueError ...
                 raise JobError(f"{self.source.root}/{name}: {error}") from None
 
-    def facts(self) -> ImageSetFacts:
-        """Read every file once.  JobError names one that is no image."""
-        return ImageSetFacts.of(self.headers(range(len(self))))
-
 
 def open_image_set(where: str | Path, option: str) -> ImageSet:
     """All images of a source.  RequestError names the command-line option if there are none."""
@@ -113,15 +107,5 @@ def pixel_digest(image: Array) -> str:
 
 def pair_sets(fake: ImageSet, real: ImageSet) -> list[tuple[int, int]]:
     """Indices of images with the same name but for the extension.  RequestError if some have no partner."""
-    sets = (fake, real)
-    pairing = pair_names(FileList.of(fake.names), FileList.of(real.names))
-    if pairing.duplicate:
-        side, one, other = pairing.duplicate
-        raise RequestError(f"{sets[side].source.root}: {sets[side].names[one]} and {sets[side].names[other]} "
-                           "have the same name but for the extension; one must go")
-    if pairing.unmatched:
-        stems = sorted(stem(sets[side].names[position]) for side, position in pairing.unmatched)
-        raise RequestError(f"{len(stems)} of {len(fake) + len(real)} files of {fake.source.root} and "
-                           f"{real.source.root} have no partner of the same name, such as "
-                           f"{', '.join(stems[:3])}; metrics of pairs need one for each")
-    return list(zip(pairing.a.tolist(), pairing.b.tolist(), strict=True))
+    a, b = pair_all([FileList.of(fake.names), FileList.of(real.names)], [fake.source.root, real.source.root])
+    return list(zip(a.tolist(), b.tolist(), strict=True))

@@ -2,9 +2,8 @@
 Karras et al. 2020a) or from class folders."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -75,11 +74,16 @@ def find_images(source: Source, direction: str = "ab") -> dict[str, ImageDataset
     labels = _read_labels(source)
     splits: dict[str, ImageDataset] = {}
     for split, (root,) in locate_splits(names, 1).items():
+        inside = names.under(root)
         if labels:
-            splits[split] = _with_labels(source, split, names.under(root), *labels)
+            of_file, classes = labels
+            if unlabeled := [name for name in inside if name not in of_file]:
+                raise RequestError(f"{source.root}/{LABELS} has no label for {unlabeled[0]}")
+            splits[split] = ImageDataset(source, split, inside, np.array([of_file[name] for name in inside],
+                                         np.int64), classes, f"labels of {LABELS}")
         else:
-            classes = splits["train"].classes if "train" in splits else None
-            splits[split] = _from_folders(source, split, names.under(root), root, classes)
+            splits[split] = _from_folders(source, split, inside, root,
+                                          splits["train"].classes if "train" in splits else None)
     return splits
 
 
@@ -110,16 +114,6 @@ def _from_folders(source: Source, split: str, names: FileList, root: str,
     return ImageDataset(source, split, names, labels.astype(np.int64), classes, "class folders")
 
 
-def _with_labels(source: Source, split: str, names: FileList, labels: dict[str, int],
-                 classes: tuple[str, ...]) -> ImageDataset:
-    unlabeled = next((name for name in names if name not in labels), None)
-    if unlabeled is not None:
-        raise RequestError(f"{source.root}/{LABELS} has no label for {unlabeled}")
-    return ImageDataset(source, split, names,
-                        np.fromiter((labels[name] for name in names), np.int64, len(names)), classes,
-                        f"labels of {LABELS}")
-
-
 def _read_labels(source: Source) -> tuple[dict[str, int], tuple[str, ...]] | None:
     """The class of each file and the names of the classes from dataset.json; None if there are no labels."""
     where = f"{source.root}/{LABELS}"
@@ -133,25 +127,19 @@ def _read_labels(source: Source) -> tuple[dict[str, int], tuple[str, ...]] | Non
     if not isinstance(content, dict) or content.get("labels") is None:
         return None
     classes = content.get("classes")
-    if not (classes is None
-            or (isinstance(classes, list) and all(isinstance(name, str) for name in classes))):
+    if classes is not None and not (isinstance(classes, list) and {type(name) for name in classes} <= {str}):
         raise RequestError(f"{where}: the classes are {json.dumps(classes)[:60]}; accepted: a list of names")
     count = MAX_CLASSES if classes is None else len(classes)
     labels: dict[str, int] = {}
-    for name, label in _label_rows(content["labels"], where):
+    rows = content["labels"].items() if isinstance(content["labels"], dict) else content["labels"]
+    for row in rows if not isinstance(rows, str | int | float) else [rows]:
+        if not isinstance(row, list | tuple) or len(row) != 2 or not isinstance(row[0], str):
+            raise RequestError(f'{where}: {json.dumps(row)} among the labels; accepted: {{"labels": '
+                               '[["path/of.png", 3], …]}}')
+        name, label = row
         if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < count:
             raise RequestError(f"{where}: the label of {name} is {str(label)[:40]}; accepted: a whole number "
                                f"from 0 to {count - 1}")
         labels[name] = label
-    if not labels:
-        return None
-    return labels, tuple(map(str, range(max(labels.values()) + 1) if classes is None else classes))
-
-
-def _label_rows(labels: Any, where: str) -> Iterator[tuple[str, Any]]:
-    rows = labels.items() if isinstance(labels, dict) else labels if isinstance(labels, list) else [labels]
-    for row in rows:
-        if not isinstance(row, list | tuple) or len(row) != 2 or not isinstance(row[0], str):
-            raise RequestError(f'{where}: {json.dumps(row)} among the labels; accepted: {{"labels": '
-                               '[["path/of.png", 3], …]}}')
-        yield row[0], row[1]
+    numbers = range(max(labels.values(), default=0) + 1)
+    return (labels, tuple(map(str, numbers if classes is None else classes))) if labels else None

@@ -1,10 +1,12 @@
 """Where the images of each split lie, and which files are partners."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from i2i.data.file_list import FileList, Positions
+from i2i.errors import RequestError
 
 SPLITS = ("train", "val", "test")
 # Folders of both sides, or of one; those without a split hold training images.
@@ -26,7 +28,7 @@ def locate_splits(names: FileList, sides: int) -> dict[str, tuple[str, ...]]:
     Layouts without splits come last, and count only where their folders hold no splits.
     """
     found: dict[str, tuple[str, ...]] = {}
-    for layout in (layout for layout in LAYOUTS if len(layout) == sides):
+    for layout in filter(lambda layout: len(layout) == sides, LAYOUTS):
         unsplit = not any("{split}" in folder for folder in layout)
         for split in SPLITS[:1] if unsplit else SPLITS:
             folders = tuple(folder.format(split=split) for folder in layout)
@@ -65,9 +67,23 @@ def pair_names(a: FileList, b: FileList) -> Pairing:
             other = by_stem[side].setdefault(stem(name), position)
             if other != position:
                 return Pairing(np.empty(0, np.int64), np.empty(0, np.int64), [], (side, other, position))
-    left, right = by_stem
-    common = sorted(left.keys() & right.keys())
-    unmatched = [(0, left[each]) for each in left.keys() - right.keys()]
-    unmatched += [(1, right[each]) for each in right.keys() - left.keys()]
-    return Pairing(np.array([left[each] for each in common], np.int64),
-                   np.array([right[each] for each in common], np.int64), sorted(unmatched))
+    common = sorted(by_stem[0].keys() & by_stem[1].keys())
+    unmatched = sorted((side, position) for side, names in enumerate(by_stem)
+                       for stem, position in names.items() if stem not in by_stem[1 - side])
+    left, right = (np.array([names[each] for each in common], np.int64) for names in by_stem)
+    return Pairing(left, right, unmatched)
+
+
+def pair_all(sides: Sequence[FileList], roots: Sequence[str]) -> tuple[Positions, Positions]:
+    """Positions of partners, as pair_names finds them.  RequestError if a name has no partner, or several."""
+    pairing = pair_names(*sides)
+    if pairing.duplicate:
+        side, *positions = pairing.duplicate
+        one, other = (sides[side][position] for position in positions)
+        raise RequestError(f"{roots[side]}: {one} and {other} have the same name but for the extension; one "
+                           "must go")
+    if pairing.unmatched:
+        names = sorted(f"{roots[side]}/{sides[side][position]}" for side, position in pairing.unmatched)
+        raise RequestError(f"{len(names)} of {sum(map(len, sides))} files in {' and '.join(roots)} have no "
+                           f"partner of the same name, such as {', '.join(names[:3])}")
+    return pairing.a, pairing.b

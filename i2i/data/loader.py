@@ -52,10 +52,15 @@ class CurrentFiles:
         self.pids = RawArray("q", workers)
         self.names = [RawArray("c", MAX_NAME) for _ in range(workers)]
 
+    def init_worker(self, worker: int) -> None:
+        """Called in each loader process when it starts."""
+        # Ctrl-C reaches the whole process group; the training process decides when to stop.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.pids[worker] = os.getpid()
+
     def set(self, name: str) -> None:
         """Note the file that this loader process reads next; "" for none."""
-        worker = get_worker_info()
-        if worker is not None:
+        if (worker := get_worker_info()) is not None:
             self.names[worker.id].value = name.encode("utf-8", "surrogateescape")[:MAX_NAME]
 
     def get(self, pid: int | None) -> str:
@@ -82,9 +87,8 @@ class LoaderDataset(TorchDataset[Loaded]):
 
     def collate(self, samples: list[Loaded]) -> Loaded:
         """Samples as one batch."""
-        for sample in samples:
-            if sample.values is None:
-                return sample
+        if unreadable := [sample for sample in samples if sample.values is None]:
+            return unreadable[0]
         return Loaded(self.dataset.collate([sample.values for sample in samples]),
                       tuple(problem for sample in samples for problem in sample.skipped), samples[-1].warning)
 
@@ -119,7 +123,7 @@ def batches(dataset: Dataset, *, start: int, batch_size: int, rank: int = 0, wor
         source, batch_size // world_size,
         sampler=itertools.count(start + rank, world_size),          # type: ignore[arg-type]
         num_workers=num_workers, collate_fn=source.collate, pin_memory=pin_memory,
-        worker_init_fn=functools.partial(_init_worker, current), timeout=poll_interval if num_workers else 0,
+        worker_init_fn=current.init_worker, timeout=poll_interval if num_workers else 0,
         prefetch_factor=(prefetch_factor or 2) if num_workers else None)
     loaded = (supervised(*_start(loader), current, stall_timeout, poll_interval) if num_workers
               else prefetched(iter(loader), prefetch_factor))
@@ -182,14 +186,6 @@ def prefetched(items: Iterator[T], count: int) -> Generator[T]:
             atexit.unregister(at_exit)
 
 
-# ---------------------------------------------------------------------------------------------- processes
-
-def _init_worker(current: CurrentFiles, worker: int) -> None:
-    # Ctrl-C reaches the whole process group; the training process decides when to stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    current.pids[worker] = os.getpid()
-
-
 def _start(loader: DataLoader[Any]) -> tuple[Iterator[Loaded], list[BaseProcess]]:
     """The loader's iterator and its processes.
 
@@ -204,48 +200,35 @@ def _start(loader: DataLoader[Any]) -> tuple[Iterator[Loaded], list[BaseProcess]
     return iterator, [process for process in multiprocessing.active_children() if process not in before]
 
 
-class StallGuard(threading.Thread):
-    """Kills the loader processes when a batch takes longer than `timeout` seconds, and says so in `message`.
-
-    A thread, because receiving a batch from a process that is stopped halfway has no timeout.
-    """
-
-    def __init__(self, processes: list[BaseProcess], current: CurrentFiles, timeout: float,
-                 poll_interval: float) -> None:
-        super().__init__(name="stall guard", daemon=True)
-        self.processes, self.current, self.message = processes, current, ""
-        self.timeout, self.poll_interval = timeout, poll_interval
-        self.waiting_since: float | None = None
-        self.closed = threading.Event()
-
-    def run(self) -> None:
-        while not self.closed.wait(self.poll_interval):
-            since = self.waiting_since
-            if since is not None and time.monotonic() - since > self.timeout:
-                names = sorted(filter(None, (self.current.get(process.pid) for process in self.processes)))
-                self.message = (f"no batch came from the loader processes in {self.timeout:g} s"
-                                + (f"; they are reading {', '.join(names)}" if names else ""))
-                for process in self.processes:
-                    process.kill()      # Nothing less ends one that is stopped or waits for a disk.
-                return
-
-
 def supervised(iterator: Iterator[Loaded], processes: list[BaseProcess], current: CurrentFiles,
                stall_timeout: float, poll_interval: float) -> Generator[Loaded]:
     """The batches of loader processes, until one of them dies or hangs."""
-    guard = StallGuard(processes, current, stall_timeout, poll_interval)
-    guard.start()
+    waiting_since: float | None = None
+    stalled, closed = "", threading.Event()
+
+    def kill_stalled() -> None:     # A thread: receiving from a process stopped halfway has no timeout.
+        nonlocal stalled
+        while not closed.wait(poll_interval):
+            if (since := waiting_since) is not None and time.monotonic() - since > stall_timeout:
+                names = sorted(filter(None, (current.get(process.pid) for process in processes)))
+                stalled = (f"no batch came from the loader processes in {stall_timeout:g} s"
+                           + (f"; they are reading {', '.join(names)}" if names else ""))
+                for process in processes:
+                    process.kill()      # Nothing less ends one that is stopped or waits for a disk.
+                return
+
+    threading.Thread(target=kill_stalled, name="stall guard", daemon=True).start()
     try:
         while True:
-            guard.waiting_since = guard.waiting_since or time.monotonic()
+            waiting_since = waiting_since or time.monotonic()
             try:
                 item = next(iterator)
             except (RuntimeError, OSError, EOFError) as error:
                 timed_out = "timed out" in str(error)
                 ended = multiprocessing.connection.wait([process.sentinel for process in processes],
                                                         0 if timed_out else poll_interval)
-                if guard.message:
-                    raise JobError(guard.message) from None
+                if stalled:
+                    raise JobError(stalled) from None
                 for process in processes:
                     if process.sentinel in ended:
                         process.join()      # Its connections close a moment before it has ended.
@@ -253,10 +236,10 @@ def supervised(iterator: Iterator[Loaded], processes: list[BaseProcess], current
                 if not timed_out:
                     raise
                 continue
-            guard.waiting_since = None
+            waiting_since = None
             yield item
     finally:
-        guard.closed.set()
+        closed.set()
 
 
 def _death_message(process: BaseProcess, current: CurrentFiles) -> str:

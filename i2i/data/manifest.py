@@ -4,7 +4,7 @@ label."""
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -71,29 +71,24 @@ def read(data: bytes, path: str, *, has: Callable[[str], bool], is_image: Callab
     if not rows:
         raise RequestError(f"{path} names no images")
     names = dict.fromkeys(label for part in rows.values() for *_, label in part) if labeled else {}
-    classes = tuple(sorted(names, key=int if all(map(_is_integer, names)) else str))
+    integers = all(name.removeprefix("-").isdecimal() for name in names)
+    classes = tuple(sorted(names, key=int if integers else str))
     numbers = {name: number for number, name in enumerate(classes)}
     splits = {}
     for split in (split for split in SPLITS if split in rows):
-        _check_files(rows[split], path, has)
+        first_lines: dict[tuple[str, str], int] = {}
+        for line, a, b, _ in rows[split]:
+            if (first := first_lines.setdefault((a, b), line)) != line:
+                raise RequestError(f"{path}: line {line} repeats line {first}")
+        for index in evenly_spaced(len(rows[split]), CHECKED_ROWS):
+            line, a, b, _ = rows[split][index]
+            if missing := [name for name in (a, b) if name and not has(name)]:
+                raise RequestError(f"{path}, line {line}: there is no file {missing[0]}")
         a_names = FileList.of(a for _, a, _, _ in rows[split])
         b_names = a_names if single else FileList.of(b for _, _, b, _ in rows[split])
         labels = np.array([numbers[label] for *_, label in rows[split]], np.int64) if labeled else None
         splits[split] = SplitRows(a_names, b_names, labels)
     return Manifest(path, single, splits, classes, one_sided_line)
-
-
-def _check_files(rows: Sequence[tuple[int, str, str, str]], path: str, has: Callable[[str], bool]) -> None:
-    first_lines: dict[tuple[str, str], int] = {}
-    for line, a, b, _ in rows:
-        first = first_lines.setdefault((a, b), line)
-        if first != line:
-            raise RequestError(f"{path}: line {line} repeats line {first}")
-    for index in evenly_spaced(len(rows), CHECKED_ROWS):
-        line, a, b, _ = rows[index]
-        for name in (a, b):
-            if name and not has(name):
-                raise RequestError(f"{path}, line {line}: there is no file {name}")
 
 
 def _check_row(row: Row, where: str, is_image: Callable[[str], bool]) -> tuple[str, str, str]:
@@ -160,10 +155,6 @@ def _json_rows(text: io.TextIOBase, path: str) -> Iterator[tuple[int, Row]]:
     # Of JSON, of bytes that are no text, of numbers with thousands of digits.
     except (ValueError, RecursionError) as error:
         raise RequestError(f"{path}, line {line + isinstance(error, UnicodeDecodeError)}: {error}") from None
-
-
-def _is_integer(label: str) -> bool:
-    return label.removeprefix("-").isdecimal()
 
 
 def _listed(columns: Iterable[str]) -> str:

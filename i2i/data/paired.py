@@ -7,7 +7,7 @@ from functools import cached_property
 from i2i.data.dataset import Dataset, fingerprint
 from i2i.data.dataset_root import find_root
 from i2i.data.file_list import FileList
-from i2i.data.layouts import SPLITS, locate_splits, pair_names, side_folders
+from i2i.data.layouts import SPLITS, locate_splits, pair_all, side_folders
 from i2i.data.manifest import Manifest
 from i2i.data.sources import Source, Unreadable, load_image
 from i2i.errors import RequestError
@@ -34,6 +34,16 @@ class TwoSidedDataset(Dataset):
     def fingerprint(self) -> str:
         return fingerprint(self.split, self.a, self.b)
 
+    def load_strip(self, name: str) -> tuple[DecodedImage, DecodedImage]:
+        """The halves of an A|B strip.  Raises Unreadable."""
+        strip = load_image(self.source, name)
+        try:
+            a, b = split_strip(strip.array, strip.name)
+        except Unreadable as error:
+            raise Unreadable(error.name, f"{error.reason}; or A and B lie in two folders, such as trainA and "
+                                         "trainB") from None
+        return replace(strip, array=a), replace(strip, array=b)
+
 
 def split_strip(strip: Array, name: str) -> tuple[Array, Array]:
     """The left and the right half of an A|B strip, HW or HWC.  Raises Unreadable if it is not one."""
@@ -41,16 +51,6 @@ def split_strip(strip: Array, name: str) -> tuple[Array, Array]:
     if width % 2 or width <= height:
         raise Unreadable(name, f"is {width}x{height}; an A|B strip is wider than high and of even width")
     return strip[:, : width // 2], strip[:, width // 2:]
-
-
-def split_strip_image(strip: DecodedImage) -> tuple[DecodedImage, DecodedImage]:
-    """As split_strip, for a decoded image of a dataset."""
-    try:
-        a, b = split_strip(strip.array, strip.name)
-    except Unreadable as error:
-        raise Unreadable(error.name, f"{error.reason}; or A and B lie in two folders, such as trainA and "
-                                     "trainB") from None
-    return replace(strip, array=a), replace(strip, array=b)
 
 
 @dataclass(frozen=True)
@@ -77,13 +77,13 @@ class PairedDataset(TwoSidedDataset):
 
     def decode(self, keys: str, index: int) -> tuple[DecodedImage, DecodedImage]:
         if self.strips:
-            a, b = split_strip_image(load_image(self.source, self.a[index]))
+            a, b = self.load_strip(self.a[index])
         else:
             a, b = load_image(self.source, self.a[index]), load_image(self.source, self.b[index])
             if not same_shape(a.array.shape[:2], b.array.shape[:2]):
-                raise Unreadable(a.name, f"is {_size(a.array)} but its partner {self.b[index]} is "
-                                         f"{_size(b.array)}; a pair must have one size, or two of the same "
-                                         "proportions")
+                one, other = (f"{image.array.shape[1]}x{image.array.shape[0]}" for image in (a, b))
+                raise Unreadable(a.name, f"is {one} but its partner {self.b[index]} is {other}; a pair must "
+                                         "have one size, or two of the same proportions")
         return (a, b) if self.direction == "ab" else (b, a)
 
 
@@ -93,10 +93,6 @@ def same_shape(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
     height, width = large[0] * small[1] / large[1], large[1] * small[0] / large[0]
     return (abs(height - small[0]) <= max(1, SHAPE_TOLERANCE * small[0])
             or abs(width - small[1]) <= max(1, SHAPE_TOLERANCE * small[1]))
-
-
-def _size(array: Array) -> str:
-    return f"{array.shape[1]}x{array.shape[0]}"
 
 
 @register("dataset", "paired")
@@ -133,27 +129,13 @@ def pairs_from_folders(source: Source, names: FileList, direction: str) -> dict[
     splits: dict[str, PairedDataset] = {}
     for split in (split for split in SPLITS if split in one | two):
         if split in two:
-            splits[split] = _pair_folders(source, names, split, two[split], direction)
+            a, b = map(names.under, two[split])
+            left, right = pair_all(list(map(names.within, two[split])),
+                                   [f"{source.root}/{folder[:-1]}" for folder in two[split]])
+            splits[split] = PairedDataset(source, split, a.take(left), b.take(right), direction)
         else:
             strips = names.under(one[split][0])
             if not one[split][0]:       # The files of the root itself, or all files if it has none.
                 strips = FileList.of(name for name in names if "/" not in name) or names
             splits[split] = PairedDataset(source, split, strips, strips, direction)
     return splits
-
-
-def _pair_folders(source: Source, names: FileList, split: str, folders: tuple[str, ...],
-                  direction: str) -> PairedDataset:
-    a, b = (names.under(folder) for folder in folders)
-    pairing = pair_names(names.within(folders[0]), names.within(folders[1]))
-    if pairing.duplicate:
-        side, *places = pairing.duplicate
-        one, other = ((a, b)[side][place] for place in places)
-        raise RequestError(f"{source.root}: {one} and {other} have the same name but for the extension; one "
-                           "must go")
-    if pairing.unmatched:
-        unmatched = sorted((a, b)[side][place] for side, place in pairing.unmatched)
-        raise RequestError(f"{source.root}: {len(unmatched)} of {len(a) + len(b)} files in {folders[0]} and "
-                           f"{folders[1]} have no partner of the same name, such as "
-                           f"{', '.join(unmatched[:3])}")
-    return PairedDataset(source, split, a.take(pairing.a), b.take(pairing.b), direction)

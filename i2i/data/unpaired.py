@@ -5,16 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from i2i.data.dataset_root import find_root
-from i2i.data.file_list import FileList
 from i2i.data.layouts import SPLITS, locate_splits, pair_names
 from i2i.data.manifest import Manifest
-from i2i.data.paired import (
-    PairedDataset,
-    TwoSidedDataset,
-    pairs_from_folders,
-    pairs_from_manifest,
-    split_strip_image,
-)
+from i2i.data.paired import PairedDataset, TwoSidedDataset, pairs_from_folders, pairs_from_manifest
 from i2i.data.sources import Source, load_image
 from i2i.data.transforms import SeparateCropFlip
 from i2i.errors import RequestError
@@ -54,8 +47,8 @@ class UnpairedDataset(TwoSidedDataset):
         return (names[index % len(names)],)
 
     def decode(self, keys: str, index: int) -> tuple[DecodedImage]:
-        image = load_image(self.source, *self.files(keys, index))
-        return (split_strip_image(image)[self._column(keys)] if self.strips else image,)
+        (name,) = self.files(keys, index)
+        return (self.load_strip(name)[self._column(keys)] if self.strips else load_image(self.source, name),)
 
     def _column(self, key: str) -> int:
         """0 if the images `key` of a sample are side A, 1 if they are side B."""
@@ -71,34 +64,28 @@ def unpair(split: PairedDataset | UnpairedDataset) -> UnpairedDataset:
 def find_unpaired(source: Source, direction: str = "ab") -> HeldOutSplits:
     """Find the splits of an unpaired dataset.
 
-    Accepts `trainA trainB [valA valB testA testB]`, `train/A train/B`, `A/train B/train` or `A B`, of any
-    numbers and names; a manifest with columns a and b, where cells may be empty; or a paired dataset, whose
-    training pairs are taken apart.  Other splits whose names correspond stay pairs, which can be compared.
+    Accepts the folders of `find_paired`, of any numbers and names; a manifest with columns a and b, where
+    cells may be empty; or a paired dataset, whose training pairs are taken apart.  Other splits whose names
+    correspond stay pairs, which can be compared.
     """
     source, manifest, names = find_root(source)
-    splits = (_from_manifest(source, manifest, direction) if manifest
-              else _from_folders(source, names, direction))
+    if manifest:
+        splits = _from_manifest(source, manifest, direction)
+    else:
+        splits = {}
+        for split, folders in locate_splits(names, 2).items():
+            a, b = map(names.under, folders)
+            pairing = pair_names(*map(names.within, folders))
+            order = np.argsort(pairing.a)       # Pairs come in the order of A.
+            splits[split] = (UnpairedDataset(source, split, a, b, direction)
+                             if pairing.unmatched or pairing.duplicate else
+                             PairedDataset(source, split, a.take(pairing.a[order]),
+                                           b.take(pairing.b[order]), direction))
+        if "train" not in splits:       # Without sides, strips; or a message about what is missing.
+            splits = {**pairs_from_folders(source, names, direction), **splits}
     if "train" in splits:
         splits["train"] = unpair(splits["train"])
     return {split: splits[split] for split in SPLITS if split in splits}
-
-
-def _from_folders(source: Source, names: FileList, direction: str) -> HeldOutSplits:
-    splits = {split: _two_folders(source, names, split, folders, direction)
-              for split, folders in locate_splits(names, 2).items()}
-    # Without sides, strips; or a message about what is missing.
-    return splits if "train" in splits else {**pairs_from_folders(source, names, direction), **splits}
-
-
-def _two_folders(source: Source, names: FileList, split: str, folders: tuple[str, ...],
-                 direction: str) -> PairedDataset | UnpairedDataset:
-    """Pairs in the order of A, if both folders have the same names but for the extension."""
-    a, b = (names.under(folder) for folder in folders)
-    pairing = pair_names(names.within(folders[0]), names.within(folders[1]))
-    if pairing.unmatched or pairing.duplicate:
-        return UnpairedDataset(source, split, a, b, direction)
-    order = np.argsort(pairing.a)
-    return PairedDataset(source, split, a.take(pairing.a[order]), b.take(pairing.b[order]), direction)
 
 
 def _from_manifest(source: Source, manifest: Manifest, direction: str) -> HeldOutSplits:

@@ -42,9 +42,14 @@ def near_duplicates(thumbs: Array, aspects: Array) -> tuple[Positions, Array]:
     pairs, levels = [np.empty((0, 2), np.int64)], [np.empty(0, np.float32)]
     for table in range(TABLES if len(thumbs) > 1 else 0):
         for left, right in _neighbors(thumbs, table):
-            like, distance = _compare(thumbs, aspects, left, right)
+            difference = thumbs[left].astype(np.float32) - thumbs[right]
+            difference[:, :LUMA**2] -= difference[:, :LUMA**2].mean(1, keepdims=True)
+            difference = np.abs(difference)
+            mean = difference.mean(1)
+            like = (mean <= MAX_MEAN_DIFFERENCE) & (difference.max(1) <= MAX_DIFFERENCE)
+            like &= np.abs(aspects[left] / aspects[right] - 1) <= MAX_ASPECT_DIFFERENCE
             pairs.append(np.sort(np.stack([left[like], right[like]], 1), 1))
-            levels.append(distance)
+            levels.append(mean[like])
     found, first = np.unique(np.concatenate(pairs), axis=0, return_index=True)
     return found, np.concatenate(levels)[first]
 
@@ -72,17 +77,6 @@ def _neighbors(thumbs: Array, table: int) -> Iterable[tuple[Positions, Positions
         for start in range(0, len(same), CHUNK):
             part = same[start:start + CHUNK]
             yield order[part], order[part + step]
-
-
-def _compare(thumbs: Array, aspects: Array, left: Positions, right: Positions) -> tuple[Array, Array]:
-    """Which of these pairs are similar, and their distances."""
-    difference = thumbs[left].astype(np.float32) - thumbs[right]
-    difference[:, :LUMA**2] -= difference[:, :LUMA**2].mean(1, keepdims=True)
-    difference = np.abs(difference)
-    mean = difference.mean(1)
-    like = (mean <= MAX_MEAN_DIFFERENCE) & (difference.max(1) <= MAX_DIFFERENCE)
-    like &= np.abs(aspects[left] / aspects[right] - 1) <= MAX_ASPECT_DIFFERENCE
-    return like, mean[like]
 
 
 def count_groups(pairs: Sequence[tuple[int, int]]) -> int:

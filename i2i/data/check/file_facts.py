@@ -1,6 +1,7 @@
 """The facts of one file that the check needs."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -90,20 +91,19 @@ def examine_file(source: Source, name: str) -> FileFacts | Fault:
 def _classify(data: bytes, reason: str) -> Fault:
     if "bomb" in reason:
         return Fault("bomb", reason)
-    other = next((name for offset, magic, name in OTHER_FORMATS if data[offset:].startswith(magic)), None)
-    if other:
-        return Fault("no-image", f"is {other}")
-    if "not an image" in reason:
-        return Fault("no-image", reason)
+    others = [f"is {name}" for offset, magic, name in OTHER_FORMATS if data[offset:].startswith(magic)]
+    if others or "not an image" in reason:
+        return Fault("no-image", [*others, reason][0])
     unsupported = "accepted:" in reason or "not supported" in reason
     return Fault("refused" if unsupported else "damaged", reason)
 
 
 def _facts(name: str, data: bytes, image: DecodedImage) -> FileFacts:
-    array = image.array
+    array, format = image.array, read_header(data).format
     low, high = float(array.min()), float(array.max())
-    format = read_header(data).format
-    mode, turned = _tags(data)
+    mode, turned = "", False        # NPY, or TIFF with many channels.
+    with suppress(Exception), open_image(data) as opened:
+        mode, turned = opened.mode, opened.getexif().get(ORIENTATION, 1) not in (0, 1)
     small = make_thumbnail(image, low, high)
     luma = small[:LUMA * LUMA].reshape(LUMA, LUMA).astype(np.float32)
     edge = np.concatenate([luma[0], luma[-1], luma[:, 0], luma[:, -1]])
@@ -117,15 +117,6 @@ def _facts(name: str, data: bytes, image: DecodedImage) -> FileFacts:
         binary=_is_binary(array, low, high),
         twins=array.shape[1] % 2 == 0 and np.array_equal(array[:, :middle], array[:, middle:]), turned=turned,
         expected_extension="" if extension in expected else expected[0], notes=image.notes)
-
-
-def _tags(data: bytes) -> tuple[str, bool]:
-    """Pillow's mode, and whether EXIF rotates or mirrors the image."""
-    try:
-        with open_image(data) as image:
-            return image.mode, image.getexif().get(ORIENTATION, 1) not in (0, 1)
-    except Exception:       # NPY, or TIFF with many channels.
-        return "", False
 
 
 def _depth(array: Array, high: float) -> int:

@@ -10,9 +10,9 @@ import numpy as np
 
 from i2i.data.check import rules
 from i2i.data.check.file_facts import FileFacts
-from i2i.data.check.finding import SEVERITIES, Finding
 from i2i.data.check.layout import Layout, assign_roles, detect_layout
 from i2i.data.check.names import inspect_names
+from i2i.data.check.rules import SEVERITIES, Finding
 from i2i.data.check.survey import MAX_FILES, Progress, Survey, decode_seconds, survey
 from i2i.data.dataset_root import find_root
 from i2i.data.sources import open_source
@@ -31,17 +31,14 @@ class SizeRange:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """The result of a check.
-
-    Of `files`, `examined` were opened and `readable` decoded; seconds are those of one core.
-    """
+    """The result of a check."""
 
     where: str
     layout: str
     counts: str
     commands: tuple[str, ...]
     files: int
-    examined: int
+    examined: int                   # Of them.
     readable: int
     width: SizeRange
     height: SizeRange
@@ -51,7 +48,7 @@ class CheckReport:
     modes: Mapping[str, int]
     values: tuple[float, float]
     classes: Mapping[str, int]
-    seconds_per_1000: float
+    seconds_per_1000: float         # Of one core.
     disk_per_1000: float            # Bytes.
     memory_per_1000: float          # Bytes, decoded.
     findings: tuple[Finding, ...]
@@ -83,16 +80,12 @@ def check_dataset(where: str | Path, *, most: int = MAX_FILES,
     found = survey(source, source.names() if manifest else names, most=most,
                    progress=progress or (lambda done, total: None))
     layout = detect_layout(source, found)
-    findings = [*_run_rules(layout, found), *inspect_names(whole, every)]
+    roles = assign_roles(layout, found)
+    findings = [*rules.check_files(found), *rules.check_layout(layout, found, roles),
+                *rules.check_sides(found, roles), *rules.check_pairs(layout, found, roles),
+                *rules.check_duplicates(found, roles), *inspect_names(whole, every)]
     findings.sort(key=lambda each: (SEVERITIES.index(each.severity), -each.count, each.kind))
     return _report(str(where), layout, found, findings, decode_seconds(source, list(found.images)))
-
-
-def _run_rules(layout: Layout, found: Survey) -> list[Finding]:
-    roles = assign_roles(layout, found)
-    return [*rules.check_faults(found), *rules.check_layout(layout, found, roles), *rules.check_images(found),
-            *rules.check_sides(found, roles), *rules.check_pairs(layout, found, roles),
-            *rules.check_duplicates(found, roles)]
 
 
 def _report(where: str, layout: Layout, found: Survey, findings: Sequence[Finding],
@@ -110,15 +103,10 @@ def _report(where: str, layout: Layout, found: Survey, findings: Sequence[Findin
         count(lambda each: f"{each.width} x {each.height}", 8), count(lambda each: each.format),
         count(lambda each: each.kind), count(lambda each: each.mode),
         (min((each.low for each in images), default=0.0), max((each.high for each in images), default=0.0)),
-        layout.classes(), 1000 * seconds, 1000 * _mean([each.bytes for each in images]),
-        1000 * _mean(decoded), tuple(findings))
-
-
-def _mean(values: Sequence[int]) -> float:
-    return sum(values) / max(1, len(values))
+        layout.classes(), 1000 * seconds, 1000 * sum(each.bytes for each in images) / max(1, len(images)),
+        1000 * sum(decoded) / max(1, len(images)), tuple(findings))
 
 
 def _size_range(values: Sequence[int]) -> SizeRange:
-    if not values:
-        return SizeRange(0, 0, 0, 0)
-    return SizeRange(min(values), median(values), max(values), len(set(values)))
+    known = values or [0]
+    return SizeRange(min(known), median(known), max(known), len(set(values)))

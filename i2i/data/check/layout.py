@@ -30,22 +30,14 @@ MIN_PAIRED_SHARE = 0.5  # Share of the smaller side with partners from which on 
 
 @dataclass(frozen=True)
 class Layout:
-    """The kind of a data set and its splits.
+    """The kind of a data set and its splits."""
 
-    Attributes:
-        kind: a key of RECIPES.
-        description: the layout, for people.
-        splits: split -> data set; empty if the layout is not recognized.
-        problems: why the data set cannot be read as it is.
-        unmatched: files without a partner.
-        partners: split -> names of A and of B, in one order.
-    """
-
-    kind: str
-    description: str
-    splits: Splits
-    problems: tuple[str, ...] = ()
-    unmatched: tuple[str, ...] = ()
+    kind: str                           # A key of RECIPES.
+    description: str                    # For people.
+    splits: Splits                      # By name; empty if the layout is not recognized.
+    problems: tuple[str, ...] = ()      # Why the data set cannot be read as it is.
+    unmatched: tuple[str, ...] = ()     # Files without a partner.
+    # The names of A and of B of each split, in one order.
     partners: Mapping[str, tuple[Sequence[str], Sequence[str]]] = field(default_factory=dict)
 
     @property
@@ -56,7 +48,8 @@ class Layout:
     def summary(self) -> str:
         """Such as "1,167 train, 96 val, 208 test pairs"."""
         units = ["pairs" if isinstance(split, PairedDataset) else "images" for split in self.splits.values()]
-        each = [f"{_count(split)} {name}" for name, split in self.splits.items()]
+        each = [(f"{len(split.a):,} + {len(split.b):,}" if isinstance(split, UnpairedDataset)
+                 else f"{len(split):,}") + f" {name}" for name, split in self.splits.items()]
         if len(set(units)) == 1:
             return ", ".join(each) + f" {units[0]}"
         return ", ".join(f"{count} {unit}" for count, unit in zip(each, units, strict=True))
@@ -77,10 +70,6 @@ class Layout:
         return [f"i2i train {recipe} --data {shlex.quote(where)}" for recipe in recipes]
 
 
-def _count(split: PairedDataset | UnpairedDataset | ImageDataset) -> str:
-    return f"{len(split.a):,} + {len(split.b):,}" if isinstance(split, UnpairedDataset) else f"{len(split):,}"
-
-
 def detect_layout(source: Source, survey: Survey) -> Layout:
     """Find the layout that fits best."""
     found: dict[str, Any] = {}
@@ -96,7 +85,8 @@ def detect_layout(source: Source, survey: Survey) -> Layout:
     if not strips and "unpaired" in found:
         return _two_sided(found["unpaired"], problems["paired"])
     labeled = "images" in found and any(split.classes for split in found["images"].values())
-    if strips and _are_strips(survey) and not labeled:
+    wide = survey.where(lambda image: image.width >= MIN_STRIP_ASPECT * image.height and image.width % 2 == 0)
+    if strips and len(wide) >= max(1, MIN_STRIP_SHARE * len(survey.images)) and not labeled:
         return _layout("paired", found["paired"])
     if "images" in found:
         return _layout("images", found["images"])
@@ -109,12 +99,6 @@ def _layout(kind: str, splits: Splits) -> Layout:
     partners = {name: (split.a, split.b) for name, split in splits.items()
                 if isinstance(split, PairedDataset) and not split.strips}
     return Layout(kind, next(iter(splits.values())).layout, splits, partners=partners)
-
-
-def _are_strips(survey: Survey) -> bool:
-    possible = survey.where(
-        lambda image: image.width >= MIN_STRIP_ASPECT * image.height and image.width % 2 == 0)
-    return len(possible) >= max(1, MIN_STRIP_SHARE * len(survey.images))
 
 
 def _two_sided(splits: Mapping[str, PairedDataset | UnpairedDataset], problem: str) -> Layout:
@@ -143,17 +127,11 @@ def _inside(names: FileList) -> FileList:
 
 @dataclass(frozen=True)
 class Roles:
-    """What the examined images are used for.
+    """What the examined images are used for."""
 
-    Attributes:
-        splits: image -> split.
-        sides: the images of A, or of the only side, and those of B.
-        pairs: partners.
-    """
-
-    splits: Mapping[str, str]
-    sides: tuple[list[str], list[str]]
-    pairs: list[tuple[str, str]]
+    splits: Mapping[str, str]               # Image -> split.
+    sides: tuple[list[str], list[str]]      # The images of A, or of the only side, and those of B.
+    pairs: list[tuple[str, str]]            # Partners.
 
 
 def assign_roles(layout: Layout, survey: Survey) -> Roles:

@@ -1,9 +1,10 @@
 """Problems of file names, and images that are skipped because of theirs."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 
-from i2i.data.check.finding import Finding, finding
+from i2i.data.check.rules import Finding, finding
 from i2i.data.dataset_root import LABELS
 from i2i.data.layouts import SPLITS
 from i2i.data.manifest import MANIFESTS
@@ -23,20 +24,15 @@ SPLIT_LIKE = {"training": "train", "validation": "val", "valid": "val", "dev": "
 def inspect_names(source: Source, names: Sequence[str]) -> list[Finding]:
     """Check the names of the images, and the files beside them."""
     unprintable = (printable(name) for name in names if not name.isprintable())
-    return [*finding("warning", "case", _clashes(names), "name",
+    first: dict[str, str] = {}
+    clashes = (f"{first[name.casefold()]} and {name}" for name in names
+               if first.setdefault(name.casefold(), name) != name)
+    return [*finding("warning", "case", clashes, "name",
                      "differing from another only by case, which is one file on many disks"),
             *finding("warning", "control-characters", unprintable, "name", "with unprintable characters"),
             *finding("warning", "split-name", _nearly_splits(names), "folder",
                      "not recognized as a split, despite a similar name"),
             *_ignored(source)]
-
-
-def _clashes(names: Sequence[str]) -> Iterator[str]:
-    before: dict[str, str] = {}
-    for name in names:
-        other = before.setdefault(name.casefold(), name)
-        if other != name:
-            yield f"{other} and {name}"
 
 
 def _nearly_splits(names: Sequence[str]) -> Iterator[str]:
@@ -53,12 +49,10 @@ def _ignored(source: Source) -> list[Finding]:
     closed, hidden, misnamed = list[str](), list[str](), list[str]()
     names = (name for name in source.other_files(closed.append) if name not in METADATA)
     for name in islice(names, MAX_OTHER_FILES):
-        try:
+        with suppress(Unreadable):
             data = source.read(name, START)
-        except Unreadable:
-            continue
-        if any(data[offset:].startswith(magic) for offset, magic in MAGIC):
-            (hidden if any(map(is_hidden, name.split("/"))) else misnamed).append(name)
+            if any(data[offset:].startswith(magic) for offset, magic in MAGIC):
+                (hidden if any(map(is_hidden, name.split("/"))) else misnamed).append(name)
     return [*finding("error", "closed-folder", closed, "folder",
                      "that cannot be listed, so files are missing"),
             *finding("warning", "ending", misnamed, "file",

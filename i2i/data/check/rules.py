@@ -1,14 +1,14 @@
-"""The rules of the data set check."""
+"""The rules of the data set check, and what they find."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from i2i.data.check.duplicates import count_groups, near_duplicates
 from i2i.data.check.file_facts import THUMBNAIL_SIZE, FileFacts
-from i2i.data.check.finding import Finding, Severity, finding
 from i2i.data.check.layout import Layout, Roles
 from i2i.data.check.survey import Survey
 from i2i.data.format_detection import MAX_CHANNELS
@@ -21,11 +21,34 @@ MAX_IMBALANCE = 10.0            # The largest class over the smallest.
 LIGHT, DARK = 192.0, 64.0       # Mean level of the border of an image with a light or dark background.
 MAJORITY = 0.95                 # Share of the images from which on the others count as exceptions.
 MAX_NOTES = 4                   # Notes of the decoder that are listed.
+MAX_EXAMPLES = 20
 
 FAULTS = {      # Kind of fault -> text.
     "empty": "without content", "damaged": "truncated or damaged", "no-image": "not containing an image",
     "bomb": "with more pixels than is safe to decode (decompression bomb)",
     "unreadable": "that cannot be read", "refused": "of an unsupported type"}
+Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of problem in a data set."""
+
+    severity: Severity      # "error" would stop or spoil training; "warning" should be looked at.
+    kind: str               # A short identifier, such as "too-small".
+    count: int              # How many files or pairs it concerns.
+    text: str               # One line for people.
+    examples: tuple[str, ...] = ()
+
+
+def finding(severity: Severity, kind: str, examples: Iterable[str], unit: str, text: str, *,
+            count: int | None = None) -> list[Finding]:
+    """A finding "COUNT UNITS TEXT", or none without examples; `unit` is in the singular."""
+    listed = tuple(examples)
+    n = len(listed) if count is None else count
+    units = unit if n == 1 else unit + ("es" if unit.endswith("s") else "s")
+    return [Finding(severity, kind, n, f"{n:,} {units} {text}", listed[:MAX_EXAMPLES])] if n else []
 
 
 @dataclass(frozen=True)
@@ -66,32 +89,22 @@ NOT_A_STRIP = Rule(
     "that cannot be an A|B strip: not wider than high, or of odd width", ": {0.width} x {0.height}")
 
 
-def check_faults(survey: Survey) -> list[Finding]:
-    """Files that cannot be read."""
-    found: list[Finding] = []
-    for kind, text in FAULTS.items():
-        examples = (f"{name}: {fault.reason}" for name, fault in survey.faults.items() if fault.kind == kind)
-        found += finding("error", kind, examples, "file", text)
-    return found
-
-
 def apply_rule(survey: Survey, rule: Rule) -> list[Finding]:
     """The images that meet the condition of a rule."""
     examples = [name + rule.detail.format(survey.images[name]) for name in survey.where(rule.condition)]
     return finding(rule.severity, rule.kind, examples, "image", rule.text)
 
 
-def check_images(survey: Survey) -> list[Finding]:
-    """Problems of single images."""
-    found = [each for rule in IMAGE_RULES for each in apply_rule(survey, rule)]
+def check_files(survey: Survey) -> list[Finding]:
+    """Files that cannot be read, and problems of single images."""
+    found = [each for kind, text in FAULTS.items() for each in finding(
+        "error", kind, (f"{name}: {fault.reason}" for name, fault in survey.faults.items()
+                        if fault.kind == kind), "file", text)]
+    found += [each for rule in IMAGE_RULES for each in apply_rule(survey, rule)]
     mislabeled = (f"{name} should end in {image.expected_extension}" for name, image in survey.images.items()
                   if image.expected_extension)
     found += finding("warning", "mislabeled", mislabeled, "file", "whose format is not that of the extension")
-    return found + _check_notes(survey)
-
-
-def _check_notes(survey: Survey) -> list[Finding]:
-    """Images that decoding changes, in one finding; animations have their own."""
+    # What decoding changes, in one finding; animations have their own.
     notes: dict[str, list[str]] = defaultdict(list)
     for name, image in survey.images.items():
         for note in image.notes:
@@ -100,21 +113,19 @@ def _check_notes(survey: Survey) -> list[Finding]:
     details = [f"{note} ({len(names):,})" for note, names in notes.items()]
     if len(details) > MAX_NOTES:
         details[MAX_NOTES:] = [f"{len(notes) - MAX_NOTES} more"]
-    return finding("note", "read-as", (f"{name}: {note}" for note, names in notes.items() for name in names),
-                   "image", "converted on reading" + (": " + "; ".join(details) if len(notes) > 1 else ""),
-                   count=len(set().union(*notes.values())))
+    return found + finding(
+        "note", "read-as", (f"{name}: {note}" for note, names in notes.items() for name in names), "image",
+        "converted on reading" + (": " + "; ".join(details) if len(notes) > 1 else ""),
+        count=len(set().union(*notes.values())))
 
-
-# ------------------------------------------------------------------------------------------- within a side
 
 def check_sides(survey: Survey, roles: Roles) -> list[Finding]:
     """Images of a side that differ from the rest in format or background."""
     found: list[Finding] = []
     for names, side in zip(roles.sides, "AB", strict=True):
-        if names:
-            images = {name: survey.images[name] for name in names}
-            of_side = f" of {side}" if roles.sides[1] else ""
-            found += _check_formats(images, of_side) + _check_backgrounds(images, of_side)
+        images = {name: survey.images[name] for name in names}
+        of_side = f" of {side}" if roles.sides[1] else ""
+        found += _check_formats(images, of_side) + _check_backgrounds(images, of_side)
     return found
 
 
@@ -144,13 +155,11 @@ def _check_backgrounds(images: Mapping[str, FileFacts], of_side: str) -> list[Fi
     light = [name for name, image in images.items() if image.border >= LIGHT]
     dark = [name for name, image in images.items() if image.border <= DARK]
     for name, other, usual, odd in (("light", "dark", light, dark), ("dark", "light", dark, light)):
-        if len(usual) >= MAJORITY * len(images):
+        if images and len(usual) >= MAJORITY * len(images):
             return finding("warning", "inverted", odd, f"image{of_side}",
                            f"with a {other} background where nearly all are {name}: inverted?")
     return []
 
-
-# ------------------------------------------------------------------------------------------- between images
 
 def check_pairs(layout: Layout, survey: Survey, roles: Roles) -> list[Finding]:
     """Partners of different sizes, and identical partners."""
@@ -191,12 +200,9 @@ def check_duplicates(survey: Survey, roles: Roles) -> list[Finding]:
         one, other = names[i], names[j]
         if frozenset((one, other)) in partners or images[one].digest == images[other].digest:
             continue
-        text = f"{one} ~ {other} ({distance:.1f} of 255 levels apart)"
-        if one in splits and other in splits and splits[one] != splits[other]:
-            near_leaks.append(text)
-        else:
-            near.append(text)
-            near_pairs.append((i, j))
+        leak = one in splits and other in splits and splits[one] != splits[other]
+        (near_leaks if leak else near).append(f"{one} ~ {other} ({distance:.1f} of 255 levels apart)")
+        near_pairs += [(i, j)] * (not leak)
     return [
         *finding("error", "leak", leaks, "image", "in more than one split: the test set is trained on"),
         *finding("warning", "near-leak", near_leaks, "pair", "of similar images in two splits"),
@@ -205,29 +211,23 @@ def check_duplicates(survey: Survey, roles: Roles) -> list[Finding]:
                  count=count_groups(near_pairs))]
 
 
-# ------------------------------------------------------------------------------------------- the layout
-
 def check_layout(layout: Layout, survey: Survey, roles: Roles) -> list[Finding]:
     """Problems of the layout: splits, partners, classes, unused images."""
     found = [Finding("error", "layout", 1, text) for text in layout.problems]
     found += finding("error", "unpaired", layout.unmatched, "file", "without a partner of the same name")
     if layout.splits and "train" not in layout.splits:
-        text = f"there are no training images, only {' and '.join(layout.splits)}"
-        found.append(Finding("error", "no-train", 1, text))
+        found.append(Finding("error", "no-train", 1,
+                             f"there are no training images, only {' and '.join(layout.splits)}"))
     if layout.kind == "paired" and layout.splits and not set(layout.splits) & {"val", "test"}:
-        text = "nothing is held out: a val/ (or valA/, valB/) would be evaluated during training"
-        found.append(Finding("note", "nothing-held-out", 1, text))
+        found.append(Finding("note", "nothing-held-out", 1, "nothing is held out: a val/ (or valA/, valB/) "
+                             "would be evaluated during training"))
     if layout.strips:
         found += apply_rule(survey, NOT_A_STRIP)
     unused = [name for name in survey.images if name not in roles.splits] if layout.splits else ()
     found += finding("note", "unused", unused, "image", "not used, because in no split")
-    return found + _check_classes(layout.classes())
-
-
-def _check_classes(counts: Mapping[str, int]) -> list[Finding]:
-    by_size = sorted(counts.items(), key=lambda item: item[1])
+    by_size = sorted(layout.classes().items(), key=lambda item: item[1])
     small = (f"{name}: {count:,}" for name, count in by_size if count < MIN_CLASS_SIZE)
-    found = finding("warning", "small-class", small, "class", f"with fewer than {MIN_CLASS_SIZE} images")
+    found += finding("warning", "small-class", small, "class", f"with fewer than {MIN_CLASS_SIZE} images")
     filled = [item for item in by_size if item[1]]
     if filled and filled[-1][1] > MAX_IMBALANCE * filled[0][1]:
         (least, few), (most, many) = filled[0], filled[-1]

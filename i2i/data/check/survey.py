@@ -5,6 +5,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -22,17 +23,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass
 class Survey:
-    """The facts of the examined files of a data set, 1 KB each.
+    """The facts of the examined files of a data set by their names, 1 KB each."""
 
-    Attributes:
-        total: how many files there are, examined or not.
-        images: facts of the files that can be read, by name.
-        faults: what is wrong with the others, by name.
-    """
-
-    total: int
+    total: int                  # How many files there are, examined or not.
     images: dict[str, FileFacts] = field(default_factory=dict)
-    faults: dict[str, Fault] = field(default_factory=dict)
+    faults: dict[str, Fault] = field(default_factory=dict)      # Of files that cannot be read.
 
     def where(self, condition: Callable[[FileFacts], bool]) -> list[str]:
         """The images that meet a condition."""
@@ -40,8 +35,12 @@ class Survey:
 
 
 def survey(source: Source, names: Sequence[str], *, most: int, progress: Progress) -> Survey:
-    """Examine about `most` files with several threads."""
-    chosen = _sample(names, most)
+    """Examine about `most` files with several threads; a hash of the name without extension chooses them, so
+    that partners stay together."""
+    limit = most / max(1, len(names)) * 2**32
+    chosen = names if len(names) <= most else [
+        name for name in names
+        if zlib.crc32(stem(name.rsplit("/", 1)[-1]).encode("utf-8", "surrogateescape")) < limit]
     result = Survey(len(names))
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         for start in range(0, len(chosen), PENDING_FILES):
@@ -56,25 +55,13 @@ def survey(source: Source, names: Sequence[str], *, most: int, progress: Progres
     return result
 
 
-def _sample(names: Sequence[str], count: int) -> Sequence[str]:
-    """About `count` names, by a hash of the name without extension, so that partners stay together."""
-    if len(names) <= count:
-        return names
-    limit = count / len(names) * 2**32
-    return [name for name in names
-            if zlib.crc32(stem(name.rsplit("/", 1)[-1]).encode("utf-8", "surrogateescape")) < limit]
-
-
 def decode_seconds(source: Source, names: Sequence[str]) -> float:
     """Mean seconds to read and decode a file on one core, over evenly spaced files; 0 if none is readable."""
-    total, count = 0.0, 0
-    for position in evenly_spaced(len(names), TIMED_FILES) if names else ():
-        start = time.perf_counter()
-        try:
-            load_image(source, names[position])
-        except Unreadable:
-            continue
-        total, count = total + time.perf_counter() - start, count + 1
-        if total > TIMING_SECONDS:
-            break
-    return total / max(1, count)
+    seconds = list[float]()
+    for position in evenly_spaced(len(names), TIMED_FILES):
+        if sum(seconds) <= TIMING_SECONDS:
+            with suppress(Unreadable):
+                start = time.perf_counter()
+                load_image(source, names[position])
+                seconds.append(time.perf_counter() - start)
+    return sum(seconds) / max(1, len(seconds))
