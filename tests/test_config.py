@@ -6,11 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from i2i.config import from_dict, override, parse, parse_assignments, to_dict
+from i2i.config import from_dict, override, parse, parse_assignments, settings, to_dict
+from i2i.data.config import DataConfig
 from i2i.errors import RequestError
+from i2i.metrics import paired, set_metrics  # noqa: F401 - registers the metrics.
 from i2i.recipes.pix2pix import Pix2Pix
-from i2i.registry import Spec, build, kinds, names, register, schema, to_json
+from i2i.registry import Option, Spec, build, kinds, lookup, names, register, schema, to_json
 from i2i.training import job as jobs  # noqa: F401 - registers all pieces.
+from i2i.training.config import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,13 +85,25 @@ def test_build_refuses_unknown_options() -> None:
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in kinds() for name in names(kind)])
 def test_every_piece_is_documented_and_every_option_can_be_typed(kind: str, name: str) -> None:
-    from i2i.registry import lookup
     assert (lookup(kind, name).__doc__ or "").strip()
     for key, parameter in schema(kind, name).items():
         assert parameter.default is not inspect.Parameter.empty, f"{key} has no default"
         if kind != "recipe":
             text = ",".join(map(str, parameter.default)) if isinstance(parameter.default, tuple) else str(parameter.default)
             assert to_json(parse(key, text, parameter.type)) == to_json(parameter.default)
+
+
+CONFIGS = {"data": DataConfig, "train": TrainConfig} | {name: lookup("recipe", name) for name in names("recipe")}
+ALL_OPTIONS = [pytest.param(option, id=f"{kind}-{name}-{key}") for kind in kinds() if kind != "recipe" for name in names(kind) for key, option in schema(kind, name).items()]
+ALL_SETTINGS = [pytest.param(option, id=f"{name}-{key}") for name, config in CONFIGS.items() for key, option in settings(config).items()]
+
+
+@pytest.mark.parametrize("option", ALL_OPTIONS + ALL_SETTINGS)
+def test_every_option_and_setting_explains_itself_in_one_line(option: Option) -> None:
+    assert option.help, "no help in the annotation"
+    assert option.help == " ".join(option.help.split())
+    assert option.help[0].isupper()
+    assert not option.help.endswith(".")
 
 
 @given(st.integers(0, 10**9))

@@ -23,7 +23,7 @@ from i2i.data.sources import open_source
 from i2i.errors import I2IError, RequestError
 from i2i.inference.model import Model, load
 from i2i.recipes.base import DataInfo
-from i2i.recipes.meta import MAX_MODULES, build_on_meta
+from i2i.recipes.meta import build_on_meta
 from i2i.registry import Spec, build, lookup
 from i2i.runs import checkpoint, log
 from i2i.runs.folder import RunFolder
@@ -154,11 +154,13 @@ def test_a_header_that_wants_more_than_the_file_holds(trained: Path, tmp_path: P
     assert peak() - before < MEMORY
 
 
-def test_networks_of_a_billion_layers_are_not_begun() -> None:
-    recipe = lookup("recipe", "pix2pix")()
-    with pytest.raises(RequestError, match=f"layers of the networks=more than {MAX_MODULES:,}"):
-        build_on_meta(override(recipe, parse_assignments(["generator=resnet", "generator.blocks=1000000000"])), DataInfo((32, 32)))
-    build_on_meta(recipe, DataInfo((256, 256)))      # And the count is of each by itself.
+@pytest.mark.parametrize(("recipe", "words", "key"), [
+    ("pix2pix", ["generator=resnet", "generator.blocks=1000000000"], "generator.blocks"), ("gan", ["generator=mlp", "generator.layers=1000000000"], "generator.layers"),
+    ("gan", ["discriminator=mlp", "discriminator.layers=1000000000"], "discriminator.layers"), ("pix2pix", ["discriminator.layers=1000000000"], "discriminator.layers"),
+    ("gan", ["generator=stylegan2", "generator.mapping_layers=1000000000"], "generator.mapping_layers")])
+def test_networks_of_a_billion_layers_are_refused_before_they_are_built(recipe: str, words: list[str], key: str) -> None:
+    with pytest.raises(RequestError, match=f"{key}=1000000000 cannot be used"):
+        build_on_meta(override(lookup("recipe", recipe)(), parse_assignments(words)), DataInfo((32, 32)))
 
 
 def test_a_pickle_by_another_name_and_a_header_of_gigabytes(trained: Path, tmp_path: Path) -> None:

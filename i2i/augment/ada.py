@@ -2,10 +2,11 @@
 
 import math
 from functools import partial
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import Doc
 
 from i2i.augment.base import Augment, Transform, apply_policy, check_policy, per_image
 from i2i.augment.warp import gather_pixels, warp_affine
@@ -126,7 +127,7 @@ class ADA(Augment):
     """Each transform with probability p, adapted to D's overfitting.  Karras et al. 2020a.
 
     Every `interval` steps p rises if r_t = E[sign(D(real))] was above `target` since the last time, else it
-    falls (section 3), at a rate of 0 to 1 in `speed` images; with speed=0 it is constant.
+    falls (section 3).
     """
 
     p: Tensor
@@ -135,8 +136,15 @@ class ADA(Augment):
     steps: Tensor
     synced_buffers: ClassVar[tuple[str, ...]] = ("sign_sum", "count")
 
-    def __init__(self, *, policy: tuple[str, ...] = ("blit", "geom", "color"), p: float = 0.0,
-                 target: float = 0.6, interval: int = 4, speed: int = 500_000) -> None:
+    def __init__(
+            self, *, policy: Annotated[tuple[str, ...], Doc(
+                "Transforms: blit (mirror, turn, shift), geom (scale, rotate, shift), color")] = (
+                    "blit", "geom", "color"),
+            p: Annotated[float, Doc("Initial probability of each transform")] = 0.0,
+            target: Annotated[float, Doc("Mean sign of D's logits of real images to keep, 0 to 1")] = 0.6,
+            interval: Annotated[int, Doc("Steps between changes of p")] = 4,
+            speed: Annotated[int, Doc("Images in which p can rise from 0 to 1; 0: p is constant")] = 500_000
+    ) -> None:
         super().__init__()
         check_policy(policy, TRANSFORMS)
         require(0 <= p <= 1, "augment.p", p, "0 to 1")

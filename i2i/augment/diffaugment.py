@@ -1,7 +1,10 @@
 """DiffAugment.  Zhao, Liu, Lin, Zhu, Han 2020 (arXiv:2006.10738), section 4 and the authors' code."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
+from typing_extensions import Doc
 
 from i2i.augment.base import Augment, Transform, apply_policy, check_policy, per_image
 from i2i.augment.warp import gather_pixels
@@ -69,7 +72,8 @@ TRANSFORMS = {"color": color, "translation": translation, "cutout": cutout}
 class DiffAugment(Augment):
     """DiffAugment: random color, translation and cutout of all images D sees.  Zhao et al. 2020."""
 
-    def __init__(self, *, policy: tuple[str, ...] = ("color", "translation", "cutout")) -> None:
+    def __init__(self, *, policy: Annotated[tuple[str, ...], Doc(
+            "Transforms: color, translation, cutout")] = ("color", "translation", "cutout")) -> None:
         super().__init__()
         check_policy(policy, TRANSFORMS)
         self.policy = policy

@@ -1,7 +1,10 @@
 """Instance noise: Gaussian noise on the discriminator's inputs."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
+from typing_extensions import Doc
 
 from i2i.errors import require
 from i2i.registry import register
@@ -17,14 +20,14 @@ class NoNoise(nn.Module):
 
 @register("instance_noise", "normal")
 class InstanceNoise(nn.Module):
-    """Noise N(0, std) on real and generated images.  Sønderby et al. 2017 (arXiv:1610.04490), section 3.
-
-    The standard deviation decays linearly to 0 at the share `until` of the run.
-    """
+    """Noise N(0, std) on real and generated images.  Sønderby et al. 2017 (arXiv:1610.04490), section 3."""
 
     std: Tensor
 
-    def __init__(self, *, std: float = 0.1, until: float = 1.0) -> None:
+    def __init__(self, *,
+                 std: Annotated[float, Doc("Initial standard deviation; images are from -1 to 1")] = 0.1,
+                 until: Annotated[float, Doc(
+                     "Share of the run in which it decays linearly to 0")] = 1.0) -> None:
         super().__init__()
         require(std >= 0, "instance_noise.std", std, "0 or more; images are from -1 to 1")
         require(0 < until <= 1, "instance_noise.until", until, "more than 0, up to 1 (the whole run)")

@@ -1,10 +1,11 @@
 """Adversarial losses of G and D.  Logits may have any shape; losses are means over all of them."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import Doc
 
 from i2i.errors import require
 from i2i.registry import register
@@ -38,12 +39,10 @@ def _check_smooth(smooth: float) -> None:
 @register("adversarial", "nonsaturating")
 @dataclass(frozen=True, kw_only=True)
 class NonSaturating(Adversarial):
-    """Non-saturating GAN loss: G maximizes log D(G(z)).  Goodfellow et al. 2014, section 3.
+    """Non-saturating GAN loss: G maximizes log D(G(z)).  Goodfellow et al. 2014, section 3."""
 
-    `smooth`: D's target for real images is 1 - smooth.  Salimans et al. 2016, section 3.4.
-    """
-
-    smooth: float = 0.0
+    smooth: Annotated[float, Doc(
+        "D's target for real images is 1 - smooth (Salimans et al. 2016, section 3.4); less than 0.5")] = 0.0
     decision_boundary = 0.0
 
     def __post_init__(self) -> None:
@@ -61,7 +60,7 @@ class NonSaturating(Adversarial):
 @register("adversarial", "minimax")
 class Minimax(NonSaturating):
     """Minimax GAN loss: G minimizes log(1 - D(G(z))), which saturates where D rejects with confidence.
-    Goodfellow et al. 2014, equation 1; `smooth` as in `nonsaturating`."""
+    Goodfellow et al. 2014, equation 1."""
 
     def g(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
         """log(1 - D(fake))"""
@@ -71,12 +70,10 @@ class Minimax(NonSaturating):
 @register("adversarial", "lsgan")
 @dataclass(frozen=True, kw_only=True)
 class LeastSquares(Adversarial):
-    """Least squares GAN loss: squared distance to 1 and 0, without factors 1/2.  Mao et al. 2017.
+    """Least squares GAN loss: squared distance to 1 and 0, without factors 1/2.  Mao et al. 2017."""
 
-    `smooth`: D's target for real images, and G's for generated ones, is 1 - smooth.
-    """
-
-    smooth: float = 0.0
+    smooth: Annotated[float, Doc(
+        "D's target for real images, and G's for generated ones, is 1 - smooth; less than 0.5")] = 0.0
 
     def __post_init__(self) -> None:
         _check_smooth(self.smooth)

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Doc
 
 from i2i.errors import require
 from i2i.nets.precision import fp32_island, to_float32
@@ -29,16 +30,19 @@ class NoGeneratorPenalty(nn.Module):
 class PathLengthPenalty(nn.Module):
     """Path length regularization: weight * E[(|J^T y| - a)^2].  Karras et al. 2020b, equation 4.
 
-    y ~ N(0, 1) images over the square root of their pixels; a is the running mean of |J^T y|, updated by
-    `decay`.  |J^T y| is the root of the mean over layers of the squared length for each layer's style, as in
-    the reference implementation.  Due in one of `every` turns of G (theirs: 8, in their smallest
-    configurations 4) for 1 / `shrink` of the batch.
+    y ~ N(0, 1) images over the square root of their pixels; a is the running mean of |J^T y|.  |J^T y| is the
+    root of the mean over layers of the squared length for each layer's style, as in the reference
+    implementation, which takes the penalty every 8 turns (4 in its smallest configurations).
     """
 
     synced_buffers: ClassVar[tuple[str, ...]] = ("mean",)
     mean: Tensor
 
-    def __init__(self, *, weight: float = 2.0, every: int = 4, decay: float = 0.01, shrink: int = 2) -> None:
+    def __init__(self, *, weight: Annotated[float, Doc("Weight of the penalty in G's loss")] = 2.0,
+                 every: Annotated[int, Doc(
+                     "Take the penalty, times this number, in one of so many turns of G")] = 4,
+                 decay: Annotated[float, Doc("Share of the new lengths in the running mean")] = 0.01,
+                 shrink: Annotated[int, Doc("Take the penalty on one of so many images")] = 2) -> None:
         super().__init__()
         require(weight >= 0, "g_penalty.weight", weight, "0 or more")
         require(every >= 1, "g_penalty.every", every, "1 or more")

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import Doc
 
 from i2i.errors import require
 from i2i.nets.precision import fp32_island, to_float32
@@ -14,6 +15,9 @@ from i2i.registry import register
 
 # (N, C, H, W) -> (N, ...) logits, with source image and labels already bound.
 Critic = Callable[[Tensor], Tensor]
+Weight = Annotated[float, Doc("Weight of the penalty in D's loss")]
+Gamma = Annotated[float, Doc("The penalty is gamma / 2 times the mean of |grad D|^2")]
+Every = Annotated[int, Doc("Take the penalty, times this number, in one of so many steps of D")]
 
 
 @register("penalty", "none")
@@ -28,7 +32,7 @@ class Penalty:
     """
 
     uses_input_gradients: ClassVar[bool] = False
-    every: int = 1
+    every: Every = 1
     clip: float = 0.0
 
     def __call__(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
@@ -75,7 +79,7 @@ def _check(weight: str, value: float, every: int) -> None:
 class WeightClipping(Penalty):
     """Weight clipping: the critic's parameters stay in [-limit, limit].  Arjovsky et al. 2017."""
 
-    limit: float = 0.01
+    limit: Annotated[float, Doc("Maximum absolute value of a parameter")] = 0.01
 
     def __post_init__(self) -> None:
         require(self.limit > 0, "penalty.limit", self.limit, "more than 0")
@@ -90,8 +94,8 @@ class WeightClipping(Penalty):
 class GradientPenalty(Penalty):
     """WGAN-GP: weight * E[(|grad D(x)| - 1)^2], x between real and generated.  Gulrajani et al. 2017."""
 
-    weight: float = 10.0
-    every: int = 1
+    weight: Weight = 10.0
+    every: Every = 1
     uses_input_gradients: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -128,8 +132,8 @@ class DRAGAN(GradientPenalty):
 class R1(Penalty):
     """R1: gamma / 2 * E[|grad D(real)|^2].  Mescheder et al. 2018, equation 9."""
 
-    gamma: float = 10.0
-    every: int = 1
+    gamma: Gamma = 10.0
+    every: Every = 1
     uses_input_gradients: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

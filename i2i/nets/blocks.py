@@ -14,6 +14,7 @@ from i2i.nets.norms import AFFINE
 # Up to this many output positions one matrix product replaces the CPU's convolution kernels: it is faster
 # below 64 with any number of channels, and up to 256 with 512 of them (bench/convolution.py).
 MAX_GEMM_POSITIONS = 128
+MAX_LAYERS = 1000       # Of a kind in one network: beyond what fits into any memory at a useful width.
 
 
 class GemmConv2d(nn.Conv2d):

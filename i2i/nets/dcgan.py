@@ -1,25 +1,21 @@
 """Generator and discriminator of DCGAN."""
 
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import Doc
 
-from i2i.errors import require
 from i2i.nets.base_resolution import base_resolution
 from i2i.nets.blocks import GemmConv2d, GemmConvTranspose2d, channels_per_level, init_weights, upsample_layer
 from i2i.nets.checkpointing import checkpoint_stage
-from i2i.nets.class_conditioning import (
-    ClassEmbedding,
-    ClassProjection,
-    ConditionalNorm,
-    LabelChannel,
-    require_labels,
-)
+from i2i.nets.class_conditioning import ClassProjection, ConditionalNorm, LabelChannel, require_labels
 from i2i.nets.minibatch_discrimination import minibatch_layers
+from i2i.nets.noise_generator import NoiseGenerator
 from i2i.nets.norms import make_norm, needs_bias
+from i2i.nets.options import Condition, Group, KernelDims, Kernels, Norm, Reference, Up, Width, ZDim
 from i2i.nets.trunk import TrunkDiscriminator
 from i2i.nets.virtual_batch_norm import ReferenceBatch
 from i2i.registry import register
@@ -31,31 +27,21 @@ def _stage(layer: nn.Module, norm: nn.Module, x: Tensor, c: Tensor | None) -> Te
 
 
 @register("noise_generator", "dcgan")
-class Generator(nn.Module):
-    """DCGAN generator: transposed convolutions, norm and ReLU, tanh.  Radford et al. 2016 (arXiv:1511.06434).
-
-    `width` channels next to the image, doubled inwards up to eight times that.  `condition`: how a label
-    enters: its embedding beside z (`concat`; Mirza and Osindero 2014), or as gain and bias of every norm
-    (`batchnorm`; de Vries et al. 2017).  `reference`: images in the reference batch of virtual batch norm.
-    """
+class Generator(NoiseGenerator):
+    """DCGAN generator: transposed convolutions, norm, ReLU, tanh.  Radford et al. 2016 (arXiv:1511.06434)."""
 
     gradient_checkpointing = False
 
-    def __init__(self, out_channels: int, size: tuple[int, int], num_classes: int = 0, *, z_dim: int = 100,
-                 width: int = 64, norm: str = "batch", up: Literal["transposed", "resize"] = "transposed",
-                 condition: Literal["concat", "batchnorm"] = "concat", reference: int = 64) -> None:
-        super().__init__()
-        require(z_dim >= 1, "generator.z_dim", z_dim, "1 or more")
+    def __init__(self, out_channels: int, size: tuple[int, int], num_classes: int = 0, *, z_dim: ZDim = 100,
+                 width: Width = 64, norm: Norm = "batch", up: Up = "transposed",
+                 condition: Condition = "concat", reference: Reference = 64) -> None:
         base, levels = base_resolution(size, "dcgan")
-        self.z_dim, self.num_classes = z_dim, num_classes
-        concat = bool(num_classes) and condition == "concat"
-        self.embedding = ClassEmbedding(num_classes, z_dim) if concat else None
-        self.reference = ReferenceBatch("generator", norm, reference, (z_dim,), num_classes)
+        super().__init__(z_dim, num_classes, concat=condition == "concat", norm=norm, reference=reference)
         classes = num_classes if condition == "batchnorm" else 0
         bias = needs_bias(norm) and not classes
         channels = channels_per_level("generator", width, levels)[::-1]
         self.layers = nn.ModuleList([
-            GemmConvTranspose2d(z_dim * (1 + concat), channels[0], base, bias=bias),  # type: ignore[arg-type]
+            GemmConvTranspose2d(self.in_features, channels[0], base, bias=bias),  # type: ignore[arg-type]
             *(upsample_layer(up, a, b, kernel=4, bias=bias) for a, b in pairwise(channels))])
         self.norms = nn.ModuleList(ConditionalNorm(norm, n, classes, self.reference.count) for n in channels)
         self.out = upsample_layer(up, channels[-1], out_channels, kernel=4, bias=True)
@@ -63,8 +49,7 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """(N, z_dim), (N) labels -> (N, C, H, W) in [-1, 1]"""
-        z, c = self.reference(z, c)
-        x = torch.cat([z, self.embedding(require_labels(c))], 1) if self.embedding else z
+        x, c = self.inputs(z, c)
         x = x[:, :, None, None]
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = checkpoint_stage(self, _stage, layer, norm, x, c)
@@ -73,18 +58,14 @@ class Generator(nn.Module):
 
 @register("discriminator", "dcgan")
 class Discriminator(TrunkDiscriminator):
-    """DCGAN discriminator: strided convolutions, norm and LeakyReLU, one logit.  Radford et al. 2016.
+    """DCGAN discriminator: strided convolutions, norm and LeakyReLU, one logit.  Radford et al. 2016."""
 
-    `condition`: how a label enters: as one more channel of the image (`concat`; Mirza and Osindero 2014), or
-    by the inner product of its vector and the summed features (`projection`; Miyato and Koyama 2018).
-    `kernels` and `kernel_dims`: minibatch discrimination before the last layer (Salimans et al. 2016, section
-    3.2).  `group`: minibatch standard deviation (Karras et al. 2018, section 3).  0: none.  `reference`:
-    images in the reference batch of virtual batch norm.
-    """
-
-    def __init__(self, in_channels: int, size: tuple[int, int], num_classes: int = 0, *, width: int = 64,
-                 norm: str = "batch", condition: Literal["concat", "projection"] = "concat", group: int = 0,
-                 kernels: int = 0, kernel_dims: int = 5, reference: int = 64) -> None:
+    def __init__(self, in_channels: int, size: tuple[int, int], num_classes: int = 0, *, width: Width = 64,
+                 norm: Norm = "batch", condition: Annotated[Literal["concat", "projection"], Doc(
+                     "How a label enters: as an image channel (Mirza and Osindero 2014), or by the inner "
+                     "product of its vector and the summed features (Miyato and Koyama 2018)")] = "concat",
+                 group: Group = 0, kernels: Kernels = 0, kernel_dims: KernelDims = 5,
+                 reference: Reference = 64) -> None:
         super().__init__()
         base, levels = base_resolution(size, "dcgan")
         channels = channels_per_level("discriminator", width, levels)

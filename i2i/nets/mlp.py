@@ -2,27 +2,34 @@
 
 import math
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Doc
 
 from i2i.errors import require
-from i2i.nets.blocks import init_weights
-from i2i.nets.class_conditioning import ClassEmbedding, ClassProjection, require_labels
+from i2i.nets.blocks import MAX_LAYERS, init_weights
+from i2i.nets.class_conditioning import ClassProjection, require_labels
 from i2i.nets.minibatch_discrimination import minibatch_layers
+from i2i.nets.noise_generator import NoiseGenerator
 from i2i.nets.norms import make_norm, needs_bias
+from i2i.nets.options import Group, KernelDims, Kernels, Norm, Reference, ZDim
 from i2i.nets.trunk import TrunkDiscriminator
 from i2i.nets.virtual_batch_norm import ReferenceBatch
 from i2i.registry import register
 
 MAXOUT_PIECES = 5       # Linear layers per maxout: the code of Lin et al. 2018 for points.
 
-Activation = Literal["relu", "leaky", "tanh", "maxout"]
+Units = Annotated[int, Doc("Units of each hidden layer")]
+Layers = Annotated[int, Doc("Number of hidden layers, 1 to 1000")]
+Activation = Annotated[Literal["relu", "leaky", "tanh", "maxout"], Doc(
+    "Activation of hidden layers; maxout: the maximum of five linear layers (Goodfellow et al. 2013)")]
+Std = Annotated[float, Doc("Standard deviation of the initial weights; 0: that of He et al. 2015")]
 
 
 class Dense(nn.Module):
-    """Linear layer, norm and activation.  `maxout`: the maximum of five layers (Goodfellow et al. 2013)."""
+    """Linear layer, norm and activation."""
 
     def __init__(self, in_features: int, out_features: int, activation: str, norm: str,
                  reference: int = 0) -> None:
@@ -49,7 +56,7 @@ class Dense(nn.Module):
 def _hidden_layers(player: str, in_features: int, width: int, layers: int, activation: str, norm: str,
                    reference: int) -> nn.Sequential:
     require(width >= 1, f"{player}.width", width, "1 or more")
-    require(layers >= 1, f"{player}.layers", layers, "1 or more")
+    require(1 <= layers <= MAX_LAYERS, f"{player}.layers", layers, f"1 to {MAX_LAYERS}")
     require(norm != "instance", f"{player}.norm", norm,
             "batch, syncbatch, virtual or none; a unit has a single value, which instance norm makes 0")
     return nn.Sequential(*(Dense(width if i else in_features, width, activation, norm, reference)
@@ -63,49 +70,45 @@ def _init_weights(player: str, network: nn.Module, std: float) -> None:
 
 
 @register("noise_generator", "mlp")
-class Generator(nn.Module):
+class Generator(NoiseGenerator):
     """Fully connected generator of images of any size.  Goodfellow et al. 2014.
 
     A point of the plane is an image of 2 channels and 1x1 pixel.  Defaults of width, layers, activation and
     norm are those of the code of Lin et al. 2018 for points, which has z_dim 2, output=linear and std=0.02.
-    `std`: standard deviation of the initial weights, 0 for that of He et al. 2015.  A label's embedding is
-    concatenated to z.  `reference`: images in the reference batch of virtual batch norm.
+    A label's embedding is concatenated to z.
     """
 
-    def __init__(self, out_channels: int, size: tuple[int, int], num_classes: int = 0, *, z_dim: int = 100,
-                 width: int = 400, layers: int = 4, activation: Activation = "relu", norm: str = "batch",
-                 output: Literal["tanh", "linear"] = "tanh", std: float = 0.0, reference: int = 64) -> None:
-        super().__init__()
-        require(z_dim >= 1, "generator.z_dim", z_dim, "1 or more")
-        self.z_dim, self.num_classes, self.shape = z_dim, num_classes, (out_channels, *size)
-        self.embedding = ClassEmbedding(num_classes, z_dim) if num_classes else None
-        self.reference = ReferenceBatch("generator", norm, reference, (z_dim,), num_classes)
-        self.layers = _hidden_layers("generator", z_dim * (2 if num_classes else 1), width, layers,
-                                     activation, norm, self.reference.count)
+    def __init__(self, out_channels: int, size: tuple[int, int], num_classes: int = 0, *, z_dim: ZDim = 100,
+                 width: Units = 400, layers: Layers = 4, activation: Activation = "relu",
+                 norm: Norm = "batch", output: Annotated[Literal["tanh", "linear"], Doc(
+                     "Activation of the output")] = "tanh",
+                 std: Std = 0.0, reference: Reference = 64) -> None:
+        super().__init__(z_dim, num_classes, norm=norm, reference=reference)
+        self.shape = out_channels, *size
+        self.layers = _hidden_layers("generator", self.in_features, width, layers, activation, norm,
+                                     self.reference.count)
         self.out = nn.Linear(width, math.prod(self.shape))
         self.activation = torch.tanh if output == "tanh" else nn.Identity()
         _init_weights("generator", self, std)
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """(N, z_dim), (N) labels -> (N, C, H, W), in [-1, 1] with output=tanh"""
-        z, c = self.reference(z, c)
-        h = torch.cat([z, self.embedding(require_labels(c))], 1) if self.embedding else z
-        return self.activation(self.out(self.layers(h)[self.reference.count:]).unflatten(1, self.shape))
+        h = self.layers(self.inputs(z, c)[0])
+        return self.activation(self.out(h[self.reference.count:]).unflatten(1, self.shape))
 
 
 @register("discriminator", "mlp")
 class Discriminator(TrunkDiscriminator):
     """Fully connected discriminator.  Goodfellow et al. 2014.
 
-    Defaults of width, layers and activation are those of the code of Lin et al. 2018 for points.  `kernels`
-    and `kernel_dims`: minibatch discrimination (Salimans et al. 2016).  `group`: minibatch standard deviation
-    (Karras et al. 2018).  0: none.  `reference`: images in the reference batch of virtual batch norm.  With
+    Defaults of width, layers and activation are those of the code of Lin et al. 2018 for points.  With
     classes, the inner product with the label's vector is added (Miyato and Koyama 2018).
     """
 
-    def __init__(self, in_channels: int, size: tuple[int, int], num_classes: int = 0, *, width: int = 200,
-                 layers: int = 3, activation: Activation = "maxout", norm: str = "none", group: int = 0,
-                 kernels: int = 0, kernel_dims: int = 5, std: float = 0.0, reference: int = 64) -> None:
+    def __init__(self, in_channels: int, size: tuple[int, int], num_classes: int = 0, *, width: Units = 200,
+                 layers: Layers = 3, activation: Activation = "maxout", norm: Norm = "none",
+                 group: Group = 0, kernels: Kernels = 0, kernel_dims: KernelDims = 5, std: Std = 0.0,
+                 reference: Reference = 64) -> None:
         super().__init__()
         self.num_classes, self.feature_shape = num_classes, (width, 1, 1)
         self.reference = ReferenceBatch("discriminator", norm, reference, (in_channels, *size))

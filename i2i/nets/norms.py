@@ -3,7 +3,6 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2i.errors import require
 from i2i.nets.virtual_batch_norm import VirtualBatchNorm
 from i2i.registry import Spec, build, register
 
@@ -11,8 +10,7 @@ from i2i.registry import Spec, build, register
 class BatchNorm(nn.BatchNorm2d):
     """Batch normalization that can use each image's own statistics in eval mode (`per_image`).
 
-    A network trained with batches of one image has only seen images normalized by themselves; `per_image`
-    reproduces that, independently of the other images of a batch.
+    A network trained with batches of one image has only seen images normalized by themselves.
     """
 
     per_image = False
@@ -42,15 +40,6 @@ def syncbatch(channels: int) -> nn.Module:
 def instance(channels: int) -> nn.Module:
     """Instance normalization without parameters or running statistics (Ulyanov et al. 2016)."""
     return nn.InstanceNorm2d(channels)
-
-
-@register("norm", "virtual")
-def virtual(channels: int, reference: int = 0) -> nn.Module:
-    """Virtual batch normalization with affine parameters (Salimans et al. 2016)."""
-    require(reference > 0, "norm", "virtual",
-            "batch, syncbatch, instance or none in this network, which has no reference batch; "
-            "the generators dcgan, mlp and sagan and the discriminators dcgan and mlp have one")
-    return VirtualBatchNorm(channels, reference)
 
 
 @register("norm", "none")

@@ -1,12 +1,16 @@
 """PatchGAN and PixelGAN discriminators."""
 
+from typing import Annotated
+
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import Doc
 
 from i2i.errors import require
 from i2i.nets.blocks import init_weights
 from i2i.nets.class_conditioning import ClassProjection, require_labels
 from i2i.nets.norms import make_norm, needs_bias
+from i2i.nets.options import Norm, Width
 from i2i.registry import register
 
 
@@ -52,7 +56,9 @@ class PatchDiscriminator(_PatchDiscriminator):
     window = 4
 
     def __init__(self, in_channels: int, size: tuple[int, int], num_classes: int = 0, *,
-                 width: int = 64, layers: int = 3, norm: str = "batch") -> None:
+                 width: Width = 64, layers: Annotated[int, Doc(
+                     "Convolutions between the first and the last; 3 see patches of 70x70 pixels")] = 3,
+                 norm: Norm = "batch") -> None:
         require(width >= 1, "discriminator.width", width, "1 or more")
         # The two last convolutions, 4 wide with stride 1, each remove a pixel and must leave one.
         smallest = 3 * 2**min(layers, 30)
@@ -73,8 +79,8 @@ class PatchDiscriminator(_PatchDiscriminator):
 class PixelDiscriminator(_PatchDiscriminator):
     """PixelGAN: one logit per pixel.  Isola et al. 2017, section 6.1.2.  Labels as in `patch`."""
 
-    def __init__(self, in_channels: int, size: tuple[int, int], num_classes: int = 0, *, width: int = 64,
-                 norm: str = "batch") -> None:
+    def __init__(self, in_channels: int, size: tuple[int, int], num_classes: int = 0, *, width: Width = 64,
+                 norm: Norm = "batch") -> None:
         require(width >= 1, "discriminator.width", width, "1 or more")
         bias = needs_bias(norm)
         super().__init__([

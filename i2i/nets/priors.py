@@ -1,8 +1,11 @@
 """Latent priors: maps from standard normal noise to the z of a generator."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import Doc
 
 from i2i.errors import require
 from i2i.registry import register
@@ -49,13 +52,12 @@ class UniformPrior(LatentPrior):
 
 @register("latent", "codes")
 class InfoGANPrior(LatentPrior):
-    """Noise, equally likely one-hot categories, and U(-1, 1) numbers.  Chen et al. 2016, section 7.
+    """Noise, equally likely one-hot categories, and U(-1, 1) numbers.  Chen et al. 2016, section 7."""
 
-    `categorical`: number of values of each categorical code; `continuous`: number of continuous codes.  The
-    paper has one of ten values and two for MNIST.
-    """
-
-    def __init__(self, z_dim: int, *, categorical: tuple[int, ...] = (10,), continuous: int = 2) -> None:
+    def __init__(
+            self, z_dim: int, *,
+            categorical: Annotated[tuple[int, ...], Doc("Number of values of each categorical code")] = (10,),
+            continuous: Annotated[int, Doc("Number of continuous codes")] = 2) -> None:
         require(all(values >= 2 for values in categorical), "latent.categorical",
                 ",".join(map(str, categorical)), "2 or more values each")
         require(continuous >= 0 and continuous + len(categorical) > 0, "latent.continuous", continuous,
@@ -82,12 +84,15 @@ class InfoGANPrior(LatentPrior):
 class GaussianMixturePrior(LatentPrior):
     """Learned Gaussian mixture: z ~ N(mu_k, sigma_k^2), k uniform.  Gurumurthy et al. 2017 (DeLiGAN).
 
-    mu starts uniform in [-1, 1], sigma at `sigma`.  `weight` is that of the mean of (1 - sigma)^2, without
-    which sigma collapses to 0 (equation 9; default of the authors' code for MNIST).  The last one selects k.
+    mu starts uniform in [-1, 1].  Without the regularization of equation 9 sigma collapses to 0; its default
+    weight is that of the authors' code for MNIST.  The last number of the noise selects k.
     """
 
-    def __init__(self, z_dim: int, *, components: int = 50, sigma: float = 0.2,
-                 weight: float = 1 / 3) -> None:
+    def __init__(self, z_dim: int, *,
+                 components: Annotated[int, Doc("Components of the mixture")] = 50,
+                 sigma: Annotated[float, Doc("Initial standard deviation of the components")] = 0.2,
+                 weight: Annotated[float, Doc("Weight of the mean of (1 - sigma)^2 in G's loss")] = 1 / 3
+                 ) -> None:
         super().__init__(z_dim, z_dim + 1)
         require(components >= 1, "latent.components", components, "1 or more")
         require(sigma > 0, "latent.sigma", sigma, "more than 0")

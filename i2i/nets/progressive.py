@@ -2,19 +2,22 @@
 
 import struct
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import Doc
 
 from i2i.errors import require
 from i2i.nets.base_resolution import base_resolution
 from i2i.nets.blocks import channels_per_level
 from i2i.nets.checkpointing import checkpoint_stage
-from i2i.nets.class_conditioning import ClassEmbedding, ClassProjection, require_labels
+from i2i.nets.class_conditioning import ClassProjection, require_labels
 from i2i.nets.equalized import GAIN, EqualizedConv2d, EqualizedLinear, PixelNorm, leaky_relu
 from i2i.nets.minibatch_discrimination import MinibatchStdDev
+from i2i.nets.noise_generator import NoiseGenerator
+from i2i.nets.options import Fade, Group, Grown, MaxChannels, Width, ZDim
 from i2i.nets.resampling import downsample
 from i2i.nets.trunk import TrunkDiscriminator
 from i2i.registry import register
@@ -24,9 +27,7 @@ class Growth(nn.Module):
     """The part of a network that is in use.  Karras et al. 2018, section 2.
 
     Its only state is the buffer `level`: k + alpha if k doublings are in use and the next is faded in by
-    alpha.  A new network, and one on the meta device, has full size.
-
-    `levels`: number of doublings at full size; `grown` and `fade`: see `Generator`.
+    alpha.  A new network, and one on the meta device, has full size, which is `levels` doublings.
     """
 
     level: Tensor
@@ -114,36 +115,31 @@ class UpBlock(nn.Module):
 
 
 @register("noise_generator", "progressive")
-class Generator(GrowingGenerator):
+class Generator(GrowingGenerator, NoiseGenerator):
     """Progressive GAN generator: grows from 4x4, pixel norm, linear output.  Karras et al. 2018.
 
-    `width` channels at full size, doubled inwards up to `max_channels`.  Images always have full size;
-    smaller ones are enlarged by nearest neighbor.  `grown`: share of the run after which the network has full
-    size; `fade`: share of each level's time during which the next is faded in.  A label's embedding is
+    Images always have full size; smaller ones are enlarged by nearest neighbor.  A label's embedding is
     concatenated to z.
     """
 
-    def __init__(self, out_channels: int, size: tuple[int, int], num_classes: int = 0, *, z_dim: int = 512,
-                 width: int = 32, max_channels: int = 512, grown: float = 0.6, fade: float = 0.5) -> None:
-        super().__init__()
+    def __init__(self, out_channels: int, size: tuple[int, int], num_classes: int = 0, *, z_dim: ZDim = 512,
+                 width: Width = 32, max_channels: MaxChannels = 512, grown: Grown = 0.6,
+                 fade: Fade = 0.5) -> None:
+        super().__init__(z_dim, num_classes)
         self.base, levels = base_resolution(size, "progressive")
         self.growth = Growth("generator", levels, grown, fade)
-        require(z_dim >= 1, "generator.z_dim", z_dim, "1 or more")
-        self.z_dim, self.num_classes = z_dim, num_classes
         channels = channels_per_level("generator", width, levels + 1, max_channels=max_channels)[::-1]
         first = channels[0]
         self.norm = PixelNorm()
-        self.embedding = ClassEmbedding(num_classes, z_dim) if num_classes else None
-        self.dense = EqualizedLinear(z_dim * (2 if num_classes else 1), first * self.base[0] * self.base[1],
-                                     gain=GAIN)
+        self.dense = EqualizedLinear(self.in_features, first * self.base[0] * self.base[1], gain=GAIN)
         self.conv = EqualizedConv2d(first, first, 3, gain=GAIN)
         self.blocks = nn.ModuleList(UpBlock(a, b) for a, b in pairwise(channels))
         self.to_rgb = nn.ModuleList(EqualizedConv2d(n, out_channels, 1) for n in channels)
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """(N, z_dim), (N) labels -> (N, C, H, W)"""
-        x = torch.cat([z, self.embedding(require_labels(c))], 1) if self.embedding else z
-        x = self.norm(leaky_relu(self.dense(self.norm(x)).unflatten(1, (-1, *self.base)), 1))
+        z, _ = self.inputs(z, c)
+        x = self.norm(leaky_relu(self.dense(self.norm(z)).unflatten(1, (-1, *self.base)), 1))
         return self.render(self.norm(leaky_relu(self.conv(x), 1)))
 
 
@@ -169,14 +165,15 @@ class Discriminator(Growing, TrunkDiscriminator):
     """Progressive GAN discriminator, also of StyleGAN: the generator mirrored.  Karras et al. 2018.
 
     Images are averaged down to the size in use.  Real images are not faded, unlike in the paper: their new
-    details count by alpha.  `group`: images per group of the minibatch standard deviation (0: none).
-    `down`: average pooling, or the bilinear filter of StyleGAN.  With classes, the inner product with the
-    label's vector is added (Miyato and Koyama 2018).  `grown` and `fade` must equal the generator's.
+    details count by alpha.  With classes, the inner product with the label's vector is added (Miyato and
+    Koyama 2018).  `grown` and `fade` must equal the generator's.
     """
 
-    def __init__(self, in_channels: int, size: tuple[int, int], num_classes: int = 0, *, width: int = 32,
-                 max_channels: int = 512, group: int = 4, down: Literal["average", "bilinear"] = "average",
-                 grown: float = 0.6, fade: float = 0.5) -> None:
+    def __init__(self, in_channels: int, size: tuple[int, int], num_classes: int = 0, *, width: Width = 32,
+                 max_channels: MaxChannels = 512, group: Group = 4,
+                 down: Annotated[Literal["average", "bilinear"], Doc(
+                     "Downsampling: average pooling, or the filter of StyleGAN")] = "average",
+                 grown: Grown = 0.6, fade: Fade = 0.5) -> None:
         super().__init__()
         base, levels = base_resolution(size, "progressive")
         self.growth = Growth("discriminator", levels, grown, fade)

@@ -1,14 +1,16 @@
 """ResNet generator of CycleGAN."""
 
-from typing import Literal
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Doc
 
 from i2i.errors import require
-from i2i.nets.blocks import init_weights, upsample_layer
+from i2i.nets.blocks import MAX_LAYERS, init_weights, upsample_layer
 from i2i.nets.checkpointing import checkpoint_sequential
 from i2i.nets.norms import make_norm, needs_bias
+from i2i.nets.options import Dropout, Norm, Up, Width
 from i2i.nets.padding import ReflectionPad2d
 from i2i.registry import register
 
@@ -30,22 +32,19 @@ class ResidualBlock(nn.Module):
 
 @register("generator", "resnet")
 class ResNet(nn.Module):
-    """ResNet: c7s1-64, d128, d256, R256 x blocks, u128, u64, c7s1-3.  Zhu et al. 2017, section 7.2.
-
-    `blocks` 0: nine for images of 256 pixels and more, else six.
-    """
+    """ResNet: c7s1-64, d128, d256, R256 x blocks, u128, u64, c7s1-3.  Zhu et al. 2017, section 7.2."""
 
     multiple = 4
     smallest = 16       # Smaller maps cannot be reflected at the innermost layers.
     gradient_checkpointing = False
 
-    def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int], *, width: int = 64,
-                 blocks: int = 0, norm: str = "instance", dropout: float = 0.0,
-                 up: Literal["transposed", "resize"] = "transposed") -> None:
+    def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int], *, width: Width = 64,
+                 blocks: Annotated[int, Doc("Residual blocks; 0: nine from 256 pixels on, else six")] = 0,
+                 norm: Norm = "instance", dropout: Dropout = 0.0, up: Up = "transposed") -> None:
         super().__init__()
         blocks = blocks or (9 if min(size) >= 256 else 6)
         require(width >= 1, "generator.width", width, "1 or more")
-        require(blocks >= 1, "generator.blocks", blocks, "0 (by size) or more")
+        require(1 <= blocks <= MAX_LAYERS, "generator.blocks", blocks, f"0 (by size) to {MAX_LAYERS}")
         require(0 <= dropout < 1, "generator.dropout", dropout, "0 or more and less than 1")
         require(min(size) >= self.smallest and not any(side % 4 for side in size), "data.size",
                 f"{size[0]}x{size[1]}", "multiples of 4 from 16 up, for generator=resnet")

@@ -1,25 +1,31 @@
 """Residual generator and discriminator with self-attention: SAGAN, and SNGAN without the attention."""
 
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import Doc
 
 from i2i.errors import require
 from i2i.nets.base_resolution import base_resolution
 from i2i.nets.blocks import channels_per_level, init_weights
 from i2i.nets.checkpointing import checkpoint_stage
-from i2i.nets.class_conditioning import ClassEmbedding, ClassProjection, ConditionalNorm, require_labels
+from i2i.nets.class_conditioning import ClassProjection, ConditionalNorm, require_labels
+from i2i.nets.noise_generator import NoiseGenerator
 from i2i.nets.norms import make_norm
+from i2i.nets.options import Condition, Norm, Reference, Width, ZDim
 from i2i.nets.trunk import TrunkDiscriminator
-from i2i.nets.virtual_batch_norm import ReferenceBatch
 from i2i.registry import register
 
 MAX_MULTIPLE = 16       # 1024 channels for a width of 64.  Zhang et al. 2019; Miyato et al. 2018, table 5.
 ATTENTION_SIZE = 32     # Pixels of the attention map in Zhang et al. 2019, whose images have 128.
 REDUCTION = 8           # Channels per channel that attention compares.  Zhang et al. 2019, section 3.
+
+Attention = Annotated[int, Doc(
+    "Shorter side of the map with self-attention; 0: none, as in SNGAN (Miyato et al. 2018); -1: the largest "
+    "up to 32 pixels that both players have")]
 
 
 class SelfAttention(nn.Module):
@@ -97,30 +103,20 @@ def _attention_level(player: str, attention: int, size: tuple[int, int], levels:
 
 
 @register("noise_generator", "sagan")
-class Generator(nn.Module):
-    """SAGAN generator: residual upsampling blocks and self-attention.  Zhang et al. 2019 (arXiv:1805.08318).
-
-    `attention`: shorter side of the map with self-attention; 0: none, which is SNGAN's generator (Miyato et
-    al. 2018); -1: the largest up to 32 pixels that both players have.  `condition`: how a label enters: gain
-    and bias of every norm, or its embedding beside z.  `reference`: images of virtual batch norm.
-    """
+class Generator(NoiseGenerator):
+    """SAGAN generator: residual upsampling, self-attention.  Zhang et al. 2019 (arXiv:1805.08318)."""
 
     gradient_checkpointing = False
 
-    def __init__(self, out_channels: int, size: tuple[int, int], num_classes: int = 0, *, z_dim: int = 128,
-                 width: int = 64, attention: int = -1, norm: str = "batch",
-                 condition: Literal["batchnorm", "concat"] = "batchnorm", reference: int = 64) -> None:
-        super().__init__()
-        require(z_dim >= 1, "generator.z_dim", z_dim, "1 or more")
+    def __init__(self, out_channels: int, size: tuple[int, int], num_classes: int = 0, *, z_dim: ZDim = 128,
+                 width: Width = 64, attention: Attention = -1, norm: Norm = "batch",
+                 condition: Condition = "batchnorm", reference: Reference = 64) -> None:
+        super().__init__(z_dim, num_classes, concat=condition == "concat", norm=norm, reference=reference)
         self.base, levels = base_resolution(size, "sagan")
-        self.z_dim, self.num_classes = z_dim, num_classes
-        concat = bool(num_classes) and condition == "concat"
-        self.embedding = ClassEmbedding(num_classes, z_dim) if concat else None
-        self.reference = ReferenceBatch("generator", norm, reference, (z_dim,), num_classes)
         classes = num_classes if condition == "batchnorm" else 0
         channels = channels_per_level("generator", width, levels, max_multiple=MAX_MULTIPLE)[::-1]
         channels = [channels[0], *channels]
-        self.dense = nn.Linear(z_dim * (1 + concat), channels[0] * self.base[0] * self.base[1])
+        self.dense = nn.Linear(self.in_features, channels[0] * self.base[0] * self.base[1])
         self.blocks = nn.ModuleList(UpBlock(a, b, norm, classes, self.reference.count)
                                     for a, b in pairwise(channels))
         level = _attention_level("generator", attention, size, levels)
@@ -132,8 +128,7 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """(N, z_dim), (N) labels -> (N, C, H, W) in [-1, 1]"""
-        z, c = self.reference(z, c)
-        z = torch.cat([z, self.embedding(require_labels(c))], 1) if self.embedding else z
+        z, c = self.inputs(z, c)
         x = self.dense(z).unflatten(1, (-1, *self.base))
         for i, block in enumerate(self.blocks):
             if self.attention and i == self.attention_before:
@@ -146,12 +141,12 @@ class Generator(nn.Module):
 class Discriminator(TrunkDiscriminator):
     """SAGAN discriminator: residual blocks, self-attention, a sum over positions.  Zhang et al. 2019.
 
-    `attention` as in the generator.  With classes, the inner product with the label's vector is added (Miyato
-    and Koyama 2018).  No norm: the papers use spectral norm (`d_weight_norm=spectral`).
+    With classes, the inner product with the label's vector is added (Miyato and Koyama 2018).  No norm: the
+    papers use spectral norm (`d_weight_norm=spectral`).
     """
 
-    def __init__(self, in_channels: int, size: tuple[int, int], num_classes: int = 0, *, width: int = 64,
-                 attention: int = -1) -> None:
+    def __init__(self, in_channels: int, size: tuple[int, int], num_classes: int = 0, *, width: Width = 64,
+                 attention: Attention = -1) -> None:
         super().__init__()
         base, levels = base_resolution(size, "sagan")
         channels = channels_per_level("discriminator", width, levels, max_multiple=MAX_MULTIPLE)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from i2i.nets.base_resolution import base_resolution
 from i2i.nets.blocks import channels_per_level
 from i2i.nets.equalized import GAIN, EqualizedConv2d, EqualizedLinear, leaky_relu
+from i2i.nets.options import Fade, Grown, MappingLayers, MaxChannels, Mixing, WDim, Width, ZDim
 from i2i.nets.precision import fp32_island, to_float32
 from i2i.nets.progressive import GrowingGenerator, Growth
 from i2i.nets.resampling import upsample
@@ -82,14 +83,14 @@ class SynthesisBlock(nn.Module):
 class Generator(StyleGenerator, GrowingGenerator):
     """StyleGAN generator: constant input, AdaIN and noise, grown from 4x4.  Karras et al. 2019.
 
-    `width` channels at full size, doubled inwards up to `max_channels`; linear output.  `mixing`: share of
-    training images with two styles.  `grown` and `fade` as in `progressive`, whose discriminator belongs to
-    it (`discriminator.down=bilinear` as in the paper).
+    Linear output.  It goes with the discriminator of `progressive`, in the paper with
+    `discriminator.down=bilinear`.
     """
 
-    def __init__(self, out_channels: int, size: tuple[int, int], num_classes: int = 0, *, z_dim: int = 512,
-                 w_dim: int = 512, width: int = 32, max_channels: int = 512, mapping_layers: int = 8,
-                 mixing: float = 0.9, grown: float = 0.6, fade: float = 0.5) -> None:
+    def __init__(self, out_channels: int, size: tuple[int, int], num_classes: int = 0, *, z_dim: ZDim = 512,
+                 w_dim: WDim = 512, width: Width = 32, max_channels: MaxChannels = 512,
+                 mapping_layers: MappingLayers = 8, mixing: Mixing = 0.9, grown: Grown = 0.6,
+                 fade: Fade = 0.5) -> None:
         base, levels = base_resolution(size, "stylegan")
         super().__init__(2 * levels + 2, num_classes, z_dim=z_dim, w_dim=w_dim, mapping_layers=mapping_layers,
                          mixing=mixing)

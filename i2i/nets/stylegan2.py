@@ -13,6 +13,7 @@ from i2i.nets.blocks import channels_per_level
 from i2i.nets.checkpointing import checkpoint_stage
 from i2i.nets.equalized import GAIN, EqualizedConv2d, EqualizedLinear, leaky_relu
 from i2i.nets.minibatch_discrimination import MinibatchStdDev
+from i2i.nets.options import Group, MappingLayers, MaxChannels, Mixing, WDim, Width, ZDim
 from i2i.nets.precision import fp32_island, to_float32
 from i2i.nets.resampling import blur, downsample, upsample
 from i2i.nets.style_generator import MappingNetwork, NoiseInjection, StyleGenerator
@@ -89,13 +90,12 @@ def _stage(up: SynthesisLayer, layer: SynthesisLayer, rgb: ToRGB, x: Tensor, ima
 class Generator(StyleGenerator):
     """StyleGAN2 generator: modulated convolutions, sum of images of all resolutions.  Karras et al. 2020b.
 
-    `width` channels next to the image, doubled inwards up to `max_channels`.  Linear output, about [-1, 1]
-    after training.  `mixing`: share of training images with two styles.
+    Linear output, about [-1, 1] after training.
     """
 
-    def __init__(self, out_channels: int, size: tuple[int, int], num_classes: int = 0, *, z_dim: int = 512,
-                 w_dim: int = 512, width: int = 32, max_channels: int = 512, mapping_layers: int = 8,
-                 mixing: float = 0.9) -> None:
+    def __init__(self, out_channels: int, size: tuple[int, int], num_classes: int = 0, *, z_dim: ZDim = 512,
+                 w_dim: WDim = 512, width: Width = 32, max_channels: MaxChannels = 512,
+                 mapping_layers: MappingLayers = 8, mixing: Mixing = 0.9) -> None:
         base, levels = base_resolution(size, "stylegan2")
         channels = channels_per_level("generator", width, levels + 1, max_channels=max_channels)[::-1]
         super().__init__(2 * levels + 2, num_classes, z_dim=z_dim, w_dim=w_dim, mapping_layers=mapping_layers,
@@ -138,13 +138,12 @@ class DownBlock(nn.Module):
 class Discriminator(nn.Module):
     """StyleGAN2 discriminator: residual, with minibatch standard deviation.  Karras et al. 2020b.
 
-    `width` channels next to the image, doubled inwards up to `max_channels`.  `group`: images per group of
-    the minibatch standard deviation (0: none).  Labels by projection on their embedding, mapped by
-    `mapping_layers` (Karras et al. 2020a).
+    Labels by projection on their embedding, mapped by `mapping_layers` (Karras et al. 2020a).
     """
 
-    def __init__(self, in_channels: int, size: tuple[int, int], num_classes: int = 0, *, width: int = 32,
-                 max_channels: int = 512, group: int = 4, mapping_layers: int = 8) -> None:
+    def __init__(self, in_channels: int, size: tuple[int, int], num_classes: int = 0, *, width: Width = 32,
+                 max_channels: MaxChannels = 512, group: Group = 4,
+                 mapping_layers: MappingLayers = 8) -> None:
         super().__init__()
         require(1 <= mapping_layers <= 100, "discriminator.mapping_layers", mapping_layers, "1 to 100")
         base, levels = base_resolution(size, "stylegan2")

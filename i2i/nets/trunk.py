@@ -32,7 +32,6 @@ class CodePosterior(NamedTuple):
     log_variance: Tensor            # (N, D)
 
 
-
 class QHead(nn.Module):
     """Q(c|x) on a discriminator's trunk.  Chen et al. 2016, section 6 and appendix C, without batch norm.
 

@@ -1,24 +1,19 @@
 """U-Net generator of pix2pix."""
 
-from typing import Literal
+import math
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import Doc
 
 from i2i.errors import RequestError, require
 from i2i.nets.blocks import GemmConv2d, channels_per_level, init_weights, upsample_layer
 from i2i.nets.checkpointing import checkpoint_stage
 from i2i.nets.norms import make_norm, needs_bias
+from i2i.nets.options import Dropout, Norm, Up, Width
 from i2i.registry import register
-
-
-def default_depth(size: tuple[int, int]) -> int:
-    """How often both sides can be halved: log2 of the size if it is a power of two (8 for 256)."""
-    depth = 0
-    while all(side % 2 ** (depth + 1) == 0 for side in size):
-        depth += 1
-    return depth
 
 
 def _encode(down: nn.Module, x: Tensor) -> Tensor:
@@ -35,19 +30,20 @@ def _decode(up: nn.Module, *maps: Tensor) -> Tensor:
 class UNet(nn.Module):
     """U-Net: encoder and decoder with skip connections.  Isola et al. 2017 (arXiv:1611.07004), section 6.1.1.
 
-    `depth` halvings (0: as many as the size allows); `width` channels, doubled inwards up to eight times
-    that; no norm on the first and innermost layers; dropout in the innermost decoder layers, three of eight
-    as in the paper and one fewer per layer fewer.  `dropout_skip` moves those layers outwards: 1 is what
-    pytorch-CycleGAN-and-pix2pix does.
+    No norm on the first and innermost layers; dropout in the innermost decoder layers, three of eight as in
+    the paper and one fewer per layer fewer.
     """
 
     gradient_checkpointing = False
 
-    def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int], *, width: int = 64,
-                 depth: int = 0, norm: str = "batch", dropout: float = 0.5, dropout_skip: int = 0,
-                 up: Literal["transposed", "resize"] = "transposed") -> None:
+    def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int], *, width: Width = 64,
+                 depth: Annotated[int, Doc("Number of halvings; 0: as many as the size allows")] = 0,
+                 norm: Norm = "batch", dropout: Dropout = 0.5, dropout_skip: Annotated[int, Doc(
+                     "Layers that dropout moves outwards; 1 in pytorch-CycleGAN-and-pix2pix")] = 0,
+                 up: Up = "transposed") -> None:
         super().__init__()
-        depth = depth or default_depth(size)
+        both = math.gcd(*size)
+        depth = depth or (both & -both).bit_length() - 1        # The power of two in both sides.
         require(0 <= dropout < 1, "generator.dropout", dropout, "0 or more and less than 1")
         if not 2 <= depth < min(size).bit_length() or any(side % 2**depth for side in size):
             raise RequestError(f"a unet of depth {depth} cannot halve {size[0]}x{size[1]} images that often; "

@@ -5,8 +5,10 @@ from torch import Tensor, nn
 
 from i2i.errors import require
 from i2i.nets.precision import fp32_island, to_float32
+from i2i.registry import register
 
 
+@register("norm", "virtual")
 class VirtualBatchNorm(nn.Module):
     """Normalize each image with the statistics of a fixed reference batch and of itself.
 
@@ -16,8 +18,11 @@ class VirtualBatchNorm(nn.Module):
 
     affine, eps = True, 1e-5
 
-    def __init__(self, channels: int, reference: int) -> None:
+    def __init__(self, channels: int, reference: int = 0) -> None:
         super().__init__()
+        require(reference > 0, "norm", "virtual",
+                "batch, syncbatch, instance or none in this network, which has no reference batch; "
+                "the generators dcgan, mlp and sagan and the discriminators dcgan and mlp have one")
         self.reference = reference
         self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
 

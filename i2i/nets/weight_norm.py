@@ -1,9 +1,12 @@
 """Reparametrizations of all weights of a network, in place: spectral norm and weight norm."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
+from typing_extensions import Doc
 
 from i2i.errors import require
 from i2i.nets.precision import fp32_island
@@ -43,7 +46,9 @@ def none(network: nn.Module) -> nn.Module:
 
 
 @register("weight_norm", "spectral")
-def spectral(network: nn.Module, *, iterations: int = 1, eps: float = 1e-12) -> nn.Module:
+def spectral(network: nn.Module, *,
+             iterations: Annotated[int, Doc("Power iterations per use, 1 to 100")] = 1,
+             eps: Annotated[float, Doc("Minimum length of a singular vector")] = 1e-12) -> nn.Module:
     """Spectral norm: weights divided by their largest singular value.  Miyato et al. 2018 (SNGAN)."""
     require(1 <= iterations <= 100, "weight_norm.iterations", iterations, "1 to 100")
     require(eps > 0, "weight_norm.eps", eps, "more than 0")

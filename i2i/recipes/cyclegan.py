@@ -16,7 +16,7 @@ from i2i.nets.norms import has_dropout, uses_batch_statistics
 from i2i.nets.virtual_batch_norm import get_reference_batch
 from i2i.recipes.base import Batch, DataInfo, Player, Update, set_progress
 from i2i.recipes.discriminator_view import DiscriminatorView
-from i2i.recipes.stabilizers import StabilizerSettings
+from i2i.recipes.stabilizers import AdversarialLoss, DOptimizer, GOptimizer, Schedule, StabilizerSettings
 from i2i.recipes.stabilizers.augmentation import adapt_augment, build_augment
 from i2i.recipes.stabilizers.gradient_penalty import check_penalty, clip_value, penalty_term
 from i2i.recipes.stabilizers.historical_averaging import historical_averages, with_historical_averaging
@@ -34,17 +34,18 @@ UNSUPPORTED = {
 class CycleGAN(StabilizerSettings):
     """Zhu et al. 2017, arXiv:1703.10593: unpaired translation with a cycle-consistency loss."""
 
-    generator: Spec = component("generator", "resnet")
-    discriminator: Spec = component("discriminator", "patch", norm="instance")
-    adversarial: Spec = component("adversarial", "lsgan")
+    generator: Annotated[Spec, Doc("Network of each direction")] = component("generator", "resnet")
+    discriminator: Annotated[Spec, Doc("Network that judges the images of a side")] = component(
+        "discriminator", "patch", norm="instance")
+    adversarial: AdversarialLoss = component("adversarial", "lsgan")
     lambda_cycle_a: Annotated[float, Doc("Weight of |G_ba(G_ab(a)) - a|")] = 10.0
     lambda_cycle_b: Annotated[float, Doc("Weight of |G_ab(G_ba(b)) - b|")] = 10.0
     lambda_identity: Annotated[float, Doc(
         "Weight of |G_ba(a) - a| and |G_ab(b) - b|, relative to the cycle's")] = 0.5
     pool: Annotated[int, Doc("Earlier generated images of each side that D may see again; 0: none")] = 50
-    g_optimizer: Spec = component("optimizer", "adam")
-    d_optimizer: Spec = component("optimizer", "adam")
-    schedule: Spec = component("schedule", "linear")
+    g_optimizer: GOptimizer = component("optimizer", "adam")
+    d_optimizer: DOptimizer = component("optimizer", "adam")
+    schedule: Schedule = component("schedule", "linear")
 
     dataset: ClassVar[str] = "unpaired"
     required_keys: ClassVar[tuple[str, ...]] = ("a", "b")

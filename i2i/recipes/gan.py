@@ -15,7 +15,7 @@ from i2i.nets.priors import LatentPrior
 from i2i.nets.virtual_batch_norm import get_reference_batch
 from i2i.recipes.base import Batch, DataInfo, Player, Update, get_module, set_progress
 from i2i.recipes.discriminator_view import DiscriminatorView
-from i2i.recipes.stabilizers import StabilizerSettings
+from i2i.recipes.stabilizers import AdversarialLoss, DOptimizer, GOptimizer, Schedule, StabilizerSettings
 from i2i.recipes.stabilizers.augmentation import adapt_augment, build_augment
 from i2i.recipes.stabilizers.feature_matching import check_feature_matching, match_features
 from i2i.recipes.stabilizers.gradient_penalty import check_penalty, clip_value, penalty_term
@@ -25,21 +25,23 @@ from i2i.recipes.stabilizers.unrolling import build_unrolling, unrolled
 from i2i.registry import Spec, build, component, register
 from i2i.seeding import Progress
 
+Latent = Annotated[Spec, Doc("Distribution of z")]
+
 
 @register("recipe", "gan")
 @dataclass(frozen=True, kw_only=True)
 class GAN(StabilizerSettings):
     """Goodfellow et al. 2014, arXiv:1406.2661, algorithm 1.  Mirza and Osindero 2014 where `conditional`."""
 
-    generator: Spec = component("noise_generator", "dcgan")
-    discriminator: Spec = component("discriminator", "dcgan")
-    latent: Spec = component("latent", "normal")
-    adversarial: Spec = component("adversarial", "nonsaturating")
-    g_penalty: Spec = component("generator_penalty", "none")
+    generator: Annotated[Spec, Doc("Network from z to an image")] = component("noise_generator", "dcgan")
+    discriminator: Annotated[Spec, Doc("Network that judges images")] = component("discriminator", "dcgan")
+    latent: Latent = component("latent", "normal")
+    adversarial: AdversarialLoss = component("adversarial", "nonsaturating")
+    g_penalty: Annotated[Spec, Doc("Regularization of G")] = component("generator_penalty", "none")
     conditional: Annotated[bool, Doc("G and D are conditioned on class labels")] = False
-    g_optimizer: Spec = component("optimizer", "adam")
-    d_optimizer: Spec = component("optimizer", "adam")
-    schedule: Spec = component("schedule", "constant")
+    g_optimizer: GOptimizer = component("optimizer", "adam")
+    d_optimizer: DOptimizer = component("optimizer", "adam")
+    schedule: Schedule = component("schedule", "constant")
 
     dataset: ClassVar[str] = "images"
     targets: ClassVar[Mapping[str, str]] = {"fake_b": "b"}

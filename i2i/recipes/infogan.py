@@ -2,17 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor, nn
+from typing_extensions import Doc
 
 from i2i.errors import require
 from i2i.losses.mutual_information import mutual_information_bound
 from i2i.nets.trunk import QHead
 from i2i.recipes.base import Player, get_module
 from i2i.recipes.discriminator_view import DiscriminatorView
-from i2i.recipes.gan import GAN
+from i2i.recipes.gan import GAN, Latent
+from i2i.recipes.stabilizers import GOptimizer
 from i2i.recipes.stabilizers.gradient_penalty import clip_value
-from i2i.registry import Spec, component, register
+from i2i.registry import component, register
 
 
 @register("recipe", "infogan")
@@ -24,9 +27,9 @@ class InfoGAN(GAN):
     information of the image and its codes.
     """
 
-    latent: Spec = component("latent", "codes")
-    lambda_info: float = 1.0        # Weight of the mutual information of an image and its codes.
-    g_optimizer: Spec = component("optimizer", "adam", lr=1e-3)
+    latent: Latent = component("latent", "codes")
+    lambda_info: Annotated[float, Doc("Weight of the mutual information of an image and its codes")] = 1.0
+    g_optimizer: GOptimizer = component("optimizer", "adam", lr=1e-3)
 
     def __post_init__(self) -> None:
         super().__post_init__()

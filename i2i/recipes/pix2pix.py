@@ -13,7 +13,7 @@ from i2i.augment.base import Augment
 from i2i.errors import require
 from i2i.recipes.base import Batch, DataInfo, Player, Update, set_progress
 from i2i.recipes.discriminator_view import DiscriminatorView
-from i2i.recipes.stabilizers import StabilizerSettings
+from i2i.recipes.stabilizers import AdversarialLoss, DOptimizer, GOptimizer, Schedule, StabilizerSettings
 from i2i.recipes.stabilizers.augmentation import adapt_augment, build_augment
 from i2i.recipes.stabilizers.feature_matching import check_feature_matching, match_features
 from i2i.recipes.stabilizers.gradient_penalty import check_penalty, clip_value, penalty_term
@@ -29,13 +29,14 @@ from i2i.seeding import Progress
 class Pix2Pix(StabilizerSettings):
     """Isola et al. 2017, arXiv:1611.07004: paired translation with a conditional GAN."""
 
-    generator: Spec = component("generator", "unet")
-    discriminator: Spec = component("discriminator", "patch")
-    adversarial: Spec = component("adversarial", "nonsaturating")
+    generator: Annotated[Spec, Doc("Network that translates a to b")] = component("generator", "unet")
+    discriminator: Annotated[Spec, Doc("Network that judges b beside a")] = component(
+        "discriminator", "patch")
+    adversarial: AdversarialLoss = component("adversarial", "nonsaturating")
     lambda_l1: Annotated[float, Doc("Weight of |G(a) - b|")] = 100.0
-    g_optimizer: Spec = component("optimizer", "adam")
-    d_optimizer: Spec = component("optimizer", "adam")
-    schedule: Spec = component("schedule", "linear")
+    g_optimizer: GOptimizer = component("optimizer", "adam")
+    d_optimizer: DOptimizer = component("optimizer", "adam")
+    schedule: Schedule = component("schedule", "linear")
 
     dataset: ClassVar[str] = "paired"
     required_keys: ClassVar[tuple[str, ...]] = ("a", "b")

@@ -1,37 +1,47 @@
 """Optimizers and learning rate schedules by name."""
 
 from collections.abc import Callable, Iterable
+from typing import Annotated
 
 import torch
 from torch import nn
+from typing_extensions import Doc
 
 from i2i.errors import require
 from i2i.registry import register
 from i2i.seeding import Progress
 
 Schedule = Callable[[Progress], float]      # The factor of the base rate, by position in the run.
+LearningRate = Annotated[float, Doc("Learning rate")]
+Beta1 = Annotated[float, Doc("Decay rate of the mean gradient")]
+Beta2 = Annotated[float, Doc("Decay rate of the mean squared gradient")]
+Epsilon = Annotated[float, Doc("Added to the root of the mean square, by which steps are divided")]
+WeightDecay = Annotated[float, Doc("Weight decay")]
+Fused = Annotated[bool, Doc("One kernel per step instead of a dozen")]
 
 
 @register("optimizer", "adam")
-def adam(parameters: Iterable[nn.Parameter], *, lr: float = 2e-4, beta1: float = 0.5, beta2: float = 0.999,
-         eps: float = 1e-8, weight_decay: float = 0.0, fused: bool = True) -> torch.optim.Optimizer:
-    """Kingma and Ba 2015; beta1 0.5 as Radford et al. 2016.  `fused`: one kernel instead of a dozen."""
+def adam(parameters: Iterable[nn.Parameter], *, lr: LearningRate = 2e-4, beta1: Beta1 = 0.5,
+         beta2: Beta2 = 0.999, eps: Epsilon = 1e-8, weight_decay: WeightDecay = 0.0,
+         fused: Fused = True) -> torch.optim.Optimizer:
+    """Adam.  Kingma and Ba 2015; beta1 0.5 as Radford et al. 2016."""
     _check(lr, eps, weight_decay, beta1=beta1, beta2=beta2)
     return torch.optim.Adam(parameters, lr, (beta1, beta2), eps, weight_decay, fused=fused)
 
 
 @register("optimizer", "adamw")
-def adamw(parameters: Iterable[nn.Parameter], *, lr: float = 2e-4, beta1: float = 0.5, beta2: float = 0.999,
-          eps: float = 1e-8, weight_decay: float = 0.01, fused: bool = True) -> torch.optim.Optimizer:
+def adamw(parameters: Iterable[nn.Parameter], *, lr: LearningRate = 2e-4, beta1: Beta1 = 0.5,
+          beta2: Beta2 = 0.999, eps: Epsilon = 1e-8, weight_decay: WeightDecay = 0.01,
+          fused: Fused = True) -> torch.optim.Optimizer:
     """Adam with decoupled weight decay.  Loshchilov and Hutter 2019."""
     _check(lr, eps, weight_decay, beta1=beta1, beta2=beta2)
     return torch.optim.AdamW(parameters, lr, (beta1, beta2), eps, weight_decay, fused=fused)
 
 
 @register("optimizer", "rmsprop")
-def rmsprop(parameters: Iterable[nn.Parameter], *, lr: float = 5e-5, alpha: float = 0.99,
-            eps: float = 1e-8) -> torch.optim.Optimizer:
-    """Tieleman and Hinton 2012; the learning rate is that of Arjovsky et al. 2017, algorithm 1."""
+def rmsprop(parameters: Iterable[nn.Parameter], *, lr: LearningRate = 5e-5, alpha: Beta2 = 0.99,
+            eps: Epsilon = 1e-8) -> torch.optim.Optimizer:
+    """RMSprop.  Tieleman and Hinton 2012; the learning rate is that of Arjovsky et al. 2017, algorithm 1."""
     _check(lr, eps, alpha=alpha)
     return torch.optim.RMSprop(parameters, lr, alpha, eps, foreach=True)
 
@@ -51,7 +61,7 @@ def constant() -> Schedule:
 
 
 @register("schedule", "linear")
-def linear(*, start: float = 0.5) -> Schedule:
-    """Constant until `start` (a share of the run), then linear decay to zero (Isola et al. 2017)."""
+def linear(*, start: Annotated[float, Doc("Share of the run after which it decays")] = 0.5) -> Schedule:
+    """Constant learning rate, then linear decay to zero at the end of the run (Isola et al. 2017)."""
     require(0 <= start < 1, "schedule.start", start, "0 or more and less than 1")
     return lambda progress: min(1.0, (1.0 - progress.fraction) / (1.0 - start))

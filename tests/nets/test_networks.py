@@ -8,7 +8,7 @@ from i2i.errors import RequestError
 from i2i.nets import norms
 from i2i.nets.blocks import GemmConv2d, GemmConvTranspose2d
 from i2i.nets.padding import ReflectionPad2d
-from i2i.nets.unet import UNet, default_depth
+from i2i.nets.unet import UNet
 from i2i.registry import Spec, build, names
 
 SIZE = (32, 64)
@@ -89,9 +89,12 @@ def test_a_patch_sees_seventy_pixels() -> None:
     assert seen.max() - seen.min() + 1 == 70
 
 
-def test_depth_follows_the_size() -> None:
-    assert [default_depth((side, side)) for side in (64, 256, 512, 96)] == [6, 8, 9, 5]
-    assert default_depth((64, 256)) == 6
+@pytest.mark.parametrize(("size", "halvings"), [((64, 64), 6), ((256, 256), 8), ((512, 512), 9), ((96, 96), 5), ((64, 256), 6), ((96, 64), 5)])
+def test_a_unet_halves_both_sides_as_often_as_the_size_allows(size: tuple[int, int], halvings: int) -> None:
+    with torch.device("meta"):
+        G = UNet(3, 3, size, width=1)
+    assert G.multiple == 2**halvings
+    assert len(G.down) == halvings
 
 
 @pytest.mark.parametrize(("size", "options"), [((50, 50), {}), ((64, 64), {"depth": 7}), ((33, 64), {}), ((64, 64), {"dropout": 1.0}), ((64, 64), {"width": 0})])

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import Doc
 
 from i2i.errors import require
 from i2i.nets.precision import to_float32
@@ -42,10 +43,14 @@ class NoFeatureMatching:
     paired: ClassVar[bool] = False
 
 
+Weight = Annotated[float, Doc("Weight of the distance of features")]
+AdversarialWeight = Annotated[float, Doc("Weight of the adversarial loss beside it")]
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Weighted:
-    weight: float       # Of the distance of features.
-    gan: float          # Of the adversarial loss.
+    weight: Weight
+    gan: AdversarialWeight
 
     def __post_init__(self) -> None:
         require(self.weight > 0, "feature_matching.weight", self.weight,
@@ -60,8 +65,8 @@ class BatchMeans(_Weighted):
     et al. 2016, section 3.1, where it replaces G's own loss (gan=0); the division by the number of features
     makes the weight independent of the network.  Costs a pass of D over real images in G's update."""
 
-    weight: float = 1.0
-    gan: float = 0.0
+    weight: Weight = 1.0
+    gan: AdversarialWeight = 0.0
     paired: ClassVar[bool] = False
 
     def __call__(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
@@ -74,8 +79,8 @@ class Layers(_Weighted):
     """weight * sum over layers of |D_i(a, b) - D_i(a, G(a))|_1 / N_i, N_i the number of features of layer i.
     Wang et al. 2018 (pix2pixHD, arXiv:1711.11585), equation 5.  Costs a pass of D over real images."""
 
-    weight: float = 10.0
-    gan: float = 1.0
+    weight: Weight = 10.0
+    gan: AdversarialWeight = 1.0
     paired: ClassVar[bool] = True       # Image i of one batch is compared with image i of the other.
 
     def __call__(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:

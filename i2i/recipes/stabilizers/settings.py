@@ -1,27 +1,38 @@
 """The stabilizer settings that all recipes share."""
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from typing_extensions import Doc
 
 from i2i.errors import require
 from i2i.registry import Spec, build, component
 from i2i.seeding import Progress
+
+AdversarialLoss = Annotated[Spec, Doc("Adversarial loss of D and G")]
+GOptimizer = Annotated[Spec, Doc("Optimizer of G")]
+DOptimizer = Annotated[Spec, Doc("Optimizer of D")]
+Schedule = Annotated[Spec, Doc("Schedule of the learning rates")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StabilizerSettings:
     """Fields that every recipe inherits; all are off by default."""
 
-    augment: Spec = component("augment", "none")
-    g_weight_norm: Spec = component("weight_norm", "none")
-    d_weight_norm: Spec = component("weight_norm", "none")
-    penalty: Spec = component("penalty", "none")
-    pack: int = 1                       # Images that D sees as one sample.  Lin et al. 2018.
-    instance_noise: Spec = component("instance_noise", "none")
-    feature_matching: Spec = component("feature_matching", "none")
-    unrolling: Spec = component("unrolling", "none")
-    lambda_history: float = 0.0         # Weight of historical averaging.  Salimans et al. 2016, section 3.3.
-    d_steps: int = 1                    # Updates of D for each update of G, each on a new batch.
-    g_steps: int = 1                    # Updates of G for each update of D, each on a new batch.
+    augment: Annotated[Spec, Doc("Augmentation of all images that D sees")] = component("augment", "none")
+    g_weight_norm: Annotated[Spec, Doc("Normalization of G's weights")] = component("weight_norm", "none")
+    d_weight_norm: Annotated[Spec, Doc("Normalization of D's weights")] = component("weight_norm", "none")
+    penalty: Annotated[Spec, Doc("Gradient penalty or weight clipping of D")] = component("penalty", "none")
+    pack: Annotated[int, Doc("Images that D sees as one sample (Lin et al. 2018)")] = 1
+    instance_noise: Annotated[Spec, Doc("Noise on all images that D sees")] = component(
+        "instance_noise", "none")
+    feature_matching: Annotated[Spec, Doc("Distance of D's features in G's loss")] = component(
+        "feature_matching", "none")
+    unrolling: Annotated[Spec, Doc("Optimization steps of D that G anticipates")] = component("unrolling", "none")
+    lambda_history: Annotated[float, Doc(
+        "Weight of historical averaging (Salimans et al. 2016, section 3.3)")] = 0.0
+    d_steps: Annotated[int, Doc("Updates of D for each update of G, each on a new batch")] = 1
+    g_steps: Annotated[int, Doc("Updates of G for each update of D, each on a new batch")] = 1
 
     def __post_init__(self) -> None:
         require(self.pack >= 1, "pack", self.pack, "1 or more")

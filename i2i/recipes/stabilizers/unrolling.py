@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Doc
 
 from i2i.errors import require
 from i2i.losses.adversarial import Adversarial
@@ -17,6 +18,11 @@ from i2i.registry import Spec, build, register
 MAX_STEPS = 100         # The paper has up to 10.
 DiscriminatorLoss = Callable[[DiscriminatorView], Tensor]
 Preconditioner = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+Steps = Annotated[int, Doc(f"Unrolled steps of D, 0 to {MAX_STEPS}")]
+LearningRate = Annotated[float, Doc("Learning rate of the unrolled steps")]
+SecondOrder = Annotated[bool, Doc(
+    "G's gradient includes how the steps depend on G (equation 11, second term): twice the cost, and the "
+    "activations of all steps in memory")]
 
 
 def build_unrolling(unrolling: Spec, D: nn.Module, penalty: Spec) -> nn.Module:
@@ -52,15 +58,14 @@ class NoUnrolling(nn.Module):
 
 @register("unrolling", "sgd")
 class UnrolledSGD(nn.Module):
-    """`steps` of gradient descent on D's loss from the current D; G's loss is evaluated at the last.
+    """Steps of gradient descent on D's loss from the current D; G's loss is evaluated at the last.
 
-    With `second_order`, G's gradient includes the dependence of the steps on G (equation 11, second term);
-    without it the steps are constants.  Steps are taken on copies, in single precision or higher.  Each costs
-    a forward and backward pass of D on real and generated images; `second_order` doubles that and keeps the
-    activations of all steps in memory.  The paper has Adam's steps; see `adam`.
+    Steps are taken on copies, in single precision or higher.  Each costs a forward and backward pass of D on
+    real and generated images.  The paper has Adam's steps; see `adam`.
     """
 
-    def __init__(self, D: nn.Module, *, steps: int = 5, lr: float = 0.1, second_order: bool = True) -> None:
+    def __init__(self, D: nn.Module, *, steps: Steps = 5, lr: LearningRate = 0.1,
+                 second_order: SecondOrder = True) -> None:
         super().__init__()
         require(0 <= steps <= MAX_STEPS, "unrolling.steps", steps, f"0 to {MAX_STEPS}")
         require(lr > 0, "unrolling.lr", lr, "more than 0")
@@ -100,8 +105,10 @@ class UnrolledAdam(UnrolledSGD):
 
     count: Tensor
 
-    def __init__(self, D: nn.Module, *, steps: int = 5, lr: float = 2e-4, second_order: bool = True,
-                 beta2: float = 0.999, eps: float = 1e-8) -> None:
+    def __init__(self, D: nn.Module, *, steps: Steps = 5, lr: LearningRate = 2e-4,
+                 second_order: SecondOrder = True,
+                 beta2: Annotated[float, Doc("Decay rate of the mean squared gradient")] = 0.999,
+                 eps: Annotated[float, Doc("Added to the root mean square")] = 1e-8) -> None:
         super().__init__(D, steps=steps, lr=lr, second_order=second_order)
         require(0 <= beta2 < 1, "unrolling.beta2", beta2, "0 or more and less than 1")
         self.beta2, self.eps = beta2, eps
