@@ -31,22 +31,23 @@ class Adversarial:
         raise NotImplementedError
 
 
-def _check_smooth(smooth: float) -> None:
-    require(0 <= smooth < 0.5, "adversarial.smooth", smooth,
-            "0 or more and less than 0.5, where D would no longer call real images real")
+@dataclass(frozen=True, kw_only=True)
+class SmoothedLabels(Adversarial):
+    """Base class of losses with a target for real images."""
+
+    smooth: Annotated[float, Doc(
+        "The target for real images is 1 - smooth (Salimans et al. 2016, section 3.4); less than 0.5")] = 0.0
+
+    def __post_init__(self) -> None:
+        require(0 <= self.smooth < 0.5, "adversarial.smooth", self.smooth,
+                "0 or more and less than 0.5, where D would no longer call real images real")
 
 
 @register("adversarial", "nonsaturating")
-@dataclass(frozen=True, kw_only=True)
-class NonSaturating(Adversarial):
+class NonSaturating(SmoothedLabels):
     """Non-saturating GAN loss: G maximizes log D(G(z)).  Goodfellow et al. 2014, section 3."""
 
-    smooth: Annotated[float, Doc(
-        "D's target for real images is 1 - smooth (Salimans et al. 2016, section 3.4); less than 0.5")] = 0.0
     decision_boundary = 0.0
-
-    def __post_init__(self) -> None:
-        _check_smooth(self.smooth)
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
         """-(1 - smooth) log D(real) - smooth log(1 - D(real)) - log(1 - D(fake))"""
@@ -68,15 +69,11 @@ class Minimax(NonSaturating):
 
 
 @register("adversarial", "lsgan")
-@dataclass(frozen=True, kw_only=True)
-class LeastSquares(Adversarial):
-    """Least squares GAN loss: squared distance to 1 and 0, without factors 1/2.  Mao et al. 2017."""
+class LeastSquares(SmoothedLabels):
+    """Least squares GAN loss: squared distance to 1 and 0, without factors 1/2.  Mao et al. 2017.
 
-    smooth: Annotated[float, Doc(
-        "D's target for real images, and G's for generated ones, is 1 - smooth; less than 0.5")] = 0.0
-
-    def __post_init__(self) -> None:
-        _check_smooth(self.smooth)
+    The target for real images is also G's for generated ones.
+    """
 
     @property
     def decision_boundary(self) -> float:   # type: ignore[override]

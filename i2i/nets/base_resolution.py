@@ -7,6 +7,7 @@ from i2i.errors import RequestError
 
 # The shorter side of the lowest resolution is 4 to 7 pixels, which makes it unique for every image size.
 MIN_SIDE = 4
+SIDES = [k << n for n in range(1, 32) for k in range(MIN_SIDE, 2 * MIN_SIDE)]      # Supported, ascending.
 
 
 def base_resolution(size: tuple[int, int], network: str) -> tuple[tuple[int, int], int]:
@@ -32,15 +33,8 @@ def _levels(side: int) -> int:
 def _nearest(size: tuple[int, int]) -> Iterator[str]:
     """The next smaller and the next larger supported size."""
     short, long = min(size), max(size)
-    for step in (-1, 1):
-        side = short
-        while side >= 2 * MIN_SIDE and not _levels(side):
-            side += step
-        if side < 2 * MIN_SIDE and step < 0:
-            continue
-        side = max(side, 2 * MIN_SIDE)
+    smaller, larger = [s for s in SIDES if s <= short][-1:], [s for s in SIDES if s >= short][:1]
+    for side in sorted({*smaller, *larger}):
         power = 2 ** _levels(side)
         other = side if short == long else max(side, round(long / power) * power)
         yield f"{side}x{other}" if size[0] <= size[1] else f"{other}x{side}"
-        if side == short:
-            return

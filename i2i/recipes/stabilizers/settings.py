@@ -28,7 +28,7 @@ class StabilizerSettings:
         "instance_noise", "none")
     feature_matching: Annotated[Spec, Doc("Distance of D's features in G's loss")] = component(
         "feature_matching", "none")
-    unrolling: Annotated[Spec, Doc("Optimization steps of D that G anticipates")] = component("unrolling", "none")
+    unrolling: Annotated[Spec, Doc("Steps of D that G anticipates")] = component("unrolling", "none")
     lambda_history: Annotated[float, Doc(
         "Weight of historical averaging (Salimans et al. 2016, section 3.3)")] = 0.0
     d_steps: Annotated[int, Doc("Updates of D for each update of G, each on a new batch")] = 1
