@@ -136,13 +136,17 @@ def mix(model: Model, columns: int, rows: int, *, layers: str | None = None, cla
         name = cast(Any, model.recipe).generator.name
         raise RequestError(f"this model's generator ({name}) has no styles to mix; accepted: a model with "
                            "generator=stylegan or stylegan2")
-    mixed_layers = _parse_layers(layers, space.G.num_ws)
+    count = space.G.num_ws
+    finer_half = f"{count // 2}-{count - 1}"
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", layers or finer_half)
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (count, count)
+    require(first <= last < count, "--layers", layers, f"layers from 0 to {count - 1}, such as {finer_half}")
     w = torch.cat([space.points(seed, [i], labels[i % len(labels)]) for i in range(rows + columns)])
     images = list(space.images(w, None))
     result = [[torch.ones_like(images[0]), *images[rows:]]]
     for row in range(rows):
-        ws = w[row].repeat(columns, space.G.num_ws, 1)
-        ws[:, mixed_layers] = w[rows:, None]
+        ws = w[row].repeat(columns, count, 1)
+        ws[:, first:last + 1] = w[rows:, None]
         result.append([images[row], *space.synthesize(ws)])
     return result
 
@@ -188,11 +192,3 @@ def parse_grid(text: str) -> tuple[int, int | None]:
 def _check_sheet(model: Model, columns: int, rows: int) -> None:
     height, width = model.header["info"]["size"]
     check_size(rows * (height + GAP) + GAP, columns * (width + GAP) + GAP)
-
-
-def _parse_layers(text: str | None, count: int) -> slice:
-    finer_half = f"{count // 2}-{count - 1}"
-    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text or finer_half)
-    first, last = (int(match[1]), int(match[2] or match[1])) if match else (count, count)
-    require(first <= last < count, "--layers", text, f"layers from 0 to {count - 1}, such as {finer_half}")
-    return slice(first, last + 1)

@@ -51,7 +51,10 @@ class FolderStore:
         self._manifest = io.FileIO(self.folder / MANIFEST, "a+")
         with open(self.folder / MANIFEST, "rb") as lines:
             for line in lines:
-                if not _is_line_of(line, self.count):
+                try:
+                    if not line.endswith(b"\n") or json.loads(line)["index"] != self.count:
+                        break
+                except (ValueError, KeyError, TypeError):
                     break
                 self.count, self._end = self.count + 1, self._end + len(line)
         self._manifest.truncate(self._end)
@@ -100,13 +103,6 @@ class FolderStore:
                 file.writelines(self.plan.labels(self.count))
 
 
-def _is_line_of(line: bytes, index: int) -> bool:
-    try:
-        return line.endswith(b"\n") and json.loads(line)["index"] == index
-    except (ValueError, KeyError, TypeError):
-        return False
-
-
 class ZipStore(FolderStore):
     """A zip, written as a folder `NAME.zip.part` and packed at the end; unpacked to get more images."""
 
@@ -140,18 +136,14 @@ class ZipStore(FolderStore):
         images = (self.plan.file(index) for index in range(self.count))
         with atomic_path(self.out, sync=True) as part, zipfile.ZipFile(part, "w") as archive:
             for name in chain([PLAN], images, [MANIFEST], [LABELS] if self.plan.turn else []):
-                _add(archive, name, self.folder / name)
+                # Uncompressed and with a fixed date, so that equal sets make equal zips.
+                member, path = zipfile.ZipInfo(name), self.folder / name
+                member.create_system, member.external_attr = 3, 0o100644 << 16      # Unix, all may read.
+                member.file_size = path.stat().st_size
+                with open(path, "rb") as source, archive.open(member, "w") as target:
+                    shutil.copyfileobj(source, target)
         self.close()
         shutil.rmtree(self.folder)
-
-
-def _add(archive: zipfile.ZipFile, name: str, path: Path) -> None:
-    """Store a file uncompressed and with a fixed date, so that equal sets make equal zips."""
-    member = zipfile.ZipInfo(name)
-    member.create_system, member.external_attr = 3, 0o100644 << 16      # A Unix file that all may read.
-    member.file_size = path.stat().st_size
-    with open(path, "rb") as source, archive.open(member, "w") as target:
-        shutil.copyfileobj(source, target)
 
 
 def open_store(out: str | Path, plan: GenerationPlan, n: int,

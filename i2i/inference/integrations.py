@@ -57,22 +57,17 @@ class Translate(albumentations.ImageOnlyTransform):         # type: ignore[misc]
             raise RequestError(f"{model} does not exist; accepted: a run folder made by i2i train, or a "
                                "model file")
 
-    @property
-    def loaded(self) -> Model:
-        """The model, loaded at first use."""
-        self._loaded = self._loaded or load(self.model, self.device)
-        return self._loaded
-
     def apply(self, img: Array, **params: Any) -> Array:
         """Translate an (H, W) or (H, W, C) array; returns one of the same shape and dtype."""
         if img.dtype.name not in DTYPES:
             raise RequestError(f"Translate takes arrays of {', '.join(DTYPES)}, not {img.dtype}")
-        source, target = (self.loaded.formats[side] for side in self.loaded.sides(self.direction))
+        model = self._loaded = self._loaded or load(self.model, self.device)
+        source, target = (model.formats[side] for side in model.sides(self.direction))
         image = to_tensor(img, _with_dtype(source, img))
         channels = len(image)
         try:
             image = convert_tensors(image[None], replace(source, channels=channels, alpha=False), source)
-            image = self.loaded(image, direction=self.direction).cpu()
+            image = model(image, direction=self.direction).cpu()
             image = convert_tensors(image, target, replace(target, channels=channels, alpha=False, clahe=0.0))
         except ValueError as error:
             raise RequestError(str(error)) from None
@@ -129,21 +124,18 @@ class Mixed(Dataset[Any]):
             if len(sample) != 2:
                 raise RequestError(f"an item of the real set has {len(sample)} parts; accepted: an image, or "
                                    "(image, label)")
-            self._check_classes()
+            classes, real_classes = self.fake.classes, getattr(real, "classes", None)
+            if not classes:
+                raise RequestError("the real images have labels and the generated ones have none; accepted: "
+                                   "a model trained with conditional=true, or images in class folders")
+            if real_classes is not None and tuple(real_classes) != classes:
+                raise RequestError(f"the real classes are {', '.join(map(str, real_classes))}, the generated "
+                                   f"ones {', '.join(classes)}; they must be the same in the same order")
         self.like: Any
         self.label_like: Any
         self.like, self.label_like = sample if self.labeled else (sample, 0)
         if transform is None:
             _check_convertible(self.like)
-
-    def _check_classes(self) -> None:
-        classes, real_classes = self.fake.classes, getattr(self.real, "classes", None)
-        if not classes:
-            raise RequestError("the real images have labels and the generated ones have none; accepted: a "
-                               "model trained with conditional=true, or images in class folders")
-        if real_classes is not None and tuple(real_classes) != classes:
-            raise RequestError(f"the real classes are {', '.join(map(str, real_classes))}, the generated "
-                               f"ones {', '.join(classes)}; they must be the same in the same order")
 
     def __len__(self) -> int:
         return len(self.real) + self.num_fake

@@ -117,7 +117,14 @@ class Model(Translator):
         """
         require(n >= 1, "n", n, "1 or more")
         require(batch_size >= 1, "batch_size", batch_size, "1 or more")
-        numbers = self._class_numbers(n, labels)
+        numbers = torch.arange(n) % len(self.classes) if self.classes else None
+        if labels is not None:
+            labels = labels.tolist() if isinstance(labels, Tensor) else labels
+            labels = [labels] if isinstance(labels, int | str) else labels
+            chosen = [self.class_number(label) for label in labels]
+            if len(chosen) not in (1, n):
+                raise RequestError(f"{len(chosen)} labels for {n} images; accepted: one for each or for all")
+            numbers = torch.tensor(chosen).expand(n)
         batches = [slice(i, min(i + batch_size, n)) for i in range(0, n, batch_size)]
         return torch.cat([self.render(range(n)[batch], None if numbers is None else numbers[batch], seed=seed,
                                       truncation=truncation) for batch in batches])
@@ -159,16 +166,6 @@ class Model(Translator):
     def batch_size(self) -> int:
         """Default number of images generated at once: fewer for larger images."""
         return default_batch_size(*self.header["info"]["size"])
-
-    def _class_numbers(self, n: int, labels: Labels) -> Tensor | None:
-        if labels is None:
-            return torch.arange(n) % len(self.classes) if self.classes else None
-        labels = labels.tolist() if isinstance(labels, Tensor) else labels
-        labels = [labels] if isinstance(labels, int | str) else labels
-        numbers = [self.class_number(label) for label in labels]
-        if len(numbers) not in (1, n):
-            raise RequestError(f"{len(numbers)} labels for {n} images; accepted: one for each or for all")
-        return torch.tensor(numbers * n if len(numbers) == 1 else numbers)
 
     def class_number(self, label: int | str) -> int:
         """The number of a class given by name or number.  RequestError if there is no such class."""

@@ -47,7 +47,12 @@ def read_networks(file: Path) -> tuple[Recipe, nn.ModuleDict, dict[str, Any]]:
     check_not_renamed(header, file)
     try:
         recipe, modules = networks_from_header(header)
-        _check_shapes(modules, checkpoint.shapes(file))     # Before memory is allocated.
+        stored = checkpoint.shapes(file)        # Before memory is allocated.
+        expected = {key: (tuple(tensor.shape), tensor.dtype) for key, tensor in modules.state_dict().items()}
+        for key in sorted(expected.keys() | stored.keys()):
+            if expected.get(key) != stored.get(key):
+                raise ValueError(f"{key[:80]} is {_describe(stored.get(key))}, and "
+                                 f"{_describe(expected.get(key))} by the header")
     except HEADER_ERRORS as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error).strip() or type(error).__name__
         raise RequestError(f"{file} does not hold the model its header describes "
@@ -77,14 +82,6 @@ def networks_from_header(header: Mapping[str, Any]) -> tuple[Recipe, nn.ModuleDi
     require(header.get("direction", "ab") in ("ab", "ba"), "direction", "this", "ab or ba")
     networks = build_on_meta(recipe, info)
     return recipe, nn.ModuleDict({name: networks[name] for name in recipe.ema_modules})
-
-
-def _check_shapes(modules: nn.ModuleDict, stored: Mapping[str, tuple[tuple[int, ...], torch.dtype]]) -> None:
-    expected = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in modules.state_dict().items()}
-    for name in sorted(expected.keys() | stored.keys()):
-        if expected.get(name) != stored.get(name):
-            raise ValueError(f"{name[:80]} is {_describe(stored.get(name))}, and "
-                             f"{_describe(expected.get(name))} by the header")
 
 
 def _describe(tensor: tuple[tuple[int, ...], torch.dtype] | None) -> str:

@@ -49,13 +49,6 @@ class TranslationReport:
         for note, name in notes:
             self.notes[note] = min(name, self.notes.get(note, name))
 
-    def merge(self, other: "TranslationReport") -> None:
-        """Add the outcome of another process."""
-        self.done += other.done
-        self.skipped += other.skipped
-        self.failed = sorted(self.failed + other.failed)
-        self.add_notes(other.notes.items())
-
 
 def translate(model: Translator, source: Source, out: Path, *, direction: str = "ab",
               half: Literal["left", "right"] | None = None, batch_size: int = 0, seed: int | None = None,
@@ -91,7 +84,11 @@ def translate(model: Translator, source: Source, out: Path, *, direction: str = 
             progress(report, total)
     merged = TranslationReport()
     for each in group.gather_objects(report):
-        merged.merge(each)
+        merged.done += each.done
+        merged.skipped += each.skipped
+        merged.failed += each.failed
+        merged.add_notes(each.notes.items())
+    merged.failed.sort()
     return merged
 
 
@@ -162,7 +159,8 @@ class _FolderJob:
             for inputs in self.batches(pool, blocks):
                 self.report.add_notes((note, item.name) for item in inputs for note in item.metadata.notes)
                 # With a seed, a batch is one image.
-                seed = None if self.seed is None else _image_seed(self.seed, inputs[0].name)
+                seed = None if self.seed is None else (
+                    self.seed * 2**32 + zlib.crc32(inputs[0].name.encode("utf-8", "surrogateescape")))
                 images = torch.stack([item.image for item in inputs])
                 results = self.model(images, seed=seed, direction=self.direction).cpu()
                 for item, result in zip(inputs, results, strict=True):
@@ -236,7 +234,3 @@ class _FolderJob:
             raise JobError(f"{problem}; stopped, as --on-error stop asks; after repairing or removing it, "
                            "continue with --skip-existing")
         self.report.failed.append(problem)
-
-
-def _image_seed(seed: int, name: str) -> int:
-    return seed * 2**32 + zlib.crc32(name.encode("utf-8", "surrogateescape"))
