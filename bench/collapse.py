@@ -18,6 +18,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from i2i.runs import log
 from i2i.runs.folder import RunFolder
 from i2i.training import job as jobs
 from i2i.training import train as training
+from i2i.training.callbacks.base import Callback, CallbackList
+from i2i.training.callbacks.checkpoint import SampleGrid, StateSaver
 from i2i.training.callbacks.collapse_detector import CollapseDetector
 from i2i.training.callbacks.fixed_inputs import THUMBNAIL_SIZE, Embedding, best_embedding, thumbnails
 from i2i.training.callbacks.verdict import loss_warnings
@@ -146,17 +149,16 @@ def collapse(seeds: int = 5, with_features: int = 1) -> None:
         print(f"| {what} | {share:g} | {found} | {span} | {named} |", flush=True)
 
 
-class Timed:
+class Timed(Callback):
     """A collapse detector that counts its CPU time."""
 
     def __init__(self, detector: CollapseDetector) -> None:
         self.detector, self.seconds = detector, 0.0
 
-    def __call__(self, live: nn.ModuleDict, images: int) -> bool:
+    def on_step(self, trainer: Trainer, logs: Mapping[str, float] | None) -> None:
         start = time.process_time()
-        stop = self.detector(live, images)
+        self.detector.on_step(trainer, logs)
         self.seconds += time.process_time() - start
-        return stop
 
 
 def run(job: Job, embedding: Embedding) -> tuple[RunLines, RunLines, float, float]:
@@ -165,10 +167,10 @@ def run(job: Job, embedding: Embedding) -> tuple[RunLines, RunLines, float, floa
         runtime, folder = Runtime(device="cpu", threads=1), RunFolder(Path(place) / "run")
         folder.create(job.config())
         detector = Timed(make_detector(job, folder, embedding))
-        trainer = Trainer(job.recipe, job.info, job.train, runtime, folder, job.header(),
-                          stop_criterion=detector)
-        sample, start = training.fixed_samples(job), time.process_time()
-        trainer.run(lambda position: training.job_batches(job, runtime, position), sample)
+        callbacks = CallbackList([detector, SampleGrid(training.fixed_samples(job)), StateSaver()])
+        trainer = Trainer(job.recipe, job.info, job.train, runtime, folder, job.header(), callbacks)
+        start = time.process_time()
+        trainer.run(lambda position: training.job_batches(job, runtime, position))
         seconds = time.process_time() - start
         return log.read(folder.collapse), log.read(folder.log), seconds, detector.seconds
 

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_has_accelerator = functools.cache(torch.accelerator.is_available)
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -56,11 +58,6 @@ def seed_step(seed: int, rank: int, step: int) -> None:
         torch.manual_seed(value)
     else:       # `torch.manual_seed` records a stack trace for GPUs that might appear, in 0.1 ms.
         torch.default_generator.manual_seed(value)
-
-
-@functools.cache
-def _has_accelerator() -> bool:
-    return torch.accelerator.is_available()
 
 
 def noise_for(seed: int, index: int, noise_dim: int) -> Tensor:

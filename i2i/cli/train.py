@@ -4,12 +4,15 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from i2i.cli.options import Device, argument, option
 from i2i.training.callbacks.base import Callback
+
+if TYPE_CHECKING:
+    from i2i.training.trainer import Trainer
 
 LINE_INTERVAL = 10.0        # Seconds between two progress lines where there is no terminal.
 HIDDEN_METRICS = ("grad_norm_", "real_logits", "fake_logits")       # In log.jsonl, but not on the screen.
@@ -44,7 +47,7 @@ def train(
     try:
         training.train(recipe, *overrides, data=data, out=out, epochs=epochs, resume=resume,
                        on_error=on_error, on_collapse=on_collapse, device=device, autotune=autotune,
-                       dry_run=dry_run, callback=terminal_callback())
+                       dry_run=dry_run, callbacks=[terminal_callback()])
     except training.TrainingInterrupted as interruption:
         if is_main_process():
             print(interruption, file=sys.stderr)
@@ -72,17 +75,17 @@ def format_losses(logs: Mapping[str, float]) -> str:
 class Lines(Callback):
     """Prints the progress as plain lines, at most one every ten seconds."""
 
-    def on_start(self, images: int, total: int) -> None:
-        self.start_time, self.start_images, self.total, self.last_line = time.monotonic(), images, total, 0.0
+    def on_start(self, trainer: "Trainer") -> None:
+        self.start_time, self.start_images, self.last_line = time.monotonic(), trainer.images, 0.0
 
-    def on_step(self, images: int, logs: Mapping[str, float] | None) -> None:
-        now = time.monotonic()
-        if logs and (now - self.last_line >= LINE_INTERVAL or images >= self.total):
+    def on_step(self, trainer: "Trainer", logs: Mapping[str, float] | None) -> None:
+        now, images, total = time.monotonic(), trainer.images, trainer.total_images
+        if logs and (now - self.last_line >= LINE_INTERVAL or images >= total):
             self.last_line = now
             speed = (images - self.start_images) / max(now - self.start_time, 1e-9)
-            seconds = int((self.total - images) / max(speed, 1e-9))
+            seconds = int((total - images) / max(speed, 1e-9))
             left = f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
-            print(f"{images:,}/{self.total:,} images  {speed:.1f} images/s  {left} left  "
+            print(f"{images:,}/{total:,} images  {speed:.1f} images/s  {left} left  "
                   f"{format_losses(logs)}", flush=True)
 
     def on_message(self, message: str) -> None:
@@ -100,14 +103,15 @@ class ProgressBar(Callback):
             TimeRemainingColumn(), TextColumn("{task.fields[losses]}"), console=Console(),
             refresh_per_second=4)
 
-    def on_start(self, images: int, total: int) -> None:
-        self.start_time, self.start_images = time.monotonic(), images
-        self.task = self.progress.add_task("", total=total, completed=images, speed="", losses="")
+    def on_start(self, trainer: "Trainer") -> None:
+        self.start_time, self.start_images = time.monotonic(), trainer.images
+        self.task = self.progress.add_task("", total=trainer.total_images, completed=trainer.images, speed="",
+                                           losses="")
         self.progress.start()
 
-    def on_step(self, images: int, logs: Mapping[str, float] | None) -> None:
-        speed = (images - self.start_images) / max(time.monotonic() - self.start_time, 1e-9)
-        self.progress.update(self.task, completed=images, speed=f"{speed:.1f}/s")
+    def on_step(self, trainer: "Trainer", logs: Mapping[str, float] | None) -> None:
+        speed = (trainer.images - self.start_images) / max(time.monotonic() - self.start_time, 1e-9)
+        self.progress.update(self.task, completed=trainer.images, speed=f"{speed:.1f}/s")
         if logs:
             self.progress.update(self.task, losses=format_losses(logs))
 

@@ -16,15 +16,10 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.config = self.path / "config.json"
-        self.model = self.path / "model.safetensors"
-        self.log = self.path / "log.jsonl"
-        self.speed = self.path / "speed.jsonl"
-        self.metrics = self.path / "metrics.jsonl"
-        self.skipped = self.path / "skipped.jsonl"
-        self.collapse = self.path / "collapse.jsonl"
-        self.best = self.path / "best.safetensors"
-        self.verdict = self.path / "verdict.json"
+        self.config, self.verdict = self.path / "config.json", self.path / "verdict.json"
+        self.model, self.best = self.path / "model.safetensors", self.path / "best.safetensors"
+        self.log, self.speed, self.metrics, self.skipped, self.collapse = (
+            self.path / f"{name}.jsonl" for name in ("log", "speed", "metrics", "skipped", "collapse"))
         self._lock: FileLock | None = None
 
     def state(self, images: int) -> Path:
@@ -44,16 +39,6 @@ class RunFolder:
         """Delete all but the last `keep` states up to this one, which is known to be undamaged."""
         for old in [path for path in self.states() if _images(path) <= images][:-keep]:
             old.unlink()
-
-    def set_aside(self, state: Path) -> Path:
-        """Rename a state that cannot be used, so that no run looks for it.  Returns its new path."""
-        return state.rename(state.with_suffix(".damaged"))
-
-    def remove_partial_files(self) -> None:
-        """Delete what a killed process left half written.  Only for the holder of the lock."""
-        for pattern in (".*.part", "*/.*.part", ".tmp*"):       # .tmp*: safetensors' temporary files.
-            for part in self.path.glob(pattern):
-                part.unlink(missing_ok=True)
 
     def create(self, config: Mapping[str, Any]) -> None:
         """Make the folder and write its config.  RequestError if it contains a run or cannot be written."""
@@ -86,13 +71,12 @@ class RunFolder:
 
     def is_locked(self) -> bool:
         """Whether another process trains in the folder."""
-        if not (self.path / ".lock").exists():
-            return False
+        file = self.path / ".lock"
         try:
-            lock = try_lock(self.path / ".lock")
+            lock = file.exists() and try_lock(file)
         except OSError:
             return True
-        if lock is not None:
+        if lock:
             lock.release()
         return lock is None
 

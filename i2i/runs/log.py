@@ -18,14 +18,6 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_NUMBER
 
 
-def _is_collapse_entry(entry: Mapping[str, Any]) -> bool:
-    detection = entry.get("detection", {"sentence": ""})
-    ratios = [value for key, value in entry.items()
-              if isinstance(value, dict) and key not in ("detection", "confirmed")]
-    return (isinstance(detection["sentence"], str)
-            and all(is_number(number) for each in ratios for number in each.values()))
-
-
 # By file: what the engine relies on when a run is resumed.
 SCHEMAS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     "log.jsonl": lambda entry: all(map(is_number, entry.values())),
@@ -33,7 +25,9 @@ SCHEMAS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     "metrics.jsonl": lambda entry: is_number(entry["seconds"])
     and all(is_number(score["value"]) for score in entry["scores"].values()),
     "skipped.jsonl": lambda entry: isinstance(entry["file"], str),
-    "collapse.jsonl": _is_collapse_entry}
+    "collapse.jsonl": lambda entry: isinstance(entry.get("detection", {"sentence": ""})["sentence"], str)
+    and all(is_number(ratio) for key, ratios in entry.items() if isinstance(ratios, dict)
+            and key not in ("detection", "confirmed") for ratio in ratios.values())}
 
 
 def is_valid(entry: Mapping[str, Any], name: str) -> bool:

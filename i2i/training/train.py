@@ -19,9 +19,10 @@ from i2i.recipes.base import Batch
 from i2i.runs import log
 from i2i.runs.folder import RunFolder
 from i2i.training import autotune, memory
-from i2i.training.callbacks.base import Callback
+from i2i.training.callbacks.base import Callback, CallbackList
+from i2i.training.callbacks.checkpoint import SampleGrid, StateSaver
 from i2i.training.callbacks.collapse_detector import make_collapse_detector
-from i2i.training.callbacks.evaluator import make_evaluator
+from i2i.training.callbacks.evaluator import Evaluation, make_evaluator
 from i2i.training.callbacks.fixed_inputs import best_embedding
 from i2i.training.callbacks.verdict import write_verdict
 from i2i.training.config import TrainConfig
@@ -29,7 +30,7 @@ from i2i.training.distributed import Runtime
 from i2i.training.job import Job
 from i2i.training.plan import describe, memory_estimate, out_of_memory_message
 from i2i.training.resume import is_finished, resolve_job
-from i2i.training.trainer import STOPPED_BY_DETECTOR, Trainer
+from i2i.training.trainer import STOPPED, Trainer
 
 GRID_TRANSLATIONS, GRID_GENERATED = 12, 60      # Images in a sample grid.
 MAX_OVERCOMMIT = 4          # Jobs estimated to take this many times the available memory are refused.
@@ -75,13 +76,13 @@ def job_batches(job: Job, runtime: Runtime, start: int, on_skip: OnSkip | None =
 
 
 def autotune_job(job: Job, assignments: Sequence[str], *, device: str,
-                 callback: Callback) -> tuple[Job, Mapping[str, Any]]:
+                 log: Callable[[str], None]) -> tuple[Job, Mapping[str, Any]]:
     """The job with the fastest settings on this machine, except for those assigned, and the measurements."""
     def stream(train: TrainConfig, runtime: Runtime) -> Generator[Mapping[str, Tensor]]:
         return job_batches(replace(job, train=train), runtime, 0)
 
     tuner = autotune.Autotuner(job.recipe, job.info, job.train, stream, device=device,
-                               log=callback.on_message,
+                               log=log,
                                assigned=autotune.assigned_settings(assignments))
     tuner.tune()
     return replace(job, train=tuner.config), tuner.report()
@@ -93,14 +94,14 @@ def tuned_settings(assignments: Sequence[str]) -> list[str]:
     return [key for key in autotune.TUNED_SETTINGS if key not in assigned]
 
 
-def run_job(job: Job, folder: RunFolder, *, device: str = "auto", callback: Callback | None = None,
+def run_job(job: Job, folder: RunFolder, *, device: str = "auto", callbacks: Sequence[Callback] = (),
             measurements: Mapping[str, Any] | None = None) -> int:
     """Run or continue a job in its folder.  Returns 0, or the signal that ended it after all was saved."""
-    callback = callback or Callback()
+    watching = CallbackList(callbacks)
     runtime = Runtime(precision=job.train.precision, device=device, threads=job.train.threads,
                       tf32=job.train.tf32)
     available = memory.available_memory(runtime.device)
-    callback.on_message(check_memory(job, runtime, available))
+    watching.message(check_memory(job, runtime, available))
     sample = fixed_samples(job)
     # Each process may have found another free folder.
     folder = RunFolder(runtime.broadcast(str(folder.path)))
@@ -112,14 +113,15 @@ def run_job(job: Job, folder: RunFolder, *, device: str = "auto", callback: Call
     if runtime.is_main_process:
         folder.lock()
     try:
-        return _train_in_folder(job, folder, runtime, sample, callback)
+        return _train_in_folder(job, folder, runtime, sample, watching)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, I2IError) or not memory.is_out_of_memory(error):
             raise
         raise JobError(out_of_memory_message(job, runtime.world_size, available)) from None
     finally:
         folder.unlock()
-        callback.on_end()
+        for callback in callbacks:
+            callback.on_end()
 
 
 def check_memory(job: Job, runtime: Runtime, available: int) -> str:
@@ -135,50 +137,53 @@ def check_memory(job: Job, runtime: Runtime, available: int) -> str:
             + (f"; warning: only {size(available)} are available" if available < estimate else ""))
 
 
-def _train_in_folder(job: Job, folder: RunFolder, runtime: Runtime, sample: Batch, callback: Callback) -> int:
-    embedding = cache(lambda: best_embedding(runtime.device, callback.on_message))
-    evaluator = make_evaluator(job, runtime.device, embedding) if runtime.is_main_process else None
-    detector = (make_collapse_detector(job, runtime.device, folder, embedding, callback.on_message)
-                if runtime.is_main_process else None)
-    trainer = Trainer(job.recipe, job.info, job.train, runtime, folder, job.header(), callback, evaluator,
-                      detector)
+def _train_in_folder(job: Job, folder: RunFolder, runtime: Runtime, sample: Batch,
+                     watching: CallbackList) -> int:
+    evaluator = detector = None
+    callbacks: list[Callback] = [StateSaver()]
+    if runtime.is_main_process:
+        embedding = cache(lambda: best_embedding(runtime.device, watching.message))
+        evaluator = make_evaluator(job, runtime.device, embedding)
+        detector = make_collapse_detector(job, runtime.device, folder, embedding, watching.message)
+        callbacks = [*([detector] if detector else []), SampleGrid(sample), *callbacks,
+                     *([Evaluation(evaluator)] if evaluator else []), *watching.callbacks]
+    watching.callbacks = callbacks
+    trainer = Trainer(job.recipe, job.info, job.train, runtime, folder, job.header(), watching)
     trainer.restore()
-    detected_before = detector.detection if detector else None
 
     def from_position(start: int) -> Generator[Mapping[str, Tensor]]:
-        return job_batches(job, runtime, start,
-                           on_skip=lambda problem: trainer.skip_file(problem.name, problem.reason),
-                           cache_folder=folder.path / "decoded",
-                           warn=lambda line: callback.on_message(f"warning: {line}"))
+        def on_skip(problem: Unreadable) -> None:       # The next step goes without the file.
+            trainer.skipped_files.add(trainer.images + job.train.batch_size, problem.name, problem.reason)
 
-    result = trainer.run(from_position, sample)
-    if result in (0, STOPPED_BY_DETECTOR) and runtime.is_main_process:
+        return job_batches(job, runtime, start, on_skip, cache_folder=folder.path / "decoded",
+                           warn=lambda line: watching.message(f"warning: {line}"))
+
+    result = trainer.run(from_position)
+    if result in (0, STOPPED) and runtime.is_main_process:
         write_verdict(job, folder, evaluator, detector, trainer)
-    detected = detector is not None and detector.stops and detector.detection != detected_before
-    if result == STOPPED_BY_DETECTOR or detected:
-        raise JobError(f"stopped at {trainer.images:,} images because the generator has collapsed; all "
-                       f"is saved; to continue nevertheless: i2i train --resume {folder.path}")
+    if result == STOPPED:
+        raise JobError(f"stopped at {trainer.images:,} images because {trainer.stop_reason()}; all is saved; "
+                       f"to continue nevertheless: i2i train --resume {folder.path}")
     if not result and runtime.is_main_process:
-        report_results(folder, callback)
+        report_results(folder, watching.message)
     return result
 
 
-def report_results(folder: RunFolder, callback: Callback) -> None:
+def report_results(folder: RunFolder, message: Callable[[str], None]) -> None:
     """Say what a finished run has left."""
     if skipped := log.read(folder.skipped):
-        callback.on_message(f"{len(skipped):,} {'file' if len(skipped) == 1 else 'files'} skipped as not "
-                            f"readable, such as {printable(skipped[0]['file'])}: see {folder.skipped}")
+        message(f"{len(skipped):,} {'file' if len(skipped) == 1 else 'files'} skipped as not readable, such "
+                f"as {printable(skipped[0]['file'])}: see {folder.skipped}")
     newest = max((folder.path / "samples").glob("*.png"))
-    callback.on_message(f"done: model {folder.model}, samples {newest}, "
-                        f"peak memory {memory.format_bytes(memory.peak_memory())}")
+    message(f"done: model {folder.model}, samples {newest}, "
+            f"peak memory {memory.format_bytes(memory.peak_memory())}")
 
 
-def _announce(job: Job, name: str, folder: RunFolder, callback: Callback, started: bool) -> None:
-    callback.on_message(f"{name}: {job.splits['train'].description} to learn from in {job.location}, "
-                        f"{job.train.images:,} images in {job.train.steps:,} steps of {job.train.batch_size} "
-                        f"-> {folder.path}" + (", resumed" if started else ""))
-    for note in job.notes:
-        callback.on_message(f"note: {note}")
+def announcement(job: Job, name: str, folder: RunFolder, started: bool) -> list[str]:
+    """What is said before training."""
+    return [f"{name}: {job.splits['train'].description} to learn from in {job.location}, {job.train.images:,} "
+            f"images in {job.train.steps:,} steps of {job.train.batch_size} -> {folder.path}"
+            + (", resumed" if started else ""), *(f"note: {note}" for note in job.notes)]
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -192,7 +197,7 @@ class TrainingInterrupted(KeyboardInterrupt):
 def train(recipe: str = "", *assignments: str, data: str | Path | None = None, out: str | Path | None = None,
           epochs: float | None = None, resume: str | Path | None = None, on_error: str | None = None,
           on_collapse: str | None = None, device: str = "auto", autotune: bool = False, dry_run: bool = False,
-          callback: Callback | None = None) -> Path:
+          callbacks: Sequence[Callback] = ()) -> Path:
     """Train a recipe or resume a run: `train("pix2pix", "batch_size=8", data="drawings/", epochs=20)`.
 
     Returns the run folder.  The same call resumes an unfinished run, and does nothing if it is finished.
@@ -208,14 +213,14 @@ def train(recipe: str = "", *assignments: str, data: str | Path | None = None, o
         on_collapse: when the generator collapses, "warn" (the default), "stop" or "off" (do not check).
         device: "auto", "cpu", "cuda" or "mps".
         autotune: first measure which settings of speed are fastest, and use them.
-        dry_run: pass the plan to the callback and train nothing.
-        callback: follows the run.
+        dry_run: pass the plan to the callbacks and train nothing.
+        callbacks: watch the run.
 
     Raises:
         RequestError, JobError: if the request is wrong; if training fails.
         TrainingInterrupted: after an interruption (a KeyboardInterrupt), with everything saved.
     """
-    callback = callback or Callback()
+    message = CallbackList(callbacks).message
     check_local("--out", out)
     flags = {"data.on_error": on_error, "train.on_collapse": on_collapse}
     assignments = (*assignments, *(f"{key}={value}" for key, value in flags.items() if value))
@@ -225,16 +230,17 @@ def train(recipe: str = "", *assignments: str, data: str | Path | None = None, o
                               tuned=tuned_settings(assignments) if autotune else ())
     started, measurements = folder.config.exists(), None
     if started and not resume and not dry_run and is_finished(folder, job):
-        callback.on_message(f"{folder.path} is finished: {job.train.images:,} images, model {folder.model}; "
-                            "choose another --out to train again")
+        message(f"{folder.path} is finished: {job.train.images:,} images, model {folder.model}; choose "
+                "another --out to train again")
         return folder.path
     if autotune and not started:
-        job, measurements = autotune_job(job, assignments, device=device, callback=callback)
+        job, measurements = autotune_job(job, assignments, device=device, log=message)
     if dry_run:
         for line in describe(job):
-            callback.on_message(line)
+            message(line)
         return folder.path
-    _announce(job, recipe or job.name, folder, callback, started)
-    if signal := run_job(job, folder, device=device, callback=callback, measurements=measurements):
+    for line in announcement(job, recipe or job.name, folder, started):
+        message(line)
+    if signal := run_job(job, folder, device=device, callbacks=callbacks, measurements=measurements):
         raise TrainingInterrupted(folder.path, signal)
     return folder.path

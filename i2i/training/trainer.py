@@ -1,35 +1,28 @@
 """The one training loop."""
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing, contextmanager
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from typing import Any, TypeVar
 
 import torch
-from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from i2i.errors import JobError, RequestError
-from i2i.files import failpoint, write_atomically
-from i2i.recipes.base import Batch, DataInfo, Recipe
+from i2i.files import failpoint
+from i2i.recipes.base import DataInfo, Recipe
 from i2i.runs import log
 from i2i.runs.folder import RunFolder
 from i2i.seeding import Progress, seed_step
-from i2i.training.async_writer import AsyncWriter
-from i2i.training.callbacks.base import Callback
-from i2i.training.callbacks.evaluator import Evaluator
-from i2i.training.callbacks.sample_grid import sample_grid
+from i2i.training.callbacks.base import CallbackList
 from i2i.training.config import TrainConfig
 from i2i.training.distributed import Runtime, compile_networks
 from i2i.training.interruption import Interrupted, Interruption
-from i2i.training.run_state import RunState
-from i2i.training.skipped_files import SkippedFiles
+from i2i.training.run_state import AsyncWriter, RunState, SkippedFiles
 
-EVALUATION_SHARE = 0.1          # Evaluation takes at most this share of the time.
+T = TypeVar("T")
 # Results of `Trainer.run` and of the processes' votes, beside numbers of signals.
-STOPPED_BY_DETECTOR = 2**15
-OUT_OF_DATA = 2**16
+STOPPED, FAILED = 2**15, 2**16
 
 # Position of the first image -> batches, until it is closed.
 BatchSource = Callable[[int], Generator[Mapping[str, Tensor]]]
@@ -40,36 +33,32 @@ class Trainer:
 
     Args:
         header: contents of the header of model files.
-        callback: observes the run.
-        evaluator: scores the run at each checkpoint, in the main process.
-        stop_criterion: may end the run, every `train.collapse_every` images, in the main process.
+        callbacks: watch the run; in processes other than the main one, those that all processes call.
     """
 
     def __init__(self, recipe: Recipe, info: DataInfo, config: TrainConfig, runtime: Runtime,
-                 folder: RunFolder, header: Mapping[str, Any], callback: Callback | None = None,
-                 evaluator: Evaluator | None = None,
-                 stop_criterion: Callable[[nn.ModuleDict, int], bool] | None = None) -> None:
+                 folder: RunFolder, header: Mapping[str, Any],
+                 callbacks: CallbackList | None = None) -> None:
         if config.batch_size % (n := runtime.world_size):
             raise RequestError(f"train.batch_size={config.batch_size} cannot be shared by {n} processes; "
                                f"accepted: a multiple of {n}")
         self.recipe, self.config, self.runtime, self.folder = recipe, config, runtime, folder
-        self.callback = callback or Callback()
-        self.evaluator, self.stop_criterion = evaluator, stop_criterion
-        self.state = RunState(recipe, info, config, runtime, folder, header, self.callback.on_message)
+        self.callbacks, self.device = callbacks or CallbackList(), runtime.device
+        self.state = RunState(recipe, info, config, runtime, folder, header, self.message)
         self.modules = self.state.modules
         self.ema_modules = self.state.ema.modules       # Those that are trained if no average is kept.
-        self.skipped_files = SkippedFiles(folder.skipped, runtime, self.callback.on_message)
+        self.skipped_files = SkippedFiles(folder.skipped, runtime, self.message)
         # Buffers that are averaged over processes after each step.
         self._synced = [getattr(module, name) for module in self.modules.modules()
                         for name in getattr(module, "synced_buffers", ())]
         self._buffers = list(self.modules.buffers())
         # Of the last step that was not skipped.
         self._valid_buffers = [buffer.clone() for buffer in self._buffers]
-        self._start_time, self._evaluation_time = time.perf_counter(), 0.0
-        self._last_log = self._start_time, 0        # Time and images of the last log line.
+        self._last_log = time.perf_counter(), 0        # Time and images of the last log line.
         self._interruption = Interruption()
         self._incomplete = False        # A signal came before all that belongs to a checkpoint was made.
-        self._writer = AsyncWriter(background=config.async_writes)
+        self._stop_reason = ""
+        self.writer = AsyncWriter(background=config.async_writes)
         if config.compile:      # After the average is made: it is used rarely, at other sizes of batches.
             trained = {name for player in recipe.players.values() for name in player.modules}
             compile_networks(self.modules, trained - set(recipe.second_order_modules), runtime.device)
@@ -79,6 +68,23 @@ class Trainer:
         """Images seen so far."""
         return self.state.images
 
+    @property
+    def total_images(self) -> int:
+        """Images of the whole run, which whole steps may exceed `train.images` by."""
+        return self.config.steps * self.config.batch_size
+
+    def message(self, text: str) -> None:
+        """Tell the user something."""
+        self.callbacks.message(text)
+
+    def stop(self, reason: str) -> None:
+        """End the run after this step, with its state saved, by a JobError that says why."""
+        self._stop_reason = reason
+
+    def passed(self, interval: int) -> bool:
+        """Whether the last step passed a multiple of so many images."""
+        return Progress(self.state.step - 1, self.config.batch_size, self.total_images).passes(interval)
+
     def advance(self, batch: Mapping[str, Tensor]) -> Progress:
         """Make one step of the recipe on this batch.  Returns the progress before it.
 
@@ -87,8 +93,10 @@ class Trainer:
         device.
         """
         config, state = self.config, self.state
-        progress = Progress(state.step, config.batch_size, config.steps * config.batch_size)
-        batch = {key: self._to_device(value) for key, value in batch.items()}
+        progress = Progress(state.step, config.batch_size, self.total_images)
+        batch = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
+        batch |= {key: value.contiguous(memory_format=config.torch_memory_format)
+                  for key, value in batch.items() if value.dim() == 4}
         seed_step(config.seed, self.runtime.rank, progress.step)
         self.modules.train()
         state.optimizers.begin(progress)
@@ -99,10 +107,6 @@ class Trainer:
         state.step += 1
         return progress
 
-    def _to_device(self, value: Tensor) -> Tensor:
-        value = value.to(self.runtime.device, non_blocking=True)
-        return value.contiguous(memory_format=self.config.torch_memory_format) if value.dim() == 4 else value
-
     @torch.no_grad()
     def _settle_buffers(self, finite: Tensor) -> None:
         for buffer in self._synced:
@@ -112,74 +116,67 @@ class Trainer:
         if self._buffers:
             torch._foreach_copy_(self._buffers, self._valid_buffers)
 
-    def skip_file(self, name: str, reason: str) -> None:
-        """Note that the next step goes without a file that could not be read."""
-        self.skipped_files.add(self.images + self.config.batch_size, name, reason)
-
     def restore(self) -> None:
         """Go back to the newest undamaged state, if there is one, and cut the logs to it."""
         self.state.restore()
         self._valid_buffers = [buffer.clone() for buffer in self._buffers]
-        speeds = log.read(self.folder.speed)
-        starts = [0, *(line["images"] for line in speeds)]
-        self._evaluation_time = sum(entry["seconds"] for entry in log.read(self.folder.metrics))
-        self._start_time -= sum((line["images"] - start) / max(line["images_per_second"], 0.01)
-                                for line, start in zip(speeds, starts, strict=False))
 
-    def run(self, batch_source: BatchSource, sample: Batch) -> int:
-        """Train to the end of the run.
-
-        Args:
-            batch_source: makes batches from the position of the first image on.
-            sample: the inputs of sample grids.
+    def run(self, batch_source: BatchSource) -> int:
+        """Train to the end of the run, with batches from the position of the first image on.
 
         Returns:
-            0, or what ended the run after the state was saved: a signal's number or STOPPED_BY_DETECTOR.
+            0, or what ended the run after the state was saved: a signal's number, or STOPPED.
+
+        Raises:
+            JobError: if there are no more batches, a callback failed, or something cannot be written.
         """
-        config, state = self.config, self.state
-        stopped, failure = 0, None
-        with self._interruption as interruption, self._writer:
+        state, stopped = self.state, 0
+        with self._interruption as interruption, self.writer:
+            self.callbacks.notify(lambda each: each.on_start(self))
             if self._is_checkpoint:
-                self._checkpoint(sample)    # The first, or one in which the run was interrupted.
-            self._writer.finish()           # No thread holds a lock while loader processes are forked.
-            self.callback.on_start(self.images, config.steps * config.batch_size)
+                self._checkpoint()          # The first, or one in which the run was interrupted.
+            self.writer.finish()            # No thread holds a lock while loader processes are forked.
             self._last_log = time.perf_counter(), self.images
             with closing(batch_source(self.images)) as batches:
-                while state.step < config.steps:
+                while state.step < self.config.steps:
                     try:
                         with interruption.interruptible():
                             batch = next(batches)
                     except Interrupted:
                         pass
                     except JobError as error:
-                        failure = error
+                        self.callbacks.failure = error
                     # All have their images, or all stop here.
-                    vote = OUT_OF_DATA if failure else interruption.signal
-                    if stopped := self.runtime.all_reduce_max(vote):
+                    if stopped := self._vote(interruption.signal):
                         break
-                    self._train_step(batch, sample)
+                    self._train_step(batch)
                     failpoint("after-step")
             if stopped and state.saved_step != state.step:
                 self.save()        # Between two steps, so the state is whole.
-            self._writer.finish()
-            stopped = stopped or self.runtime.all_reduce_max(interruption.signal if self._incomplete else 0)
-        if stopped == OUT_OF_DATA:
+            self.writer.finish()
+            stopped = stopped or self._vote(interruption.signal if self._incomplete else 0)
+        if stopped == FAILED:
+            failure = self.callbacks.failure
             reason = failure or "another process of this job has ended, and its own last line says why"
             raise JobError(f"{reason}; saved at {self.images:,} images, to be continued with: "
-                           f"i2i train --resume {self.folder.path}")
+                           f"i2i train --resume {self.folder.path}") from failure and failure.__cause__
         return stopped
 
-    def _train_step(self, batch: Mapping[str, Tensor], sample: Batch) -> None:
-        config = self.config
-        progress = self.advance(batch)
-        is_last = self.state.step == config.steps
-        logs = self._log() if progress.passes(config.log_every) or is_last else None
-        if (self.stop_criterion and self.runtime.is_main_process and progress.passes(config.collapse_every)
-                and self.stop_criterion(self.modules, self.images)):
-            self._interruption.signal = self._interruption.signal or STOPPED_BY_DETECTOR
+    def _vote(self, signal: int) -> int:
+        return self.runtime.all_reduce_max(
+            FAILED if self.callbacks.failure else STOPPED if self._stop_reason else signal)
+
+    def stop_reason(self) -> str:
+        """Why the run was stopped.  Call it in all processes."""
+        return self.runtime.broadcast(self._stop_reason)
+
+    def _train_step(self, batch: Mapping[str, Tensor]) -> None:
+        self.advance(batch)
+        due = self.passed(self.config.log_every) or self.state.step == self.config.steps
+        logs = self._log() if due else None
+        self.callbacks.notify(lambda each: each.on_step(self, logs))
         if self._is_checkpoint:
-            self._checkpoint(sample)
-        self.callback.on_step(self.images, logs)
+            self._checkpoint()
 
     def _log(self) -> dict[str, float]:
         failpoint("before-log")
@@ -197,61 +194,24 @@ class Trainer:
     @property
     def _is_checkpoint(self) -> bool:
         """Whether sample grid, state and evaluation are due: at both ends, and in regular intervals."""
-        step, config = self.state.step, self.config
-        return step in (0, config.steps) or Progress(step - 1, config.batch_size,
-                                                     config.images).passes(config.checkpoint_every)
+        return self.state.step in (0, self.config.steps) or self.passed(self.config.checkpoint_every)
 
-    def _checkpoint(self, sample: Batch) -> None:
-        """Make the sample grid, state and evaluation that are missing; after a signal, the state alone."""
-        grid_path = self.folder.sample(self.images)
-        with self._incomplete_if_interrupted():
-            if self.runtime.is_main_process and not grid_path.exists():
-                with self._interruption.interruptible():
-                    grid = Image.fromarray(sample_grid(self.recipe, self.ema_modules, sample,
-                                                       self.runtime.device, self.config.seed))
-                self._writer.submit(partial(write_atomically, grid_path, lambda path: grid.save(path, "png")))
-        failpoint("after-sample-grid")
-        if self.state.saved_step != self.state.step:
-            self.save()
-        failpoint("after-save")
-        if self.evaluator and self.runtime.is_main_process and self.state.step:
-            with self._incomplete_if_interrupted():
-                self._evaluate(self.evaluator)
-        failpoint("after-evaluation")
+    def _checkpoint(self) -> None:
+        """Make what is missing of a checkpoint; after a signal, the state alone."""
+        self.callbacks.notify(lambda each: each.on_checkpoint(self))
+        failpoint("after-checkpoint")
         self.runtime.barrier()
 
     def save(self) -> None:
         """Write the state, and what was skipped before it.  Call it in all processes."""
         self.skipped_files.write()
-        self.state.save(self._writer)
+        self.state.save(self.writer)
 
-    @contextmanager
-    def _incomplete_if_interrupted(self) -> Iterator[None]:
+    def unless_interrupted(self, make: Callable[[], T]) -> T | None:
+        """What `make` returns, or None as soon as a signal comes; a resumed run makes what is missing."""
         try:
-            yield
+            with self._interruption.interruptible():
+                return make()
         except Interrupted:
             self._incomplete = True
-
-    def _evaluate(self, evaluator: Evaluator) -> None:
-        """Evaluate and keep the best model, if there is time for it; always at the end."""
-        entries = log.read(self.folder.metrics)
-        if any(entry["images"] == self.images for entry in entries):
-            return
-        start, cost = time.perf_counter(), entries[-1]["seconds"] if entries else 0.0
-        allowed = EVALUATION_SHARE * (start - self._start_time)
-        if self.state.step < self.config.steps and self._evaluation_time + cost > allowed:
-            return
-        with self._interruption.interruptible():
-            entry = evaluator(self.modules, self.ema_modules, self.images)
-        seconds = time.perf_counter() - start
-        self._evaluation_time += seconds
-        metric = evaluator.metric
-        before = [old["scores"][metric]["value"] for old in entries if metric in old["scores"]]
-        if all(entry["scores"][metric]["value"] < value for value in before):
-            self._writer.submit(self.state.best_model_writer(self._writer))
-        # Last, so that the best model is there once its entry is.
-        self._writer.submit(partial(log.append, self.folder.metrics, {**entry, "seconds": round(seconds, 3)}))
-        self.callback.on_evaluation(self.images, entry)
-        scores = "  ".join(f"{name} {score['value']:.4g}" for name, score in entry["scores"].items())
-        self.callback.on_message(f"{entry['split']} at {self.images:,} images: {scores}  "
-                                 f"({entry['n']} images, {seconds:.1f} s)")
+            return None

@@ -26,6 +26,7 @@ from i2i.errors import JobError, printable
 from i2i.images.format import ImageFormat
 from i2i.runs import log
 from i2i.runs.folder import RunFolder
+from i2i.training.trainer import Trainer
 from tests.conftest import SMALL, Run, drawing
 from tests.training.test_resume import StopAfter, assert_same
 
@@ -198,7 +199,7 @@ def test_skipped_files_are_listed_once_also_in_a_run_that_was_interrupted(many: 
     for stop in (10, 50):
         with pytest.raises(KeyboardInterrupt):
             package.train(*(words if stop == 10 else []), data=many if stop == 10 else None, out=tmp_path / "cut" if stop == 10 else None,
-                          resume=None if stop == 10 else tmp_path / "cut", device="cpu", callback=StopAfter(stop))
+                          resume=None if stop == 10 else tmp_path / "cut", device="cpu", callbacks=[StopAfter(stop)])
     package.train(resume=tmp_path / "cut", device="cpu")
     assert (tmp_path / "cut" / "skipped.jsonl").read_text() == (tmp_path / "straight" / "skipped.jsonl").read_text()
     assert len(log.read(tmp_path / "cut" / "skipped.jsonl")) == 3
@@ -320,8 +321,8 @@ def test_glances_change_nothing(strips: Path) -> None:
 class KillLoader(StopAfter):
     """An observer that kills the loader process after so many images; the death is reported while the next steps are computed."""
 
-    def on_step(self, images: int, logs: object) -> None:
-        if images == self.images:
+    def on_step(self, trainer: Trainer, logs: object) -> None:
+        if trainer.images == self.images:
             for process in multiprocessing.active_children():
                 os.kill(process.pid or 0, signal.SIGKILL)
 

@@ -105,7 +105,7 @@ def test_a_resumed_run_rings_at_the_same_place_once(data: Path, tmp_path: Path) 
     ran(data, tmp_path / "straight", "generator.kind=intra")
     for name, stop in (("before", 212), ("after", 260)):
         with pytest.raises(KeyboardInterrupt):
-            ran(data, tmp_path / name, "generator.kind=intra", callback=StopAfter(stop))
+            ran(data, tmp_path / name, "generator.kind=intra", callbacks=[StopAfter(stop)])
         package.train(resume=tmp_path / name, device="cpu")
         assert (tmp_path / name / "collapse.jsonl").read_text() == (tmp_path / "straight" / "collapse.jsonl").read_text()
 

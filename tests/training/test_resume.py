@@ -21,6 +21,7 @@ from i2i.runs.folder import RunFolder
 from i2i.training import resume as resuming
 from i2i.training import train as training
 from i2i.training.callbacks.base import Callback
+from i2i.training.trainer import Trainer
 from tests.conftest import CYCLE, SMALL, Run
 
 VARIANTS = {
@@ -61,8 +62,8 @@ class StopAfter(Callback):
     def __init__(self, images: int, number: int = signal.SIGINT) -> None:
         self.images, self.number = images, number
 
-    def on_step(self, images: int, logs: object) -> None:
-        if images >= self.images:
+    def on_step(self, trainer: Trainer, logs: object) -> None:
+        if trainer.images >= self.images:
             os.kill(os.getpid(), self.number)
             self.images = 10**9
 
@@ -72,10 +73,10 @@ def test_an_interrupted_run_resumes_bit_for_bit(strips: Path, tmp_path: Path, va
     recipe, *words = [*VARIANTS[variant], "train.images=26"]
     i2i.train(recipe, *words, data=strips, out=tmp_path / "straight", device="cpu")
     with pytest.raises(KeyboardInterrupt):
-        i2i.train(recipe, *words, data=strips, out=tmp_path / "cut", device="cpu", callback=StopAfter(10))
+        i2i.train(recipe, *words, data=strips, out=tmp_path / "cut", device="cpu", callbacks=[StopAfter(10)])
     assert images_seen(tmp_path / "cut") == 10
     folder, job = resuming.resolve_job("", ["train.num_workers=2"], data=None, out=None, epochs=None, resume=tmp_path / "cut")
-    assert training.run_job(job, folder, device="cpu", callback=StopAfter(20, signal.SIGTERM)) == signal.SIGTERM
+    assert training.run_job(job, folder, device="cpu", callbacks=[StopAfter(20, signal.SIGTERM)]) == signal.SIGTERM
     i2i.train(resume=tmp_path / "cut", device="cpu")
     assert_same(tmp_path / "straight", tmp_path / "cut")
 
@@ -85,9 +86,9 @@ def test_an_interrupted_unpaired_run_resumes_bit_for_bit_with_its_pool(sides: Pa
     words = [*CYCLE, "train.images=30", "pool=9"]
     i2i.train("cyclegan", *words, data=sides, out=tmp_path / "straight", device="cpu")
     with pytest.raises(KeyboardInterrupt):
-        i2i.train("cyclegan", *words, data=sides, out=tmp_path / "cut", device="cpu", callback=StopAfter(6))
+        i2i.train("cyclegan", *words, data=sides, out=tmp_path / "cut", device="cpu", callbacks=[StopAfter(6)])
     with pytest.raises(KeyboardInterrupt):
-        i2i.train(resume=tmp_path / "cut", device="cpu", callback=StopAfter(18))
+        i2i.train(resume=tmp_path / "cut", device="cpu", callbacks=[StopAfter(18)])
     path = RunFolder(tmp_path / "cut").states()[-1]
     shutil.copytree(tmp_path / "cut", tmp_path / "without")
     i2i.train(resume=tmp_path / "cut", device="cpu")

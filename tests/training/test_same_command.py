@@ -18,6 +18,7 @@ from i2i.runs.folder import RunFolder
 from i2i.training import job as jobs
 from i2i.training import resume as resuming
 from i2i.training.callbacks.base import Callback
+from i2i.training.trainer import Trainer
 from tests import lives
 from tests.conftest import CYCLE, SMALL, Run
 from tests.training.test_resume import assert_same
@@ -31,9 +32,9 @@ def preempted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     moments: list[int] = []
     on_step = terminal.Lines.on_step
 
-    def then(self: terminal.Lines, images: int, logs: object) -> None:
-        on_step(self, images, logs)      # type: ignore[arg-type]
-        if moments and images >= moments[0]:
+    def then(self: terminal.Lines, trainer: Trainer, logs: object) -> None:
+        on_step(self, trainer, logs)      # type: ignore[arg-type]
+        if moments and trainer.images >= moments[0]:
             moments.pop(0)
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -187,7 +188,7 @@ def test_the_python_api_goes_on_too(strips: Path, tmp_path: Path) -> None:
     words = ("pix2pix", *SMALL, "train.images=20")
     package.train(*words, data=strips, out=tmp_path / "straight", device="cpu")
     with pytest.raises(KeyboardInterrupt):
-        package.train(*words, data=strips, out=tmp_path / "run", device="cpu", callback=StopAfter(6))
+        package.train(*words, data=strips, out=tmp_path / "run", device="cpu", callbacks=[StopAfter(6)])
     for _ in range(2):
         assert package.train(*words, data=strips, out=tmp_path / "run", device="cpu") == tmp_path / "run"
         assert_same(tmp_path / "straight", tmp_path / "run")
@@ -205,10 +206,10 @@ def test_an_alarms_verdict_does_not_make_a_run_finished(trained: Path, tmp_path:
     seen: list[bool] = []
 
     class Looking(Callback):
-        def on_step(self, images: int, logs: object) -> None:
+        def on_step(self, trainer: Trainer, logs: object) -> None:
             seen.append(run.verdict.exists())
 
-    package.train(resume=run.path, device="cpu", callback=Looking())
+    package.train(resume=run.path, device="cpu", callbacks=[Looking()])
     assert seen
     assert not any(seen)
     aside.unlink()

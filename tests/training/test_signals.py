@@ -16,7 +16,8 @@ from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
 from i2i.training import resume as resuming
 from i2i.training import train as training
-from i2i.training import trainer as engine
+from i2i.training.callbacks import checkpoint as grids
+from i2i.training.callbacks import evaluator
 from i2i.training.callbacks.evaluator import Evaluator
 from i2i.training.trainer import Trainer
 from tests import lives
@@ -31,7 +32,7 @@ LONG = 60.0         # Seconds of what nobody waits for.
 @pytest.fixture(scope="module", autouse=True)
 def _evaluations_do_not_depend_on_the_time() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "EVALUATION_SHARE", 1e9)
+        patch.setattr(evaluator, "EVALUATION_SHARE", 1e9)
         yield
 
 
@@ -74,7 +75,7 @@ def struck(number: int = signal.SIGTERM) -> None:
     time.sleep(LONG)
 
 
-@pytest.mark.parametrize(("owner", "name", "n", "saved"), [(Evaluator, "__call__", 1, 8), (Evaluator, "__call__", 3, 20), (engine, "sample_grid", 1, 0), (engine, "sample_grid", 3, 16)],
+@pytest.mark.parametrize(("owner", "name", "n", "saved"), [(Evaluator, "__call__", 1, 8), (Evaluator, "__call__", 3, 20), (grids, "sample_grid", 1, 0), (grids, "sample_grid", 3, 16)],
                          ids=["evaluation", "last evaluation", "first sample grid", "sample grid"])
 def test_evaluations_and_sample_grids_are_left_and_made_later(straight: Path, strips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str,
                                                                n: int, saved: int) -> None:
@@ -137,7 +138,7 @@ def test_between_two_steps_with_each_signal_once(straight: Path, strips: Path, t
     for images, number in ((4, signal.SIGINT), (10, signal.SIGTERM), (14, signal.SIGUSR1)):
         before = signal.getsignal(number)
         folder, job = resuming.resolve_job(WORDS[0], WORDS[1:], data=strips, out=tmp_path / "run", epochs=None, resume=None)
-        assert training.run_job(job, folder, device="cpu", callback=StopAfter(images, number)) == number
+        assert training.run_job(job, folder, device="cpu", callbacks=[StopAfter(images, number)]) == number
         assert images_seen(tmp_path / "run") == images
         assert signal.getsignal(number) == before
     assert life(tmp_path / "run", strips) == 0
@@ -150,7 +151,7 @@ def _stubborn(out: Path, data: Path, told: Path) -> None:
         told.touch()
         time.sleep(LONG)
 
-    engine.EVALUATION_SHARE = 1e9
+    evaluator.EVALUATION_SHARE = 1e9
     at_call(pytest.MonkeyPatch(), Trainer, "save", 2, slowly)
     life(out, data)
 
@@ -181,5 +182,5 @@ def test_a_disk_that_fills_while_a_signal_is_answered_is_told(strips: Path, tmp_
         at_call(patch, Trainer, "save", 2, lambda: patch.setattr(checkpoint, "save_file", full))
         folder, job = resuming.resolve_job(WORDS[0], WORDS[1:], data=strips, out=tmp_path / "run", epochs=None, resume=None)
         with pytest.raises(JobError, match="No space left"):
-            training.run_job(job, folder, device="cpu", callback=StopAfter(4))
+            training.run_job(job, folder, device="cpu", callbacks=[StopAfter(4)])
     assert images_seen(tmp_path / "run") == 0

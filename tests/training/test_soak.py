@@ -24,12 +24,12 @@ training.best_embedding = lambda device, tell: look.thumbnails(look.THUMBNAIL_SI
 page, sizes = os.sysconf("SC_PAGE_SIZE"), []
 
 class Measuring(Callback):
-    def on_step(self, images, logs):
-        if images % 40 == 0:
-            sizes.append((images, page * int(open("/proc/self/statm").read().split()[1])))
+    def on_step(self, trainer, logs):
+        if trainer.images % 40 == 0:
+            sizes.append((trainer.images, page * int(open("/proc/self/statm").read().split()[1])))
 
 words, data, out = json.loads(sys.argv[1])
-train(*words, data=data, out=out, device="cpu", callback=Measuring())
+train(*words, data=data, out=out, device="cpu", callbacks=[Measuring()])
 print(json.dumps(sizes))
 """
 

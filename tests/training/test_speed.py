@@ -25,9 +25,9 @@ from i2i.runs.folder import RunFolder
 from i2i.training import job as jobs
 from i2i.training import resume as resuming
 from i2i.training import train as training
-from i2i.training.async_writer import AsyncWriter
 from i2i.training.distributed import Runtime
 from i2i.training.optimization import PlayerOptimizers
+from i2i.training.run_state import AsyncWriter
 from tests.conftest import SMALL, Run
 from tests.training.test_resume import StopAfter, assert_same
 
@@ -166,7 +166,7 @@ def test_channels_last_resumes_bit_for_bit_and_learns_the_same_but_for_rounding(
     train = ["pix2pix", *SMALL, "generator.width=16", "train.images=40", *words]
     i2i.train(*train, data=strips, out=tmp_path / "straight", device="cpu")
     folder, job = resuming.resolve_job(train[0], train[1:], data=strips, out=tmp_path / "run", epochs=None, resume=None)
-    assert training.run_job(job, folder, device="cpu", callback=StopAfter(14)) == signal.SIGINT
+    assert training.run_job(job, folder, device="cpu", callbacks=[StopAfter(14)]) == signal.SIGINT
     i2i.train(resume=tmp_path / "run", device="cpu")
     assert_same(tmp_path / "straight", tmp_path / "run")
     if len(words) == 1:
@@ -239,7 +239,7 @@ def test_compiled_networks_keep_their_names_resume_bit_for_bit_and_spare_what_is
     train = ["pix2pix", *SMALL, "train.images=40", "train.compile=true", *words]
     i2i.train(*train, data=strips, out=tmp_path / "straight", device="cpu")
     folder, job = resuming.resolve_job(train[0], train[1:], data=strips, out=tmp_path / "run", epochs=None, resume=None)
-    assert training.run_job(job, folder, device="cpu", callback=StopAfter(14)) == signal.SIGINT
+    assert training.run_job(job, folder, device="cpu", callbacks=[StopAfter(14)]) == signal.SIGINT
     i2i.train(resume=tmp_path / "run", device="cpu")
     assert_same(tmp_path / "straight", tmp_path / "run")
     i2i.train(*train[:-1 - len(words)], *words, data=strips, out=tmp_path / "plain", device="cpu")

@@ -1,23 +1,67 @@
-"""The callback interface of the training loop."""
+"""The callback interface: what watches a training run."""
 
-from collections.abc import Mapping
-from typing import Any
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from i2i.errors import I2IError, JobError
+
+if TYPE_CHECKING:
+    from i2i.training.trainer import Trainer
 
 
 class Callback:
-    """Follows a training run.  Override what is needed; by default every method does nothing."""
+    """Watches a training run.  Override what is needed; by default every method does nothing.
 
-    def on_start(self, images: int, total: int) -> None:
-        """Called before the first step, with the images seen so far and those of the whole run."""
+    All methods are called between two steps, in the main process.  A callback may read `trainer.images`,
+    `total_images`, `recipe`, `config`, `folder`, `device`, `modules` and `ema_modules`, put the modules into
+    eval mode and draw random numbers; `trainer.message(text)` tells the user something, and
+    `trainer.stop(reason)` ends the run after this step.  An error ends the run, with its state saved.
+    """
 
-    def on_step(self, images: int, logs: Mapping[str, float] | None) -> None:
-        """Called after each step; `logs` are the mean losses since the last log line, if one was written."""
+    def on_start(self, trainer: "Trainer") -> None:
+        """Called before the first step of this process."""
 
-    def on_evaluation(self, images: int, entry: Mapping[str, Any]) -> None:
+    def on_step(self, trainer: "Trainer", logs: Mapping[str, float] | None) -> None:
+        """Called after each step; `logs` is the line that was written into log.jsonl, if one was."""
+
+    def on_checkpoint(self, trainer: "Trainer") -> None:
+        """Called every `train.checkpoint_every` images and at both ends of the run, after `on_step`."""
+
+    def on_evaluation(self, trainer: "Trainer", entry: Mapping[str, Any]) -> None:
         """Called after each evaluation, with its line of metrics.jsonl."""
 
     def on_message(self, message: str) -> None:
-        """Called with each line that a user should read."""
+        """Called with each line that a user should read, also before the run."""
 
     def on_end(self) -> None:
         """Called when training ends, however it does."""
+
+
+class CallbackList:
+    """Calls the callbacks of a run in turn, and keeps the first error of one in `failure`."""
+
+    def __init__(self, callbacks: Sequence[Callback] = ()) -> None:
+        self.callbacks = list(callbacks)
+        self.failure: JobError | None = None
+
+    def notify(self, call: Callable[[Callback], None]) -> None:
+        """Make a call on each callback.  Raises only what the callback itself could not have caused."""
+        for callback in self.callbacks:
+            try:
+                call(callback)
+            except Exception as error:
+                from i2i.training.memory import is_out_of_memory  # Not above: it imports torch.
+                if isinstance(error, I2IError) or is_out_of_memory(error):
+                    raise
+                line = traceback.extract_tb(error.__traceback__)[-1]
+                failure = JobError(f"callback {type(callback).__name__} failed ({Path(line.filename).name}, "
+                                   f"line {line.lineno}): {type(error).__name__}: "
+                                   f"{' '.join(str(error).split())}")
+                failure.__cause__ = error
+                self.failure = self.failure or failure
+
+    def message(self, text: str) -> None:
+        """Pass on a line that a user should read."""
+        self.notify(lambda each: each.on_message(text))

@@ -26,10 +26,12 @@ from i2i.metrics.precision_recall import manifold, nearest_neighbors
 from i2i.recipes.base import Recipe
 from i2i.runs import log as logs
 from i2i.runs.folder import RunFolder
+from i2i.training.callbacks.base import Callback
 from i2i.training.callbacks.collapse_report import Advice, advice_for, choose_rows, collapse_grid, shrink
 from i2i.training.callbacks.evaluator import MIN_IMAGES
 from i2i.training.callbacks.fixed_inputs import QUICK_SIZE, Embedding, FixedInputs, thumbnails
 from i2i.training.job import Job
+from i2i.training.trainer import Trainer
 
 Matrix = NDArray[Any]
 GENERATED_IMAGES = 64, 128      # In the quick and in the thorough check, from noise,
@@ -156,8 +158,8 @@ def describe(kind: str, images: int, output: str, n: int, figures: Mapping[str, 
     return f"{KINDS[kind]}, detected at {images:,} images: " + "; ".join(parts)
 
 
-class CollapseDetector:
-    """A stop criterion that checks for collapse and reports it once per run.
+class CollapseDetector(Callback):
+    """Checks for collapse and reports it once per run.
 
     Args:
         quick, thorough: inputs of the two checks.
@@ -185,6 +187,10 @@ class CollapseDetector:
     def detection(self) -> dict[str, Any] | None:
         """What was reported, if a collapse was detected."""
         return next((entry["detection"] for entry in self.history if "detection" in entry), None)
+
+    def on_step(self, trainer: Trainer, logs: Mapping[str, float] | None) -> None:
+        if trainer.passed(trainer.config.collapse_every) and self(trainer.modules, trainer.images):
+            trainer.stop("the generator has collapsed")
 
     def __call__(self, live: nn.ModuleDict, images: int) -> bool:
         """Check the generator; returns whether the run is to stop.  Puts the modules into eval mode."""

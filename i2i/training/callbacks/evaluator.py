@@ -1,8 +1,10 @@
 """Evaluation during training: the generator on fixed held-out inputs, and the discriminator's logits."""
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,14 @@ from i2i.images.convert import make_grid
 from i2i.metrics import collapse, frechet, kid, paired, precision_recall
 from i2i.metrics.set_metrics import Score, mean_score
 from i2i.recipes.base import Recipe
+from i2i.runs import log
+from i2i.training.callbacks.base import Callback
 from i2i.training.callbacks.fixed_inputs import QUICK_SIZE, Embedding, FixedInputs, thumbnails
 from i2i.training.job import Job
+from i2i.training.trainer import Trainer
 
 Matrix = NDArray[Any]
+EVALUATION_SHARE = 0.1          # Evaluation takes at most this share of the time.
 MAX_IMAGES = 256        # Of each set: EfficientNet's features of them take about 12 s on one CPU core.
 MIN_IMAGES = 5          # Of each set, so that each has three neighbors and a covariance.
 SHOWN_PAIRS = 6         # Best and worst pairs that are saved as images.
@@ -130,6 +136,48 @@ class Evaluator:
                 summary[name].append({"name": pairs.dataset.name(index), "value": round(value, 4),
                                       "file": file})
         return summary
+
+
+class Evaluation(Callback):
+    """Evaluates at checkpoints if there is time for it, and at the end; keeps the best model."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self.evaluator = evaluator
+
+    def on_start(self, trainer: Trainer) -> None:
+        speeds = log.read(trainer.folder.speed)
+        starts = [0, *(line["images"] for line in speeds)]
+        self.start_time = time.perf_counter() - sum(
+            (line["images"] - start) / max(line["images_per_second"], 0.01)
+            for line, start in zip(speeds, starts, strict=False))
+        self.seconds = sum(entry["seconds"] for entry in log.read(trainer.folder.metrics))
+
+    def on_checkpoint(self, trainer: Trainer) -> None:
+        entries = log.read(trainer.folder.metrics)
+        if trainer.images and all(entry["images"] != trainer.images for entry in entries):
+            self._evaluate(trainer, entries)
+
+    def _evaluate(self, trainer: Trainer, entries: Sequence[dict[str, Any]]) -> None:
+        start, cost = time.perf_counter(), entries[-1]["seconds"] if entries else 0.0
+        is_last = trainer.state.step == trainer.config.steps
+        if not is_last and self.seconds + cost > EVALUATION_SHARE * (start - self.start_time):
+            return
+        entry = trainer.unless_interrupted(
+            lambda: self.evaluator(trainer.modules, trainer.ema_modules, trainer.images))
+        if entry is None:
+            return
+        seconds, metric = time.perf_counter() - start, self.evaluator.metric
+        self.seconds += seconds
+        before = [old["scores"][metric]["value"] for old in entries if metric in old["scores"]]
+        if all(entry["scores"][metric]["value"] < value for value in before):
+            trainer.state.save_model(trainer.folder.best, trainer.writer)
+        # Last, so that the best model is there once its entry is.
+        trainer.writer.submit(partial(log.append, trainer.folder.metrics,
+                                      {**entry, "seconds": round(seconds, 3)}))
+        trainer.callbacks.notify(lambda each: each.on_evaluation(trainer, entry))
+        scores = "  ".join(f"{name} {score['value']:.4g}" for name, score in entry["scores"].items())
+        trainer.message(f"{entry['split']} at {trainer.images:,} images: {scores}  "
+                        f"({entry['n']} images, {seconds:.1f} s)")
 
 
 def pair_metrics(fake: Tensor, real: Tensor) -> dict[str, list[float]]:

@@ -200,5 +200,5 @@ def write_verdict(job: Job, folder: RunFolder, evaluator: Evaluator | None, dete
     verdict |= {"warnings": [*collapse, *verdict["warnings"], *problems], "losses": losses}
     folder.write_json(folder.verdict.name, verdict)
     for warning in verdict["warnings"]:
-        trainer.callback.on_message(f"warning: {warning}")
-    trainer.callback.on_message(verdict["sentence"])
+        trainer.message(f"warning: {warning}")
+    trainer.message(verdict["sentence"])

@@ -1,15 +1,20 @@
-"""The sample grid that shows the progress of a run."""
+"""What belongs to a checkpoint: the sample grid that shows the progress of a run, and the training state."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
+from i2i.files import failpoint, write_atomically
 from i2i.images.convert import make_grid
 from i2i.recipes.base import Batch, Recipe
 from i2i.seeding import seed_step
+from i2i.training.callbacks.base import Callback
+from i2i.training.trainer import Trainer
 
 MAX_COLUMNS = 12
 SAMPLE_SEED = 2**32 - 2         # The "step" whose seed is set before every grid.
@@ -40,3 +45,28 @@ def sample_grid(recipe: Recipe, modules: nn.ModuleDict, sample: Batch, device: t
     width = MAX_COLUMNS // len(columns) * len(columns)
     pixels: NDArray[Any] = make_grid([images[i:i + width] for i in range(0, len(images), width)])
     return pixels
+
+
+class SampleGrid(Callback):
+    """Saves the outputs for the same inputs at each checkpoint."""
+
+    def __init__(self, sample: Batch) -> None:
+        self.sample = sample
+
+    def on_checkpoint(self, trainer: Trainer) -> None:
+        path = trainer.folder.sample(trainer.images)
+        grid = None if path.exists() else trainer.unless_interrupted(lambda: sample_grid(
+            trainer.recipe, trainer.ema_modules, self.sample, trainer.device, trainer.config.seed))
+        if grid is not None:
+            save = partial(Image.fromarray(grid).save, format="png")
+            trainer.writer.submit(partial(write_atomically, path, save))
+        failpoint("after-sample-grid")
+
+
+class StateSaver(Callback):
+    """Saves model and training state at each checkpoint.  The one callback that all processes call."""
+
+    def on_checkpoint(self, trainer: Trainer) -> None:
+        if trainer.state.saved_step != trainer.state.step:
+            trainer.save()
+        failpoint("after-save")
