@@ -181,9 +181,9 @@ def report_results(folder: RunFolder, message: Callable[[str], None]) -> None:
 
 def announcement(job: Job, name: str, folder: RunFolder, started: bool) -> list[str]:
     """What is said before training."""
-    return [f"{name}: {job.splits['train'].description} to learn from in {job.location}, {job.train.images:,} "
-            f"images in {job.train.steps:,} steps of {job.train.batch_size} -> {folder.path}"
-            + (", resumed" if started else ""), *(f"note: {note}" for note in job.notes)]
+    return [f"{name}: {job.splits['train'].description} to learn from in {job.location}, "
+            f"{job.train.images:,} images in {job.train.steps:,} steps of {job.train.batch_size} "
+            f"-> {folder.path}{', resumed' if started else ''}", *(f"note: {note}" for note in job.notes)]
 
 
 class TrainingInterrupted(KeyboardInterrupt):
