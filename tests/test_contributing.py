@@ -68,5 +68,5 @@ def test_the_new_components_are_listed_with_their_options(environment: dict[str,
     code = "import contributed; from i2i.cli import app; app.run(['list', 'generator', 'encoder-decoder']); app.run(['list', 'recipe', 'context-encoder'])"
     done = run(environment, "-c", code)
     assert "U-Net without skip connections" in done.stdout, done.stderr
-    assert "lambda_rec" in done.stdout
-    assert "Of |G(a) - b|^2." in done.stdout
+    assert re.search(r"lambda_rec +0.999 +Weight of \|G\(a\) - b\|\^2", done.stdout)
+    assert re.search(r"generator.width +64 +", done.stdout)

@@ -1,90 +1,169 @@
 """i2i list."""
 
-import inspect
+from __future__ import annotations
+
+import fnmatch
+import shutil
+import textwrap
 import typing
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from i2i.cli.options import argument
 from i2i.errors import RequestError
-from i2i.registry import Option
+
+if TYPE_CHECKING:
+    from i2i.cli.catalog import Setting
+
+MAX_NAME_WIDTH, MAX_VALUE_WIDTH = 36, 22     # Characters; longer cells push the rest of their row aside.
+MIN_TEXT_WIDTH = 30
+MAX_CHOICES = 12                # Components that are named beside a setting.
 
 
-class Setting(NamedTuple):
-    """One line of the listing."""
+class Row(NamedTuple):
+    """A line of a table."""
 
     name: str
-    default: object
-    accepted: str       # Empty where any value of the type is.
-    help: str
+    value: str
+    text: str
 
 
 def list_components(
-    kind: Annotated[str | None, argument(
-        "[KIND", "preset, recipe, data, train, or a kind of component, such as generator.")] = None,
-    name: Annotated[str | None, argument("[NAME]]", "One of them.")] = None,
+    name: Annotated[str | None, argument(
+        "[NAME", "A recipe or preset (pix2pix), a component (unet), a setting (batch_size, generator.width), "
+                 "a kind of component (generator), data, train, or a pattern (\"*gan*\").")] = None,
+    member: Annotated[str | None, argument("[NAME]]", "One of that kind, or a pattern.")] = None,
 ) -> None:
-    """List presets, recipes, their components and every setting: its default, accepted values and meaning."""
-    from i2i import config, registry
-    from i2i.data.config import DataConfig
-    from i2i.metrics import paired, set_metrics  # noqa: F401 - registers the metrics.
-    from i2i.recipes.presets import PRESETS
-    from i2i.training import optimizers  # noqa: F401 - registers them.
-    from i2i.training.config import TrainConfig
-    configs: dict[str, Any] = {"data": DataConfig, "train": TrainConfig}
-    names = ({"preset": list(PRESETS)} | {kind: registry.names(kind) for kind in registry.kinds()}
-             | {section: list(config.settings(cls)) for section, cls in configs.items()})
-    if kind is None:
-        for each in (each for each in names if each not in configs):
-            print(f"{each:18}{', '.join(names[each])}")
-        for section, cls in configs.items():
-            print()
-            _print(_rows(config.settings(cls)), f"{section}.", with_help=False)
-        return
-    kinds = _kinds_by_setting().get(kind, [kind])
-    if not set(kinds) <= set(names):
-        raise RequestError(f"no kind of component is called {kind!r}; {registry.suggest(kind, names)}")
-    known = [each for one in kinds for each in names[one]]
-    if name is not None and name not in known:
-        raise RequestError(f"no {f'setting of {kind}' if kind in configs else kind} is called {name!r}; "
-                           f"{registry.suggest(name, known)}")
-    if kind in configs:
-        _print([row for row in _rows(config.settings(configs[kind])) if name in (None, row.name)], f"{kind}.")
-        return
-    for kind, each in ((one, each) for one in kinds for each in names[one] if name in (None, each)):
-        if kind == "preset":
-            preset = PRESETS[each]
-            print(f"{each}: {preset.source}.  i2i train {' '.join((preset.recipe, *preset.settings))}")
-            continue
-        component = registry.lookup(kind, each)
-        print(f"{each}: {' '.join((inspect.getdoc(component) or '').split())}")
-        options = config.settings(component) if kind == "recipe" else registry.schema(kind, each)
-        _print(_rows(options), "  ")
+    """List recipes, presets, components and settings: what each is, its default, and what is accepted."""
+    if name is None:
+        _print_matches("*")
+    elif member is not None:
+        _print_members(name, member)
+    elif is_pattern(name):
+        _print_matches(name)
+    else:
+        _print_everything_named(name)
 
 
-def _kinds_by_setting() -> dict[str, list[str]]:
-    """The kinds of component that a setting can be: `generator` takes those from images and from noise."""
-    from i2i import config, registry
-    found: dict[str, list[str]] = {}
-    for recipe in registry.names("recipe"):
-        for key, option in config.settings(registry.lookup("recipe", recipe)).items():
-            if option.kind and option.kind not in found.setdefault(key, []):
-                found[key].append(option.kind)
-    return found
+def is_pattern(text: str) -> bool:
+    """Whether a text holds wildcards."""
+    return any(letter in text for letter in "*?[")
 
 
-def _print(rows: Iterable[Setting], prefix: str, *, with_help: bool = True) -> None:
-    from i2i.training.plan import format_value
+def _print_matches(pattern: str) -> None:
+    """Print a line for each recipe, preset, component and setting whose name matches."""
+    from i2i.cli import catalog
+    groups = {kind: [Row(name, "", _first_line(catalog.description(kind, name))) for name in names
+                     if fnmatch.fnmatch(name, pattern)] for kind, names in catalog.names().items()}
+    tables = {f"settings of {section}": catalog.section_settings(section) for section in catalog.SECTIONS}
+    for title, settings in (tables | {"settings of recipes": catalog.recipe_settings()}).items():
+        groups[title] = _rows(each for each in settings if fnmatch.fnmatch(each.key, pattern)
+                              or fnmatch.fnmatch(each.key.partition(".")[2], pattern))
+    groups = {title: rows for title, rows in groups.items() if rows}
+    if not groups:
+        raise RequestError(f"nothing matches {pattern!r}; i2i list shows everything there is")
+    for title, rows in groups.items():
+        print(title)
+        _print_table(rows, "  ")
+        print()
+    print("i2i list NAME shows one of them: its options, defaults and accepted values")
+
+
+def _print_members(kind: str, name: str) -> None:
+    """Print components of a kind, or of the kinds that a setting can be, or settings of a section."""
+    from i2i.cli import catalog
+    from i2i.registry import suggest
+    names = catalog.names()
+    sections = {section: catalog.section_settings(section) for section in catalog.SECTIONS}
+    kinds = catalog.kinds_by_setting().get(kind, [kind])
+    if kind not in sections and not set(kinds) <= set(names):
+        known = [*names, *sections, *catalog.kinds_by_setting()]
+        raise RequestError(f"no kind of component is called {kind!r}; {suggest(kind, known, names)}")
+    if kind in sections:
+        known = [each.key.partition(".")[2] for each in sections[kind]]
+        if rows := _rows(each for each in sections[kind] if fnmatch.fnmatch(each.key, f"{kind}.{name}")):
+            return _print_table(rows)
+    else:
+        known = [each for one in kinds for each in names[one]]
+        if found := [(one, each) for one in kinds for each in fnmatch.filter(names[one], name)]:
+            return _print_components(found)
+    raise RequestError(f"no {f'setting of {kind}' if kind in sections else kind} is called {name!r}; "
+                       f"{suggest(name, known)}")
+
+
+def _print_everything_named(name: str) -> None:
+    """Print all that a name means: a kind, a recipe or preset, components, settings."""
+    from i2i.cli import catalog
+    from i2i.registry import suggest
+    names = catalog.names()
+    if name in names or name in catalog.SECTIONS or name in catalog.kinds_by_setting():
+        return _print_members(name, "*")
+    found = [(kind, name) for kind, listed in names.items() if name in listed]
+    settings = catalog.find_settings(name)
+    if not found and not settings:
+        raise RequestError(f"no component, recipe, preset or setting is called {name!r}; "
+                           f"{suggest(name, catalog.known_words(), [*names, *catalog.SECTIONS])}")
+    _print_components(found)
+    _print_table(_rows(settings))
+
+
+def _print_components(components: Sequence[tuple[str, str]]) -> None:
+    """Print each component with its options; a recipe or preset, if it is the only one, with all it uses."""
+    from i2i.cli import catalog
+    whole = sum(kind in ("recipe", "preset") for kind, _ in components) == 1
+    for kind, name in components:
+        text = " ".join(catalog.description(kind, name).split())
+        print("\n".join(_wrap(f"{name} ({kind}): {text}", _terminal_width())))
+        if kind not in ("recipe", "preset"):
+            _print_table(_rows(catalog.options(kind, name)), "  ")
+        elif whole:
+            _print_table(_rows(catalog.in_use(name)), "  ")
+            print("and those of data and training: i2i list data, i2i list train")
+
+
+def _print_table(rows: Sequence[Row], indent: str = "") -> None:
+    """Print rows in columns, the last one wrapped at the terminal's width."""
+    names, values = (min(most, max((len(row[i]) for row in rows), default=0))
+                     for i, most in enumerate((MAX_NAME_WIDTH, MAX_VALUE_WIDTH)))
+    start = len(indent) + names + 2 + (values + 2 if values else 0)
     for row in rows:
-        remark = "; ".join(part for part in (row.accepted, row.help if with_help else "") if part)
-        print(f"{prefix + row.name:30}{format_value(row.default):20} {remark}".rstrip())
+        left = f"{indent}{row.name:{names}}  " + (f"{row.value:{values}}  " if values else "")
+        first, *more = _wrap(row.text, _terminal_width() - start) or [""]
+        print(f"{left}{first}".rstrip())
+        for line in more:
+            print(" " * start + line)
 
 
-def _accepted(annotation: Any) -> str:
+def _wrap(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, max(MIN_TEXT_WIDTH, width), break_on_hyphens=False, break_long_words=False)
+
+
+def _terminal_width() -> int:
+    """Columns of the terminal; where there is none, such as in a pipe, lines are not wrapped."""
+    return shutil.get_terminal_size((10_000, 24)).columns
+
+
+def _rows(settings: Iterable[Setting]) -> list[Row]:
+    from i2i.training.plan import format_value
+    rows = []
+    for each in settings:
+        users = f"in {', '.join(each.users)}" if each.users else ""
+        accepted = "; ".join(filter(None, (_accepted(each), users)))
+        text = f"{each.option.help} ({accepted})" if accepted else each.option.help
+        rows.append(Row(each.key, format_value(each.value), text.strip()))
+    return rows
+
+
+def _accepted(setting: Setting) -> str:
+    """What a setting accepts, where that is a choice."""
+    from i2i import registry
     from i2i.config import describe_type
-    return describe_type(annotation) if typing.get_origin(annotation) is Literal or annotation is bool else ""
+    to, option = setting.option.type, setting.key.rpartition(".")[2]
+    if kind := setting.option.kind or (option if to is str and option in registry.kinds() else ""):
+        names = registry.names(kind)
+        return ", ".join(names) if len(names) <= MAX_CHOICES else f"i2i list {kind}"
+    return describe_type(to) if to is bool or typing.get_origin(to) in (Literal, tuple) else ""
 
 
-def _rows(options: Mapping[str, Option]) -> list[Setting]:
-    return [Setting(key, option.default, f"i2i list {option.kind}" if option.kind else _accepted(option.type),
-                    option.help) for key, option in options.items()]
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]

@@ -1,0 +1,80 @@
+"""`i2i list`: components, recipes, presets and settings, by name and by pattern."""
+
+import re
+
+import pytest
+
+from i2i import registry
+from i2i.recipes.presets import PRESETS
+from tests.conftest import Run
+
+
+def listed(i2i: Run, *words: str) -> str:
+    result = i2i("list", *words)
+    assert (result.code, result.err) == (0, ""), result.err
+    return result.out
+
+
+def test_list_shows_a_line_for_each_component(i2i: Run) -> None:
+    lines = listed(i2i).splitlines()
+    for kind in registry.kinds():
+        names = lines[lines.index(kind) + 1:]
+        assert [line.split()[0] for line in names[:len(registry.names(kind))]] == registry.names(kind)
+    assert sum(line.startswith("  train.batch_size ") for line in lines) == 1
+    assert any(re.match(r"  lsgan +Mao et al. 2017", line) for line in lines)       # The preset, beside the loss of this name.
+
+
+def test_list_takes_patterns(i2i: Run) -> None:
+    out = listed(i2i, "*gan*")
+    assert {line.split()[0] for line in out.splitlines() if line.startswith("  ")} >= {"cyclegan", "stylegan2-ada", "lsgan", "wgan-gp", "dcgan"}
+    assert "unet" not in out
+    assert [line.split()[0] for line in listed(i2i, "*batch_size").splitlines()[:2]] == ["settings", "train.batch_size"]
+    assert [line.split()[0] for line in listed(i2i, "data", "clahe*").splitlines()] == ["data.clahe", "data.clahe_tiles", "data.clahe_sides"]
+    assert listed(i2i, "discriminator", "style*").startswith("stylegan2 (discriminator): ")
+    assert "nothing matches '*zzz*'" in i2i("list", "*zzz*").line
+
+
+def test_list_shows_all_that_a_recipe_or_preset_uses(i2i: Run) -> None:
+    rows = {line.split()[0]: line.split()[1] for line in listed(i2i, "pix2pix").splitlines()[1:-1]}
+    assert {key: rows[key] for key in ("generator", "generator.width", "discriminator.layers", "lambda_l1", "g_optimizer.lr")} == {
+        "generator": "unet", "generator.width": "64", "discriminator.layers": "3", "lambda_l1": "100.0", "g_optimizer.lr": "0.0002"}
+    rows = {line.split()[0]: line.split()[1] for line in listed(i2i, "stylegan2-ada").splitlines()[1:-1]}
+    assert {key: rows[key] for key in ("augment", "penalty.every", "g_optimizer.beta1", "train.batch_size")} == {
+        "augment": "ada", "penalty.every": "16", "g_optimizer.beta1": "0.0", "train.batch_size": "16"}
+    for name in [*PRESETS, *registry.names("recipe")]:
+        assert listed(i2i, name).startswith(f"{name} (")
+
+
+@pytest.mark.parametrize(("words", "rows"), [
+    (["train.batch_size"], ["train.batch_size  1  Images per step, all processes together"]),
+    (["batch_size"], ["train.batch_size  1  Images per step, all processes together"]),
+    (["train", "precision"], ["train.precision  fp32  Of the networks' computation; parameters stay fp32 (fp32 or bf16)"]),
+    (["lambda_l1"], ["(in pix2pix)"]), (["generator.width"], ["generator.width  64 ", "in resnet, unet", "generator.width  400 ", "in mlp"]),
+    (["lr"], ["g_optimizer.lr  0.0002", "in adam, adamw", "unrolling.lr "]),
+    (["unet"], ["unet (generator): U-Net", "  width ", "  norm ", "(batch, instance, none, syncbatch, virtual)"]),
+    (["generator", "dcgan"], ["dcgan (noise_generator): DCGAN", "  z_dim "]), (["dcgan"], ["dcgan (preset)", "dcgan (discriminator)", "dcgan (noise_generator)"]),
+    (["g_weight_norm", "spectral"], ["spectral (weight_norm): "]), (["generator"], ["resnet (generator)", "unet (generator)", "dcgan (noise_generator)", "stylegan2"]),
+    (["preset", "sngan"], ["adversarial=hinge d_weight_norm=spectral"]), (["data"], ["data.direction "]), (["metric", "kid"], ["kid (metric)", "  subsets "]),
+])
+def test_list_says_what_a_name_means(i2i: Run, words: list[str], rows: list[str]) -> None:
+    out = listed(i2i, *words)
+    for each in rows:
+        assert each in out, out
+
+
+@pytest.mark.parametrize(("words", "hint"), [
+    (["generators"], "did you mean 'generator'"), (["preset", "dcgn"], "did you mean 'dcgan'"), (["generator", "unett"], "did you mean 'unet'"),
+    (["generator", "dcgam"], "did you mean 'dcgan'"), (["batch_sise"], "did you mean 'batch_size'"), (["generator.widht"], "did you mean 'generator.width'"),
+    (["data", "flipp"], "did you mean 'flip'"), (["oops", "unet"], "no kind of component is called 'oops'"), (["data", "zz*"], "no setting of data")])
+def test_list_refuses_unknown_names(i2i: Run, words: list[str], hint: str) -> None:
+    result = i2i("list", *words)
+    assert result.code == 2
+    assert hint in result.line
+
+
+@pytest.mark.parametrize("columns", [60, 80, 132])
+def test_list_fits_the_terminal(i2i: Run, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = [line for words in ([], ["data"], ["unet"], ["train"]) for line in listed(i2i, *words).splitlines()]
+    assert max(map(len, lines)) <= max(columns, 36 + 2 + 22 + 2 + 30)
+    assert len(lines) > 200
