@@ -32,6 +32,15 @@ class Augment(nn.Module):
         """Augment images (N, C, H, W) of one size in the same way, such as source and target."""
         return images
 
+    def check(self, channels: tuple[int, ...], size: tuple[int, int], *, twice: bool) -> None:
+        """Raise RequestError if images of these channels cannot be augmented together.
+
+        Args:
+            channels: those of the images of one call.
+            size: height and width of the images.
+            twice: whether second derivatives are needed, as by gradient penalties.
+        """
+
     def observe(self, real_logits: Tensor, batch_size: int | None = None) -> None:
         """Adapt to D's logits of augmented real images, above 0 for real; called once per step.
 

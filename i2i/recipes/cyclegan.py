@@ -85,10 +85,13 @@ class CycleGAN(StabilizerSettings):
             return build("weight_norm", self.d_weight_norm,
                          build("discriminator", self.discriminator, self.pack * channels, info.size))
 
+        def T(channels: int) -> Augment:        # One for each side, as each D overfits by itself.
+            return build_augment(self.augment, self.adversarial, (channels,), info.size,
+                                 twice=self.needs_second_derivatives)
+
         m = nn.ModuleDict({
             "G_ab": G(a, b), "G_ba": G(b, a), "D_a": D(a), "D_b": D(b),
-            "T_a": build_augment(self.augment, self.adversarial),       # Each D overfits by itself.
-            "T_b": build_augment(self.augment, self.adversarial),
+            "T_a": T(a), "T_b": T(b),
             "pool_a": ImagePool(self.pool, a, info.size), "pool_b": ImagePool(self.pool, b, info.size),
             "N": build("instance_noise", self.instance_noise)})
         check_penalty(self.penalty, m["D_a"], m["D_b"])

@@ -89,7 +89,9 @@ class GAN(StabilizerSettings):
             "Z": Z,
             "G": build("weight_norm", self.g_weight_norm, G),
             "D": build("weight_norm", self.d_weight_norm, D),
-            "T": build_augment(self.augment, self.adversarial), "P": P})
+            "T": build_augment(self.augment, self.adversarial, (info.b_channels,), info.size,
+                               twice=self.needs_second_derivatives),
+            "P": P})
         if self.label_channels:
             m["L"] = LabelChannel(classes, info.size)
         m.update(self.heads(m))

@@ -66,7 +66,8 @@ class Pix2Pix(StabilizerSettings):
         m = nn.ModuleDict({
             "G": build("weight_norm", self.g_weight_norm, G),
             "D": build("weight_norm", self.d_weight_norm, D),
-            "T": build_augment(self.augment, self.adversarial),
+            "T": build_augment(self.augment, self.adversarial, (info.a_channels, info.b_channels), info.size,
+                               twice=self.needs_second_derivatives),
             "N": build("instance_noise", self.instance_noise)})
         check_penalty(self.penalty, m["D"])
         check_feature_matching(self.feature_matching, m["D"], self.discriminator, paired=True)

@@ -9,14 +9,19 @@ from i2i.registry import Spec, build
 from i2i.seeding import Progress
 
 
-def build_augment(augment: Spec, adversarial: Spec) -> Augment:
-    """Build the augmentation.  RequestError if it adapts to D's logits and their sign has no meaning."""
+def build_augment(augment: Spec, adversarial: Spec, channels: tuple[int, ...], size: tuple[int, int], *,
+                  twice: bool) -> Augment:
+    """Build the augmentation.  RequestError if it adapts to D's logits and their sign has no meaning.
+
+    The rest as in `Augment.check`.
+    """
     T: Augment = build("augment", augment)
     loss: Adversarial = build("adversarial", adversarial)
     require(not T.adaptive or loss.decision_boundary is not None, "augment", augment.name,
             "none, diffaugment, or ada of a fixed strength (augment.speed=0 augment.p=0.3) with "
             f"adversarial={adversarial.name}: only differences of its logits have a meaning, and ada follows "
             "their sign")
+    T.check(channels, size, twice=twice)
     return T
 
 
