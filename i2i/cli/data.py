@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from i2i.cli.application import command_group
-from i2i.cli.options import JsonFile, argument, option
+from i2i.cli.options import JsonFile, MaxPixels, argument, option
 from i2i.cli.progress import ProgressBars
 from i2i.errors import RequestError, printable
 
@@ -31,7 +31,7 @@ def check(
     data: Annotated[str, argument("DIR|ZIP|NAME|MANIFEST", "A dataset.")],
     full: Annotated[bool, option(None, "Open every file, however many there are.", "--full")] = False,
     sample: Annotated[int | None, option("N", "Open about so many files; by default 20,000.", min=1)] = None,
-    json_file: JsonFile = None,
+    max_pixels: MaxPixels = None, json_file: JsonFile = None,
 ) -> None:
     """Report layout, training command, counts and problems; exit code 1 if training would suffer."""
     import json
@@ -44,7 +44,7 @@ def check(
         raise RequestError(f"--full and --sample {sample} cannot be given together")
     check_file("--json", json_file)
     with ProgressBars() as bars:
-        report = check_dataset(data, most=sys.maxsize if full else sample or MAX_FILES,
+        report = check_dataset(data, most=sys.maxsize if full else sample or MAX_FILES, max_pixels=max_pixels,
                                progress=lambda done, total: bars.update("files", done, total))
     print("\n".join([*_format_facts(_facts(report)), "", *_format_findings(report.findings)]))
     if json_file:

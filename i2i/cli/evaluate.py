@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from i2i.cli.options import Device, JsonFile, argument, option
+from i2i.cli.options import Device, JsonFile, MaxPixels, argument, option
 from i2i.cli.progress import ProgressBars, process_group
 from i2i.errors import RequestError
 
@@ -53,7 +53,7 @@ def evaluate(
     split: Annotated[str, option("test|val|train", "Which split.")] = "test",
     direction: Direction = None, sheet: Sheet = None, metrics: Metrics = None,
     settings: MetricSettings = None, features: Features = None, weights: Weights = None,
-    resize: Resize = "clean",
+    resize: Resize = "clean", max_pixels: MaxPixels = None,
     bootstrap: Annotated[int, option(None, "Rounds for the intervals; 0 for none.", min=0)] = 20,
     batch: Annotated[int, option(None, "Images per batch.", min=1)] = 32,
     seed: Annotated[int, option(None, "Of bootstrap samples and random pairs.", min=0)] = 0,
@@ -80,10 +80,10 @@ def evaluate(
             if value is not None:
                 raise RequestError(f"{flag} {value} belongs to i2i evaluate MODEL; the sets are --real and "
                                    "--fake")
-        outcome, columns = _evaluate_sets(fake, real, make_request)
+        outcome, columns = _evaluate_sets(fake, real, max_pixels, make_request)
     else:
-        outcome, columns = _evaluate_model(model, load(model, device), data, split, direction or "ab", sheet,
-                                           make_request)
+        outcome, columns = _evaluate_model(model, load(model, device), data, split, max_pixels,
+                                           direction or "ab", sheet, make_request)
     if processes.rank:
         return
     if previous is not None:
@@ -94,12 +94,13 @@ def evaluate(
         write_text(Path(json_file), protocol.to_json(outcome))
 
 
-def _evaluate_sets(fake: str, real: str, make_request: RequestFactory) -> Outcome:
+def _evaluate_sets(fake: str, real: str, max_pixels: int | None, make_request: RequestFactory) -> Outcome:
     from i2i.data.image_set import open_image_set
     from i2i.evaluation.evaluate_sets import evaluate_sets
     from i2i.evaluation.request import DEFAULT_SET_METRICS
     start = time.monotonic()
-    fakes, reals = open_image_set(fake, "--fake"), open_image_set(real, "--real")
+    fakes, reals = (open_image_set(where, flag, max_pixels=max_pixels)
+                    for where, flag in ((fake, "--fake"), (real, "--real")))
     request, extractor = make_request(DEFAULT_SET_METRICS)
     with ProgressBars(request.group.rank) as bars:
         outcome = evaluate_sets(fakes, reals, extractor, replace(request, progress=bars.update))
@@ -110,17 +111,14 @@ def _evaluate_sets(fake: str, real: str, make_request: RequestFactory) -> Outcom
     return outcome, {"": outcome["results"]}
 
 
-def _evaluate_model(model: str, loaded: Model, data: str | None, split: str, direction: str,
-                    sheet: str | None, make_request: RequestFactory) -> Outcome:
+def _evaluate_model(model: str, loaded: Model, data: str | None, split: str, max_pixels: int | None,
+                    direction: str, sheet: str | None, make_request: RequestFactory) -> Outcome:
     from PIL import Image
 
     from i2i.evaluation.evaluate_model import evaluate_model, sample_sheet
     from i2i.evaluation.request import DEFAULT_MODEL_METRICS
     from i2i.files import write_atomically
-    if not loaded.recipe.sources:
-        raise RequestError(f"{model} makes images from noise, which have no targets; accepted: i2i generate "
-                           f"{model} --n 5000 --out DIR, and then i2i evaluate --fake DIR --real DIR")
-    where, pairs = _pairs(model, loaded, data, split)
+    where, pairs = _pairs(model, loaded, data, split, max_pixels)
     loaded.sides(direction)     # Raises for a direction that was not learned, before slow files are read.
     start = time.monotonic()
     request, extractor = make_request(DEFAULT_MODEL_METRICS)
@@ -142,15 +140,20 @@ def _evaluate_model(model: str, loaded: Model, data: str | None, split: str, dir
     return head | both["model"], columns
 
 
-def _pairs(path: str, model: Model, data: str | None, split: str) -> tuple[str, PairedDataset]:
+def _pairs(path: str, model: Model, data: str | None, split: str,
+           max_pixels: int | None) -> tuple[str, PairedDataset]:
     """Where the data are, and the pairs of a split of them."""
     from i2i import registry
     from i2i.data.paired import PairedDataset
     from i2i.data.sources import open_source
+    if not model.recipe.sources:
+        raise RequestError(f"{path} makes images from noise, which have no targets; accepted: i2i generate "
+                           f"{path} --n 5000 --out DIR, and then i2i evaluate --fake DIR --real DIR")
     where = data or model.header.get("data")
     if not where:
         raise RequestError(f"{path} does not say what it was trained on; give --data")
-    splits = registry.build("dataset", registry.Spec(model.recipe.dataset), open_source(where),
+    source = open_source(where, max_pixels=max_pixels)
+    splits = registry.build("dataset", registry.Spec(model.recipe.dataset), source,
                             model.header.get("direction", "ab"))
     if split not in splits:
         raise RequestError(f"{where} has no {split} split; {registry.suggest(split, splits)}")

@@ -16,6 +16,8 @@ def argument(metavar: str, help: str) -> Any:
 
 
 FORMATS = "png|jpg|webp|bmp|tif|npy"
+MaxPixels = Annotated[int | None, option(
+    None, "Refuse images of more pixels as decompression bombs; by default 89,478,485.", min=1)]
 Device = Annotated[str, option(None, "auto, cpu, cuda or mps.")]
 Model = Annotated[str, argument("MODEL", "A model file or a run folder.")]
 NoiseModel = Annotated[str, argument("MODEL", "A model file or a run folder that makes images from noise.")]

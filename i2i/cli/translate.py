@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
-from i2i.cli.options import FORMATS, Device, Model, argument, option
+from i2i.cli.options import FORMATS, Device, MaxPixels, Model, argument, option
 from i2i.cli.progress import ProgressBars, process_group
 from i2i.errors import JobError, RequestError, printable
 
@@ -35,7 +35,7 @@ def translate(
         None, "Skip inputs whose results are in DIR already.", "--skip-existing")] = False,
     on_error: Annotated[str, option(
         "skip|stop", "skip: report inputs that fail at the end; stop: end the job at the first.")] = "skip",
-    device: Device = "auto",
+    max_pixels: MaxPixels = None, device: Device = "auto",
 ) -> None:
     """Translate images: any size in, exactly that size out."""
     from i2i.data.sources import open_source
@@ -57,7 +57,7 @@ def translate(
     start = time.monotonic()
     with ProgressBars(processes.rank, keep=True) as bars:
         report = translation.translate(
-            translator, open_source(source), folder, direction=direction,
+            translator, open_source(source, max_pixels=max_pixels), folder, direction=direction,
             half=cast(Literal["left", "right"] | None, half), batch_size=batch, seed=seed,
             skip_existing=skip_existing, suffix=suffix, stop=on_error == "stop", group=processes,
             progress=lambda report, total: bars.update(
@@ -71,6 +71,8 @@ def _print_report(report: TranslationReport, out: str, seconds: float) -> None:
     """Print what was done.  JobError if some images could not be translated."""
     print(f"{report.done:,} translated" + (f", {report.skipped:,} there already" if report.skipped else "")
           + f" -> {out}  ({report.done / seconds:.1f} images/s)")
+    if report.left_out:
+        print(f"note: {report.left_out}", file=sys.stderr)
     for note, name in sorted(report.notes.items()):
         print(f"note: {note}, such as {name}", file=sys.stderr)
     for problem in report.failed:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from typing_extensions import Doc
 
 from i2i.errors import require
+from i2i.images.pil import MAX_PIXELS
 
 MAX_SIDE = 2**15 - 1         # Pixels; a limit of OpenCV's resizing.
 
@@ -32,6 +33,7 @@ class DataConfig:
     clahe_tiles: Annotated[int, Doc("Tiles of CLAHE along each side of an image")] = 8
     clahe_sides: Annotated[Literal["both", "a", "b"], Doc(
         "Sides to equalize, whatever the direction")] = "both"
+    max_pixels: Annotated[int, Doc("Images with more are refused as decompression bombs")] = MAX_PIXELS
     on_error: Annotated[Literal["stop", "skip"], Doc("If an image cannot be read")] = "stop"
     cache: Annotated[Literal["auto", "off", "memory", "disk"], Doc(
         "Where decoded images are kept; auto: in memory, if all of them fit")] = "auto"
@@ -45,6 +47,7 @@ class DataConfig:
         parse_range("data.b_range", self.b_range)
         require(self.clahe == 0 or 1 <= self.clahe < float("inf"), "data.clahe", self.clahe,
                 "0 (off), or a clip limit of 1 or more, such as 2")
+        require(self.max_pixels > 0, "data.max_pixels", self.max_pixels, "1 or more")
         require(1 <= self.clahe_tiles <= 64, "data.clahe_tiles", self.clahe_tiles, "1 to 64")
         for key in ("size", "load_size"):
             value = getattr(self, key)

@@ -4,8 +4,7 @@ zips of a folder look."""
 from i2i.data.file_list import FileList
 from i2i.data.layouts import SIDE_FOLDERS, SPLITS
 from i2i.data.manifest import Manifest
-from i2i.data.sources import EXTENSIONS, Source, Unreadable
-from i2i.errors import RequestError
+from i2i.data.sources import Source, Unreadable, check_not_empty
 
 LABELS = "dataset.json"
 
@@ -15,6 +14,7 @@ class SubfolderSource(Source):
 
     def __init__(self, outer: Source, folder: str) -> None:
         self.outer, self.folder, self.root = outer, f"{folder}/", f"{outer.root}/{folder}"
+        self.max_pixels = outer.max_pixels
 
     def list_images(self) -> FileList:
         return self.outer.names().within(self.folder)
@@ -43,8 +43,8 @@ def find_root(source: Source) -> tuple[Source, Manifest | None, FileList]:
     """
     manifest = source.manifest()
     names = FileList.of(()) if manifest else source.names()
-    if not manifest and not len(names):
-        raise RequestError(f"{source.root} holds no images ({', '.join(EXTENSIONS)})")
+    if not manifest:
+        check_not_empty(source.root, source, names)
     while not manifest and not source.has(LABELS):
         folder, separator, _ = names[0].partition("/")
         inside = names.within(f"{folder}/")

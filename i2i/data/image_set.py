@@ -8,8 +8,8 @@ from pathlib import Path
 
 from i2i.data.file_list import FileList
 from i2i.data.layouts import pair_all
-from i2i.data.sources import EXTENSIONS, Source, Unreadable, load_image, open_source
-from i2i.errors import JobError, RequestError
+from i2i.data.sources import Source, Unreadable, check_not_empty, load_image, open_source
+from i2i.errors import JobError
 from i2i.images.convert import to_8bit, to_rgb
 from i2i.images.decode import Header, read_header
 from i2i.images.format import Array, DecodedImage
@@ -91,12 +91,11 @@ class ImageSet:
                 raise JobError(f"{self.source.root}/{name}: {error}") from None
 
 
-def open_image_set(where: str | Path, option: str) -> ImageSet:
+def open_image_set(where: str | Path, option: str, *, max_pixels: int | None = None) -> ImageSet:
     """All images of a source.  RequestError names the command-line option if there are none."""
-    source = open_source(where)
+    source = open_source(where, max_pixels=max_pixels)
     names = source.names()
-    if not len(names):
-        raise RequestError(f"{option} {where} holds no images ({', '.join(EXTENSIONS)})")
+    check_not_empty(f"{option} {where}", source, names)
     return ImageSet(source, names)
 
 

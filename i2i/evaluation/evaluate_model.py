@@ -16,7 +16,7 @@ from i2i.data.sharding import shard_blocks
 from i2i.data.sources import Folder, Unreadable
 from i2i.data.transforms import resize
 from i2i.errors import JobError
-from i2i.evaluation.evaluate_sets import evaluate_sets
+from i2i.evaluation.evaluate_sets import evaluate_sets, left_out_warnings
 from i2i.evaluation.feature_extraction import set_facts
 from i2i.evaluation.request import EvaluationRequest
 from i2i.images.convert import convert_to, make_grid, to_array, to_rgb, to_tensor
@@ -46,6 +46,8 @@ def evaluate_model(model: Model, pairs: PairedDataset, extractor: FeatureExtract
         resized, has_inputs = _write_sets(model, pairs, request, folders, suffix, direction)
         names = tuple(f"{i:08}{suffix}" for i in range(len(pairs)))
         sets = {name: ImageSet(Folder(folder), names) for name, folder in folders.items()}
+        for each in sets.values():
+            each.source.max_pixels = pairs.source.max_pixels
         targets = ImageSet(pairs.source, pairs.b if pairs.direction == "ab" else pairs.a)
         facts = set_facts(targets, batch_size=request.batch_size, group=request.group)
         # What is decoded from the files depends on all of this.
@@ -56,6 +58,7 @@ def evaluate_model(model: Model, pairs: PairedDataset, extractor: FeatureExtract
         results = {name: evaluate_sets(sets[which], sets["targets"], extractor, request, original=facts)
                    for name, which in compared.items()}
     warnings = results["model"].get("warnings", [])     # Absent except in the main process.
+    warnings += left_out_warnings(targets)
     if not has_inputs:
         warnings.append(f"the inputs, {source_format}, cannot be compared with the targets, {target_format}")
     if resized:

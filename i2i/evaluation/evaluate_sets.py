@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from i2i.data.image_set import ImageSet, ImageSetFacts
+from i2i.data.sources import find_left_out
 from i2i.errors import RequestError
 from i2i.evaluation import protocol
 from i2i.evaluation.feature_extraction import cached_features, extract_features, paired_values, set_facts
@@ -39,7 +40,7 @@ def evaluate_sets(fake: ImageSet, real: ImageSet, extractor: FeatureExtractor | 
         real_facts = replace(real_facts, formats=original.formats, content=original.content)
     set_specs = [spec for spec in request.metrics if metric_kind(spec.name) == "metric"]
     paired_specs = [spec for spec in request.metrics if spec not in set_specs]
-    warnings = protocol.warnings(fake_facts, real_facts) if set_specs else []
+    warnings = protocol.warnings(fake_facts, real_facts) if set_specs else list[str]()
     scores: dict[str, Score] = {}
     if paired_specs:
         scores |= _paired_scores(fake, real, paired_specs, request, warnings)
@@ -67,7 +68,12 @@ def evaluate_sets(fake: ImageSet, real: ImageSet, extractor: FeatureExtractor | 
     if not scores:
         raise RequestError("none of the metrics could be computed: " + "; ".join(warnings))
     stamp = _stamp(fake_facts, real_facts, extractor if set_specs else None, request)
-    return protocol.result(scores, stamp, fake_facts, warnings)
+    return protocol.result(scores, stamp, fake_facts, warnings + left_out_warnings(fake, real))
+
+
+def left_out_warnings(*sets: ImageSet) -> list[str]:
+    """Which files hold images and are not evaluated."""
+    return [f"{each.source.root}: {note}" for each in sets if (note := find_left_out(each.source).note())]
 
 
 def _paired_scores(fake: ImageSet, real: ImageSet, specs: Sequence[Spec], request: EvaluationRequest,

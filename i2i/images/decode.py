@@ -19,25 +19,26 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 
 PNG = b"\x89PNG\r\n\x1a\n"
 NPY = b"\x93NUMPY"
+ANIMATED = ("GIF", "PNG", "WEBP", "AVIF", "FLI")        # In others, further frames are previews or layers.
 FIRST_FRAME = "animated, only the first frame is used"
 MIN_ROWS = 16       # An NPY array with fewer rows, before a longer last axis, has its channels first.
 
 
-def decode_file(data: bytes) -> DecodedImage:
-    """Decode an image as stored, upright (EXIF orientation applied).
+def decode_file(data: bytes, max_pixels: int | None = pil.MAX_PIXELS) -> DecodedImage:
+    """Decode an image of at most `max_pixels` as stored, upright (EXIF orientation applied).
 
     Raises:
         ValueError: if the file is damaged or not supported; decoders also raise OSError, SyntaxError,
             struct.error, zlib.error and cv2.error.
     """
     if data[:4] in tiff.SIGNATURES:
-        decoded = tiff.decode(data)
-        return _check_finite(decoded) if decoded else _decode_with_pillow(data)
+        decoded = tiff.decode(data, max_pixels)
+        return _check_finite(decoded) if decoded else _decode_with_pillow(data, max_pixels)
     if data.startswith(NPY):
-        return _check_finite(_decode_npy(data))
+        return _check_finite(_decode_npy(data, max_pixels))
     if data.startswith(PNG) and data[24:25] == b"\x10":             # IHDR's bit depth.
-        return _decode_png16(data)
-    return _decode_with_pillow(data)
+        return _decode_png16(data, max_pixels)
+    return _decode_with_pillow(data, max_pixels)
 
 
 @dataclass(frozen=True)
@@ -72,18 +73,18 @@ def _check_finite(image: DecodedImage) -> DecodedImage:
     return image
 
 
-def _decode_with_pillow(data: bytes) -> DecodedImage:
-    with pil.open_image(data) as image:
-        animated = image.format in ("GIF", "PNG", "WEBP") and getattr(image, "is_animated", False)
+def _decode_with_pillow(data: bytes, max_pixels: int | None) -> DecodedImage:
+    with pil.open_image(data, max_pixels) as image:
+        animated = image.format in ANIMATED and getattr(image, "is_animated", False)
         image.load()
         decoded = pil.from_pil(ImageOps.exif_transpose(image))
         return replace(decoded, notes=(FIRST_FRAME, *decoded.notes)) if animated else decoded
 
 
-def _decode_png16(data: bytes) -> DecodedImage:
+def _decode_png16(data: bytes, max_pixels: int | None) -> DecodedImage:
     """Decode 16 bits with OpenCV, as Pillow reduces them to 8 where there is more than one channel; but
     verify with Pillow, as OpenCV accepts a truncated file."""
-    pil.open_image(data).verify()
+    pil.open_image(data, max_pixels).verify()
     with pil.open_image(data) as image:
         info, orientation = image.info, image.getexif().get(pil.ORIENTATION, 1)
         notes = (FIRST_FRAME,) if getattr(image, "is_animated", False) else ()
@@ -102,9 +103,9 @@ def _decode_png16(data: bytes) -> DecodedImage:
                         profile=info.get("icc_profile") or None, dpi=pil.parse_dpi(info.get("dpi")))
 
 
-def _decode_npy(data: bytes) -> DecodedImage:
+def _decode_npy(data: bytes, max_pixels: int | None) -> DecodedImage:
     """Decode (H, W) or (H, W, C), after checking the header against the length of the file."""
-    shape = _npy_header(data)
+    shape = _npy_header(data, max_pixels)
     array = np.load(io.BytesIO(data), allow_pickle=False)
     if len(shape) == 3 and shape[0] < MIN_ROWS <= shape[2]:
         raise ValueError(f"its shape {shape} looks like channels first; accepted: height x width, or height "
@@ -113,7 +114,7 @@ def _decode_npy(data: bytes) -> DecodedImage:
     return DecodedImage(array, notes=notes)
 
 
-def _npy_header(data: bytes) -> tuple[int, ...]:
+def _npy_header(data: bytes, max_pixels: int | None = None) -> tuple[int, ...]:
     """The shape of an array in a file."""
     file = io.BytesIO(data)
     version = np.lib.format.read_magic(file)
@@ -126,7 +127,7 @@ def _npy_header(data: bytes) -> tuple[int, ...]:
         raise ValueError("holds Python objects, which are never read")
     if len(shape) not in (2, 3) or 0 in shape:
         raise ValueError(f"its shape is {shape}; accepted: height x width, or height x width x channels")
-    pil.check_pixels(shape[0] * shape[1])
+    pil.check_pixels(shape[1], shape[0], max_pixels)
     actual, expected = len(data) - file.tell(), math.prod(shape) * dtype.itemsize
     if actual != expected:
         raise ValueError(f"holds {actual:,} bytes of pixels, but its header says {expected:,}")

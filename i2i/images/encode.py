@@ -35,7 +35,7 @@ _JPEG = FileFormat("jpeg", {"quality": 95, "subsampling": 0}, ("uint8",), alpha=
 _TIFF = FileFormat("tiff", {"compression": "tiff_adobe_deflate"})
 FILE_FORMATS = {
     ".png": FileFormat("png", {"compress_level": 1}, ("uint8", "uint16")), ".jpg": _JPEG, ".jpeg": _JPEG,
-    ".bmp": FileFormat("bmp", {}, ("uint8",), alpha=False),
+    ".jpe": _JPEG, ".jfif": _JPEG, ".bmp": FileFormat("bmp", {}, ("uint8",), alpha=False),
     ".webp": FileFormat("webp", {"lossless": True, "quality": 20, "exact": True}, ("uint8",)),
     ".tif": _TIFF, ".tiff": _TIFF, ".npy": FileFormat("npy", {})}
 

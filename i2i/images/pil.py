@@ -1,39 +1,95 @@
 """Pillow: opening safely, orientation, conversion from and to its images."""
 
+import contextlib
+import functools
 import io
-import warnings
+import struct
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from i2i.images.format import Array, DecodedImage, ImageFormat
 
 ORIENTATION = 0x0112        # EXIF 2.3 and TIFF 6.0.
 ALPHA_MODES = ("LA", "PA", "RGBA", "La", "RGBa")
 GRAY_MODES = ("1", "L", "LA", "La", "F", "I;16", "I;16B", "I;16L", "I;16N")
+MAX_PIXELS = 89_478_485     # Of an image, by default: Pillow's limit, a quarter of a gigabyte of RGB.
+# What Pillow identifies without decoding, programs that Ghostscript would run, and Photo CD, which has the
+# extension of point clouds.
+NOT_DECODED = ("BUFR", "GRIB", "HDF5", "WMF", "MPEG", "EPS", "PCD")
+SIGNATURES = (      # Offset, bytes and name of formats.
+    (0, b"\x89PNG\r\n\x1a\n", "PNG"), (0, b"\xff\xd8\xff", "JPEG"), (0, b"GIF8", "GIF"), (8, b"WEBP", "WebP"),
+    (0, b"II*\0", "TIFF"), (0, b"MM\0*", "TIFF"), (0, b"II+\0", "TIFF"), (0, b"MM\0+", "TIFF"),
+    (0, b"\x93NUMPY", "NPY"), (4, b"ftypavif", "AVIF"), (4, b"ftypavis", "AVIF"), (4, b"ftypheic", "HEIC"),
+    (4, b"ftypheix", "HEIC"), (4, b"ftypmif1", "HEIC"), (0, b"\xff\x0a", "JPEG XL"),
+    (0, b"\0\0\0\x0cJXL ", "JPEG XL"), (0, b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (0, b"\xff\x4f\xff\x51", "JPEG 2000"), (0, b"8BPS", "Photoshop"), (0, b"qoif", "QOI"),
+    (0, b"DDS ", "DDS"), (0, b"SIMPLE  =", "FITS"))
+HINTS = {"HEIC": "pip install 'i2i-toolkit[heif]'", "JPEG XL": "convert it to PNG"}
+OTHER_SIGNATURES = (    # Of files that often have the extension of an image.
+    (0, b"%PDF", "a PDF"), (0, b"PK\3\4", "a zip"), (0, b"%!PS", "a PostScript program"),
+    (0, b"<", "HTML, XML or SVG"), (0, b"version https://git-lfs", "a Git LFS pointer"))
 
 
-def open_image(data: bytes) -> Image.Image:
-    """Open an image with Pillow, unless it is a decompression bomb."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+@functools.cache
+def extensions() -> frozenset[str]:
+    """The extensions of image files, such as ".png": of NPY and all formats that Pillow decodes, with HEIC if
+    pillow-heif is installed, and with those of other packages that were registered before."""
+    with contextlib.suppress(ImportError):
+        import pillow_heif
+        pillow_heif.register_heif_opener()
+    Image.init()
+    return frozenset({".npy", *(extension for extension, name in Image.EXTENSION.items()
+                                if name == "MPO" or (name in Image.OPEN and name not in NOT_DECODED))})
+
+
+def identify(start: bytes, signatures: Iterable[tuple[int, bytes, str]] = SIGNATURES) -> str:
+    """The name of the image format of a file that begins so, "" if it is not known."""
+    return next((name for offset, magic, name in signatures if start[offset:].startswith(magic)), "")
+
+
+def open_image(data: bytes, max_pixels: int | None = None) -> Image.Image:
+    """Open an image with Pillow, whose pixels are decoded later.
+
+    `Image.open` would warn of more pixels than `Image.MAX_IMAGE_PIXELS` and refuse twice as many.  Both that
+    number and what becomes of warnings hold for the whole process, so no thread can decide them for itself.
+
+    Raises:
+        ValueError: if it is not an image, or has more pixels than the limit.
+    """
+    extensions()        # Registers the formats.
+    for name in Image.ID:
+        factory, accept = Image.OPEN[name]
         try:
-            return Image.open(io.BytesIO(data))
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-            raise _bomb() from None
-        except UnidentifiedImageError:
-            raise ValueError("not an image, or of an unknown format" if data else "empty file") from None
+            accepted = not accept or accept(data[:16])
+            if name in NOT_DECODED or not accepted or isinstance(accepted, str):    # "Its codec is missing".
+                continue
+            image = factory(io.BytesIO(data), "")
+        except (SyntaxError, IndexError, TypeError, struct.error):      # As in Image.open.
+            continue
+        check_pixels(*image.size, max_pixels)
+        return image
+    raise ValueError(_explain(data))
 
 
-def _bomb() -> ValueError:
-    return ValueError(f"more than {Image.MAX_IMAGE_PIXELS:,} pixels, refused as a decompression bomb")
+def _explain(data: bytes) -> str:
+    """Why a file cannot be opened."""
+    if not data:
+        return "empty file"
+    if name := identify(data[:32]):
+        return f"is {name}, which cannot be read: {HINTS[name]}" if name in HINTS else \
+            f"is {name}, but its header is damaged"
+    name = identify(data[:32], OTHER_SIGNATURES)
+    return f"is {name}, not an image" if name else "not an image, or of an unknown format"
 
 
-def check_pixels(pixels: int) -> None:
-    """Raise ValueError if a header claims more pixels than Pillow's limit (a decompression bomb)."""
-    if Image.MAX_IMAGE_PIXELS and pixels > Image.MAX_IMAGE_PIXELS:
-        raise _bomb()
+def check_pixels(width: int, height: int, max_pixels: int | None) -> None:
+    """Raise ValueError if a header claims more pixels than the limit, which may be a decompression bomb."""
+    if max_pixels is not None and width * height > max_pixels:
+        raise ValueError(f"{width} x {height} pixels are more than {max_pixels:,}, which is refused as a "
+                         "decompression bomb; raise the limit by data.max_pixels or --max-pixels")
 
 
 def apply_orientation(array: Array, orientation: int) -> Array:

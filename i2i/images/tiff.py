@@ -17,13 +17,13 @@ WHITE_IS_ZERO, CMYK = 0, 5          # Values of PhotometricInterpretation.
 COLOR_CHANNELS = {WHITE_IS_ZERO: 1, 1: 1, 2: 3, 3: 1, CMYK: 4, 6: 3, 8: 3}
 
 
-def decode(data: bytes) -> DecodedImage | None:
+def decode(data: bytes, max_pixels: int | None) -> DecodedImage | None:
     """Decode one page of any type and number of channels, or several gray pages of one size and type, which
     become channels.  None: Pillow can decode it."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         pages = _image_pages(file)
         page = pages[0]
-        check_pixels(page.imagewidth * page.imagelength)
+        check_pixels(page.imagewidth, page.imagelength, max_pixels)
         layouts = {(each.imagelength, each.imagewidth, each.samplesperpixel, each.dtype) for each in pages}
         if len(pages) > 1 and (len(layouts) > 1 or page.samplesperpixel > 1):
             sizes = sorted({f"{each.imagewidth}x{each.imagelength}x{each.samplesperpixel}" for each in pages})

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from i2i.data.paired import split_strip
 from i2i.data.sharding import ProcessGroup, SingleProcess, shard_blocks
-from i2i.data.sources import EXTENSIONS, Source, Unreadable, load_image
+from i2i.data.sources import Source, Unreadable, check_not_empty, find_left_out, load_image
 from i2i.errors import JobError, RequestError
 from i2i.files import atomic_path
 from i2i.images.convert import to_array
@@ -43,6 +43,7 @@ class TranslationReport:
     skipped: int = 0                                                # Their results existed already.
     failed: list[str] = field(default_factory=list)                 # "name: reason"
     notes: dict[str, str] = field(default_factory=dict)             # What a result lacks -> the first input.
+    left_out: str = ""                                              # Files with images that were no inputs.
 
     def add_notes(self, notes: Iterable[tuple[str, str]]) -> None:
         """Add (note, input) pairs."""
@@ -86,6 +87,7 @@ def translate(model: Translator, source: Source, out: Path, *, direction: str = 
     for each in group.gather_objects(report):
         merged.done += each.done
         merged.skipped += each.skipped
+        merged.left_out = merged.left_out or each.left_out
         merged.failed += each.failed
         merged.add_notes(each.notes.items())
     merged.failed.sort()
@@ -94,10 +96,9 @@ def translate(model: Translator, source: Source, out: Path, *, direction: str = 
 
 def _plan_targets(source: Source, out: Path, suffix: str) -> tuple[Targets, TranslationReport]:
     """Where each result is to be written, and a report of the names for which that is not allowed."""
-    report = TranslationReport()
+    report = TranslationReport(left_out=find_left_out(source).note())
     names, base, targets = source.names(), source.local, dict[Path, str]()
-    if not len(names):
-        raise RequestError(f"{source.root} holds no images ({', '.join(EXTENSIONS)})")
+    check_not_empty(source.root, source, names)
     out_path = _real_path(out)
     for name in names:
         path = PurePosixPath(name)

@@ -17,7 +17,7 @@ from i2i.data.config import DataConfig
 from i2i.data.format_detection import DatasetSummary, inspect_dataset, training_sizes
 from i2i.data.labeled import ImageDataset
 from i2i.data.paired import PairedDataset
-from i2i.data.sources import Unreadable, bundled_datasets, is_url, open_source
+from i2i.data.sources import Unreadable, bundled_datasets, find_left_out, is_url, open_source
 from i2i.data.unpaired import UnpairedDataset, unpair
 from i2i.errors import RequestError
 from i2i.images.format import ImageFormat
@@ -151,7 +151,8 @@ def prepare(recipe_name: str, assignments: Sequence[str] = (), *, data: str | Pa
         data = DEFAULT_DATA[recipe.dataset]
     is_bundled = str(data).partition("/")[0] in bundled_datasets() and not Path(data).exists()
     location = str(data) if is_bundled or is_url(data) else str(Path(data).absolute())
-    splits = build("dataset", Spec(recipe.dataset), open_source(data), data_config.direction)
+    source = open_source(data, max_pixels=data_config.max_pixels)
+    splits = build("dataset", Spec(recipe.dataset), source, data_config.direction)
     if "train" not in splits:
         raise RequestError(f"{data} has {' and '.join(splits)} images but none to train on; accepted: train/ "
                            "or trainA/ and trainB/")
@@ -161,7 +162,9 @@ def prepare(recipe_name: str, assignments: Sequence[str] = (), *, data: str | Pa
     train_config = _with_length(train_config, epochs, len(splits["train"]))
     summary = inspect_dataset(splits["train"], data_config)
     crop_size, load_size = training_sizes(data_config, splits["train"], summary)
-    notes = (*shared_option_notes(recipe, parse_assignments(assignments)), *summary.notes)
+    left_out = "" if source.manifest() else find_left_out(source).note()
+    notes = (*shared_option_notes(recipe, parse_assignments(assignments)), *summary.notes,
+             *([left_out] if left_out else []))
     return Job(recipe_name, recipe, data_config, train_config, location, splits, summary, crop_size,
                load_size, notes)
 

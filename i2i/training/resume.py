@@ -21,7 +21,7 @@ from i2i.training.job import AnyDataset, Job, configure, fingerprint, prepare
 from i2i.training.plan import differences
 
 # Settings that may change when a run is resumed, by prefix.
-CHANGEABLE = {"": (), "data.": ("on_error", "cache", "cache_folder"), "train.": OPERATIONAL}
+CHANGEABLE = {"": (), "data.": ("on_error", "max_pixels", "cache", "cache_folder"), "train.": OPERATIONAL}
 CHANGEABLE_TEXT = ", ".join(prefix + key for prefix in ("train.", "data.") for key in CHANGEABLE[prefix])
 
 
@@ -70,7 +70,8 @@ def reopen_job(folder: RunFolder, assignments: Sequence[str] = ()) -> Job:
             if getattr(old, key) != getattr(new, key) and key not in CHANGEABLE[prefix]:
                 raise RequestError(f"{prefix}{key} is {getattr(old, key)} in {folder.path} and cannot become "
                                    f"{getattr(new, key)} when it is resumed; may change: {CHANGEABLE_TEXT}")
-    splits = build("dataset", Spec(recipe.dataset), open_source(run.location), data.direction)
+    source = open_source(run.location, max_pixels=data.max_pixels)
+    splits = build("dataset", Spec(recipe.dataset), source, data.direction)
     _check_fingerprint(run, splits)
     summary = inspect_dataset(splits["train"], data)
     crop_size, load_size = training_sizes(data, splits["train"], summary)

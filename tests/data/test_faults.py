@@ -345,3 +345,24 @@ def test_nothing_readable_at_all_ends_with_the_last_reason(strips: Path) -> None
     for kind in ("paired", "unpaired"):
         with pytest.raises(JobError, match="not an image"):
             take(strips, 1, on_error="skip", kind=kind)
+
+
+# ---------------------------------------------------------------------------------------------- large images
+
+@pytest.mark.parametrize("command", ["train", "resume", "translate", "evaluate", "evaluate a model", "check"])
+def test_each_command_has_a_limit_of_pixels_that_can_be_raised(command: str, strips: Path, i2i: Run, trained: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    if command == "resume":
+        assert i2i(*train_words(strips, "data.max_pixels=2048", "train.images=12", "--out", run)).code == 0
+        sorted(run.glob("state-*"))[-1].unlink()
+    test = strips / "test"
+    words: list[object] = {"train": train_words(strips, "--dry-run"), "resume": ["train", "--resume", run, "--device", "cpu"],
+                           "translate": ["translate", trained, test, "--out", tmp_path / "out", "--device", "cpu"], "evaluate": ["evaluate", "--real", test, "--fake", test, "--metrics", "l1"],
+                           "evaluate a model": ["evaluate", trained, "--data", strips, "--metrics", "l1"], "check": ["data", "check", strips]}[command]
+    option = "data.max_pixels" if command in ("train", "resume") else "--max-pixels"
+    refused = i2i(*words, f"{option}=2047")
+    assert refused.code in (1, 2)
+    assert "64 x 32 pixels are more than 2,047, which is refused as a decompression bomb" in refused.out + refused.err
+    allowed = i2i(*words, f"{option}=2048")
+    assert "decompression bomb" not in allowed.out + allowed.err
+    assert allowed.code == 0 or command == "check", allowed.err      # Which finds drawings that are equal.

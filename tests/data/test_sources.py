@@ -1,12 +1,14 @@
 import io
 import os
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from i2i.data.dataset_root import SubfolderSource
 from i2i.data.sources import (
     Folder,
     SingleFile,
@@ -19,6 +21,7 @@ from i2i.data.sources import (
     open_source,
 )
 from i2i.errors import RequestError
+from i2i.images.pil import MAX_PIXELS, open_image
 
 
 def png(value: int = 7, size: tuple[int, int] = (4, 6), file_format: str = "png", **options: object) -> bytes:
@@ -125,12 +128,43 @@ def test_unreadable_images_are_named_with_the_reason(name: str) -> None:
     assert error.value.reason
 
 
-def test_a_decompression_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+def black(width: int, height: int) -> bytes:
+    """A PNG with one bit for a pixel."""
+    buffer = io.BytesIO()
+    Image.new("1", (width, height)).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def test_the_limit_of_pixels_holds_in_every_thread_whatever_pillow_would_say(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    """`warnings.catch_warnings`, which changes the filters of the whole process, let some through."""
+    files = {"over": black(9500, 9500), "twice": black(13_400, 13_400), "under": black(9450, 9450)}
+    for name, data in files.items():
+        (tmp_path / f"{name}.png").write_bytes(data)
+    assert open_source(tmp_path).max_pixels == MAX_PIXELS == Image.MAX_IMAGE_PIXELS
+
+    def answer(job: tuple[str, int | None]) -> bool:
+        try:
+            with open_image(files[job[0]], job[1]):
+                return True
+        except ValueError:
+            return False
+
+    jobs = [(name, limit) for name in files for limit in (None, MAX_PIXELS, 10**8)] * 20
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(answer, jobs))
+    allowed = {("over", MAX_PIXELS): False, ("twice", MAX_PIXELS): False, ("twice", 10**8): False}
+    assert answers == [allowed.get(job, True) for job in jobs]
+    assert not recwarn.list
+
+
+def test_a_source_passes_on_its_limit(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "x.png").write_bytes(png(size=(4, 3)))
+    with pytest.raises(Unreadable, match=r"in/x\.png: 3 x 4 pixels are more than 11"):
+        load_image(open_source(tmp_path, max_pixels=11), "in/x.png")
     with pytest.raises(Unreadable, match="bomb"):
-        decode_bytes("big.png", png(size=(4, 3)))
-    with pytest.raises(Unreadable, match="bomb"):
-        decode_bytes("big.png", png(size=(40, 30)))
+        load_image(SubfolderSource(open_source(tmp_path, max_pixels=11), "in"), "x.png")
+    assert load_image(open_source(tmp_path, max_pixels=12), "in/x.png").array.shape == (4, 3, 3)
 
 
 def test_exif_orientation_is_applied() -> None:
@@ -147,7 +181,9 @@ def test_exif_orientation_is_applied() -> None:
 
 def test_which_names_are_images() -> None:
     assert all(map(is_image, ("a.png", "A.JPEG", "x/y.TiF")))
-    assert not any(map(is_image, ("a.txt", ".a.png", "x/.git/y.png", "__MACOSX/a.png", "png")))
+    assert all(map(is_image, ("a.jfif", "a.JPE", "a.avif", "a.jp2", "a.tga", "a.ppm", "a.heic", "a.mpo")))
+    # Of formats that Pillow only identifies, programs, and point clouds.
+    assert not any(map(is_image, ("a.txt", ".a.png", "x/.git/y.png", "__MACOSX/a.png", "png", "a.h5", "a.grib", "a.mpg", "a.eps", "a.ps", "a.wmf", "a.pcd", "a.pdf")))
 
 
 def test_an_unreadable_image_survives_pickling() -> None:

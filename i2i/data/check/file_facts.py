@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from i2i.data.format_detection import BIT_DEPTHS
 from i2i.data.image_set import pixel_digest
@@ -16,13 +17,9 @@ from i2i.images.decode import read_header
 from i2i.images.format import Array, DecodedImage
 from i2i.images.pil import ORIENTATION, open_image
 
-EXTENSIONS: Mapping[str, tuple[str, ...]] = {      # Format by content -> its extensions.
-    "PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg"), "WEBP": (".webp",),
-    "BMP": (".bmp",), "DIB": (".bmp",), "TIFF": (".tif", ".tiff"), "NPY": (".npy",), "GIF": (".gif",)}
-OTHER_FORMATS = (       # What files with an image's extension often are: offset, bytes, name.
-    (0, b"%PDF", "PDF"), (0, b"PK\3\4", "a zip"), (4, b"ftyphei", "HEIC"), (4, b"ftypmif1", "HEIC"),
-    (4, b"ftypavif", "AVIF"), (0, b"\xff\x0a", "JPEG XL"), (0, b"8BPS", "a Photoshop file"),
-    (0, b"<", "HTML, XML or SVG"), (0, b"version https://git-lfs", "a Git LFS pointer"))
+EXTENSIONS: Mapping[str, tuple[str, ...]] = {      # Format by content -> its extensions, the usual one first.
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "MPO": (".jpg", ".jpeg", ".mpo"), "DIB": (".bmp", ".dib"),
+    "TIFF": (".tif", ".tiff"), "NPY": (".npy",), "HEIF": (".heic", ".heif", ".hif")}
 LUMA, CHROMA = 16, 8        # Sides of the two layers of a thumbnail.
 THUMBNAIL_SIZE = LUMA**2 + 2 * CHROMA**2
 BINARY_SHARE = 0.995        # Share of pixels near one of two values in a black-and-white image.
@@ -79,21 +76,20 @@ def examine_file(source: Source, name: str) -> FileFacts | Fault:
     if not data:
         return Fault("empty", "has no bytes")
     try:
-        image = decode_bytes(name, data)
+        image = decode_bytes(name, data, source.max_pixels)
     except Unreadable as error:
-        return _classify(data, error.reason)
+        return _classify(error.reason)
     try:
         return _facts(name, data, image)
     except Exception as error:      # One strange image must not stop the check.
         return Fault("refused", f"{type(error).__name__}: {error}")
 
 
-def _classify(data: bytes, reason: str) -> Fault:
+def _classify(reason: str) -> Fault:
     if "bomb" in reason:
         return Fault("bomb", reason)
-    others = [f"is {name}" for offset, magic, name in OTHER_FORMATS if data[offset:].startswith(magic)]
-    if others or "not an image" in reason:
-        return Fault("no-image", [*others, reason][0])
+    if "not an image" in reason or "which cannot be read" in reason:
+        return Fault("no-image", reason)
     unsupported = "accepted:" in reason or "not supported" in reason
     return Fault("refused" if unsupported else "damaged", reason)
 
@@ -109,7 +105,8 @@ def _facts(name: str, data: bytes, image: DecodedImage) -> FileFacts:
     edge = np.concatenate([luma[0], luma[-1], luma[:, 0], luma[:, -1]])
     middle = array.shape[1] // 2
     extension = PurePosixPath(name).suffix.lower()
-    expected = EXTENSIONS.get(format, (extension,))
+    expected = EXTENSIONS.get(format) or \
+        [key for key, value in Image.EXTENSION.items() if value == format] or [extension]
     return FileFacts(
         len(data), format, mode, array.shape[1], array.shape[0], image.channels, array.dtype.name,
         image.alpha, low, high, _depth(array, high), int(pixel_digest(array)[:15], 16), small,

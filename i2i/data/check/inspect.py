@@ -15,8 +15,7 @@ from i2i.data.check.names import inspect_names
 from i2i.data.check.rules import SEVERITIES, Finding
 from i2i.data.check.survey import MAX_FILES, Progress, Survey, decode_seconds, survey
 from i2i.data.dataset_root import find_root
-from i2i.data.sources import open_source
-from i2i.errors import RequestError
+from i2i.data.sources import check_not_empty, open_source
 
 
 @dataclass(frozen=True)
@@ -59,23 +58,22 @@ class CheckReport:
         return any(each.severity == "error" for each in self.findings)
 
 
-def check_dataset(where: str | Path, *, most: int = MAX_FILES,
+def check_dataset(where: str | Path, *, most: int = MAX_FILES, max_pixels: int | None = None,
                   progress: Progress | None = None) -> CheckReport:
     """Check a data set.
 
     Args:
         where: a path, URL or name of a bundled data set.
         most: examine about so many files, chosen by a hash of their names; all names are checked.
+        max_pixels: images with more are refused.
         progress: called with the number of files examined so far, and of all to be examined.
 
     Raises:
         RequestError: if there are no images.
     """
-    whole = open_source(where)
+    whole = open_source(where, max_pixels=max_pixels)
     every = whole.names()
-    if not len(every):
-        hidden = "".join(f"; {each.text}, such as {each.examples[0]}" for each in inspect_names(whole, every))
-        raise RequestError(f"{where} holds no images{hidden}")
+    check_not_empty(where, whole, every)
     source, manifest, names = find_root(whole)
     found = survey(source, source.names() if manifest else names, most=most,
                    progress=progress or (lambda done, total: None))

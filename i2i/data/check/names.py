@@ -1,22 +1,12 @@
 """Problems of file names, and images that are skipped because of theirs."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from itertools import islice
 
 from i2i.data.check.rules import Finding, finding
-from i2i.data.dataset_root import LABELS
 from i2i.data.layouts import SPLITS
-from i2i.data.manifest import MANIFESTS
-from i2i.data.sources import Source, Unreadable, is_hidden
+from i2i.data.sources import Source, find_left_out
 from i2i.errors import printable
 
-MAX_OTHER_FILES = 20_000    # Files without an image's extension whose first bytes are checked.
-START = 32                  # Bytes that identify a format.
-METADATA = (LABELS, *MANIFESTS)
-MAGIC = ((0, b"\x89PNG\r\n\x1a\n"), (0, b"\xff\xd8\xff"), (0, b"GIF8"), (8, b"WEBP"),
-         (0, b"II*\0"), (0, b"MM\0*"), (0, b"\x93NUMPY"), (4, b"ftypavif"), (4, b"ftypheic"),
-         (4, b"ftypmif1"), (0, b"\xff\x0a"), (0, b"\0\0\0\x0cJXL "), (0, b"\0\0\0\x0cjP  "))
 SPLIT_LIKE = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "eval": "val",
               "testing": "test"}
 
@@ -46,15 +36,10 @@ def _nearly_splits(names: Sequence[str]) -> Iterator[str]:
 
 
 def _ignored(source: Source) -> list[Finding]:
-    closed, hidden, misnamed = list[str](), list[str](), list[str]()
-    names = (name for name in source.other_files(closed.append) if name not in METADATA)
-    for name in islice(names, MAX_OTHER_FILES):
-        with suppress(Unreadable):
-            data = source.read(name, START)
-            if any(data[offset:].startswith(magic) for offset, magic in MAGIC):
-                (hidden if any(map(is_hidden, name.split("/"))) else misnamed).append(name)
-    return [*finding("error", "closed-folder", closed, "folder",
+    found = find_left_out(source)
+    misnamed = (f"{name} ({format})" for name, format in found.misnamed)
+    return [*finding("error", "closed-folder", found.closed, "folder",
                      "that cannot be listed, so files are missing"),
             *finding("warning", "ending", misnamed, "file",
                      "containing an image, but skipped because of the extension"),
-            *finding("note", "hidden", hidden, "hidden file", "containing an image, and skipped")]
+            *finding("note", "hidden", found.hidden, "hidden file", "containing an image, and skipped")]

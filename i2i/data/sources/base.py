@@ -1,5 +1,6 @@
 """The base class of sources, and reading one image from a source."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,8 +13,7 @@ from i2i.errors import RequestError
 from i2i.images.convert import convert_to
 from i2i.images.decode import decode_file
 from i2i.images.format import Array, DecodedImage, ImageFormat
-
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".npy", ".gif")
+from i2i.images.pil import MAX_PIXELS, extensions
 
 
 class Unreadable(Exception):
@@ -34,11 +34,13 @@ class Source(ABC):
         root: the root as the user wrote it, for messages.
         local: the folder on this machine that the names are relative to, if there is one.
         manifest_name: the manifest in the root that the source was opened from, or "".
+        max_pixels: images with more are refused.
     """
 
     root: str
     local: Path | None = None
     manifest_name: str = ""
+    max_pixels: int = MAX_PIXELS
 
     @abstractmethod
     def list_images(self) -> FileList:
@@ -75,8 +77,7 @@ class Source(ABC):
         data = self.read_metadata(found[0]) if found else None
         if data is None:
             return None
-        return manifests.read(data, self._path(found[0]), has=self.has,
-                              is_image=lambda name: name.lower().endswith(EXTENSIONS))
+        return manifests.read(data, self._path(found[0]), has=self.has, is_image=has_image_extension)
 
     def read_metadata(self, name: str) -> bytes | None:
         """Read a file in the root that describes the images, such as dataset.json; None if there is none."""
@@ -94,15 +95,20 @@ def is_hidden(part: str) -> bool:
     return (part.startswith(".") and part not in (".", "..")) or part == "__MACOSX"
 
 
+def has_image_extension(name: str) -> bool:
+    """Whether a name has the extension of a format that can be read."""
+    return os.path.splitext(name)[1].lower() in extensions()
+
+
 def is_image(name: str) -> bool:
     """Whether a name has the extension of an image and no part of it is hidden."""
-    return name.lower().endswith(EXTENSIONS) and not any(map(is_hidden, name.split("/")))
+    return has_image_extension(name) and not any(map(is_hidden, name.split("/")))
 
 
-def decode_bytes(name: str, data: bytes) -> DecodedImage:
+def decode_bytes(name: str, data: bytes, max_pixels: int = MAX_PIXELS) -> DecodedImage:
     """Decode an image file, upright (EXIF orientation applied).  Raises Unreadable."""
     try:
-        return replace(decode_file(data), name=name)
+        return replace(decode_file(data, max_pixels), name=name)
     except Exception as error:      # OSError, SyntaxError, ValueError, struct.error, zlib.error, cv2.error …
         raise Unreadable(name, " ".join(str(error).split()) or type(error).__name__) from None
 
@@ -110,7 +116,7 @@ def decode_bytes(name: str, data: bytes) -> DecodedImage:
 def load_image(source: Source, name: str) -> DecodedImage:
     """Read and decode an image; its name and that of errors include the root of the source."""
     try:
-        return decode_bytes(f"{source.root}/{name}", source.read(name))
+        return decode_bytes(f"{source.root}/{name}", source.read(name), source.max_pixels)
     except Unreadable as error:
         raise Unreadable(f"{source.root}/{name}", error.reason) from None
 

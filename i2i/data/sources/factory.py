@@ -5,15 +5,17 @@ import os
 from pathlib import Path, PurePosixPath
 
 from i2i.data.manifest import SUFFIXES
-from i2i.data.sources.base import EXTENSIONS, Source, is_image
+from i2i.data.sources.base import Source, is_image
 from i2i.data.sources.folder import Folder, SingleFile
+from i2i.data.sources.left_out import ACCEPTED
 from i2i.data.sources.remote import RemoteFile, RemoteFolder, RemoteZip
 from i2i.data.sources.url import Location, is_url
 from i2i.data.sources.zip_file import Zip
 from i2i.errors import RequestError
+from i2i.images.pil import MAX_PIXELS
 from i2i.registry import suggest
 
-ACCEPTED_FILES = f"a zip, a manifest ({', '.join(SUFFIXES)}) or an image ({', '.join(EXTENSIONS)})"
+ACCEPTED_FILES = f"a zip, a manifest ({', '.join(SUFFIXES)}) or an image ({ACCEPTED})"
 
 
 def bundled_datasets() -> dict[str, Path]:
@@ -23,11 +25,18 @@ def bundled_datasets() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.zip"))}
 
 
-def open_source(where: str | Path) -> Source:
+def open_source(where: str | Path, *, max_pixels: int | None = None) -> Source:
     """Open a folder, a zip, a folder in one (`some.zip/folder`), a manifest, an image, a URL of these, or a
-    bundled data set by name."""
-    if is_url(where):
-        return _open_url(str(where))
+    bundled data set by name.
+
+    Images of more than `max_pixels`, by default Pillow's limit, will be refused when they are read.
+    """
+    source = _open_url(str(where)) if is_url(where) else _open_path(where)
+    source.max_pixels = max_pixels or MAX_PIXELS
+    return source
+
+
+def _open_path(where: str | Path) -> Source:
     path = Path(where)
     bundled = bundled_datasets()
     name, _, rest = str(where).partition("/")
