@@ -47,6 +47,9 @@ class App(typer.Typer):
             if message.startswith("Usage:"):        # The help of a group that was called without a command.
                 print(message)
                 return 0
+            flag, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
+            if flag and context and (better := _type_instead(args, flag, context)):
+                message = f"no such option: {flag}; type {better}"
             return _report_error(message, 2)
         except I2IError as error:
             return _report_error(str(error), error.exit_code)
@@ -68,6 +71,27 @@ def _report_error(message: str, code: int) -> int:
     prefix = f"error: process {rank}: " if rank != "0" else "error: "
     print(prefix + printable(" ".join(message.split("\n"))), file=sys.stderr)
     return code
+
+
+def _type_instead(args: list[str], flag: str, context: Any) -> str:
+    """What to type instead of an option of another tool that this command does not have; empty if unknown."""
+    from i2i.config import parse_assignments
+    from i2i.recipes.presets import PRESETS
+    from i2i.registry import names
+    from i2i.training.job import hint, initial_settings
+    at = next((i for i, arg in enumerate(args) if arg.partition("=")[0] == flag), None)
+    if at is None:
+        return ""
+    _, equals, value = args[at].partition("=")
+    following = args[at + 1] if at + 1 < len(args) else "-"
+    if not equals and "=" not in following and (following == "-1" or not following.startswith("-")):
+        value = following
+    name = next((arg for arg in args if arg in PRESETS or arg in names("recipe")), "pix2pix")
+    settings = parse_assignments([arg for arg in args if arg.partition("=")[0].strip("-") and "=" in arg])
+    better = hint(flag, value, initial_settings(name)[1], settings)
+    options = [option for parameter in context.command.params for option in parameter.opts]
+    is_option = better.startswith("--") and better.split()[0] in options
+    return better if is_option or context.info_name == "train" else ""
 
 
 def _explain(error: Exception) -> str:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from i2i import registry
-from i2i.config import parse_assignments, settings
+from i2i.config import settings
 from i2i.data.config import DataConfig
 from i2i.metrics import paired, set_metrics  # noqa: F401 - registers the metrics.
 from i2i.recipes.presets import PRESETS
 from i2i.registry import Option, Spec
 from i2i.training.config import TrainConfig
-from i2i.training.job import configure, recipe_or_preset
+from i2i.training.job import initial_settings, recipe_or_preset
 
 SECTIONS: dict[str, Any] = {"data": DataConfig, "train": TrainConfig}
 
@@ -86,9 +86,7 @@ def kinds_by_setting() -> dict[str, list[str]]:
 
 def in_use(name: str) -> list[Setting]:
     """The settings of a recipe or preset, after each component its options, and what a preset changes."""
-    recipe_name, assignments = recipe_or_preset(name)
-    recipe, *configs = configure(registry.lookup("recipe", recipe_name)(), DataConfig(), TrainConfig(),
-                                 parse_assignments(assignments))
+    recipe, *configs = initial_settings(name)[1]
     found = []
     for key, option in settings(recipe).items():
         value = getattr(recipe, key)

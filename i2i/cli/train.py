@@ -4,11 +4,13 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from i2i.cli.options import Device, argument, option
+from i2i.errors import RequestError
 from i2i.training.callbacks.base import Callback
 
 if TYPE_CHECKING:
@@ -43,6 +45,9 @@ def train(
 ) -> None:
     """Train a recipe; recipes, presets and settings are listed by `i2i list`."""
     from i2i.training import train as training
+    if resume and Path(resume).suffix in (".pkl", ".pt", ".pth", ".ckpt"):
+        raise RequestError(f"--resume takes a run folder of i2i, and {resume} is none; networks of another "
+                           f"tool become a model by i2i convert {resume}")
     recipe, *overrides = args if args and "=" not in args[0] else ["", *(args or ())]
     try:
         training.train(recipe, *overrides, data=data, out=out, epochs=epochs, resume=resume,

@@ -29,6 +29,7 @@ from i2i.registry import Spec, build, lookup, names, schema, suggest
 from i2i.seeding import noise_for
 from i2i.training import optimizers  # noqa: F401 - registers them.
 from i2i.training.config import TrainConfig
+from i2i.training.other_tools import what_to_type
 
 DEFAULT_DATA = {"paired": "openmoji-64", "unpaired": "noto-twemoji-64", "images": "fluent3d-64"}
 DEFAULT_EPOCHS = 200        # Isola et al. 2017, section 6.2; 100 + 100 in their implementation.
@@ -141,11 +142,8 @@ def fingerprint(splits: Mapping[str, AnyDataset]) -> dict[str, str]:
 def prepare(recipe_name: str, assignments: Sequence[str] = (), *, data: str | Path | None = None,
             epochs: float | None = None) -> Job:
     """Make a job from a recipe's or preset's name and KEY=VALUE assignments.  RequestError if it is wrong."""
-    recipe_name, preset = recipe_or_preset(recipe_name)
-    settings: Settings = lookup("recipe", recipe_name)(), DataConfig(), TrainConfig()
-    for group in (preset, assignments):     # The preset first, so that assignments override it.
-        settings = configure(*settings, parse_assignments(group))
-    recipe, data_config, train_config = settings
+    recipe_name, initial = initial_settings(recipe_name)
+    recipe, data_config, train_config = configure(*initial, parse_assignments(assignments))
     check_components(recipe)
     if data is None:
         data = DEFAULT_DATA[recipe.dataset]
@@ -189,12 +187,20 @@ def recipe_or_preset(name: str) -> tuple[str, tuple[str, ...]]:
     return name, ()
 
 
-def configure(recipe: Recipe, data: DataConfig, train: TrainConfig,
-              pairs: Sequence[tuple[str, str]]) -> Settings:
+def initial_settings(name: str) -> tuple[str, Settings]:
+    """The name of the recipe that a recipe or preset means, and its settings before any assignment."""
+    recipe_name, preset = recipe_or_preset(name)
+    settings = lookup("recipe", recipe_name)(), DataConfig(), TrainConfig()
+    return recipe_name, configure(*settings, parse_assignments(preset))
+
+
+def configure(recipe: Recipe, data: DataConfig, train: TrainConfig, pairs: Sequence[tuple[str, str]], *,
+              hints: bool = True) -> Settings:
     """Apply KEY=VALUE pairs to the settings of the recipe, of the data (`data.`) and of training (`train.`).
 
     Without a prefix a key means the recipe's setting of that name, if there is one.  An option that only
-    optimizers have, such as `lr`, is set for all players.
+    optimizers have, such as `lr`, is set for all players.  With `hints` the error about an unknown setting
+    says what to type instead.
     """
     sections: dict[str, Any] = {"": recipe, "data.": data, "train.": train}
     by_section: dict[str, list[tuple[str, str]]] = {prefix: [] for prefix in sections}
@@ -205,6 +211,8 @@ def configure(recipe: Recipe, data: DataConfig, train: TrainConfig,
         if not prefix and head not in settings(recipe):
             prefix = next((p for p in ("data.", "train.") if head in settings(sections[p])), "")
         if name.split(".")[0] not in settings(sections[prefix]):
+            if hints and (better := hint(key, text, (recipe, data, train), pairs)):
+                raise RequestError(f"no setting {key!r}; type {better}")
             known = [p + each for p, config in sections.items() for each in settings(config)]
             shown = [prefix + each for each in settings(sections[prefix])]
             others = [] if prefix else ["and those of data. and train. (i2i list)"]
@@ -212,6 +220,22 @@ def configure(recipe: Recipe, data: DataConfig, train: TrainConfig,
         by_section[prefix].append((name, text))
     new = [override(config, by_section[prefix], prefix) for prefix, config in sections.items()]
     return new[0], new[1], new[2]
+
+
+def hint(word: str, value: str, base: Settings, pairs: Sequence[tuple[str, str]]) -> str:
+    """What to type instead of an unknown setting or option, beside these pairs; empty if that is unknown."""
+    def apply(pairs: Sequence[tuple[str, str]]) -> Settings | None:
+        try:
+            return configure(*base, pairs, hints=False)
+        except RequestError:
+            return None
+
+    def accepts(assignments: str) -> bool:
+        return apply(parse_assignments(assignments.split())) is not None
+
+    for pair in pairs:
+        base = apply([pair]) or base
+    return what_to_type(word, value, dict(zip(("", "data.", "train."), base, strict=True)), accepts)
 
 
 def _optimizer_keys(recipe: Recipe, option: str) -> list[str]:
