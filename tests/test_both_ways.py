@@ -165,10 +165,14 @@ def test_sides_of_different_channels(tmp_path: Path, i2i: Run) -> None:
     folder = two_styles(tmp_path / "gray")
     for path in (*(folder / "trainA").iterdir(), *(folder / "testA").iterdir()):
         Image.open(path).convert("L").save(path)
-    result = i2i("train", "cyclegan", *CYCLE, "train.images=4", "--data", folder, "--out", "run")
-    assert result.code == 2
-    assert "lambda_identity=0.5 cannot be used" in result.line
-    assert i2i("train", "cyclegan", *CYCLE, "lambda_identity=0", "train.images=4", "--data", folder, "--out", "run", "--device", "cpu").code == 0
+    refused = i2i("train", "cyclegan", *CYCLE, "lambda_identity=0.5", "train.images=4", "--data", folder, "--out", "run")
+    assert refused.code == 2
+    assert "lambda_identity=0.5 cannot be used" in refused.line
+    result = i2i("train", "cyclegan", *CYCLE, "train.images=4", "--data", folder, "--out", "run", "--device", "cpu")
+    assert result.code == 0
+    assert "lambda_identity is 0 by default: the sides differ in channels, 1 and 3" in result.out
+    assert json.loads(Path("run/config.json").read_text())["recipe"]["settings"]["lambda_identity"] == 0
+    assert i2i("train", "cyclegan", *CYCLE, "train.images=4", "--data", folder, "--out", "run", "--device", "cpu").code == 0      # The same command.
     for direction, side, mode in (("ab", "A", "RGB"), ("ba", "B", "L")):
         assert i2i("translate", "run", folder / f"test{side}", "--out", direction, "--direction", direction, "--device", "cpu").code == 0
         assert Image.open(f"{direction}/0.png").mode == mode

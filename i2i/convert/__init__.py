@@ -1,5 +1,6 @@
 """Convert checkpoints of other projects to model files; the architecture is read from the tensors."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,11 @@ def convert_cyclegan(ab: Path, ba: Path, out: Path) -> dict[str, Any]:
         raise RequestError(f"{ab} is {spec}, {info.a_channels} -> {info.b_channels} channels, but {ba} is "
                            f"{spec_ba}, {info_ba.a_channels} -> {info_ba.b_channels}; accepted: two "
                            "generators of one CycleGAN")
-    identity = 0.0 if info.a_channels != info.b_channels else CycleGAN.lambda_identity
     tensors = {f"G_{direction}.{key}": value for direction, part in (("ab", forward), ("ba", backward))
                for key, value in part.items()}
-    return _save(out, tensors, "cyclegan", CycleGAN(generator=spec, lambda_identity=identity), info,
+    recipe = CycleGAN(generator=spec)
+    values: dict[str, Any] = {key: value for key, (value, _) in recipe.data_defaults(info).items()}
+    return _save(out, tensors, "cyclegan", replace(recipe, **values), info,
                  f"{ab.name}, {ba.name}", direction="ab")
 
 

@@ -1,5 +1,6 @@
 """PatchGAN and PixelGAN discriminators."""
 
+import math
 from typing import Annotated
 
 from torch import Tensor, nn
@@ -57,13 +58,14 @@ class PatchDiscriminator(_PatchDiscriminator):
 
     def __init__(self, in_channels: int, size: tuple[int, int], num_classes: int = 0, *,
                  width: Width = 64, layers: Annotated[int, Doc(
-                     "Convolutions between the first and the last; 3 see patches of 70x70 pixels")] = 3,
+                     "Convolutions between the first and the last; 0: 3, or fewer under 24 pixels")] = 0,
                  norm: Norm = "batch") -> None:
+        layers = layers or max(1, min(3, int(math.log2(min(size) / 3))))
         require(width >= 1, "discriminator.width", width, "1 or more")
         # The two last convolutions, 4 wide with stride 1, each remove a pixel and must leave one.
         smallest = 3 * 2**min(layers, 30)
         require(1 <= layers <= 30 and min(size) >= smallest, "discriminator.layers", layers,
-                f"1 or more, and images of at least {smallest} pixels (3 * 2^layers; these are "
+                f"0 (by size), 1 or more, and images of at least {smallest} pixels (3 * 2^layers; these are "
                 f"{size[0]}x{size[1]})")
         stack: list[nn.Module] = [nn.Conv2d(in_channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
         channels = width

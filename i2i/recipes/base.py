@@ -90,6 +90,12 @@ def set_progress(m: nn.ModuleDict, progress: Progress) -> None:
             method(progress.fraction)
 
 
+def data_defaults(recipe: Recipe, info: DataInfo) -> dict[str, tuple[Any, str]]:
+    """Settings that have another default with these data, and why: those of the recipe's method, if any."""
+    method = getattr(recipe, "data_defaults", None)
+    return method(info) if callable(method) else {}
+
+
 def set_checkpointing(recipe: Recipe, m: nn.ModuleDict, enabled: bool) -> None:
     """Turn gradient checkpointing of the generators on or off.  RequestError if none supports it."""
     stages = [module for name in recipe.ema_modules for module in m[name].modules()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,11 @@ class CycleGAN(StabilizerSettings):
                     f"none with cyclegan: {reason}")
         for key in ("lambda_cycle_a", "lambda_cycle_b", "lambda_identity", "pool"):
             require(getattr(self, key) >= 0, key, getattr(self, key), "0 or more")
+
+    def data_defaults(self, info: DataInfo) -> dict[str, tuple[Any, str]]:
+        """No identity loss where images of the two sides cannot be compared."""
+        a, b = info.a_channels, info.b_channels
+        return {} if a == b else {"lambda_identity": (0.0, f"the sides differ in channels, {a} and {b}")}
 
     @property
     def players(self) -> Mapping[str, Player]:

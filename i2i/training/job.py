@@ -4,7 +4,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import PIL
@@ -22,7 +22,7 @@ from i2i.data.unpaired import UnpairedDataset, unpair
 from i2i.errors import RequestError
 from i2i.images.format import ImageFormat
 from i2i.inference.model_file import model_header
-from i2i.recipes.base import DataInfo, Recipe, get_module
+from i2i.recipes.base import DataInfo, Recipe, data_defaults, get_module
 from i2i.recipes.meta import build_on_meta
 from i2i.recipes.presets import PRESETS
 from i2i.registry import Spec, build, lookup, names, schema, suggest
@@ -163,8 +163,17 @@ def prepare(recipe_name: str, assignments: Sequence[str] = (), *, data: str | Pa
     left_out = "" if source.manifest() else find_left_out(source).note()
     notes = (*shared_option_notes(recipe, parse_assignments(assignments)), *summary.notes,
              *([left_out] if left_out else []))
-    return Job(recipe_name, recipe, data_config, train_config, location, splits, summary, crop_size,
-               load_size, notes)
+    job = Job(recipe_name, recipe, data_config, train_config, location, splits, summary, crop_size,
+              load_size, notes)
+    return _with_data_defaults(job, {key for key, _ in parse_assignments(assignments)})
+
+
+def _with_data_defaults(job: Job, given: set[str]) -> Job:
+    """Change the defaults that do not fit the data, unless the user gave the setting, and say so."""
+    changed = {key: value for key, value in data_defaults(job.recipe, job.info).items() if key not in given}
+    notes = (f"{key} is {value:g} by default: {reason}" for key, (value, reason) in changed.items())
+    values: dict[str, Any] = {key: value for key, (value, _) in changed.items()}
+    return replace(job, recipe=replace(cast(Any, job.recipe), **values), notes=(*job.notes, *notes))
 
 
 def _with_length(train: TrainConfig, epochs: float | None, dataset_size: int) -> TrainConfig:

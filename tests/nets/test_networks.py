@@ -80,6 +80,16 @@ def test_the_papers_model_at_256() -> None:
     assert D(torch.empty(1, 6, 256, 256, device="meta")).shape == (1, 1, 30, 30)
 
 
+@pytest.mark.parametrize(("side", "layers"), [(256, 3), (24, 3), (23, 2), (16, 2), (12, 2), (11, 1), (6, 1)])
+def test_a_patch_discriminator_of_small_images_has_fewer_layers(side: int, layers: int) -> None:
+    with torch.device("meta"):
+        default, given = (build("discriminator", Spec("patch", options), 3, (side, side)) for options in ({}, {"layers": layers}))
+    assert [p.shape for p in default.parameters()] == [p.shape for p in given.parameters()]
+    assert min(default(torch.empty(1, 3, side, side, device="meta")).shape) >= 1
+    with pytest.raises(RequestError, match="discriminator.layers=1 cannot be used; accepted: 0"):
+        build("discriminator", Spec("patch"), 3, (5, 5))
+
+
 def test_a_patch_sees_seventy_pixels() -> None:
     D = build("discriminator", Spec("patch", {"norm": "none", "width": 2}), 1, (128, 128)).double()
     x = torch.randn(1, 1, 128, 128, dtype=torch.float64, requires_grad=True)
@@ -105,7 +115,7 @@ def test_sizes_and_options_that_do_not_go_together_are_refused(size: tuple[int, 
 
 def test_a_patch_needs_room() -> None:
     with pytest.raises(RequestError, match="at least 24"):
-        build("discriminator", Spec("patch"), 6, (16, 16))
+        build("discriminator", Spec("patch", {"layers": 3}), 6, (16, 16))
     assert build("discriminator", Spec("patch", {"width": 2}), 6, (24, 24))(torch.randn(1, 6, 24, 24)).shape[-1] == 1
 
 

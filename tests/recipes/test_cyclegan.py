@@ -11,7 +11,7 @@ from i2i.config import override, parse_assignments
 from i2i.errors import RequestError
 from i2i.nets.resnet import ResNet
 from i2i.recipes import cyclegan
-from i2i.recipes.base import DataInfo
+from i2i.recipes.base import DataInfo, data_defaults
 from i2i.recipes.cyclegan import CycleGAN
 from i2i.registry import Spec
 from i2i.seeding import Progress, seed_step
@@ -198,7 +198,9 @@ def test_each_direction_generates_alone() -> None:
     assert torch.equal(recipe.discriminate(m, x), m["D_b"](x["b"]))
 
 
-def test_sides_of_different_channels_need_no_identity() -> None:
+def test_sides_of_different_channels_have_no_identity_loss() -> None:
+    assert data_defaults(CycleGAN(), DataInfo((32, 32), 3, 3)) == {}
+    assert data_defaults(CycleGAN(), DataInfo((32, 32), 1, 3)) == {"lambda_identity": (0.0, "the sides differ in channels, 1 and 3")}
     with pytest.raises(RequestError, match="lambda_identity=0.5 cannot be used; accepted: 0 where the sides differ in channels"):
         small().modules(DataInfo((32, 32), 1, 3))
     recipe = small("lambda_identity=0")

@@ -1,7 +1,9 @@
 """Every preset parses, plans, trains, resumes bit for bit, and its model makes the images of its own last grid."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,10 +11,21 @@ import torch
 from PIL import Image
 
 from i2i import load
+from i2i.config import parse_assignments
+from i2i.data.config import DataConfig
+from i2i.data.format_detection import DatasetSummary, training_sizes
+from i2i.data.labeled import ImageDataset
+from i2i.data.paired import PairedDataset
+from i2i.data.unpaired import UnpairedDataset
+from i2i.images.format import ImageFormat
+from i2i.recipes.base import DataInfo, data_defaults
+from i2i.recipes.meta import build_on_meta
 from i2i.recipes.presets import PRESETS
+from i2i.registry import lookup, names
 from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
 from i2i.training import job as jobs
+from i2i.training.config import TrainConfig
 
 TINY = ("generator.width=4", "discriminator.width=4", "train.batch_size=4", "train.images=24", "train.log_every=8", "train.checkpoint_every=12")
 
@@ -35,6 +48,23 @@ def test_the_presets_of_the_literature_are_there() -> None:
     page = (Path(__file__).parents[2] / "README.md").read_text()
     assert f"({len(PRESETS)} presets" in page
     assert set(page[page.index("Presets: `") + len("Presets: `"):].split("`")[0].split()) == set(PRESETS)
+
+
+@pytest.mark.parametrize("name", [*names("recipe"), *PRESETS])
+def test_the_defaults_of_a_recipe_build_its_networks_for_images_of_every_size_and_format(name: str) -> None:
+    """From 16 pixels on; what a recipe cannot do with these data is no default of it."""
+    recipe_name, preset = jobs.recipe_or_preset(name)
+    recipe = jobs.configure(lookup("recipe", recipe_name)(), DataConfig(), TrainConfig(), parse_assignments(preset))[0]
+    dataset: Any = {"paired": PairedDataset, "unpaired": UnpairedDataset, "images": ImageDataset}[recipe.dataset]
+    built = set()
+    for height, width in ((16, 16), (17, 40), (23, 23), (24, 31), (28, 28), (48, 48), (64, 100), (250, 300)):
+        for a, b in ((1, 1), (3, 3), (4, 4), *(((1, 3), (3, 1), (2, 5)) if recipe.sources else ())):
+            summary = DatasetSummary(height, width, ImageFormat(), ImageFormat())
+            info = DataInfo(training_sizes(DataConfig(), dataset, summary)[0], a, b, num_classes=2)
+            if info not in built:
+                build_on_meta(replace(recipe, **{key: value for key, (value, _) in data_defaults(recipe, info).items()}), info)
+                built.add(info)
+    assert len(built) >= 12
 
 
 @pytest.mark.parametrize("name", PRESETS)
