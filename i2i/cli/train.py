@@ -12,12 +12,10 @@ import typer
 from i2i.cli.options import Device, argument, option
 from i2i.errors import RequestError
 from i2i.training.callbacks.base import Callback
+from i2i.training.callbacks.progress import ProgressLines, format_losses
 
 if TYPE_CHECKING:
     from i2i.training.trainer import Trainer
-
-LINE_INTERVAL = 10.0        # Seconds between two progress lines where there is no terminal.
-HIDDEN_METRICS = ("grad_norm_", "real_logits", "fake_logits")       # In log.jsonl, but not on the screen.
 
 
 def train(
@@ -68,33 +66,7 @@ def terminal_callback() -> Callback:
     """A progress bar on a terminal, plain lines elsewhere, silence in all processes but the main one."""
     if not is_main_process():
         return Callback()
-    return ProgressBar() if sys.stdout.isatty() else Lines()
-
-
-def format_losses(logs: Mapping[str, float]) -> str:
-    """The losses worth following."""
-    return "  ".join(f"{key} {value:.4g}" for key, value in logs.items()
-                     if not key.startswith(HIDDEN_METRICS))
-
-
-class Lines(Callback):
-    """Prints the progress as plain lines, at most one every ten seconds."""
-
-    def on_start(self, trainer: "Trainer") -> None:
-        self.start_time, self.start_images, self.last_line = time.monotonic(), trainer.images, 0.0
-
-    def on_step(self, trainer: "Trainer", logs: Mapping[str, float] | None) -> None:
-        now, images, total = time.monotonic(), trainer.images, trainer.total_images
-        if logs and (now - self.last_line >= LINE_INTERVAL or images >= total):
-            self.last_line = now
-            speed = (images - self.start_images) / max(now - self.start_time, 1e-9)
-            seconds = int((total - images) / max(speed, 1e-9))
-            left = f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
-            print(f"{images:,}/{total:,} images  {speed:.1f} images/s  {left} left  "
-                  f"{format_losses(logs)}", flush=True)
-
-    def on_message(self, message: str) -> None:
-        print(message, flush=True)
+    return ProgressBar() if sys.stdout.isatty() else ProgressLines()
 
 
 class ProgressBar(Callback):

@@ -14,7 +14,9 @@ from torch import Tensor
 from i2i.errors import JobError, RequestError
 from i2i.files import write_atomically
 
-HEADER_KEY, CHECKSUM_KEY = "i2i", "sha256"      # In the metadata of the file.
+# In the metadata of the file.  The checksum is within the header: safetensors orders several keys by chance,
+# and files of equal runs are to be equal byte by byte.
+HEADER_KEY, CHECKSUM_KEY = "i2i", "sha256"
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
           "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
           "BOOL": torch.bool}
@@ -24,8 +26,8 @@ MAX_HEADER_BYTES = 32 * 2**20       # Of names, shapes and offsets; a network of
 def save(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Write tensors and header atomically.  JobError if that fails or cannot be read back."""
     tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
-    text = json.dumps(header)
-    metadata = {HEADER_KEY: text, CHECKSUM_KEY: checksum(tensors, text)}
+    header = {**header, CHECKSUM_KEY: checksum(tensors, json.dumps(header))}
+    metadata = {HEADER_KEY: json.dumps(header)}
 
     def write(part: Path) -> None:
         try:
@@ -40,22 +42,25 @@ def save(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -
 
 def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read and verify tensors and header of a "model" or "state".  RequestError if damaged or other."""
-    header = read_header(path, kind)
+    header = _read_header(path, kind)
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping.
     except (SafetensorError, OSError, RuntimeError) as error:
         raise RequestError(f"{path} is damaged ({str(error).splitlines()[0]})") from None
-    if metadata.keys() == {HEADER_KEY}:
+    if CHECKSUM_KEY not in header:
         raise RequestError(f"{path} has no checksum: it was made by an older version of i2i; train it again")
-    if metadata.get(CHECKSUM_KEY) != checksum(tensors, metadata[HEADER_KEY]):
+    if header.pop(CHECKSUM_KEY) != checksum(tensors, json.dumps(header)):
         raise RequestError(f"{path} is damaged: its content does not have its checksum")
     return tensors, header
 
 
 def read_header(path: Path, kind: str) -> dict[str, Any]:
     """The header alone, without verifying the checksum."""
+    return {key: value for key, value in _read_header(path, kind).items() if key != CHECKSUM_KEY}
+
+
+def _read_header(path: Path, kind: str) -> dict[str, Any]:
     if not path.exists():
         raise RequestError(f"{path} does not exist")
     _check_size(path)

@@ -35,10 +35,20 @@ class RunFolder:
         return sorted((path for path in self.path.glob("state-*.safetensors")
                        if path.stem[len("state-"):].isdecimal()), key=_images)
 
+    @property
+    def images(self) -> int:
+        """Images seen at the newest state; 0 if there is none."""
+        return max(map(_images, self.states()), default=0)
+
     def retire(self, images: int, keep: int) -> None:
         """Delete all but the last `keep` states up to this one, which is known to be undamaged."""
         for old in [path for path in self.states() if _images(path) <= images][:-keep]:
             old.unlink()
+
+    def partial_files(self) -> list[Path]:
+        """What a killed process left half written."""
+        return [path for pattern in (".*.part", "*/.*.part", ".tmp*")       # .tmp*: of safetensors.
+                for path in self.path.glob(pattern)]
 
     def create(self, config: Mapping[str, Any]) -> None:
         """Make the folder and write its config.  RequestError if it contains a run or cannot be written."""

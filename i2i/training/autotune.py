@@ -42,15 +42,15 @@ class Autotuner:
     """Tries one setting after the other on top of those found faster; the result is `config`.
 
     Args:
-        config: where to begin; its settings in `assigned` stay.
+        config: where to begin; its settings that the KEY=VALUE assignments decide stay.
         batch_source: makes batches for a config.
     """
 
     def __init__(self, recipe: Recipe, info: DataInfo, config: TrainConfig, batch_source: BatchSource, *,
-                 assigned: Sequence[str] = (), device: str = "auto",
+                 assignments: Sequence[str] = (), device: str = "auto",
                  log: Callable[[str], None] = lambda line: None) -> None:
         self.recipe, self.info, self.config, self.batch_source = recipe, info, config, batch_source
-        self.assigned, self.device, self.log = tuple(assigned), device, log
+        self.assigned, self.device, self.log = assigned_settings(assignments), device, log
         self.step_seconds = float("inf")            # With `config`.
         self.trials: list[dict[str, Any]] = []      # Settings, and milliseconds of a step.
         self.skipped: dict[str, str] = {}           # Settings that were not tried -> why.
@@ -67,7 +67,14 @@ class Autotuner:
         self._try_step(self.config, batch)
         run_seconds = self.config.steps * self.step_seconds
         budget = max(MIN_BUDGET, BUDGET_SHARE * run_seconds)
-        for key, value in self._candidates(runtime.device.type):
+        candidates: list[tuple[str, Any]] = [("precision", "bf16"), ("memory_format", "channels-last"),
+                                             ("compile", True)]
+        if runtime.device.type == "cpu":
+            fewer = (self._default_threads // 2, self._default_threads // 4)
+            candidates = [*(("threads", n) for n in fewer if n), *candidates]
+        for key, value in candidates:
+            if key in self.assigned:
+                continue
             cost = self.step_seconds * (TRIAL_STEPS + 1) + (COMPILE_SECONDS if key == "compile" else 0)
             if time.perf_counter() - start + cost > budget:
                 self.skipped[key] = f"takes about {cost:.0f} s, too long for a run of {run_seconds:.0f} s"
@@ -79,15 +86,13 @@ class Autotuner:
         self._set_threads(self.config)
         if "num_workers" not in self.assigned:
             self._tune_workers()
-        self._log_result()
-
-    def _candidates(self, device: str) -> list[tuple[str, Any]]:
-        candidates: list[tuple[str, Any]] = [("precision", "bf16"), ("memory_format", "channels-last"),
-                                             ("compile", True)]
-        if device == "cpu":
-            fewer = (self._default_threads // 2, self._default_threads // 4)
-            candidates = [*(("threads", n) for n in fewer if n), *candidates]
-        return [(key, value) for key, value in candidates if key not in self.assigned]
+        first, last = self.trials[0]["ms"], min(trial["ms"] for trial in self.trials if trial["adopted"])
+        settings = " ".join(f"train.{key}={str(value).lower()}" for key, value in self.chosen.items())
+        self.log(f"autotune: {settings} ({last:.0f} ms a step, {first:.0f} before)")
+        for key, reason in self.skipped.items():
+            self.log(f"autotune: not tried: train.{key}: {reason}")
+        if self.chosen.get("precision") == "bf16":
+            self.log(f"autotune: {BF16_NOTE}")
 
     def _set_threads(self, config: TrainConfig) -> None:
         torch.set_num_threads(config.threads or self._default_threads)
@@ -96,8 +101,8 @@ class Autotuner:
         gc.collect()                # Networks of earlier trials may contain reference cycles.
         runtime = Runtime(precision=config.precision, device=self.device, threads=config.threads,
                           tf32=config.tf32)
-        folder = RunFolder(os.devnull)      # Nothing is written.
-        return Trainer(self.recipe, self.info, replace(config, async_writes=False), runtime, folder, {})
+        return Trainer(self.recipe, self.info, replace(config, async_writes=False), runtime,
+                       RunFolder(os.devnull), {})       # Nothing is written.
 
     def _try_step(self, config: TrainConfig, batch: Mapping[str, Tensor]) -> None:
         """Time steps on one batch, and adopt the config if it is faster."""
@@ -124,9 +129,10 @@ class Autotuner:
         """Double the loader processes while steps become faster; none if a thread keeps up."""
         trainer = self._trainer(self.config)
         steps = max(3, min(50, round(TRIAL_SECONDS / self.step_seconds)))
-        best = float("inf")
+        best, process = float("inf"), psutil.Process()
+        cores = len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else os.cpu_count() or 1
         for workers in (0, 1, 2, 4, 8, 16):
-            if workers > max(1, available_cores()):
+            if workers > cores:
                 break
             config = replace(self.config, num_workers=workers,
                              prefetch_factor=max(self.config.prefetch_factor, 1 if workers else 0))
@@ -156,21 +162,6 @@ class Autotuner:
                 f"{device.type}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}")
         return {"device": name, "torch": torch.__version__, "chosen": self.chosen,
                 "assigned": list(self.assigned), "trials": self.trials, "skipped": self.skipped}
-
-    def _log_result(self) -> None:
-        first, last = self.trials[0]["ms"], min(trial["ms"] for trial in self.trials if trial["adopted"])
-        settings = " ".join(f"train.{key}={str(value).lower()}" for key, value in self.chosen.items())
-        self.log(f"autotune: {settings} ({last:.0f} ms a step, {first:.0f} before)")
-        for key, reason in self.skipped.items():
-            self.log(f"autotune: not tried: train.{key}: {reason}")
-        if self.chosen.get("precision") == "bf16":
-            self.log(f"autotune: {BF16_NOTE}")
-
-
-def available_cores() -> int:
-    """CPU cores that this process may use."""
-    process = psutil.Process()
-    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else os.cpu_count() or 1
 
 
 def _time(trainer: Trainer, job: Callable[[], object]) -> float:

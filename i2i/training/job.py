@@ -45,12 +45,14 @@ class Job:
 
     Args:
         name: of the recipe.
+        requested: the recipe or preset that was asked for.
         location: the data: a path, a URL or the name of a bundled dataset.
         crop_size, load_size: height and width.
         notes: what the user should know about how the request was understood.
     """
 
     name: str
+    requested: str
     recipe: Recipe
     data: DataConfig
     train: TrainConfig
@@ -124,7 +126,8 @@ class Job:
     def config(self) -> dict[str, Any]:
         """The contents of config.json."""
         return {
-            "i2i": VERSION, "recipe": {"name": self.name, "settings": to_dict(self.recipe)},
+            "i2i": VERSION,
+            "recipe": {"name": self.name, "requested": self.requested, "settings": to_dict(self.recipe)},
             "data": {"where": self.location, "settings": to_dict(self.data),
                      "fingerprint": fingerprint(self.splits)},
             "train": to_dict(self.train),
@@ -142,7 +145,7 @@ def fingerprint(splits: Mapping[str, AnyDataset]) -> dict[str, str]:
 def prepare(recipe_name: str, assignments: Sequence[str] = (), *, data: str | Path | None = None,
             epochs: float | None = None) -> Job:
     """Make a job from a recipe's or preset's name and KEY=VALUE assignments.  RequestError if it is wrong."""
-    recipe_name, initial = initial_settings(recipe_name)
+    requested, (recipe_name, initial) = recipe_name, initial_settings(recipe_name)
     recipe, data_config, train_config = configure(*initial, parse_assignments(assignments))
     check_components(recipe)
     if data is None:
@@ -157,14 +160,19 @@ def prepare(recipe_name: str, assignments: Sequence[str] = (), *, data: str | Pa
     if "c" in recipe.required_keys and not getattr(splits["train"], "classes", ()):
         raise RequestError(f"{data} has no labels, which {recipe_name} with conditional=true learns from; "
                            "accepted: a folder for each class, or labels in dataset.json")
-    train_config = _with_length(train_config, epochs, len(splits["train"]))
+    if train_config.images and epochs is not None:
+        raise RequestError("--epochs and train.images both say how long to train; give one of them")
+    images = train_config.images or (DEFAULT_EPOCHS if epochs is None else epochs) * len(splits["train"])
+    if not 0 < images <= MAX_INTEGER:
+        raise RequestError(f"--epochs {epochs:g} cannot be used; accepted: more than 0, up to 2^53 images")
+    train_config = replace(train_config, images=round(images) or 1)
     summary = inspect_dataset(splits["train"], data_config)
     crop_size, load_size = training_sizes(data_config, splits["train"], summary)
+    shared = [f"{key}={text} sets {' and '.join(full)}" for key, text in parse_assignments(assignments)
+              if "." not in key and len(full := _optimizer_keys(recipe, key)) > 1]
     left_out = "" if source.manifest() else find_left_out(source).note()
-    notes = (*shared_option_notes(recipe, parse_assignments(assignments)), *summary.notes,
-             *([left_out] if left_out else []))
-    job = Job(recipe_name, recipe, data_config, train_config, location, splits, summary, crop_size,
-              load_size, notes)
+    job = Job(recipe_name, requested, recipe, data_config, train_config, location, splits, summary,
+              crop_size, load_size, (*shared, *summary.notes, *([left_out] if left_out else [])))
     return _with_data_defaults(job, {key for key, _ in parse_assignments(assignments)})
 
 
@@ -174,16 +182,6 @@ def _with_data_defaults(job: Job, given: set[str]) -> Job:
     notes = (f"{key} is {value:g} by default: {reason}" for key, (value, reason) in changed.items())
     values: dict[str, Any] = {key: value for key, (value, _) in changed.items()}
     return replace(job, recipe=replace(cast(Any, job.recipe), **values), notes=(*job.notes, *notes))
-
-
-def _with_length(train: TrainConfig, epochs: float | None, dataset_size: int) -> TrainConfig:
-    if train.images:
-        if epochs is not None:
-            raise RequestError("--epochs and train.images both say how long to train; give one of them")
-        return train
-    if epochs is not None and not 0 < epochs * dataset_size <= MAX_INTEGER:
-        raise RequestError(f"--epochs {epochs:g} cannot be used; accepted: more than 0, up to 2^53 images")
-    return replace(train, images=round((epochs or DEFAULT_EPOCHS) * dataset_size) or 1)
 
 
 def recipe_or_preset(name: str) -> tuple[str, tuple[str, ...]]:
@@ -213,7 +211,10 @@ def configure(recipe: Recipe, data: DataConfig, train: TrainConfig, pairs: Seque
     """
     sections: dict[str, Any] = {"": recipe, "data.": data, "train.": train}
     by_section: dict[str, list[tuple[str, str]]] = {prefix: [] for prefix in sections}
-    for key, text in _expand_shared_options(recipe, pairs):
+    # Options of the optimizers alone become those of each player; components are chosen before their options.
+    expanded = [(full, text) for key, text in pairs
+                for full in ([key] if "." in key else _optimizer_keys(recipe, key) or [key])]
+    for key, text in sorted(expanded, key=lambda pair: "." in pair[0]):
         head = key.split(".")[0]
         prefix = f"{head}." if f"{head}." in sections and "." in key else ""
         name = key[len(prefix):]
@@ -255,19 +256,6 @@ def _optimizer_keys(recipe: Recipe, option: str) -> list[str]:
     if taken or not all(option in schema("optimizer", spec.name) for spec in specs.values()):
         return []
     return [f"{key}.{option}" for key in specs]
-
-
-def _expand_shared_options(recipe: Recipe, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Replace options of the optimizers alone by those of each player, after the components are chosen."""
-    expanded = [(full, text) for key, text in pairs
-                for full in ([key] if "." in key else _optimizer_keys(recipe, key) or [key])]
-    return sorted(expanded, key=lambda pair: "." in pair[0])
-
-
-def shared_option_notes(recipe: Recipe, pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """Which options were set for several players at once."""
-    return [f"{key}={text} sets {' and '.join(full)}" for key, text in pairs
-            if "." not in key and len(full := _optimizer_keys(recipe, key)) > 1]
 
 
 def check_components(recipe: Recipe) -> None:

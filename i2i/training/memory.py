@@ -3,6 +3,7 @@
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,13 @@ class MemoryEstimate:
 
     Attributes:
         weights: parameters, buffers, their average and the optimizers' state; with their copies.
+        state: the same without copies, which is the size of a training state on disk.
         working: activations, gradients and temporary tensors of a step, at their peak.
         gradients: what a process averages with others in a step.
     """
 
     weights: int
+    state: int
     working: int
     gradients: int
 
@@ -93,10 +96,12 @@ def estimate_memory(recipe: Recipe, info: DataInfo, *, batch_size: int, ema: boo
         batch = {"a": torch.empty(batch_size, info.a_channels, *info.size),
                  "b": torch.empty(batch_size, info.b_channels, *info.size),
                  "c": torch.empty(batch_size, dtype=torch.int64)}
-    shapes: dict[str, str] = {}
-    for name, module in modules.items():
-        module.register_forward_hook(_record_shapes(shapes, name))
-    gradients = 0
+    shapes, gradients = dict[str, str](), 0
+
+    def record_shapes(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        tensors = inputs[0], output[0] if isinstance(output, tuple) else output
+        if all(isinstance(tensor, Tensor) for tensor in tensors):
+            shapes.setdefault(name, " -> ".join("x".join(map(str, tensor.shape)) for tensor in tensors))
 
     def update(player: str, loss: Tensor, /, **logs: Tensor) -> None:
         nonlocal gradients
@@ -109,22 +114,21 @@ def estimate_memory(recipe: Recipe, info: DataInfo, *, batch_size: int, ema: boo
         for p in parameters:
             p.grad = None
 
+    for name, module in modules.items():
+        module.register_forward_hook(partial(record_shapes, name))
     live = _LiveTensors([*modules.parameters(), *modules.buffers()])
     with live, check_tensor_sizes():
         recipe.step(modules, {key: tensor.clone() for key, tensor in batch.items()},
                     Progress(0, batch_size, batch_size), update)
     summaries = [ModuleSummary(name, sum(p.numel() for p in module.parameters()), shapes.get(name, ""))
                  for name, module in modules.items()]
-    state = _state_bytes(recipe, modules, ema)
-    valid_buffers = sum(b.nbytes for b in modules.buffers())        # A copy that the trainer keeps.
-    return summaries, MemoryEstimate(state * (2 if copied else 1) + valid_buffers, live.peak, gradients)
-
-
-def _state_bytes(recipe: Recipe, modules: nn.ModuleDict, ema: bool) -> int:
     sizes = {name: sum(p.nbytes for p in module.parameters()) for name, module in modules.items()}
     trained = sum(sizes[name] for player in recipe.players.values() for name in player.modules)
     averaged = sum(sizes[name] for name in recipe.ema_modules) if ema else 0
-    return sum(sizes.values()) + sum(b.nbytes for b in modules.buffers()) + averaged + ADAM_MOMENTS * trained
+    buffers = sum(b.nbytes for b in modules.buffers())
+    state = sum(sizes.values()) + buffers + averaged + ADAM_MOMENTS * trained
+    # The trainer keeps a copy of the buffers.
+    return summaries, MemoryEstimate(state * (2 if copied else 1) + buffers, state, live.peak, gradients)
 
 
 def largest_batch_size(recipe: Recipe, info: DataInfo, available: int, below: int, **options: Any) -> int:
@@ -175,15 +179,3 @@ def is_out_of_memory(error: BaseException) -> bool:
 def format_bytes(size: float) -> str:
     """12.3 MB, 1.2 GB."""
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
-
-
-def _record_shapes(shapes: dict[str, str], name: str) -> Any:
-    def as_text(tensor: Tensor) -> str:
-        return "x".join(map(str, tensor.shape))
-
-    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        first = output[0] if isinstance(output, tuple) else output
-        if isinstance(inputs[0], Tensor) and isinstance(first, Tensor):
-            shapes.setdefault(name, f"{as_text(inputs[0])} -> {as_text(first)}")
-
-    return hook

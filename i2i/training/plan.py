@@ -47,7 +47,12 @@ def format_table(rows: Mapping[str, Any]) -> list[str]:
 
 
 def _describe_training(job: Job, estimate: memory.MemoryEstimate) -> dict[str, Any]:
-    train, size = job.train, memory.format_bytes
+    train, size, evaluation = job.train, memory.format_bytes, "not while training: there are no val pairs"
+    if images := job.reference_images:
+        name = {"train": "training images, as none are held out"}.get(images.split, f"{images.split} images")
+        evaluation = f"KID, Fréchet distance, precision and recall against {name}"
+    elif job.held_out_pairs("val"):
+        evaluation = "L1, PSNR and SSIM of the val pairs"
     details = (f"weights, averages and moments {size(estimate.weights)}, activations and gradients "
                f"{size(estimate.working)}")
     if train.gradient_checkpointing:
@@ -60,20 +65,17 @@ def _describe_training(job: Job, estimate: memory.MemoryEstimate) -> dict[str, A
         "files": f"sample grid, checkpoint and model every {train.checkpoint_every:,} images, log every "
                  f"{train.log_every:,}",
         "average": f"half-life {train.ema_half_life:,} images" if train.ema_half_life else "none",
-        "evaluation": _describe_evaluation(job), "precision": train.precision, "seed": train.seed,
+        "evaluation": evaluation, "precision": train.precision, "seed": train.seed,
         "memory": f"about {size(estimate.total)} beside torch itself: {details}",
         "network": f"each process sends {size(estimate.gradients)} of gradients to the others per step",
-        "disk": f"about {size(estimate.weights * (train.keep_checkpoints + 1))}"}
+        "disk": describe_disk(job, estimate)}
 
 
-def _describe_evaluation(job: Job) -> str:
-    if images := job.reference_images:
-        training = "training images, as none are held out"
-        split = training if images.split == "train" else f"{images.split} images"
-        return f"KID, Fréchet distance, precision and recall against {split}"
-    if job.held_out_pairs("val"):
-        return "L1, PSNR and SSIM of the val pairs"
-    return "not while training: there are no val pairs"
+def describe_disk(job: Job, estimate: memory.MemoryEstimate) -> str:
+    """What the training states of a job take on disk."""
+    keep = job.train.keep_checkpoints
+    return (f"about {memory.format_bytes(estimate.state * keep)}: train.keep_checkpoints={keep} of "
+            f"{memory.format_bytes(estimate.state)} each, and one more while it is written")
 
 
 def memory_estimate(job: Job, world_size: int = 1) -> memory.MemoryEstimate:

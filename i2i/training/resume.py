@@ -1,6 +1,6 @@
 """Existing run folders: reopening the job of a run, and finding the run that a job continues."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -30,6 +30,7 @@ class StartedRun:
     """The contents of a run's config.json."""
 
     name: str
+    requested: str
     recipe: Recipe
     data: DataConfig
     train: TrainConfig
@@ -49,6 +50,7 @@ def read_run(folder: RunFolder) -> StartedRun:
     check_not_renamed(config, folder.path)
     try:
         name, location = config["recipe"]["name"], config["data"]["where"]
+        requested = str(config["recipe"].get("requested", name))
         known = config["data"]["fingerprint"]
         recipe: Any = from_dict(cast(Any, lookup("recipe", name)), config["recipe"]["settings"])
         data = from_dict(DataConfig, config["data"]["settings"])
@@ -58,7 +60,7 @@ def read_run(folder: RunFolder) -> StartedRun:
             raise TypeError("data.where is no path, or data.fingerprint no table")
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise RequestError(f"{folder.config} is not the config of a run: {str(error)[:300]}") from None
-    return StartedRun(name, recipe, data, train, location, known, formats)
+    return StartedRun(name, requested, recipe, data, train, location, known, formats)
 
 
 def reopen_job(folder: RunFolder, assignments: Sequence[str] = ()) -> Job:
@@ -75,12 +77,13 @@ def reopen_job(folder: RunFolder, assignments: Sequence[str] = ()) -> Job:
     _check_fingerprint(run, splits)
     summary = inspect_dataset(splits["train"], data)
     crop_size, load_size = training_sizes(data, splits["train"], summary)
-    job = Job(run.name, recipe, data, train, run.location, splits, summary, crop_size, load_size,
-              summary.notes)
-    return _with_formats(job, run)
+    # With the formats that the networks were built for, whatever the images are now.
+    summary = replace(summary, a=run.formats[0], b=run.formats[1])
+    return Job(run.name, run.requested, recipe, data, train, run.location, splits, summary, crop_size,
+               load_size, summary.notes)
 
 
-def same_job(folder: RunFolder, job: Job, tuned: Sequence[str] = ()) -> Job:
+def same_job(folder: RunFolder, job: Job, tuned: Collection[str] = ()) -> Job:
     """The job as the run in this folder continues it.
 
     Args:
@@ -106,7 +109,7 @@ def same_job(folder: RunFolder, job: Job, tuned: Sequence[str] = ()) -> Job:
                            f"{' '.join(ours)}; accepted: the command it was started with, i2i train --resume "
                            f"{folder.path}, or another --out (may change: {CHANGEABLE_TEXT})")
     _check_fingerprint(run, job.splits)
-    return _with_formats(job, run)
+    return replace(job, summary=replace(job.summary, a=run.formats[0], b=run.formats[1]))
 
 
 def _check_fingerprint(run: StartedRun, splits: Mapping[str, AnyDataset]) -> None:
@@ -116,22 +119,20 @@ def _check_fingerprint(run: StartedRun, splits: Mapping[str, AnyDataset]) -> Non
                            f"(were {run.fingerprint}, are {current}); restore them to resume")
 
 
-def _with_formats(job: Job, run: StartedRun) -> Job:
-    """With the image formats that the networks were built for, whatever the images are now."""
-    return replace(job, summary=replace(job.summary, a=run.formats[0], b=run.formats[1]))
-
-
 def is_finished(folder: RunFolder, job: Job) -> bool:
-    """Whether the run is complete, and its state and model are intact."""
+    """Whether the run is complete and intact, and there is nothing that a killed process left."""
+    last = folder.state(job.train.steps * job.train.batch_size)
     try:
-        checkpoint.load(folder.state(job.train.steps * job.train.batch_size), "state")
+        checkpoint.load(last, "state")
         checkpoint.load(folder.model, "model")
     except RequestError:        # Resuming repairs it.
         return False
-    return folder.verdict.exists()
+    states = folder.states()
+    return (folder.verdict.exists() and states[-1] == last and len(states) <= job.train.keep_checkpoints
+            and not folder.partial_files())
 
 
-def folder_for(name: str, job: Job, tuned: Sequence[str] = ()) -> RunFolder:
+def folder_for(name: str, job: Job, tuned: Collection[str] = ()) -> RunFolder:
     """The newest of runs/NAME, runs/NAME-2 … with this job unfinished and not in use, else a new one."""
     path, existing = Path("runs") / name, list[RunFolder]()
     while path.exists():
@@ -148,9 +149,9 @@ def folder_for(name: str, job: Job, tuned: Sequence[str] = ()) -> RunFolder:
     return RunFolder(path)
 
 
-def resolve_job(recipe: str, assignments: Sequence[str], *, data: str | Path | None, out: str | Path | None,
-                epochs: float | None, resume: str | Path | None,
-                tuned: Sequence[str] = ()) -> tuple[RunFolder, Job]:
+def resolve_job(recipe: str, assignments: Sequence[str], tuned: Collection[str] = (), *,
+                data: str | Path | None, out: str | Path | None, epochs: float | None,
+                resume: str | Path | None) -> tuple[RunFolder, Job]:
     """The run folder and the job that the arguments of `train` mean, checked against a run in the folder."""
     if resume is None:
         if not recipe:

@@ -157,9 +157,8 @@ class RunState:
 
     def _clean_folder(self) -> None:
         """Make the folder what it was when the state was written."""
-        for pattern in (".*.part", "*/.*.part", ".tmp*"):       # .tmp*: safetensors' temporary files.
-            for part in self.folder.path.glob(pattern):
-                part.unlink(missing_ok=True)
+        for part in self.folder.partial_files():
+            part.unlink(missing_ok=True)
         # There is a verdict where the collapse detector stopped the run.
         if self.step < self.config.steps:
             self.folder.verdict.unlink(missing_ok=True)

@@ -18,17 +18,19 @@ from i2i.errors import I2IError, JobError, RequestError, printable
 from i2i.recipes.base import Batch
 from i2i.runs import log
 from i2i.runs.folder import RunFolder
-from i2i.training import autotune, memory
+from i2i.training import memory
+from i2i.training.autotune import TUNED_SETTINGS, Autotuner, assigned_settings
 from i2i.training.callbacks.base import Callback, CallbackList
 from i2i.training.callbacks.checkpoint import SampleGrid, StateSaver
 from i2i.training.callbacks.collapse_detector import make_collapse_detector
 from i2i.training.callbacks.evaluator import Evaluation, make_evaluator
 from i2i.training.callbacks.fixed_inputs import best_embedding
+from i2i.training.callbacks.progress import LongRunNote
 from i2i.training.callbacks.verdict import write_verdict
 from i2i.training.config import TrainConfig
 from i2i.training.distributed import Runtime
 from i2i.training.job import Job
-from i2i.training.plan import describe, memory_estimate, out_of_memory_message
+from i2i.training.plan import describe, describe_disk, memory_estimate, out_of_memory_message
 from i2i.training.resume import is_finished, resolve_job
 from i2i.training.trainer import STOPPED, Trainer
 
@@ -81,17 +83,11 @@ def autotune_job(job: Job, assignments: Sequence[str], *, device: str,
     def stream(train: TrainConfig, runtime: Runtime) -> Generator[Mapping[str, Tensor]]:
         return job_batches(replace(job, train=train), runtime, 0)
 
-    tuner = autotune.Autotuner(job.recipe, job.info, job.train, stream, device=device,
+    tuner = Autotuner(job.recipe, job.info, job.train, stream, device=device,
                                log=log,
-                               assigned=autotune.assigned_settings(assignments))
+                               assignments=assignments)
     tuner.tune()
     return replace(job, train=tuner.config), tuner.report()
-
-
-def tuned_settings(assignments: Sequence[str]) -> list[str]:
-    """The settings of `train` that --autotune chooses."""
-    assigned = autotune.assigned_settings(assignments)
-    return [key for key in autotune.TUNED_SETTINGS if key not in assigned]
 
 
 def run_job(job: Job, folder: RunFolder, *, device: str = "auto", callbacks: Sequence[Callback] = (),
@@ -101,7 +97,8 @@ def run_job(job: Job, folder: RunFolder, *, device: str = "auto", callbacks: Seq
     runtime = Runtime(precision=job.train.precision, device=device, threads=job.train.threads,
                       tf32=job.train.tf32)
     available = memory.available_memory(runtime.device)
-    watching.message(check_memory(job, runtime, available))
+    for line in check_memory(job, runtime, available):
+        watching.message(line)
     sample = fixed_samples(job)
     # Each process may have found another free folder.
     folder = RunFolder(runtime.broadcast(str(folder.path)))
@@ -124,17 +121,19 @@ def run_job(job: Job, folder: RunFolder, *, device: str = "auto", callbacks: Seq
             callback.on_end()
 
 
-def check_memory(job: Job, runtime: Runtime, available: int) -> str:
-    """One line about the memory a step takes.  RequestError if it takes far more than is available."""
-    estimate, size = memory_estimate(job, runtime.world_size).total, memory.format_bytes
-    if estimate > MAX_OVERCOMMIT * available:
-        raise RequestError(f"a step takes about {size(estimate)} of memory, more than {MAX_OVERCOMMIT} times "
+def check_memory(job: Job, runtime: Runtime, available: int) -> list[str]:
+    """Lines about the memory and the disk a run takes.  RequestError if far more memory than is available."""
+    estimate, size = memory_estimate(job, runtime.world_size), memory.format_bytes
+    needed = estimate.total
+    if needed > MAX_OVERCOMMIT * available:
+        raise RequestError(f"a step takes about {size(needed)} of memory, more than {MAX_OVERCOMMIT} times "
                            f"the {size(available)} that are available; to reduce it: "
                            f"train.batch_size={job.train.batch_size // runtime.world_size}, "
                            f"data.size={job.crop_size[0]},{job.crop_size[1]}, generator.width")
-    return (f"memory: about {size(estimate)} beside torch itself"
+    return [f"memory: about {size(needed)} beside torch itself"
             + (" in each process" if runtime.world_size > 1 else "")
-            + (f"; warning: only {size(available)} are available" if available < estimate else ""))
+            + (f"; warning: only {size(available)} are available" if available < needed else ""),
+            f"disk: {describe_disk(job, estimate)}"]
 
 
 def _train_in_folder(job: Job, folder: RunFolder, runtime: Runtime, sample: Batch,
@@ -146,7 +145,7 @@ def _train_in_folder(job: Job, folder: RunFolder, runtime: Runtime, sample: Batc
         evaluator = make_evaluator(job, runtime.device, embedding)
         detector = make_collapse_detector(job, runtime.device, folder, embedding, watching.message)
         callbacks = [*([detector] if detector else []), SampleGrid(sample), *callbacks,
-                     *([Evaluation(evaluator)] if evaluator else []), *watching.callbacks]
+                     *([Evaluation(evaluator)] if evaluator else []), LongRunNote(), *watching.callbacks]
     watching.callbacks = callbacks
     trainer = Trainer(job.recipe, job.info, job.train, runtime, folder, job.header(), watching)
     trainer.restore()
@@ -179,11 +178,12 @@ def report_results(folder: RunFolder, message: Callable[[str], None]) -> None:
             f"peak memory {memory.format_bytes(memory.peak_memory())}")
 
 
-def announcement(job: Job, name: str, folder: RunFolder, started: bool) -> list[str]:
+def announcement(job: Job, folder: RunFolder) -> list[str]:
     """What is said before training."""
-    return [f"{name}: {job.splits['train'].description} to learn from in {job.location}, "
+    resumed = f", resumed at {folder.images:,} images" if folder.config.exists() else ""
+    return [f"{job.requested}: {job.splits['train'].description} to learn from in {job.location}, "
             f"{job.train.images:,} images in {job.train.steps:,} steps of {job.train.batch_size} "
-            f"-> {folder.path}{', resumed' if started else ''}", *(f"note: {note}" for note in job.notes)]
+            f"-> {folder.path}{resumed}", *(f"note: {note}" for note in job.notes)]
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -226,10 +226,10 @@ def train(recipe: str = "", *assignments: str, data: str | Path | None = None, o
     assignments = (*assignments, *(f"{key}={value}" for key, value in flags.items() if value))
     if autotune and resume:
         raise RequestError("--autotune cannot be given with --resume: the run keeps its settings")
-    folder, job = resolve_job(recipe, assignments, data=data, out=out, epochs=epochs, resume=resume,
-                              tuned=tuned_settings(assignments) if autotune else ())
+    tuned = set(TUNED_SETTINGS) - set(assigned_settings(assignments)) if autotune else ()
+    folder, job = resolve_job(recipe, assignments, tuned, data=data, out=out, epochs=epochs, resume=resume)
     started, measurements = folder.config.exists(), None
-    if started and not resume and not dry_run and is_finished(folder, job):
+    if started and not dry_run and is_finished(folder, job):
         message(f"{folder.path} is finished: {job.train.images:,} images, model {folder.model}; choose "
                 "another --out to train again")
         return folder.path
@@ -239,7 +239,7 @@ def train(recipe: str = "", *assignments: str, data: str | Path | None = None, o
         for line in describe(job):
             message(line)
         return folder.path
-    for line in announcement(job, recipe or job.name, folder, started):
+    for line in announcement(job, folder):
         message(line)
     if signal := run_job(job, folder, device=device, callbacks=callbacks, measurements=measurements):
         raise TrainingInterrupted(folder.path, signal)

@@ -8,7 +8,6 @@ import torch
 
 import i2i as package
 from i2i.training import autotune
-from i2i.training import train as training
 from tests.conftest import SMALL, Run
 from tests.training.test_resume import assert_same
 
@@ -80,4 +79,3 @@ def test_auto_with_a_real_clock(strips: Path, tmp_path: Path) -> None:
     assert all(trial["ms"] > 0 for trial in report["trials"])
     assert {trial["num_workers"] for trial in report["trials"]} >= {0}
     assert torch.get_num_threads() == (json.loads((run / "config.json").read_text())["train"]["threads"] or threads)
-    assert training.autotune_job.__doc__

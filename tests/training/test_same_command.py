@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -16,8 +17,10 @@ from i2i.errors import RequestError
 from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
 from i2i.training import job as jobs
+from i2i.training import memory
 from i2i.training import resume as resuming
 from i2i.training.callbacks.base import Callback
+from i2i.training.plan import memory_estimate
 from i2i.training.trainer import Trainer
 from tests import lives
 from tests.conftest import CYCLE, SMALL, Run
@@ -30,15 +33,15 @@ WORDS = ("pix2pix", *SMALL, "train.images=26", "--device", "cpu")
 def preempted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """SIGTERM comes at these numbers of images, one in each life."""
     moments: list[int] = []
-    on_step = terminal.Lines.on_step
+    on_step = terminal.ProgressLines.on_step
 
-    def then(self: terminal.Lines, trainer: Trainer, logs: object) -> None:
+    def then(self: terminal.ProgressLines, trainer: Trainer, logs: object) -> None:
         on_step(self, trainer, logs)      # type: ignore[arg-type]
         if moments and trainer.images >= moments[0]:
             moments.pop(0)
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(terminal.Lines, "on_step", then)
+    monkeypatch.setattr(terminal.ProgressLines, "on_step", then)
     return moments
 
 
@@ -243,3 +246,29 @@ def test_an_option_of_optimizers_alone_is_set_for_both_players_and_said(strips: 
     assert (result.code, "no setting 'beta7'" in result.line) == (2, True)
     result = i2i(*common, "lr=fast", "--dry-run")
     assert (result.code, "g_optimizer.lr=fast cannot be read" in result.line) == (2, True)
+
+
+def test_what_is_resumed_says_the_preset_and_where_it_goes_on_and_a_finished_run_that_it_is_finished(strips: Path, i2i: Run, preempted: list[int]) -> None:
+    words = ("dcgan", "generator.width=4", "generator.z_dim=8", "discriminator.width=4", "train.batch_size=4", "train.images=40", "train.checkpoint_every=16")
+    preempted[:] = [8]
+    assert i2i("train", *words, "--data", strips / "train", "--out", "run").code == 128 + signal.SIGTERM
+    result = i2i("train", "--resume", "run")
+    assert result.out.startswith("dcgan: ")                 # Not gan, the recipe whose preset it is.
+    assert "-> run, resumed at 8 images" in result.out
+    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    result = i2i("train", "--resume", "run")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.splitlines() == ["run is finished: 40 images, model run/model.safetensors; choose another --out to train again"]
+    assert before == {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("words", [("pix2pix", *SMALL, "train.images=24"), ("dcgan", "generator.width=8", "discriminator.width=8", "train.images=24", "train.ema_half_life=0")])
+def test_what_the_states_take_on_disk_is_said_before_the_run(words: tuple[str, ...], strips: Path, i2i: Run) -> None:
+    out = i2i("train", *words, "train.keep_checkpoints=1", "--data", strips if words[0] == "pix2pix" else strips / "train", "--out", "run", "--dry-run").out
+    said = re.search(r"disk +about (\d+) MB: train.keep_checkpoints=1 of (\d+) MB each", out)
+    assert said, out
+    job = jobs.prepare(words[0], words[1:], data=strips if words[0] == "pix2pix" else strips / "train")
+    state = memory_estimate(job).state
+    out = i2i("train", *words, "--data", strips if words[0] == "pix2pix" else strips / "train", "--out", "run").out
+    assert f"disk: about {memory.format_bytes(2 * state)}: train.keep_checkpoints=2 of {memory.format_bytes(state)} each" in out
+    assert RunFolder("run").states()[-1].stat().st_size == pytest.approx(state, rel=0.1, abs=30_000)      # The file has a header with names.

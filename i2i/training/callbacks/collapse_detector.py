@@ -9,7 +9,7 @@ so a resumed run detects what an uninterrupted one does.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any
 
@@ -20,14 +20,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from i2i.data.labeled import ImageDataset
+from i2i.data.sampler import evenly_spaced
 from i2i.files import write_atomically
 from i2i.metrics import collapse
 from i2i.metrics.precision_recall import manifold, nearest_neighbors
-from i2i.recipes.base import Recipe
 from i2i.runs import log as logs
 from i2i.runs.folder import RunFolder
 from i2i.training.callbacks.base import Callback
-from i2i.training.callbacks.collapse_report import Advice, advice_for, choose_rows, collapse_grid, shrink
+from i2i.training.callbacks.collapse_report import COLUMNS, ROWS, Advice, advice_for, collapse_grid, shrink
 from i2i.training.callbacks.evaluator import MIN_IMAGES
 from i2i.training.callbacks.fixed_inputs import QUICK_SIZE, Embedding, FixedInputs, thumbnails
 from i2i.training.job import Job
@@ -164,18 +164,15 @@ class CollapseDetector(Callback):
     Args:
         quick, thorough: inputs of the two checks.
         embedding: the one of the thorough check.
-        advise: what to try against a kind of collapse.
-        stops: whether a collapse ends the run.
     """
 
-    def __init__(self, recipe: Recipe, quick: FixedInputs, thorough: FixedInputs, folder: RunFolder,
-                 device: torch.device, *, embedding: Callable[[], Embedding],
-                 advise: Callable[[str], Sequence[Advice]], log: Callable[[str], None], batch_size: int,
-                 stops: bool) -> None:
-        self.recipe, self.quick, self.thorough = recipe, quick, thorough
-        self.folder, self.device = folder, device
-        self.embedding, self.advise, self.log = embedding, advise, log
-        self.batch_size, self.stops = batch_size, stops
+    def __init__(self, job: Job, quick: FixedInputs, thorough: FixedInputs, folder: RunFolder,
+                 device: torch.device, embedding: Callable[[], Embedding],
+                 log: Callable[[str], None]) -> None:
+        self.quick, self.thorough, self.folder, self.device = quick, thorough, folder, device
+        self.embedding, self.log, self.recipe = embedding, log, job.recipe
+        self.advise: Callable[[str], Sequence[Advice]] = partial(advice_for, job)
+        self.batch_size, self.stops = job.train.batch_size, job.train.on_collapse == "stop"
         self._thumbnails = thumbnails(QUICK_SIZE)
 
     @cached_property
@@ -257,8 +254,8 @@ class CollapseDetector(Callback):
             self.log(f"  try: {each.command}   ({each.reason})")
 
     def _thorough_images(self, read: Callable[[int], Mapping[str, Tensor]], side: str) -> Tensor:
-        rows = self.thorough.rows
-        return torch.cat([shrink(read(rows[i])[side][None]) for i in choose_rows(len(rows))])
+        shown = evenly_spaced(len(self.thorough.rows), COLUMNS * ROWS)
+        return torch.cat([shrink(read(self.thorough.rows[i])[side][None]) for i in shown])
 
 
 def make_collapse_detector(job: Job, device: torch.device, folder: RunFolder,
@@ -273,9 +270,8 @@ def make_collapse_detector(job: Job, device: torch.device, folder: RunFolder,
         quick, thorough = (FixedInputs.from_noise(dataset, noise, count, conditional=bool(job.classes))
                            for count in GENERATED_IMAGES)
     else:
-        quick, thorough = (FixedInputs.evenly_spaced(dataset, count) for count in TRANSLATED_IMAGES)
+        quick, thorough = (FixedInputs(dataset, evenly_spaced(len(dataset), count))
+                           for count in TRANSLATED_IMAGES)
     if min(len(quick.rows), len(thorough.rows)) < MIN_IMAGES:
         return None
-    return CollapseDetector(job.recipe, quick, thorough, folder, device, embedding=embedding,
-                            advise=lambda kind: advice_for(job, kind), log=log,
-                            batch_size=job.train.batch_size, stops=job.train.on_collapse == "stop")
+    return CollapseDetector(job, quick, thorough, folder, device, embedding, log)

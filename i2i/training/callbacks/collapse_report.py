@@ -1,13 +1,13 @@
 """What a user gets about a collapse: an image of it, and commands to try against it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -37,16 +37,20 @@ def collapse_grid(generated: Tensor, others: Mapping[str, Tensor], duplicates: N
     Returns:
         (H, W, 3) uint8.
     """
-    repeated, shown = set(np.unique(duplicates).tolist()), choose_rows(len(generated))
+    repeated = set(np.unique(duplicates).tolist())
+    shown = evenly_spaced(len(generated), COLUMNS * ROWS)       # And so from all classes.
     title = f"generated; framed: {len(repeated & set(shown))} of {len(shown)} have a near-duplicate"
-    blocks = {title: [tile(generated[i], framed=i in repeated) for i in shown]}
     tiles = {name: [tile(image) for image in images] for name, images in others.items()}
-    real = {"real": tiles.pop("real")}
-    ordered = tiles | blocks | real
-    top = np.concatenate([block(name, images, COLUMNS) for name, images in ordered.items()], 1)
+    tiles |= {title: [tile(generated[i], framed=i in repeated) for i in shown], "real": tiles.pop("real")}
+    top = np.concatenate([block(name, images, COLUMNS) for name, images in tiles.items()], 1)
     if not len(duplicates):
         return top
-    pairs = disjoint_pairs(duplicates)
+    seen, chosen = set[int](), list[list[int]]()        # Pairs that have no image in common.
+    for pair in duplicates.tolist():
+        if not seen & set(pair) and len(chosen) < MAX_PAIRS:
+            seen |= set(pair)
+            chosen.append(pair)
+    pairs = np.array(chosen)
     row = block("nearest pairs, one above the other", [tile(generated[i]) for i in pairs.T.flatten()],
                 len(pairs))
     bottom = np.full((row.shape[0], top.shape[1], 3), 255, np.uint8)
@@ -55,46 +59,26 @@ def collapse_grid(generated: Tensor, others: Mapping[str, Tensor], duplicates: N
     return np.concatenate([top, bottom])
 
 
-def choose_rows(count: int) -> list[int]:
-    """The indices of the images in a block, evenly spaced and so from all classes."""
-    return evenly_spaced(count, COLUMNS * ROWS)
-
-
 def shrink(images: Tensor) -> Tensor:
     """Images (N, C, H, W) no larger than they are shown, on the CPU."""
     scale, images = MAX_SIDE / max(images.shape[-2:]), images.float()
     return (images if scale >= 1 else F.interpolate(images, scale_factor=scale, mode="area")).cpu()
 
 
-def disjoint_pairs(pairs: NDArray[Any]) -> NDArray[Any]:
-    """The first pairs that have no image in common, (P, 2) -> (Q, 2)."""
-    seen: set[int] = set()
-    chosen: list[list[int]] = []
-    for pair in pairs.tolist():
-        if not seen & set(pair) and len(chosen) < MAX_PAIRS:
-            seen |= set(pair)
-            chosen.append(pair)
-    return np.array(chosen)
-
-
 def tile(image: Tensor, *, framed: bool = False) -> Pixels:
     """An image (C, H, W) with a margin, in which a frame is drawn."""
-    height, width = image.shape[-2:]
-    pixels = np.full((height + 2 * GAP, width + 2 * GAP, 3), FRAME_COLOR if framed else 255, np.uint8)
-    pixels[GAP - 1:-GAP + 1, GAP - 1:-GAP + 1] = 255
-    pixels[GAP:-GAP, GAP:-GAP] = to_uint8(image)
-    return pixels
+    inner = ImageOps.expand(Image.fromarray(to_uint8(image)), 1, "white")
+    return np.asarray(ImageOps.expand(inner, GAP - 1, FRAME_COLOR if framed else "white"))
 
 
 def block(title: str, tiles: Sequence[Pixels], columns: int) -> Pixels:
     """Rows of equally large tiles under a title."""
     height, width = tiles[0].shape[:2]
     rows = -(-len(tiles) // columns)
-    pixels = np.full((TITLE_HEIGHT + rows * height, columns * width + 2 * GAP, 3), 255, np.uint8)
+    canvas = Image.new("RGB", (columns * width + 2 * GAP, TITLE_HEIGHT + rows * height), "white")
     for i, each in enumerate(tiles):
-        y, x = TITLE_HEIGHT + i // columns * height, GAP + i % columns * width
-        pixels[y:y + height, x:x + width] = each
-    canvas = Image.fromarray(pixels)
+        canvas.paste(Image.fromarray(each),
+                     (GAP + i % columns * width, TITLE_HEIGHT + i // columns * height))
     ImageDraw.Draw(canvas).text((GAP, 2), title, fill=(0, 0, 0))
     return np.asarray(canvas)
 
@@ -133,36 +117,21 @@ TRANSLATION = (
 )
 
 
-def collapse_advice(kind: str, translates: bool, attempt: Callable[[Sequence[str]], str | None],
-                    lower_rates: Sequence[str] = ()) -> list[Advice]:
-    """At most four pieces of advice.
-
-    Args:
-        kind: of collapse.
-        translates: whether the recipe translates images.
-        attempt: returns the command line with these assignments, None if they are refused or change nothing.
-        lower_rates: assignments for lower learning rates, which are always possible.
-    """
-    candidates = [*(INTER_CLASS if kind == "inter-class" else ()), *(TRANSLATION if translates else ()),
-                  *GENERAL]
-    chosen: dict[str, Advice] = {}
-    for reason, text in candidates:
-        assignments = text.split()
-        topic = "penalty=r1" if "penalty=r1" in assignments else text       # Only one way to have it.
-        line = attempt(assignments)
-        if line and topic not in chosen and len(chosen) < MAX_ADVICE - bool(lower_rates):
-            chosen[topic] = Advice(reason, line)
-    if lower_rates and (line := attempt(lower_rates)):
-        chosen["rates"] = Advice("both players take steps half as long", line)
-    return list(chosen.values())
-
-
 def advice_for(job: Job, kind: str) -> list[Advice]:
-    """What to try against a kind of collapse of this job."""
+    """At most four things to try against a kind of collapse of this job."""
+    candidates = [*(INTER_CLASS if kind == "inter-class" else ()),
+                  *(TRANSLATION if job.recipe.sources else ()), *GENERAL]
     halved = []
     for key in ("g_optimizer", "d_optimizer"):
         if hasattr(job.recipe, key):
             optimizer = build("optimizer", getattr(job.recipe, key), [torch.zeros(1, requires_grad=True)])
             halved.append(f"{key}.lr={optimizer.param_groups[0]['lr'] / 2:g}")
-    return collapse_advice(kind, bool(job.recipe.sources), lambda assignments: command(job, assignments),
-                           halved)
+    chosen: dict[str, Advice] = {}
+    for reason, text in candidates:
+        topic = "penalty=r1" if "penalty=r1" in text.split() else text      # Only one way to have it.
+        line = command(job, text.split())       # None if the settings are refused or change nothing.
+        if line and topic not in chosen and len(chosen) < MAX_ADVICE - bool(halved):
+            chosen[topic] = Advice(reason, line)
+    if halved and (line := command(job, halved)):
+        chosen["rates"] = Advice("both players take steps half as long", line)
+    return list(chosen.values())

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from i2i.data.labeled import ImageDataset
+from i2i.data.sampler import evenly_spaced
 from i2i.images.convert import make_grid
 from i2i.metrics import collapse, frechet, kid, paired, precision_recall
 from i2i.metrics.set_metrics import Score, mean_score
@@ -237,6 +238,6 @@ def make_evaluator(job: Job, device: torch.device, embedding: Callable[[], Embed
     pairs = job.held_out_pairs("val")
     if pairs is None:
         return None
-    heldout = FixedInputs.evenly_spaced(pairs.for_evaluation(job.formats, job.crop_size), MAX_IMAGES)
-    return Evaluator(job.recipe, heldout, FixedInputs.evenly_spaced(training, MAX_IMAGES), device,
-                     lambda: thumbnails(QUICK_SIZE))
+    heldout, own = (FixedInputs(dataset, evenly_spaced(len(dataset), MAX_IMAGES))
+                    for dataset in (pairs.for_evaluation(job.formats, job.crop_size), training))
+    return Evaluator(job.recipe, heldout, own, device, lambda: thumbnails(QUICK_SIZE))

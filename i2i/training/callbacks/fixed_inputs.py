@@ -98,11 +98,6 @@ class FixedInputs:
         self._real_points: dict[tuple[str, str], tuple[Matrix, Matrix]] = {}
 
     @classmethod
-    def evenly_spaced(cls, dataset: Dataset, count: int) -> "FixedInputs":
-        """At most `count` samples of a data set as inputs of a translator."""
-        return cls(dataset, evenly_spaced(len(dataset), count))
-
-    @classmethod
     def from_noise(cls, images: ImageDataset, noise: Callable[[int], Tensor], count: int, *,
                    conditional: bool) -> "FixedInputs":
         """Noise, compared to about `count` real images, as many of each class.

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy import signal, stats
 
+from i2i.data.sampler import evenly_spaced
 from i2i.errors import JobError
 from i2i.files import write_atomically
 from i2i.metrics.intervals import Evaluation, describe_progress
@@ -80,12 +81,9 @@ def trend(means: Sequence[float]) -> float:
 
 def deviations(values: Sequence[float]) -> tuple[float, float]:
     """Standard deviations around a linear trend, in the third and the last quarter of the values."""
-    def deviation(part: np.ndarray[Any, Any]) -> float:
-        time = np.arange(len(part))
-        return float(np.std(part - np.polyval(np.polyfit(time, part, 1), time), ddof=2))
-
-    third, last = np.array_split(np.asarray(values[len(values) // 2:]), 2)
-    return deviation(third), deviation(last)
+    third, last = (float(np.std(signal.detrend(part), ddof=2))
+                   for part in np.array_split(np.asarray(values[len(values) // 2:]), 2))
+    return third, last
 
 
 def loss_warnings(entries: Sequence[Mapping[str, Any]], recipe: Recipe) -> tuple[dict[str, Any], list[str]]:
@@ -105,7 +103,10 @@ def loss_warnings(entries: Sequence[Mapping[str, Any]], recipe: Recipe) -> tuple
         figures[key] = {"balance": balance.gan, "away": [round(means[0], 4), round(means[-1], 4)],
                         "rising": round(trend(means), 2), "swings": [round(each, 4) for each in swings]}
         if problem := _problem(key, spec.name, balance, means, swings):
-            warnings.append(f"the losses do not converge: {problem}{_discriminator_side(entries[-1], key)}; "
+            side, end = key.removeprefix("gan"), entries[-1]
+            details = ", ".join(f"{name} {float(end[name + side]):.3g}"
+                                for name in ("d", "real_logits", "fake_logits") if name + side in end)
+            warnings.append(f"the losses do not converge: {problem}{details and f' (at the end {details})'}; "
                             "try a lower d_optimizer.lr, or a penalty")
     return figures, warnings
 
@@ -127,13 +128,6 @@ def _problem(key: str, loss: str, balance: Balance, means: Sequence[float],
     if before > 0 and (after / before) ** 2 > MAX_VARIANCE_RATIO and after > MIN_CHANGE * unit:
         return f"the swings of {subject} grew from {before:.3g} to {after:.3g} in the last quarter of the run"
     return ""
-
-
-def _discriminator_side(entry: Mapping[str, Any], key: str) -> str:
-    side = key.removeprefix("gan")
-    values = [f"{name} {float(entry[name + side]):.3g}" for name in ("d", "real_logits", "fake_logits")
-              if name + side in entry]
-    return f" (at the end {', '.join(values)})" if values else ""
 
 
 def overfitting(readings: Mapping[str, float]) -> float:
@@ -181,10 +175,10 @@ def write_verdict(job: Job, folder: RunFolder, evaluator: Evaluator | None, dete
                   trainer: Trainer) -> None:
     """Write verdict.json, and the best and worst pairs of the test split, or of the validation split."""
     if evaluator and evaluator.is_paired:
-        test = job.held_out_pairs("test")
         pairs = evaluator.heldout
-        if test is not None:
-            pairs = FixedInputs.evenly_spaced(test.for_evaluation(job.formats, job.crop_size), MAX_IMAGES)
+        if test := job.held_out_pairs("test"):
+            dataset = test.for_evaluation(job.formats, job.crop_size)
+            pairs = FixedInputs(dataset, evenly_spaced(len(dataset), MAX_IMAGES))
         folder.write_json("pairs.json", evaluator.save_best_and_worst(
             trainer.ema_modules, pairs, lambda name, write: write_atomically(folder.path / name, write)))
     entries = log.read(folder.metrics)

@@ -1,0 +1,83 @@
+"""Progress of a run: how fast it is, how long it takes, and a note if that is days."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from i2i.training.callbacks.base import Callback
+
+if TYPE_CHECKING:
+    from i2i.training.trainer import Trainer
+
+FIRST_LINE = 5.0            # Seconds of training, or one step, before the speed is said.
+INTERVAL_GROWTH = 0.2       # Of the time so far is the interval between two lines,
+MIN_INTERVAL, MAX_INTERVAL = 10.0, 600.0        # within these limits in seconds.
+HIDDEN_METRICS = ("grad_norm_", "real_logits", "fake_logits")       # In log.jsonl, but not on the screen.
+DAY = 86_400
+
+
+class _Timed(Callback):
+    """Knows the speed of the steps, since the first checkpoint of this process; `clock` counts seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+
+    def on_start(self, trainer: "Trainer") -> None:
+        self.start_time, self.start_images = self.clock(), trainer.images
+        self.next_time = self.start_time + FIRST_LINE
+
+    def on_checkpoint(self, trainer: "Trainer") -> None:
+        if trainer.images == self.start_images:
+            self.on_start(trainer)
+
+    def speed(self, trainer: "Trainer") -> float:
+        """Images per second."""
+        return (trainer.images - self.start_images) / max(self.clock() - self.start_time, 1e-9)
+
+
+class ProgressLines(_Timed):
+    """Prints images, speed, time left and losses: early, at growing intervals of time, and at the end."""
+
+    def on_start(self, trainer: "Trainer") -> None:
+        super().on_start(trainer)
+        self.logs: Mapping[str, float] = {}
+
+    def on_step(self, trainer: "Trainer", logs: Mapping[str, float] | None) -> None:
+        self.logs, now = logs or self.logs, self.clock()
+        if now >= self.next_time or trainer.images >= trainer.total_images:
+            interval = INTERVAL_GROWTH * (now - self.start_time)
+            self.next_time = now + min(max(interval, MIN_INTERVAL), MAX_INTERVAL)
+            speed = self.speed(trainer)
+            left = format_duration((trainer.total_images - trainer.images) / speed)
+            print(f"{trainer.images:,}/{trainer.total_images:,} images  {speed:.3g} images/s  {left} left  "
+                  f"{format_losses(self.logs)}".rstrip(), flush=True)
+
+    def on_message(self, message: str) -> None:
+        print(message, flush=True)
+
+
+class LongRunNote(_Timed):
+    """Tells the user early if a run will take more than a day."""
+
+    def on_step(self, trainer: "Trainer", logs: Mapping[str, float] | None) -> None:
+        if self.clock() < self.next_time:
+            return
+        self.next_time, speed = float("inf"), self.speed(trainer)
+        seconds, per_day = (trainer.total_images - trainer.images) / speed, float(f"{speed * DAY:.1g}")
+        if seconds > DAY:
+            trainer.message(f"note: at {speed:.2g} images/s the run takes {format_duration(seconds)} more; "
+                            f"about {per_day:,.0f} images take a day: train.images or --epochs, data.size "
+                            "and generator.width make it shorter")
+
+
+def format_duration(seconds: float) -> str:
+    """0:01:30, or 2 days 3:04:05."""
+    days, rest = divmod(int(seconds), DAY)
+    clock = f"{rest // 3600}:{rest // 60 % 60:02}:{rest % 60:02}"
+    return f"{days} day{'s' * (days > 1)} {clock}" if days else clock
+
+
+def format_losses(logs: Mapping[str, float]) -> str:
+    """The losses worth following."""
+    return "  ".join(f"{key} {value:.4g}" for key, value in logs.items()
+                     if not key.startswith(HIDDEN_METRICS))

@@ -1,0 +1,159 @@
+"""Callbacks: people's own are called as the page says, an error in one loses nothing, and progress is said early and by time."""
+
+import itertools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import i2i as package
+from i2i.errors import JobError
+from i2i.runs import log
+from i2i.runs.folder import RunFolder
+from i2i.training.callbacks.base import Callback
+from i2i.training.callbacks.progress import DAY, LongRunNote, ProgressLines, format_duration
+from i2i.training.trainer import Trainer
+from tests.conftest import SMALL
+from tests.training.test_resume import assert_same
+
+
+class Recorder(Callback):
+    """Writes down every call."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def on_start(self, trainer: Trainer) -> None:
+        self.calls.append(("start", trainer.images, trainer.total_images))
+
+    def on_step(self, trainer: Trainer, logs: Mapping[str, float] | None) -> None:
+        trainer.modules.eval()      # Of no consequence for the next step.
+        self.calls.append(("step", trainer.images, dict(logs) if logs else None))
+
+    def on_checkpoint(self, trainer: Trainer) -> None:
+        self.calls.append(("checkpoint", trainer.images, trainer.state.saved_step))
+
+    def on_evaluation(self, trainer: Trainer, entry: Mapping[str, Any]) -> None:
+        self.calls.append(("evaluation", trainer.images, entry["scores"]["l1"]["value"]))
+
+    def on_message(self, message: str) -> None:
+        self.calls.append(("message", message))
+
+    def on_end(self) -> None:
+        self.calls.append(("end",))
+
+    def of(self, kind: str) -> list[tuple[Any, ...]]:
+        return [call[1:] for call in self.calls if call[0] == kind]
+
+
+def test_a_callback_is_called_at_every_step_checkpoint_and_evaluation_and_changes_nothing(strips: Path, tmp_path: Path) -> None:
+    words = ("pix2pix", *SMALL, "train.images=20")
+    package.train(*words, data=strips, out=tmp_path / "plain", device="cpu")
+    first, second = Recorder(), Recorder()
+    run = package.train(*words, data=strips, out=tmp_path / "run", device="cpu", callbacks=[first, second])
+    assert_same(tmp_path / "plain", run)
+    assert first.calls == second.calls
+    assert first.of("start") == [(0, 20)]
+    assert [images for images, _ in first.of("step")] == list(range(2, 21, 2))
+    assert [{"images": images, **logs} for images, logs in first.of("step") if logs] == log.read(run / "log.jsonl")
+    assert first.of("checkpoint") == [(0, 0), (8, 4), (16, 8), (20, 10)]        # The state of this step is saved by then.
+    assert first.of("evaluation") == [(entry["images"], entry["scores"]["l1"]["value"]) for entry in log.read(run / "metrics.jsonl")]
+    assert first.of("message")[0][0].startswith("pix2pix: ")
+    assert first.calls[-1] == ("end",)
+    assert first.calls.count(("end",)) == 1
+
+
+class Failing(Callback):
+    """Has a bug that shows at some time."""
+
+    def __init__(self, moment: str, images: int) -> None:
+        self.moment, self.images = moment, images
+
+    def on_step(self, trainer: Trainer, logs: object) -> None:
+        if self.moment == "step" and trainer.images == self.images:
+            raise ValueError("no\nsuch key")
+
+    def on_checkpoint(self, trainer: Trainer) -> None:
+        if self.moment == "checkpoint" and trainer.images == self.images:
+            raise ValueError("no\nsuch key")
+
+
+@pytest.mark.parametrize(("moment", "images", "saved"), [("step", 10, 10), ("checkpoint", 8, 8), ("checkpoint", 0, 0), ("step", 20, 20)])
+def test_an_error_in_a_callback_ends_the_run_with_its_state_saved_and_is_named(strips: Path, tmp_path: Path, moment: str, images: int, saved: int) -> None:
+    words = ("pix2pix", *SMALL, "train.images=20")
+    package.train(*words, data=strips, out=tmp_path / "plain", device="cpu")
+    after = Recorder()
+    with pytest.raises(JobError, match=r"^callback Failing failed \(test_callbacks.py, line \d+\): ValueError: no such key; saved at "
+                                       rf"{saved} images, to be continued with: i2i train --resume ") as caught:
+        package.train(*words, data=strips, out=tmp_path / "run", device="cpu", callbacks=[Failing(moment, images), after])
+    assert isinstance(caught.value.__cause__, ValueError)       # With its traceback, for whoever wrote it.
+    assert RunFolder(tmp_path / "run").images == saved
+    assert (images == 0) or any(call[1] == images for call in after.calls if call[0] == "step")     # The others are still called,
+    assert after.calls[-1] == ("end",)
+    package.train(resume=tmp_path / "run", device="cpu")
+    assert_same(tmp_path / "plain", tmp_path / "run")
+
+
+def test_a_callback_can_stop_the_run(strips: Path, tmp_path: Path) -> None:
+    class Enough(Callback):
+        def on_evaluation(self, trainer: Trainer, entry: Mapping[str, Any]) -> None:
+            trainer.stop("L1 is low enough")
+
+    with pytest.raises(JobError, match="stopped at 8 images because L1 is low enough; all is saved; to continue nevertheless: i2i train --resume "):
+        package.train("pix2pix", *SMALL, "train.images=20", data=strips, out=tmp_path / "run", device="cpu", callbacks=[Enough()])
+    assert json.loads((tmp_path / "run" / "verdict.json").read_text())["sentence"]
+    package.train("pix2pix", *SMALL, "train.images=20", data=strips, out=tmp_path / "plain", device="cpu")
+    package.train(resume=tmp_path / "run", device="cpu")
+    assert_same(tmp_path / "plain", tmp_path / "run")
+
+
+class Steps:
+    """A trainer whose steps take so many seconds, of a clock that is ours."""
+
+    def __init__(self, seconds: float, total: int, batch: int = 1) -> None:
+        self.now, self.seconds, self.batch, self.said = 100.0, seconds, batch, list[tuple[float, str]]()
+        self.trainer: Any = SimpleNamespace(images=0, total_images=total, message=lambda text: self.said.append((self.now - 100, text)))
+
+    def run(self, callback: Callback, images: int) -> None:
+        callback.on_start(self.trainer)
+        self.now += 3       # The first sample grid.
+        callback.on_checkpoint(self.trainer)
+        while self.trainer.images < images:
+            self.now += self.seconds
+            self.trainer.images += self.batch
+            callback.on_step(self.trainer, {"l1": 0.5, "grad_norm_G": 1.0} if self.trainer.images % 100 == 0 else None)
+
+
+@pytest.mark.parametrize(("seconds", "total"), [(0.002, 5_000), (0.4, 200_000), (14.0, 120_000)])
+def test_lines_come_within_twenty_seconds_and_then_by_time(seconds: float, total: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps, lines = Steps(seconds, total), list[tuple[float, str]]()
+    monkeypatch.setattr("builtins.print", lambda text, **options: lines.append((steps.now - 100, text)))
+    steps.run(ProgressLines(lambda: steps.now), min(total, round(7200 / seconds)))
+    times = [when for when, _ in lines]
+    assert times[0] <= 20
+    assert f"{1 / seconds:.3g} images/s" in lines[0][1]
+    assert "left" in lines[0][1]
+    gaps = [after - before for before, after in itertools.pairwise(times)]
+    assert all(gap <= 600 + seconds for gap in gaps)
+    assert len(lines) < 60          # In two hours.
+    if total == 5_000:
+        assert lines[-1][1] == "5,000/5,000 images  500 images/s  0:00:00 left  l1 0.5"
+
+
+def test_a_run_of_days_says_so_early_and_once() -> None:
+    steps = Steps(10.0, 120_000)
+    steps.run(LongRunNote(lambda: steps.now), 50)
+    ((when, text),) = steps.said
+    assert when <= 20
+    assert text == ("note: at 0.1 images/s the run takes 13 days 21:19:50 more; about 9,000 images take a day: "
+                    "train.images or --epochs, data.size and generator.width make it shorter")
+    fast = Steps(0.5, 120_000)
+    fast.run(LongRunNote(lambda: fast.now), 50)
+    assert fast.said == []
+
+
+def test_durations() -> None:
+    assert [format_duration(seconds) for seconds in (90, 3 * 3600 + 62, DAY + 1, 2 * DAY + 3 * 3600)] == ["0:01:30", "3:01:02", "1 day 0:00:01", "2 days 3:00:00"]
