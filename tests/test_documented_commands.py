@@ -74,6 +74,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             shutil.copytree(base / "facades" / split, base / "openmoji-64" / split)
         shutil.copytree(base / "facades", base / "drawings")
         shutil.copytree(base / "facades", base / "scans")
+        exec(re.search(r"```python\n(import albumentations as A\n.*?)```", (ROOT / "docs" / "data.md").read_text(), re.S)[1], {})
         (base / "docs").mkdir()
         shutil.copy(ROOT / "docs" / "modes.md", base / "docs" / "modes.md")
         shutil.make_archive(str(base / "photos"), "zip", base / "photos")

@@ -153,8 +153,8 @@ def test_files_that_are_no_model_are_told(trained: Path, tmp_path: Path) -> None
 
 
 def test_a_model_says_what_it_is(model: Model, noisy: dict[str, Path]) -> None:
-    assert repr(model) == "Model(pix2pix: 3 channels of uint8 -> 3 channels of uint8, ab, on cpu)"
-    assert repr(load(noisy["classes"], device="cpu")) == "Model(gan: noise -> 32x32, 3 channels of uint8, 3 classes, on cpu)"
+    assert repr(model) == "Model(pix2pix: 3 channels of uint8, label maps -> 3 channels of uint8, label maps, ab, on cpu)"
+    assert repr(load(noisy["classes"], device="cpu")) == "Model(gan: noise -> 32x32, 3 channels of uint8, label maps, 3 classes, on cpu)"
 
 
 @pytest.mark.parametrize("generator", registry.names("noise_generator"))

@@ -10,6 +10,7 @@ from i2i.errors import require
 from i2i.images.pil import MAX_PIXELS
 
 MAX_SIDE = 2**15 - 1         # Pixels; a limit of OpenCV's resizing.
+Resizing = Literal["auto", "nearest", "bilinear", "bicubic"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,14 @@ class DataConfig:
         "Values of A that become -1 and 1: auto (bit depth, or floats found), full (of the type) or "
         "LOW,HIGH")] = "auto"
     b_range: Annotated[str, Doc("The same for B")] = "auto"
+    a_resize: Annotated[Resizing, Doc(
+        "How images of A are resized; auto: by nearest neighbors where they have few exact colors, as label "
+        "maps do, else bicubic")] = "auto"
+    b_resize: Annotated[Resizing, Doc("The same for B")] = "auto"
+    transforms: Annotated[str, Doc(
+        "File of an albumentations pipeline for training images, the same for A and B")] = ""
+    a_transforms: Annotated[str, Doc("One for images of A alone")] = ""
+    b_transforms: Annotated[str, Doc("One for images of B alone")] = ""
     clahe: Annotated[float, Doc("Clip limit of CLAHE (Zuiderveld 1994); 0: off")] = 0.0
     clahe_tiles: Annotated[int, Doc("Tiles of CLAHE along each side of an image")] = 8
     clahe_sides: Annotated[Literal["both", "a", "b"], Doc(

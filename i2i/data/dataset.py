@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from i2i.data.cache import Cache, DiskCache, MemoryCache, array_bytes
+from i2i.data.pipeline import Pipeline
 from i2i.data.sampler import Order
 from i2i.data.sources import Source, Unreadable, convert_or_unreadable
 from i2i.data.transforms import JointCropFlip, Resize, Size
@@ -22,6 +23,7 @@ from i2i.seeding import stable_seed
 
 MEMORY_SHARE = {"auto": 0.25, "memory": 0.5}    # Of the free memory, for the cache.
 SIZE_MARGIN = 1.5               # Over the estimated size of the cache, for images of other proportions.
+PIPELINE_STREAM = 100           # Of seeds, apart from those of crops and orders.
 UNKNOWN_MEMORY = 1 << 60        # Bytes of free memory from which on it is unknown.
 Formats = tuple[ImageFormat, ImageFormat]
 Sample = dict[str, Any]         # Arrays, and an integer for a class.
@@ -55,6 +57,7 @@ class Dataset(ABC):
         seed: of order and augmentation.
         on_error: "stop" raises at an image that cannot be read, "skip" takes the next one that can.
         cache: where resized images are kept.
+        pipelines: augment resized images, before `transform` crops them.
     """
 
     crop_flip: ClassVar[type[JointCropFlip]] = JointCropFlip    # The augmentation for training.
@@ -69,6 +72,7 @@ class Dataset(ABC):
     seed: int = 0
     on_error: str = "stop"
     cache: Cache = field(default_factory=Cache)
+    pipelines: tuple[Pipeline, ...] = ()
 
     @property
     @abstractmethod
@@ -110,14 +114,14 @@ class Dataset(ABC):
         return self.files(next(iter(self.stream_sizes)), index)[0]
 
     def for_training(self, crop: Size, load: Size, formats: Formats, *, flip: bool = True, seed: int = 0,
-                     on_error: str = "stop") -> Self:
-        """This dataset shuffled, resized to `load`, cropped to `crop` and flipped at random."""
+                     on_error: str = "stop", pipelines: tuple[Pipeline, ...] = ()) -> Self:
+        """This dataset shuffled, resized to `load`, augmented, cropped to `crop` and flipped at random."""
         return replace(self, formats=formats, transform=self.crop_flip(load, crop=crop, flip=flip),
-                       shuffle=True, seed=seed, on_error=on_error)
+                       shuffle=True, seed=seed, on_error=on_error, pipelines=pipelines)
 
     def for_evaluation(self, formats: Formats, size: Size | None = None) -> Self:
         """This dataset in order and without augmentation, resized to `size` or as large as stored."""
-        return replace(self, formats=formats, transform=Resize(size), shuffle=False)
+        return replace(self, formats=formats, transform=Resize(size), shuffle=False, pipelines=())
 
     def with_cache(self, kind: str, image_size: Size, memory: int, folder: Path | None) -> Self:
         """This dataset with the cache of the setting data.cache.
@@ -171,6 +175,7 @@ class Dataset(ABC):
 
         Raises:
             Unreadable: if an image cannot be read, or with on_error="skip" if none can.
+            JobError: if a pipeline fails.
         """
         images: dict[str, Array] = {}
         label: dict[str, int] = {}
@@ -178,6 +183,8 @@ class Dataset(ABC):
             index, arrays = self._read(stream, stream.order(position), on_read, on_skip)
             images |= zip(stream.keys, arrays, strict=True)
             label |= self.label(index)
+        for number, pipeline in enumerate(self.pipelines):
+            images |= pipeline(images, stable_seed(self.seed, position, PIPELINE_STREAM + number))
         augmented = self.transform.augment(list(images.values()), stable_seed(self.seed, position))
         return dict(zip(images, augmented, strict=True)) | label
 
@@ -203,7 +210,7 @@ class Dataset(ABC):
         raise problem
 
     def _decode(self, keys: str, index: int) -> list[Array]:
-        return [self.transform.resize(convert_or_unreadable(image, self.format(key)))
+        return [self.transform.resize(convert_or_unreadable(image, self.format(key)), self.format(key).resize)
                 for key, image in zip(keys, self.decode(keys, index), strict=True)]
 
     def collate(self, samples: Sequence[Sample]) -> dict[str, Tensor]:

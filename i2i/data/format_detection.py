@@ -16,6 +16,9 @@ from i2i.images.format import DTYPES, DecodedImage, ImageFormat
 MAX_CHANNELS = 512                # A limit of OpenCV.
 BIT_DEPTHS = (8, 10, 12, 14, 16)      # That cameras and scanners store in 16 bits.
 MAX_CROP = 256                    # Of the default crop.
+MAX_LABEL_COLORS = 64             # Of all label maps together; drawings of 64 pixels have 81 in four images.
+DARK_LABELS = 4                   # Label maps with no value above a quarter of the range are reported.
+SAMPLED_SIDE = 256                # Rows and columns of an image in which colors are counted.
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,17 @@ def inspect_dataset(dataset: Dataset, config: DataConfig | None = None, *, count
                            "accepted: b or both")
     sides = config.direction if two_sided else "bb"
     a, b = (replace(detect_format(images, config.alpha == "keep", config.background, f"data.{side}_range",
-                                  getattr(config, f"{side}_range")), **config.clahe_options(side))
+                                  getattr(config, f"{side}_range")), **config.clahe_options(side),
+                    resize=_resizing(images, getattr(config, f"{side}_resize")))
             for images, side in zip(zip(*samples, strict=True), sides, strict=True))
     images = [image for sample in samples for image in sample]
     height, width = (min(image.array.shape[axis] for image in images) for axis in (0, 1))
     notes = {note: image.name for image in images for note in image.notes}
+    for side, format, of_side in zip(sides, (a, b), zip(*samples, strict=True), strict=True):
+        high = max(image.array.max() for image in of_side)
+        if format.labels and 0 < high < format.limits[1] / DARK_LABELS:
+            notes[f"the highest value of {side.upper()} is {high:g} of {format.limits[1]:g}, nearly black; "
+                  f"data.{side}_range=0,{high:g} makes it white"] = of_side[0].name
     return DatasetSummary(height, width, a, b, tuple(f"{name}: {note}" for note, name in notes.items()))
 
 
@@ -127,3 +136,18 @@ def _measured_range(images: Sequence[DecodedImage], dtype: str) -> tuple[float, 
         return None if depth == 16 else (0, 2 ** depth - 1)
     low = min(float(image.array.min()) for image in images)
     return low, high if high > low else low + 1
+
+
+def _resizing(images: Sequence[DecodedImage], setting: str) -> str:
+    """How to resize the images of a side: the setting, or for "auto" what suits their colors."""
+    if setting != "auto" or any(image.array.dtype.kind == "f" for image in images):
+        return "bicubic" if setting == "auto" else setting
+    colors, constant = set[bytes](), True
+    for image in images:
+        steps = [max(1, side // SAMPLED_SIDE) for side in image.array.shape[:2]]
+        pixels = np.ascontiguousarray(image.array[::steps[0], ::steps[1]]).reshape(-1, image.channels)
+        found = set(map(bytes, np.unique(pixels, axis=0)))
+        colors, constant = colors | found, constant and len(found) == 1
+        if len(colors) > MAX_LABEL_COLORS:
+            return "bicubic"
+    return "bicubic" if constant else "nearest"

@@ -43,6 +43,7 @@ class Loaded(NamedTuple):
     values: Any                         # None if an image could not be read: the last skipped one.
     skipped: tuple[Unreadable, ...]
     warning: str                        # Of the cache, or "".
+    failure: JobError | None = None     # What ends the job.
 
 
 class CurrentFiles:
@@ -82,6 +83,8 @@ class LoaderDataset(TorchDataset[Loaded]):
             values = self.dataset.sample(position, on_read=self.current.set, on_skip=skipped.append)
         except Unreadable as error:
             skipped.append(error)
+        except JobError as error:
+            return Loaded(None, (), "", error)
         self.current.set("")
         return Loaded(values, tuple(skipped), self.dataset.cache.warning)
 
@@ -129,7 +132,9 @@ def batches(dataset: Dataset, *, start: int, batch_size: int, rank: int = 0, wor
               else prefetched(iter(loader), prefetch_factor))
     logged = {""}
     with contextlib.closing(loaded):
-        for values, skipped, warning in loaded:
+        for values, skipped, warning, failure in loaded:
+            if failure:
+                raise failure
             if warn and warning not in logged:
                 warn(warning)
                 logged.add(warning)

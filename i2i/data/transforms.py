@@ -29,9 +29,9 @@ class Resize:
         """The size that `resize` gives an image of this size."""
         return self.load or size
 
-    def resize(self, image: Array) -> Array:
+    def resize(self, image: Array, how: str = "bicubic") -> Array:
         """The deterministic part."""
-        return resize(image, self.loaded_size(image.shape[:2]))
+        return resize(image, self.loaded_size(image.shape[:2]), how)
 
     def augment(self, images: Sequence[Array], seed: int) -> list[Array]:
         """The random part, for resized images; may return views."""
@@ -78,12 +78,23 @@ class CoveringCropFlip(JointCropFlip):
         return max(height, round(scale * size[0])), max(width, round(scale * size[1]))
 
 
-def resize(image: Array, size: Size) -> Array:
-    """Resize an HW or HWC image: bicubic to enlarge, area averaging to shrink, so that nothing is aliased."""
+def resize(image: Array, size: Size, how: str = "bicubic") -> Array:
+    """Resize an HW or HWC image, to shrink by averaging areas, so that nothing is aliased.
+
+    Args:
+        image: the image.
+        size: its new height and width.
+        how: "bicubic" or "bilinear" to enlarge; "nearest" also to shrink, which makes no new colors.
+    """
     if image.shape[:2] == size:
         return image
+    if how == "nearest":
+        rows, columns = (((np.arange(size[axis]) + 0.5) * image.shape[axis] / size[axis]).astype(int)
+                         for axis in (0, 1))
+        return image[rows[:, None], columns]
     shrinks = image.shape[0] > size[0] or image.shape[1] > size[1]
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    enlarging = cv2.INTER_LINEAR if how == "bilinear" else cv2.INTER_CUBIC
+    interpolation = cv2.INTER_AREA if shrinks else enlarging
     if image.ndim == 2 or image.shape[2] <= MAX_AREA_CHANNELS:
         return cv2.resize(image, size[::-1], interpolation=interpolation)
     starts = [*range(0, image.shape[2], MAX_AREA_CHANNELS), image.shape[2]]

@@ -135,7 +135,7 @@ def _translate(model: Model, pairs: PairedDataset, indices: Iterable[int], direc
         if target.shape[:2] != source.shape[:2]:
             resized = (f"{pairs.name(index)}, {target.shape[1]}x{target.shape[0]} to "
                        f"{source.shape[1]}x{source.shape[0]}")
-            target = resize(target, source.shape[:2])
+            target = resize(target, source.shape[:2], target_format.resize)
         a, b = to_tensor(source, source_format), to_tensor(target, target_format)
         translation = model(a[None], direction=direction)[0].cpu()
         yield _Pair(to_array(a, _to_uint8(source_format)), to_array(translation, _to_uint8(target_format)),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 DTYPES = ("uint8", "uint16", "float32")
 MAX_VALUE = {"uint8": 255, "uint16": 65535, "float32": 1.0}     # White, and opaque alpha.
+RESIZING = ("bicubic", "bilinear", "nearest")
 LUMA = (0.299, 0.587, 0.114)        # ITU-R BT.601, as Pillow has it for 8 bits.
 
 
@@ -29,6 +30,7 @@ class ImageFormat:
         background: 8-bit levels, one for gray or three for red, green and blue.
         clahe: clip limit of the CLAHE contrast equalization that is applied to every image; 0 is off.
         clahe_tiles: tiles on each side for CLAHE.
+        resize: how images are resized, one of RESIZING; "nearest" keeps the colors of label maps.
     """
 
     channels: int = 3
@@ -38,6 +40,7 @@ class ImageFormat:
     background: tuple[int, ...] = (255,)
     clahe: float = 0.0
     clahe_tiles: int = 8
+    resize: str = "bicubic"
 
     @staticmethod
     def of(header: Mapping[str, Any]) -> "ImageFormat":
@@ -52,6 +55,8 @@ class ImageFormat:
                 values[key] = tuple(map(convert, values[key]))
         result = ImageFormat(**values)
         valid = type(result.channels) is int and type(result.alpha) is bool and result.dtype in DTYPES
+        valid = valid and result.resize in RESIZING and 0 <= result.clahe < math.inf
+        valid = valid and type(result.clahe_tiles) is int and result.clahe_tiles > 0
         valid = valid and result.channels > result.alpha and len(result.background) in (1, 3)
         valid = valid and all(0 <= level <= 255 for level in result.background)
         if valid and result.range is not None:
@@ -71,6 +76,11 @@ class ImageFormat:
         """Channels without alpha."""
         return self.channels - self.alpha
 
+    @property
+    def labels(self) -> bool:
+        """Whether the images are label maps, in which colors between two others mean nothing."""
+        return self.resize == "nearest"
+
     def __str__(self) -> str:
         parts = [f"{self.channels} {'channel' if self.channels == 1 else 'channels'} of {self.dtype}"]
         if self.alpha:
@@ -79,6 +89,8 @@ class ImageFormat:
             parts.append(f"{self.range[0]:g} … {self.range[1]:g}")
         if self.clahe:
             parts.append(f"CLAHE {self.clahe:g} in {self.clahe_tiles}x{self.clahe_tiles} tiles")
+        if self.resize != "bicubic":
+            parts.append("label maps" if self.labels else f"{self.resize} resizing")
         return ", ".join(parts)
 
 

@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from i2i.data.config import DataConfig
 from i2i.data.format_detection import DatasetSummary, inspect_dataset, training_sizes
 from i2i.data.labeled import ImageDataset
 from i2i.data.paired import PairedDataset
+from i2i.data.pipeline import make_pipelines, read_pipelines
 from i2i.data.sources import Unreadable, bundled_datasets, find_left_out, is_url, open_source
 from i2i.data.unpaired import UnpairedDataset, unpair
 from i2i.errors import RequestError
@@ -49,6 +50,7 @@ class Job:
         location: the data: a path, a URL or the name of a bundled dataset.
         crop_size, load_size: height and width.
         notes: what the user should know about how the request was understood.
+        pipelines: contents of the files of data.transforms and its like, by setting.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Job:
     crop_size: tuple[int, int]
     load_size: tuple[int, int]
     notes: tuple[str, ...] = ()
+    pipelines: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def info(self) -> DataInfo:
@@ -87,6 +90,21 @@ class Job:
         if isinstance(self.splits["train"], UnpairedDataset) and not isinstance(split, ImageDataset):
             return unpair(split)
         return split
+
+    @property
+    def training_dataset(self) -> AnyDataset:
+        """The training images, in random order and augmented."""
+        split = self.splits["train"]
+        pipelines = make_pipelines(self.pipelines, self.data, list(split.stream_sizes), self.formats,
+                                   self.crop_size)
+        return split.for_training(self.crop_size, self.load_size, self.formats, flip=self.data.flip,
+                                  seed=self.train.seed, on_error=self.data.on_error, pipelines=pipelines)
+
+    def check_pipelines(self) -> "Job":
+        """This job.  RequestError if an albumentations pipeline cannot be used for its images."""
+        for pipeline in self.training_dataset.pipelines:
+            pipeline.check(self.load_size)
+        return self
 
     def held_out_pairs(self, name: str) -> PairedDataset | None:
         """A split of pairs whose formats are those of the training pairs, or None."""
@@ -129,7 +147,7 @@ class Job:
             "i2i": VERSION,
             "recipe": {"name": self.name, "requested": self.requested, "settings": to_dict(self.recipe)},
             "data": {"where": self.location, "settings": to_dict(self.data),
-                     "fingerprint": fingerprint(self.splits)},
+                     "fingerprint": fingerprint(self.splits), "pipelines": dict(self.pipelines)},
             "train": to_dict(self.train),
             "sizes": {"crop": list(self.crop_size), "load": list(self.load_size)},
             "formats": self.header()["formats"],
@@ -172,7 +190,8 @@ def prepare(recipe_name: str, assignments: Sequence[str] = (), *, data: str | Pa
               if "." not in key and len(full := _optimizer_keys(recipe, key)) > 1]
     left_out = "" if source.manifest() else find_left_out(source).note()
     job = Job(recipe_name, requested, recipe, data_config, train_config, location, splits, summary,
-              crop_size, load_size, (*shared, *summary.notes, *([left_out] if left_out else [])))
+              crop_size, load_size, (*shared, *summary.notes, *([left_out] if left_out else [])),
+              read_pipelines(data_config)).check_pipelines()
     return _with_data_defaults(job, {key for key, _ in parse_assignments(assignments)})
 
 
@@ -260,8 +279,8 @@ def _optimizer_keys(recipe: Recipe, option: str) -> list[str]:
 
 def check_components(recipe: Recipe) -> None:
     """Find wrong options early: build all components but the networks, which need the size of the data."""
-    for name, field in settings(recipe).items():
-        kind = field.kind
+    for name, setting in settings(recipe).items():
+        kind = setting.kind
         if kind and kind not in ("generator", "noise_generator", "discriminator", "latent"):
             layer = torch.nn.Linear(1, 1)
             arguments: dict[str, Any] = {"optimizer": layer.parameters(), "weight_norm": layer,

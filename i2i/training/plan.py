@@ -33,6 +33,8 @@ def describe(job: Job) -> list[str]:
     data["images"] = (f"{job.summary.width}x{job.summary.height}, "
                       f"loaded at {job.load_size[1]}x{job.load_size[0]}, cropped to {width}x{height}"
                       + (", half of them mirrored" if job.data.flip else ""))
+    if job.pipelines:
+        data["augmented"] = ", ".join(f"data.{name}={getattr(job.data, name)}" for name in job.pipelines)
     data |= {"notes": "; ".join(job.notes)} if job.notes else {}
     return [f"recipe {job.name}",
             *format_table({name: getattr(job.recipe, name) for name in settings(job.recipe)}),

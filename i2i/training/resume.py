@@ -8,6 +8,7 @@ from typing import Any, cast
 from i2i.config import check_not_renamed, from_dict, parse_assignments, settings
 from i2i.data.config import DataConfig
 from i2i.data.format_detection import inspect_dataset, training_sizes
+from i2i.data.pipeline import read_pipelines
 from i2i.data.sources import open_source
 from i2i.errors import RequestError
 from i2i.images.format import ImageFormat
@@ -37,6 +38,7 @@ class StartedRun:
     location: str
     fingerprint: dict[str, str]
     formats: tuple[ImageFormat, ImageFormat]
+    pipelines: dict[str, Any]
 
     @property
     def sections(self) -> dict[str, Any]:
@@ -56,11 +58,13 @@ def read_run(folder: RunFolder) -> StartedRun:
         data = from_dict(DataConfig, config["data"]["settings"])
         train = from_dict(TrainConfig, config["train"])
         formats = ImageFormat.of(config["formats"]["a"]), ImageFormat.of(config["formats"]["b"])
-        if not isinstance(location, str) or "\0" in location or not isinstance(known, dict):
-            raise TypeError("data.where is no path, or data.fingerprint no table")
+        pipelines = config["data"].get("pipelines", {})
+        if (not isinstance(location, str) or "\0" in location
+                or not isinstance(known, dict) or not isinstance(pipelines, dict)):
+            raise TypeError("data.where is no path, or data.fingerprint or data.pipelines no table")
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise RequestError(f"{folder.config} is not the config of a run: {str(error)[:300]}") from None
-    return StartedRun(name, requested, recipe, data, train, location, known, formats)
+    return StartedRun(name, requested, recipe, data, train, location, known, formats, pipelines)
 
 
 def reopen_job(folder: RunFolder, assignments: Sequence[str] = ()) -> Job:
@@ -80,7 +84,7 @@ def reopen_job(folder: RunFolder, assignments: Sequence[str] = ()) -> Job:
     # With the formats that the networks were built for, whatever the images are now.
     summary = replace(summary, a=run.formats[0], b=run.formats[1])
     return Job(run.name, run.requested, recipe, data, train, run.location, splits, summary, crop_size,
-               load_size, summary.notes)
+               load_size, summary.notes, read_pipelines(data, run.pipelines)).check_pipelines()
 
 
 def same_job(folder: RunFolder, job: Job, tuned: Collection[str] = ()) -> Job:
@@ -109,7 +113,8 @@ def same_job(folder: RunFolder, job: Job, tuned: Collection[str] = ()) -> Job:
                            f"{' '.join(ours)}; accepted: the command it was started with, i2i train --resume "
                            f"{folder.path}, or another --out (may change: {CHANGEABLE_TEXT})")
     _check_fingerprint(run, job.splits)
-    return replace(job, summary=replace(job.summary, a=run.formats[0], b=run.formats[1]))
+    return replace(job, summary=replace(job.summary, a=run.formats[0], b=run.formats[1]),
+                   pipelines=read_pipelines(job.data, run.pipelines))
 
 
 def _check_fingerprint(run: StartedRun, splits: Mapping[str, AnyDataset]) -> None:

@@ -67,9 +67,8 @@ def job_batches(job: Job, runtime: Runtime, start: int, on_skip: OnSkip | None =
     """
     folder = Path(job.data.cache_folder) if job.data.cache_folder else cache_folder
     available = memory.available_memory(torch.device("cpu")) // runtime.local_world_size
-    dataset = job.splits["train"].for_training(job.crop_size, job.load_size, job.formats, flip=job.data.flip,
-                                               seed=job.train.seed, on_error=job.data.on_error)
-    dataset = dataset.with_cache(job.data.cache, (job.summary.height, job.summary.width), available, folder)
+    dataset = job.training_dataset.with_cache(job.data.cache, (job.summary.height, job.summary.width),
+                                              available, folder)
     return batches(dataset, start=start, batch_size=job.train.batch_size, rank=runtime.rank,
                    world_size=runtime.world_size, num_workers=job.train.num_workers,
                    prefetch_factor=job.train.prefetch_factor,

@@ -273,7 +273,7 @@ def test_formats_are_read_from_the_images_of_each_side(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("highest", "found"), [(200, 255), (256, 1023), (1023, 1023), (4000, 4095), (16383, 16383), (16384, None), (65535, None)])
 def test_the_range_of_16_bits_is_that_of_their_depth(tmp_path: Path, highest: int, found: int | None) -> None:
-    low = np.zeros((20, 30), np.uint16)
+    low = np.arange(600, dtype=np.uint16).reshape(20, 30) % 100      # Of more colors than label maps have.
     high = low.copy()
     high[0, 0] = highest
     folder = sided(tmp_path, [tif(low), tif(high)], [pil(GRAY, "tiff")] * 2)
@@ -396,3 +396,64 @@ def test_a_stream_of_seven_channels_and_sixteen_bits(tmp_path: Path, find: objec
         assert -1 <= batch["a"].min() < -0.2
         assert 0.2 < batch["a"].max() <= 1
         assert batch["b"].abs().max() < 1.5
+
+
+# ------------------------------------------------------------------------------------------ masks and label maps
+
+def label_map(seed: int, colors: int = 3, size: int = 40) -> Array:
+    palette = np.random.default_rng(9).integers(0, 255, (colors, 3), np.uint8)
+    y, x = np.mgrid[:size, :size]
+    return palette[(y * 3 + x * (1 + seed)) // 17 % colors]
+
+
+def colors_of(array: Array) -> set[bytes]:
+    return set(map(bytes, np.unique(array.reshape(-1, 1 if array.ndim == 2 else array.shape[2]), axis=0)))
+
+
+@pytest.mark.parametrize(("setting", "side"), [("auto", "a"), ("nearest", "a"), ("bicubic", "a"), ("bilinear", "a"), ("auto", "b")])
+def test_label_maps_keep_their_colors_in_training_and_evaluation(tmp_path: Path, setting: str, side: str) -> None:
+    photos = [npy(np.random.default_rng(i).integers(0, 256, (40, 40, 3), np.uint8)) for i in range(6)]
+    maps = [npy(label_map(i)) for i in range(6)]
+    sides = (maps, photos) if side == "a" else (photos, maps)
+    train = find_paired(open_source(sided(tmp_path, *sides, suffix="npy")))["train"]
+    summary = inspect_dataset(train, DataConfig(**{f"{side}_resize": setting}))
+    formats = summary.a, summary.b
+    of_maps, of_photos = formats if side == "a" else formats[::-1]
+    kept = setting in ("auto", "nearest")
+    assert (of_maps.resize, of_photos.resize) == ("nearest" if kept else setting, "bicubic")
+    known = set.union(*(colors_of(label_map(i)) for i in range(6)))
+    for dataset in (train.for_training((64, 64), (73, 70), formats), train.for_evaluation(formats, (96, 90)), train.for_evaluation(formats, (17, 23))):
+        colors = set.union(*(colors_of(dataset.sample(i)[side]) for i in range(6)))
+        assert (colors == known) is kept, len(colors)
+        other = set.union(*(colors_of(dataset.sample(i)["b" if side == "a" else "a"]) for i in range(6)))
+        assert len(other) > 1000
+    assert ImageFormat.of({**vars(of_maps), "background": [255]}) == of_maps
+
+
+def test_nearest_neighbors_are_the_nearest() -> None:
+    image = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    assert np.array_equal(resize(image, (6, 8), "nearest"), image.repeat(2, 0).repeat(2, 1))
+    assert np.array_equal(resize(image.repeat(3, 0).repeat(3, 1), (3, 4), "nearest"), image)
+    assert resize(np.zeros((5, 7, 9), np.uint16), (11, 3), "nearest").shape == (11, 3, 9)
+    assert np.array_equal(resize(np.float32([[0, 8]]), (1, 4), "bilinear"), np.float32([[0, 2, 6, 8]]))
+
+
+@pytest.mark.parametrize(("images", "found"), [
+    ([label_map(i, 20) for i in range(4)], "nearest"), ([np.eye(40, dtype=np.uint8)] * 2, "nearest"), ([np.eye(40, dtype=np.uint16) * 60000] * 2, "nearest"),
+    ([np.arange(1600, dtype=np.uint8).reshape(40, 40)] * 2, "bicubic"), ([np.full((40, 40), 10 * i, np.uint8) for i in range(16)], "bicubic"),
+    ([np.eye(40, dtype=np.float32)] * 2, "bicubic"), ([np.add.outer(np.arange(40), np.arange(40)).astype(np.uint8)] * 2, "bicubic")],
+    ids=["20 colors", "0 and 1", "16 bits", "256 levels", "constant", "floats", "79 levels"])
+def test_few_exact_colors_are_label_maps(tmp_path: Path, images: list[Array], found: str) -> None:
+    data = [npy(image) for image in images]
+    assert formats_of(sided(tmp_path, data, data, "npy"))[0].resize == found
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_masks_of_0_and_1_get_a_hint(tmp_path: Path, dtype: str) -> None:
+    mask = np.eye(40, dtype=dtype)
+    photo = np.random.default_rng(0).integers(0, 256, (40, 40)).astype(np.uint8)
+    train = find_paired(open_source(sided(tmp_path, [npy(mask)] * 2, [npy(photo)] * 2, "npy")))["train"]
+    (note,) = inspect_dataset(train).notes
+    assert note.endswith("trainA/0.npy: the highest value of A is 1 of 255, nearly black; data.a_range=0,1 makes it white")
+    assert inspect_dataset(train, DataConfig(a_range="0,1")).notes == ()
+    assert "value of A" in inspect_dataset(find_paired(open_source(tmp_path), "ba")["train"], DataConfig(direction="ba")).notes[0]
