@@ -11,6 +11,7 @@ from PIL import ImageOps
 
 from i2i.images import pil, tiff
 from i2i.images.format import DecodedImage, to_supported_dtype
+from i2i.images.truncation import check_end
 
 # Their warnings concern what is raised here, or nothing that matters.
 for library in ("tifffile", "PIL"):
@@ -74,6 +75,9 @@ def _check_finite(image: DecodedImage) -> DecodedImage:
 
 
 def _decode_with_pillow(data: bytes, max_pixels: int | None) -> DecodedImage:
+    check_end(data)
+    if data.startswith(PNG):
+        _verify_png(data, max_pixels)
     with pil.open_image(data, max_pixels) as image:
         animated = image.format in ANIMATED and getattr(image, "is_animated", False)
         image.load()
@@ -81,10 +85,18 @@ def _decode_with_pillow(data: bytes, max_pixels: int | None) -> DecodedImage:
         return replace(decoded, notes=(FIRST_FRAME, *decoded.notes)) if animated else decoded
 
 
+def _verify_png(data: bytes, max_pixels: int | None) -> None:
+    """Compare the checksums and find the end of a PNG, which neither Pillow nor OpenCV do when they decode it."""
+    image = pil.open_image(data, max_pixels)
+    try:
+        image.verify()
+    except (OSError, SyntaxError, IndexError) as error:     # IndexError: no pixels at all.
+        raise ValueError(f"is truncated or damaged: {error}") from None
+
+
 def _decode_png16(data: bytes, max_pixels: int | None) -> DecodedImage:
-    """Decode 16 bits with OpenCV, as Pillow reduces them to 8 where there is more than one channel; but
-    verify with Pillow, as OpenCV accepts a truncated file."""
-    pil.open_image(data, max_pixels).verify()
+    """Decode 16 bits with OpenCV, as Pillow reduces them to 8 where there is more than one channel."""
+    _verify_png(data, max_pixels)
     with pil.open_image(data) as image:
         info, orientation = image.info, image.getexif().get(pil.ORIENTATION, 1)
         notes = (FIRST_FRAME,) if getattr(image, "is_animated", False) else ()

@@ -8,8 +8,10 @@ import tifffile
 
 from i2i.images.format import Array, DecodedImage, to_supported_dtype
 from i2i.images.pil import ORIENTATION, apply_orientation, check_pixels, parse_dpi
+from i2i.images.truncation import ends_in_zeros
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")     # The last two: BigTIFF.
+UNCOMPRESSED = 1            # Value of Compression.
 REDUCED, MASK = 1, 4                # Bits of NewSubfileType: a thumbnail, a mask.
 ASSOCIATED, UNASSOCIATED = 1, 2     # ExtraSamples: alpha with colors multiplied by it, or not.
 WHITE_IS_ZERO, CMYK = 0, 5          # Values of PhotometricInterpretation.
@@ -22,6 +24,8 @@ def decode(data: bytes, max_pixels: int | None) -> DecodedImage | None:
     become channels.  None: Pillow can decode it."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         pages = _image_pages(file)
+        if not pages or not pages[0].imagewidth:
+            raise ValueError("is truncated: its directory is missing")
         page = pages[0]
         check_pixels(page.imagewidth, page.imagelength, max_pixels)
         layouts = {(each.imagelength, each.imagewidth, each.samplesperpixel, each.dtype) for each in pages}
@@ -32,6 +36,8 @@ def decode(data: bytes, max_pixels: int | None) -> DecodedImage | None:
         if page.imagedepth > 1 or page.dtype is None:
             raise ValueError("is a volume, or of an unknown type; accepted: one page, or gray pages of one "
                              "size and type")
+        for each in pages:
+            _check_segments(each, data)
         if len(pages) == 1 and _pillow_supports(page):
             return None
         arrays = [_read_page(each, data, number) for number, each in enumerate(pages)]
@@ -50,6 +56,14 @@ def _image_pages(file: tifffile.TiffFile) -> list[tifffile.TiffPage]:
     """The pages of a file without thumbnails and masks."""
     pages = [page.aspage() for page in file.pages]
     return [page for page in pages if not int(page.subfiletype) & (REDUCED | MASK)] or pages[:1]
+
+
+def _check_segments(page: tifffile.TiffPage, data: bytes) -> None:
+    """Raise ValueError if compressed strips or tiles are cut off or end in zeros, which libtiff decodes."""
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
+        segment = data[offset:offset + count]
+        if page.compression != UNCOMPRESSED and (len(segment) < count or ends_in_zeros(segment)):
+            raise ValueError("is truncated: pixels are missing")
 
 
 def _pillow_supports(page: tifffile.TiffPage) -> bool:

@@ -152,7 +152,7 @@ REFUSED = {
     "infinity": (tif(np.full((4, 4), np.inf, np.float32)), "16 of 16 values are NaN or infinite"),
     "half an NPY": (npy(U16)[:-7], "holds 1,193 bytes of pixels, but its header says 1,200"), "a lying header": (LYING, "NPY header|header says"),
     "half a 16-bit PNG": (png16(RGB16, 2)[:2000], "Truncated"), "half a TIFF": (tif(U16)[:-7], "failed to read"),
-    "half a deflated TIFF": (tif(U16, compression="zlib")[:600], "incomplete or truncated"),
+    "half a deflated TIFF": (tif(U16, compression="zlib")[:600], "is truncated: pixels are missing"),
     "colored pages": (pages(U8, U8), r"has 2 pages \(30x20x3\); accepted: one page, or gray pages of one size"),
     "pages of two sizes": (pages(U16, U16[:10]), "has 2 pages"), "pages of two types": (pages(U16, FLOATS), "has 2 pages"),
     "16-bit CMYK": (tif(RGBA16, photometric="separated"), "CMYK of uint16")}

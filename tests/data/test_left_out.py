@@ -25,6 +25,7 @@ NOTE = "2 files hold images and are left out, such as camera (JPEG, but not by i
 
 
 def encoded(form: str, level: int = 90) -> bytes:
+    extensions()        # Registers HEIC.
     buffer = io.BytesIO()
     Image.fromarray(np.full((64, 64, 3), level, np.uint8)).save(buffer, form)
     return buffer.getvalue()
