@@ -86,7 +86,7 @@ def _decode_with_pillow(data: bytes, max_pixels: int | None) -> DecodedImage:
 
 
 def _verify_png(data: bytes, max_pixels: int | None) -> None:
-    """Compare the checksums and find the end of a PNG, which neither Pillow nor OpenCV do when they decode it."""
+    """Compare the checksums and find the end of a PNG, which neither Pillow nor OpenCV does on decoding."""
     image = pil.open_image(data, max_pixels)
     try:
         image.verify()
