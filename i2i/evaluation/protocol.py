@@ -19,7 +19,7 @@ MOSTLY_BIAS, VISIBLE_BIAS = 2048, 10_000
 QUANTIZATION = "uint8"
 CHANNELS = ("gray repeated to three channels; alpha over white; 16 bits as 8-bit levels; of many channels "
             "the first three, in metrics of pairs all")
-INTERVAL = "95 %; Student's t for metrics of pairs, else normal with a bootstrap standard error"
+INTERVAL = "95 %; Student's t for metrics of pairs, else by comparing random parts of both sets"
 
 
 @dataclass(frozen=True)

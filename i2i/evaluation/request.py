@@ -24,8 +24,8 @@ class EvaluationRequest:
 
     metrics: tuple[Spec, ...]       # With all their options.
     explicit: bool                  # The user named them, so one that cannot be computed is an error.
-    seed: int = 0                   # Of subsets and bootstrap samples.
-    bootstrap: int = 20             # Number of bootstrap rounds, 0 for no intervals.
+    seed: int = 0                   # Of subsets and of parts for intervals.
+    bootstrap: int = 20             # How often a metric is computed for its interval, 0 for none.
     batch_size: int = 32
     cache: bool = True              # Keep the features of the reference set in the user's cache.
     weights: Path | None = None     # A weights file, or a folder of them.

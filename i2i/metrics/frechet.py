@@ -26,41 +26,37 @@ class Gaussian:
     root: Array         # Some A with AᵀA = Σ, of as few rows as possible, (min(n, D), D).
 
     @classmethod
-    def from_features(cls, features: Array, counts: Array | None = None) -> "Gaussian":
-        """Fit to features (N, D), each row taken once or `counts` times (a bootstrap sample).
+    def from_features(cls, features: Array) -> "Gaussian":
+        """Fit to features (N, D).
 
         No more than D rows are held in float64; more are streamed.  ValueError below two rows, or for
         numbers that are not finite.
         """
-        weights = np.ones(len(features)) if counts is None else counts.astype(np.float64)
-        n, dim = int(weights.sum()), features.shape[1]
+        n, dim = features.shape
         if n < 2:
             raise ValueError(f"a covariance needs at least 2 images, these are {n}")
-        if np.count_nonzero(weights) <= dim:
-            x, w = _counted_rows(features, weights)
-            mean = w @ x / n
-            root = (x - mean) * np.sqrt(w / (n - 1))[:, None]
+        if n <= dim:
+            x = _to_finite_float64(features)
+            mean = x.mean(0)
+            root = (x - mean) / np.sqrt(n - 1)
             return cls(n, mean, float(np.einsum("ij,ij->", root, root)), root)
         # Chan et al. 1983, equation 2.1; the scatter sums the outer products of deviations from the mean.
-        done, mean, scatter = 0.0, np.zeros(dim), np.zeros((dim, dim))
-        for start in range(0, len(features), BLOCK):
-            x, w = _counted_rows(features[start:start + BLOCK], weights[start:start + BLOCK])
-            if len(x):
-                added = w.sum()
-                step = w @ x / added - mean
-                x = (x - mean - step) * np.sqrt(w)[:, None]
-                scatter += x.T @ x + np.outer(step, step) * (done * added / (done + added))
-                mean, done = mean + step * (added / (done + added)), done + added
+        mean, scatter = np.zeros(dim), np.zeros((dim, dim))
+        for start in range(0, n, BLOCK):
+            x = _to_finite_float64(features[start:start + BLOCK])
+            step, total = x.mean(0) - mean, start + len(x)
+            x -= mean + step
+            scatter += x.T @ x + np.outer(step, step) * (start * len(x) / total)
+            mean = mean + step * (len(x) / total)
         covariance = scatter / (n - 1)
         return cls(n, mean, float(np.trace(covariance)), _root(covariance))
 
 
-def _counted_rows(features: Array, weights: Array) -> tuple[Array, Array]:
-    """The rows that count, in float64, and how often they do."""
-    x = np.asarray(features[weights > 0], np.float64)
+def _to_finite_float64(features: Array) -> Array:
+    x = np.array(features, dtype=np.float64)
     if bad := (~np.isfinite(x).all(1)).sum():
         raise ValueError(f"{bad} feature vectors are not finite")
-    return x, weights[weights > 0]
+    return x
 
 
 def _root(covariance: Array) -> Array:
@@ -114,26 +110,7 @@ def frechet_infinity(fake: Array, real: Gaussian, *, seed: int, points: int = 8,
         raise ValueError(f"{total} images are too few to extrapolate from")
     curve = []
     for n in sizes.tolist():
-        counts = np.zeros(total, int)
-        counts[generator.choice(total, n, replace=False)] = 1
-        curve.append((n, frechet_distance(Gaussian.from_features(fake, counts), real)))
+        rows = np.sort(generator.choice(total, n, replace=False))
+        curve.append((n, frechet_distance(Gaussian.from_features(fake[rows]), real)))
     line = stats.linregress([1 / n for n, _ in curve], [distance for _, distance in curve])
     return float(line.intercept), curve
-
-
-def standard_error(fake: Array, real: Array, *, seed: int, rounds: int, limit: int = 5000) -> float:
-    """Bootstrap standard error of the distance between features (N, D) and (M, D) (Efron 1979).
-
-    From sets larger than `limit`, `limit` rows are drawn, and the result is scaled by the root of the sizes'
-    ratio (the m out of n bootstrap of Bickel, Götze and van Zwet 1997).  Only the spread is used: repeated
-    rows raise the distance itself.
-    """
-    generator = np.random.default_rng(seed)
-
-    def resample(features: Array, size: int) -> Gaussian:
-        rows, counts = np.unique(generator.integers(0, len(features), size), return_counts=True)
-        return Gaussian.from_features(features[rows], counts)
-
-    n, m = min(len(fake), limit), min(len(real), limit)
-    values = [frechet_distance(resample(fake, n), resample(real, m)) for _ in range(rounds)]
-    return float(np.std(values, ddof=1) * np.sqrt((1 / len(fake) + 1 / len(real)) / (1 / n + 1 / m)))

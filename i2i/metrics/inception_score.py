@@ -29,11 +29,3 @@ def _score(logits: Array) -> float:
     p = np.exp(log_p)
     marginal = p.mean(0)
     return float(np.exp((p * log_p).sum(1).mean() - xlogy(marginal, marginal).sum()))
-
-
-def bootstrap(logits: Array, *, splits: int, seed: int, rounds: int) -> list[float]:
-    """The scores of bootstrap samples, in splits of the same size and therefore with the same bias."""
-    generator, size = np.random.default_rng(seed), max(1, len(logits) // splits)
-    return [float(np.mean([_score(logits[rows])
-                           for rows in np.sort(generator.integers(0, len(logits), (splits, size)), axis=1)]))
-            for _ in range(rounds)]

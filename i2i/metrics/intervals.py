@@ -1,11 +1,13 @@
 """95 % confidence intervals, and whether a run is still improving by those of paired differences."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
+
+from i2i.images.format import Array
 
 Z95 = float(stats.norm.ppf(0.975))      # Standard errors on either side of a 95 % interval.
 
@@ -18,6 +20,61 @@ def mean_interval(values: Sequence[float], comparisons: int = 1) -> tuple[float 
     mean = float(np.mean(values))
     half = float(stats.t.ppf(1 - 0.05 / (2 * comparisons), n - 1) * np.std(values, ddof=1) / n**0.5)
     return mean - half, mean + half
+
+
+Statistics = Callable[..., Mapping[str, float]]      # Of one or more sets of rows, (N, D) each.
+
+
+def margins(statistics: Statistics, *sets: Array, seed: int, rounds: int, limit: int = 5000,
+            overlapping: bool = False) -> dict[str, float]:
+    """Half the widths of 95 % intervals of statistics of sets (N, D), by comparing random parts of them.
+
+    Two disjoint halves are independent sets, so the difference of their statistics has twice the variance of
+    one half and four times that of the whole.  No row is repeated, as the bootstrap does, which would be its
+    own nearest neighbor.  Of more than `limit` rows, parts of `limit` are compared and the variance is
+    scaled.  {} below two rounds, and where parts are too small.
+
+    Args:
+        statistics: the values by name, ValueError if the sets are too small.
+        rounds: how often they are computed.
+        overlapping: whether to take the spread of parts of two thirds instead (Politis, Romano and Wolf 1999,
+            section 2.3): somewhat too wide, but of use where the variance falls more slowly than 1/n.
+    """
+    generator = np.random.default_rng(seed)
+    sizes = [int(min(len(rows), limit) * (2 / 3 if overlapping else 1 / 2)) for rows in sets]
+    if rounds < 2 or min(sizes) < 2:
+        return {}
+    samples: list[Mapping[str, float]] = []
+    for _ in range(rounds if overlapping else rounds // 2):
+        orders = [generator.permutation(len(rows)) for rows in sets]
+        for part in range(1 if overlapping else 2):
+            chosen = (rows[np.sort(order[part * size:(part + 1) * size])]
+                      for rows, order, size in zip(sets, orders, sizes, strict=True))
+            try:
+                samples.append(statistics(*chosen))
+            except ValueError:
+                return {}
+    whole, parts = sum(1 / len(rows) for rows in sets), sum(1 / size for size in sizes)
+    widths = {}
+    for name in samples[0]:
+        values = np.array([sample[name] for sample in samples])
+        if overlapping:
+            widths[name] = Z95 * float((values.var(ddof=1) * whole / (parts - whole)) ** 0.5)
+        else:
+            variance = ((values[::2] - values[1::2]) ** 2).mean() / 2 * whole / parts
+            widths[name] = float(stats.t.ppf(0.975, rounds // 2) * variance**0.5)
+    return widths
+
+
+def proportion_interval(p: float, n: int, margin: float = 0.0) -> tuple[float, float]:
+    """Wilson's 95 % interval (1927) of a proportion of n images, never narrower than of independent ones.
+
+    `margin`: half the width of the symmetric interval, from which follows how many independent images tell
+    as much (Korn and Graubard 1998).
+    """
+    x = max(Z95**2 / n, margin**2 / (p * (1 - p)) if 0 < p < 1 else 0)
+    center, half = p + x / 2, (x * p * (1 - p) + x**2 / 4) ** 0.5
+    return max(0.0, (center - half) / (1 + x)), min(1.0, (center + half) / (1 + x))
 
 
 @dataclass(frozen=True)

@@ -5,41 +5,12 @@ coverage: Naeem et al. 2020 (arXiv 2002.09797), equations 4 and 5, k = 5.  Dista
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from i2i.images.format import Array
 
 BLOCK = 1024
-
-
-@dataclass(frozen=True)
-class Manifold:
-    """Per-image terms of the four metrics; their means, also over a bootstrap sample, are the metrics."""
-
-    fake_inside: Array     # Whether a generated image lies in the ball of any real one, (N,).
-    fake_density: Array    # Number of real balls it lies in, divided by k, (N,).
-    real_inside: Array     # Whether a real image lies in the ball of any generated one, (M,).
-    real_covered: Array    # Whether any generated image lies in its own ball, (M,).
-
-    def scores(self, fakes: Array | None = None, reals: Array | None = None) -> dict[str, float]:
-        """Precision, recall, F1, density and coverage over these rows (all by default)."""
-        def mean(array: Array, rows: Array | None) -> float:
-            return float(array.mean() if rows is None else array[rows].mean())
-
-        precision, recall = mean(self.fake_inside, fakes), mean(self.real_inside, reals)
-        return {"precision": precision, "recall": recall,
-                "f1": 2 * precision * recall / (precision + recall) if precision + recall else 0.0,
-                "density": mean(self.fake_density, fakes), "coverage": mean(self.real_covered, reals)}
-
-    def bootstrap(self, *, seed: int, rounds: int) -> dict[str, list[float]]:
-        """The scores of bootstrap samples of the images, by name; the balls stay as they are."""
-        generator = np.random.default_rng(seed)
-        n, m = len(self.fake_inside), len(self.real_inside)
-        samples = [self.scores(generator.integers(0, n, n), generator.integers(0, m, m))
-                   for _ in range(rounds)]
-        return {name: [scores[name] for scores in samples] for name in self.scores()}
 
 
 def distance_blocks(x: Array, y: Array) -> Iterator[tuple[slice, slice, Array]]:
@@ -64,16 +35,23 @@ def neighbor_radii(x: Array, k: int) -> Array:
     return closest.max(1)
 
 
-def manifold(fake: Array, real: Array, *, k: int) -> Manifold:
-    """Which images of (N, D) and (M, D) lie in which balls of radius `neighbor_radii(…, k)`."""
+def manifold_scores(fake: Array, real: Array, *, k: int) -> dict[str, float]:
+    """Precision, recall, their harmonic mean F1, density and coverage of features (N, D) and (M, D)."""
     real_radius, fake_radius = neighbor_radii(real, k), neighbor_radii(fake, k)
     balls, inside, covered = np.zeros(len(fake)), np.zeros(len(real), bool), np.zeros(len(real), bool)
     for rows, columns, block in distance_blocks(fake, real):
         within = block <= real_radius[columns]
-        balls[rows] += within.sum(1)
-        covered[columns] |= within.any(0)
+        balls[rows] += within.sum(1)        # Of real images, in which a generated one lies.
+        covered[columns] |= within.any(0)   # Whether any generated image lies in the ball of a real one.
         inside[columns] |= (block <= fake_radius[rows][:, None]).any(0)
-    return Manifold(balls > 0, balls / k, inside, covered)
+    precision, recall = float((balls > 0).mean()), float(inside.mean())
+    return {"precision": precision, "recall": recall, "f1": f1(precision, recall),
+            "density": float(balls.mean() / k), "coverage": float(covered.mean())}
+
+
+def f1(precision: float, recall: float) -> float:
+    """The harmonic mean; 0 if both are 0."""
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
 def nearest_neighbors(x: Array, y: Array) -> tuple[Array, Array]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Annotated
 
 import numpy as np
@@ -11,7 +11,7 @@ from typing_extensions import Doc
 from i2i.images.format import Array
 from i2i.metrics import diversity, frechet, inception_score, kid, precision_recall
 from i2i.metrics.color import LabHistogram
-from i2i.metrics.intervals import Z95, mean_interval
+from i2i.metrics.intervals import Statistics, margins, mean_interval, proportion_interval
 from i2i.metrics.paired import MS_SSIM_MIN_SIZE
 from i2i.registry import register
 
@@ -28,13 +28,11 @@ class Score:
     better: str = ""                # lower, higher, or empty if neither is better by itself.
     note: str = ""                  # What else a reader has to know.
 
-    def with_error(self, error: float | None,
-                   *, at_least: float = -np.inf, at_most: float = np.inf) -> "Score":
-        """This score with the normal 95 % interval of a standard error, clipped to the metric's range."""
-        if error is None or not np.isfinite(error):
+    def with_margin(self, margin: float | None, *, at_least: float = -np.inf) -> "Score":
+        """This score with a symmetric interval, cut at the least possible value; none for None or 0."""
+        if not margin or not np.isfinite(margin):
             return self
-        low, high = self.value - Z95 * error, self.value + Z95 * error
-        return replace(self, low=max(low, at_least), high=min(high, at_most))
+        return replace(self, low=max(self.value - margin, at_least), high=self.value + margin)
 
 
 def mean_score(values: Sequence[float], better: str = "") -> Score:
@@ -64,7 +62,7 @@ class SetFeatures:
 
 @dataclass(frozen=True)
 class MetricContext:
-    """The name of the features, the seed of random choices and the number of bootstrap rounds."""
+    """The name of the features, the seed of random choices, and how often intervals have metrics computed."""
 
     features: str
     seed: int = 0
@@ -77,12 +75,9 @@ class MetricContext:
         name = "".join(c if c.isalnum() else "_" for c in self.features)
         return f"fd_{name}_infinity" if metric == "fd_infinity" else f"{metric}_{name}"
 
-    def error(self, standard_error: Callable[..., float], fake: SetFeatures,
-              real: SetFeatures) -> float | None:
-        """The bootstrap standard error of a distance, None without rounds."""
-        if self.rounds < 2:
-            return None
-        return standard_error(fake.features, real.features, seed=self.seed, rounds=self.rounds)
+    def margins(self, statistics: Statistics, *sets: Array, overlapping: bool = False) -> dict[str, float]:
+        """Half the widths of the 95 % intervals of statistics of these sets, by name."""
+        return margins(statistics, *sets, seed=self.seed, rounds=self.rounds, overlapping=overlapping)
 
 
 Scores = Mapping[str, Score]
@@ -91,9 +86,15 @@ Scores = Mapping[str, Score]
 @register("metric", "fd")
 def fd(fake: SetFeatures, real: SetFeatures, context: MetricContext) -> Scores:
     """Fréchet distance of features; FID with the FID Inception.  Heusel et al. 2017."""
-    value = max(0.0, frechet.frechet_distance(fake.gaussian, real.gaussian))   # Rounding may leave -1e-7.
-    error = context.error(frechet.standard_error, fake, real)
-    return {context.qualified("fd"): Score(value, better="lower").with_error(error, at_least=0)}
+    return {context.qualified("fd"): frechet_score(fake.features, real.features, context,
+                                                   frechet.frechet_distance(fake.gaussian, real.gaussian))}
+
+
+def frechet_score(fake: Array, real: Array, context: MetricContext, distance: float | None = None) -> Score:
+    """The Fréchet distance of features (N, D) and (M, D), if it is not known, with its interval."""
+    value = frechet.frechet_from_features(fake, real) if distance is None else distance
+    margin = context.margins(lambda a, b: {"fd": frechet.frechet_from_features(a, b)}, fake, real).get("fd")
+    return Score(max(0.0, value), better="lower").with_margin(margin, at_least=0)  # Rounding may leave -1e-7.
 
 
 @register("metric", "fd_infinity")
@@ -118,7 +119,8 @@ def kernel_inception_distance(fake: SetFeatures, real: SetFeatures, context: Met
     value, spread = kid.kid(fake.features, real.features, subsets=subsets, size=used)
     note = "" if used == size else f"subsets of {used}, not {size:,}: the smaller set has no more"
     score = Score(value, spread=spread, better="lower", note=note)
-    return {context.qualified("kid"): score.with_error(context.error(kid.standard_error, fake, real))}
+    margin = context.margins(lambda a, b: {"kid": kid.mmd2(a, b)}, fake.features, real.features).get("kid")
+    return {context.qualified("kid"): score.with_margin(margin)}
 
 
 @register("metric", "is")
@@ -129,34 +131,46 @@ def inception(fake: SetFeatures, real: SetFeatures, context: MetricContext, *,
     if fake.logits is None or context.features != "inception":
         raise ValueError("the Inception Score needs the logits of the FID Inception; --features inception")
     value, spread = inception_score.inception_score(fake.logits, splits=splits, shuffle=shuffle)
-    samples = inception_score.bootstrap(fake.logits, splits=splits, seed=context.seed, rounds=context.rounds)
-    return {"is": Score(value, spread=spread, better="higher").with_error(_deviation(samples), at_least=1)}
+    # In splits of the same size, and therefore with the same bias.
+    margin = context.margins(lambda logits: {"is": inception_score.inception_score(
+        logits, splits=max(1, splits // 2), shuffle=False)[0]}, fake.logits).get("is")
+    return {"is": Score(value, spread=spread, better="higher").with_margin(margin, at_least=1)}
 
 
-def _deviation(samples: Sequence[float]) -> float | None:
-    return float(np.std(samples, ddof=1)) if len(samples) > 1 else None
-
-
-def _manifold_scores(fake: SetFeatures, real: SetFeatures, context: MetricContext, k: int,
-                     names: Sequence[str]) -> Scores:
-    manifold = precision_recall.manifold(fake.features, real.features, k=k)
-    scores, samples = manifold.scores(), manifold.bootstrap(seed=context.seed, rounds=context.rounds)
-    return {name: Score(scores[name], better="higher").with_error(
-        _deviation(samples[name]), at_least=0, at_most=np.inf if name == "density" else 1) for name in names}
+def manifold_scores(fake: Array, real: Array, context: MetricContext, k: int,
+                    names: Sequence[str]) -> dict[str, Score]:
+    """Those of precision, recall, F1, density and coverage of features (N, D) and (M, D), with intervals."""
+    statistics = partial(precision_recall.manifold_scores, k=k)
+    values, n, m = statistics(fake, real), len(fake), len(real)
+    scores = {name: Score(values[name], better="higher") for name in names}
+    if context.rounds < 2:
+        return scores
+    widths = context.margins(statistics, fake, real)
+    for name, images in {"precision": n, "recall": m, "coverage": m, "f1": n + m}.items():
+        low, high = proportion_interval(values[name], images, widths.get(name, 0.0))
+        if name == "f1" and not values["f1"]:       # Precision or recall is 0, and the other may be anything.
+            high = precision_recall.f1(*(proportion_interval(values[other], size)[1]
+                                         for other, size in (("precision", n), ("recall", m))))
+        if name in scores:
+            scores[name] = replace(scores[name], low=low, high=high)
+    if "density" in scores:     # Its variance falls slowly where few images are the neighbors of many.
+        width = context.margins(statistics, fake, real, overlapping=True).get("density")
+        scores["density"] = scores["density"].with_margin(width, at_least=0)
+    return scores
 
 
 @register("metric", "precision_recall")
 def precision_and_recall(fake: SetFeatures, real: SetFeatures, context: MetricContext, *,
                          k: Neighbors = 3) -> Scores:
     """Fraction of fakes among reals, of reals among fakes, and their F1.  Kynkäänniemi et al. 2019."""
-    return _manifold_scores(fake, real, context, k, ("precision", "recall", "f1"))
+    return manifold_scores(fake.features, real.features, context, k, ("precision", "recall", "f1"))
 
 
 @register("metric", "density_coverage")
 def density_and_coverage(fake: SetFeatures, real: SetFeatures, context: MetricContext, *,
                          k: Neighbors = 5) -> Scores:
     """As precision and recall, but robust to outliers.  Naeem et al. 2020."""
-    return _manifold_scores(fake, real, context, k, ("density", "coverage"))
+    return manifold_scores(fake.features, real.features, context, k, ("density", "coverage"))
 
 
 @register("metric", "diversity")

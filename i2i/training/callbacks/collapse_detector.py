@@ -23,7 +23,7 @@ from i2i.data.labeled import ImageDataset
 from i2i.data.sampler import evenly_spaced
 from i2i.files import write_atomically
 from i2i.metrics import collapse
-from i2i.metrics.precision_recall import manifold, nearest_neighbors
+from i2i.metrics.precision_recall import manifold_scores, nearest_neighbors
 from i2i.runs import log as logs
 from i2i.runs.folder import RunFolder
 from i2i.training.callbacks.base import Callback
@@ -86,7 +86,7 @@ class Observation:
             estimate = collapse.support_size(len(self.fake), len(self.duplicates))
             figures["different"] = [round(value, 1) for value in estimate]
         if min(len(self.fake), len(self.real)) > 3:
-            scores = manifold(self.fake, self.real, k=3).scores()
+            scores = manifold_scores(self.fake, self.real, k=3)
             figures |= {key: round(scores[key], 4) for key in ("precision", "recall", "coverage")}
             if self.fake_labels is None and self.real_labels is not None:
                 neighbors = nearest_neighbors(self.fake, self.real)[1]

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from i2i.data.labeled import ImageDataset
 from i2i.data.sampler import evenly_spaced
 from i2i.images.convert import make_grid
-from i2i.metrics import collapse, frechet, kid, paired, precision_recall
-from i2i.metrics.set_metrics import Score, mean_score
+from i2i.metrics import collapse, kid, paired
+from i2i.metrics.set_metrics import MetricContext, Score, frechet_score, manifold_scores, mean_score
 from i2i.recipes.base import Recipe
 from i2i.runs import log
 from i2i.training.callbacks.base import Callback
@@ -31,7 +31,6 @@ EVALUATION_SHARE = 0.1          # Evaluation takes at most this share of the tim
 MAX_IMAGES = 256        # Of each set: EfficientNet's features of them take about 12 s on one CPU core.
 MIN_IMAGES = 5          # Of each set, so that each has three neighbors and a covariance.
 SHOWN_PAIRS = 6         # Best and worst pairs that are saved as images.
-BOOTSTRAP_ROUNDS = 20
 
 
 @dataclass(frozen=True)
@@ -199,15 +198,9 @@ def set_metrics(fake: Matrix, real: Matrix, features: str) -> tuple[list[float],
     """KID by image, and KID, Fréchet distance, precision and recall of features (N, D) and (M, D)."""
     n = min(len(fake), len(real))
     each = kid_by_image(fake[:n], real[:n]).tolist()
-    error = frechet.standard_error(fake, real, seed=0, rounds=BOOTSTRAP_ROUNDS // 4)
-    distance = Score(max(0.0, frechet.frechet_from_features(fake, real))).with_error(error, at_least=0)
-    scores = {f"kid_{features}": mean_score(each), f"fd_{features}": distance}
-    manifold = precision_recall.manifold(fake, real, k=3)
-    values, samples = manifold.scores(), manifold.bootstrap(seed=0, rounds=BOOTSTRAP_ROUNDS)
-    for name in ("precision", "recall"):
-        deviation = float(np.std(samples[name], ddof=1))
-        scores[name] = Score(values[name]).with_error(deviation, at_least=0, at_most=1)
-    return each, scores
+    context = MetricContext(features)
+    scores = {f"kid_{features}": mean_score(each), f"fd_{features}": frechet_score(fake, real, context)}
+    return each, scores | manifold_scores(fake, real, context, 3, ("precision", "recall"))
 
 
 def kid_by_image(fake: Matrix, real: Matrix) -> Matrix:
