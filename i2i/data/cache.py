@@ -29,7 +29,7 @@ from i2i.data.sources import Source
 from i2i.files import atomic_path
 from i2i.images.format import DTYPES, Array
 
-VERSION = 1                         # Of what is cached: raise it when the same file is decoded differently.
+VERSION = 2                         # Of what is cached: raise it when the same file is decoded differently.
 MIN_FREE_DISK = 2 * 2**30           # Bytes to leave free: checkpoints have to fit, too.
 ARRAY_OVERHEAD = 48                 # Upper bound on the bytes beside an image's values.
 DECODERS = {"pillow": PIL.__version__, "opencv": cv2.__version__, "tifffile": tifffile.__version__,

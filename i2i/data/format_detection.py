@@ -130,6 +130,7 @@ def _mismatch(examples: dict[str, DecodedImage]) -> RequestError:
 
 def _measured_range(images: Sequence[DecodedImage], dtype: str) -> tuple[float, float] | None:
     """Lowest and highest value of floats; of 16 bits the range of the smallest usual depth, None for all."""
+    images = [image for image in images if image.missing is None or not image.missing.all()] or images
     high = max(float(image.array.max()) for image in images)
     if dtype == "uint16":
         depth = next(bits for bits in BIT_DEPTHS if high < 2 ** bits)

@@ -11,6 +11,7 @@ from PIL import ImageOps
 
 from i2i.images import pil, tiff
 from i2i.images.format import DecodedImage, to_supported_dtype
+from i2i.images.geotiff import interpret_tags
 from i2i.images.truncation import check_end
 
 # Their warnings concern what is raised here, or nothing that matters.
@@ -33,8 +34,8 @@ def decode_file(data: bytes, max_pixels: int | None = pil.MAX_PIXELS) -> Decoded
             struct.error, zlib.error and cv2.error.
     """
     if data[:4] in tiff.SIGNATURES:
-        decoded = tiff.decode(data, max_pixels)
-        return _check_finite(decoded) if decoded else _decode_with_pillow(data, max_pixels)
+        decoded = tiff.decode(data, max_pixels) or _decode_with_pillow(data, max_pixels)
+        return _check_finite(interpret_tags(decoded, data))
     if data.startswith(NPY):
         return _check_finite(_decode_npy(data, max_pixels))
     if data.startswith(PNG) and data[24:25] == b"\x10":             # IHDR's bit depth.
@@ -70,7 +71,8 @@ def read_header(data: bytes) -> Header:
 
 def _check_finite(image: DecodedImage) -> DecodedImage:
     if image.array.dtype.kind == "f" and (invalid := int((~np.isfinite(image.array)).sum())):
-        raise ValueError(f"{invalid:,} of {image.array.size:,} values are NaN or infinite")
+        raise ValueError(f"{invalid:,} of {image.array.size:,} values are NaN or infinite; accepted: "
+                         "finite values, and what a GeoTIFF declares as nodata")
     return image
 
 

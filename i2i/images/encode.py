@@ -12,6 +12,7 @@ import tifffile
 from PIL import Image
 
 from i2i.images.format import Array, DecodedImage, ImageFormat, num_channels
+from i2i.images.geotiff import NODATA, can_hold, restore_missing
 
 INCH = 0.0254               # Meters.
 
@@ -47,7 +48,8 @@ def encode(suffix: str, array: Array, format: ImageFormat, like: DecodedImage | 
         suffix: an extension in FILE_FORMATS.
         array: (H, W) or (H, W, C).
         format: the format of the array.
-        like: takes the resolution from this image, and the color profile if it applies to such colors.
+        like: takes the resolution from this image, the color profile if it applies to such colors, and if it
+            is of the same size the georeference and what has no data.
     """
     form, buffer = FILE_FORMATS[suffix.lower()], io.BytesIO()
     profile, dpi = (like.profile, like.dpi) if like else (None, None)
@@ -55,23 +57,39 @@ def encode(suffix: str, array: Array, format: ImageFormat, like: DecodedImage | 
     space = b"GRAY" if format.colors == 1 and form.name != "webp" else b"RGB "
     if profile and (profile[16:20] != space or format.colors not in (1, 3)):
         profile = None
+    tags: tuple[tuple[Any, ...], ...] = ()
+    if like and (like.missing is None or like.missing.shape == array.shape[:2]):
+        tags = like.tags
+        array, nodata = restore_missing(array, like)
+        if nodata is not None:
+            tags += ((NODATA, "s", 0, f"{nodata:.17g}", True),)
     if form.name == "npy":
         np.save(buffer, array, allow_pickle=False)
     elif form.name == "png" and format.dtype == "uint16":
         return _png16(array, profile, dpi)
-    elif form.name == "tiff" and not (format.dtype == "uint8" and format.colors in (1, 3)):
+    elif form.name == "tiff" and (tags or format.dtype != "uint8" or format.colors not in (1, 3)):
         # One page with interleaved channels; those that are neither color nor alpha are declared as such.
         extra = format.channels - (3 if format.colors == 3 else 1)
         tifffile.imwrite(buffer, array, photometric="rgb" if format.colors == 3 else "minisblack",
                          planarconfig="contig" if format.channels > 1 else None,
                          extrasamples=(["unassalpha"] if format.alpha else ["unspecified"] * extra) or None,
                          compression="zlib", metadata=None, software=False, iccprofile=profile,
-                         resolution=dpi, resolutionunit="INCH" if dpi else None)
+                         resolution=dpi, resolutionunit="INCH" if dpi else None, extratags=tags)
     else:
         metadata = {"icc_profile": profile, "dpi": dpi}
         Image.fromarray(array).save(buffer, form.name, **form.options,
                                     **{key: value for key, value in metadata.items() if value})
     return buffer.getvalue()
+
+
+def losses(suffix: str, format: ImageFormat, like: DecodedImage) -> tuple[str, ...]:
+    """What of an input its result does not hold, for people."""
+    notes = []
+    if like.tags and FILE_FORMATS[suffix.lower()].name != "tiff":
+        notes.append(f"has a georeference, which {suffix} files do not hold")
+    if like.missing is not None and not can_hold(like.nodata, np.dtype(format.dtype)):
+        notes.append(f"has pixels without data ({like.nodata:g}), which {format.dtype} does not hold")
+    return tuple(notes)
 
 
 def _png16(array: Array, profile: bytes | None, dpi: tuple[float, float] | None) -> bytes:

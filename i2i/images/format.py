@@ -105,6 +105,9 @@ class DecodedImage:
         profile: ICC color profile.
         dpi: pixels per inch, horizontal and vertical.
         notes: what in the file is not in the array, or was converted.
+        tags: the georeference of a TIFF, as tifffile writes it.
+        nodata: the value that its file has where there are no data.
+        missing: (H, W), where there are no data in any channel; the array has a mean value there.
     """
 
     array: Array
@@ -113,6 +116,9 @@ class DecodedImage:
     profile: bytes | None = None
     dpi: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
+    tags: tuple[tuple[Any, ...], ...] = ()
+    nodata: float | None = None
+    missing: Array | None = None
 
     @property
     def channels(self) -> int:
@@ -131,10 +137,11 @@ def round_to(values: Array, dtype: Any) -> Array:
 
 
 def to_supported_dtype(array: Array) -> tuple[Array, tuple[str, ...]]:
-    """Convert to native byte order, and other floats to float32, with a note."""
-    if array.dtype.kind == "f" and array.dtype.itemsize != 4:
+    """Convert to native byte order; other floats, and signed integers of 8 or 16 bits, all of which float32
+    holds, to float32, with a note."""
+    if (array.dtype.kind == "f" and array.dtype.itemsize != 4) or array.dtype.name in ("int8", "int16"):
         return array.astype(np.float32), (f"{array.dtype.name}, read as float32",)
     if array.dtype.name not in DTYPES:
         raise ValueError(f"values of type {array.dtype.name} are not supported; accepted: "
-                         f"{', '.join(DTYPES)}, and other floats as float32")
+                         f"{', '.join(DTYPES)}, and int16, int8 and other floats as float32")
     return np.ascontiguousarray(array, array.dtype.newbyteorder("=")), ()

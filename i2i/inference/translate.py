@@ -20,7 +20,7 @@ from i2i.data.sources import Source, Unreadable, check_not_empty, find_left_out,
 from i2i.errors import JobError, RequestError
 from i2i.files import atomic_path
 from i2i.images.convert import to_array
-from i2i.images.encode import FILE_FORMATS, encode, formats_for
+from i2i.images.encode import FILE_FORMATS, encode, formats_for, losses
 from i2i.images.format import DecodedImage, ImageFormat
 from i2i.inference.model import default_batch_size
 from i2i.inference.translator import Translator
@@ -206,8 +206,11 @@ class _FolderJob:
     def read(self, name: str, target: Path) -> _Input:
         image = load_image(self.source, name)
         if self.half:
-            image = replace(image, array=split_strip(image.array, name)[self.half == "right"])
-        metadata = replace(image, array=image.array[:0])
+            right = self.half == "right"
+            missing = None if image.missing is None else split_strip(image.missing, name)[right]
+            image = replace(image, array=split_strip(image.array, name)[right], missing=missing, tags=())
+        notes = (*image.notes, *losses(target.suffix, self.target_format, image))
+        metadata = replace(image, array=image.array[:0], notes=notes)
         return _Input(name, target, self.model.prepare(image, self.direction), metadata)
 
     def write(self, item: _Input, result: Tensor) -> None:

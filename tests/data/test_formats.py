@@ -144,8 +144,8 @@ def test_what_is_not_in_the_pixels_is_said(name: str) -> None:
 
 LYING = npy(U16).replace(b"(20, 30), }  ", b"(2000, 3000), }"[:15])
 REFUSED = {
-    "32-bit integers": (tif(U16.astype(np.uint32)), "type uint32"), "signed 16 bits": (tif(U16.astype(np.int16)), "type int16"),
-    "signed NPY": (npy(U16.astype(np.int16)), "type int16"), "bools": (npy(U16 > 9), "type bool"), "complex": (npy(U16 * 1j), "type complex128"),
+    "32-bit integers": (tif(U16.astype(np.uint32)), "type uint32"), "signed 32 bits": (tif(U16.astype(np.int32)), "type int32"),
+    "signed NPY": (npy(U16.astype(np.int64)), "type int64"), "bools": (npy(U16 > 9), "type bool"), "complex": (npy(U16 * 1j), "type complex128"),
     "Python objects": (npy(np.array([[None]], object), allow_pickle=True), "Python objects, which are never read"),
     "four axes": (npy(np.zeros((2, 3, 4, 5), np.uint8)), r"shape is \(2, 3, 4, 5\)"), "one axis": (npy(np.zeros(7, np.uint8)), r"shape is \(7,\)"),
     "channels first": (npy(np.zeros((7, 20, 30), np.float32)), r"moveaxis"), "NaN": (npy(np.array([[np.nan, 1]], np.float32)), "1 of 2 values are NaN or infinite"),
