@@ -1,4 +1,4 @@
-"""ADA: each transformation by what it is, its chance, and the control of p."""
+"""ADA: each transform against its definition, its probability, and the adaptation of p."""
 
 import math
 from functools import partial
@@ -19,7 +19,7 @@ ONE = torch.ones(())
 
 
 class Given:
-    """torch.rand, randn and randint that give these values one after the other, for every image."""
+    """torch.rand, randn and randint that return these values in turn, for every image."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **values: list[float]) -> None:
         for name, queue in values.items():
@@ -47,7 +47,7 @@ def test_whole_pixels_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(moved[:, :, :-1, :2], x[:, :, 1:, 1:3].flip(-1)), "outside is a reflection"
 
 
-def test_the_group_of_the_square(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blitting_has_the_eight_symmetries_of_the_square(monkeypatch: pytest.MonkeyPatch) -> None:
     x = pictures(size=(9, 9))
     assert torch.equal(blitted(monkeypatch, blitted(monkeypatch, x, mirror=1), mirror=1), x)
     four = x
@@ -60,8 +60,8 @@ def test_the_group_of_the_square(monkeypatch: pytest.MonkeyPatch) -> None:
         assert torch.equal(blitted(monkeypatch, oblong, quarters=quarters), oblong.flip(-1, -2) if half else oblong), "only half turns fit"
 
 
-def test_between_the_filters_nothing_is_lost() -> None:
-    """Synthesis and analysis of an orthogonal wavelet; a constant stays one."""
+def test_wavelet_analysis_inverts_the_synthesis() -> None:
+    """The wavelet is orthogonal; a constant image stays constant."""
     x = pictures(size=(11, 14), dtype=torch.float64)
     fine = warp.wavelet_upsample(x)
     assert fine.shape == (4, 3, 22, 28)
@@ -71,7 +71,7 @@ def test_between_the_filters_nothing_is_lost() -> None:
     torch.testing.assert_close(warp.wavelet_downsample(edge)[:, :, 3:-3, 3:-3], x[:, :, 3:-3, 3:-3], atol=1e-9, rtol=0)
 
 
-def test_bilinear_is_grid_sample() -> None:
+def test_bilinear_equals_grid_sample() -> None:
     x = pictures(2, size=(7, 9), dtype=torch.float64)
     rows, columns = (torch.rand(2, 5, 6, dtype=torch.float64) * (size - 1) for size in (7, 9))
     grid = torch.stack([columns / 8 * 2 - 1, rows / 6 * 2 - 1], -1)
@@ -81,8 +81,8 @@ def test_bilinear_is_grid_sample() -> None:
     assert warp.reflect_index(torch.tensor([-1.5, 0, 4, 5, 9, -8.25]), 5).tolist() == [1.5, 0, 4, 3, 1, 0.25]
 
 
-def test_the_gradient_of_either_way_to_take_pixels_is_the_same() -> None:
-    """One is for CPUs, the other for the rest."""
+def test_both_implementations_of_gather_pixels_have_the_same_gradient() -> None:
+    """One is for CPUs, the other for all other devices."""
     x, index = pictures(2, size=(3, 4), dtype=torch.float64).requires_grad_(), torch.randint(12, (2, 5, 6))
     here = warp.gather_pixels(x, index)
     there = x.flatten(2).transpose(1, 2)[torch.arange(2)[:, None], index.flatten(1)].transpose(1, 2).unflatten(2, (5, 6))
@@ -92,12 +92,12 @@ def test_the_gradient_of_either_way_to_take_pixels_is_the_same() -> None:
 
 
 def blob(n: int = 1, size: int = 64, x: float = 0, y: float = 0, width: float = 4.0) -> torch.Tensor:
-    """A smooth spot, so many pixels to the right of the middle and below it."""
+    """A smooth spot at an offset in pixels from the center, right and down."""
     at = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
     return torch.exp(-((at[None] - x) ** 2 + (at[:, None] - y) ** 2) / (2 * width**2)).expand(n, 1, -1, -1)
 
 
-def test_a_spot_goes_where_the_papers_transformations_send_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_geometric_transforms_move_a_spot_as_the_papers_matrices_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ada, "_with_probability", lambda chance, values, neutral: values)
     spot = blob(x=8, y=0)
 
@@ -134,7 +134,7 @@ def papers_color(x: torch.Tensor, brightness: float, contrast: float, flip: int,
     return torch.einsum("ij,njhw->nihw", matrix, contrast * (x + brightness))
 
 
-def test_colors_are_the_papers_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_color_transforms_equal_the_papers_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
     x = pictures(dtype=torch.float64)
     values = {"brightness": 0.3, "contrast": 1.7, "flip": 1, "hue": 1.1, "saturation": 0.4}
     for used in (*([name] for name in values), list(values)):
@@ -149,7 +149,7 @@ def test_colors_are_the_papers_matrices(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("policy", [("blit",), ("geom",), ("color",), ("blit", "geom", "color")])
-def test_at_0_it_is_the_identity(policy: tuple[str, ...]) -> None:
+def test_with_p_0_it_is_the_identity(policy: tuple[str, ...]) -> None:
     x = pictures(32)
     assert torch.equal(ADA(policy=policy)(x)[0], x)
 
@@ -160,7 +160,7 @@ def test_at_0_it_is_the_identity(policy: tuple[str, ...]) -> None:
     (ada.geom, lambda p: 1 - (1 - p) ** 3 * (1 - p)),
     (ada.color, lambda p: 1 - (1 - p) ** 4 * (1 - p / 2))])
 @pytest.mark.parametrize("p", [0.1, 0.5])
-def test_as_many_images_change_as_p_says(make: object, mean: object, p: float) -> None:
+def test_each_transform_changes_a_share_p_of_the_images(make: object, mean: object, p: float) -> None:
     n = 4000
     torch.manual_seed(0)
     x = pictures(1, size=(8, 8)).expand(n, -1, -1, -1)
@@ -170,7 +170,7 @@ def test_as_many_images_change_as_p_says(make: object, mean: object, p: float) -
     assert changed == pytest.approx(expected, abs=4 * (0.25 / n) ** 0.5)
 
 
-def test_p_rises_while_d_is_sure_and_falls_while_it_is_not() -> None:
+def test_p_rises_while_d_is_confident_and_falls_otherwise() -> None:
     T = ADA(target=0.6, interval=4, speed=1000)
     seen = []
     for _ in range(13):
@@ -189,7 +189,7 @@ def test_p_rises_while_d_is_sure_and_falls_while_it_is_not() -> None:
     assert T.p.item() == 1
 
 
-def test_r_t_is_of_signs_patches_included() -> None:
+def test_r_t_is_the_mean_sign_of_all_logits_patches_included() -> None:
     T = ADA(target=0.5, interval=1, speed=100)
     logits = torch.tensor([9.0, 0.1, 0.1, -50.0]).view(1, 1, 2, 2).expand(2, -1, -1, -1)
     T.observe(logits)
@@ -201,8 +201,8 @@ def test_r_t_is_of_signs_patches_included() -> None:
     assert T.p.item() == pytest.approx(0.08)
 
 
-def test_processes_whose_sums_are_averaged_have_one_p() -> None:
-    """As the engine averages `synced_buffers`: at any time, though each sees other logits."""
+def test_p_is_the_same_in_all_processes() -> None:
+    """With `synced_buffers` averaged as by the engine, though each process sees other logits."""
     torch.manual_seed(0)
     ranks = [ADA(interval=2, speed=200) for _ in range(2)]
     for _ in range(20):
@@ -229,7 +229,7 @@ def test_its_state_is_saved() -> None:
     assert all(torch.equal(a, b) for a, b in zip(T.state_dict().values(), other.state_dict().values(), strict=True))
 
 
-def test_a_fixed_strength() -> None:
+def test_with_speed_0_p_is_constant() -> None:
     T = ADA(p=0.3, speed=0)
     assert not T.adaptive
     for _ in range(20):
@@ -238,15 +238,15 @@ def test_a_fixed_strength() -> None:
 
 
 @pytest.mark.parametrize("options", [{"p": 1.1}, {"p": -0.1}, {"target": 0.0}, {"target": 1.0}, {"interval": 0}, {"speed": 0}, {"speed": -1, "p": 0.5}])
-def test_what_cannot_be_is_refused(options: dict[str, float]) -> None:
+def test_invalid_options_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(RequestError, match=rf"augment\.{next(iter(options))}"):
         ADA(**options)
 
 
 @pytest.mark.parametrize("penalty", ["r1", "wgan-gp"])
 @pytest.mark.parametrize("name", ["ada", "diffaugment"])
-def test_a_penalty_reaches_d_through_it(penalty: str, name: str) -> None:
-    """Its gradient with respect to D's weights, by finite differences: through the warp twice."""
+def test_gradients_of_a_penalty_through_it_match_finite_differences(penalty: str, name: str) -> None:
+    """With respect to the weights of D; the warp is differentiated twice."""
     T = build("augment", Spec(name, {"p": 0.8} if name == "ada" else {}))
     D = nn.Conv2d(3, 1, 3).double()
     x = pictures(2, size=(6, 6), dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""A contract over the registry of augmentations; DiffAugment by its authors' formulas."""
+"""A contract over all augmentations, and the formulas of DiffAugment."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ CHANGING = [name for name in NAMES if name != "none"]
 
 
 def make(name: str, **options: object) -> Augment:
-    """At a strength that changes nearly everything."""
+    """Build it at a strength that changes nearly every image."""
     return build("augment", Spec(name, {"p": 0.9, **options} if name == "ada" else options))
 
 
@@ -24,7 +24,7 @@ def pictures(n: int = 4, channels: int = 3, size: tuple[int, int] = (12, 16), dt
 
 @pytest.mark.parametrize("name", NAMES)
 class TestEach:
-    def test_shapes_and_types_come_back(self, name: str) -> None:
+    def test_shapes_and_dtypes_are_preserved(self, name: str) -> None:
         T = make(name)
         for channels in (1, 2, 3, 4):
             for dtype in (torch.float32, torch.float64, torch.bfloat16):
@@ -35,7 +35,7 @@ class TestEach:
                 assert torch.isfinite(out).all()
 
     def test_a_pair_moves_together(self, name: str) -> None:
-        """Of the same pictures the same is made; and a is where b is, whatever they show."""
+        """Equal images stay equal, and the transform does not depend on what the images show."""
         T, x = make(name), pictures()
         torch.manual_seed(0)
         one, other = T(x, x.clone())
@@ -43,24 +43,24 @@ class TestEach:
         torch.manual_seed(0)
         (alone,) = T(x)
         torch.manual_seed(0)
-        assert torch.equal(T(x, -x)[0], alone), "what a pair becomes depends on no other picture"
+        assert torch.equal(T(x, -x)[0], alone), "the transform of an image depends on its partner"
 
-    def test_it_repeats_with_its_seed(self, name: str) -> None:
+    def test_the_same_seed_gives_the_same_result(self, name: str) -> None:
         T, x = make(name), pictures()
         torch.manual_seed(1)
         (one,) = T(x)
         torch.manual_seed(1)
         assert torch.equal(T(x)[0], one)
 
-    def test_each_image_of_a_batch_is_by_itself(self, name: str) -> None:
-        """No image feels another: the gradient of one with respect to the others is 0."""
+    def test_images_of_a_batch_are_independent(self, name: str) -> None:
+        """The gradient of one image with respect to the others is 0."""
         T, x = make(name), pictures().requires_grad_()
         (out,) = T(x)
         grad = torch.autograd.grad(out[1].square().sum(), x)[0]
         assert grad[1].abs().sum() > 0
         assert grad[[0, 2, 3]].abs().sum() == 0
 
-    def test_gradients_of_the_first_and_second_kind(self, name: str) -> None:
+    def test_first_and_second_derivatives_are_exact(self, name: str) -> None:
         T, x = make(name), pictures(1, size=(4, 5), dtype=torch.float64).requires_grad_()
 
         def seen(x: torch.Tensor) -> torch.Tensor:
@@ -70,7 +70,7 @@ class TestEach:
         assert torch.autograd.gradcheck(seen, (x,))
         assert torch.autograd.gradgradcheck(lambda x: seen(x).tanh(), (x,))
 
-    def test_a_step_in_half_precision_does_not_reach_inside(self, name: str) -> None:
+    def test_it_is_computed_in_float32_under_autocast(self, name: str) -> None:
         T, x = make(name), pictures()
         torch.manual_seed(3)
         (whole,) = T(x)
@@ -78,7 +78,7 @@ class TestEach:
         with torch.autocast("cpu", torch.bfloat16):
             assert torch.equal(T(x)[0], whole)
 
-    def test_without_data(self, name: str) -> None:
+    def test_it_runs_on_meta_tensors(self, name: str) -> None:
         with torch.device("meta"):
             T, x = make(name), torch.empty(2, 3, 8, 8, requires_grad=True)
             out, other = T(x, x)
@@ -87,7 +87,7 @@ class TestEach:
         assert out.is_meta
         assert out.shape == other.shape == x.shape
 
-    def test_listening_to_d_needs_no_gradient(self, name: str) -> None:
+    def test_observing_d_needs_no_gradient(self, name: str) -> None:
         T = make(name)
         T.observe(torch.ones(2, 1, requires_grad=True))
         assert not any(value.requires_grad for value in T.state_dict().values())
@@ -95,14 +95,14 @@ class TestEach:
 
 
 @pytest.mark.parametrize("name", CHANGING)
-def test_images_of_a_batch_are_drawn_one_by_one(name: str) -> None:
+def test_each_image_of_a_batch_has_its_own_random_numbers(name: str) -> None:
     same = pictures(1).expand(6, -1, -1, -1)
     (out,) = make(name)(same)
     assert all(not torch.equal(out[i], out[j]) for i in range(6) for j in range(i))
 
 
 @pytest.mark.parametrize("name", [name for name in CHANGING if "policy" in schema("augment", name)])
-def test_a_policy_is_made_of_known_words(name: str) -> None:
+def test_a_policy_consists_of_known_transforms_each_once(name: str) -> None:
     for policy in ((), ("tint",), ("color", "color")):
         with pytest.raises(RequestError, match="augment.policy"):
             make(name, policy=policy)
@@ -118,12 +118,12 @@ def test_none_is_the_identity_and_draws_nothing() -> None:
 
 
 def draws(*shares: float) -> object:
-    """torch.rand that gives these, one after the other, for every image."""
+    """torch.rand that returns these values in turn, for every image."""
     queue = list(shares)
     return lambda n, device=None: torch.full((n,), queue.pop(0))
 
 
-def test_diffaugment_color(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_diffaugment_color_is_its_formula(monkeypatch: pytest.MonkeyPatch) -> None:
     """Zhao et al. 2020: x + (u - 1/2); (x - mean of channels) 2u + it; (x - mean) (u + 1/2) + it."""
     x = pictures(dtype=torch.float64)
     monkeypatch.setattr(torch, "rand", draws(0.9, 0.2, 0.7))
@@ -135,7 +135,7 @@ def test_diffaugment_color(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(out, y)
 
 
-def test_diffaugment_shifts_and_lets_zeros_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_diffaugment_translation_pads_with_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
     x = pictures(size=(16, 32))
     monkeypatch.setattr(torch, "rand", draws(1.0, 0.0))     # Two pixels down, four to the left.
     out = diffaugment.translation(4, x.device)(x)
@@ -143,7 +143,7 @@ def test_diffaugment_shifts_and_lets_zeros_in(monkeypatch: pytest.MonkeyPatch) -
     assert out[:, :, :2].abs().sum() == out[:, :, :, -4:].abs().sum() == 0
 
 
-def test_diffaugment_cuts_a_hole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_diffaugment_cutout_sets_a_hole_to_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.ones(2, 3, 8, 12)
     monkeypatch.setattr(torch, "rand", draws(0.5, 0.5))
     out = diffaugment.cutout(2, x.device)(x)

@@ -14,20 +14,20 @@ LOSSES = names("adversarial")
 
 @pytest.mark.parametrize("name", LOSSES)
 class TestEveryLoss:
-    def test_any_shape_gives_one_number(self, name: str) -> None:
+    def test_logits_of_any_shape_give_a_scalar(self, name: str) -> None:
         loss = build("adversarial", Spec(name))
         for shape in ((3,), (3, 1), (2, 1, 5, 7)):
             real, fake = torch.randn(shape), torch.randn(shape)
             assert loss.d(real, fake).shape == loss.g(fake, real).shape == ()
 
-    def test_gradients(self, name: str) -> None:
+    def test_gradients_are_exact(self, name: str) -> None:
         loss = build("adversarial", Spec(name))
         torch.manual_seed(0)
         real, fake = (torch.randn(2, 1, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
         assert torch.autograd.gradcheck(loss.d, (real, fake))
         assert torch.autograd.gradcheck(lambda f, r: loss.g(f, r), (fake, real))
 
-    def test_d_wants_real_up_and_fake_down_and_g_wants_fake_up(self, name: str) -> None:
+    def test_d_raises_real_logits_and_lowers_fake_ones_and_g_raises_fake_ones(self, name: str) -> None:
         loss = build("adversarial", Spec(name))
         real, fake = (torch.zeros(4, requires_grad=True) for _ in range(2))
         up, down = torch.autograd.grad(loss.d(real, fake), [real, fake], allow_unused=True)
@@ -36,7 +36,7 @@ class TestEveryLoss:
         assert (torch.autograd.grad(loss.g(fake, real), fake)[0] < 0).all()
 
     def test_a_step_along_the_gradient_moves_the_logits_the_right_way(self, name: str) -> None:
-        """From any logits, not only from 0: the gap of the means grows with D's step and shrinks with G's."""
+        """From random logits: the difference of the means grows with D's step and shrinks with G's."""
         loss = build("adversarial", Spec(name))
         real, fake = (torch.randn(6, 1, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).mul(0.3).requires_grad_() for seed in (0, 1))
         steps = torch.autograd.grad(loss.d(real, fake), [real, fake])
@@ -57,7 +57,7 @@ def sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 
 
-def test_formulas() -> None:
+def test_each_loss_is_its_formula() -> None:
     r, f = 0.7, -0.3
     real, fake = torch.tensor([r], dtype=torch.float64), torch.tensor([f], dtype=torch.float64)
     expected = {
@@ -79,8 +79,8 @@ def test_formulas() -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_an_undecided_d_has_equal_reasons_to_go_up_and_down(name: str) -> None:
-    """Of an image that is as often real as generated; where there is no such logit, adding one number to all of them changes nothing."""
+def test_at_the_decision_boundary_the_gradient_of_d_is_zero(name: str) -> None:
+    """For an image that is as often real as generated.  Without a boundary, adding a constant to all logits changes nothing."""
     loss = build("adversarial", Spec(name))
     if loss.decision_boundary is None:
         real, fake = (torch.randn(5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
@@ -91,8 +91,8 @@ def test_an_undecided_d_has_equal_reasons_to_go_up_and_down(name: str) -> None:
         assert torch.autograd.grad(loss.d(logit, logit), logit)[0].item() == pytest.approx(0, abs=1e-12)
 
 
-def test_relativistic_losses_over_a_batch() -> None:
-    """Pairing goes by position, the averages over everything of the other kind, patches included."""
+def test_relativistic_losses_compare_by_position_or_with_the_mean() -> None:
+    """The mean is over all logits of the other kind, patches included."""
     real, fake = (torch.randn(3, 1, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
     r, f = real.flatten().tolist(), fake.flatten().tolist()
     mean_r, mean_f, n = sum(r) / len(r), sum(f) / len(f), len(r)
@@ -108,8 +108,8 @@ def test_relativistic_losses_over_a_batch() -> None:
             loss.g(fake)
 
 
-def test_g_of_minimax_learns_little_while_its_images_are_rejected() -> None:
-    """Goodfellow et al. 2014, section 3: why there is another loss for G."""
+def test_minimax_saturates_while_d_rejects_the_images() -> None:
+    """Goodfellow et al. 2014, section 3: the reason for the non-saturating loss."""
     fake = torch.tensor([-8.0], requires_grad=True)
     slopes = [torch.autograd.grad(build("adversarial", Spec(name)).g(fake), fake)[0].item() for name in ("minimax", "nonsaturating")]
     assert slopes == pytest.approx([-sigmoid(-8.0), -sigmoid(8.0)])
@@ -119,7 +119,7 @@ SMOOTH = [name for name in LOSSES if "smooth" in schema("adversarial", name)]
 
 
 def test_label_smoothing_is_one_sided() -> None:
-    """D is content with real logits of target 1 - smooth and wants generated ones where it wanted them before.  Salimans et al. 2016, section 3.4"""
+    """D's optimum for real images has the probability 1 - smooth; for generated ones it is unchanged.  Salimans et al. 2016, section 3.4"""
     assert SMOOTH == ["lsgan", "minimax", "nonsaturating"]
     for name in SMOOTH:
         plain, smooth = build("adversarial", Spec(name)), build("adversarial", Spec(name, {"smooth": 0.1}))

@@ -1,4 +1,4 @@
-"""Path length regularization by its closed form on a linear synthesis, and what it does to a generator."""
+"""Path length regularization: its closed form on a linear synthesis, and its effect on a generator."""
 
 import math
 
@@ -53,8 +53,8 @@ def test_the_penalty_and_its_mean() -> None:
     assert dict(P.named_buffers()).keys() == set(P.synced_buffers)
 
 
-def test_an_orthogonal_synthesis_costs_next_to_nothing_and_a_stretched_one_much() -> None:
-    """|J^T y| is the same everywhere if J is a multiple of an isometry, which is what is asked for."""
+def test_the_penalty_is_near_zero_for_an_orthogonal_synthesis_and_large_for_a_stretched_one() -> None:
+    """|J^T y| is nearly constant if J is a multiple of an isometry."""
     even = torch.linalg.qr(torch.randn(3000, 64, generator=torch.Generator().manual_seed(0)))[0]
     costs = {}
     for name, scale in (("even", torch.ones(64)), ("stretched", torch.tensor([8.0] + [0.1] * 63))):
@@ -65,8 +65,8 @@ def test_an_orthogonal_synthesis_costs_next_to_nothing_and_a_stretched_one_much(
     assert costs["stretched"] > 10 * costs["even"]
 
 
-def test_it_teaches_the_synthesis() -> None:
-    """The gradient with respect to the synthesis's weights and the styles, by finite differences."""
+def test_its_gradients_match_finite_differences() -> None:
+    """With respect to the weights of the synthesis and to the styles."""
     a, ws = matrices().requires_grad_(), styles(3).requires_grad_()
 
     def loss(a: torch.Tensor, ws: torch.Tensor) -> torch.Tensor:
@@ -85,7 +85,7 @@ def test_it_teaches_the_synthesis() -> None:
         torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-6)      # The mean is kept in single precision.
 
 
-def test_it_makes_lengths_alike() -> None:
+def test_training_with_it_makes_path_lengths_more_equal() -> None:
     torch.manual_seed(0)
     synthesis = nn.Sequential(nn.Linear(8, 64), nn.Tanh(), nn.Linear(64, 48))
     P, optimizer = PathLengthPenalty(), torch.optim.Adam(synthesis.parameters(), 3e-3)
@@ -106,7 +106,7 @@ def test_it_makes_lengths_alike() -> None:
     assert spread() < 0.7 * before
 
 
-def test_it_is_in_single_precision_inside_a_step_that_is_not() -> None:
+def test_it_is_computed_in_float32_under_autocast() -> None:
     layer, seen = nn.Linear(4, 12), []
 
     def image(ws: torch.Tensor) -> torch.Tensor:
@@ -122,7 +122,7 @@ def test_it_is_in_single_precision_inside_a_step_that_is_not() -> None:
     assert layer.weight.grad.isfinite().all()
 
 
-def test_none_is_never_due_and_a_plan_can_run_the_other() -> None:
+def test_none_is_never_due_and_the_other_runs_on_meta_tensors() -> None:
     assert set(names("generator_penalty")) == {"none", "path-length"}
     none = build("generator_penalty", Spec("none"))
     assert (none.every, none(linear(matrices()), styles()).item()) == (0, 0.0)
@@ -132,7 +132,7 @@ def test_none_is_never_due_and_a_plan_can_run_the_other() -> None:
 
 
 @pytest.mark.parametrize("options", [{"weight": -1}, {"every": 0}, {"decay": 0}, {"decay": 1.5}, {"shrink": 0}])
-def test_what_cannot_be_is_refused(options: dict[str, float]) -> None:
+def test_invalid_options_are_refused(options: dict[str, float]) -> None:
     key, = options
     with pytest.raises(RequestError, match=f"g_penalty.{key}"):
         build("generator_penalty", Spec("path-length", options))

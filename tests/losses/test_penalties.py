@@ -1,4 +1,4 @@
-"""Penalties by their closed forms on a linear critic, in the right precision, applied for real."""
+"""Penalties: closed forms on a linear critic, precision, and their effect in training."""
 
 import copy
 
@@ -43,7 +43,7 @@ def test_closed_forms_on_a_linear_critic() -> None:
         assert penalty(linear, images(), images(seed=1)).item() == pytest.approx(float(value), abs=1e-12), name
 
 
-def test_a_flat_critic_is_punished_by_all_but_the_one_sided_penalty() -> None:
+def test_gradients_shorter_than_1_are_penalized_except_by_the_one_sided_penalty() -> None:
     """|w| = 1/2"""
     def flat(x: torch.Tensor) -> torch.Tensor:
         return linear(x) / (2 * W.norm())
@@ -57,14 +57,14 @@ def square(x: torch.Tensor) -> torch.Tensor:
     return x.flatten(1).square().sum(1) / 2
 
 
-def test_r2_looks_at_generated_images_and_r1r2_at_both() -> None:
+def test_r2_is_taken_at_generated_images_and_r1r2_at_both() -> None:
     real, fake = images(), images(seed=1)
     of_real, of_fake = (x.flatten(1).square().sum(1).mean().item() for x in (real, fake))
     for name, value in (("r1", of_real), ("r2", of_fake), ("r1r2", of_real + of_fake)):
         assert build("penalty", Spec(name, {"gamma": 2.0}))(square, real, fake).item() == pytest.approx(value), name
 
 
-def test_dragan_looks_around_real_images_only() -> None:
+def test_dragan_is_taken_around_real_images_only() -> None:
     """real + share * noise: never below the real image, never above it by more than half of a standard deviation."""
     real, seen = images(), []
 
@@ -85,7 +85,7 @@ def test_dragan_looks_around_real_images_only() -> None:
     assert torch.equal(dragan(square, real, torch.full_like(real, torch.nan)), value)
 
 
-def test_r1_looks_at_real_images_and_wgan_gp_between_them() -> None:
+def test_r1_is_taken_at_real_images_and_wgan_gp_between_them_and_generated_ones() -> None:
     real, fake = images(), images(seed=1)
     assert build("penalty", Spec("r1", {"gamma": 2.0}))(square, real, fake).item() == pytest.approx(real.flatten(1).square().sum(1).mean().item())
     torch.manual_seed(3)
@@ -96,13 +96,13 @@ def test_r1_looks_at_real_images_and_wgan_gp_between_them() -> None:
     assert build("penalty", Spec("wgan-gp", {"weight": 1.0}))(square, real, fake).item() == pytest.approx(expected.item())
 
 
-def test_a_patch_critic_is_the_mean_of_its_patches() -> None:
+def test_a_patch_critic_counts_as_the_mean_of_its_patches() -> None:
     torch.testing.assert_close(gradients(lambda x: linear(x)[:, :, None, None].expand(len(x), 1, 6, 6), images()), W.expand(5, -1))
 
 
 @pytest.mark.parametrize("name", DIFFERENTIATING)
-def test_it_teaches_the_critic(name: str) -> None:
-    """The gradient with respect to the critic's weights, by finite differences."""
+def test_its_gradients_match_finite_differences(name: str) -> None:
+    """With respect to the weights of the critic."""
     w = torch.randn(48, 1, dtype=torch.float64, requires_grad=True)
 
     def loss(w: torch.Tensor) -> torch.Tensor:
@@ -113,7 +113,7 @@ def test_it_teaches_the_critic(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DIFFERENTIATING)
-def test_it_is_in_single_precision_inside_a_step_that_is_not(name: str) -> None:
+def test_it_is_computed_in_float32_under_autocast(name: str) -> None:
     D, seen = nn.Conv2d(3, 2, 3), []
 
     def critic(x: torch.Tensor) -> torch.Tensor:
@@ -131,13 +131,13 @@ def test_it_is_in_single_precision_inside_a_step_that_is_not(name: str) -> None:
     assert D.weight.grad.dtype == torch.float32
 
 
-def test_only_clipping_clips() -> None:
+def test_only_weight_clipping_limits_the_weights() -> None:
     assert {name: build("penalty", Spec(name)).clip for name in names("penalty")} == {name: 0.01 if name == "clip" else 0.0 for name in names("penalty")}
     assert set(names("penalty")) - set(DIFFERENTIATING) == {"none", "clip"}
 
 
 @pytest.mark.parametrize("name", DIFFERENTIATING)
-def test_a_penalty_that_is_seldom_due_weighs_more(name: str) -> None:
+def test_a_lazy_penalty_is_multiplied_by_its_interval(name: str) -> None:
     lazy = build("penalty", Spec(name, {"every": 4}))
     whole = build("penalty", Spec(name))(linear, images(), images())
     values = [lazy_penalty(lazy, step, linear, images(), images()).item() for step in range(8)]
@@ -155,7 +155,7 @@ def test_a_critic_with_batch_norm_is_refused_with_the_reason(recipe: Recipe, nam
 @pytest.mark.parametrize("settings", [["penalty=wgan-gp", "penalty.weight=-1"], ["penalty=r1", "penalty.gamma=-1"], ["penalty=r1", "penalty.every=0"], ["penalty=wgangp"],
                                    ["penalty=clip", "penalty.limit=0"], ["penalty=clip", "penalty.every=2"], ["penalty=dragan", "penalty.weight=-1"], ["penalty=r1r2", "penalty.gamma=-1"],
                                    ["penalty.weight=3"]])
-def test_what_cannot_be_is_refused(settings: list[str]) -> None:
+def test_invalid_settings_are_refused(settings: list[str]) -> None:
     with pytest.raises(RequestError):
         build("penalty", override(CycleGAN(), parse_assignments(settings)).penalty)
 
@@ -207,7 +207,7 @@ WORDS = ["generator.width=2", "generator.blocks=1", "discriminator.width=8", "di
          "d_optimizer.lr=2e-3", "d_optimizer.beta1=0", "schedule=constant", "pool=0"]
 
 
-def test_the_critics_gradient_norm_is_held_near_one_and_is_not_without_the_penalty() -> None:
+def test_only_with_the_penalty_the_gradient_norm_of_the_critic_stays_near_one() -> None:
     values = train(override(CycleGAN(), parse_assignments([*WORDS, "penalty=wgan-gp"])), 150)
     free = train(override(CycleGAN(), parse_assignments(WORDS)), 150)
     for side in (0, 1):

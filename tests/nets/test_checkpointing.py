@@ -1,4 +1,4 @@
-"""Activations computed again: not a bit differs, and less is kept."""
+"""Gradient checkpointing: results are bit-identical and fewer activations are stored."""
 
 import copy
 from typing import Any
@@ -32,7 +32,7 @@ RECIPES: dict[str, Recipe] = {
 
 
 def one_step(recipe: Recipe, modules: nn.ModuleDict, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-    """The gradients of all players, one after the other, and the buffers they leave."""
+    """The gradients of all players in turn, and the buffers afterwards."""
     found: list[torch.Tensor] = []
 
     def update(player: str, loss: torch.Tensor, /, **logs: torch.Tensor) -> None:
@@ -48,7 +48,7 @@ def one_step(recipe: Recipe, modules: nn.ModuleDict, batch: dict[str, torch.Tens
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_gradients_and_statistics_are_the_same_bits_and_less_is_kept(name: str) -> None:
+def test_gradients_and_buffers_are_bit_identical_and_fewer_activations_are_stored(name: str) -> None:
     recipe, info = RECIPES[name], DataInfo((32, 32), num_classes=2)
     torch.manual_seed(0)
     original = recipe.modules(info)
@@ -62,7 +62,7 @@ def test_gradients_and_statistics_are_the_same_bits_and_less_is_kept(name: str) 
     assert after.weights == before.weights
 
 
-def test_nothing_is_computed_again_where_nothing_goes_backward() -> None:
+def test_nothing_is_recomputed_without_a_backward_pass() -> None:
     calls = []
 
     class Network(nn.Module):
@@ -84,7 +84,7 @@ def test_nothing_is_computed_again_where_nothing_goes_backward() -> None:
     assert len(calls) == 4
 
 
-def test_buffers_are_as_before_each_time_and_then_as_they_were() -> None:
+def test_each_recomputation_sees_the_first_buffers_and_then_restores_the_current_ones() -> None:
     norm = nn.BatchNorm1d(2)
     mean = norm.running_mean
     before = RestoredBuffers([norm])
@@ -98,7 +98,7 @@ def test_buffers_are_as_before_each_time_and_then_as_they_were() -> None:
     assert torch.equal(norm.running_mean, moved)
 
 
-def test_a_generator_without_stages_is_refused() -> None:
+def test_a_generator_that_does_not_support_it_is_refused() -> None:
     recipe: Any = GAN(generator=Spec("mlp", {"width": 4}), discriminator=PLAIN)
     with pytest.raises(RequestError, match=r"train\.gradient_checkpointing=true cannot be used; accepted: false"):
         set_checkpointing(recipe, recipe.modules(DataInfo((32, 32))), True)

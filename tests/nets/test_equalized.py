@@ -1,4 +1,4 @@
-"""Equalized rates, the resampling filter and the minibatch statistic, by what their papers say of them."""
+"""Equalized learning rates, the resampling filter and the minibatch standard deviation, by the statements of their papers."""
 
 import math
 
@@ -25,7 +25,7 @@ def test_outputs_keep_their_variance_whatever_the_width() -> None:
 
 
 def test_all_weights_learn_equally_fast_and_the_multiplier_slows_them() -> None:
-    """One step of Adam moves what a weight does by lr * coefficient, whatever its gradient."""
+    """One step of Adam changes the scaled weight by lr times its scale, whatever the gradient."""
     for multiplier in (1.0, 0.01):
         layer = EqualizedLinear(100, 3, gain=2.0, lr_multiplier=multiplier)
         x = torch.randn(7, 100)
@@ -39,7 +39,7 @@ def test_all_weights_learn_equally_fast_and_the_multiplier_slows_them() -> None:
         torch.testing.assert_close(layer(x) - before, effect, atol=1e-4, rtol=1e-2)
 
 
-def test_the_bias_starts_at_what_was_asked_and_a_column_is_a_one_hot_input() -> None:
+def test_the_bias_has_its_initial_value_and_a_one_hot_input_selects_a_column() -> None:
     layer = EqualizedLinear(5, 3, bias=1.0, lr_multiplier=0.1)
     torch.testing.assert_close(layer(torch.zeros(1, 5)), torch.ones(1, 3))
     index = torch.tensor([4, 0, 4])
@@ -48,7 +48,7 @@ def test_the_bias_starts_at_what_was_asked_and_a_column_is_a_one_hot_input() -> 
     torch.testing.assert_close(bare.one_hot(index), bare(F.one_hot(index, 5).float()))
 
 
-def test_the_filter_is_binomial_and_doubling_is_bilinear_inside() -> None:
+def test_the_filter_is_binomial_and_upsampling_is_bilinear_away_from_the_border() -> None:
     dot = torch.zeros(1, 2, 9, 9)
     dot[0, :, 4, 4] = 64
     line = torch.tensor([1.0, 3, 3, 1])
@@ -61,13 +61,13 @@ def test_the_filter_is_binomial_and_doubling_is_bilinear_inside() -> None:
 
 
 @pytest.mark.parametrize("function", [lambda x: blur(x, 1), lambda x: blur(x, 2), downsample, upsample, PixelNorm(), MinibatchStdDev(2), leaky_relu])
-def test_everything_is_differentiable_twice(function) -> None:
+def test_each_layer_is_twice_differentiable(function) -> None:
     x = image(4, 2, 4, 6).requires_grad_()
     assert torch.autograd.gradcheck(function, (x,))
     assert torch.autograd.gradgradcheck(lambda x: function(x).square(), (x,))
 
 
-def test_resampling_keeps_the_type_under_autocast() -> None:
+def test_resampling_preserves_the_dtype_under_autocast() -> None:
     x = image(1, 2, 4, 4, dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         for function in (downsample, upsample, lambda x: blur(x, 1)):
@@ -75,13 +75,13 @@ def test_resampling_keeps_the_type_under_autocast() -> None:
             assert function(x.bfloat16()).dtype == torch.bfloat16
 
 
-def test_pixel_norm() -> None:
+def test_pixel_norm_scales_the_channels_to_a_mean_square_of_one() -> None:
     for shape in ((3, 8, 4, 5), (3, 8)):
         torch.testing.assert_close(PixelNorm()(image(*shape) * 7).square().mean(1), torch.ones(3, *shape[2:], dtype=torch.float64), atol=1e-6, rtol=1e-6)
 
 
-def test_the_statistic_of_a_batch() -> None:
-    """Each image learns how much its own group differs; written naively."""
+def test_the_minibatch_standard_deviation_is_that_of_the_groups() -> None:
+    """Karras et al. 2018, section 3, written naively."""
     x = image(8, 3, 4, 5)
     out = MinibatchStdDev(4)(x)
     assert torch.equal(out[:, :3], x)
@@ -93,13 +93,13 @@ def test_the_statistic_of_a_batch() -> None:
 
 
 @pytest.mark.parametrize(("batch", "groups"), [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 2), (7, 1), (8, 2), (9, 3), (10, 5)])
-def test_groups_of_any_batch(batch: int, groups: int) -> None:
+def test_the_number_of_groups_divides_any_batch(batch: int, groups: int) -> None:
     values = MinibatchStdDev(4)(image(batch, 3, 4, 4))[:, 3, 0, 0]
     assert len(values.unique()) == groups
-    assert batch == 1 or values.min() > 0.1       # A group of one would say nothing.
+    assert batch == 1 or values.min() > 0.1       # A group of one image would have a deviation of 0.
 
 
-def test_no_value_is_read() -> None:
+def test_the_layers_run_on_meta_tensors() -> None:
     with torch.device("meta"):
         layers = torch.nn.Sequential(EqualizedConv2d(3, 4, 3, gain=math.sqrt(2)), PixelNorm(), MinibatchStdDev())
         assert layers(downsample(upsample(torch.empty(2, 3, 8, 8)))).shape == (2, 5, 8, 8)

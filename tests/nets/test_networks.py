@@ -1,4 +1,4 @@
-"""A contract over the registry: every generator of translation, and what the papers say of the default networks.  Discriminators: test_synthesis.py."""
+"""A contract over all image-to-image generators, and the papers' statements about the default networks.  Discriminators: test_noise_generators.py."""
 
 import pytest
 import torch
@@ -32,21 +32,21 @@ class TestGenerators:
         network(torch.randn(2, 2, *SIZE)).square().sum().backward()
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
 
-    def test_in_eval_an_image_does_not_depend_on_its_neighbors(self, name: str) -> None:
+    def test_in_eval_mode_an_image_does_not_depend_on_the_rest_of_its_batch(self, name: str) -> None:
         network, x = make("generator", name).eval(), torch.randn(3, 2, *SIZE)
         alone = torch.cat([network(image[None]) for image in x])
         torch.testing.assert_close(network(x), alone, atol=1e-5, rtol=1e-5)
 
-    def test_in_eval_there_is_no_noise_and_dropout_is_noise(self, name: str) -> None:
+    def test_dropout_is_random_in_training_and_off_in_eval_mode(self, name: str) -> None:
         network, x = make("generator", name, dropout=0.5), torch.randn(2, 2, *SIZE)
         assert not torch.equal(network(x), network(x))
         assert torch.equal(network.eval()(x), network(x))
 
     @pytest.mark.parametrize("up", ["transposed", "resize"])
-    def test_both_ways_up(self, name: str, up: str) -> None:
+    def test_both_upsamplings_reach_the_size_of_the_image(self, name: str, up: str) -> None:
         assert make("generator", name, up=up)(torch.randn(1, 2, *SIZE)).shape == (1, 3, *SIZE)
 
-    def test_other_sizes_that_are_multiples(self, name: str) -> None:
+    def test_other_multiples_of_its_smallest_size_are_supported(self, name: str) -> None:
         network = make("generator", name).eval()
         m = max(network.multiple, getattr(network, "smallest", 1))
         assert network(torch.randn(1, 2, m, 2 * m)).shape == (1, 3, m, 2 * m)
@@ -70,7 +70,7 @@ def test_batch_norm_can_use_each_images_own_statistics() -> None:
     torch.testing.assert_close(norm(x), trained, atol=1e-5, rtol=1e-5)
 
 
-def test_the_papers_model_at_256() -> None:
+def test_at_256_pixels_the_networks_are_the_papers() -> None:
     with torch.device("meta"):
         G, D = build("generator", Spec("unet"), 3, 3, (256, 256)), build("discriminator", Spec("patch"), 6, (256, 256))
     assert sum(p.numel() for p in G.parameters()) == 54_413_955      # As the reference implementation prints for unet_256.
@@ -113,7 +113,7 @@ def test_sizes_and_options_that_do_not_go_together_are_refused(size: tuple[int, 
         UNet(3, 3, size, **options)
 
 
-def test_a_patch_needs_room() -> None:
+def test_images_that_are_too_small_for_the_layers_are_refused() -> None:
     with pytest.raises(RequestError, match="at least 24"):
         build("discriminator", Spec("patch", {"layers": 3}), 6, (16, 16))
     assert build("discriminator", Spec("patch", {"width": 2}), 6, (24, 24))(torch.randn(1, 6, 24, 24)).shape[-1] == 1
@@ -121,7 +121,7 @@ def test_a_patch_needs_room() -> None:
 
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(4, 2, 1), (3, 1, 1), (3, 2, 1), (1, 1, 0)])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_the_matrix_product_is_the_convolution(kernel: int, stride: int, padding: int, batch: int) -> None:
+def test_the_matrix_product_equals_the_convolution(kernel: int, stride: int, padding: int, batch: int) -> None:
     x = torch.randn(batch, 5, 4, 6, dtype=torch.float64, requires_grad=True)
     for layer, base in ((GemmConv2d(5, 7, kernel, stride, padding), nn.Conv2d),
                         (GemmConvTranspose2d(5, 7, kernel, stride, padding, output_padding=stride - 1 if kernel == 3 else 0), nn.ConvTranspose2d)):
@@ -134,6 +134,6 @@ def test_the_matrix_product_is_the_convolution(kernel: int, stride: int, padding
             torch.testing.assert_close(mine, its)
 
 
-def test_reflection_is_torchs() -> None:
+def test_reflection_padding_equals_that_of_torch() -> None:
     x = torch.randn(2, 3, 9, 7)
     assert torch.equal(ReflectionPad2d(3)(x), nn.ReflectionPad2d(3)(x))

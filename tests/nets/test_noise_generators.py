@@ -1,4 +1,4 @@
-"""A contract over the registry: every generator of images from noise, and every discriminator."""
+"""A contract over all generators from noise and all discriminators."""
 
 import typing
 from pathlib import Path
@@ -19,7 +19,7 @@ CLASSES = 3
 
 
 def cases(kind: str) -> list[tuple[str, dict[str, object], int, tuple[int, int]]]:
-    """Every piece, without classes and with, by each way of its own to use them, at 32x32, at 32x64, and where that is what people have at 28x28."""
+    """Every component, without classes and with each of its conditions, at 32x32, 32x64 and, where that is common, 28x28."""
     out: list[tuple[str, dict[str, object], int, tuple[int, int]]] = []
     for name in names(kind):
         options = schema(kind, name)
@@ -41,7 +41,7 @@ def make(kind: str, case: tuple[str, dict[str, object], int, tuple[int, int]], c
 
 
 def opened(network: nn.Module) -> nn.Module:
-    """Strengths that start at 0 hide what lies behind them."""
+    """Set the learned strengths that start at 0, which would hide what they multiply."""
     for parameter in network.parameters():
         if not parameter.any():
             nn.init.normal_(parameter)
@@ -49,7 +49,7 @@ def opened(network: nn.Module) -> nn.Module:
 
 
 def settled(G: nn.Module, classes: int) -> nn.Module:
-    """In eval mode, with running statistics of what it makes."""
+    """The network in eval mode, with the running statistics of its own outputs."""
     for module in opened(G).modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = 1.0
@@ -63,7 +63,7 @@ def labels(classes: int, n: int) -> Tensor | None:
 
 
 def stages(network: nn.Module) -> typing.Iterator[None]:
-    """Once, or at each stage of growing: the smallest size, every fade, full size."""
+    """Run it once or, if it grows, at each stage: smallest size, every fade, full size."""
     for progress in [i / 12 for i in range(13)] if hasattr(network, "set_progress") else [1.0]:
         if hasattr(network, "set_progress"):
             network.set_progress(progress)
@@ -80,7 +80,7 @@ def saved(network: nn.Module, path: Path) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("case", cases("noise_generator"), ids=case_name)
-class TestSynthesis:
+class TestGenerators:
     @pytest.mark.parametrize("channels", [1, 3, 4])
     def test_shape(self, case, channels: int) -> None:
         _, _, classes, size = case
@@ -97,7 +97,7 @@ class TestSynthesis:
             G(torch.randn(4, G.z_dim), labels(case[2], 4)).sin().sum().backward()
         assert [name for name, p in G.named_parameters() if p.grad is None or not p.grad.any()] == []
 
-    def test_in_eval_an_image_is_its_z_and_label_alone(self, case) -> None:
+    def test_in_eval_mode_an_image_depends_on_its_z_and_label_alone(self, case) -> None:
         G = settled(make("noise_generator", case), case[2])
         z, c = torch.randn(3, G.z_dim), labels(case[2], 3)
         for _ in stages(G):
@@ -107,7 +107,7 @@ class TestSynthesis:
             assert torch.equal(both, G(z, c))
             assert (both[0] - both[1]).abs().mean() > 0.01
 
-    def test_runs_without_data(self, case) -> None:
+    def test_it_runs_on_meta_tensors(self, case) -> None:
         with torch.device("meta"):
             G = make("noise_generator", case)
             if hasattr(G, "set_progress"):
@@ -115,7 +115,7 @@ class TestSynthesis:
             c = torch.zeros(2, dtype=torch.int64) if case[2] else None
             assert G(torch.empty(2, G.z_dim), c).shape == (2, 3, *case[3])
 
-    def test_its_state_is_all_of_it(self, case, tmp_path: Path) -> None:
+    def test_the_state_dict_holds_its_whole_state(self, case, tmp_path: Path) -> None:
         G, other = opened(make("noise_generator", case)), make("noise_generator", case, seed=1).eval()
         if hasattr(G, "set_progress"):
             G.set_progress(0.25)
@@ -125,7 +125,7 @@ class TestSynthesis:
         other.load_state_dict(saved(G, tmp_path / "G.safetensors"))
         assert torch.equal(G(z, c), other(z, c))
 
-    def test_half_the_bits(self, case) -> None:
+    def test_it_trains_under_bfloat16_autocast(self, case) -> None:
         G = opened(make("noise_generator", case))
         with torch.autocast("cpu", torch.bfloat16):
             out = G(torch.randn(2, G.z_dim), labels(case[2], 2))
@@ -151,21 +151,21 @@ class TestDiscriminators:
             D(torch.randn(4, 3, *case[3]), labels(case[2], 4)).sin().sum().backward()
         assert [name for name, p in D.named_parameters() if p.grad is None or not p.grad.any()] == []
 
-    def test_in_eval_an_image_does_not_depend_on_its_neighbors_unless_that_is_the_point(self, case) -> None:
+    def test_in_eval_mode_images_are_independent_unless_the_network_compares_them(self, case) -> None:
         D = opened(make("discriminator", case)).eval()
         x, c = torch.randn(3, 3, *case[3]), labels(case[2], 3)
         alone = torch.cat([D(x[i:i + 1], None if c is None else c[i:i + 1]) for i in range(3)])
         assert torch.equal(D(x, c), D(x, c))
         assert torch.allclose(D(x, c), alone, atol=1e-4, rtol=1e-4) == independent(D)
 
-    def test_runs_without_data(self, case) -> None:
+    def test_it_runs_on_meta_tensors(self, case) -> None:
         with torch.device("meta"):
             D = make("discriminator", case)
             if hasattr(D, "set_progress"):
                 D.set_progress(0.25)
             assert D(torch.empty(2, 3, *case[3]), torch.zeros(2, dtype=torch.int64) if case[2] else None).shape[:2] == (2, 1)
 
-    def test_its_state_is_all_of_it(self, case, tmp_path: Path) -> None:
+    def test_the_state_dict_holds_its_whole_state(self, case, tmp_path: Path) -> None:
         D, other = opened(make("discriminator", case)), make("discriminator", case, seed=1).eval()
         if hasattr(D, "set_progress"):
             D.set_progress(0.25)
@@ -175,14 +175,14 @@ class TestDiscriminators:
         other.load_state_dict(saved(D, tmp_path / "D.safetensors"))
         assert torch.equal(D(x, c), other(x, c))
 
-    def test_half_the_bits(self, case) -> None:
+    def test_it_trains_under_bfloat16_autocast(self, case) -> None:
         D = opened(make("discriminator", case))
         with torch.autocast("cpu", torch.bfloat16):
             out = D(torch.randn(2, 3, *case[3]), labels(case[2], 2))
         out.float().square().mean().backward()
         assert all(p.grad.isfinite().all() for p in D.parameters() if p.grad is not None)
 
-    def test_a_penalty_on_its_gradient_has_a_gradient(self, case) -> None:
+    def test_a_gradient_penalty_has_a_gradient(self, case) -> None:
         D = opened(make("discriminator", case)).double()
         x = torch.randn(2, 3, *case[3], dtype=torch.float64, requires_grad=True)
         gradient, = torch.autograd.grad(D(x, labels(case[2], 2)).sum(), x, create_graph=True)
@@ -193,7 +193,7 @@ class TestDiscriminators:
 
 
 @pytest.mark.parametrize("case", [case for case in cases("noise_generator") if case[2]], ids=case_name)
-def test_the_label_counts_in_an_image(case) -> None:
+def test_an_image_depends_on_its_label(case) -> None:
     G = make("noise_generator", case)
     for module in G.modules():
         if isinstance(module, ClassEmbedding):        # Gains and biases of classes start equal.
@@ -209,7 +209,7 @@ def test_the_label_counts_in_an_image(case) -> None:
 
 
 @pytest.mark.parametrize("case", [case for case in cases("discriminator") if case[2]], ids=case_name)
-def test_the_label_counts_in_a_logit(case) -> None:
+def test_a_logit_depends_on_the_label(case) -> None:
     D, x = opened(make("discriminator", case)).eval(), torch.randn(1, 3, *case[3]).expand(CLASSES, -1, -1, -1)
     for _ in stages(D):
         out = D(x, torch.arange(CLASSES)).flatten(1).mean(1)
@@ -219,7 +219,7 @@ def test_the_label_counts_in_a_logit(case) -> None:
 
 
 @pytest.mark.parametrize("case", [case for case in cases("discriminator") if hasattr(lookup("discriminator", case[0]), "trunk")], ids=case_name)
-def test_trunk_and_head_are_the_network(case) -> None:
+def test_trunk_and_head_make_up_the_network(case) -> None:
     D = opened(make("discriminator", case)).eval()
     x, c = torch.randn(2, 3, *case[3]), labels(case[2], 2)
     h = D.trunk(x, c)

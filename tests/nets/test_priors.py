@@ -1,4 +1,4 @@
-"""The learned mixture prior of DeLiGAN: by its formula, and in a run whose images can be made again."""
+"""The learned mixture prior of DeLiGAN: its formula, and a run whose images can be reproduced."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def mixture(components: int = 8, z_dim: int = 3, **options: float) -> GaussianMi
     return build("latent", Spec("mixture", {"components": components, **options}), z_dim)
 
 
-def test_each_component_is_used_as_often_and_is_normal() -> None:
+def test_components_are_equally_likely_and_normal() -> None:
     Z, n = mixture(), 40_000
     with torch.no_grad():
         Z.mu.copy_(torch.arange(8)[:, None] * 100.0)
@@ -70,8 +70,8 @@ def test_g_learns_mu_and_sigma() -> None:
 
 
 @pytest.mark.parametrize(("weight", "alive"), [(1 / 3, True), (0.0, False)])
-def test_the_regularizer_keeps_sigma_from_falling_to_nothing(weight: float, alive: bool) -> None:
-    """Against a loss that likes its images alike, as a generator that has found one good image of a component does: |x - its component's mean|^2."""
+def test_the_regularization_keeps_sigma_from_collapsing(weight: float, alive: bool) -> None:
+    """With a loss that prefers equal images, |x - mean of its component|^2, as G has once it has found one good image for a component."""
     Z = mixture(4, weight=weight)
     optimizer = torch.optim.Adam(Z.parameters(), 0.01)
     for _ in range(600):
@@ -85,13 +85,13 @@ def test_the_regularizer_keeps_sigma_from_falling_to_nothing(weight: float, aliv
     assert (Z.sigma.abs().min() > 0.5) == alive
 
 
-def test_what_makes_no_sense_is_refused() -> None:
+def test_invalid_options_are_refused() -> None:
     for options in ({"components": 0}, {"sigma": 0.0}, {"weight": -1.0}):
         with pytest.raises(RequestError, match=f"latent.{next(iter(options))}"):
             mixture(**options)
 
 
-def test_a_run_with_virtual_batch_norm_and_a_mixture_resumes_exactly_and_its_file_makes_its_images(i2i, tmp_path: Path) -> None:
+def test_a_run_with_virtual_batch_norm_and_a_mixture_resumes_exactly_and_its_model_file_reproduces_its_images(i2i, tmp_path: Path) -> None:
     flat, g = tmp_path / "flat", np.random.default_rng(0)
     flat.mkdir()
     for i in range(8):

@@ -1,4 +1,4 @@
-"""Networks that grow: what is in use when, that nothing jumps, that the level is all they remember."""
+"""Networks that grow: the schedule, continuity, and that the level is their only additional state."""
 
 import copy
 
@@ -37,7 +37,7 @@ def levels(grown: float, fade: float, *progress: float) -> list[float]:
     return out
 
 
-def test_each_level_has_an_equal_part_and_fades_at_its_end() -> None:
+def test_each_level_has_an_equal_part_of_the_run_and_fades_in_at_its_end() -> None:
     assert levels(0.6, 0.5, 0, 0.1, 0.15, 0.2, 0.29, 0.35, 0.4, 0.6, 0.7, 1) == [0, 0, 0.5, 1, 1, 1.5, 2, 3, 3, 3]
     assert levels(0.6, 1, 0, 0.05, 0.1, 0.5, 0.6) == [0, 0.25, 0.5, 2.5, 3]        # Always fading.
     assert levels(0.6, 0, 0, 0.19, 0.21, 0.59, 0.61) == [0, 0, 1, 2, 3]             # Never.
@@ -45,19 +45,19 @@ def test_each_level_has_an_equal_part_and_fades_at_its_end() -> None:
     assert levels(1, 0.5, 0, 1) == [0, 3]
 
 
-def test_a_network_that_was_never_told_has_full_size() -> None:
+def test_a_new_network_has_full_size() -> None:
     assert Growth("generator", 3, 0.6, 0.5).stage() == (3, None)
 
 
 @pytest.mark.parametrize("options", [{"grown": 1.5}, {"fade": -0.1}, {"width": 0}, {"width": 600}])
 @pytest.mark.parametrize(("kind", "name"), GROWING)
-def test_options_that_mean_nothing_are_refused(kind: str, name: str, options: dict[str, float]) -> None:
+def test_invalid_options_are_refused(kind: str, name: str, options: dict[str, float]) -> None:
     with pytest.raises(RequestError, match="|".join(options)):
         make(kind, name, **options)
 
 
 @pytest.mark.parametrize("name", ["progressive", "stylegan"])
-def test_images_begin_as_four_by_four_and_end_with_all_pixels(name: str) -> None:
+def test_images_have_4x4_distinct_pixels_first_and_all_at_the_end(name: str) -> None:
     G = make("noise_generator", name)
     z = make_inputs(G)
     for progress, side in ((0, 4), (0.2, 8), (0.4, 16), (0.6, 32)):
@@ -68,7 +68,7 @@ def test_images_begin_as_four_by_four_and_end_with_all_pixels(name: str) -> None
         assert (small - F.interpolate(F.avg_pool2d(small, 2), scale_factor=2)).abs().mean() > 1e-3     # No smaller one would do.
 
 
-def test_d_sees_no_more_than_what_is_in_use() -> None:
+def test_d_ignores_details_of_levels_that_are_not_in_use() -> None:
     D = make("discriminator", "progressive")
     x = make_inputs(D)
     D.set_progress(0)
@@ -78,7 +78,7 @@ def test_d_sees_no_more_than_what_is_in_use() -> None:
 
 
 @pytest.mark.parametrize(("kind", "name"), GROWING)
-def test_nothing_jumps(kind: str, name: str) -> None:
+def test_growth_is_continuous(kind: str, name: str) -> None:
     network = make(kind, name)
     x, step, last, largest, whole = make_inputs(network), 1 / 600, None, 0.0, []
     with torch.no_grad():
@@ -95,7 +95,7 @@ def test_nothing_jumps(kind: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "name"), GROWING)
-def test_half_a_fade_is_the_mean_of_both_ends(kind: str, name: str) -> None:
+def test_halfway_through_a_fade_the_output_is_the_mean_of_both_ends(kind: str, name: str) -> None:
     """Figure 2 of Karras et al. 2018, for the level that is added last: what follows D's fade is not linear."""
     network = make(kind, name)
     if kind == "discriminator":
@@ -112,7 +112,7 @@ def test_half_a_fade_is_the_mean_of_both_ends(kind: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "name"), GROWING)
-def test_the_level_is_all_it_remembers(kind: str, name: str) -> None:
+def test_the_level_is_its_only_additional_state(kind: str, name: str) -> None:
     network, x = make(kind, name), make_inputs(make(kind, name))
     for progress in (0.0, 0.17, 0.3, 0.45):
         network.set_progress(progress)
@@ -126,7 +126,7 @@ def test_the_level_is_all_it_remembers(kind: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "name"), GROWING)
-def test_small_images_are_cheap(kind: str, name: str) -> None:
+def test_low_resolutions_cost_less(kind: str, name: str) -> None:
     network, cost = make(kind, name), []
     for progress in (0.0, 0.25, 0.6):
         network.set_progress(progress)
@@ -144,13 +144,13 @@ def test_layers_not_in_use_get_no_gradient() -> None:
     assert all(p.grad is None for p in G.blocks.parameters())
 
 
-def test_z_has_a_direction_only() -> None:
+def test_only_the_direction_of_z_matters() -> None:
     G = make("noise_generator", "progressive")
     z = make_inputs(G)
     torch.testing.assert_close(G(z), G(3 * z), atol=1e-3, rtol=1e-3)
 
 
-def test_the_style_sets_mean_and_deviation() -> None:
+def test_adain_sets_the_mean_and_the_standard_deviation() -> None:
     adain = AdaIN(6, 8)
     w, x = torch.randn(2, 8), torch.randn(2, 6, 8, 8) * 5 + 3
     out, (scale, shift) = adain(x, w), adain.style(w).chunk(2, 1)
@@ -168,7 +168,7 @@ def test_every_style_reaches_the_image_once_its_level_is_in_use() -> None:
         assert ws.grad.abs().sum((0, 2)).gt(0).tolist() == [i < used for i in range(G.num_ws)]
 
 
-def test_noise_is_drawn_anew_in_training_alone() -> None:
+def test_noise_is_random_in_training_and_constant_in_eval_mode() -> None:
     G = make("noise_generator", "stylegan", mixing=0.0)
     for name, p in G.named_parameters():
         if name.endswith("strength"):
@@ -179,7 +179,7 @@ def test_noise_is_drawn_anew_in_training_alone() -> None:
     assert not torch.allclose(G(z), G(z), atol=1e-2)
 
 
-def test_truncation_draws_images_to_that_of_the_mean_style() -> None:
+def test_truncation_moves_images_towards_that_of_the_mean_style() -> None:
     G = make("noise_generator", "stylegan", mixing=0.0)
     z = make_inputs(G)
     for _ in range(50):

@@ -1,4 +1,4 @@
-"""Self-attention, the residual networks around it, and what InfoGAN reads from a trunk."""
+"""Self-attention, the residual networks around it, and the network Q of InfoGAN."""
 
 import math
 
@@ -29,13 +29,13 @@ def test_attention_is_equations_1_to_3() -> None:
             torch.testing.assert_close(out.flatten(1)[:, j], 0.7 * o + places[j])
 
 
-def test_attention_begins_as_nothing() -> None:
+def test_attention_starts_as_the_identity() -> None:
     x = torch.randn(2, 8, 4, 4)
     assert torch.equal(SelfAttention(8)(x), x)
 
 
 @pytest.mark.parametrize(("size", "sides"), [((128, 128), (32, 32)), ((64, 64), (32, 32)), ((32, 32), (16, 16)), ((28, 28), (14, 14)), ((96, 192), (24, 48))])
-def test_attention_is_where_the_paper_has_it_or_as_near_as_the_size_allows(size: tuple[int, int], sides: tuple[int, int]) -> None:
+def test_attention_has_the_papers_resolution_or_the_largest_below_it(size: tuple[int, int], sides: tuple[int, int]) -> None:
     networks = build("noise_generator", Spec("sagan", {"width": 2, "z_dim": 4}), 3, size, 0), build("discriminator", Spec("sagan", {"width": 2}), 3, size, 0)
     seen = []
     for network in networks:
@@ -45,7 +45,7 @@ def test_attention_is_where_the_paper_has_it_or_as_near_as_the_size_allows(size:
 
 
 @pytest.mark.parametrize("kind", ["noise_generator", "discriminator"])
-def test_a_map_that_is_not_there_is_refused_with_those_that_are(kind: str) -> None:
+def test_a_size_without_a_map_is_refused_with_the_sizes_of_the_maps(kind: str) -> None:
     with pytest.raises(RequestError, match=r"attention=20 .* 16, 8, 4 "):
         build(kind, Spec("sagan", {"attention": 20}), 3, (32, 32), 0)
 
@@ -56,7 +56,7 @@ def test_without_attention_it_is_sngan(kind: str) -> None:
     assert not any(isinstance(module, SelfAttention) for module in network.modules())
 
 
-def test_shortcuts_are_the_papers_order_at_less_cost() -> None:
+def test_the_cheaper_order_of_the_shortcut_gives_the_papers_result() -> None:
     x = torch.randn(2, 3, 8, 8)
     up, down = UpBlock(3, 5, "none", 0), DownBlock(3, 5, first=True)
     torch.testing.assert_close(up(x, None), up.conv2(F.relu(up.conv1(F.interpolate(F.relu(x), scale_factor=2)))) + up.shortcut(F.interpolate(x, scale_factor=2)))
@@ -85,7 +85,7 @@ def test_q_shares_the_trunk(name: str) -> None:
     assert 0 < len(trunk) < len(list(D.parameters()))       # The trunk, not the head.
 
 
-def test_q_without_numbers_and_without_categories() -> None:
+def test_q_can_have_codes_of_one_kind_alone() -> None:
     h = torch.randn(2, 4, 4, 4)
     assert QHead((4, 4, 4), (5,), 0)(h).mean.shape == (2, 0)
     assert QHead((4, 4, 4), (), 3)(h).logits == ()

@@ -1,4 +1,4 @@
-"""StyleGAN2: the recorded numbers of the reference implementation, the equations written naively, and what training asks of it."""
+"""StyleGAN2: recorded outputs of the reference implementation, the equations written naively, second derivatives and precision."""
 
 import re
 
@@ -39,7 +39,7 @@ def inputs(n: int = 3, classes: int = 0) -> tuple[torch.Tensor, torch.Tensor | N
 # ---------------------------------------------------------------------------------------------- the reference implementation
 
 def our_name(theirs: str) -> str:
-    """A tensor of the reference discriminator at 64x64 in our words."""
+    """Our name of a tensor of the reference discriminator at 64x64."""
     block, rest = theirs.split(".", 1)
     if block == "mapping":
         return "mapping." + re.sub(r"^fc", "layers.", rest)
@@ -132,7 +132,7 @@ def test_the_mean_style_follows_in_training_and_stays_in_eval_mode() -> None:
     assert G.synced_buffers == ("w_avg",)
 
 
-def test_truncation_draws_images_to_one() -> None:
+def test_truncation_moves_all_images_towards_one() -> None:
     G, (z, _) = generator().eval(), inputs(6)
     nn.init.normal_(G.w_avg)
     spread = []
@@ -144,14 +144,14 @@ def test_truncation_draws_images_to_one() -> None:
     assert spread[2] < 1e-6
 
 
-def test_noise_is_drawn_in_training_and_constant_in_eval_mode() -> None:
+def test_noise_is_random_in_training_and_constant_in_eval_mode() -> None:
     G, (z, _) = generator(mixing=0.0), inputs()
     assert not torch.equal(G(z), G(z))
     assert torch.equal(G.eval()(z), G(z))
     torch.testing.assert_close(G(z), torch.cat([G(one[None]) for one in z]), atol=1e-5, rtol=1e-5)
 
 
-def test_labels_choose_images_and_logits() -> None:
+def test_images_and_logits_depend_on_the_labels() -> None:
     G, D, (z, c) = generator(classes=3).eval(), discriminator(classes=3), inputs(3, 3)
     x = G(z, c)
     assert not torch.allclose(x, G(z, (c + 1) % 3), atol=1e-3)
@@ -164,34 +164,34 @@ def test_labels_choose_images_and_logits() -> None:
 # ---------------------------------------------------------------------------------------------- sizes and options
 
 @pytest.mark.parametrize("size", [(8, 8), (16, 16), (28, 28), (16, 32), (48, 48)])
-def test_sizes(size: tuple[int, int]) -> None:
+def test_supported_sizes(size: tuple[int, int]) -> None:
     x = generator(size)(inputs()[0])
     assert x.shape == (3, 3, *size)
     assert discriminator(size)(x).shape == (3, 1)
 
 
 @pytest.mark.parametrize("size", [(4, 4), (50, 50), (64, 72), (30, 32)])
-def test_other_sizes_are_refused_with_the_nearest(size: tuple[int, int]) -> None:
+def test_other_sizes_are_refused_with_the_nearest_supported_ones(size: tuple[int, int]) -> None:
     for make in (generator, discriminator):
         with pytest.raises(RequestError, match=r"stylegan2 does not support \d+x\d+ images; the nearest"):
             make(size)
 
 
 @pytest.mark.parametrize("options", [{"width": 0}, {"max_channels": 0}, {"z_dim": 0}, {"w_dim": 0}, {"mapping_layers": 0}, {"mixing": 1.5}])
-def test_options_that_cannot_be(options: dict[str, object]) -> None:
+def test_invalid_options_of_the_generator_are_refused(options: dict[str, object]) -> None:
     key, = options
     with pytest.raises(RequestError, match=f"generator.{key}"):
         generator(**options)
 
 
 @pytest.mark.parametrize("options", [{"width": 0}, {"max_channels": 0}, {"group": 1}, {"group": -1}, {"mapping_layers": 0}])
-def test_options_of_the_discriminator_that_cannot_be(options: dict[str, object]) -> None:
+def test_invalid_options_of_the_discriminator_are_refused(options: dict[str, object]) -> None:
     key, = options
     with pytest.raises(RequestError, match=f"discriminator.{key}"):
         discriminator(**options)
 
 
-def test_width_is_next_to_the_image_and_the_papers_is_there() -> None:
+def test_width_counts_the_channels_next_to_the_image_and_the_default_is_the_papers() -> None:
     with torch.device("meta"):
         G, D = Generator(3, (1024, 1024)), Discriminator(3, (1024, 1024))
     assert [layer.weight.shape[0] for layer in (G.first, *G.up)] == [512, 512, 512, 512, 512, 256, 128, 64, 32]
@@ -251,7 +251,7 @@ def test_path_length_differentiates_the_synthesis_twice() -> None:
     assert exact != 0
 
 
-def test_a_gradient_penalty_takes_the_minibatch_statistic_for_what_it_is() -> None:
+def test_gradient_penalties_are_allowed_with_the_minibatch_standard_deviation() -> None:
     check_penalty(Spec("r1"), discriminator())
 
 
@@ -281,7 +281,7 @@ def test_bfloat16_autocast_forward_and_backward(classes: int) -> None:
 
 
 @pytest.mark.parametrize("classes", [0, 3])
-def test_a_plan_can_run_it_without_data(classes: int) -> None:
+def test_it_runs_on_meta_tensors(classes: int) -> None:
     with torch.device("meta"):
         G, D = generator(classes=classes), discriminator(classes=classes)
         z, c = torch.empty(4, 8), torch.empty(4, dtype=torch.int64) if classes else None

@@ -1,4 +1,4 @@
-"""Virtual batch norm: the formula, that an image is alone in its batch, and where the batch to compare with comes from."""
+"""Virtual batch norm: the formula, the independence of images, and the choice of the reference batch."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ NETWORKS = [("noise_generator", "dcgan", {}), ("noise_generator", "dcgan", {"con
 
 
 def test_an_image_is_normalized_as_in_batch_norm_of_the_reference_and_itself() -> None:
-    """Salimans et al. 2016, section 3.4, in terms of batch norm: the reference by itself; each other image as one more of that batch."""
+    """Salimans et al. 2016, section 3.4, in terms of batch norm: of the reference alone, and of the reference with one more image."""
     layer, x = VirtualBatchNorm(3, 4), torch.randn(7, 3, 5, 6) * 3 + torch.tensor([0.0, 4.0, -90.0])[:, None, None]
     nn.init.normal_(layer.weight)
     nn.init.normal_(layer.bias)
@@ -45,7 +45,7 @@ def made(kind: str, name: str, **options: object) -> tuple[nn.Module, list[Tenso
 
 
 @pytest.mark.parametrize(("kind", "name", "options"), NETWORKS)
-def test_an_image_does_not_feel_its_neighbors_while_training(kind: str, name: str, options: dict[str, str]) -> None:
+def test_in_training_an_image_does_not_depend_on_the_rest_of_its_batch(kind: str, name: str, options: dict[str, str]) -> None:
     for norm in ("virtual", "batch"):
         network, (x, c) = made(kind, name, **options, norm=norm)
         together = network(x, c)
@@ -63,15 +63,15 @@ def test_an_image_does_not_feel_its_neighbors_while_training(kind: str, name: st
 
 
 @pytest.mark.parametrize(("kind", "name", "options"), NETWORKS)
-def test_the_reference_counts_and_is_kept(kind: str, name: str, options: dict[str, str]) -> None:
+def test_outputs_depend_on_the_reference_which_is_set_once_and_saved(kind: str, name: str, options: dict[str, str]) -> None:
     network, (x, c) = made(kind, name, **options)
     before = network(x, c)
     network.reference.initialize(torch.randn(3, *network.reference.inputs.shape[1:]) * 4)
     after = network(x, c)
     assert not torch.allclose(after, before, atol=1e-3)
-    assert torch.equal(network.reference.inputs[:2], network.reference.inputs[3:])     # Three make five by going round.
+    assert torch.equal(network.reference.inputs[:2], network.reference.inputs[3:])     # Three images are repeated to make five.
     network.reference.initialize(torch.randn(5, *network.reference.inputs.shape[1:]))
-    assert torch.equal(network(x, c), after)                                           # The first choice stays.
+    assert torch.equal(network(x, c), after)                                           # It is set once.
     other, _ = made(kind, name, **options)
     other.load_state_dict(network.state_dict())
     assert torch.equal(other(x, c), after)
@@ -93,7 +93,7 @@ def step(recipe: Recipe, m: nn.ModuleDict, seed: int, at: int = 0) -> dict[str, 
 
 
 @pytest.mark.parametrize("settings", [(), ("pack=2",), ("conditional=true",)], ids="".join)
-def test_d_compares_with_the_first_real_images(settings: tuple[str, ...]) -> None:
+def test_the_reference_of_d_is_the_first_real_images(settings: tuple[str, ...]) -> None:
     torch.manual_seed(0)
     r = override(GAN(), parse_assignments([*TINY, "generator.norm=virtual", "generator.reference=4", "latent=uniform", *settings]))
     m = r.modules(INFO)
@@ -108,7 +108,7 @@ def test_d_compares_with_the_first_real_images(settings: tuple[str, ...]) -> Non
         assert torch.equal(m["D"].reference.labels, first["c"])
 
 
-def test_of_a_pair_d_compares_with_both_sides() -> None:
+def test_the_reference_of_pix2pix_holds_both_sides() -> None:
     r = override(Pix2Pix(), parse_assignments([*TINY, "generator.depth=2"]))
     m = r.modules(INFO)
     first = step(r, m, 1)
@@ -129,10 +129,10 @@ def test_a_penalty_is_allowed_as_a_gradient_belongs_to_one_image() -> None:
     (Pix2Pix, ["discriminator.norm=virtual", "discriminator.layers=1"], "has no reference batch"), (Pix2Pix, ["generator.norm=virtual"], "has no reference batch"),
     (CycleGAN, ["generator.norm=virtual"], "has no reference batch"), (CycleGAN, [*TINY], "G is updated before D"), (GAN, ["generator.reference=1"], "generator.reference=1"),
     (GAN, ["discriminator.reference=0"], "discriminator.reference=0")])
-def test_elsewhere_it_is_refused_with_the_reason(recipe: type, settings: list[str], message: str) -> None:
+def test_networks_without_a_reference_batch_refuse_it_with_the_reason(recipe: type, settings: list[str], message: str) -> None:
     with pytest.raises(RequestError, match=message):
         override(recipe(), parse_assignments(settings)).modules(INFO)
 
 
-def test_without_it_there_is_nothing_to_keep() -> None:
+def test_other_norms_have_no_reference_batch() -> None:
     assert not list(ReferenceBatch("generator", "batch", 64, (100,)).state_dict())

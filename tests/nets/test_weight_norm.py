@@ -1,4 +1,4 @@
-"""Parametrized weights: their norms by SVD, the weights they start from, and that they survive copies, files and modes."""
+"""Spectral and weight normalization: norms by SVD, initial weights, and that they survive copies, files and modes."""
 
 import copy
 from pathlib import Path
@@ -52,13 +52,13 @@ def weights(net: nn.Module) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("name", names("weight_norm"))
 class TestEach:
-    def test_in_eval_it_is_deterministic_and_leaves_its_buffers(self, name: str) -> None:
+    def test_eval_mode_is_deterministic_and_changes_no_buffer(self, name: str) -> None:
         net = wrapped(name).eval()
         before = copy.deepcopy(net.state_dict())
         assert torch.equal(net(*inputs()), net(*inputs()))
         assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
 
-    def test_a_copy_is_another_network_with_the_same_output(self, name: str) -> None:
+    def test_a_copy_is_independent_and_has_the_same_output(self, name: str) -> None:
         net = wrapped(name).eval()
         twin = copy.deepcopy(net)
         out = net(*inputs())
@@ -69,7 +69,7 @@ class TestEach:
         assert torch.equal(net(*inputs()), out)
         assert not torch.equal(twin(*inputs()), out)
 
-    def test_it_is_made_without_data_and_filled_from_a_state_dict(self, name: str) -> None:
+    def test_a_network_on_the_meta_device_can_be_filled_from_a_state_dict(self, name: str) -> None:
         net = wrapped(name)
         net(*inputs())
         with torch.device("meta"):
@@ -81,7 +81,7 @@ class TestEach:
         filled.load_state_dict(net.state_dict())
         assert torch.equal(filled.eval()(*inputs()), net.eval()(*inputs()))
 
-    def test_every_parameter_learns_also_from_a_gradient_of_a_gradient(self, name: str) -> None:
+    def test_every_parameter_has_first_and_second_derivatives(self, name: str) -> None:
         net, (c, x) = wrapped(name), inputs()
         x.requires_grad_()
         fine = torch.autograd.grad(net(c, x).square().sum(), x, create_graph=True)[0]
@@ -89,13 +89,13 @@ class TestEach:
         biasless = [p for key, p in net.named_parameters() if not key.endswith("bias")]
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in biasless)
 
-    def test_it_may_be_used_twice_before_its_backward(self, name: str) -> None:
+    def test_it_can_be_used_twice_before_the_backward_pass(self, name: str) -> None:
         """loss = D(fake) - D(real)"""
         net, (c, x) = wrapped(name), inputs()
         (net(c, x) - net(c, -x)).square().sum().backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
 
-    def test_weights_are_in_single_precision_inside_a_step_that_is_not(self, name: str) -> None:
+    def test_weights_stay_in_float32_under_autocast(self, name: str) -> None:
         net = wrapped(name)
         with torch.autocast("cpu", torch.bfloat16):
             assert net(*inputs()).dtype == torch.bfloat16
@@ -104,8 +104,8 @@ class TestEach:
 
 
 @pytest.mark.parametrize("iterations", [1, 3])
-def test_no_spectral_layer_stretches_anything(iterations: int) -> None:
-    """The largest singular value is 1, by SVD, after a few steps; already before the first it is near."""
+def test_the_largest_singular_value_of_a_spectral_layer_is_one(iterations: int) -> None:
+    """By SVD: close to 1 before the first step, and 1 after a few."""
     net = wrapped("spectral", iterations=iterations)
     first = [torch.linalg.svdvals(weight)[0].item() for weight in weights(net.eval()).values()]
     assert len(first) == 5
@@ -119,7 +119,7 @@ def test_no_spectral_layer_stretches_anything(iterations: int) -> None:
     assert all(abs(torch.linalg.svdvals(weight)[0].item() - 1) > 0.05 for weight in weights(plain).values())
 
 
-def test_it_follows_weights_that_change() -> None:
+def test_spectral_norm_follows_changing_weights() -> None:
     net = wrapped("spectral")
     for step in range(150):
         with torch.no_grad():
@@ -130,7 +130,7 @@ def test_it_follows_weights_that_change() -> None:
 
 
 def test_the_gradient_of_a_spectral_weight_is_the_papers() -> None:
-    """Miyato et al. 2018, equations 9 to 12: no gradient along the first singular vectors that the loss itself wants there.  By differences."""
+    """Miyato et al. 2018, equations 9 to 12: by finite differences."""
     layer = build("weight_norm", Spec("spectral"), nn.Sequential(nn.Linear(4, 3, bias=False))).double().eval()[0]
     original, norm = layer.parametrizations.weight.original, layer.parametrizations.weight[0]
     assert torch.autograd.gradcheck(norm, (original,))
@@ -141,7 +141,7 @@ def test_the_gradient_of_a_spectral_weight_is_the_papers() -> None:
     torch.testing.assert_close(original.grad, expected.detach())
 
 
-def test_weight_norm_starts_from_the_weights_it_finds_and_has_their_lengths_as_parameters() -> None:
+def test_weight_norm_preserves_the_initial_weights_and_has_their_lengths_as_parameters() -> None:
     net, plain = wrapped("weight"), wrapped("none")
     for (name, ours), (_, theirs) in zip(weights(net).items(), weights(plain).items(), strict=True):
         torch.testing.assert_close(ours, theirs, msg=name)
@@ -168,7 +168,7 @@ def test_the_gradient_of_a_direction_is_perpendicular_to_it() -> None:
         assert along.abs().max() < 1e-4 * direction.grad.norm() * direction.norm()
 
 
-def test_what_cannot_be_wrapped_is_refused() -> None:
+def test_networks_that_cannot_be_normalized_are_refused() -> None:
     zeros = nn.Sequential(nn.Linear(2, 2))
     nn.init.zeros_(zeros[0].weight)
     for name in ("spectral", "weight"):
@@ -184,7 +184,7 @@ def test_what_cannot_be_wrapped_is_refused() -> None:
 
 
 @pytest.mark.parametrize("recipe", [Pix2Pix(), CycleGAN()])
-def test_each_player_of_a_recipe_is_wrapped_as_asked(recipe: Pix2Pix | CycleGAN) -> None:
+def test_each_player_of_a_recipe_has_the_normalization_of_its_setting(recipe: Pix2Pix | CycleGAN) -> None:
     settings = ["generator.width=2", "discriminator.width=2", "g_weight_norm=weight", "d_weight_norm=spectral", "d_weight_norm.iterations=2"]
     recipe, info = override(recipe, parse_assignments(settings)), DataInfo((32, 32))
     m = recipe.modules(info)
@@ -195,8 +195,8 @@ def test_each_player_of_a_recipe_is_wrapped_as_asked(recipe: Pix2Pix | CycleGAN)
     estimate_memory(recipe, info, batch_size=2, ema=True)
 
 
-def test_a_trained_model_is_loaded_and_gives_the_sample_grid_again(strips: Path, tmp_path: Path) -> None:
-    """From averaged weights, built without data, with the buffers of the run."""
+def test_a_loaded_model_reproduces_the_sample_grid(strips: Path, tmp_path: Path) -> None:
+    """From averaged weights, built on the meta device, with the buffers of the run."""
     settings = [*SMALL, "g_weight_norm=spectral", "d_weight_norm=weight", "train.images=16"]
     run = i2i.train("pix2pix", *settings, data=strips, out=tmp_path / "run", device="cpu")
     model = i2i.load(run, device="cpu")

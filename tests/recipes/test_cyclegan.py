@@ -96,7 +96,7 @@ def test_each_update_moves_only_its_player(settings: list[str]) -> None:
 
 
 def naive_loop(m: nn.ModuleDict, steps: int, capacity: int) -> list[list[float]]:
-    """What everybody writes: an optimizer for each player, `requires_grad` switched off and on, lists as pools.  -> the losses of each step"""
+    """The usual training loop: an optimizer for each player, `requires_grad` switched off and on, lists as pools.  -> the losses of each step"""
     G, D = [m["G_ab"], m["G_ba"]], [m["D_a"], m["D_b"]]
     adam_G, adam_D = (torch.optim.Adam([p for net in nets for p in net.parameters()], 2e-4, (0.5, 0.999), foreach=False, fused=False) for nets in (G, D))
     pools, out = {"a": ListPool(capacity), "b": ListPool(capacity)}, []

@@ -1,4 +1,4 @@
-"""Images from noise: the objective written naively, who moves, whose turn it is; InfoGAN's bound; the priors."""
+"""GANs from noise: the objective written naively, which player each update changes and when; InfoGAN's bound; the priors."""
 
 import copy
 import math
@@ -185,7 +185,7 @@ def test_infogan_adds_the_bound_to_the_generators_loss() -> None:
     ["adversarial=rpgan", "penalty=r1r2", "penalty.every=2", "discriminator.norm=none", "d_steps=2"], ["discriminator=sagan", "generator=sagan"],
     ["generator=stylegan2", "generator.width=8", "g_penalty=path-length"]], ids=" ".join)
 def test_infogan_accepts_the_settings_of_a_gan(words: list[str]) -> None:
-    """And each update moves its own players, Q with G, in every one of these ways."""
+    """And each update changes its own player, Q with G, with every one of these settings."""
     recipe = small("latent.categorical=4", *words, recipe=InfoGAN)
     m = recipe.modules(INFO)
     learner = PlayerOptimizers(recipe, m, Runtime(device="cpu"), max_skips=3)

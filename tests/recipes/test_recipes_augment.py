@@ -1,4 +1,4 @@
-"""What the discriminators of all recipes see, and what the augmentation hears of them."""
+"""Augmentation in all recipes: what D sees, and what adaptive augmentation observes."""
 
 import pytest
 import torch
@@ -49,7 +49,7 @@ def updates(recipe: Recipe, m: nn.ModuleDict, x: dict[str, torch.Tensor], step: 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_d_sees_only_augmented_images(name: str) -> None:
-    """Neither real nor generated, for neither player, nor in the penalty; and a pair moves together."""
+    """Real and generated ones, for both players and in the penalty; and a pair moves together."""
     recipe, m = made(name, "augment=ada", "augment.p=1", "augment.speed=0", "augment.policy=geom", "penalty=r1", "adversarial=rpgan")
     x = {side: batch()["a"] for side in "ab"} if name == "pix2pix" else batch()
     seen: dict[str, list[torch.Tensor]] = {key: [] for key in m if key.startswith("D")}
