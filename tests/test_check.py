@@ -217,6 +217,8 @@ FAULTS: tuple[tuple[str, str, Callable[[Path], object], set[str], str], ...] = (
     ("black image", "folders", put("trainB/16.png", np.zeros((48, 48, 3), np.uint8)), {"warning black", "warning inverted"}, "trainB/16.png"),
     ("empty page", "folders", put("trainB/17.png", np.full((48, 48, 3), 250, np.uint8)), {"warning constant"}, "trainB/17.png: 250"),
     ("floats far outside 0 … 1", "folders", floats, {"error mixed-kinds", "warning float-range"}, "trainA/19.npy: -"),
+    ("mask of 0 and 1", "folders", put("trainA/13.png", np.eye(48, dtype=np.uint8)), {"note mixed-kinds", "warning dark-labels", "warning inverted"},
+     "trainA/13.png: the highest value is 1; data.a_range=0,1"),
     ("gray image of two values", "folders", binary, {"note mixed-kinds", "note binary"}, "trainB/20.png"),
     ("EXIF orientation", "folders", turned, {"note turned"}, "trainA/21.png"),
     ("animated image", "folders", animated, {"note animated"}, "trainB/22.png"),

@@ -10,7 +10,7 @@ import numpy as np
 from i2i.data.dataset import Dataset, fingerprint
 from i2i.data.dataset_root import LABELS, find_root
 from i2i.data.file_list import FileList
-from i2i.data.layouts import locate_splits, side_folders
+from i2i.data.layouts import canonical, locate_splits, side_folders
 from i2i.data.manifest import Labels, Manifest
 from i2i.data.sources import Source, load_image
 from i2i.data.transforms import CoveringCropFlip
@@ -77,10 +77,10 @@ def find_images(source: Source, direction: str = "ab") -> dict[str, ImageDataset
         inside = names.under(root)
         if labels:
             of_file, classes = labels
-            if unlabeled := [name for name in inside if name not in of_file]:
+            if unlabeled := [name for name in inside if canonical(name) not in of_file]:
                 raise RequestError(f"{source.root}/{LABELS} has no label for {unlabeled[0]}")
-            splits[split] = ImageDataset(source, split, inside, np.array([of_file[name] for name in inside],
-                                         np.int64), classes, f"labels of {LABELS}")
+            numbers = np.array([of_file[canonical(name)] for name in inside], np.int64)
+            splits[split] = ImageDataset(source, split, inside, numbers, classes, f"labels of {LABELS}")
         else:
             splits[split] = _from_folders(source, split, inside, root,
                                           splits["train"].classes if "train" in splits else None)
@@ -94,7 +94,7 @@ def _from_manifest(source: Source, split: str, manifest: Manifest) -> ImageDatas
         raise RequestError(f"{manifest.path} names no images of side b for {split}")
     return ImageDataset(source, split, rows.b.take(filled),
                         None if rows.labels is None else rows.labels[filled], manifest.classes,
-                        "rows of a manifest" + ("" if manifest.single else ", side b"))
+                        manifest.layout + ("" if manifest.single else ", side b"))
 
 
 def _from_folders(source: Source, split: str, names: FileList, root: str,
@@ -105,12 +105,13 @@ def _from_folders(source: Source, split: str, names: FileList, root: str,
     unlabeled = train_classes == () or (train_classes is None and len(folders) < 2)
     if unlabeled or any(name.count("/") != 1 for name in inner):
         return ImageDataset(source, split, names, layout="sub-folders" if folders else "one folder")
-    classes = train_classes or folders
-    if unknown := sorted(set(folders) - set(classes)):
+    named = list(map(canonical, folders))
+    classes = train_classes or tuple(dict.fromkeys(named))
+    if unknown := sorted(set(named) - set(classes)):
         raise RequestError(f"{source.root}: {root}{unknown[0]} is a class that train/ does not have "
                            f"({', '.join(classes)})")
     number = {name: i for i, name in enumerate(classes)}
-    labels = np.repeat([number[name] for name in folders], [len(inner.under(f"{name}/")) for name in folders])
+    labels = np.repeat([number[name] for name in named], [len(inner.under(f"{name}/")) for name in folders])
     return ImageDataset(source, split, names, labels.astype(np.int64), classes, "class folders")
 
 
@@ -140,6 +141,6 @@ def _read_labels(source: Source) -> tuple[dict[str, int], tuple[str, ...]] | Non
         if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < count:
             raise RequestError(f"{where}: the label of {name} is {str(label)[:40]}; accepted: a whole number "
                                f"from 0 to {count - 1}")
-        labels[name] = label
+        labels[canonical(name)] = label
     numbers = range(max(labels.values(), default=0) + 1)
     return (labels, tuple(map(str, numbers if classes is None else classes))) if labels else None

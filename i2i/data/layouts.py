@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from unicodedata import normalize
 
 import numpy as np
 
@@ -9,6 +10,9 @@ from i2i.data.file_list import FileList, Positions
 from i2i.errors import RequestError
 
 SPLITS = ("train", "val", "test")
+# What manifests may call a split, and folders may not.
+SPLIT_SYNONYMS = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "eval": "val",
+                  "testing": "test"}
 # Folders of both sides, or of one; those without a split hold training images.
 LAYOUTS: tuple[tuple[str, ...], ...] = (
     ("{split}A/", "{split}B/"),
@@ -54,13 +58,18 @@ class Pairing:
     duplicate: tuple[int, int, int] | None = None   # Side and positions of equal names; ends the search.
 
 
+def canonical(name: str) -> str:
+    """A name in which the separators of Windows and the Unicode form (macOS writes é as two) do not count."""
+    return name if name.isascii() and "\\" not in name else normalize("NFC", name.replace("\\", "/"))
+
+
 def stem(name: str) -> str:
-    """A name without its extension."""
-    return name.rsplit(".", 1)[0]
+    """The canonical name without its extension."""
+    return canonical(name).rsplit(".", 1)[0]
 
 
 def pair_names(a: FileList, b: FileList) -> Pairing:
-    """Pair names that are equal but for their extension."""
+    """Pair names that are equal but for their extension and Unicode form."""
     by_stem: tuple[dict[str, int], dict[str, int]] = ({}, {})
     for side, names in enumerate((a, b)):
         for position, name in enumerate(names):
@@ -80,10 +89,15 @@ def pair_all(sides: Sequence[FileList], roots: Sequence[str]) -> tuple[Positions
     if pairing.duplicate:
         side, *positions = pairing.duplicate
         one, other = (sides[side][position] for position in positions)
-        raise RequestError(f"{roots[side]}: {one} and {other} have the same name but for the extension; one "
-                           "must go")
+        form = " and the Unicode form" if not f"{one}{other}".isascii() else ""
+        raise RequestError(f"{roots[side]}: {one} and {other} have the same name but for the extension{form}"
+                           "; one must go")
     if pairing.unmatched:
         names = sorted(f"{roots[side]}/{sides[side][position]}" for side, position in pairing.unmatched)
+        folded: tuple[set[str], set[str]] = set(), set()
+        for side, position in pairing.unmatched:
+            folded[side].add(stem(sides[side][position]).casefold())
+        case = "; some differ from one in upper and lower case only" if folded[0] & folded[1] else ""
         raise RequestError(f"{len(names)} of {sum(map(len, sides))} files in {' and '.join(roots)} have no "
-                           f"partner of the same name, such as {', '.join(names[:3])}")
+                           f"partner of the same name, such as {', '.join(names[:3])}{case}")
     return pairing.a, pairing.b

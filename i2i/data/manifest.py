@@ -1,17 +1,21 @@
 """Manifests: CSV or JSON-lines files that list images, with the columns a,b or file, and optionally split and
 label."""
 
+import codecs
 import csv
 import io
 import json
+import posixpath
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
 
 from i2i.data.file_list import FileList
-from i2i.data.layouts import SPLITS
+from i2i.data.layouts import SPLIT_SYNONYMS, SPLITS
 from i2i.data.sampler import evenly_spaced
 from i2i.errors import RequestError
 from i2i.registry import suggest
@@ -19,6 +23,7 @@ from i2i.registry import suggest
 MANIFESTS = ("manifest.csv", "manifest.jsonl")      # Names that are looked for in the root of a source.
 SUFFIXES = (".csv", ".jsonl")
 COLUMNS = ("a", "b", "file", "split", "label")
+DELIMITERS = ",;\t|"        # Of CSV; spreadsheets write semicolons where the comma is the decimal sign.
 CHECKED_ROWS = 1000         # Rows of a split whose files must exist, evenly spaced.
 Labels = NDArray[np.int64]
 Row = dict[str, str]
@@ -42,6 +47,12 @@ class Manifest:
     splits: dict[str, SplitRows]
     classes: tuple[str, ...] = ()           # The labels, numbers by value, others alphabetically.
     one_sided_line: int | None = None       # The first line that names only one side.
+    unused: tuple[str, ...] = ()            # Columns that are not read.
+
+    @property
+    def layout(self) -> str:
+        """Where the files lie, in words."""
+        return "rows of a manifest" + (f" (not used: {', '.join(self.unused)})" if self.unused else "")
 
     def files(self) -> Iterator[str]:
         """All names in it."""
@@ -55,22 +66,28 @@ def read(data: bytes, path: str, *, has: Callable[[str], bool], is_image: Callab
 
     `has` says whether a file exists, `is_image` whether a name has the extension of an image.
     """
-    text = io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", newline="")
+    encodings = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16", b"\0": "utf-16-be"}
+    encoding = next((name for start, name in encodings.items() if data.startswith(start)),
+                    "utf-16-le" if data[1:2] == b"\0" else "utf-8-sig")
+    text = io.TextIOWrapper(io.BytesIO(data), encoding, newline="")
     rows: dict[str, list[tuple[int, str, str, str]]] = {}       # Split -> line, a, b and label.
-    single = labeled = False
+    columns: tuple[str, ...] = ()
+    unused: dict[str, None] = {}
     one_sided_line = None
-    for line, row in (_csv_rows if path.lower().endswith(".csv") else _json_rows)(text, path):
-        if not rows:
-            single, labeled = "file" in row, "label" in row
-        elif (single, labeled) != ("file" in row, "label" in row):
+    for line, cells in (_csv_rows if path.lower().endswith(".csv") else _json_rows)(text, path):
+        row = {key: cell for key, cell in cells.items() if key in COLUMNS}
+        unused |= dict.fromkeys(key for key in cells if key not in row and key)
+        columns = columns or tuple(row)
+        if ("file" in row, "label" in row) != ("file" in columns, "label" in columns):
             raise RequestError(f"{path}, line {line}: it has {_listed(row)} where the first row has others")
-        a, b, split = _check_row(row, f"{path}, line {line}", is_image)
+        a, b, split = _check_row(row, f"{path}, line {line}", has, is_image)
         if one_sided_line is None and not (a and b):
             one_sided_line = line
-        rows.setdefault(split, []).append((line, a, b, row.get("label", "")))
+        label = unicodedata.normalize("NFC", row.get("label", "").strip())
+        rows.setdefault(split, []).append((line, a, b, label))
     if not rows:
         raise RequestError(f"{path} names no images")
-    names = dict.fromkeys(label for part in rows.values() for *_, label in part) if labeled else {}
+    names = dict.fromkeys(label for part in rows.values() for *_, label in part) if "label" in columns else {}
     integers = all(name.removeprefix("-").isdecimal() for name in names)
     classes = tuple(sorted(names, key=int if integers else str))
     numbers = {name: number for number, name in enumerate(classes)}
@@ -85,16 +102,18 @@ def read(data: bytes, path: str, *, has: Callable[[str], bool], is_image: Callab
             if missing := [name for name in (a, b) if name and not has(name)]:
                 raise RequestError(f"{path}, line {line}: there is no file {missing[0]}")
         a_names = FileList.of(a for _, a, _, _ in rows[split])
-        b_names = a_names if single else FileList.of(b for _, _, b, _ in rows[split])
-        labels = np.array([numbers[label] for *_, label in rows[split]], np.int64) if labeled else None
+        b_names = a_names if "file" in columns else FileList.of(b for _, _, b, _ in rows[split])
+        labels = np.array([numbers[label] for *_, label in rows[split]], np.int64) if classes else None
         splits[split] = SplitRows(a_names, b_names, labels)
-    return Manifest(path, single, splits, classes, one_sided_line)
+    return Manifest(path, "file" in columns, splits, classes, one_sided_line, tuple(unused))
 
 
-def _check_row(row: Row, where: str, is_image: Callable[[str], bool]) -> tuple[str, str, str]:
+def _check_row(row: Row, where: str, has: Callable[[str], bool],
+               is_image: Callable[[str], bool]) -> tuple[str, str, str]:
     """The names of both sides, "" for an empty one, and the split of a row."""
-    a, b = (row["file"], row["file"]) if "file" in row else (row["a"], row["b"])
-    split = row.get("split") or "train"
+    a, b = (_existing(row[key], has) for key in (("file", "file") if "file" in row else ("a", "b")))
+    split = row.get("split", "").strip().lower() or "train"
+    split = SPLIT_SYNONYMS.get(split, split)
     for name in (a, b):
         if name and not is_image(name):
             raise RequestError(f"{where}: {name} does not end like an image")
@@ -102,35 +121,63 @@ def _check_row(row: Row, where: str, is_image: Callable[[str], bool]) -> tuple[s
         raise RequestError(f"{where}: no image is named")
     if split not in SPLITS:
         raise RequestError(f"{where}: split {split!r} is not known; accepted: {', '.join(SPLITS)}")
-    if row.get("label") == "":
+    if not row.get("label", "?").strip():
         raise RequestError(f"{where}: the label is empty; all rows have one, or there is no such column")
     return a, b, split
 
 
+def _existing(name: str, has: Callable[[str], bool]) -> str:
+    """A name as its file is called, where the manifest has blanks around it, the separators of Windows, or
+    letters with accents in the other Unicode form."""
+    if name.isascii() and "\\" not in name and not name.startswith("./") and name == name.strip():
+        return name
+    slashed = posixpath.normpath(name.strip().replace("\\", "/")) if name.strip() else ""
+    variants = [unicodedata.normalize(form, each) for each in (name.strip(), slashed)
+                for form in ("NFC", "NFD")]
+    return next(filter(has, [name, *variants]), name.strip())
+
+
 def _check_columns(columns: Iterable[str], where: str) -> tuple[str, ...]:
-    columns = tuple(columns)
+    """The columns in lower case.  RequestError if the known ones are not those of a manifest."""
+    columns = tuple(name.strip().lower() for name in columns)
+    known = [name for name in columns if name in COLUMNS]
     for name in columns:
-        if name not in COLUMNS:
-            raise RequestError(f"{where}: no column is called {name!r}; {suggest(name, COLUMNS)}")
-    if len(set(columns)) < len(columns) or {"a", "b", "file"} & set(columns) not in ({"a", "b"}, {"file"}):
+        if name not in COLUMNS and "did you mean" in (hint := suggest(name, COLUMNS)):
+            raise RequestError(f"{where}: no column is called {name!r}; {hint}")
+    if len(set(known)) < len(known) or {"a", "b", "file"} & set(known) not in ({"a", "b"}, {"file"}):
         raise RequestError(f"{where}: it has {_listed(columns)}; accepted: a,b or file, and split, label")
     return columns
 
 
 def _csv_rows(text: io.TextIOBase, path: str) -> Iterator[tuple[int, Row]]:
-    reader = csv.reader(text)
-    columns: tuple[str, ...] = ()
+    """The rows of a CSV file with their lines; its first line names the columns and shows the delimiter."""
+    line, delimiters = 0, DELIMITERS
     try:
-        for cells in filter(None, reader):
-            if not columns:
-                columns = _check_columns((cell.strip() for cell in cells), f"{path}, line {reader.line_num}")
-            elif len(cells) != len(columns):
-                raise RequestError(f"{path}, line {reader.line_num}: it has {len(cells)} cells, the first "
-                                   f"line {len(columns)}")
-            else:
-                yield reader.line_num, dict(zip(columns, cells, strict=True))
+        for header in text:
+            line += 1
+            if header.lower().startswith("sep=") and len(header.strip()) == 5:      # Excel says it so.
+                delimiters = header[4]
+            elif header.strip():
+                break
+        else:
+            return
+        first = line
+        headers = [next(csv.reader([header], delimiter=each, skipinitialspace=True)) for each in delimiters]
+        delimiter, names = max(zip(delimiters, headers, strict=True), key=lambda pair: len(pair[1]))
+        columns = _check_columns(names, f"{path}, line {line}")
+        reader = csv.reader(text, delimiter=delimiter, skipinitialspace=True)
+        for cells in reader:
+            line = first + reader.line_num
+            if not any(map(str.strip, cells)):
+                continue
+            unnamed = [cell for column, cell in zip_longest(columns, cells, fillvalue="")
+                       if not column and cell.strip()]
+            if unnamed or len(cells) < len(columns):
+                raise RequestError(f"{path}, line {line}: it has {len(cells)} cells, the first line "
+                                   f"{len(columns)}" + (f" and no column of {unnamed[0]}" if unnamed else ""))
+            yield line, dict(zip(columns, cells, strict=False))
     except (csv.Error, UnicodeDecodeError) as error:
-        raise RequestError(f"{path}, line {reader.line_num + 1}: {error}") from None
+        raise RequestError(f"{path}, line {line + 1}: {_reason(error)}") from None
 
 
 def _json_rows(text: io.TextIOBase, path: str) -> Iterator[tuple[int, Row]]:
@@ -143,10 +190,10 @@ def _json_rows(text: io.TextIOBase, path: str) -> Iterator[tuple[int, Row]]:
             if not isinstance(row, dict):
                 raise RequestError(f"{path}, line {line}: {data.strip()[:60]} is no object such as {{\"a\": "
                                    "\"x.png\", \"b\": \"y.png\"}}")
-            _check_columns(row, f"{path}, line {line}")
+            columns = _check_columns(row, f"{path}, line {line}")
             cells = {key: "" if value is None else str(value) if key == "label" and type(value) is int
-                     else value for key, value in row.items()}
-            if not all(isinstance(cell, str) for cell in cells.values()):
+                     else value for key, value in zip(columns, row.values(), strict=True)}
+            if not all(isinstance(cell, str) for key, cell in cells.items() if key in COLUMNS):
                 raise RequestError(f"{path}, line {line}: {data.strip()[:60]} holds what is neither text "
                                    "nor, as a label, a whole number")
             yield line, cells
@@ -154,7 +201,14 @@ def _json_rows(text: io.TextIOBase, path: str) -> Iterator[tuple[int, Row]]:
         raise
     # Of JSON, of bytes that are no text, of numbers with thousands of digits.
     except (ValueError, RecursionError) as error:
-        raise RequestError(f"{path}, line {line + isinstance(error, UnicodeDecodeError)}: {error}") from None
+        raise RequestError(f"{path}, line {line + isinstance(error, UnicodeDecodeError)}: "
+                           f"{_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"it cannot be decoded as {error.encoding}; save it as UTF-8 (in Excel: CSV UTF-8)"
+    return str(error)
 
 
 def _listed(columns: Iterable[str]) -> str:

@@ -24,7 +24,7 @@ class TwoSidedDataset(Dataset):
     a: Sequence[str]                # File names.
     b: Sequence[str]                # The same as `a` for strips.
     direction: str = "ab"           # "ba" makes B the images "a" of a sample.
-    from_manifest: bool = False
+    manifest: str = ""              # Where the files lie, in words, if a manifest lists them.
 
     @cached_property
     def strips(self) -> bool:
@@ -66,7 +66,7 @@ class PairedDataset(TwoSidedDataset):
         """Where the files lie, in words."""
         if self.strips:
             return "A|B strips"
-        return "rows of a manifest" if self.from_manifest else "two folders paired by name"
+        return self.manifest or "two folders paired by name"
 
     @property
     def stream_sizes(self) -> dict[str, int]:
@@ -114,7 +114,7 @@ def pairs_from_manifest(source: Source, manifest: Manifest, direction: str) -> d
     if manifest.one_sided_line is not None:
         raise RequestError(f"{manifest.path}, line {manifest.one_sided_line}: only one side is named; a pair "
                            "has both")
-    return {split: PairedDataset(source, split, rows.a, rows.b, direction, from_manifest=True)
+    return {split: PairedDataset(source, split, rows.a, rows.b, direction, manifest.layout)
             for split, rows in manifest.splits.items()}
 
 

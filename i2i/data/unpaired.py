@@ -36,7 +36,7 @@ class UnpairedDataset(TwoSidedDataset):
         """Where the files lie, in words."""
         if self.strips:
             return "A|B strips, taken apart"
-        return "rows of a manifest, unpaired" if self.from_manifest else "two folders, unpaired"
+        return f"{self.manifest or 'two folders'}, unpaired"
 
     @property
     def stream_sizes(self) -> dict[str, int]:
@@ -57,7 +57,7 @@ class UnpairedDataset(TwoSidedDataset):
 
 def unpair(split: PairedDataset | UnpairedDataset) -> UnpairedDataset:
     """The images of a split without their pairing, so that partners may differ in size."""
-    return UnpairedDataset(split.source, split.split, split.a, split.b, split.direction, split.from_manifest)
+    return UnpairedDataset(split.source, split.split, split.a, split.b, split.direction, split.manifest)
 
 
 @register("dataset", "unpaired")
@@ -97,5 +97,5 @@ def _from_manifest(source: Source, manifest: Manifest, direction: str) -> HeldOu
         if not len(a) or not len(b):
             raise RequestError(f"{manifest.path} names {len(a)} images of side a and {len(b)} of side b for "
                                f"{split}; both are needed")
-        splits[split] = UnpairedDataset(source, split, a, b, direction, from_manifest=True)
+        splits[split] = UnpairedDataset(source, split, a, b, direction, manifest.layout)
     return splits

@@ -132,9 +132,10 @@ def test_a_manifest_by_its_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "message"), [
     ("a,b\n0.png,1.png\n0.png,gone.png\n", "line 3: there is no file gone.png"), ("a,b,spilt\n", "line 1: no column is called 'spilt'; did you mean 'split'"),
     ("a\n0.png\n", "line 1: it has columns a; accepted: a,b or file"), ("a,b,file\n", "accepted: a,b or file"), ("a,b,a\n", "accepted: a,b or file"),
-    ("a,b\n0.png\n", "line 2: it has 1 cells, the first line 2"), ("a,b\n0.png,1.png\n\n1.png,0.png\n0.png,1.png\n", "line 5 repeats line 2"),
+    ("a,b\n0.png\n", "line 2: it has 1 cells, the first line 2"), ("a,b,\n0.png,1.png,train\n", "line 2: it has 3 cells, the first line 3 and no column of train"),
+    ("a,b\n0.png,1.png,,train\n", "line 2: it has 4 cells, the first line 2 and no column of train"), ("a;b\n0.png;gone.png\n", "line 2: there is no file gone.png"), ("a,b\n0.png,1.png\n\n1.png,0.png\n0.png,1.png\n", "line 5 repeats line 2"),
     ("a,b,split\n0.png,1.png,tset\n", "line 2: split 'tset' is not known; accepted: train, val, test"), ("a,b\n", "names no images"), ("", "names no images"),
-    ("a,b\n,\n", "line 2: no image is named"), ("a,b\n0.png,1.png\n0.png,\n", "line 3: only one side is named"), ("a,b\n0.png,notes.txt\n", "line 2: notes.txt does not end"),
+    ("a,b\n,\n", "names no images"), ("a,b\n0.png,1.png\n0.png,\n", "line 3: only one side is named"), ("a,b\n0.png,notes.txt\n", "line 2: notes.txt does not end"),
     ("a,b,label\n0.png,1.png,\n", "line 2: the label is empty"), ("a,b\n0.png,\0.png\n", "line 2: "), ("a,b\n0.png,\xff.png\n", "line 2: .*decode|line 1: .*decode"),
     ('{"a": "0.png", "b": "1.png"}\n{"a": "0.png"', "line 2: "), ('{"a": "0.png", "b": 3}', "line 1: .* neither text nor"), ('["0.png"]', "line 1: .* is no object"),
     ('{"a": "0.png", "b": "1.png"}\n{"file": "0.png"}', "line 2: it has columns file where the first row has others"), ('{"a": "0.png"}', "line 1: it has columns a"),
@@ -145,6 +146,54 @@ def test_what_is_wrong_with_a_manifest_is_reported_with_its_line(tmp_path: Path,
     (data / name).write_bytes(text.encode("latin-1"))
     with pytest.raises(RequestError, match=message):
         find_paired(open_source(data))
+
+
+@pytest.mark.parametrize(("text", "encoding"), [
+    ("a;b;split;label\nx/0.png;y/0.png;train;1\nx/1.png;y/1.png;test;2\n", "utf-8"),                                  # Excel in much of Europe.
+    ("sep=;\r\na;b;split;label\r\nx/0.png;y/0.png;train;1\r\nx/1.png;y/1.png;test;2\r\n", "utf-8-sig"),
+    ("a\tb\tsplit\tlabel\nx/0.png\ty/0.png\ttrain\t1\nx/1.png\ty/1.png\ttest\t2\n", "utf-16"), ("a|b|split|label\nx/0.png|y/0.png||1\nx/1.png|y/1.png|test|2\n", "utf-8"),
+    ("a,b,split,label\nx/0.png,y/0.png,train,1\nx/1.png,y/1.png,test,2\n", "utf-16-le"), ("a,b,split,label\nx/0.png,y/0.png,train,1\nx/1.png,y/1.png,test,2\n", "utf-16-be"),
+    ('a, b, split, label\nx/0.png, y/0.png, train, 1\n"x/1.png", "y/1.png", "test", "2"\n', "utf-8"), ("a,b,split,label\nx/0.png ,y/0.png\t, train ,1 \nx/1.png,y/1.png,test,2\n", "utf-8"),
+    ("\nA,B,Split,LABEL\n\nx/0.png,y/0.png,Train,1\n,,,\n , , ,\nx/1.png,y/1.png,TEST,2\n,,,\n", "utf-8"),
+    ("a,b,split,label,,\nx/0.png,y/0.png,training,1,,\nx/1.png,y/1.png,Testing,2\t,,\n", "utf-8"), ("a,b,split,label\nx/0.png,y/0.png,training,1,,\nx/1.png,y/1.png,test,2,\n", "utf-8"),
+    ("a,b,split,label\rx/0.png,y/0.png,train,1\rx/1.png,y/1.png,test,2\r", "utf-8"), ("id,a,width,b,split,label\n7,x/0.png,32,y/0.png,train,1\n8,x/1.png,32,y/1.png,test,2\n", "utf-8"),
+    ("a,b,split,label\nx\\0.png,y\\0.png,train,1\nx\\1.png,.\\y\\1.png,test,2\n", "utf-8")])
+def test_manifests_of_spreadsheets_and_other_systems_are_read(tmp_path: Path, text: str, encoding: str) -> None:
+    data = lay(tmp_path / "d", ["x/0.png", "y/0.png", "x/1.png", "y/1.png"], {})
+    (data / "manifest.csv").write_bytes(text.encode(encoding))
+    splits = find_paired(open_source(data))
+    assert {name: [split.a[0], split.b[0]] for name, split in splits.items()} == {
+        "train": ["x/0.png", "y/0.png"], "test": ["x/1.png", "y/1.png"]}
+    assert find_images(open_source(data))["train"].classes == ("1", "2")
+    assert [split[0][0].array[0, 0, 0] for split in splits.values()] == [0, 20]
+    assert len(find_paired(open_source(zipped(data) / "manifest.csv"))) == 2
+
+
+@pytest.mark.parametrize(("word", "split"), [("Train", "train"), ("TRAINING", "train"), ("valid", "val"), ("Validation ", "val"), (" dev", "val"), ("eval", "val"), ("testing", "test"), ("", "train")])
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_words_for_splits(tmp_path: Path, word: str, split: str, kind: str) -> None:
+    row = f"file,split\n0.png,{word}\n" if kind == "csv" else json.dumps({"File": "0.png", "Split": word, "id": 7, "size": [3, 4]})
+    assert list(find_images(open_source(lay(tmp_path, ["0.png"], {f"manifest.{kind}": row})))) == [split]
+
+
+def test_labels_that_differ_by_blanks_or_unicode_form_are_one(tmp_path: Path) -> None:
+    labels = ["cat", "cat ", " cat", "caf\u00e9", "cafe\u0301"]
+    rows = "file,label\n" + "".join(f"{i}.png,{label}\n" for i, label in enumerate(labels))
+    (split,) = find_images(open_source(lay(tmp_path, [f"{i}.png" for i in range(5)], {"manifest.csv": rows}))).values()
+    assert (split.classes, split.labels.tolist()) == (("caf\u00e9", "cat"), [1, 1, 1, 0, 0])
+
+
+def test_columns_that_are_not_read_are_said(tmp_path: Path) -> None:
+    (split,) = find_paired(open_source(lay(tmp_path, ["0.png", "1.png"], {"manifest.csv": "a,width,b,category\n0.png,3,1.png,x\n"}))).values()
+    assert split.layout == "rows of a manifest (not used: width, category)"
+
+
+def test_names_as_they_are_come_first(tmp_path: Path) -> None:
+    """A name on disk may have blanks, backslashes and any Unicode form."""
+    names = ["0.png", " 0.png", "x\\0.png", "x/0.png", "e\u0301.png", "\u00e9.png"]
+    rows = "".join(json.dumps({"file": name}) + "\n" for name in names)
+    (split,) = find_images(open_source(lay(tmp_path, names, {"manifest.jsonl": rows}))).values()
+    assert [split[i][0].array[0, 0, 0] for i in range(6)] == [0, 10, 20, 30, 40, 50]
 
 
 def test_other_faults_of_manifests(tmp_path: Path) -> None:

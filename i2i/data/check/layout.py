@@ -104,7 +104,7 @@ def _layout(kind: str, splits: Splits) -> Layout:
 def _two_sided(splits: Mapping[str, PairedDataset | UnpairedDataset], problem: str) -> Layout:
     """Unpaired data, or pairs of which some lack their partner."""
     train = splits.get("train") or next(iter(splits.values()))
-    if train.from_manifest:
+    if train.manifest:
         return _layout("unpaired", splits)
     sides = {name: (FileList.of(split.a), FileList.of(split.b)) for name, split in splits.items()}
     a, b = ({stem(name) for name in _inside(names)} for names in sides[train.split])

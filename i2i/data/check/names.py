@@ -3,12 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from i2i.data.check.rules import Finding, finding
-from i2i.data.layouts import SPLITS
+from i2i.data.layouts import SPLIT_SYNONYMS, SPLITS
 from i2i.data.sources import Source, find_left_out
 from i2i.errors import printable
-
-SPLIT_LIKE = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "eval": "val",
-              "testing": "test"}
 
 
 def inspect_names(source: Source, names: Sequence[str]) -> list[Finding]:
@@ -28,9 +25,9 @@ def inspect_names(source: Source, names: Sequence[str]) -> list[Finding]:
 def _nearly_splits(names: Sequence[str]) -> Iterator[str]:
     # An absolute path, in a manifest, has none.
     for folder in sorted({name.split("/")[0] for name in names if "/" in name} - {""}):
-        side = folder[-1] if folder[-1] in "AB" and folder.lower() not in SPLIT_LIKE else ""
+        side = folder[-1] if folder[-1] in "AB" and folder.lower() not in SPLIT_SYNONYMS else ""
         name = folder.removesuffix(side)
-        split = SPLIT_LIKE.get(name.lower(), name.lower())
+        split = SPLIT_SYNONYMS.get(name.lower(), name.lower())
         if split in SPLITS and split != name:
             yield f"{folder}/, which would be {split}{side}/"
 

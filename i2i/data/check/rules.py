@@ -17,6 +17,7 @@ from i2i.images.decode import FIRST_FRAME
 
 MIN_SIZE, SMALL_SIZE = 16, 32   # No recipe trains below the first; few networks do well below the second.
 MIN_CLASS_SIZE = 10
+MAX_LABEL = 32                  # Images without this value are dark to the eye.
 MAX_IMBALANCE = 10.0            # The largest class over the smallest.
 LIGHT, DARK = 192.0, 64.0       # Mean level of the border of an image with a light or dark background.
 MAJORITY = 0.95                 # Share of the images from which on the others count as exceptions.
@@ -78,6 +79,9 @@ IMAGE_RULES = (
          ": {0.low:g} … {0.high:g}; data.a_range and data.b_range can set the values of black and white"),
     Rule("note", "few-bits", lambda image: image.dtype == "uint16" and image.depth < 16,
          "of 16 bits with values of fewer bits", ": {0.depth} bits, the highest value is {0.high:g}"),
+    Rule("warning", "dark-labels", lambda image: image.dtype != "float32" and 0 < image.high < MAX_LABEL,
+         f"with no value of {MAX_LABEL} or more, nearly black: masks of 0 and 1, or numbers of labels?",
+         ": the highest value is {0.high:g}; data.a_range=0,{0.high:g} (of B: data.b_range) makes it white"),
     Rule("note", "binary", lambda image: image.binary, "in gray with almost only black and white"),
     Rule("note", "turned", lambda image: image.turned, "rotated by an EXIF orientation, which is applied"),
     Rule("note", "animated", lambda image: FIRST_FRAME in image.notes,

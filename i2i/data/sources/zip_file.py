@@ -4,6 +4,7 @@ import os
 import struct
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,7 +16,8 @@ from i2i.data.sources.folder import file_identity
 from i2i.errors import RequestError
 
 LOCAL_HEADER = 30           # Bytes before the name of a member; APPNOTE.TXT 6.3.10, section 4.3.7.
-ENCRYPTED = 0x1             # Bit of a member's flags.
+ENCRYPTED, UTF8 = 0x1, 0x800        # Bits of a member's flags.
+WINDOWS = 0                 # Value of a member's create_system.
 MEMBER = np.dtype([("offset", "i8"), ("packed", "i8"), ("size", "i8"), ("crc", "u4"), ("method", "u2"),
                    ("flags", "u2")])
 
@@ -37,7 +39,8 @@ class Zip(Source):
         try:
             with open_file() as file, zipfile.ZipFile(file) as archive:
                 # Of several members of one name the last counts, as when unpacking.
-                found = {member.filename: member for member in archive.infolist() if not member.is_dir()}
+                found = {name: member for member in archive.infolist()
+                         if not (name := _member_name(member)).endswith("/")}
         except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
             raise RequestError(f"{where} cannot be read as a zip: {error}") from None
         names = sorted(found)
@@ -92,3 +95,12 @@ class Zip(Source):
 
     def other_files(self, on_error: Callable[[str], None]) -> Iterator[str]:
         return (name for name in self.files.within(self.inside) if not is_image(name))
+
+
+def _member_name(member: zipfile.ZipInfo) -> str:
+    """The name of a member, also where Windows wrote backslashes, or macOS UTF-8 without saying so."""
+    name = member.filename
+    if not name.isascii() and not member.flag_bits & UTF8:
+        with suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return name.replace("\\", "/") if member.create_system == WINDOWS else name
