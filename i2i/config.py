@@ -52,7 +52,8 @@ def parse(key: str, text: str, to: Any) -> Any:
 
 def _convert(key: str, text: str, to: Any) -> Any:
     if typing.get_origin(to) is tuple:
-        return tuple(_convert(key, part, typing.get_args(to)[0]) for part in text.split(","))
+        parts = text.split(",") if text else ()
+        return tuple(_convert(key, part, typing.get_args(to)[0]) for part in parts)
     if to is str:
         return text
     choices = {"true": True, "false": False} if to is bool else {each: each for each in typing.get_args(to)}

@@ -48,6 +48,9 @@ class TrainConfig:
         "Batches wait in page-locked memory, which a GPU copies from while it computes")] = True
     async_writes: Annotated[bool, Doc(
         "Sample grids, states and models are written by a thread during training")] = True
+    trackers: Annotated[tuple[Literal["tensorboard", "wandb", "mlflow"], ...], Doc(
+        "Write losses, metrics, sample grids and settings to these, too")] = ()
+    callbacks: Annotated[tuple[str, ...], Doc("Names of registered callbacks that watch the run")] = ()
     max_skips: Annotated[int, Doc("Steps in a row with non-finite gradients at which the run stops")] = 10
 
     def __post_init__(self) -> None:
@@ -77,4 +80,4 @@ class TrainConfig:
 
 # Settings that may change on resuming, as they change no result.
 OPERATIONAL = ("num_workers", "prefetch_factor", "pin_memory", "async_writes", "keep_checkpoints",
-               "gradient_checkpointing", "collapse_every", "on_collapse")
+               "gradient_checkpointing", "collapse_every", "on_collapse", "trackers", "callbacks")

@@ -16,6 +16,7 @@ from i2i.data.sampler import evenly_spaced
 from i2i.data.sources import Unreadable, check_local
 from i2i.errors import I2IError, JobError, RequestError, printable
 from i2i.recipes.base import Batch
+from i2i.registry import Spec, build
 from i2i.runs import log
 from i2i.runs.folder import RunFolder
 from i2i.training import memory
@@ -26,6 +27,7 @@ from i2i.training.callbacks.collapse_detector import make_collapse_detector
 from i2i.training.callbacks.evaluator import Evaluation, make_evaluator
 from i2i.training.callbacks.fixed_inputs import best_embedding
 from i2i.training.callbacks.progress import LongRunNote
+from i2i.training.callbacks.trackers import Trackers, check_installed
 from i2i.training.callbacks.verdict import write_verdict
 from i2i.training.config import TrainConfig
 from i2i.training.distributed import Runtime
@@ -92,7 +94,8 @@ def autotune_job(job: Job, assignments: Sequence[str], *, device: str,
 def run_job(job: Job, folder: RunFolder, *, device: str = "auto", callbacks: Sequence[Callback] = (),
             measurements: Mapping[str, Any] | None = None) -> int:
     """Run or continue a job in its folder.  Returns 0, or the signal that ended it after all was saved."""
-    watching = CallbackList(callbacks)
+    watching = CallbackList([*callbacks, *(build("callback", Spec(name)) for name in job.train.callbacks)])
+    check_installed(job.train.trackers)
     runtime = Runtime(precision=job.train.precision, device=device, threads=job.train.threads,
                       tf32=job.train.tf32)
     available = memory.available_memory(runtime.device)
@@ -116,7 +119,7 @@ def run_job(job: Job, folder: RunFolder, *, device: str = "auto", callbacks: Seq
         raise JobError(out_of_memory_message(job, runtime.world_size, available)) from None
     finally:
         folder.unlock()
-        for callback in callbacks:
+        for callback in watching.callbacks:
             callback.on_end()
 
 
@@ -144,7 +147,8 @@ def _train_in_folder(job: Job, folder: RunFolder, runtime: Runtime, sample: Batc
         evaluator = make_evaluator(job, runtime.device, embedding)
         detector = make_collapse_detector(job, runtime.device, folder, embedding, watching.message)
         callbacks = [*([detector] if detector else []), SampleGrid(sample), *callbacks,
-                     *([Evaluation(evaluator)] if evaluator else []), LongRunNote(), *watching.callbacks]
+                     *([Evaluation(evaluator)] if evaluator else []), LongRunNote(),
+                     *([Trackers(job)] if job.train.trackers else []), *watching.callbacks]
     watching.callbacks = callbacks
     trainer = Trainer(job.recipe, job.info, job.train, runtime, folder, job.header(), watching)
     trainer.restore()

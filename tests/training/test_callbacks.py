@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,13 +11,15 @@ from typing import Any
 import pytest
 
 import i2i as package
+from i2i import registry
 from i2i.errors import JobError
 from i2i.runs import log
 from i2i.runs.folder import RunFolder
+from i2i.training.callbacks import evaluator
 from i2i.training.callbacks.base import Callback
 from i2i.training.callbacks.progress import DAY, LongRunNote, ProgressLines, format_duration
 from i2i.training.trainer import Trainer
-from tests.conftest import SMALL
+from tests.conftest import SMALL, Run
 from tests.training.test_resume import assert_same
 
 
@@ -108,6 +111,30 @@ def test_a_callback_can_stop_the_run(strips: Path, tmp_path: Path) -> None:
     package.train("pix2pix", *SMALL, "train.images=20", data=strips, out=tmp_path / "plain", device="cpu")
     package.train(resume=tmp_path / "run", device="cpu")
     assert_same(tmp_path / "plain", tmp_path / "run")
+
+
+def test_the_example_of_the_page_works_from_python_and_by_its_name(strips: Path, tmp_path: Path, i2i: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The block is run as it is written; then the same class stops a run that names it in its settings."""
+    page = (Path(__file__).parents[2] / "docs" / "callbacks.md").read_text()
+    block = page.split("```python\n")[1].split("```")[0]
+    assert len(block.strip().splitlines()) <= 20
+    monkeypatch.setattr(registry, "_COMPONENTS", {**registry._COMPONENTS, "callback": dict(registry._COMPONENTS.get("callback", {}))})
+    small = (*SMALL[:4], "train.checkpoint_every=4")
+    monkeypatch.setattr(package, "train", partial(package.train, data=strips, out=tmp_path / "run", device="cpu"))
+    monkeypatch.setattr(evaluator, "EVALUATION_SHARE", 1e9)
+    names: dict[str, Any] = {}
+    with pytest.raises(JobError, match="images because the val L1 has not fallen in 2 evaluations; all is saved"):
+        exec(block.replace('i2i.train("pix2pix", ', f'i2i.train("pix2pix", *{small!r}, ').replace('data="drawings/", ', ""), names)
+    monkeypatch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry._COMPONENTS, "callback", {"early-stopping": names["EarlyStopping"]})
+        patch.setattr(evaluator, "EVALUATION_SHARE", 1e9)
+        result = i2i("train", "pix2pix", *small, "callbacks=early-stopping", "--data", strips, "--out", tmp_path / "named", "--device", "cpu")
+        assert result.code == 1
+        assert "because the val L1 has not fallen" in result.line
+        result = i2i("train", "pix2pix", *small, "callbacks=early-stoping", "--data", strips, "--out", tmp_path / "other", "--device", "cpu")
+        assert (result.code, "no callback is called 'early-stoping'; did you mean 'early-stopping'?" in result.line) == (2, True)
+        assert not (tmp_path / "other").exists()
 
 
 class Steps:
