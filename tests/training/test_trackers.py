@@ -166,7 +166,8 @@ def test_what_is_not_installed_is_said_before_the_run(strips: Path, i2i: Run, mo
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name in ("tensorboard", "wandb", "mlflow") else find(name, *more))
     for name in ("tensorboard", "wandb", "mlflow"):
         result = i2i("train", *WORDS, f"trackers={name}", "--data", strips, "--out", "run", "--device", "cpu")
-        assert (result.code, result.line) == (2, f"error: train.trackers={name}: {name} is not installed; install it with: pip install 'i2i-toolkit[{name}]'")
+        assert (result.code, result.line) == (2, f"error: train.trackers={name}: {name} is not installed; install it with: {trackers.INSTALL_COMMANDS[name]}")
+        assert trackers.INSTALL_COMMANDS[name].endswith(f"[{name}]'")
     assert not Path("run").exists()
     result = i2i("train", *WORDS, "trackers=tensorboards", "--data", strips, "--out", "run")
     assert (result.code, "accepted: tensorboard or wandb or mlflow, or several separated by commas" in result.line) == (2, True)

@@ -19,7 +19,10 @@ from i2i.training.callbacks.base import Callback
 from i2i.training.job import Job
 from i2i.training.trainer import Trainer
 
-PROJECT = "i2i"         # Name of the project or experiment at wandb and mlflow.
+INSTALL_COMMANDS = {
+    "tensorboard": "pip install 'i2i-toolkit[tensorboard]'", "wandb": "pip install 'i2i-toolkit[wandb]'",
+    "mlflow": "pip install 'i2i-toolkit[mlflow]'"}
+PROJECT = "i2i"         # Name of the project (wandb) or experiment (mlflow).
 
 
 def check_installed(names: Sequence[str]) -> None:
@@ -27,7 +30,7 @@ def check_installed(names: Sequence[str]) -> None:
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise RequestError(f"train.trackers={name}: {name} is not installed; install it with: "
-                               f"pip install 'i2i-toolkit[{name}]'")
+                               + INSTALL_COMMANDS[name])
 
 
 def flat_settings(job: Job) -> dict[str, bool | int | float | str]:
