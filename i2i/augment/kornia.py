@@ -60,8 +60,7 @@ class KorniaAugment(Augment):
         with fp32_island(images[0]):
             out = [(to_float32(image) + 1) / 2 for image in images]
             for op in self.ops:
-                params = op.forward_parameters(out[0].shape)
-                out = [op(x, params=params) for x in out]
+                out = _replay(op, out)
             return tuple((2 * x - 1).to(image.dtype) for x, image in zip(out, images, strict=True))
 
 
@@ -112,23 +111,32 @@ def check_ops(ops: tuple[str, ...], channels: tuple[int, ...], size: tuple[int, 
     """
     shapes = [(PROBE_IMAGES, each, *(min(side, PROBE_SIZE) for side in size)) for each in channels]
     for name, arguments in parse_ops(ops):
-        op = build_op(name, {**arguments, "p": 1.0}, 1.0)
         with torch.inference_mode(False), torch.enable_grad(), torch.device("cpu"), torch.random.fork_rng([]):
             torch.default_generator.manual_seed(0)
             images = [torch.rand(shape).requires_grad_() for shape in shapes]
+            # On none, some and all of the images.
+            tries = [build_op(name, {**arguments, "p": p}, p) for p in (0.0, 0.5, 1.0)]
             try:
-                params = op.forward_parameters(images[0].shape)
-                problems = [_problem(image, op(image, params=params), twice) for image in images]
+                outs = [_replay(op, images) for op in tries][-1]
+                problem = next(filter(None, map(_problem, images, outs, [twice] * len(images))), "")
+                if not problem and len(images) > 1 and not torch.equal(*_replay(tries[-1], [images[0]] * 2)):
+                    problem = "makes another draw for each image of a pair"
             except Exception as error:      # kornia's, of many classes.
                 shown = " and ".join(f"{each}-channel" for each in dict.fromkeys(channels))
-                problems = [f"fails on {shown} images ({_first_line(error)})"]
-        for problem in filter(None, problems):
+                problem = f"fails on {shown} images ({_first_line(error)})"
+        if problem:
             raise RequestError(f"augment.ops={name} cannot be used: it {problem}; accepted: ops such as "
                                f"{','.join(DEFAULT_OPS)}")
 
 
+def _replay(op: Any, images: list[Tensor]) -> list[Tensor]:
+    """Apply an op to images of one size with the same random numbers."""
+    params = op.forward_parameters(images[0].shape)
+    return [op(image, params=params) for image in images]
+
+
 def _problem(image: Tensor, out: Tensor, twice: bool) -> str:
-    """Why this op cannot be used, from an image and what the op made of it; empty if it can."""
+    """Why an op cannot be used, from an image and what the op made of it; empty if it can."""
     if out.shape != image.shape:
         return f"changes the shape of images from {tuple(image.shape[1:])} to {tuple(out.shape[1:])}"
     if not out.requires_grad:

@@ -24,6 +24,18 @@ NEED_ARGUMENTS = ["RandomCrop", "RandomFisheye", "RandomResizedCrop"]
 USABLE = sorted(set(known_ops()) - {*WITHOUT_GRADIENT, *NEED_ARGUMENTS})
 
 
+def accepted(name: str, *channels: int) -> bool:
+    """Whether the installed version of kornia has an op that can be used on such images."""
+    try:
+        check_ops((name,), channels, (32, 32), False)
+    except RequestError:
+        return False
+    return True
+
+
+PAIRED = [name for name in USABLE if accepted(name, 3, 3)]      # Older versions draw some numbers anew for each image.
+
+
 def pictures(n: int = 3, channels: int = 3, side: int = 32, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return torch.rand(n, channels, side, side, dtype=dtype, generator=torch.Generator().manual_seed(channels)) * 2 - 1
 
@@ -44,7 +56,12 @@ def test_an_op_is_kornias_own_on_images_from_0_to_1(name: str) -> None:
     assert not torch.allclose(expected, x, atol=1e-3), "the defaults change nothing"
 
 
-@pytest.mark.parametrize("name", USABLE)
+def test_most_ops_can_be_used_on_pairs() -> None:
+    assert len(PAIRED) > 35
+    assert set(PAIRED) >= {"ColorJiggle", "RandomAffine", "RandomErasing", "RandomGaussianBlur", "RandomHorizontalFlip", "RandomPerspective"}
+
+
+@pytest.mark.parametrize("name", PAIRED)
 def test_source_and_target_get_the_same_draw(name: str) -> None:
     T, x = KorniaAugment(ops=(name,), p=1.0), pictures()
     source, target = augmented(T, x, x.clone())
@@ -80,7 +97,7 @@ def test_first_and_second_derivatives_are_exact(ops: str) -> None:
 
 
 def test_numbers_come_from_torchs_generator_alone() -> None:
-    T, x = KorniaAugment(ops=tuple(USABLE[:-1]), p=0.5), pictures()
+    T, x = KorniaAugment(ops=tuple(PAIRED), p=0.5), pictures()
     states, outs = [], []
     for seed in (1, 2):
         random.seed(seed)
@@ -119,7 +136,7 @@ def test_trying_the_ops_takes_no_random_numbers() -> None:
     (["augment.ops=RandomCrop(size=(8,8))"], DataInfo((16, 16)), r"changes the shape of images from \(3, 16, 16\) to \(3, 8, 8\)"),
     (["augment.ops=ColorJiggle"], DataInfo((16, 16), 1, 1), "ColorJiggle cannot be used: it fails on 1-channel images"),
     (["augment.ops=ColorJiggle"], DataInfo((16, 16), 3, 4), "ColorJiggle cannot be used: it fails on 3-channel and 4-channel images"),
-    (["augment.ops=RandomGaussianNoise"], DataInfo((16, 16), 3, 1), r"changes the shape of images from \(1, 16, 16\) to \(3, 16, 16\)"),
+    (["augment.ops=RandomGaussianNoise"], DataInfo((16, 16), 3, 1), "RandomGaussianNoise cannot be used: it "),
     (["augment.ops=RandomGaussianBlur(kernel_size=63)"], DataInfo((16, 16)), r"RandomGaussianBlur cannot be used: it fails on 3-channel images \("),
     (["augment.p=1.5"], DataInfo((16, 16)), "augment.p=1.5 cannot be used; accepted: 0 to 1"),
     (["augment.p=nan"], DataInfo((16, 16)), "augment.p=nan cannot be read")])
