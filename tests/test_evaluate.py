@@ -17,7 +17,10 @@ from i2i.errors import RequestError
 from i2i.evaluation import protocol
 from i2i.metrics import weights as feature_weights
 from i2i.metrics.inception import FIDInception
+from i2i.metrics.set_metrics import MetricContext, SetFeatures
+from i2i.registry import Spec, build, names
 from tests.conftest import Run
+from tests.metrics.test_registry import set_features
 
 
 @pytest.fixture(autouse=True)
@@ -179,10 +182,11 @@ def test_results_of_one_protocol_stand_side_by_side_and_others_are_refused(run: 
     assert f"{old:.2f}" in done.out
 
     def refused(*more: object, fake: Path = better) -> str:
-        return run(*words, "--fake", fake, "--against", tmp_path / "old.json", *more).line
+        done = run(*words, "--fake", fake, "--against", tmp_path / "old.json", *more)
+        assert done.code == 2
+        return done.err.splitlines()[-1]        # After the warnings of the result, which is printed.
 
     assert "resize is legacy-tf here and clean there" in refused("--resize", "legacy-tf")
-    assert "seed is 3 here and 0 there" in refused("--seed", 3)
     assert "kid.subsets is 7 here and 100 there" in refused("--set", "kid.subsets=7")
     assert "n_fake is 9 here and 12 there" in refused(fake=shapes(tmp_path / "nine", 9, seed=3))
     assert 'fake_formats is ["JPEG"] here and ["PNG"] there' in refused(fake=shapes(tmp_path / "jpeg", 12, seed=3, suffix=".jpg"))
@@ -197,9 +201,50 @@ def test_different_features_are_named(reals: Path) -> None:
     b = {"stamp": {"features": "efficientnet-lite0", "weights": "2" * 64, "metrics": {"fd": {}}}}
     with pytest.raises(RequestError, match="features is inception here and efficientnet-lite0 there; weights is 111111111111… here"):
         protocol.check_comparable(a, b, "old.json")
+    color = [{"stamp": each["stamp"] | {"metrics": {"color": {}, each["stamp"]["features"]: {}}}} for each in (a, b)]
+    protocol.check_comparable(*color, "old.json")       # Colors have no features.
     with pytest.raises(RequestError, match=r"not comparable with old\.json: it has kid, and this fd"):
         protocol.check_comparable(a, {"stamp": a["stamp"] | {"metrics": {"kid": {}}}}, "old.json")
     protocol.check_comparable(a, a, "old.json")
+
+
+def values(metric: str, *sets: SetFeatures, seed: int = 0) -> dict[str, float]:
+    spec = Spec(metric, {"pairs": 9} if metric == "diversity" else {})
+    return {name: score.value for name, score in build("metric", spec, *sets, MetricContext("inception", seed, 0)).items()}
+
+
+@pytest.mark.parametrize("metric", names("metric"))
+def test_what_decides_the_value_of_a_metric_is_compared_and_nothing_else(metric: str) -> None:
+    """The seed, the features (the logits are of the same network) and the reference set."""
+    fake, real = set_features(0), set_features(1)
+    other = [replace(each, features=each.features + each.features ** 2, logits=each.logits + each.logits ** 2) for each in (fake, real)]
+    base, unused = values(metric, fake, real), protocol.unused_fields({metric})
+    assert (base == values(metric, fake, real, seed=1)) == ("seed" in unused)
+    assert (base == values(metric, *other)) == (unused >= protocol.FEATURE_FIELDS)
+    assert (base == values(metric, fake, set_features(2))) == (unused >= protocol.REFERENCE_FIELDS)
+
+
+def test_fields_that_no_shared_metric_uses_may_differ(run: Run, reals: Path, fakes: Path, tmp_path: Path) -> None:
+    words = ("evaluate", "--real", reals, "--fake", fakes)
+    assert run(*words, "--metrics", "color,fd", "--json", tmp_path / "old.json", "--bootstrap", 2).code == 0
+    against = ("--against", tmp_path / "old.json")
+    done = run(*words, "--metrics", "color,kid", "--resize", "legacy-tf", "--seed", 3, "--bootstrap", 0, *against)
+    assert done.code == 0, done.err
+    assert "before" in done.out
+    assert run(*words, "--metrics", "fd", "--seed", 4, "--bootstrap", 3, *against).code == 0      # Of its interval alone.
+    done = run(*words, "--metrics", "fd", "--resize", "legacy-tf", "--bootstrap", 0, *against, "--json", tmp_path / "new.json")
+    assert done.code == 2
+    assert "resize is legacy-tf here and clean there" in done.err
+    assert "fd_efficientnet_lite0" in done.out          # What was computed is not lost.
+    assert result(tmp_path / "new.json")["stamp"]["resize"] == "legacy-tf"
+
+
+def test_warnings_are_of_the_metrics_that_were_asked_for(run: Run, reals: Path, tmp_path: Path) -> None:
+    odd = shapes(tmp_path / "odd", 5, seed=4, size=40, suffix=".jpg")
+    every = {"Fréchet": {"fd"}, "a lossy format": {"fd", "kid", "color"}, "what the resize does": {"fd", "kid"}}
+    for metric in ("fd", "kid", "color"):
+        err = run("evaluate", "--real", reals, "--fake", odd, "--metrics", metric, "--bootstrap", 0).err
+        assert {words for words in every if words in err} == {words for words, of in every.items() if metric in of}, err
 
 
 def test_warnings_of_formats_sizes_and_conversions(run: Run, reals: Path, tmp_path: Path) -> None:
@@ -392,7 +437,7 @@ def test_a_model_is_judged_beside_its_inputs(run: Run, model: Path, tmp_path: Pa
     for file in (again / "test").iterdir():      # The same pixels in other files are another reference set.
         Image.open(file).save(file.with_suffix(".bmp"))
         file.unlink()
-    line = run("evaluate", model, "--data", again, "--against", tmp_path / "r.json", "--device", "cpu").line
+    line = run("evaluate", model, "--data", again, "--against", tmp_path / "r.json", "--device", "cpu").err.splitlines()[-1]
     assert 'real_formats is ["BMP"] here and ["PNG"] there' in line
     assert "ms_ssim is left out" in done.err
     done = run("evaluate", model, "--metrics", "l1", "--split", "train", "--against", tmp_path / "r.json", "--device", "cpu")

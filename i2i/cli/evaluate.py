@@ -86,12 +86,14 @@ def evaluate(
                                            direction or "ab", sheet, make_request)
     if processes.rank:
         return
-    if previous is not None:
-        protocol.check_comparable(outcome, previous, str(against))
-        columns |= {"before": previous["results"]}
-    _print_results(outcome, columns)
     if json_file:
         write_text(Path(json_file), protocol.to_json(outcome))
+    try:
+        if previous is not None:
+            protocol.check_comparable(outcome, previous, str(against))
+            columns |= {"before": previous["results"]}
+    finally:        # A result that cannot be compared is a result.
+        _print_results(outcome, columns)
 
 
 def _evaluate_sets(fake: str, real: str, max_pixels: int | None, make_request: RequestFactory) -> Outcome:

@@ -3,7 +3,7 @@
 import json
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -13,18 +13,21 @@ from i2i.config import VERSION
 from i2i.data.image_set import ImageSetFacts
 from i2i.errors import RequestError
 from i2i.metrics.set_metrics import Score
+from i2i.registry import names
 
 # Below so many images a Fréchet distance is mostly bias, and below so many the bias is still visible.
 MOSTLY_BIAS, VISIBLE_BIAS = 2048, 10_000
 QUANTIZATION = "uint8"
 CHANNELS = ("gray repeated to three channels; alpha over white; 16 bits as 8-bit levels; of many channels "
             "the first three, in metrics of pairs all")
+FEATURE_FIELDS, REFERENCE_FIELDS = {"features", "weights", "resize"}, {"n_real", "real", "real_formats"}
+SEEDED_METRICS = {"fd_infinity", "diversity"}       # Whose values, not just their intervals, have a seed.
 INTERVAL = "95 %; Student's t for metrics of pairs, else by comparing random parts of both sets"
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """Everything that must be equal for two results to be comparable."""
+    """What the values of a result depend on, which must be equal in results that are compared."""
 
     features: str                   # Name of the feature network.
     weights: str                    # sha256 of its file.
@@ -41,22 +44,32 @@ class Stamp:
     bootstrap: int
 
 
-def warnings(fake: ImageSetFacts, real: ImageSetFacts) -> list[str]:
-    """What a reader of the scores has to know about the two sets of files."""
-    out = []
+def unused_fields(metrics: Set[str]) -> set[str]:
+    """The fields of a stamp on which no value of these metrics depends."""
+    unused = {"bootstrap"}
+    if not metrics & SEEDED_METRICS:
+        unused |= {"seed"}
+    if metrics <= {"color", *names("paired_metric")}:
+        unused |= FEATURE_FIELDS
+    return unused | REFERENCE_FIELDS if metrics <= {"is"} else unused
+
+
+def warnings(fake: ImageSetFacts, real: ImageSetFacts, metrics: Set[str]) -> list[str]:
+    """What a reader of the scores of these metrics of sets has to know about the two sets of files."""
+    out, unused = [], unused_fields(metrics)
     n = min(fake.n, real.n)
-    if n < VISIBLE_BIAS:
+    if "fd" in metrics and n < VISIBLE_BIAS:
         limit, bias = ((MOSTLY_BIAS, "is mostly bias of the sample size") if n < MOSTLY_BIAS else
                        (VISIBLE_BIAS, "still has a visible bias"))
         out.append(f"{n:,} images: below {limit:,} a Fréchet distance {bias}; compare it at equal n only, "
                    "or take kid (unbiased) and fd_infinity (--metrics kid,fd_infinity)")
-    if set(fake.formats) != set(real.formats) and (fake.lossy or real.lossy):
+    if "real" not in unused and set(fake.formats) != set(real.formats) and (fake.lossy or real.lossy):
         out.append(f"fakes are {' and '.join(fake.formats)} and reals {' and '.join(real.formats)}: a lossy "
-                   "format on one side moves the distance; save fakes as PNG")
-    if list(fake.sizes) != list(real.sizes):
+                   "format on one side moves the scores; save fakes as PNG")
+    if not unused & {"real", "resize"} and list(fake.sizes) != list(real.sizes):
         out.append(f"fakes are {_describe_sizes(fake.sizes)} and reals {_describe_sizes(real.sizes)}: what "
                    "the resize does differs between them")
-    for name, facts in (("fakes", fake), ("reals", real)):
+    for name, facts in (("fakes", fake), ("reals", real))[:1 if "real" in unused else 2]:
         if facts.alpha:
             out.append(f"{facts.alpha} of {facts.n} {name} have alpha: laid over white")
         if facts.gray:
@@ -107,7 +120,7 @@ def read_result(path: Path) -> dict[str, Any]:
 
 
 def check_comparable(new: Mapping[str, Any], old: Mapping[str, Any], name: str) -> None:
-    """RequestError naming all that differs in the stamps of two results and the metrics that both have."""
+    """RequestError naming all that differs in what decides the values that two results share."""
     a, b = dict(new["stamp"]), dict(old["stamp"])
     new_metrics, old_metrics = a.pop("metrics", {}), b.pop("metrics", {})
     shared = new_metrics.keys() & old_metrics.keys()
@@ -117,7 +130,7 @@ def check_comparable(new: Mapping[str, Any], old: Mapping[str, Any], name: str) 
     for stamp, metrics in ((a, new_metrics), (b, old_metrics)):
         stamp |= {f"{metric}.{key}": value for metric in shared for key, value in metrics[metric].items()}
     differing = [f"{key} is {_abbreviate(a.get(key))} here and {_abbreviate(b.get(key))} there"
-                 for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)]
+                 for key in sorted((a.keys() | b.keys()) - unused_fields(shared)) if a.get(key) != b.get(key)]
     if differing:
         raise RequestError(f"not comparable with {name}: " + "; ".join(differing))
 
