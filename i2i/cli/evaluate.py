@@ -89,9 +89,7 @@ def evaluate(
     if json_file:
         write_text(Path(json_file), protocol.to_json(outcome))
     try:
-        if previous is not None:
-            protocol.check_comparable(outcome, previous, str(against))
-            columns |= {"before": previous["results"]}
+        columns |= protocol.compare(outcome, previous, str(against))
     finally:        # A result that cannot be compared is a result.
         _print_results(outcome, columns)
 

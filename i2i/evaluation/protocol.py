@@ -119,6 +119,14 @@ def read_result(path: Path) -> dict[str, Any]:
     return data
 
 
+def compare(new: Mapping[str, Any], old: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
+    """The column of an earlier result, if there is one; RequestError if it cannot be compared."""
+    if old is None:
+        return {}
+    check_comparable(new, old, name)
+    return {"before": old["results"]}
+
+
 def check_comparable(new: Mapping[str, Any], old: Mapping[str, Any], name: str) -> None:
     """RequestError naming all that differs in what decides the values that two results share."""
     a, b = dict(new["stamp"]), dict(old["stamp"])
