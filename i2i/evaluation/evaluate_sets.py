@@ -40,8 +40,7 @@ def evaluate_sets(fake: ImageSet, real: ImageSet, extractor: FeatureExtractor | 
         real_facts = replace(real_facts, formats=original.formats, content=original.content)
     set_specs = [spec for spec in request.metrics if metric_kind(spec.name) == "metric"]
     paired_specs = [spec for spec in request.metrics if spec not in set_specs]
-    of_sets = {spec.name for spec in set_specs}
-    warnings = protocol.warnings(fake_facts, real_facts, of_sets) if set_specs else list[str]()
+    warnings = protocol.warnings(fake_facts, real_facts, {spec.name for spec in set_specs})
     scores: dict[str, Score] = {}
     if paired_specs:
         scores |= _paired_scores(fake, real, paired_specs, request, warnings)

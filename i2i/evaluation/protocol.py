@@ -56,7 +56,9 @@ def unused_fields(metrics: Set[str]) -> set[str]:
 
 def warnings(fake: ImageSetFacts, real: ImageSetFacts, metrics: Set[str]) -> list[str]:
     """What a reader of the scores of these metrics of sets has to know about the two sets of files."""
-    out, unused = [], unused_fields(metrics)
+    out, unused = list[str](), unused_fields(metrics)
+    if not metrics:
+        return out
     n = min(fake.n, real.n)
     if "fd" in metrics and n < VISIBLE_BIAS:
         limit, bias = ((MOSTLY_BIAS, "is mostly bias of the sample size") if n < MOSTLY_BIAS else
