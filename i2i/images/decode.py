@@ -17,7 +17,8 @@ from i2i.images.truncation import check_end
 # Their warnings concern what is raised here, or nothing that matters.
 for library in ("tifffile", "PIL"):
     logging.getLogger(library).addHandler(logging.NullHandler())
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+LOG_ERRORS = 2      # OpenCV's log level; the function has another place in OpenCV 4 than in 5.
+(cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel)(LOG_ERRORS)
 
 PNG = b"\x89PNG\r\n\x1a\n"
 NPY = b"\x93NUMPY"
