@@ -165,7 +165,7 @@ def test_a_gif_is_read_and_its_results_are_written_as_something_else(identity: I
     assert np.asarray(Image.open(tmp_path / "out" / "a.png"))[0, 0].tolist() == [255, 0, 0]
 
 
-def test_profile_and_resolution_survive_and_orientation_is_applied_once(identity: Identity, i2i: Run, tmp_path: Path) -> None:
+def test_resolution_survives_and_orientation_is_applied_once(identity: Identity, i2i: Run, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     (tmp_path / "in").mkdir()
@@ -175,7 +175,7 @@ def test_profile_and_resolution_survive_and_orientation_is_applied_once(identity
     for name in ("a.png", "b.jpg", "c.tif", "d.webp"):
         after = Image.open(tmp_path / "out" / name)
         assert after.size == (30, 20)
-        assert after.info["icc_profile"] == SRGB
+        assert "icc_profile" not in after.info          # Which means sRGB.
         assert after.getexif().get(0x0112, 1) == 1
         assert name == "d.webp" or after.info["dpi"] == pytest.approx((200, 200), rel=1e-3)
 

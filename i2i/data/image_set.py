@@ -27,6 +27,7 @@ class ImageSetFacts:
     sizes: dict[str, int] = field(default_factory=dict)     # WIDTHxHEIGHT, the eight commonest.
     gray: int = 0
     alpha: int = 0
+    profiles: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, files: Iterable[tuple[bytes, Header]]) -> "ImageSetFacts":
@@ -37,7 +38,8 @@ class ImageSetFacts:
         sizes = Counter(f"{header.width}x{header.height}" for header in headers)
         return cls(len(known), hashlib.sha256(b"".join(digest for digest, _ in known)).hexdigest(),
                    dict(sorted(formats.items())), dict(sizes.most_common(8)),
-                   sum(header.gray for header in headers), sum(header.alpha for header in headers))
+                   sum(header.gray for header in headers), sum(header.alpha for header in headers),
+                   dict(Counter(header.profile for header in headers if header.profile)))
 
     @property
     def lossy(self) -> set[str]:

@@ -1,7 +1,7 @@
 """Evaluate a set of images against a reference set, and pairs of images of the same name."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,13 +31,11 @@ def evaluate_sets(fake: ImageSet, real: ImageSet, extractor: FeatureExtractor | 
     Returns:
         Scores, stamp, facts of the fakes, versions and warnings as JSON data; {} except in the main process.
     """
-    def progress(stage: str, images: ImageSet) -> Callable[[int], None]:
-        return lambda done: request.progress(stage, done, len(images))
-
     batches: Any = {"batch_size": request.batch_size, "group": request.group}
     fake_facts, real_facts = set_facts(fake, **batches), set_facts(real, **batches)
     if original is not None:
-        real_facts = replace(real_facts, formats=original.formats, content=original.content)
+        real_facts = replace(real_facts, formats=original.formats, content=original.content,
+                             profiles=original.profiles)
     set_specs = [spec for spec in request.metrics if metric_kind(spec.name) == "metric"]
     paired_specs = [spec for spec in request.metrics if spec not in set_specs]
     warnings = protocol.warnings(fake_facts, real_facts, {spec.name for spec in set_specs})
@@ -51,10 +49,11 @@ def evaluate_sets(fake: ImageSet, real: ImageSet, extractor: FeatureExtractor | 
                 raise RequestError(f"there is one image among the {name}; metrics of sets need at least 2")
         with tempfile.TemporaryDirectory(prefix="i2i-") as folder:
             fakes = extract_features(fake, extractor, Path(folder) / "fakes", **batches,
-                                     progress=progress("fakes", fake))
+                                     progress=lambda done: request.progress("fakes", done, len(fake)))
             extract = partial(cached_features, facts=real_facts) if request.cache else \
                 partial(extract_features, folder=Path(folder) / "reals")
-            reals = extract(real, extractor=extractor, **batches, progress=progress("reals", real))
+            reals = extract(real, extractor=extractor, **batches,
+                            progress=lambda done: request.progress("reals", done, len(real)))
             if fakes and reals:
                 context = MetricContext(extractor.name, request.seed, request.bootstrap)
                 for spec in set_specs:
@@ -67,8 +66,9 @@ def evaluate_sets(fake: ImageSet, real: ImageSet, extractor: FeatureExtractor | 
         return {}
     if not scores:
         raise RequestError("none of the metrics could be computed: " + "; ".join(warnings))
+    warnings += protocol.profile_warnings(fake_facts, real_facts) + left_out_warnings(fake, real)
     stamp = _stamp(fake_facts, real_facts, extractor if set_specs else None, request)
-    return protocol.result(scores, stamp, fake_facts, warnings + left_out_warnings(fake, real))
+    return protocol.result(scores, stamp, fake_facts, warnings)
 
 
 def left_out_warnings(*sets: ImageSet) -> list[str]:

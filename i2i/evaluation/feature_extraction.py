@@ -31,7 +31,7 @@ from i2i.metrics.paired import PairedMetric
 from i2i.metrics.set_metrics import SetFeatures
 from i2i.metrics.weights import cache_folder
 
-CACHE_VERSION = 1               # Changes when what is stored, or how it is computed, changes.
+CACHE_VERSION = 2               # Changes when what is stored, or how it is computed, changes.
 MAX_COLOR_PIXELS = 1 << 20      # Larger images lose whole rows and columns before their colors are counted.
 SINGLE_PROCESS = SingleProcess()
 Progress = Callable[[int], None]

@@ -79,6 +79,13 @@ def warnings(fake: ImageSetFacts, real: ImageSetFacts, metrics: Set[str]) -> lis
     return out
 
 
+def profile_warnings(fake: ImageSetFacts, real: ImageSetFacts) -> list[str]:
+    """Which color profiles the sets have besides sRGB."""
+    return [f"{count} of {facts.n} {name} have the color profile {profile}: converted to sRGB"
+            for name, facts in (("fakes", fake), ("reals", real))
+            for profile, count in facts.profiles.items()]
+
+
 def _describe_sizes(sizes: Mapping[str, int]) -> str:
     first = next(iter(sizes))
     return first if len(sizes) == 1 else f"{first} and {len(sizes) - 1} other sizes"

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import ImageOps
 
 from i2i.images import pil, tiff
+from i2i.images.color import profile_name, to_srgb
 from i2i.images.format import DecodedImage, to_supported_dtype
 from i2i.images.geotiff import interpret_tags
 from i2i.images.truncation import check_end
@@ -53,6 +54,7 @@ class Header:
     height: int
     gray: bool = False
     alpha: bool = False
+    profile: str = ""       # The name of a color profile that is not sRGB.
 
 
 def read_header(data: bytes) -> Header:
@@ -63,7 +65,9 @@ def read_header(data: bytes) -> Header:
     try:
         with pil.open_image(data) as image:
             alpha = image.mode in pil.ALPHA_MODES or "transparency" in image.info
-            return Header(str(image.format), *image.size, image.mode in pil.GRAY_MODES, alpha)
+            profile = image.info.get("icc_profile") if image.mode != "CMYK" else None
+            return Header(str(image.format), *image.size, image.mode in pil.GRAY_MODES, alpha,
+                          (profile and profile_name(profile)) or "")
     except ValueError:
         if data[:4] not in tiff.SIGNATURES:
             raise
@@ -100,9 +104,9 @@ def _verify_png(data: bytes, max_pixels: int | None) -> None:
 def _decode_png16(data: bytes, max_pixels: int | None) -> DecodedImage:
     """Decode 16 bits with OpenCV, as Pillow reduces them to 8 where there is more than one channel."""
     _verify_png(data, max_pixels)
-    with pil.open_image(data) as image:
-        info, orientation = image.info, image.getexif().get(pil.ORIENTATION, 1)
-        notes = (FIRST_FRAME,) if getattr(image, "is_animated", False) else ()
+    with pil.open_image(data) as opened:
+        info, orientation = opened.info, opened.getexif().get(pil.ORIENTATION, 1)
+        notes = (FIRST_FRAME,) if getattr(opened, "is_animated", False) else ()
     array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if array is None or array.dtype != np.uint16:
         raise ValueError("this 16-bit PNG is damaged")
@@ -114,8 +118,9 @@ def _decode_png16(data: bytes, max_pixels: int | None) -> DecodedImage:
     elif "transparency" in info:
         opacity = np.where(array == info["transparency"], 0, 65535).astype(np.uint16)
         array, alpha = np.stack([array, opacity], 2), True
-    return DecodedImage(pil.apply_orientation(array, orientation), alpha, notes=notes,
-                        profile=info.get("icc_profile") or None, dpi=pil.parse_dpi(info.get("dpi")))
+    image = DecodedImage(pil.apply_orientation(array, orientation), alpha, notes=notes,
+                         dpi=pil.parse_dpi(info.get("dpi")))
+    return to_srgb(image, info.get("icc_profile"))
 
 
 def _decode_npy(data: bytes, max_pixels: int | None) -> DecodedImage:

@@ -1,4 +1,4 @@
-"""Encoding of image files, with their color profile and resolution."""
+"""Encoding of image files, with their resolution and georeference; colors are sRGB, without a profile."""
 
 import io
 import struct
@@ -48,15 +48,11 @@ def encode(suffix: str, array: Array, format: ImageFormat, like: DecodedImage | 
         suffix: an extension in FILE_FORMATS.
         array: (H, W) or (H, W, C).
         format: the format of the array.
-        like: takes the resolution from this image, the color profile if it applies to such colors, and if it
-            is of the same size the georeference and what has no data.
+        like: takes the resolution from this image, and if it is of the same size the georeference and what
+            has no data.
     """
     form, buffer = FILE_FORMATS[suffix.lower()], io.BytesIO()
-    profile, dpi = (like.profile, like.dpi) if like else (None, None)
-    # A profile is for gray or for color (ICC.1:2022, 7.2.6); WebP stores gray as color.
-    space = b"GRAY" if format.colors == 1 and form.name != "webp" else b"RGB "
-    if profile and (profile[16:20] != space or format.colors not in (1, 3)):
-        profile = None
+    dpi = like.dpi if like else None
     tags: tuple[tuple[Any, ...], ...] = ()
     if like and (like.missing is None or like.missing.shape == array.shape[:2]):
         tags = like.tags
@@ -66,19 +62,17 @@ def encode(suffix: str, array: Array, format: ImageFormat, like: DecodedImage | 
     if form.name == "npy":
         np.save(buffer, array, allow_pickle=False)
     elif form.name == "png" and format.dtype == "uint16":
-        return _png16(array, profile, dpi)
+        return _png16(array, dpi)
     elif form.name == "tiff" and (tags or format.dtype != "uint8" or format.colors not in (1, 3)):
         # One page with interleaved channels; those that are neither color nor alpha are declared as such.
         extra = format.channels - (3 if format.colors == 3 else 1)
         tifffile.imwrite(buffer, array, photometric="rgb" if format.colors == 3 else "minisblack",
                          planarconfig="contig" if format.channels > 1 else None,
                          extrasamples=(["unassalpha"] if format.alpha else ["unspecified"] * extra) or None,
-                         compression="zlib", metadata=None, software=False, iccprofile=profile,
+                         compression="zlib", metadata=None, software=False,
                          resolution=dpi, resolutionunit="INCH" if dpi else None, extratags=tags)
     else:
-        metadata = {"icc_profile": profile, "dpi": dpi}
-        Image.fromarray(array).save(buffer, form.name, **form.options,
-                                    **{key: value for key, value in metadata.items() if value})
+        Image.fromarray(array).save(buffer, form.name, **form.options, **({"dpi": dpi} if dpi else {}))
     return buffer.getvalue()
 
 
@@ -92,7 +86,7 @@ def losses(suffix: str, format: ImageFormat, like: DecodedImage) -> tuple[str, .
     return tuple(notes)
 
 
-def _png16(array: Array, profile: bytes | None, dpi: tuple[float, float] | None) -> bytes:
+def _png16(array: Array, dpi: tuple[float, float] | None) -> bytes:
     """16 bits per channel, which Pillow writes only for gray (ISO/IEC 15948; filter 1 for every row)."""
     height, width = array.shape[:2]
     channels = num_channels(array)
@@ -103,8 +97,6 @@ def _png16(array: Array, profile: bytes | None, dpi: tuple[float, float] | None)
     filtered[:, 1 + step:] = rows[:, step:] - rows[:, :-step]
     color_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, color_type, 0, 0, 0))]
-    if profile:
-        chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(profile)))
     if dpi:
         chunks.append((b"pHYs", struct.pack(">IIB", round(dpi[0] / INCH), round(dpi[1] / INCH), 1)))
     chunks += [(b"IDAT", zlib.compress(filtered.tobytes(), 1)), (b"IEND", b"")]

@@ -102,7 +102,6 @@ class DecodedImage:
         array: (H, W) or (H, W, C) of uint8, uint16 or float32.
         alpha: whether the last channel is opacity.
         name: the file, for messages.
-        profile: ICC color profile.
         dpi: pixels per inch, horizontal and vertical.
         notes: what in the file is not in the array, or was converted.
         tags: the georeference of a TIFF, as tifffile writes it.
@@ -113,7 +112,6 @@ class DecodedImage:
     array: Array
     alpha: bool = False
     name: str = ""
-    profile: bytes | None = None
     dpi: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
     tags: tuple[tuple[Any, ...], ...] = ()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from i2i.images.color import cmyk_to_srgb, to_srgb
 from i2i.images.format import Array, DecodedImage, ImageFormat
 
 ORIENTATION = 0x0112        # EXIF 2.3 and TIFF 6.0.
@@ -103,8 +104,15 @@ def apply_orientation(array: Array, orientation: int) -> Array:
 
 def from_pil(image: Image.Image) -> DecodedImage:
     """Convert an opened image: 8 or 16 bits or floats, gray or RGB, with or without alpha, stay; palettes,
-    CMYK and other modes become RGB.  ValueError for 32-bit integers, which no supported type holds."""
-    mode, notes = image.mode, tuple[str, ...]()
+    CMYK and other modes become RGB, and colors with a profile sRGB.  ValueError for 32-bit integers, which no
+    supported type holds."""
+    mode, info, notes = image.mode, image.info, tuple[str, ...]()
+    profile: bytes | None = info.get("icc_profile")
+    if mode == "CMYK":
+        converted = cmyk_to_srgb(image, profile) if profile else None
+        how = "converted to sRGB by its profile" if converted else "read as RGB without a profile"
+        notes = (f"CMYK, {how}",)
+        image, profile = converted or image, None
     if mode == "F":
         array, alpha = np.asarray(image, np.float32), False
     elif mode.startswith("I;16"):
@@ -118,10 +126,9 @@ def from_pil(image: Image.Image) -> DecodedImage:
         array = np.ascontiguousarray(array[..., [0, 3]]) if mode in GRAY_MODES else array
     else:
         array, alpha = np.asarray(image.convert("L" if mode in GRAY_MODES else "RGB")), False
-        if mode in ("CMYK", "LAB"):
-            notes = (f"{mode}, read as RGB without its profile",)
-    return DecodedImage(array, alpha, profile=image.info.get("icc_profile") or None,
-                        dpi=parse_dpi(image.info.get("dpi")), notes=notes)
+        if mode == "LAB":
+            notes, profile = ("LAB, converted to sRGB",), None
+    return to_srgb(DecodedImage(array, alpha, dpi=parse_dpi(info.get("dpi")), notes=notes), profile)
 
 
 def parse_dpi(dpi: Any) -> tuple[float, float] | None:

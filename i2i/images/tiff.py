@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import tifffile
 
+from i2i.images.color import to_srgb
 from i2i.images.format import Array, DecodedImage, to_supported_dtype
 from i2i.images.pil import ORIENTATION, apply_orientation, check_pixels, parse_dpi
 from i2i.images.truncation import ends_in_zeros
@@ -112,8 +113,8 @@ def _interpret(page: tifffile.TiffPage, array: Array, pages: int) -> DecodedImag
         notes = (*notes, f"{pages} pages, used as channels")
     array = apply_orientation(array[..., 0] if array.shape[2] == 1 else array,
                               int(tags.valueof(ORIENTATION, 1)))
-    profile = bytes(tags.valueof("InterColorProfile", b"")) or None
-    return DecodedImage(array, alpha, profile=profile, dpi=_resolution(page), notes=notes)
+    image = DecodedImage(array, alpha, dpi=_resolution(page), notes=notes)
+    return to_srgb(image, bytes(tags.valueof("InterColorProfile", b"")))
 
 
 def _unmultiply(array: Array) -> Array:

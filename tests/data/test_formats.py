@@ -128,7 +128,7 @@ NOTED = {
     "animated GIF": (pil(COLOR, "gif", save_all=True, append_images=[COLOR.rotate(180)]), "animated, only the first frame is used"),
     "animated WebP": (pil(COLOR, "webp", save_all=True, append_images=[COLOR.rotate(180)], lossless=True), "animated, only the first frame is used"),
     "animated PNG": (pil(COLOR, "png", save_all=True, append_images=[COLOR.rotate(180)]), "animated, only the first frame is used"),
-    "CMYK": (pil(COLOR.convert("CMYK"), "tiff"), "CMYK, read as RGB without its profile"),
+    "CMYK": (pil(COLOR.convert("CMYK"), "tiff"), "CMYK, read as RGB without a profile"),
     "float64": (npy(FLOATS.astype(np.float64)), "float64, read as float32"), "float16": (npy(FLOATS.astype(np.float16)), "float16, read as float32"),
     "pages": (pages(U16, U16), "2 pages, used as channels")}
 
@@ -231,22 +231,14 @@ def test_what_formats_do_not_hold() -> None:
 
 
 @pytest.mark.parametrize("format", [ImageFormat(3), ImageFormat(4, alpha=True), ImageFormat(3, "uint16"), ImageFormat(3, "float32")], ids=str)
-def test_profiles_and_resolutions_survive(format: ImageFormat) -> None:
-    like = DecodedImage(np.empty(0), profile=SRGB, dpi=(300.0, 150.0))
+def test_resolutions_survive(format: ImageFormat) -> None:
+    like = DecodedImage(np.empty(0), dpi=(300.0, 150.0))
     for suffix, form in FILE_FORMATS.items():
         if not form.supports(format):
             continue
         decoded = decode_bytes(f"x{suffix}", encode(suffix, noise(format), format, like))
-        assert decoded.profile == (SRGB if form.name in ("png", "jpeg", "webp", "tiff") else None), suffix
         assert (decoded.dpi is not None) == (form.name in ("png", "jpeg", "bmp", "tiff")), suffix
         assert decoded.dpi is None or decoded.dpi == pytest.approx((300, 150), rel=1e-4)
-
-
-def test_a_profile_of_other_colors_is_left_out() -> None:
-    like = DecodedImage(np.empty(0), profile=SRGB)
-    for suffix in (".png", ".jpg", ".tif"):
-        assert decode_bytes("x", encode(suffix, noise(ImageFormat(1)), ImageFormat(1), like)).profile is None
-    assert decode_bytes("x", encode(".png", noise(ImageFormat(1, "uint16")), ImageFormat(1, "uint16"), like)).profile is None
 
 
 # ---------------------------------------------------------------------------------------------- the format of a side
