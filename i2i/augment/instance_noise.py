@@ -11,11 +11,8 @@ from i2i.registry import register
 
 
 @register("instance_noise", "none")
-class NoNoise(nn.Module):
+class NoNoise(nn.Identity):
     """No instance noise."""
-
-    def forward(self, image: Tensor) -> Tensor:
-        return image
 
 
 @register("instance_noise", "normal")

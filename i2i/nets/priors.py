@@ -11,8 +11,13 @@ from i2i.errors import require
 from i2i.registry import register
 
 
+@register("latent", "normal")
 class LatentPrior(nn.Module):
-    """Base class of priors, itself N(0, 1).  `noise_dim`: length of the noise that z is computed from."""
+    """z ~ N(0, 1); the base class of all priors.
+
+    Attributes:
+        noise_dim: length of the noise that z is computed from.
+    """
 
     def __init__(self, z_dim: int, noise_dim: int | None = None) -> None:
         super().__init__()
@@ -35,11 +40,6 @@ def _uniform(eps: Tensor) -> Tensor:
 def _categorical(eps: Tensor, values: int) -> Tensor:
     """Standard normal (N) -> (N) indices, uniform in [0, values - 1], by the normal distribution function."""
     return (torch.special.ndtr(eps) * values).long().clamp_(max=values - 1)
-
-
-@register("latent", "normal")
-class NormalPrior(LatentPrior):
-    """z ~ N(0, 1)."""
 
 
 @register("latent", "uniform")

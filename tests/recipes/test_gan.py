@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from i2i.config import override, parse_assignments
 from i2i.errors import RequestError
 from i2i.losses.mutual_information import mutual_information_bound
-from i2i.nets.priors import InfoGANPrior, NormalPrior, UniformPrior
+from i2i.nets.priors import InfoGANPrior, LatentPrior, UniformPrior
 from i2i.recipes.base import DataInfo
 from i2i.recipes.gan import GAN
 from i2i.recipes.infogan import InfoGAN
@@ -126,7 +126,7 @@ def test_invalid_combinations_are_refused() -> None:
 
 def test_priors_have_the_distributions_they_are_named_after() -> None:
     eps = torch.randn(200_000, 1, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(NormalPrior(1)(eps), eps)
+    assert torch.equal(LatentPrior(1)(eps), eps)
     u = UniformPrior(1)(eps)
     assert u.min() >= -1
     assert u.max() <= 1
