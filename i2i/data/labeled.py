@@ -3,7 +3,7 @@ Karras et al. 2020a) or from class folders."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from i2i.images.format import DecodedImage
 from i2i.registry import register
 
 MAX_CLASSES = 100_000      # Without names; ImageNet-21k has 21,841.
+MAX_LISTED = 5             # Names of empty classes.
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,12 @@ class ImageDataset(Dataset):
     def decode(self, keys: str, index: int) -> tuple[DecodedImage]:
         return (load_image(self.source, self.names[index]),)
 
+    @property
+    def empty_classes(self) -> list[int]:
+        """The numbers of the classes without images in this split."""
+        found = set() if self.labels is None else set(self.labels.tolist())
+        return [number for number in range(len(self.classes)) if number not in found]
+
     def label(self, index: int) -> dict[str, int]:
         return {} if self.labels is None else {"c": int(self.labels[index])}
 
@@ -67,7 +74,7 @@ def find_images(source: Source, direction: str = "ab") -> dict[str, ImageDataset
     """
     source, manifest, names = find_root(source)
     if manifest:
-        return {split: _from_manifest(source, split, manifest) for split in manifest.splits}
+        return _described({split: _from_manifest(source, split, manifest) for split in manifest.splits})
     if sides := side_folders(names):
         raise RequestError(f"{source.root} has two sides ({', '.join(sides)}) and images of one are "
                            f"needed, such as {source.root}/{sides[-1]}")
@@ -75,8 +82,10 @@ def find_images(source: Source, direction: str = "ab") -> dict[str, ImageDataset
     splits: dict[str, ImageDataset] = {}
     for split, (root,) in locate_splits(names, 1).items():
         inside = names.under(root)
-        if labels:
-            of_file, classes = labels
+        if labels and not labels[0]:        # Its folders are none: StyleGAN's tool packs images in thousands.
+            splits[split] = ImageDataset(source, split, inside, layout=f"no labels in {LABELS}")
+        elif labels:
+            of_file, classes, _ = labels
             if unlabeled := [name for name in inside if canonical(name) not in of_file]:
                 raise RequestError(f"{source.root}/{LABELS} has no label for {unlabeled[0]}")
             numbers = np.array([of_file[canonical(name)] for name in inside], np.int64)
@@ -84,7 +93,29 @@ def find_images(source: Source, direction: str = "ab") -> dict[str, ImageDataset
         else:
             splits[split] = _from_folders(source, split, inside, root,
                                           splits["train"].classes if "train" in splits else None)
-    return splits
+    return _described(splits, gaps=labels is not None and labels[2])
+
+
+def _described(splits: dict[str, ImageDataset], *, gaps: bool = False) -> dict[str, ImageDataset]:
+    """The splits, whose layout names the classes without training images.
+
+    Gaps in the numbers of a dataset.json that names no classes are no classes; others keep their numbers.
+    """
+    labels = [split.labels for split in splits.values() if split.labels is not None]
+    train = splits.get("train")
+    if train is None or train.labels is None or not labels:
+        return splits
+    if gaps:
+        kept, numbers = np.unique(np.concatenate(labels), return_inverse=True)
+        parts = np.split(numbers, np.cumsum([len(each) for each in labels])[:-1])
+        classes = tuple(train.classes[number] for number in kept)
+        splits = {name: replace(split, labels=part, classes=classes)
+                  for (name, split), part in zip(splits.items(), parts, strict=True)}
+    learned = {train.classes[number] for number in np.unique(train.labels)}
+    empty = [name for name in train.classes if name not in learned]
+    shown = ", ".join(empty[:MAX_LISTED]) + f" and {len(empty) - MAX_LISTED} more" * (len(empty) > MAX_LISTED)
+    layout = train.layout + (f" (no images of class {shown})" if empty else "")
+    return {name: replace(split, layout=layout) for name, split in splits.items()}
 
 
 def _from_manifest(source: Source, split: str, manifest: Manifest) -> ImageDataset:
@@ -115,8 +146,11 @@ def _from_folders(source: Source, split: str, names: FileList, root: str,
     return ImageDataset(source, split, names, labels.astype(np.int64), classes, "class folders")
 
 
-def _read_labels(source: Source) -> tuple[dict[str, int], tuple[str, ...]] | None:
-    """The class of each file and the names of the classes from dataset.json; None if there are no labels."""
+def _read_labels(source: Source) -> tuple[dict[str, int], tuple[str, ...], bool] | None:
+    """The class of each file and the names of the classes from dataset.json, and whether these are numbers.
+
+    Both are empty if it says that there are none; None if it says nothing.
+    """
     where = f"{source.root}/{LABELS}"
     data = source.read_metadata(LABELS)
     if data is None:
@@ -125,8 +159,10 @@ def _read_labels(source: Source) -> tuple[dict[str, int], tuple[str, ...]] | Non
         content = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise RequestError(f"{where} cannot be read: {error}") from None
-    if not isinstance(content, dict) or content.get("labels") is None:
+    if not isinstance(content, dict) or "labels" not in content:
         return None
+    if not content["labels"] and not isinstance(content["labels"], int | float | str):
+        return {}, (), False
     classes = content.get("classes")
     if classes is not None and not (isinstance(classes, list) and {type(name) for name in classes} <= {str}):
         raise RequestError(f"{where}: the classes are {json.dumps(classes)[:60]}; accepted: a list of names")
@@ -142,5 +178,5 @@ def _read_labels(source: Source) -> tuple[dict[str, int], tuple[str, ...]] | Non
             raise RequestError(f"{where}: the label of {name} is {str(label)[:40]}; accepted: a whole number "
                                f"from 0 to {count - 1}")
         labels[canonical(name)] = label
-    numbers = range(max(labels.values(), default=0) + 1)
-    return (labels, tuple(map(str, numbers if classes is None else classes))) if labels else None
+    names = tuple(map(str, range(max(labels.values()) + 1) if classes is None else classes))
+    return labels, names, classes is None

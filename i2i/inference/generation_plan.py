@@ -130,9 +130,10 @@ def sha256(path: str | Path) -> str:
 
 
 def parse_classes(model: Model, classes: str | None) -> tuple[int, ...]:
-    """Class numbers from "name,name", numbers, or "balanced" for all; RequestError for anything else."""
+    """Class numbers from "name,name", numbers, or "balanced" for all learned; RequestError for anything
+    else."""
     if classes is None or (classes == "balanced" and model.classes):
-        return tuple(range(len(model.classes)))
+        return model.learned_classes
     names = [name.strip() for name in classes.split(",")]
     numbers = [model.class_number(name if name in model.classes or not name.isdecimal() else int(name))
                for name in names]

@@ -179,7 +179,8 @@ class GeneratedImages:
 
     def __getitem__(self, index: int) -> tuple[Array, int | None]:
         """An image, (H, W, 3) uint8, and its class."""
-        label = index % len(self.classes) if self.classes else None
+        turn = self.model.learned_classes
+        label = turn[index % len(turn)] if self.classes else None
         image = self.model.render([index], None if label is None else torch.tensor([label]), seed=self.seed,
                                   truncation=self.truncation)[0]
         array = to_array(image, ImageFormat(len(image)))

@@ -117,7 +117,8 @@ class Model(Translator):
         """
         require(n >= 1, "n", n, "1 or more")
         require(batch_size >= 1, "batch_size", batch_size, "1 or more")
-        numbers = torch.arange(n) % len(self.classes) if self.classes else None
+        turn = torch.tensor(self.learned_classes)
+        numbers = turn[torch.arange(n) % len(turn)] if self.classes else None
         if labels is not None:
             labels = labels.tolist() if isinstance(labels, Tensor) else labels
             labels = [labels] if isinstance(labels, int | str) else labels
@@ -166,6 +167,12 @@ class Model(Translator):
     def batch_size(self) -> int:
         """Default number of images generated at once: fewer for larger images."""
         return default_batch_size(*self.header["info"]["size"])
+
+    @property
+    def learned_classes(self) -> tuple[int, ...]:
+        """The numbers of the classes that had training images."""
+        empty = self.header.get("empty_classes", [])
+        return tuple(number for number in range(len(self.classes)) if number not in empty)
 
     def class_number(self, label: int | str) -> int:
         """The number of a class given by name or number.  RequestError if there is no such class."""

@@ -138,8 +138,10 @@ class Job:
 
     def header(self) -> dict[str, Any]:
         """The header of the model file."""
+        empty = getattr(self.splits["train"], "empty_classes", [])
         return model_header(self.name, to_dict(self.recipe), self.info, self.formats, i2i=VERSION,
-                            direction=self.data.direction, data=self.location, classes=list(self.classes))
+                            direction=self.data.direction, data=self.location, classes=list(self.classes),
+                            **({"empty_classes": empty} if self.classes and empty else {}))
 
     def config(self) -> dict[str, Any]:
         """The contents of config.json."""
@@ -176,8 +178,9 @@ def prepare(recipe_name: str, assignments: Sequence[str] = (), *, data: str | Pa
         raise RequestError(f"{data} has {' and '.join(splits)} images but none to train on; accepted: train/ "
                            "or trainA/ and trainB/")
     if "c" in recipe.required_keys and not getattr(splits["train"], "classes", ()):
-        raise RequestError(f"{data} has no labels, which {recipe_name} with conditional=true learns from; "
-                           "accepted: a folder for each class, or labels in dataset.json")
+        raise RequestError(f"{data} has no labels ({splits['train'].layout}), which {recipe_name} with "
+                           "conditional=true learns from; accepted: a folder for each class, or labels in "
+                           "dataset.json")
     if train_config.images and epochs is not None:
         raise RequestError("--epochs and train.images both say how long to train; give one of them")
     images = train_config.images or (DEFAULT_EPOCHS if epochs is None else epochs) * len(splits["train"])

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from i2i.data.config import DataConfig
 from i2i.data.format_detection import inspect_dataset, training_sizes
@@ -15,7 +16,10 @@ from i2i.data.labeled import ImageDataset, find_images
 from i2i.data.loader import batches
 from i2i.data.sources import open_source
 from i2i.errors import JobError, RequestError
+from i2i.images.encode import encode
 from i2i.images.format import ImageFormat
+from i2i.inference.model import load
+from tests.conftest import Run
 from tests.data.test_datasets import save
 
 KINDS = (ImageFormat(3), ImageFormat(3))
@@ -99,9 +103,69 @@ def test_dataset_json_before_class_folders_and_with_names(tmp_path: Path) -> Non
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": rows, "classes": ["animal", "none"]}))
     images = train(tmp_path)
     assert images.labels is not None
-    assert (set(images.labels.tolist()), images.classes) == ({0}, ("animal", "none"))
-    (tmp_path / "dataset.json").write_text(json.dumps({"labels": None}))      # What the StyleGAN tool writes where there are no labels.
+    assert (set(images.labels.tolist()), images.classes, images.layout) == ({0}, ("animal", "none"), "labels of dataset.json (no images of class none)")
+    (tmp_path / "dataset.json").write_text(json.dumps({"classes": ["animal"]}))       # It says nothing of labels.
     assert train(tmp_path).layout == "class folders"
+
+
+@pytest.mark.parametrize("labels", [None, [], {}])
+def test_folders_are_no_classes_where_dataset_json_says_that_there_are_none(tmp_path: Path, i2i: Run, labels: object) -> None:
+    """StyleGAN's dataset tool packs images in folders of a thousand and writes null where there are no labels."""
+    with zipfile.ZipFile(tmp_path / "faces.zip", "w") as archive:
+        for i in range(24):
+            archive.writestr(f"{i // 12:05}/img{i:08}.png", encode(".png", np.full((64, 64, 3), i, np.uint8), ImageFormat(3)))
+        archive.writestr("dataset.json", json.dumps({"labels": labels}))
+    images = train(tmp_path / "faces.zip")
+    assert (images.labels, images.classes, images.layout, len(images)) == (None, (), "no labels in dataset.json", 24)
+    assert "faces.zip has no labels (no labels in dataset.json), which gan with conditional=true learns from" in i2i("train", "cgan", "--data", tmp_path / "faces.zip", "--dry-run").line
+    assert i2i("train", "dcgan", "--data", tmp_path / "faces.zip", "--dry-run").code == 0
+
+
+def test_classes_without_images_are_neither_learned_nor_generated(tmp_path: Path, i2i: Run) -> None:
+    for i in range(12):
+        (tmp_path / "d").mkdir(exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 255, (32, 32, 3), np.uint8)).save(tmp_path / "d" / f"{i}.png")
+    (tmp_path / "d" / "dataset.json").write_text(json.dumps({"labels": [[f"{i}.png", 1 + 2 * (i % 2)] for i in range(12)]}))
+    images = train(tmp_path / "d")
+    assert (images.classes, images.labels.tolist(), images.layout) == (("1", "3"), [0, 1] * 6, "labels of dataset.json (no images of class 0, 2)")
+    ran = i2i("train", "cgan", "generator.width=4", "discriminator.width=4", "train.images=8", "train.batch_size=4", "--data", tmp_path / "d", "--out", tmp_path / "r")
+    assert ran.code == 0
+    assert load(tmp_path / "r", device="cpu").classes == ("1", "3")
+    for options in ((), ("--classes", "balanced")):
+        assert i2i("generate", tmp_path / "r", "--n", 6, *options, "--out", tmp_path / f"g{len(options)}").code == 0
+        rows = [json.loads(line) for line in (tmp_path / f"g{len(options)}" / "generated.jsonl").read_text().splitlines()]
+        assert {row["class"] for row in rows} == {"1", "3"}
+
+
+def test_named_classes_without_images_keep_their_numbers_and_are_generated_on_demand(tmp_path: Path, i2i: Run) -> None:
+    for i in range(8):
+        save(tmp_path / "d" / f"{i}.png", 20 * i, (32, 32))
+    labels = {"labels": [[f"{i}.png", 1 + i % 2] for i in range(8)], "classes": ["ape", "bee", "cat", "dog"]}
+    (tmp_path / "d" / "dataset.json").write_text(json.dumps(labels))
+    dry = i2i("train", "cgan", "--data", tmp_path / "d", "--dry-run").out
+    assert "labels of dataset.json (no images of class ape, dog): 8 images of 4 classes" in dry
+    assert i2i("train", "cgan", "generator.width=4", "discriminator.width=4", "train.images=8", "train.batch_size=4", "--data", tmp_path / "d", "--out", tmp_path / "r").code == 0
+    model = load(tmp_path / "r", device="cpu")
+    assert (model.classes, model.learned_classes) == (("ape", "bee", "cat", "dog"), (1, 2))
+    assert torch.equal(model.generate(4, seed=1), model.generate(4, seed=1, labels=[1, 2, 1, 2]))
+    for options, expected in (((), {"bee", "cat"}), (("--classes", "balanced"), {"bee", "cat"}), (("--classes", "dog"), {"dog"})):
+        out = tmp_path / "-".join(("g", *options))
+        assert i2i("generate", tmp_path / "r", "--n", 5, *options, "--out", out).code == 0
+        assert {json.loads(line)["class"] for line in (out / "generated.jsonl").read_text().splitlines()} == expected
+
+
+def test_empty_classes_of_manifests_and_of_other_splits(tmp_path: Path) -> None:
+    for i in range(3):
+        save(tmp_path / f"{i}.png", i)
+    (tmp_path / "manifest.csv").write_text("file,label,split\n0.png,a,train\n1.png,b,train\n2.png,b,test\n")
+    assert {name: split.labels.tolist() for name, split in find_images(open_source(tmp_path)).items()} == {"train": [0, 1], "test": [1]}
+    (tmp_path / "manifest.csv").write_text("file,label,split\n0.png,b,train\n1.png,b,train\n2.png,a,test\n")
+    splits = find_images(open_source(tmp_path))
+    assert (splits["train"].classes, splits["train"].empty_classes, splits["test"].labels.tolist()) == (("a", "b"), [0], [0])
+    assert splits["train"].layout == "rows of a manifest (no images of class a)"
+    (tmp_path / "manifest.csv").unlink()
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": [[f"{i}.png", 10 * i + 9] for i in range(3)]}))
+    assert train(tmp_path).layout == "labels of dataset.json (no images of class 0, 1, 2, 3, 4 and 22 more)"
 
 
 @pytest.mark.parametrize(("text", "message"), [
