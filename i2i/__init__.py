@@ -9,11 +9,12 @@ if TYPE_CHECKING:
     from i2i.inference.integrations import Mixed, Translate
     from i2i.inference.model import Model, load
     from i2i.inference.translator import Chain
+    from i2i.registry.plugins import load_plugin
     from i2i.training.train import train
 
-__all__ = ["Chain", "Mixed", "Model", "Translate", "__version__", "load", "train"]
+__all__ = ["Chain", "Mixed", "Model", "Translate", "__version__", "load", "load_plugin", "train"]
 _HOMES = {"load": "i2i.inference.model", "Model": "i2i.inference.model", "Chain": "i2i.inference.translator",
-          "train": "i2i.training.train",
+          "train": "i2i.training.train", "load_plugin": "i2i.registry.plugins",
           "Mixed": "i2i.inference.integrations", "Translate": "i2i.inference.integrations"}
 
 

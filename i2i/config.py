@@ -80,6 +80,18 @@ def settings(config: Any) -> dict[str, Option]:
     return found
 
 
+def components_in_use(config: Any) -> list[tuple[str, str]]:
+    """Kind and name of each component that a config names, also in options such as generator.norm."""
+    used = []
+    for key, option in settings(config).items():
+        if isinstance(spec := getattr(config, key), Spec):
+            defaults = {each: found.default for each, found in schema(option.kind, spec.name).items()}
+            used += [(option.kind, spec.name), *(
+                (each, value) for each, value in (defaults | dict(spec.options)).items()
+                if each in kinds() and isinstance(value, str))]
+    return used
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """A config as JSON data."""
     return {name: to_json(getattr(config, name)) for name in settings(config)}

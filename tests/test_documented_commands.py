@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 import i2i as package
+from i2i import registry
 from i2i.cli import app
+from i2i.registry import plugins
 from tests.conftest import SMALL, drawing, drawn_strips, two_styles
 
 ROOT = Path(__file__).parents[1]
@@ -75,6 +77,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         shutil.copytree(base / "facades", base / "drawings")
         shutil.copytree(base / "facades", base / "scans")
         exec(re.search(r"```python\n(import albumentations as A\n.*?)```", (ROOT / "docs" / "data.md").read_text(), re.S)[1], {})
+        (base / "my_loss.py").write_text(re.search(r"```python\n(.*?)```", (ROOT / "docs" / "plugins.md").read_text(), re.S)[1])
         (base / "docs").mkdir()
         shutil.copy(ROOT / "docs" / "modes.md", base / "docs" / "modes.md")
         shutil.make_archive(str(base / "photos"), "zip", base / "photos")
@@ -110,6 +113,9 @@ def run(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]
 @pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[f"{page}: {command[4:60]}" for page, command in COMMANDS])
 def test_it_runs_as_written(page: str, command: str, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workspace)
+    monkeypatch.setattr(registry, "_COMPONENTS", {kind: dict(table) for kind, table in registry._COMPONENTS.items()})       # Plugins are gone after it.
+    monkeypatch.setattr(registry, "_ORIGINS", dict(registry._ORIGINS))
+    monkeypatch.setattr(plugins, "_FILES", {})
     words = made_small(shlex.split(command)[1:])
     words = anew(words) if words[0] in ("train", "generate") and "--out" in words else words
     code, err = run(words, capsys)

@@ -36,8 +36,8 @@ def test_list_takes_patterns(i2i: Run) -> None:
 
 def test_list_shows_all_that_a_recipe_or_preset_uses(i2i: Run) -> None:
     rows = {line.split()[0]: line.split()[1] for line in listed(i2i, "pix2pix").splitlines()[1:-1]}
-    assert {key: rows[key] for key in ("generator", "generator.width", "discriminator.layers", "lambda_l1", "g_optimizer.lr")} == {
-        "generator": "unet", "generator.width": "64", "discriminator.layers": "3", "lambda_l1": "100.0", "g_optimizer.lr": "0.0002"}
+    assert {key: rows[key] for key in ("generator", "generator.width", "discriminator.width", "lambda_l1", "g_optimizer.lr")} == {
+        "generator": "unet", "generator.width": "64", "discriminator.width": "64", "lambda_l1": "100.0", "g_optimizer.lr": "0.0002"}
     rows = {line.split()[0]: line.split()[1] for line in listed(i2i, "stylegan2-ada").splitlines()[1:-1]}
     assert {key: rows[key] for key in ("augment", "penalty.every", "g_optimizer.beta1", "train.batch_size")} == {
         "augment": "ada", "penalty.every": "16", "g_optimizer.beta1": "0.0", "train.batch_size": "16"}

@@ -44,6 +44,12 @@ def description(kind: str, name: str) -> str:
     return re.split(r"\n\n(?:Args|Attributes):", text)[0]
 
 
+def summary(kind: str, name: str) -> str:
+    """One line about a component, recipe or preset, and where it comes from if it is not i2i's own."""
+    source = registry.origin(kind, name)
+    return description(kind, name).partition("\n")[0] + (f"  [from {source}]" if source else "")
+
+
 def section_settings(section: str) -> list[Setting]:
     """The settings of data or of training."""
     return [Setting(f"{section}.{key}", option.default, option)

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from i2i.cli.options import Device, JsonFile, MaxPixels, argument, option
+from i2i.cli.options import Device, JsonFile, MaxPixels, Plugins, argument, option
 from i2i.cli.progress import ProgressBars, process_group
 from i2i.errors import RequestError
 
@@ -58,6 +58,7 @@ def evaluate(
     batch: Annotated[int, option(None, "Images per batch.", min=1)] = 32,
     seed: Annotated[int, option(None, "Of bootstrap samples and random pairs.", min=0)] = 0,
     cache: Cache = True, against: Against = None, json_file: JsonFile = None, device: Device = "auto",
+    plugin: Plugins = None,
 ) -> None:
     """Evaluate a set of images against a reference set, or a model's translations against their targets."""
     from i2i.evaluation import protocol

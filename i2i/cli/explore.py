@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from i2i.cli.application import command_group
-from i2i.cli.options import Classes, Device, NoiseModel, option
+from i2i.cli.options import Classes, Device, NoiseModel, Plugins, option
 from i2i.errors import RequestError, require
 
 app = command_group("Look at what a model from noise has learned: interpolations, mixed styles, walks.")
@@ -20,6 +20,7 @@ def interpolate(
     grid: Annotated[str, option(
         "COLUMNS[xROWS]", "With ROWS the plane between four images, else a row for each class.")] = "8",
     classes: Classes = None, truncation: Truncation = 1.0, seed: Seed = 0, device: Device = "auto",
+    plugin: Plugins = None,
 ) -> None:
     """Interpolate between images: on arcs in the noise, on lines in the styles of networks that have them."""
     from i2i.inference import animation, explore
@@ -38,6 +39,7 @@ def mix(
     layers: Annotated[str | None, option(
         "FIRST-LAST", "Layers that have the column's style; by default the finer half.")] = None,
     classes: Classes = None, truncation: Truncation = 1.0, seed: Seed = 0, device: Device = "auto",
+    plugin: Plugins = None,
 ) -> None:
     """Show each row's image with the column's styles in some layers. Style networks only."""
     from i2i.inference import animation, explore
@@ -60,6 +62,7 @@ def walk(
     fps: Annotated[int | None, option(None, "Frames per second of a film; by default 24.")] = None,
     stops: Annotated[int, option(None, "How many images it passes.")] = 4,
     classes: Classes = None, truncation: Truncation = 1.0, seed: Seed = 0, device: Device = "auto",
+    plugin: Plugins = None,
 ) -> None:
     """Walk in a closed loop past some images, for all classes at once."""
     from i2i.inference import animation, explore

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from i2i.cli.options import FORMATS, Classes, Device, NoiseModel, option
+from i2i.cli.options import FORMATS, Classes, Device, NoiseModel, Plugins, option
 from i2i.cli.progress import ProgressBars, process_group
 from i2i.errors import RequestError
 
@@ -31,7 +31,7 @@ def generate(
     suffix: Annotated[str | None, option(FORMATS, "File format; by default png.", "--format")] = None,
     only: Annotated[str | None, option("INDEX,INDEX", "Only these images of the whole set.")] = None,
     like: Annotated[str | None, option("DIR|ZIP", "Use all settings of this set, generated before.")] = None,
-    device: Device = "auto",
+    device: Device = "auto", plugin: Plugins = None,
 ) -> None:
     """Generate images from noise, in class folders and with a manifest by which each can be made again."""
     from i2i.data.sources import check_local

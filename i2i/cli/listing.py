@@ -9,7 +9,7 @@ import typing
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
-from i2i.cli.options import argument
+from i2i.cli.options import Plugins, argument
 from i2i.errors import RequestError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def list_components(
         "[NAME", "A recipe or preset (pix2pix), a component (unet), a setting (batch_size, generator.width), "
                  "a kind of component (generator), data, train, or a pattern (\"*gan*\").")] = None,
     member: Annotated[str | None, argument("[NAME]]", "One of that kind, or a pattern.")] = None,
+    plugin: Plugins = None,
 ) -> None:
     """List recipes, presets, components and settings: what each is, its default, and what is accepted."""
     if name is None:
@@ -53,7 +54,7 @@ def is_pattern(text: str) -> bool:
 def _print_matches(pattern: str) -> None:
     """Print a line for each recipe, preset, component and setting whose name matches."""
     from i2i.cli import catalog
-    groups = {kind: [Row(name, "", _first_line(catalog.description(kind, name))) for name in names
+    groups = {kind: [Row(name, "", catalog.summary(kind, name)) for name in names
                      if fnmatch.fnmatch(name, pattern)] for kind, names in catalog.names().items()}
     tables = {f"settings of {section}": catalog.section_settings(section) for section in catalog.SECTIONS}
     for title, settings in (tables | {"settings of recipes": catalog.recipe_settings()}).items():
@@ -110,10 +111,12 @@ def _print_everything_named(name: str) -> None:
 def _print_components(components: Sequence[tuple[str, str]]) -> None:
     """Print each component with its options; a recipe or preset, if it is the only one, with all it uses."""
     from i2i.cli import catalog
+    from i2i.registry import origin
     whole = sum(kind in ("recipe", "preset") for kind, _ in components) == 1
     for kind, name in components:
         text = " ".join(catalog.description(kind, name).split())
-        print("\n".join(_wrap(f"{name} ({kind}): {text}", _terminal_width())))
+        source = f", from {origin(kind, name)}" if origin(kind, name) else ""
+        print("\n".join(_wrap(f"{name} ({kind}{source}): {text}", _terminal_width())))
         if kind not in ("recipe", "preset"):
             _print_table(_rows(catalog.options(kind, name)), "  ")
         elif whole:
@@ -163,7 +166,3 @@ def _accepted(setting: Setting) -> str:
         names = registry.names(kind)
         return ", ".join(names) if len(names) <= MAX_CHOICES else f"i2i list {kind}"
     return describe_type(to) if to is bool or typing.get_origin(to) in (Literal, tuple) else ""
-
-
-def _first_line(text: str) -> str:
-    return text.partition("\n")[0]

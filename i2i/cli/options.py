@@ -15,6 +15,14 @@ def argument(metavar: str, help: str) -> Any:
     return typer.Argument(metavar=metavar, help=help, show_default=False)
 
 
+def _load_plugins(paths: list[str] | None) -> list[str] | None:
+    """Run the files given by --plugin, before the command looks up any component."""
+    from i2i.registry.plugins import load_plugin
+    for path in paths or ():
+        load_plugin(path)
+    return paths
+
+
 FORMATS = "png|jpg|webp|bmp|tif|npy"
 MaxPixels = Annotated[int | None, option(
     None, "Refuse images of more pixels as decompression bombs; by default 89,478,485.", min=1)]
@@ -22,4 +30,7 @@ Device = Annotated[str, option(None, "auto, cpu, cuda or mps.")]
 Model = Annotated[str, argument("MODEL", "A model file or a run folder.")]
 NoiseModel = Annotated[str, argument("MODEL", "A model file or a run folder that makes images from noise.")]
 JsonFile = Annotated[str | None, option("FILE", "Write everything as JSON, too.", "--json")]
+Plugins = Annotated[list[str] | None, option(
+    "FILE.py", "Run a Python file that registers components of yours; can be repeated.", "--plugin",
+    callback=_load_plugins)]
 Classes = Annotated[str | None, option("NAME,NAME|balanced", "Which classes, in turns; by default all.")]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from i2i.cli.options import Device, argument, option
+from i2i.cli.options import Device, Plugins, argument, option
 from i2i.errors import RequestError
 from i2i.training.callbacks.base import Callback
 from i2i.training.callbacks.progress import ProgressLines, format_losses
@@ -40,6 +40,7 @@ def train(
         None, "First measure which precision, memory format, threads, workers ... are fastest here and use "
               "them, except for those given as settings.", "--autotune")] = False,
     dry_run: Annotated[bool, option(None, "Print the whole plan and exit.", "--dry-run")] = False,
+    plugin: Plugins = None,
 ) -> None:
     """Train a recipe; recipes, presets and settings are listed by `i2i list`."""
     from i2i.training import train as training

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
-from i2i.cli.options import FORMATS, Device, MaxPixels, Model, argument, option
+from i2i.cli.options import FORMATS, Device, MaxPixels, Model, Plugins, argument, option
 from i2i.cli.progress import ProgressBars, process_group
 from i2i.errors import JobError, RequestError, printable
 
@@ -35,7 +35,7 @@ def translate(
         None, "Skip inputs whose results are in DIR already.", "--skip-existing")] = False,
     on_error: Annotated[str, option(
         "skip|stop", "skip: report inputs that fail at the end; stop: end the job at the first.")] = "skip",
-    max_pixels: MaxPixels = None, device: Device = "auto",
+    max_pixels: MaxPixels = None, device: Device = "auto", plugin: Plugins = None,
 ) -> None:
     """Translate images: any size in, exactly that size out."""
     from i2i.data.sources import open_source

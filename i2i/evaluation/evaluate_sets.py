@@ -90,7 +90,7 @@ def _paired_scores(fake: ImageSet, real: ImageSet, specs: Sequence[Spec], reques
             elif spec.name in metrics and value is not None:
                 values[spec.name].append(float(value))
         request.progress("pairs", done, len(fake))
-    return {name: mean_score(each, BETTER[name]) for name, each in values.items() if each}
+    return {name: mean_score(each, BETTER.get(name, "")) for name, each in values.items() if each}
 
 
 def _skip(spec: Spec, reason: str, request: EvaluationRequest, warnings: list[str]) -> None:

@@ -14,6 +14,7 @@ from i2i.images.format import ImageFormat
 from i2i.recipes.base import DataInfo, Recipe
 from i2i.recipes.meta import build_on_meta
 from i2i.registry import lookup
+from i2i.registry.plugins import check_plugins
 from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
 
@@ -45,6 +46,7 @@ def read_networks(file: Path) -> tuple[Recipe, nn.ModuleDict, dict[str, Any]]:
     """Read the recipe, the networks with their weights, and the header.  RequestError if it is damaged."""
     header = checkpoint.read_header(file, "model")
     check_not_renamed(header, file)
+    check_plugins(header.get("plugins", []), file, exact=False)
     try:
         recipe, modules = networks_from_header(header)
         stored = checkpoint.shapes(file)        # Before memory is allocated.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from i2i import recipes  # noqa: F401 - registers recipes, networks and losses.
-from i2i.config import MAX_INTEGER, VERSION, override, parse_assignments, settings, to_dict
+from i2i.config import MAX_INTEGER, VERSION, components_in_use, override, parse_assignments, settings, to_dict
 from i2i.data.config import DataConfig
 from i2i.data.format_detection import DatasetSummary, inspect_dataset, training_sizes
 from i2i.data.labeled import ImageDataset
@@ -27,6 +27,7 @@ from i2i.recipes.base import DataInfo, Recipe, data_defaults, get_module
 from i2i.recipes.meta import build_on_meta
 from i2i.recipes.presets import PRESETS
 from i2i.registry import Spec, build, lookup, names, schema, suggest
+from i2i.registry.plugins import describe_plugins, loaded_files
 from i2i.seeding import noise_for
 from i2i.training import optimizers  # noqa: F401 - registers them.
 from i2i.training.config import TrainConfig
@@ -138,15 +139,20 @@ class Job:
 
     def header(self) -> dict[str, Any]:
         """The header of the model file."""
-        empty = getattr(self.splits["train"], "empty_classes", [])
+        empty = getattr(self.splits["train"], "empty_classes", []) if self.classes else []
+        plugins = describe_plugins([("recipe", self.name), *components_in_use(self.recipe)])
+        more = {"empty_classes": empty, "plugins": plugins}
         return model_header(self.name, to_dict(self.recipe), self.info, self.formats, i2i=VERSION,
                             direction=self.data.direction, data=self.location, classes=list(self.classes),
-                            **({"empty_classes": empty} if self.classes and empty else {}))
+                            **{key: value for key, value in more.items() if value})
 
     def config(self) -> dict[str, Any]:
         """The contents of config.json."""
+        callbacks = [("callback", name) for name in self.train.callbacks]
+        plugins = describe_plugins([("recipe", self.name), *components_in_use(self.recipe), *callbacks])
+        plugins += loaded_files(except_for=[plugin["name"] for plugin in plugins])
         return {
-            "i2i": VERSION,
+            "i2i": VERSION, **({"plugins": plugins} if plugins else {}),
             "recipe": {"name": self.name, "requested": self.requested, "settings": to_dict(self.recipe)},
             "data": {"where": self.location, "settings": to_dict(self.data),
                      "fingerprint": fingerprint(self.splits), "pipelines": dict(self.pipelines)},

@@ -15,6 +15,7 @@ from i2i.images.format import ImageFormat
 from i2i.recipes.base import Recipe
 from i2i.recipes.presets import PRESETS
 from i2i.registry import Spec, build, lookup, names, suggest
+from i2i.registry.plugins import check_plugins
 from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
 from i2i.training.config import OPERATIONAL, TrainConfig
@@ -50,6 +51,7 @@ def read_run(folder: RunFolder) -> StartedRun:
     """Read what a run was started with.  RequestError if its config.json is damaged or too old."""
     config = folder.read_config()
     check_not_renamed(config, folder.path)
+    check_plugins(config.get("plugins", []), folder.path, exact=True)
     try:
         name, location = config["recipe"]["name"], config["data"]["where"]
         requested = str(config["recipe"].get("requested", name))

@@ -7,18 +7,24 @@ with its help in the annotation: `width: Annotated[int, Doc("channels of the fir
 import dataclasses
 import difflib
 import functools
+import importlib.metadata
 import inspect
+import os
+import sys
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from typing_extensions import Doc
 
-from i2i.errors import RequestError
+from i2i.errors import RequestError, printable
 
 T = TypeVar("T")
 _COMPONENTS: dict[str, dict[str, Callable[..., Any]]] = {}
+_ORIGINS: dict[tuple[str, str], str] = {}       # Of components that are not i2i's own: a package or a file.
+ENTRY_POINTS = "i2i.components"     # The group in which installed packages name what registers components.
 MAX_NAME_LENGTH = 100       # Characters of a user's input that are compared with the known names.
 
 
@@ -60,21 +66,79 @@ def component(kind: str, name: str, **options: Any) -> Any:
 def register(kind: str, name: str) -> Callable[[T], T]:
     """Decorator: register a callable as component `name` of a kind.  ValueError if the name is taken."""
     def add(item: T) -> T:
-        table = _COMPONENTS.setdefault(kind, {})
+        table, package = _COMPONENTS.setdefault(kind, {}), getattr(item, "__module__", "").partition(".")[0]
         if name in table:
-            raise ValueError(f"{kind} {name!r} is registered twice")
+            if package != "i2i" or (kind, name) not in _ORIGINS:
+                raise ValueError(f"{kind} {name!r} is registered twice")
+            _warn(f"{kind} {name!r} of {_ORIGINS.pop((kind, name))} is left out: i2i has one of that name")
         table[name] = typing.cast(Callable[..., Any], item)
+        if package != "i2i":
+            _ORIGINS[kind, name] = _Plugins.loading or package
         return item
     return add
 
 
+class _Plugins:
+    """What the registry knows of the plugins of this process."""
+
+    loading = ""                # The package or file that is registering components.
+    installed_loaded = False
+
+
+@contextmanager
+def registering(origin: str) -> Iterator[None]:
+    """Components that are registered in this context come from `origin`; none stays if it fails."""
+    before, _Plugins.loading = _Plugins.loading, origin
+    try:
+        yield
+    except BaseException:
+        for kind, name in [key for key, each in _ORIGINS.items() if each == origin]:
+            del _COMPONENTS[kind][name], _ORIGINS[kind, name]
+        raise
+    finally:
+        _Plugins.loading = before
+
+
+def _load_installed() -> None:
+    """Load the plugins among the installed packages once; one that fails is a warning."""
+    if _Plugins.installed_loaded:
+        return
+    _Plugins.installed_loaded = True
+    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        package = point.dist.name if point.dist else point.value
+        try:
+            with registering(package):
+                item = point.load()     # A module, or a function that registers components.
+                if callable(item):
+                    item()
+        except (Exception, SystemExit) as error:
+            _warn(f"the plugin {package} is left out: {type(error).__name__}: {str(error).strip()[:200]}")
+
+
+def _warn(text: str) -> None:
+    if os.environ.get("RANK", "0") == "0":      # Set by launchers.
+        print("warning: " + printable(text.replace("\n", " ")), file=sys.stderr)
+
+
+def origin(kind: str, name: str) -> str:
+    """The package or file that a component comes from; empty if it is i2i's own."""
+    return _ORIGINS.get((kind, name), "")
+
+
+def components_of(origin: str) -> list[tuple[str, str]]:
+    """Kind and name of each component of a package or file."""
+    return [key for key, each in _ORIGINS.items() if each == origin]
+
+
 def kinds() -> list[str]:
     """All kinds with registered components, sorted."""
-    return sorted(_COMPONENTS)
+    _load_installed()
+    return sorted(kind for kind, table in _COMPONENTS.items() if table)
 
 
 def names(kind: str) -> list[str]:
     """The names of all components of a kind, sorted."""
+    _load_installed()
     return sorted(_COMPONENTS.get(kind, {}))
 
 
@@ -95,7 +159,9 @@ def suggest(name: str, known: Iterable[str], listed: Iterable[str] | None = None
 
 def lookup(kind: str, name: str) -> Callable[..., Any]:
     """The registered component, or RequestError with the nearest name."""
-    table = _COMPONENTS.get(kind, {})
+    table = _COMPONENTS.setdefault(kind, {})
+    if name not in table:
+        _load_installed()
     if name not in table:
         shown = str(name)[:MAX_NAME_LENGTH]
         raise RequestError(f"no {kind} is called {shown!r}; {suggest(name, sorted(table))}")
