@@ -64,6 +64,7 @@ def path_lengths(synthesize: Synthesis, ws: Tensor) -> Tensor:
     """|J^T y| for one random y per image, differentiable.  (N, num_ws, w_dim) -> (N)"""
     ws = ws if ws.requires_grad else ws.requires_grad_()
     images = synthesize(ws)
-    noise = torch.randn_like(images) / math.sqrt(images.shape[2] * images.shape[3])
+    noise = torch.randn(images.shape, dtype=images.dtype, device=images.device)     # In any memory format.
+    noise = noise / math.sqrt(images.shape[2] * images.shape[3])
     gradient, = torch.autograd.grad((images * noise).sum(), ws, create_graph=True)
     return gradient.square().sum(2).mean(1).sqrt()

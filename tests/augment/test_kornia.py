@@ -24,6 +24,21 @@ NEED_ARGUMENTS = ["RandomCrop", "RandomFisheye", "RandomResizedCrop"]
 USABLE = sorted(set(known_ops()) - {*WITHOUT_GRADIENT, *NEED_ARGUMENTS})
 
 
+def warps_twice() -> bool:
+    """Whether the installed version of torch differentiates warps twice; older ones refuse."""
+    x = torch.rand(1, 1, 4, 4).requires_grad_()
+    grid = torch.nn.functional.affine_grid(torch.eye(2, 3)[None], [1, 1, 4, 4], align_corners=False)
+    gradient, = torch.autograd.grad(torch.nn.functional.grid_sample(x, grid, align_corners=False).square().sum(), x, create_graph=True)
+    try:
+        torch.autograd.grad(gradient.square().sum(), x)
+    except RuntimeError:
+        return False
+    return True
+
+
+WARPS_TWICE = warps_twice()
+
+
 def accepted(name: str, *channels: int) -> bool:
     """Whether the installed version of kornia has an op that can be used on such images."""
     try:
@@ -93,7 +108,8 @@ def test_first_and_second_derivatives_are_exact(ops: str) -> None:
         return augmented(T, image)[0].square()
 
     assert torch.autograd.gradcheck(out, x, fast_mode=True)
-    assert torch.autograd.gradgradcheck(out, x, fast_mode=True, atol=1e-4)
+    if WARPS_TWICE or "Erasing" in ops:
+        assert torch.autograd.gradgradcheck(out, x, fast_mode=True, atol=1e-4)
 
 
 def test_numbers_come_from_torchs_generator_alone() -> None:
@@ -158,7 +174,7 @@ def test_ops_for_rgb_are_refused_for_other_channels_and_the_others_are_not(name:
     for channels in ((1,), (4,), (3, 1)):
         with pytest.raises(RequestError, match=f"{name} cannot be used"):
             check_ops((name,), channels, (32, 32), False)
-    check_ops(("RandomAffine", "RandomBrightness", "RandomContrast", "RandomErasing"), (3, 1, 4, 7), (32, 32), True)
+    check_ops(("RandomAffine", "RandomBrightness", "RandomContrast", "RandomErasing"), (3, 1, 4, 7), (32, 32), WARPS_TWICE)
 
 
 class OnceDifferentiable(torch.autograd.Function):
