@@ -15,7 +15,7 @@ from i2i.data.sampler import evenly_spaced
 from i2i.data.sharding import shard_blocks
 from i2i.data.sources import Folder, Unreadable
 from i2i.data.transforms import resize
-from i2i.errors import JobError
+from i2i.errors import JobError, RequestError
 from i2i.evaluation.evaluate_sets import evaluate_sets, left_out_warnings
 from i2i.evaluation.feature_extraction import set_facts
 from i2i.evaluation.request import EvaluationRequest
@@ -137,7 +137,11 @@ def _translate(model: Model, pairs: PairedDataset, indices: Iterable[int], direc
                        f"{source.shape[1]}x{source.shape[0]}")
             target = resize(target, source.shape[:2], target_format.resize)
         a, b = to_tensor(source, source_format), to_tensor(target, target_format)
-        translation = model(a[None], direction=direction)[0].cpu()
+        try:
+            model.check_memory(a.shape[1], a.shape[2], direction)
+            translation = model(a[None], direction=direction)[0].cpu()
+        except RequestError as error:
+            raise JobError(f"{pairs.name(index)}: {error}") from None
         yield _Pair(to_array(a, _to_uint8(source_format)), to_array(translation, _to_uint8(target_format)),
                     to_array(b, _to_uint8(target_format)), resized)
 

@@ -7,14 +7,16 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from i2i.config import from_dict
 from i2i.errors import RequestError, require
 from i2i.images.format import ImageFormat
 from i2i.inference.device import best_device
+from i2i.inference.memory import available_memory, bytes_per_pixel
 from i2i.inference.model_file import find_model, read_networks
 from i2i.inference.translator import Translator
 from i2i.nets.norms import BatchNorm
 from i2i.nets.padding import reflect_index
-from i2i.recipes.base import Recipe
+from i2i.recipes.base import DataInfo, Recipe
 from i2i.registry import suggest
 from i2i.seeding import noise_for, stable_seed
 
@@ -42,6 +44,7 @@ class Model(Translator):
         # Direction -> key of its result in what the recipe generates.
         self.directions = {source + recipe.targets[key]: key for key, source in recipe.sources.items()}
         self.statistics = "running"
+        self._bytes_per_pixel: dict[str, float] = {}        # By source.
         translators = list(modules.values()) if recipe.sources else []
         self.multiple = max((getattr(network, "multiple", 1) for network in translators), default=1)
         self.min_size = max((getattr(network, "smallest", 1) for network in translators), default=1)
@@ -97,6 +100,18 @@ class Model(Translator):
             raise RequestError(f"direction {direction} is none that this {name} model has learned; "
                                f"accepted: {' or '.join(self.directions)}")
         return direction[0], direction[1]
+
+    def memory(self, height: int, width: int, direction: str = "ab") -> int:
+        source, _ = self.sides(direction)
+        if source not in self._bytes_per_pixel:
+            info = from_dict(DataInfo, self.header["info"])
+            self._bytes_per_pixel[source] = bytes_per_pixel(self.recipe, info, source, self.multiple)
+        height, width = (-(-max(side, self.min_size) // self.multiple) * self.multiple
+                         for side in (height, width))
+        return int(height * width * self._bytes_per_pixel[source])
+
+    def available_memory(self) -> int:
+        return available_memory(self.device)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -16,12 +17,15 @@ from torch import Tensor
 
 from i2i.data.paired import split_strip
 from i2i.data.sharding import ProcessGroup, SingleProcess, shard_blocks
-from i2i.data.sources import Source, Unreadable, check_not_empty, find_left_out, load_image
+from i2i.data.sources import Source, Unreadable, check_not_empty, find_left_out
+from i2i.data.sources.base import decode_bytes
 from i2i.errors import JobError, RequestError
 from i2i.files import atomic_path
 from i2i.images.convert import to_array
+from i2i.images.decode import read_header
 from i2i.images.encode import FILE_FORMATS, encode, formats_for, losses
 from i2i.images.format import DecodedImage, ImageFormat
+from i2i.inference.memory import LARGE_IMAGE, is_out_of_memory
 from i2i.inference.model import default_batch_size
 from i2i.inference.translator import Translator
 
@@ -142,6 +146,15 @@ class _Input:
 
 
 @dataclass(frozen=True)
+class _LargeInput:
+    name: str
+    target: Path
+    data: bytes
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
 class _FolderJob:
     model: Translator
     source: Source
@@ -157,14 +170,29 @@ class _FolderJob:
         """Translate all blocks; yields whenever the report has grown."""
         writing: deque[tuple[str, Future[None]]] = deque()
         with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
-            for inputs in self.batches(pool, blocks):
+            for batch in self.batches(pool, blocks):
+                while isinstance(batch, _LargeInput) and writing:   # Results take memory until then.
+                    self.finish(writing)
+                inputs = self.load(batch) if isinstance(batch, _LargeInput) else batch
+                if not inputs:
+                    yield
+                    continue
                 self.report.add_notes((note, item.name) for item in inputs for note in item.metadata.notes)
                 # With a seed, a batch is one image.
                 seed = None if self.seed is None else (
                     self.seed * 2**32 + zlib.crc32(inputs[0].name.encode("utf-8", "surrogateescape")))
                 images = torch.stack([item.image for item in inputs])
-                results = self.model(images, seed=seed, direction=self.direction).cpu()
-                for item, result in zip(inputs, results, strict=True):
+                try:
+                    results = self.model(images, seed=seed, direction=self.direction).cpu()
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    results = images[:0]        # None.
+                    remedy = "smaller images" if len(inputs) == 1 else f"a --batch below {len(inputs)}"
+                    for item in inputs:
+                        self.fail(f"{item.name}: {images.shape[-1]}x{images.shape[-2]} pixels do not fit in "
+                                  f"memory; accepted: {remedy}, or more memory")
+                for item, result in zip(inputs, results, strict=False):
                     writing.append((item.name, pool.submit(self.write, item, result)))
                 while len(writing) > MAX_PENDING_WRITES or (writing and writing[0][1].done()):
                     self.finish(writing)
@@ -173,7 +201,17 @@ class _FolderJob:
                 self.finish(writing)
                 yield
 
-    def batches(self, pool: ThreadPoolExecutor, blocks: list[Targets]) -> Iterator[list[_Input]]:
+    def load(self, large: _LargeInput) -> list[_Input]:
+        """Decode an input if its translation fits in memory; else report it."""
+        try:
+            self.model.check_memory(large.height, large.width, self.direction)
+            return [self.decode(large.name, large.target, large.data)]
+        except Exception as error:
+            self.fail_with(large.name, error)
+            return []
+
+    def batches(self, pool: ThreadPoolExecutor, blocks: list[Targets]
+                ) -> Iterator[list[_Input] | _LargeInput]:
         """Inputs of the same size and block, read ahead; what cannot be read is reported."""
         upcoming = ((number, name, pool.submit(self.read, name, target))
                     for number, block in enumerate(blocks) for name, target in block)
@@ -189,8 +227,10 @@ class _FolderJob:
             try:
                 item = future.result()
             except Exception as error:      # Of whatever kind: the other images can still be translated.
-                reason = str(error) if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
-                self.fail(str(error) if isinstance(error, Unreadable) else f"{name}: {reason}")
+                self.fail_with(name, error)
+                continue
+            if isinstance(item, _LargeInput):
+                yield item
                 continue
             shape = tuple(item.image.shape)
             groups.setdefault(shape, []).append(item)
@@ -203,8 +243,16 @@ class _FolderJob:
         height, width = (-(-side // multiple) * multiple for side in shape[1:])
         return 1 if self.seed is not None else self.batch_size or default_batch_size(height, width)
 
-    def read(self, name: str, target: Path) -> _Input:
-        image = load_image(self.source, name)
+    def read(self, name: str, target: Path) -> _Input | _LargeInput:
+        data = self.source.read(name)
+        with suppress(Exception):       # Decoding says better what is wrong with a file.
+            header = read_header(data)
+            if header.height * header.width > LARGE_IMAGE:
+                return _LargeInput(name, target, data, header.height, header.width // (2 if self.half else 1))
+        return self.decode(name, target, data)
+
+    def decode(self, name: str, target: Path, data: bytes) -> _Input:
+        image = decode_bytes(f"{self.source.root}/{name}", data, self.source.max_pixels)
         if self.half:
             right = self.half == "right"
             missing = None if image.missing is None else split_strip(image.missing, name)[right]
@@ -232,6 +280,14 @@ class _FolderJob:
                 pending.cancel()
             raise JobError(f"{name} could not be written: {error.strerror}; {self.report.done} images are "
                            "done, continue with --skip-existing") from None
+
+    def fail_with(self, name: str, error: Exception) -> None:
+        """Report an input that cannot be read or decoded."""
+        if isinstance(error, Unreadable):
+            self.fail(f"{self.source.root}/{name}: {error.reason}")
+        else:
+            self.fail(f"{name}: " + (str(error) if isinstance(error, RequestError) else
+                                     f"{type(error).__name__}: {error}"))
 
     def fail(self, problem: str) -> None:
         if self.stop:

@@ -14,6 +14,7 @@ from i2i.errors import RequestError
 from i2i.images.convert import apply_clahe_to_tensors, convert_tensors, convert_to, to_array, to_tensor
 from i2i.images.format import DTYPES, Array, DecodedImage, ImageFormat
 from i2i.images.pil import from_pil, pil_supports
+from i2i.inference.memory import LARGE_IMAGE, format_bytes
 from i2i.seeding import stable_seed
 
 ImageT = TypeVar("ImageT", Image.Image, Array, Tensor)
@@ -32,6 +33,25 @@ class Translator(ABC):
     @abstractmethod
     def sides(self, direction: str) -> tuple[str, str]:
         """Source and target side of a direction it has learned: "ba" -> ("b", "a")."""
+
+    @abstractmethod
+    def memory(self, height: int, width: int, direction: str = "ab") -> int:
+        """About how many bytes translating one image of this size takes on the device of the model."""
+
+    @abstractmethod
+    def available_memory(self) -> int:
+        """How many bytes the device of the model has left for this process."""
+
+    def check_memory(self, height: int, width: int, direction: str = "ab") -> None:
+        """RequestError with what it would need if a large image of this size does not fit in memory."""
+        if height * width <= LARGE_IMAGE:
+            return
+        needed, available = self.memory(height, width, direction), self.available_memory()
+        if needed > available:
+            scale = (max(available, 0) / needed) ** 0.5
+            raise RequestError(f"{width}x{height} pixels need about {format_bytes(needed)} of memory, and "
+                               f"{format_bytes(available)} are free; accepted: at most about "
+                               f"{int(width * scale)}x{int(height * scale)} pixels, or more memory")
 
     @overload
     def translate(self, images: ImageT, *, seed: int | None = None, direction: str = "ab") -> ImageT: ...
@@ -118,6 +138,12 @@ class Chain(Translator):
             raise RequestError(f"direction {direction} of a chain; each of its translators has a direction "
                                "of its own")
         return "a", "b"
+
+    def memory(self, height: int, width: int, direction: str = "ab") -> int:
+        return max(model.memory(height, width, way) for model, way in self.stages)
+
+    def available_memory(self) -> int:
+        return min(model.available_memory() for model, _ in self.stages)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, *, seed: int | None = None, direction: str = "ab") -> Tensor:

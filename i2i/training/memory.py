@@ -1,7 +1,5 @@
-"""The memory that training takes, estimated on tensors without data, and the memory that is available."""
+"""The memory that training takes, estimated on tensors without data."""
 
-import weakref
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,17 +8,16 @@ from typing import Any
 import psutil
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from i2i.inference.memory import LiveTensors
+from i2i.inference.memory import available_memory as available_memory
+from i2i.inference.memory import format_bytes as format_bytes
+from i2i.inference.memory import is_out_of_memory as is_out_of_memory
 from i2i.recipes.base import DataInfo, Recipe, set_checkpointing
 from i2i.recipes.meta import build_on_meta, check_tensor_sizes
 from i2i.seeding import Progress
 
 ADAM_MOMENTS = 2            # Numbers that Adam keeps for each parameter.
-OUT_OF_MEMORY_MESSAGES = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc",
-                          "Cannot allocate memory")
-CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -52,31 +49,6 @@ class MemoryEstimate:
     def total(self) -> int:
         """Weights and a step; torch itself and the kernels' scratch space come on top."""
         return self.weights + self.working
-
-
-class _LiveTensors(TorchDispatchMode):
-    """Counts the bytes of live tensors that were made within it, each storage once, and their peak."""
-
-    def __init__(self, ignored: Iterable[Tensor]) -> None:
-        super().__init__()
-        self.sizes = {tensor.untyped_storage()._cdata: 0 for tensor in ignored}
-        self.bytes = self.peak = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (),
-                           kwargs: dict[str, Any] | None = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if not isinstance(tensor, Tensor) or (key := tensor.untyped_storage()._cdata) in self.sizes:
-                continue
-            storage = tensor.untyped_storage()
-            self.sizes[key] = storage.nbytes()
-            self.bytes += storage.nbytes()
-            self.peak = max(self.peak, self.bytes)
-            weakref.finalize(storage, self._free, key)
-        return out
-
-    def _free(self, key: int) -> None:
-        self.bytes -= self.sizes.pop(key)
 
 
 def estimate_memory(recipe: Recipe, info: DataInfo, *, batch_size: int, ema: bool,
@@ -116,7 +88,7 @@ def estimate_memory(recipe: Recipe, info: DataInfo, *, batch_size: int, ema: boo
 
     for name, module in modules.items():
         module.register_forward_hook(partial(record_shapes, name))
-    live = _LiveTensors([*modules.parameters(), *modules.buffers()])
+    live = LiveTensors([*modules.parameters(), *modules.buffers()])
     with live, check_tensor_sizes():
         recipe.step(modules, {key: tensor.clone() for key, tensor in batch.items()},
                     Progress(0, batch_size, batch_size), update)
@@ -141,22 +113,6 @@ def largest_batch_size(recipe: Recipe, info: DataInfo, available: int, below: in
     return low
 
 
-def available_memory(device: torch.device) -> int:
-    """Bytes this process can still allocate on a device: within its own, its container's and all memory."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
-    limits = [psutil.virtual_memory().available]
-    if hasattr(psutil, "RLIMIT_AS"):
-        soft, _ = psutil.Process().rlimit(psutil.RLIMIT_AS)
-        if soft != psutil.RLIM_INFINITY:
-            limits.append(soft - psutil.Process().memory_info().vms)
-    try:
-        limits.append(int((CGROUP / "memory.max").read_text()) - int((CGROUP / "memory.current").read_text()))
-    except (OSError, ValueError):       # No cgroup, or "max".
-        pass
-    return min(limits)
-
-
 def peak_memory() -> int:
     """The most bytes that this process has had in memory, or has now where the system does not remember."""
     try:        # Not ru_maxrss, which a process takes over from its parent.
@@ -165,17 +121,3 @@ def peak_memory() -> int:
     except (OSError, IndexError):
         memory = psutil.Process().memory_info()
         return int(getattr(memory, "peak_wset", memory.rss))
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether Python, torch or an allocator says that memory is used up."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and (
-        str(error) == "could not create a primitive"        # oneDNN's.
-        or any(text in str(error) for text in OUT_OF_MEMORY_MESSAGES))
-
-
-def format_bytes(size: float) -> str:
-    """12.3 MB, 1.2 GB."""
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

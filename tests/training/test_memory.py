@@ -16,7 +16,7 @@ from tests.conftest import SMALL, Run
 
 def test_the_estimate_is_the_bytes_of_a_step_by_hand() -> None:
     """One linear layer, its loss: inputs, output, gradient and scratch, counted on paper."""
-    alive = memory._LiveTensors([])
+    alive = memory.LiveTensors([])
     with alive:
         x = torch.empty(8, 1000, device="meta", requires_grad=True)     # 32,000 bytes.
         y = (x * 2).sum()                                               # As much for a moment, and 4.
