@@ -332,7 +332,7 @@ def test_a_manifest_of_absolute_paths(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------- reports on good data
 
 @pytest.mark.parametrize(("base", "layout", "recipes"), [
-    ("folders", "two folders paired by name: 24 train, 4 test pairs", ["pix2pix"]), ("strips", "A|B strips: 24 train, 4 test pairs", ["pix2pix"]),
+    ("folders", "two folders paired by name: 24 train, 4 test pairs", ["pix2pix"]), ("strips", "A|B strips: 24 train, 4 test pairs", ["pix2pix", "pix2pix"]),
     ("classes", "class folders: 24 train images", ["dcgan", "cgan"]), ("unpaired", "two folders, unpaired: 20 + 20 train images", ["cyclegan"])])
 def test_the_layout_and_a_command_that_works(tmp_path: Path, i2i: Run, base: str, layout: str, recipes: list[str]) -> None:
     root = BASES[base](tmp_path / "it's data")
@@ -342,7 +342,7 @@ def test_the_layout_and_a_command_that_works(tmp_path: Path, i2i: Run, base: str
     lines = [line[line.index("i2i train"):] for line in result.out.splitlines() if "i2i train" in line]
     assert [line.split()[2] for line in lines] == recipes
     for line in lines:
-        command = shlex.split(line)
+        command = shlex.split(line, comments=True)
         assert i2i(*command[1:], "--dry-run").code == 0
         job = jobs.prepare(command[2], data=command[command.index("--data") + 1])
         assert job.location == str(root)
@@ -481,3 +481,12 @@ def test_recommended_recipes_take_that_kind_of_data() -> None:
         name = RECIPES[kind]
         assert lookup("recipe", PRESETS[name].recipe if name in PRESETS else name)().dataset == kind
     assert "conditional=true" in PRESETS[CONDITIONAL].settings
+
+
+def test_strips_are_suggested_in_both_directions(tmp_path: Path, i2i: Run) -> None:
+    root = strips(tmp_path / "data")
+    commands = inspect.check_dataset(root).commands
+    assert commands == (f"i2i train pix2pix --data {root}", f"i2i train pix2pix --data {root} data.direction=ba")
+    assert all(i2i(*shlex.split(command)[1:], "--dry-run").code == 0 for command in commands)
+    assert f"{commands[1]}    # right half to left half" in i2i("data", "check", root).out
+    assert len(inspect.check_dataset(folders(tmp_path / "two")).commands) == 1

@@ -108,6 +108,15 @@ def test_what_exists_can_be_skipped(trained: Path, inputs: Path, i2i: Run, tmp_p
     assert (tmp_path / "out" / "a.png").read_text() == "mine"
 
 
+def test_strips_that_are_translated_whole_are_said_to_be(trained: Path, i2i: Run, tmp_path: Path) -> None:
+    for folder, size, noted in (("squares", (32, 64), True), ("nearly", (50, 104), True), ("photos", (48, 64), False), ("wide", (20, 60), False)):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(np.zeros((*size, 3), np.uint8)).save(tmp_path / folder / "s.png")
+        result = i2i("translate", trained, tmp_path / folder, "--out", f"{folder}-out", "--device", "cpu")
+        assert ("translated whole; --half left or --half right translates one half of each, such as s.png" in result.err) is noted, result.err
+    assert "--half" not in i2i("translate", trained, tmp_path / "squares", "--out", "half", "--half", "left", "--device", "cpu").err
+
+
 def test_strips_by_their_half(trained: Path, i2i: Run, tmp_path: Path) -> None:
     Image.fromarray(drawing(7)).save(tmp_path / "s.png")
     model = load(trained, device="cpu")

@@ -57,7 +57,8 @@ def _facts(report: CheckReport) -> dict[str, str | Sequence[str]]:
     from i2i.training.memory import format_bytes
     facts: dict[str, str | Sequence[str]] = {
         "data": report.where, "layout": report.layout + (f": {report.counts}" if report.counts else ""),
-        "train with": report.commands or "", "files": _file_counts(report)}
+        "train with": [command + "    # right half to left half" * command.endswith("=ba") for command in
+                       report.commands], "files": _file_counts(report)}
     if not report.readable:
         return facts
     width, height = report.width, report.height

@@ -7,6 +7,7 @@ import numpy as np
 
 from i2i.data.config import DataConfig, parse_range
 from i2i.data.dataset import Dataset
+from i2i.data.paired import MIN_STRIP_ASPECT
 from i2i.data.sampler import evenly_spaced
 from i2i.data.sources import Unreadable
 from i2i.data.transforms import Size
@@ -60,15 +61,28 @@ def inspect_dataset(dataset: Dataset, config: DataConfig | None = None, *, count
                                   getattr(config, f"{side}_range")), **config.clahe_options(side),
                     resize=_resizing(images, getattr(config, f"{side}_resize")))
             for images, side in zip(zip(*samples, strict=True), sides, strict=True))
-    images = [image for sample in samples for image in sample]
-    height, width = (min(image.array.shape[axis] for image in images) for axis in (0, 1))
-    notes = {note: image.name for image in images for note in image.notes}
-    for side, format, of_side in zip(sides, (a, b), zip(*samples, strict=True), strict=True):
-        high = max(image.array.max() for image in of_side)
+    every = [image for sample in samples for image in sample]
+    height, width = (min(image.array.shape[axis] for image in every) for axis in (0, 1))
+    notes = {note: image.name for image in every for note in image.notes}
+    if getattr(dataset, "strips", False):
+        notes |= _strip_notes([image for image, _ in samples])
+    for side, format, images in zip(sides, (a, b), zip(*samples, strict=True), strict=True):
+        high = max(image.array.max() for image in images)
         if format.labels and 0 < high < format.limits[1] / DARK_LABELS:
             notes[f"the highest value of {side.upper()} is {high:g} of {format.limits[1]:g}, nearly black; "
-                  f"data.{side}_range=0,{high:g} makes it white"] = of_side[0].name
+                  f"data.{side}_range=0,{high:g} makes it white"] = images[0].name
     return DatasetSummary(height, width, a, b, tuple(f"{name}: {note}" for note, name in notes.items()))
+
+
+def _strip_notes(halves: Sequence[DecodedImage]) -> dict[str, str]:
+    """A note, and an image, if A|B strips have the proportions of ordinary photographs."""
+    for image in halves:
+        height, width = image.array.shape[:2]
+        if 2 * width < MIN_STRIP_ASPECT * height:
+            note = (f"{2 * width}x{height} is taken for an A|B strip and cut into halves of {width}x{height}"
+                    "; images of one side each go into two folders, such as trainA and trainB")
+            return {note: image.name}
+    return {}
 
 
 def training_sizes(config: DataConfig, dataset: Dataset, summary: DatasetSummary) -> tuple[Size, Size]:

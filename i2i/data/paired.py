@@ -14,6 +14,8 @@ from i2i.errors import RequestError
 from i2i.images.format import Array, DecodedImage
 from i2i.registry import register
 
+MIN_STRIP_ASPECT = 1.9      # Width over height from which an image looks like a strip: two squares make 2.
+STRIP_TOLERANCE = 0.1       # Of width over height, from the 2 of two squares.
 SHAPE_TOLERANCE = 0.01      # Relative; partners of small images differ in proportions by rounding.
 
 

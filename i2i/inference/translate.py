@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from i2i.data.paired import split_strip
+from i2i.data.paired import STRIP_TOLERANCE, split_strip
 from i2i.data.sharding import ProcessGroup, SingleProcess, shard_blocks
 from i2i.data.sources import Source, Unreadable, check_not_empty, find_left_out
 from i2i.data.sources.base import decode_bytes
@@ -34,6 +34,8 @@ from i2i.inference.translator import Translator
 BLOCK_SIZE = 64
 READ_AHEAD = 64         # Images decoded ahead of the network.
 MAX_PENDING_WRITES = 128
+STRIP_NOTE = ("images of the proportions of A|B strips are translated whole; --half left or --half right "
+              "translates one half of each")
 DISK_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EDQUOT)      # All other images would fail alike.
 
 Targets = list[tuple[str, Path]]        # Name of an input, file of its result.
@@ -257,7 +259,9 @@ class _FolderJob:
             right = self.half == "right"
             missing = None if image.missing is None else split_strip(image.missing, name)[right]
             image = replace(image, array=split_strip(image.array, name)[right], missing=missing, tags=())
-        notes = (*image.notes, *losses(target.suffix, self.target_format, image))
+        height, width = image.array.shape[:2]
+        strip = not self.half and abs(width / height - 2) <= STRIP_TOLERANCE and width % 2 == 0
+        notes = (*image.notes, *losses(target.suffix, self.target_format, image), *[STRIP_NOTE] * strip)
         metadata = replace(image, array=image.array[:0], notes=notes)
         return _Input(name, target, self.model.prepare(image, self.direction), metadata)
 

@@ -1,5 +1,7 @@
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +11,9 @@ from i2i.data.config import DataConfig
 from i2i.data.format_detection import inspect_dataset, training_sizes
 from i2i.data.paired import find_paired, split_strip
 from i2i.data.sources import Unreadable, open_source
+from i2i.data.unpaired import find_unpaired
 from i2i.errors import RequestError
+from tests.conftest import SMALL, Run
 
 
 def save(path: Path, value: int, size: tuple[int, int] = (32, 32), mode: str = "RGB") -> None:
@@ -136,3 +140,27 @@ def test_the_fingerprint_changes_with_the_files(tmp_path: Path) -> None:
     assert find_paired(open_source(tmp_path))["train"].fingerprint() == one
     save(tmp_path / "train/1.png", 0, (32, 64))
     assert find_paired(open_source(tmp_path))["train"].fingerprint() != one
+
+
+@pytest.mark.parametrize(("size", "noted"), [((48, 64), True), ((54, 96), True), ((48, 72), True), ((40, 76), False), ((32, 64), False), ((48, 128), False)])
+@pytest.mark.parametrize("find", [find_paired, find_unpaired])
+def test_photographs_that_are_taken_for_strips_are_said_to_be(tmp_path: Path, size: tuple[int, int], noted: bool, find: Callable[..., Any]) -> None:
+    for i in range(3):
+        save(tmp_path / f"{i}.png", 50 * i, size)
+    notes = inspect_dataset(find(open_source(tmp_path))["train"]).notes
+    height, width = size
+    assert bool(notes) is noted
+    assert all(f"/0.png: {width}x{height} is taken for an A|B strip and cut into halves of {width // 2}x{height}; images of one side each" in note for note in notes)
+
+
+def test_the_command_line_says_that_photographs_are_cut(tmp_path: Path, i2i: Run) -> None:
+    for i in range(3):
+        save(tmp_path / "photos" / f"{i}.png", 50 * i, (48, 64))
+    for words in (("pix2pix", "--dry-run"), ("pix2pix", "--out", "run", *SMALL, "train.images=4")):
+        result = i2i("train", *words, "--data", tmp_path / "photos")
+        assert result.code == 0
+        assert "64x48 is taken for an A|B strip and cut into halves of 32x48" in result.out + result.err
+    save(tmp_path / "A" / "0.png", 0, (48, 64))
+    save(tmp_path / "B" / "0.png", 0, (48, 64))
+    (tmp_path / "photos").rename(tmp_path.parent / f"{tmp_path.name}-photos")
+    assert inspect_dataset(find_paired(open_source(tmp_path))["train"]).notes == ()

@@ -12,7 +12,7 @@ from i2i.data.check.survey import Survey
 from i2i.data.file_list import FileList
 from i2i.data.labeled import ImageDataset
 from i2i.data.layouts import pair_names, stem
-from i2i.data.paired import PairedDataset
+from i2i.data.paired import MIN_STRIP_ASPECT, PairedDataset
 from i2i.data.sources import Source
 from i2i.data.unpaired import UnpairedDataset
 from i2i.errors import RequestError
@@ -23,7 +23,6 @@ KINDS = ("paired", "unpaired", "images")
 # Suggested recipes for each kind of data set, and for images with classes.
 RECIPES = {"paired": "pix2pix", "unpaired": "cyclegan", "images": "dcgan"}
 CONDITIONAL = "cgan"
-MIN_STRIP_ASPECT = 1.9  # Width over height from which an image may be an A|B strip: two squares make 2.
 MIN_STRIP_SHARE = 0.9   # Share of the images that must be.
 MIN_PAIRED_SHARE = 0.5  # Share of the smaller side with partners from which on pairs were intended.
 
@@ -63,11 +62,12 @@ class Layout:
         return dict(zip(train.classes, counts, strict=True))
 
     def commands(self, where: str) -> list[str]:
-        """The commands to train on it."""
+        """The commands to train on it; of strips in both directions, as many have the source on the right."""
         if "train" not in self.splits:
             return []
         recipes = [RECIPES[self.kind], *([CONDITIONAL] if self.classes() else [])]
-        return [f"i2i train {recipe} --data {shlex.quote(where)}" for recipe in recipes]
+        commands = [f"i2i train {recipe} --data {shlex.quote(where)}" for recipe in recipes]
+        return [*commands, *(f"{command} data.direction=ba" for command in commands if self.strips)]
 
 
 def detect_layout(source: Source, survey: Survey) -> Layout:
