@@ -71,7 +71,7 @@ def every_number() -> Iterator[tuple[str, ...]]:
             if kind in kinds():
                 for name in names(kind):
                     yield from ((recipe, f"{key}={name}", f"{key}.{option}") for option, p in schema(kind, name).items() if p.type in (int, float))
-            elif field.type in ("int", "float"):
+            elif field.type in (int, float):
                 yield (recipe, key)
 
 

@@ -141,7 +141,7 @@ class ADA(Augment):
                 "Transforms: blit (mirror, turn, shift), geom (scale, rotate, shift), color")] = (
                     "blit", "geom", "color"),
             p: Annotated[float, Doc("Initial probability of each transform")] = 0.0,
-            target: Annotated[float, Doc("Mean sign of D's logits of real images to keep, 0 to 1")] = 0.6,
+            target: Annotated[float, Doc("Target of the mean sign of D's logits of real images")] = 0.6,
             interval: Annotated[int, Doc("Steps between changes of p")] = 4,
             speed: Annotated[int, Doc("Images in which p can rise from 0 to 1; 0: p is constant")] = 500_000
     ) -> None:

@@ -24,7 +24,7 @@ class InstanceNoise(nn.Module):
     def __init__(self, *,
                  std: Annotated[float, Doc("Initial standard deviation; images are from -1 to 1")] = 0.1,
                  until: Annotated[float, Doc(
-                     "Share of the run in which it decays linearly to 0")] = 1.0) -> None:
+                     "Share of the run at which it has decayed linearly to 0")] = 1.0) -> None:
         super().__init__()
         require(std >= 0, "instance_noise.std", std, "0 or more; images are from -1 to 1")
         require(0 < until <= 1, "instance_noise.until", until, "more than 0, up to 1 (the whole run)")

@@ -40,9 +40,9 @@ class PathLengthPenalty(nn.Module):
 
     def __init__(self, *, weight: Annotated[float, Doc("Weight of the penalty in G's loss")] = 2.0,
                  every: Annotated[int, Doc(
-                     "Take the penalty, times this number, in one of so many turns of G")] = 4,
-                 decay: Annotated[float, Doc("Share of the new lengths in the running mean")] = 0.01,
-                 shrink: Annotated[int, Doc("Take the penalty on one of so many images")] = 2) -> None:
+                     "Interval of the penalty in steps of G, by which it is multiplied")] = 4,
+                 decay: Annotated[float, Doc("Weight of the new lengths in the running mean")] = 0.01,
+                 shrink: Annotated[int, Doc("Divisor of the batch size for the penalty")] = 2) -> None:
         super().__init__()
         require(weight >= 0, "g_penalty.weight", weight, "0 or more")
         require(every >= 1, "g_penalty.every", every, "1 or more")

@@ -17,7 +17,7 @@ from i2i.registry import register
 Critic = Callable[[Tensor], Tensor]
 Weight = Annotated[float, Doc("Weight of the penalty in D's loss")]
 Gamma = Annotated[float, Doc("The penalty is gamma / 2 times the mean of |grad D|^2")]
-Every = Annotated[int, Doc("Take the penalty, times this number, in one of so many steps of D")]
+Every = Annotated[int, Doc("Interval of the penalty in steps of D, by which it is multiplied")]
 
 
 @register("penalty", "none")
@@ -27,7 +27,7 @@ class Penalty:
     Attributes:
         uses_input_gradients: whether it takes gradients with respect to each image, so that the critic must
             not mix the images of a batch.
-        every: it is due in one of so many of D's steps.
+        every: interval in steps of D at which it is taken.
         clip: maximum absolute value of the critic's parameters after each of its steps; 0: no limit.
     """
 

@@ -39,7 +39,7 @@ class UNet(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int], *, width: Width = 64,
                  depth: Annotated[int, Doc("Number of halvings; 0: as many as the size allows")] = 0,
                  norm: Norm = "batch", dropout: Dropout = 0.5, dropout_skip: Annotated[int, Doc(
-                     "Layers that dropout moves outwards; 1 in pytorch-CycleGAN-and-pix2pix")] = 0,
+                     "Layers by which dropout is moved outwards; 1 in pytorch-CycleGAN-and-pix2pix")] = 0,
                  up: Up = "transposed") -> None:
         super().__init__()
         both = math.gcd(*size)

@@ -47,8 +47,8 @@ def none(network: nn.Module) -> nn.Module:
 
 @register("weight_norm", "spectral")
 def spectral(network: nn.Module, *,
-             iterations: Annotated[int, Doc("Power iterations per use, 1 to 100")] = 1,
-             eps: Annotated[float, Doc("Minimum length of a singular vector")] = 1e-12) -> nn.Module:
+             iterations: Annotated[int, Doc("Power iterations per forward pass, 1 to 100")] = 1,
+             eps: Annotated[float, Doc("Lower limit of divisors")] = 1e-12) -> nn.Module:
     """Spectral norm: weights divided by their largest singular value.  Miyato et al. 2018 (SNGAN)."""
     require(1 <= iterations <= 100, "weight_norm.iterations", iterations, "1 to 100")
     require(eps > 0, "weight_norm.eps", eps, "more than 0")

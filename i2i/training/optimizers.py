@@ -15,9 +15,9 @@ Schedule = Callable[[Progress], float]      # The factor of the base rate, by po
 LearningRate = Annotated[float, Doc("Learning rate")]
 Beta1 = Annotated[float, Doc("Decay rate of the mean gradient")]
 Beta2 = Annotated[float, Doc("Decay rate of the mean squared gradient")]
-Epsilon = Annotated[float, Doc("Added to the root of the mean square, by which steps are divided")]
+Epsilon = Annotated[float, Doc("Added to the divisor, the root of the mean squared gradient")]
 WeightDecay = Annotated[float, Doc("Weight decay")]
-Fused = Annotated[bool, Doc("One kernel per step instead of a dozen")]
+Fused = Annotated[bool, Doc("Use torch's fused implementation")]
 
 
 @register("optimizer", "adam")

@@ -44,7 +44,7 @@ class NoFeatureMatching:
 
 
 Weight = Annotated[float, Doc("Weight of the distance of features")]
-AdversarialWeight = Annotated[float, Doc("Weight of the adversarial loss beside it")]
+AdversarialWeight = Annotated[float, Doc("Weight of the adversarial loss")]
 
 
 @dataclass(frozen=True, kw_only=True)

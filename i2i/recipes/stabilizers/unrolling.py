@@ -108,7 +108,7 @@ class UnrolledAdam(UnrolledSGD):
     def __init__(self, D: nn.Module, *, steps: Steps = 5, lr: LearningRate = 2e-4,
                  second_order: SecondOrder = True,
                  beta2: Annotated[float, Doc("Decay rate of the mean squared gradient")] = 0.999,
-                 eps: Annotated[float, Doc("Added to the root mean square")] = 1e-8) -> None:
+                 eps: Annotated[float, Doc("Added to the divisor of the gradient")] = 1e-8) -> None:
         super().__init__(D, steps=steps, lr=lr, second_order=second_order)
         require(0 <= beta2 < 1, "unrolling.beta2", beta2, "0 or more and less than 1")
         self.beta2, self.eps = beta2, eps
