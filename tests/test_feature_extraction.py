@@ -24,6 +24,7 @@ class Made:
     """Pictures that exist only when they are read: number i is all of level i."""
 
     root = "made"
+    max_pixels = 64
 
     def __init__(self, n: int) -> None:
         self.n = n
