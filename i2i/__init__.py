@@ -4,18 +4,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from i2i.config import VERSION as __version__
+from i2i.errors import JobError, RequestError
 
 if TYPE_CHECKING:
     from i2i.inference.integrations import Mixed, Translate
     from i2i.inference.model import Model, load
     from i2i.inference.translator import Chain
-    from i2i.registry.plugins import load_plugin
+    from i2i.training.callbacks.base import Callback
     from i2i.training.train import train
 
-__all__ = ["Chain", "Mixed", "Model", "Translate", "__version__", "load", "load_plugin", "train"]
-_HOMES = {"load": "i2i.inference.model", "Model": "i2i.inference.model", "Chain": "i2i.inference.translator",
-          "train": "i2i.training.train", "load_plugin": "i2i.registry.plugins",
-          "Mixed": "i2i.inference.integrations", "Translate": "i2i.inference.integrations"}
+# The public API (docs/api.md).
+__all__ = ["Callback", "Chain", "JobError", "Mixed", "Model", "RequestError", "Translate", "__version__",
+           "load", "train"]
+_MODULES = {"inference.integrations": ("Mixed", "Translate"), "inference.model": ("Model", "load"),
+            "inference.translator": ("Chain",), "training.callbacks.base": ("Callback",),
+            "training.train": ("train",)}
 
 
 def __dir__() -> list[str]:
@@ -24,6 +27,7 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> Any:
     """Import torch only when something that needs it is asked for."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'i2i' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"i2i.{module}"), name)
+    raise AttributeError(f"module 'i2i' has no attribute {name!r}")

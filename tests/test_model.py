@@ -1,5 +1,6 @@
 """A model from one file: any size, deterministic, the types that came."""
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional as F
 
-from i2i import Model, load, registry
+from i2i import Chain, Model, load, registry
 from i2i.config import to_dict
 from i2i.errors import RequestError
+from i2i.images.convert import make_grid
 from i2i.images.format import ImageFormat
 from i2i.inference.model import pad_to_multiple
 from i2i.inference.model_file import model_header
@@ -153,8 +155,34 @@ def test_files_that_are_no_model_are_told(trained: Path, tmp_path: Path) -> None
 
 
 def test_a_model_says_what_it_is(model: Model, noisy: dict[str, Path]) -> None:
-    assert repr(model) == "Model(pix2pix: 3 channels of uint8, label maps -> 3 channels of uint8, label maps, ab, on cpu)"
-    assert repr(load(noisy["classes"], device="cpu")) == "Model(gan: noise -> 32x32, 3 channels of uint8, label maps, 3 classes, on cpu)"
+    assert repr(model) == "Model(pix2pix: 3 channels of uint8, label maps -> 3 channels of uint8, label maps, ab, 32x32, 24 images seen, on cpu)"
+    assert repr(Chain(model, (model, "ab"))) == f"Chain({model!r}, {model!r})"
+    assert repr(load(noisy["classes"], device="cpu")) == "Model(gan: noise -> 3 channels of uint8, label maps, 3 classes, 32x32, 160 images seen, on cpu)"
+
+
+def test_a_notebook_shows_what_a_generator_makes(model: Model, noisy: dict[str, Path]) -> None:
+    assert model._repr_png_() is None
+    for name, columns in (("plain", 6), ("classes", 3)):
+        png = load(noisy[name], device="cpu")._repr_png_()
+        assert png is not None
+        image = Image.open(io.BytesIO(png))
+        assert image.mode == "RGB"
+        assert image.size == make_grid([[torch.zeros(3, 32, 32)] * columns] * 3).shape[1::-1]
+
+
+def test_a_path_gives_the_picture_of_its_file(model: Model, tmp_path: Path) -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8))
+    picture.save(tmp_path / "x.png")
+    want = np.asarray(model.translate(picture))
+    for path in (tmp_path / "x.png", str(tmp_path / "x.png")):
+        assert np.array_equal(np.asarray(model.translate(path)), want)
+    both = model.translate([tmp_path / "x.png"] * 2)
+    assert [type(each) for each in both] == [Image.Image] * 2
+    with pytest.raises(RequestError, match=r"nothing\.png cannot be read: No such file"):
+        model.translate(tmp_path / "nothing.png")
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(RequestError, match=r"text\.png: "):
+        model.translate(tmp_path / "text.png")
 
 
 @pytest.mark.parametrize("generator", registry.names("noise_generator"))

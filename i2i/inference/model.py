@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from i2i.config import from_dict
 from i2i.errors import RequestError, require
-from i2i.images.format import ImageFormat
+from i2i.images.convert import make_grid, to_8bit, to_array, to_rgb, to_tensor
+from i2i.images.encode import encode
+from i2i.images.format import DecodedImage, ImageFormat
 from i2i.inference.device import best_device
 from i2i.inference.memory import available_memory, bytes_per_pixel
 from i2i.inference.model_file import find_model, read_networks
@@ -54,9 +56,23 @@ class Model(Translator):
         if self.directions:
             images = f"{self.formats['a']} -> {self.formats['b']}, {' and '.join(self.directions)}"
         else:
-            images = f"noise -> {width}x{height}, {self.formats['b']}"
+            images = f"noise -> {self.formats['b']}"
             images += f", {len(self.classes)} classes" if self.classes else ""
-        return f"Model({name}: {images}, on {self.device})"
+        seen = self.header.get("images")        # 0 in converted models.
+        trained = f"{width}x{height}" + (f", {seen:,} images seen" if seen else "")
+        return f"Model({name}: {images}, {trained}, on {self.device})"
+
+    def _repr_png_(self) -> bytes | None:
+        """A sheet of what a generator makes, for notebooks; None for translators, which need an input."""
+        if self.directions:
+            return None
+        columns = min(len(self.classes) or 6, 12)
+        labels = list(range(columns)) * 3 if self.classes else None
+        image_format = self.formats["b"]
+        rgb = [to_tensor(to_rgb(to_8bit(DecodedImage(to_array(image, image_format), image_format.alpha))))
+               for image in self.generate(3 * columns, labels=labels)]
+        sheet = make_grid([rgb[i:i + columns] for i in range(0, len(rgb), columns)])
+        return encode(".png", sheet, ImageFormat())
 
     @property
     def statistics(self) -> str:
@@ -80,6 +96,9 @@ class Model(Translator):
             images: (N, C, H, W) in [-1, 1]; the result is (N, C', H, W) float32, on the device of the model.
             seed: samples dropout with this seed; without one the result is deterministic.
             direction: "ab", or "ba" in models that learned both.
+
+        Raises:
+            RequestError: if the direction was not learned, or the model makes images from noise.
         """
         source, _ = self.sides(direction)
         for module in self.modules.modules():
@@ -129,6 +148,10 @@ class Model(Translator):
             labels: a class, by number or name, for each image, or one for all; by default in turn.
             truncation: below 1 moves styles towards their mean (Karras et al. 2019, appendix B); -2 to 2.
             batch_size: images per pass through the network.
+
+        Raises:
+            RequestError: if the model makes images from images, has no such class or no style space to
+                truncate, or the numbers of images and labels do not fit.
         """
         require(n >= 1, "n", n, "1 or more")
         require(batch_size >= 1, "batch_size", batch_size, "1 or more")

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from i2i.data.sources.base import Unreadable, decode_bytes
 from i2i.errors import RequestError
 from i2i.images.convert import apply_clahe_to_tensors, convert_tensors, convert_to, to_array, to_tensor
 from i2i.images.format import DTYPES, Array, DecodedImage, ImageFormat
@@ -54,40 +56,51 @@ class Translator(ABC):
                                f"{int(width * scale)}x{int(height * scale)} pixels, or more memory")
 
     @overload
+    def translate(self, images: str | Path, *, seed: int | None = None,
+                  direction: str = "ab") -> Image.Image: ...
+    @overload
     def translate(self, images: ImageT, *, seed: int | None = None, direction: str = "ab") -> ImageT: ...
     @overload
     def translate(self, images: Sequence[ImageT], *, seed: int | None = None,
                   direction: str = "ab") -> list[ImageT]: ...
+    @overload
+    def translate(self, images: list[str] | Sequence[Path], *, seed: int | None = None,
+                  direction: str = "ab") -> list[Image.Image]: ...
     def translate(self, images: Any, *, seed: int | None = None, direction: str = "ab") -> Any:
         """Translate one image, or each image of a list.
 
         Args:
-            images: a PIL image, an array ((H, W) or (H, W, C) of uint8, uint16 or float32) or a tensor
-                ((C, H, W) or (N, C, H, W) in [-1, 1]), of any height and width.
+            images: a PIL image, the path of an image file, an array ((H, W) or (H, W, C) of uint8, uint16 or
+                float32) or a tensor ((C, H, W) or (N, C, H, W) in [-1, 1]), of any height and width.
             seed: samples dropout with this seed; without one the result is deterministic.
             direction: "ab", or "ba" in models that learned both.
 
         Returns:
-            An image of the same type and size, with the dtype, channels and range of the target side.
+            An image of the same type and size, with the dtype, channels and range of the target side; of a
+            path a PIL image.
+
+        Raises:
+            RequestError: if an image cannot be read or converted to the source side, or the results to the
+                same type, or the direction was not learned.
         """
         if isinstance(images, list | tuple):
             return [self.translate(image, seed=seed, direction=direction) for image in images]
         target = self.formats[self.sides(direction)[1]]
         if isinstance(images, Tensor):
             return self._translate_tensor(images, seed, direction)
-        if isinstance(images, Image.Image):
+        if isinstance(images, Image.Image | str | Path):
             if not pil_supports(target):
                 raise RequestError(f"the results have {target}, which no PIL image holds; accepted: arrays "
                                    "and tensors")
-            image = _from_pil(images)
+            image = _from_pil(images) if isinstance(images, Image.Image) else _from_file(Path(images))
         elif isinstance(images, np.ndarray):
             image = _from_array(images)
         else:
-            raise RequestError("translate takes a PIL image, an array or a tensor, not "
+            raise RequestError("translate takes a PIL image, a path, an array or a tensor, not "
                                f"{type(images).__name__}")
         output = self(self.prepare(image, direction)[None], seed=seed, direction=direction)[0]
         result = to_array(output, target)
-        return Image.fromarray(result) if isinstance(images, Image.Image) else result
+        return result if isinstance(images, np.ndarray) else Image.fromarray(result)
 
     def _translate_tensor(self, image: Tensor, seed: int | None, direction: str) -> Tensor:
         source = self.formats[self.sides(direction)[0]]
@@ -133,6 +146,10 @@ class Chain(Translator):
                 raise RequestError(f"translator {number} of the chain takes {accepted}, which {made}, as the "
                                    "one before makes, cannot become") from None
 
+    def __repr__(self) -> str:
+        return "Chain(" + ", ".join(f"{model!r}" if direction == "ab" else f"({model!r}, {direction!r})"
+                                    for model, direction in self.stages) + ")"
+
     def sides(self, direction: str = "ab") -> tuple[str, str]:
         if direction != "ab":
             raise RequestError(f"direction {direction} of a chain; each of its translators has a direction "
@@ -164,6 +181,15 @@ def _from_array(array: Array) -> DecodedImage:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise RequestError("an array must hold numbers; this one has NaN or infinite values")
     return DecodedImage(array.astype(array.dtype.newbyteorder("="), copy=False))
+
+
+def _from_file(path: Path) -> DecodedImage:
+    try:
+        return decode_bytes(str(path), path.read_bytes())
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read: {error.strerror or error}") from None
+    except Unreadable as error:
+        raise RequestError(str(error)) from None
 
 
 def _from_pil(image: Image.Image) -> DecodedImage:
