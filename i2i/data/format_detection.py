@@ -71,7 +71,8 @@ def inspect_dataset(dataset: Dataset, config: DataConfig | None = None, *, count
         if format.labels and 0 < high < format.limits[1] / DARK_LABELS:
             notes[f"the highest value of {side.upper()} is {high:g} of {format.limits[1]:g}, nearly black; "
                   f"data.{side}_range=0,{high:g} makes it white"] = images[0].name
-    return DatasetSummary(height, width, a, b, tuple(f"{name}: {note}" for note, name in notes.items()))
+    listed = (getattr(dataset, "note", ""), *(f"{name}: {note}" for note, name in notes.items()))
+    return DatasetSummary(height, width, a, b, tuple(filter(None, listed)))
 
 
 def _strip_notes(halves: Sequence[DecodedImage]) -> dict[str, str]:

@@ -33,6 +33,7 @@ class ImageDataset(Dataset):
     labels: Labels | None = field(default=None, compare=False)      # The class of each image.
     classes: tuple[str, ...] = ()                                   # The names of the classes.
     layout: str = "one folder"                                      # Where the files lie, in words.
+    note: str = ""                                                  # What should be known of the classes.
 
     @property
     def description(self) -> str:
@@ -114,8 +115,11 @@ def _described(splits: dict[str, ImageDataset], *, gaps: bool = False) -> dict[s
     learned = {train.classes[number] for number in np.unique(train.labels)}
     empty = [name for name in train.classes if name not in learned]
     shown = ", ".join(empty[:MAX_LISTED]) + f" and {len(empty) - MAX_LISTED} more" * (len(empty) > MAX_LISTED)
-    layout = train.layout + (f" (no images of class {shown})" if empty else "")
-    return {name: replace(split, layout=layout) for name, split in splits.items()}
+    if not empty:
+        return splits
+    note = f"no images of class {shown}"
+    return {name: replace(split, layout=f"{train.layout} ({note})", note=note)
+            for name, split in splits.items()}
 
 
 def _from_manifest(source: Source, split: str, manifest: Manifest) -> ImageDataset:

@@ -130,6 +130,7 @@ def test_classes_without_images_are_neither_learned_nor_generated(tmp_path: Path
     assert (images.classes, images.labels.tolist(), images.layout) == (("1", "3"), [0, 1] * 6, "labels of dataset.json (no images of class 0, 2)")
     ran = i2i("train", "cgan", "generator.width=4", "discriminator.width=4", "train.images=8", "train.batch_size=4", "--data", tmp_path / "d", "--out", tmp_path / "r")
     assert ran.code == 0
+    assert "no images of class 0, 2" in ran.out + ran.err
     assert load(tmp_path / "r", device="cpu").classes == ("1", "3")
     for options in ((), ("--classes", "balanced")):
         assert i2i("generate", tmp_path / "r", "--n", 6, *options, "--out", tmp_path / f"g{len(options)}").code == 0
