@@ -14,7 +14,7 @@ from PIL import Image
 from i2i.data.image_set import ImageSet, ImageSetFacts, pixel_digest
 from i2i.data.sources import Unreadable
 from i2i.errors import JobError
-from i2i.evaluation.feature_extraction import cache_key, extract_features
+from i2i.evaluation.feature_extraction import _value, cache_key, extract_features
 from i2i.metrics.feature_networks import FeatureExtractor
 
 WIDTH = 256
@@ -91,6 +91,16 @@ def test_a_picture_that_cannot_be_read_ends_the_job(tmp_path: Path) -> None:
         extract_features(pictures(100), extractor(), tmp_path)
     with pytest.raises(JobError, match=r"made/00099\.png: gone"):
         facts_of(pictures(100))
+
+
+def test_a_metric_that_runs_out_of_memory_is_left_out_with_the_size() -> None:
+    def greedy(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    a = torch.zeros(1, 3, 20, 30)
+    assert _value(greedy, a, a) == "pairs of 30x20 pixels do not fit in memory"
+    with pytest.raises(RuntimeError, match="something else"):
+        _value(lambda a, b: (_ for _ in ()).throw(RuntimeError("something else")), a, a)
 
 
 def test_the_key_of_a_reference_is_all_that_decides_it() -> None:

@@ -25,6 +25,7 @@ from i2i.data.image_set import ImageSet, ImageSetFacts, pair_sets, pixel_digest
 from i2i.data.sharding import ProcessGroup, SingleProcess, shard_blocks
 from i2i.errors import JobError, RequestError
 from i2i.images.format import Array
+from i2i.inference.memory import is_out_of_memory
 from i2i.metrics.color import BINS, LabHistogram
 from i2i.metrics.feature_networks import FeatureExtractor, check_finite
 from i2i.metrics.paired import PairedMetric
@@ -193,6 +194,10 @@ def _value(metric: PairedMetric, a: Tensor, b: Tensor) -> float | str:
         return metric(a, b).item()
     except ValueError as error:
         return str(error)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return f"pairs of {a.shape[3]}x{a.shape[2]} pixels do not fit in memory"
 
 
 def _to_levels(image: Array) -> Tensor:
