@@ -35,7 +35,7 @@ SECONDS = 10.0      # Of this process: far more than any of them takes, far less
     ("discriminator.layers=1e15", "1 or more"), ("lambda_l1=inf", "a number"), ("lambda_l1=-1", "0 or more"), ("g_optimizer.lr=nan", "a number"),
     ("g_optimizer.lr=-1", "more than 0"), ("g_optimizer.beta1=1e9", "less than 1"), ("g_optimizer.eps=0", "more than 0"), ("d_optimizer.weight_decay=-1", "0 or more"),
     ("pack=1e9", "accepted"), ("d_steps=0", "1 or more")])
-def test_numbers_that_nobody_can_mean(strips: Path, i2i: Run, word: str, expected: str) -> None:
+def test_absurd_numbers_are_refused_in_one_line(strips: Path, i2i: Run, word: str, expected: str) -> None:
     began = time.process_time()
     words = [other for other in SMALL if other.split("=")[0] != word.split("=")[0]]
     result = i2i("train", "pix2pix", *words, word, *([] if "images" in word else ["train.images=4"]), "--data", strips, "--out", "run", "--device", "cpu")
@@ -48,7 +48,7 @@ def test_numbers_that_nobody_can_mean(strips: Path, i2i: Run, word: str, expecte
 
 @pytest.mark.parametrize(("words", "expected"), [(["--epochs", "1e99"], "2^53"), (["--epochs", "nan"], "--epochs nan"), (["--epochs", "inf"], "--epochs inf"),
                                                  (["--epochs", "-1"], "--epochs -1"), (["--epochs", "1e400"], "--epochs inf")])
-def test_epochs(strips: Path, i2i: Run, words: list[str], expected: str) -> None:
+def test_absurd_numbers_of_epochs_are_refused(strips: Path, i2i: Run, words: list[str], expected: str) -> None:
     result = i2i("train", "pix2pix", *SMALL, *words, "--data", strips, "--out", "run", "--device", "cpu")
     assert (result.code, expected in result.line) == (2, True), result.err
     assert not Path("run").exists()
@@ -56,7 +56,7 @@ def test_epochs(strips: Path, i2i: Run, words: list[str], expected: str) -> None
 
 @pytest.mark.parametrize("words", [("--n", "1e99"), ("--n", "-1"), ("--n", "0"), ("--n", "nan"), ("--n", "3", "--truncation", "1e99"), ("--n", "3", "--truncation", "nan"),
                                    ("--n", "3", "--seed", "-1"), ("--n", "3", "--batch", "-1"), ("--n", "1" + "0" * 30)])
-def test_of_generating(noisy: dict[str, Path], i2i: Run, words: tuple[str, ...]) -> None:
+def test_absurd_options_of_generate_are_refused(noisy: dict[str, Path], i2i: Run, words: tuple[str, ...]) -> None:
     result = i2i("generate", noisy["styles"], "--out", "made", *words)
     assert result.code == 2
     assert len(result.line) < 600
@@ -85,7 +85,7 @@ def _give_up(number: int, frame: FrameType | None) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("value", ["1e9", "-1", "1e15"])
-def test_every_number_of_every_piece(value: str) -> None:
+def test_every_numeric_option_of_every_component_refuses_absurd_values_or_builds(value: str) -> None:
     """Refused in one line, or planned, in a few seconds; what is planned is a config that can be written and read."""
     old, found = signal.signal(signal.SIGVTALRM, _give_up), []
     for recipe, *piece, key in every_number():

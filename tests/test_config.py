@@ -12,7 +12,7 @@ from i2i.errors import RequestError
 from i2i.metrics import paired, set_metrics  # noqa: F401 - registers the metrics.
 from i2i.recipes.pix2pix import Pix2Pix
 from i2i.registry import Option, Spec, build, kinds, lookup, names, register, schema, to_json
-from i2i.training import job as jobs  # noqa: F401 - registers all pieces.
+from i2i.training import job as jobs  # noqa: F401 - registers all components.
 from i2i.training.config import TrainConfig
 
 
@@ -34,19 +34,19 @@ def test_text_becomes_the_annotated_type() -> None:
     ("a=1.5", ["a=1.5", "integer"]), ("a=ten", ["a=ten", "integer"]), ("b=nan", ["b=nan", "a number"]), ("b=inf", ["a number"]),
     ("c=yes", ["true or false"]), ("d=z", ["x or y"]), ("e=1,q", ["e=1,q"]), ("aa=1", ["no setting 'aa'", "did you mean 'a'"]),
     ("a.b=1", ["a has no options"]), ("a", ["KEY=VALUE"]), ("=3", ["KEY=VALUE"]), ("a=", ["a="])])
-def test_what_cannot_be_read_names_key_value_and_what_is_accepted(word: str, words_in_error: list[str]) -> None:
+def test_an_unreadable_value_is_answered_with_key_value_and_accepted_type(word: str, words_in_error: list[str]) -> None:
     with pytest.raises(RequestError) as error:
         override(Config(), parse_assignments([word]))
     for part in words_in_error:
         assert part in str(error.value)
 
 
-def test_pieces_are_set_before_their_options_whatever_the_order() -> None:
+def test_components_are_set_before_their_options_in_any_order() -> None:
     got = override(Pix2Pix(), parse_assignments(["generator.blocks=3", "generator=resnet"]))
     assert got.generator == Spec("resnet", {"blocks": 3})
 
 
-def test_choosing_a_piece_again_keeps_its_options_and_another_drops_them() -> None:
+def test_choosing_the_same_component_keeps_its_options_and_another_drops_them() -> None:
     wide = override(Pix2Pix(), parse_assignments(["generator.width=8"]))
     assert override(wide, parse_assignments(["generator=unet"])).generator == Spec("unet", {"width": 8})
     assert override(wide, parse_assignments(["generator=resnet"])).generator == Spec("resnet")
@@ -55,7 +55,7 @@ def test_choosing_a_piece_again_keeps_its_options_and_another_drops_them() -> No
 @pytest.mark.parametrize(("words", "expected"), [
     (["generator=unett"], "did you mean 'unet'"), (["generator.widht=3"], "did you mean 'width'"), (["penalty.gamma=3"], "penalty can be clip, dragan"), (["lamda_l1=3"], "did you mean 'lambda_l1'"),
     (["lambda_L1=3"], "did you mean 'lambda_l1'")])
-def test_the_nearest_word_is_offered(words: list[str], expected: str) -> None:
+def test_the_nearest_name_is_suggested(words: list[str], expected: str) -> None:
     with pytest.raises(RequestError, match=expected):
         override(Pix2Pix(), parse_assignments(words))
 
@@ -73,7 +73,7 @@ def test_unknown_keys_in_a_stored_config_are_refused() -> None:
         from_dict(Pix2Pix, {"lambda_l2": 3})
 
 
-def test_a_name_cannot_be_taken_twice() -> None:
+def test_a_name_cannot_be_registered_twice() -> None:
     with pytest.raises(ValueError, match="registered twice"):
         register("generator", "unet")(object)
 
@@ -84,7 +84,7 @@ def test_build_refuses_unknown_options() -> None:
 
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in kinds() for name in names(kind)])
-def test_every_piece_is_documented_and_every_option_can_be_typed(kind: str, name: str) -> None:
+def test_every_component_is_documented_and_every_option_can_be_typed(kind: str, name: str) -> None:
     assert (lookup(kind, name).__doc__ or "").strip()
     for key, parameter in schema(kind, name).items():
         assert parameter.default is not inspect.Parameter.empty, f"{key} has no default"
@@ -107,6 +107,6 @@ def test_every_option_and_setting_explains_itself_in_one_line(option: Option) ->
 
 
 @given(st.integers(0, 10**9))
-def test_whole_numbers_round_trip(n: int) -> None:
+def test_integers_round_trip(n: int) -> None:
     assert parse("n", str(n), int) == n
     assert parse("n", f"{n}k", int) == 1000 * n

@@ -93,7 +93,7 @@ def test_other_names_are_found(line: str) -> None:
 
 @pytest.mark.parametrize("line", ["pip install .", "pip install -e '.[dev]'", "pip install 'i2i-toolkit[remote]'", "pip install torch",
                                   "pip install I2I_Toolkit", "`pip install imagecodecs`, which the message says"])
-def test_ours_and_known_ones_pass(line: str) -> None:
+def test_our_own_and_known_packages_pass(line: str) -> None:
     (rest,) = INSTALL.findall(line)
     assert packages(rest)
     assert not any(wrong(word) for word in packages(rest))

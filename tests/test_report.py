@@ -1,4 +1,4 @@
-"""The report: what it tells, what it escapes, what it survives; and the page in a real browser."""
+"""The report: its contents, escaping, damaged run folders; and the page in a real browser."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def text_of(run: Path) -> str:
     return write_report(run).path.read_text()
 
 
-def test_the_page_holds_what_the_run_folder_tells(run: Path) -> None:
+def test_the_page_shows_everything_in_the_run_folder(run: Path) -> None:
     page = text_of(run)
     for fact in ("worse since image 1,000: l1 &lt;17.8&gt;", "D knows the training pictures &amp; no others", "unet width=4", "lambda_l1", "24,000", "2.9.9",
                  "64, 48", "added fact", "16.25", "15.25 to 17.25", "odd_metric", "best by l1", "96 pictures", "G skipped 1 step", "images per second",
@@ -116,7 +116,7 @@ def test_everything_inserted_is_escaped(run: Path) -> None:
     assert any(curve["name"] == "</script><script>alert(2)</script>" for chart in data if isinstance(chart, dict) for curve in chart["curves"])
 
 
-def test_the_page_needs_nothing_else(run: Path) -> None:
+def test_the_page_loads_nothing_from_elsewhere(run: Path) -> None:
     page = text_of(run)
     assert "default-src 'none'" in page
     asked: list[str] = []
@@ -145,7 +145,7 @@ def test_a_file_may_be_absent(run: Path, absent: str) -> None:
 
 @pytest.mark.parametrize(("settings", "note"), [
     ({}, "source, result, target"), ({"latent": "normal"}, "The same noise every time."), ({"lambda_cycle_a": 10.0}, "b, what is made of it")])
-def test_a_sheet_is_described_as_what_it_is(run: Path, settings: dict[str, object], note: str) -> None:
+def test_sample_sheets_are_described_by_the_kind_of_recipe(run: Path, settings: dict[str, object], note: str) -> None:
     (run / "config.json").write_text(json.dumps(CONFIG | {"recipe": {"name": "x", "settings": settings}}))
     assert note in text_of(run)
 
@@ -158,14 +158,14 @@ def test_config_and_log_alone_are_enough(run: Path) -> None:
     assert 'id="samples"' not in page
 
 
-def test_a_run_of_the_trainer(trained: Path, tmp_path: Path) -> None:
+def test_a_real_run_is_reported_without_problems(trained: Path, tmp_path: Path) -> None:
     written = write_report(trained, tmp_path / "report.html")
     assert written.problems == ()
     page = written.path.read_text()
     assert all(f'id="{section}"' in page for section in ("settings", "losses", "speed", "samples"))
 
 
-def test_damaged_pictures_are_named_and_left_out(run: Path, i2i: Run) -> None:
+def test_damaged_images_are_named_and_left_out(run: Path, i2i: Run) -> None:
     whole = (run / "samples" / "00000500.png").read_bytes()
     (run / "samples" / "00000500.png").write_bytes(whole[:-30])
     (run / "samples" / "00001000.png").write_bytes(b"no picture")
@@ -182,7 +182,7 @@ def test_damaged_pictures_are_named_and_left_out(run: Path, i2i: Run) -> None:
 
 @pytest.mark.parametrize("name", ["verdict.json", "pairs.json"])
 @pytest.mark.parametrize("text", ["{", "[]", "\0", '{"best": 3, "worst": {"a": 1}, "warnings": "x", "sentence": null}'])
-def test_damaged_facts_do_not_stop_the_report(run: Path, name: str, text: str) -> None:
+def test_damaged_json_files_do_not_stop_the_report(run: Path, name: str, text: str) -> None:
     (run / name).write_text(text)
     assert len(write_report(run).problems) == (0 if "best" in text else 1)
 
@@ -280,7 +280,7 @@ def test_a_logarithmic_axis_is_offered_where_it_helps() -> None:
     assert "log scale" not in chart(-1, 100)
 
 
-def test_groups() -> None:
+def test_losses_are_grouped_into_charts() -> None:
     names = ("grad_norm_G", "d_a", "gan_b", "cycle_a", "cycle_b", "l1", "real_logits", "skipped_G", "images")
     charts = loss_charts([dict.fromkeys(names, 1.0)])
     assert {chart.title: [curve.name for curve in chart.curves] for chart in charts} == {
@@ -288,14 +288,14 @@ def test_groups() -> None:
         "gradient norms": ["grad_norm_G"]}
 
 
-def test_groups_of_readings() -> None:
+def test_readings_are_grouped_into_charts() -> None:
     names = ("real_logits_train", "real_logits_heldout", "fake_logits", "diversity", "diversity_real", "other")
     charts = reading_charts([{"images": 1, "readings": dict.fromkeys(names, 1.0)}])
     assert {chart.title: [curve.name for curve in chart.curves] for chart in charts} == {
         "logits of the discriminator": ["real train", "real heldout", "fake"], "diversity": ["generated", "real"], "other": ["other"]}
 
 
-def test_few_sheets_of_many_first_and_last_kept(run: Path) -> None:
+def test_of_many_sample_sheets_a_few_are_shown_with_the_first_and_the_last(run: Path) -> None:
     whole = (run / "samples" / "00000000.png").read_bytes()
     for i in range(100):
         (run / "samples" / f"{i * 1000:08}.png").write_bytes(whole)
@@ -306,7 +306,7 @@ def test_few_sheets_of_many_first_and_last_kept(run: Path) -> None:
     assert evenly_spaced(range(5), 3) == [0, 2, 4]
 
 
-def test_numbers_for_people() -> None:
+def test_numbers_are_formatted_for_reading() -> None:
     assert [format_number(v) for v in (None, 0, 18000.4, -0.123456, 1234567)] == ["–", "0", "18,000", "−0.1235", "1,234,567"]
 
 
@@ -326,7 +326,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(run: Path, browser: Any) -> Iterator[Any]:
-    """The report in a browser; afterwards, that nothing was complained about or asked of a network."""
+    """The report in a browser; afterwards checks that there were no errors and no network requests."""
     troubles: list[str] = []
     page = browser.new_page(viewport={"width": 390, "height": 800})
     page.on("console", lambda message: troubles.append(message.text))
@@ -358,7 +358,7 @@ def test_the_slider_shows_other_sheets(page: Any) -> None:
     assert page.get_attribute("#player img", "alt") == "samples at image 0"
 
 
-def test_figures_are_read_and_curves_are_followed(page: Any) -> None:
+def test_tables_show_intervals_and_the_cursor_follows_curves(page: Any) -> None:
     row = page.locator("#figures tbody tr", has_text="l1")
     assert row.locator("td").all_inner_texts() == ["16.25 15.25 to 17.25", "17.75 16.75 to 18.75"]
     chart = page.locator("#metrics figure.chart").first
@@ -383,7 +383,7 @@ def test_the_page_fits_a_phone(page: Any) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_scripts_from_the_data_do_not_run_even_if_they_got_in(run: Path, browser: Any) -> None:
+def test_injected_scripts_do_not_run(run: Path, browser: Any) -> None:
     path = write_report(run).path
     path.write_text(path.read_text().replace("<main>", "<main><script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"))
     page = browser.new_page()

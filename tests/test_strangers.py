@@ -95,7 +95,7 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def test_headers_of_models(trained: Path, noisy: dict[str, Path], tmp_path: Path) -> None:
+def test_mutated_model_headers_are_refused_or_harmless(trained: Path, noisy: dict[str, Path], tmp_path: Path) -> None:
     """100 headers, each with a checksum that is right."""
     g, path, counts = np.random.default_rng(6), tmp_path / "x.safetensors", [0, 0]
     for run in (trained, *noisy.values()):
@@ -108,7 +108,7 @@ def test_headers_of_models(trained: Path, noisy: dict[str, Path], tmp_path: Path
     assert min(counts) > 10, counts     # Some change nothing that a model needs.
 
 
-def test_bytes_of_models(trained: Path, tmp_path: Path) -> None:
+def test_corrupted_model_files_are_refused_or_unchanged(trained: Path, tmp_path: Path) -> None:
     """Bits flipped in the places of the tensors, in their shapes and types, in the length of the header; pieces cut off or doubled."""
     data, path, g = (trained / "model.safetensors").read_bytes(), tmp_path / "x.safetensors", np.random.default_rng(7)
     length = int.from_bytes(data[:8], "little")
@@ -188,7 +188,7 @@ def run(trained: Path, tmp_path: Path) -> RunFolder:
     return RunFolder(tmp_path / "run")
 
 
-def test_states(run: RunFolder) -> None:
+def test_corrupted_training_states_are_refused_or_harmless(run: RunFolder) -> None:
     """60 headers and tables of tensors, with checksums that are right, restored by one trainer, which then can take a step."""
     g, last = np.random.default_rng(8), run.states()[-1]
     for state in run.states()[:-1]:
@@ -220,7 +220,7 @@ def test_states(run: RunFolder) -> None:
     assert peak() - before < MEMORY
 
 
-def test_configs(run: RunFolder) -> None:
+def test_mutated_configs_are_refused_or_harmless(run: RunFolder) -> None:
     """60 of them: a run is continued as it was, or not at all."""
     g, config, counts = np.random.default_rng(9), run.read_config(), [0, 0]
     before = peak()
@@ -238,7 +238,7 @@ def test_configs(run: RunFolder) -> None:
 
 @pytest.mark.parametrize("text", ["", "[" * 10**5, "{}", "[]", "null", '{"recipe": 3}', "\0", '{"recipe": {"name": "pix2pix", "settings": {"lambda_l1": NaN}}}',
                                   '{"train": ' + "9" * 5000 + "}"])
-def test_what_is_no_config(run: RunFolder, i2i: Run, text: str) -> None:
+def test_a_file_that_is_no_config_is_refused_in_one_line(run: RunFolder, i2i: Run, text: str) -> None:
     run.config.write_text(text)
     for words in (("train", "--resume", run.path), ("report", run.path)):
         result = i2i(*words)
@@ -252,7 +252,7 @@ LINES = ('{"images": "many"}', '{"images": 1e400}', '{"images": -5}', '{"images"
          '{"images": 8, "file": 7, "reason": []}', "{}", "null", "9" * 5000)
 
 
-def test_logs_that_no_run_has_written_do_not_get_into_its_way(run: RunFolder, trained: Path, i2i: Run) -> None:
+def test_foreign_log_lines_do_not_disturb_a_run(run: RunFolder, trained: Path, i2i: Run) -> None:
     """What is no line of a log is dropped when the run goes on; what is worth a sentence is not lost."""
     run.states()[-1].unlink()
     for path in (run.log, run.speed, run.metrics, run.skipped, run.collapse):
@@ -271,7 +271,7 @@ def test_logs_that_no_run_has_written_do_not_get_into_its_way(run: RunFolder, tr
 @pytest.mark.parametrize(("text", "words"), [
     ('{"labels": [["0.png", 10000000000]]}', "a whole number from 0 to 99999"), ("[" * 10**5, "cannot be read"), ('{"labels": [["0.png", 1e400]]}', "a whole number"),
     ('{"labels": {"0.png": ' + "9" * 5000 + "}}", "cannot be read"), ('{"labels": [["0.png", NaN]]}', "a whole number"), ("\0", "cannot be read")])
-def test_labels(strips: Path, text: str, words: str) -> None:
+def test_malformed_labels_are_refused(strips: Path, text: str, words: str) -> None:
     (strips / "train" / LABELS).write_text(text)
     with pytest.raises(RequestError, match=words) as error:
         build("dataset", Spec("images"), open_source(strips / "train"), "ab")
