@@ -1,6 +1,7 @@
 """Atomic writes, locks between processes, and JSON lines."""
 
 import contextlib
+import hashlib
 import json
 import os
 import threading
@@ -12,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from i2i.errors import JobError, RequestError
 
+MAX_NAME = 200      # Bytes of a name that is used with a suffix.
 # Called with the name of each failpoint that is reached; tests set it to end the process there.
 on_failpoint: Callable[[str], None] | None = None
 
@@ -20,6 +22,17 @@ def failpoint(name: str) -> None:
     """A named place at which a test can end the process; does nothing otherwise."""
     if on_failpoint:
         on_failpoint(name)
+
+
+def part_path(target: Path, suffix: str = ".part") -> Path:
+    """The hidden path beside a file that it is written to.
+
+    File systems take names of 255 bytes, so long ones are cut, and told apart by a hash.
+    """
+    name, encoded = target.name, os.fsencode(target.name)
+    if len(encoded) > MAX_NAME:
+        name = encoded[:MAX_NAME - 20].decode("utf-8", "ignore") + hashlib.sha256(encoded).hexdigest()[:16]
+    return target.with_name(f".{name}{suffix}")
 
 
 @contextlib.contextmanager
@@ -31,7 +44,7 @@ def atomic_path(target: Path, *, sync: bool = False, unique: bool = False) -> It
         unique: whether several processes or threads may write the same target at once.
     """
     writer = f".{os.getpid()}.{threading.get_ident()}" if unique else ""
-    part = target.with_name(f".{target.name[:200]}{writer}.part")
+    part = part_path(target, f"{writer}.part")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         part.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """The Typer application that turns errors into one line and an exit code."""
 
+import errno
 import os
 import sys
 from typing import Any
@@ -13,6 +14,9 @@ _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 _ClickException: type[Exception] = _UsageError.__bases__[0]
 _SETTINGS: dict[str, Any] = {"rich_markup_mode": None,
                              "context_settings": {"help_option_names": ["-h", "--help"]}}
+# What a path or a disk of the user's does not allow, wherever it is noticed.
+NOT_OURS = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EROFS,
+            errno.ENOSPC)
 
 
 def command_group(help: str) -> typer.Typer:
@@ -58,6 +62,10 @@ class App(typer.Typer):
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
+        except OSError as error:
+            if error.filename is None or error.errno not in NOT_OURS:
+                raise
+            return _report_error(f"{os.fsdecode(error.filename)}: {error.strerror}", 2)
         except MemoryError:
             return _report_error("out of memory; use a smaller batch or size", 1)
         except (RuntimeError, ImportError) as error:

@@ -64,6 +64,8 @@ def inspect_dataset(dataset: Dataset, config: DataConfig | None = None, *, count
     every = [image for sample in samples for image in sample]
     height, width = (min(image.array.shape[axis] for image in every) for axis in (0, 1))
     notes = {note: image.name for image in every for note in image.notes}
+    if config.alpha == "drop" and (found := [image.name for image in every if image.transparent]):
+        notes["transparency is composited over data.background; data.alpha=keep keeps it"] = found[0]
     if getattr(dataset, "strips", False):
         notes |= _strip_notes([image for image, _ in samples])
     for side, format, images in zip(sides, (a, b), zip(*samples, strict=True), strict=True):

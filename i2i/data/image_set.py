@@ -88,9 +88,9 @@ class ImageSet:
                 data = self.source.read(name)
                 yield hashlib.sha256(data).digest(), read_header(data)
             except Unreadable as error:
-                raise JobError(f"{self.source.root}/{error}") from None
+                raise JobError(f"{self.source.path_of(name)}: {error.reason}") from None
             except Exception as error:      # Image.open raises OSError, SyntaxError, ValueError ...
-                raise JobError(f"{self.source.root}/{name}: {error}") from None
+                raise JobError(f"{self.source.path_of(name)}: {error}") from None
 
 
 def open_image_set(where: str | Path, option: str, *, max_pixels: int | None = None) -> ImageSet:

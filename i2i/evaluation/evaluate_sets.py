@@ -50,9 +50,9 @@ def evaluate_sets(fake: ImageSet, real: ImageSet, extractor: FeatureExtractor | 
         with tempfile.TemporaryDirectory(prefix="i2i-") as folder:
             fakes = extract_features(fake, extractor, Path(folder) / "fakes", **batches,
                                      progress=lambda done: request.progress("fakes", done, len(fake)))
-            extract = partial(cached_features, facts=real_facts) if request.cache else \
-                partial(extract_features, folder=Path(folder) / "reals")
-            reals = extract(real, extractor=extractor, **batches,
+            extract = partial(cached_features, facts=real_facts, warn=warnings.append) \
+                if request.cache else extract_features
+            reals = extract(real, extractor, Path(folder) / "reals", **batches,
                             progress=lambda done: request.progress("reals", done, len(real)))
             if fakes and reals:
                 context = MetricContext(extractor.name, request.seed, request.bootstrap)

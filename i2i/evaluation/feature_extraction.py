@@ -136,34 +136,40 @@ def cache_key(facts: ImageSetFacts, extractor: FeatureExtractor) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def cached_features(images: ImageSet, facts: ImageSetFacts, extractor: FeatureExtractor, *,
-                    batch_size: int = 32, group: ProcessGroup = SINGLE_PROCESS,
+def cached_features(images: ImageSet, extractor: FeatureExtractor, folder: Path, *, facts: ImageSetFacts,
+                    warn: Callable[[str], None], batch_size: int = 32,
+                    group: ProcessGroup = SINGLE_PROCESS,
                     progress: Progress = lambda done: None) -> SetFeatures | None:
-    """`extract_features`, unless the user's cache has the features of the same files by the same network."""
-    folder, cached = cache_folder() / "references" / cache_key(facts, extractor), None
+    """`extract_features`, unless the user's cache has the features of the same files by the same network.
+
+    Where the cache cannot be written, they are written to `folder`, with a warning.
+    """
+    kept, cached = cache_folder() / "references" / cache_key(facts, extractor), None
     if not group.rank:
         try:
-            cached = _open_features(folder, images)
+            cached = _open_features(kept, images)
             progress(len(images))
         except (OSError, ValueError, KeyError, EOFError):
             pass                # Absent or damaged.
     if group.broadcast(cached is not None):
         return cached
     if group.rank:
-        return extract_features(images, extractor, folder, batch_size=batch_size, group=group)
+        return extract_features(images, extractor, kept, batch_size=batch_size, group=group)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=".part-", dir=kept.parent))
     except OSError as error:
-        raise JobError(f"{folder.parent} could not be written ({error.strerror}); set I2I_CACHE, or "
-                       "--no-cache") from None
+        warn(f"{kept.parent} could not be written ({error.strerror}), so the features are not kept; set "
+             "I2I_CACHE, or --no-cache")
+        return extract_features(images, extractor, folder, batch_size=batch_size, group=group,
+                                progress=progress)
     try:
         extract_features(images, extractor, part, batch_size=batch_size, group=group, progress=progress)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(part, folder)
+        shutil.rmtree(kept, ignore_errors=True)
+        os.replace(part, kept)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return _open_features(folder, images)
+    return _open_features(kept, images)
 
 
 def paired_values(fake: ImageSet, real: ImageSet, metrics: Mapping[str, PairedMetric], *,
@@ -178,7 +184,7 @@ def paired_values(fake: ImageSet, real: ImageSet, metrics: Mapping[str, PairedMe
         own = []
         for i, j in (pairs[k] for k in block):
             a, b = _to_levels(fake.levels(i)), _to_levels(real.levels(j))
-            name = f"{fake.source.root}/{fake.names[i]}"
+            name = fake.source.path_of(fake.names[i])
             if a.shape[1] != b.shape[1]:
                 raise RequestError(f"{name} has {a.shape[1]} channels and its partner {b.shape[1]}; "
                                    "metrics of pairs need the same")

@@ -88,6 +88,9 @@ def _decode_with_pillow(data: bytes, max_pixels: int | None) -> DecodedImage:
     with pil.open_image(data, max_pixels) as image:
         animated = image.format in ANIMATED and getattr(image, "is_animated", False)
         image.load()
+        if data.startswith(PNG) and image.mode == "L" and "transparency" in image.info:
+            # Pillow stretches the levels of 2 and 4 bits to 8, but not the transparent one.
+            image.info["transparency"] *= 255 // (2 ** data[24] - 1)
         decoded = pil.from_pil(ImageOps.exif_transpose(image))
         return replace(decoded, notes=(FIRST_FRAME, *decoded.notes)) if animated else decoded
 

@@ -123,6 +123,11 @@ class DecodedImage:
         """Channels, including alpha."""
         return num_channels(self.array)
 
+    @property
+    def transparent(self) -> bool:
+        """Whether any pixel is not opaque."""
+        return self.alpha and bool((self.array[..., -1] < MAX_VALUE[self.array.dtype.name]).any())
+
 
 def num_channels(array: Array) -> int:
     """(H, W) or (H, W, C) -> C"""

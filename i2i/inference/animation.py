@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from i2i.errors import JobError, RequestError, require
-from i2i.files import write_atomically
+from i2i.files import part_path, write_atomically
 from i2i.images.encode import encode
 from i2i.images.format import Array, ImageFormat
 
@@ -28,7 +28,7 @@ def check_output(out: str | Path, suffixes: Sequence[str]) -> Path:
         if path.is_dir():
             raise IsADirectoryError(21, "it is a folder")
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
+        part = part_path(path)
         part.touch()
         part.unlink()
     except OSError as error:
@@ -66,7 +66,7 @@ def save_animation(path: Path, frames: Iterable[Array], count: int, fps: int) ->
 
 def _save_mp4(path: Path, frames: Iterable[Array], count: int, fps: int) -> None:
     """MPEG-4 part 2, which halves the resolution of color: odd sides get their last row or column twice."""
-    part = path.with_name(f".{path.stem}.part.mp4")     # OpenCV goes by the suffix.
+    part = part_path(path, ".part.mp4")     # OpenCV goes by the suffix.
     writer = None
     try:
         for frame in frames:

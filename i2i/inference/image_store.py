@@ -14,7 +14,7 @@ from filelock import FileLock
 from i2i.data.dataset_root import LABELS
 from i2i.data.sharding import ProcessGroup, SingleProcess
 from i2i.errors import RequestError
-from i2i.files import atomic_path, try_lock
+from i2i.files import atomic_path, part_path, try_lock
 from i2i.inference.generation_plan import GenerationPlan
 
 # Not manifest.jsonl, which may be the file list of a dataset.
@@ -61,7 +61,7 @@ class FolderStore:
         for index in range(self.count, self.count + self.plan.batch_size + MAX_UNRECORDED):
             unrecorded = self.folder / self.plan.file(index)
             unrecorded.unlink(missing_ok=True)
-            unrecorded.with_name(f".{unrecorded.name}.part").unlink(missing_ok=True)
+            part_path(unrecorded).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let other processes write here."""
@@ -120,7 +120,7 @@ class ZipStore(FolderStore):
                 if self.complete:
                     return
                 if not self.folder.exists():
-                    unpacked = self.out.with_name(f".{self.out.name}.unpacked")
+                    unpacked = part_path(self.out, ".unpacked")
                     archive.extractall(unpacked)
                     os.replace(unpacked, self.folder)
             self.count = 0

@@ -83,7 +83,7 @@ def translate(model: Translator, source: Source, out: Path, *, direction: str = 
     report = TranslationReport() if group.rank else report
     total = sum(map(len, blocks)) + len(report.failed)
     if skip_existing:
-        blocks = [[target for target in block if not target[1].exists()] for block in blocks]
+        blocks = [[target for target in block if not os.path.exists(target[1])] for block in blocks]
         report.skipped = total - len(report.failed) - sum(map(len, blocks))
     job = _FolderJob(model, source, direction, target_format, half, batch_size, seed, stop, report)
     for _ in job.run(blocks):
@@ -262,6 +262,8 @@ class _FolderJob:
         height, width = image.array.shape[:2]
         strip = not self.half and abs(width / height - 2) <= STRIP_TOLERANCE and width % 2 == 0
         notes = (*image.notes, *losses(target.suffix, self.target_format, image), *[STRIP_NOTE] * strip)
+        if image.transparent and not self.model.formats[self.model.sides(self.direction)[0]].alpha:
+            notes += ("transparency is composited over the background, as in training",)
         metadata = replace(image, array=image.array[:0], notes=notes)
         return _Input(name, target, self.model.prepare(image, self.direction), metadata)
 

@@ -18,6 +18,7 @@ from PIL import Image, ImageCms
 
 from i2i.data.config import DataConfig
 from i2i.data.format_detection import inspect_dataset
+from i2i.data.labeled import find_images
 from i2i.data.loader import batches
 from i2i.data.paired import find_paired
 from i2i.data.sources import Unreadable, decode_bytes, open_source
@@ -181,6 +182,46 @@ def test_bombs_of_every_format_are_refused() -> None:
         with pytest.raises(Unreadable, match="30 x 20 pixels are more than 599, which is refused as a decompression bomb; raise the limit by data.max_pixels or --max-pixels"):
             decode_bytes("x", data, 599)
         assert decode_bytes("x", data, 600).array.shape[:2] == (20, 30)
+
+
+def bare_png(bits: int, color_type: int, row: bytes, transparent: bytes) -> bytes:
+    """One row of four pixels, or two in color."""
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    header = struct.pack(">IIBBBBB", 2 if color_type else 4, 1, bits, color_type, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"tRNS", transparent) + chunk(b"IDAT", zlib.compress(b"\0" + row)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("bits", "row"), [(1, b"\x50"), (2, b"\x1b"), (4, b"\x01\x23"), (8, bytes(range(4))), (16, np.arange(4, dtype=">u2").tobytes())])
+def test_a_transparent_level_of_gray_is_one_of_the_file(bits: int, row: bytes) -> None:
+    """Pillow stretches 2 and 4 bits to 8, but not this level."""
+    level = 1 if bits == 1 else 2
+    image = decode_bytes("x", bare_png(bits, 0, row, struct.pack(">H", level)))
+    stretch = 1 if bits == 16 else 255 // (2 ** bits - 1)
+    levels = [0, 1, 0, 1] if bits == 1 else [0, 1, 2, 3]
+    assert image.array[0, :, 0].tolist() == [stretch * each for each in levels]
+    assert (image.array[0, :, 1] == 0).tolist() == [each == level for each in levels]
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_transparent_color_is_one_of_the_file(bits: int) -> None:
+    row = np.arange(1, 7, dtype=">u2" if bits == 16 else "u1").tobytes()
+    image = decode_bytes("x", bare_png(bits, 2, row, struct.pack(">3H", 4, 5, 6)))
+    assert (image.array[0, :, 3] == 0).tolist() == [False, True]
+
+
+def test_dropped_transparency_is_said(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    for i in range(3):
+        rgba = np.random.default_rng(i).integers(0, 256, (40, 40, 4), dtype=np.uint8)
+        rgba[..., 3] = 255 if i else rgba[..., 3]
+        Image.fromarray(rgba).save(tmp_path / "d" / f"{i}.png")
+    data = find_images(open_source(tmp_path / "d"))["train"]
+    note = "transparency is composited over data.background; data.alpha=keep keeps it"
+    assert inspect_dataset(data).notes == (f"{tmp_path}/d/0.png: {note}",)
+    assert inspect_dataset(data, DataConfig(alpha="keep")).notes == ()
+    (tmp_path / "d" / "0.png").unlink()         # The others are opaque.
+    assert inspect_dataset(find_images(open_source(tmp_path / "d"))["train"]).notes == ()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

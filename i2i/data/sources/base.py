@@ -77,17 +77,19 @@ class Source(ABC):
         data = self.read_metadata(found[0]) if found else None
         if data is None:
             return None
-        return manifests.read(data, self._path(found[0]), has=self.has, is_image=has_image_extension)
+        return manifests.read(data, self.path_of(found[0]), has=self.has, is_image=has_image_extension)
 
     def read_metadata(self, name: str) -> bytes | None:
         """Read a file in the root that describes the images, such as dataset.json; None if there is none."""
         try:
             return self.read(name) if self.has(name) else None
         except Unreadable as error:
-            raise RequestError(f"{self._path(name)} cannot be read: {error.reason}") from None
+            raise RequestError(f"{self.path_of(name)} cannot be read: {error.reason}") from None
 
-    def _path(self, name: str) -> str:
-        return self.root if name == self.manifest_name else f"{self.root}/{name}"
+    def path_of(self, name: str) -> str:
+        """The path of a file, for messages."""
+        folder = self.root.removesuffix(self.manifest_name)
+        return f"{folder.rstrip('/')}/{name}" if folder else name
 
 
 def is_hidden(part: str) -> bool:
@@ -114,11 +116,11 @@ def decode_bytes(name: str, data: bytes, max_pixels: int = MAX_PIXELS) -> Decode
 
 
 def load_image(source: Source, name: str) -> DecodedImage:
-    """Read and decode an image; its name and that of errors include the root of the source."""
+    """Read and decode an image; its name and that of errors are its path."""
     try:
-        return decode_bytes(f"{source.root}/{name}", source.read(name), source.max_pixels)
+        return decode_bytes(source.path_of(name), source.read(name), source.max_pixels)
     except Unreadable as error:
-        raise Unreadable(f"{source.root}/{name}", error.reason) from None
+        raise Unreadable(source.path_of(name), error.reason) from None
 
 
 def convert_or_unreadable(image: DecodedImage, format: ImageFormat) -> Array:

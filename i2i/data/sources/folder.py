@@ -50,6 +50,9 @@ class SingleFile(Folder):
         super().__init__(path.parent, str(path))
         self.file = path.name
 
+    def path_of(self, name: str) -> str:
+        return self.root
+
     def list_images(self) -> FileList:
         return FileList.of([self.file])
 

@@ -53,6 +53,9 @@ class RemoteFile(RemoteFolder):
         super().__init__(folder, f"{folder.url}/{name}")
         self.files = FileList.of([name])
 
+    def path_of(self, name: str) -> str:
+        return self.root
+
 
 class RemoteZip(Zip):
     """A zip file behind a URL, or a folder inside one; each member is read with one request."""
