@@ -32,6 +32,9 @@ class Made:
     def names(self) -> list[str]:
         return [f"{i:05}.png" for i in range(self.n)]
 
+    def path_of(self, name: str) -> str:
+        return f"made/{name}"
+
     def read(self, name: str) -> bytes:
         if name == "00099.png" and self.n == 100:
             raise Unreadable(name, "gone")

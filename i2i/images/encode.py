@@ -83,6 +83,8 @@ def losses(suffix: str, format: ImageFormat, like: DecodedImage) -> tuple[str, .
         notes.append(f"has a georeference, which {suffix} files do not hold")
     if like.missing is not None and not can_hold(like.nodata, np.dtype(format.dtype)):
         notes.append(f"has pixels without data ({like.nodata:g}), which {format.dtype} does not hold")
+    if like.transparent and not format.alpha:
+        notes.append("is transparent, which the results are not")
     return tuple(notes)
 
 

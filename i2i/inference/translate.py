@@ -254,7 +254,7 @@ class _FolderJob:
         return self.decode(name, target, data)
 
     def decode(self, name: str, target: Path, data: bytes) -> _Input:
-        image = decode_bytes(f"{self.source.root}/{name}", data, self.source.max_pixels)
+        image = decode_bytes(self.source.path_of(name), data, self.source.max_pixels)
         if self.half:
             right = self.half == "right"
             missing = None if image.missing is None else split_strip(image.missing, name)[right]
@@ -262,8 +262,6 @@ class _FolderJob:
         height, width = image.array.shape[:2]
         strip = not self.half and abs(width / height - 2) <= STRIP_TOLERANCE and width % 2 == 0
         notes = (*image.notes, *losses(target.suffix, self.target_format, image), *[STRIP_NOTE] * strip)
-        if image.transparent and not self.model.formats[self.model.sides(self.direction)[0]].alpha:
-            notes += ("transparency is composited over the background, as in training",)
         metadata = replace(image, array=image.array[:0], notes=notes)
         return _Input(name, target, self.model.prepare(image, self.direction), metadata)
 

@@ -21,12 +21,12 @@ from i2i.data.format_detection import inspect_dataset
 from i2i.data.labeled import find_images
 from i2i.data.loader import batches
 from i2i.data.paired import find_paired
-from i2i.data.sources import Unreadable, decode_bytes, open_source
+from i2i.data.sources import Unreadable, decode_bytes, load_image, open_source
 from i2i.data.transforms import JointCropFlip, resize
 from i2i.data.unpaired import find_unpaired
 from i2i.errors import RequestError
 from i2i.images.decode import read_header
-from i2i.images.encode import FILE_FORMATS, encode, formats_for
+from i2i.images.encode import FILE_FORMATS, encode, formats_for, losses
 from i2i.images.format import Array, DecodedImage, ImageFormat
 
 G = np.random.default_rng(0)
@@ -220,6 +220,10 @@ def test_dropped_transparency_is_said(tmp_path: Path) -> None:
     note = "transparency is composited over data.background; data.alpha=keep keeps it"
     assert inspect_dataset(data).notes == (f"{tmp_path}/d/0.png: {note}",)
     assert inspect_dataset(data, DataConfig(alpha="keep")).notes == ()
+    for number, lost in ((0, ("is transparent, which the results are not",)), (1, ())):
+        image = load_image(open_source(tmp_path / "d"), f"{number}.png")
+        assert losses(".png", ImageFormat(3), image) == lost        # Which `translate` prints.
+        assert losses(".png", ImageFormat(4, alpha=True), image) == ()
     (tmp_path / "d" / "0.png").unlink()         # The others are opaque.
     assert inspect_dataset(find_images(open_source(tmp_path / "d"))["train"]).notes == ()
 
