@@ -197,7 +197,7 @@ class Dataset(ABC):
                 on_skip(problem)
             index = (first + attempt) % stream.size
             files = self.files(stream.keys, index)
-            name = f"{self.source.root}/{' or its partner '.join(files)}"
+            name = self.source.path_of(" or its partner ".join(files))
             if on_read:
                 on_read(name)
             try:

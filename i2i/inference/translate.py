@@ -288,7 +288,7 @@ class _FolderJob:
     def fail_with(self, name: str, error: Exception) -> None:
         """Report an input that cannot be read or decoded."""
         if isinstance(error, Unreadable):
-            self.fail(f"{self.source.root}/{name}: {error.reason}")
+            self.fail(f"{self.source.path_of(name)}: {error.reason}")
         else:
             self.fail(f"{name}: " + (str(error) if isinstance(error, RequestError) else
                                      f"{type(error).__name__}: {error}"))
