@@ -140,14 +140,15 @@ def check_memory(job: Job, runtime: Runtime, available: int) -> list[str]:
 
 def _train_in_folder(job: Job, folder: RunFolder, runtime: Runtime, sample: Batch,
                      watching: CallbackList) -> int:
-    evaluator = detector = None
+    evaluation = detector = None
     callbacks: list[Callback] = [StateSaver()]
     if runtime.is_main_process:
         embedding = cache(lambda: best_embedding(runtime.device, watching.message))
         evaluator = make_evaluator(job, runtime.device, embedding)
+        evaluation = Evaluation(evaluator) if evaluator else None
         detector = make_collapse_detector(job, runtime.device, folder, embedding, watching.message)
         callbacks = [*([detector] if detector else []), SampleGrid(sample), *callbacks,
-                     *([Evaluation(evaluator)] if evaluator else []), LongRunNote(),
+                     *([evaluation] if evaluation else []), LongRunNote(),
                      *([Trackers(job)] if job.train.trackers else []), *watching.callbacks]
     watching.callbacks = callbacks
     trainer = Trainer(job.recipe, job.info, job.train, runtime, folder, job.header(), watching)
@@ -162,7 +163,7 @@ def _train_in_folder(job: Job, folder: RunFolder, runtime: Runtime, sample: Batc
 
     result = trainer.run(from_position)
     if result in (0, STOPPED) and runtime.is_main_process:
-        write_verdict(job, folder, evaluator, detector, trainer)
+        write_verdict(job, folder, evaluation.evaluator if evaluation else None, detector, trainer)
     if result == STOPPED:
         raise JobError(f"stopped at {trainer.images:,} images because {trainer.stop_reason()}; all is saved; "
                        f"to continue nevertheless: i2i train --resume {folder.path}")

@@ -1,7 +1,10 @@
 """The verdict recognizes what was planted; readings of D and diversity are their formulas; a run leaves its judgement behind."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +14,8 @@ from torch import nn
 from i2i import load
 from i2i.metrics.intervals import Evaluation, describe_progress, mean_interval, paired_difference
 from i2i.runs import log
+from i2i.runs.folder import RunFolder
+from i2i.training.callbacks import evaluator as evaluators
 from i2i.training.callbacks.evaluator import Evaluator
 from i2i.training.callbacks.fixed_inputs import THUMBNAIL_SIZE, thumbnails
 from i2i.training.callbacks.verdict import overfitting, warnings
@@ -144,3 +149,83 @@ def test_evaluation_takes_at_most_a_tenth_of_the_time(strips: Path, tmp_path: Pa
     assert sum(seconds[:-1]) <= 0.1 * total + 2 * max(seconds)      # The first has no cost to go by, the last may take longer than the one before.
     assert len(entries) < 60        # Of 100 ticks.
     assert entries[-1]["images"] == 400
+
+
+class Costly:
+    """An evaluator that takes so many seconds of a clock that is ours: to begin with, and for each image."""
+
+    metric = "l1"
+
+    def __init__(self, load: "Load", limit: int = 256) -> None:
+        self.load, self.limit = load, limit
+        self.heldout = SimpleNamespace(indices=range(min(limit, load.pairs)))
+
+    def limited(self, count: int) -> "Costly":
+        return Costly(self.load, min(count, self.limit))
+
+    def embedding(self) -> None:
+        self.load.spend(2.0)
+
+    def __call__(self, live: object, averaged: object, images: int) -> dict[str, Any]:
+        self.load.spend(self.load.fixed + self.load.per_image * len(self.heldout.indices))
+        return {"images": images, "split": "val", "n": len(self.heldout.indices), "scores": {"l1": {"value": 1.0}}}
+
+
+@dataclass
+class Load:
+    """A run whose steps and evaluations take what is said here."""
+
+    seconds: float          # Of the steps.
+    checkpoints: int
+    pairs: int
+    per_image: float
+    fixed: float
+    now: float = 50.0
+    spent: float = 0.0      # In evaluation.
+
+    def spend(self, seconds: float) -> None:
+        self.now += seconds
+        self.spent += seconds
+
+    def run(self, folder: Path) -> list[dict[str, Any]]:
+        """Train; the best and worst pairs at the end take half of an evaluation."""
+        evaluation = evaluators.Evaluation(Costly(self), lambda: self.now)      # type: ignore[arg-type]
+        trainer: Any = SimpleNamespace(
+            folder=RunFolder(folder), images=0, total_images=1000 * self.checkpoints, modules=None, ema_modules=None, state=SimpleNamespace(save_model=lambda *some: None),
+            writer=SimpleNamespace(submit=lambda job: job()), callbacks=SimpleNamespace(notify=lambda call: None), message=lambda text: None,
+            unless_interrupted=lambda make: make())
+        folder.mkdir()
+        evaluation.on_start(trainer)
+        for _ in range(self.checkpoints):
+            self.now += self.seconds / self.checkpoints
+            trainer.images += 1000
+            evaluation.on_checkpoint(trainer)
+        self.spend(0.5 * self.per_image * len(evaluation.evaluator.heldout.indices))
+        return log.read(trainer.folder.metrics)
+
+
+@pytest.mark.parametrize(("load", "n"), [
+    (Load(460, 5, 96, 0.017, 0.1), 96),             # The demo: all pairs, at each checkpoint.
+    (Load(480, 3, 256, 0.4, 1.0), None),            # Pix2pix at 256 pixels on a CPU, where all pairs took 158 s.
+    (Load(600, 6, 256, 0.22, 3.0), None),           # 256 images from noise on one thread, 56 s.
+    (Load(90_000, 12, 256, 6.0, 10.0), 256),        # A day of something large.
+    (Load(300, 1, 256, 0.4, 1.0), None)],           # Where the first is the last.
+    ids=["demo", "256 pixels", "noise", "a day", "one checkpoint"])
+def test_all_evaluation_of_a_run_takes_at_most_a_tenth_of_its_time(load: Load, n: int | None, tmp_path: Path) -> None:
+    """The trial, the first, the last and the pairs counted in, by an injected clock."""
+    entries = load.run(tmp_path / "run")
+    assert load.spent <= 0.1 * (load.now - 50), load.spent
+    assert entries[-1]["images"] == 1000 * load.checkpoints
+    assert len({entry["n"] for entry in entries}) == 1      # All of the same images, so that they can be compared.
+    assert entries[-1]["n"] == n if n else 8 <= entries[-1]["n"] < 256
+    assert len(entries) >= min(2, load.checkpoints)
+
+
+def test_a_resumed_run_is_evaluated_on_the_images_it_began_with(tmp_path: Path) -> None:
+    load = Load(480, 3, 256, 0.4, 1.0)
+    first = load.run(tmp_path / "run")
+    again = evaluators.Evaluation(Costly(load), lambda: load.now)      # type: ignore[arg-type]
+    again.on_start(SimpleNamespace(folder=RunFolder(tmp_path / "run")))        # type: ignore[arg-type]
+    assert again.evaluator.limit == first[-1]["limit"]
+    assert len(again.evaluator.heldout.indices) == first[-1]["n"]
+    assert again.cost == first[-1]["seconds"]

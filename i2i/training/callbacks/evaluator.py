@@ -3,7 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,9 @@ from i2i.training.job import Job
 from i2i.training.trainer import Trainer
 
 Matrix = NDArray[Any]
-EVALUATION_SHARE = 0.1          # Evaluation takes at most this share of the time.
+EVALUATION_SHARE, FREE_SECONDS = 0.1, 5.0       # Of the run's time; seconds that are always allowed.
+TRIAL_IMAGES = 16               # By which the cost of an evaluation is measured.
+PLANNED_EVALUATIONS = 3         # That are afforded: one on the way, the last, and best and worst pairs.
 MAX_IMAGES = 256        # Of each set: EfficientNet's features of them take about 12 s on one CPU core.
 MIN_IMAGES = 5          # Of each set, so that each has three neighbors and a covariance.
 SHOWN_PAIRS = 6         # Best and worst pairs that are saved as images.
@@ -46,6 +48,7 @@ class Evaluator:
         heldout: held-out samples; the same object as `training` if there are none.
         training: training samples, which D's logits on held-out ones are compared with.
         embedding: gives the space in which diversity, and sets, are measured.
+        limit: the most samples of a set.
     """
 
     recipe: Recipe
@@ -53,11 +56,18 @@ class Evaluator:
     training: FixedInputs
     device: torch.device
     embedding: Callable[[], Embedding]
+    limit: int = MAX_IMAGES
 
     @property
     def is_paired(self) -> bool:
         """Whether outputs have targets."""
         return bool(self.recipe.sources)
+
+    def limited(self, count: int) -> "Evaluator":
+        """The evaluator of at most `count` inputs."""
+        heldout = self.heldout.limited(count)
+        training = heldout if self.training is self.heldout else self.training.limited(count)
+        return replace(self, heldout=heldout, training=training, limit=min(count, self.limit))
 
     @property
     def metric(self) -> str:
@@ -139,45 +149,72 @@ class Evaluator:
 
 
 class Evaluation(Callback):
-    """Evaluates at checkpoints if there is time for it, and at the end; keeps the best model."""
+    """Evaluates at checkpoints if there is time for it, and at the end; keeps the best model.
 
-    def __init__(self, evaluator: Evaluator) -> None:
-        self.evaluator = evaluator
+    All evaluations of a run, and the best and worst pairs at its end, are to take at most a tenth of its
+    time, or `FREE_SECONDS`.  A trial with a few images, before the first, says how many can be afforded.
+    """
+
+    def __init__(self, evaluator: Evaluator, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.evaluator, self.clock = evaluator, clock
+        self.cost = 0.0         # Seconds of one evaluation; 0: not known.
 
     def on_start(self, trainer: Trainer) -> None:
-        speeds = log.read(trainer.folder.speed)
+        speeds, entries = log.read(trainer.folder.speed), log.read(trainer.folder.metrics)
         starts = [0, *(line["images"] for line in speeds)]
-        self.start_time = time.perf_counter() - sum(
+        self.start_time = self.clock() - sum(
             (line["images"] - start) / max(line["images_per_second"], 0.01)
             for line, start in zip(speeds, starts, strict=False))
-        self.seconds = sum(entry["seconds"] for entry in log.read(trainer.folder.metrics))
+        self.seconds = sum(entry["seconds"] for entry in entries)
+        if entries:
+            self.evaluator = self.evaluator.limited(entries[-1].get("limit", MAX_IMAGES))
+            self.cost = entries[-1]["seconds"]
 
     def on_checkpoint(self, trainer: Trainer) -> None:
         entries = log.read(trainer.folder.metrics)
         if trainer.images and all(entry["images"] != trainer.images for entry in entries):
             self._evaluate(trainer, entries)
 
+    def _budget(self, trainer: Trainer) -> float:
+        """Seconds that evaluation may take in the whole run, by its speed so far."""
+        steps = (self.clock() - self.start_time - self.seconds) * trainer.total_images / trainer.images
+        return max(EVALUATION_SHARE * steps, FREE_SECONDS)
+
+    def _choose_size(self, trainer: Trainer) -> None:
+        start, trial = self.clock(), self.evaluator.limited(TRIAL_IMAGES)
+        trial.embedding()       # Reads its weights.
+        began = self.clock()
+        trial(trainer.modules, trainer.ema_modules, trainer.images)
+        per_image = (self.clock() - began) / TRIAL_IMAGES
+        self.seconds += self.clock() - start
+        affordable = (self._budget(trainer) - self.seconds) / max(PLANNED_EVALUATIONS * per_image, 1e-9)
+        self.evaluator = self.evaluator.limited(max(int(min(affordable, MAX_IMAGES)), MIN_IMAGES))
+        self.cost = per_image * len(self.evaluator.heldout.indices)
+
     def _evaluate(self, trainer: Trainer, entries: Sequence[dict[str, Any]]) -> None:
-        start, cost = time.perf_counter(), entries[-1]["seconds"] if entries else 0.0
-        is_last = trainer.state.step == trainer.config.steps
-        if not is_last and self.seconds + cost > EVALUATION_SHARE * (start - self.start_time):
+        if not self.cost and len(self.evaluator.heldout.indices) > TRIAL_IMAGES:
+            trainer.unless_interrupted(lambda: self._choose_size(trainer))
+        start, is_last = self.clock(), trainer.images == trainer.total_images
+        if not is_last and (
+                self.seconds + self.cost > EVALUATION_SHARE * (start - self.start_time)
+                or self.seconds + PLANNED_EVALUATIONS * self.cost > self._budget(trainer)):
             return
         entry = trainer.unless_interrupted(
             lambda: self.evaluator(trainer.modules, trainer.ema_modules, trainer.images))
         if entry is None:
             return
-        seconds, metric = time.perf_counter() - start, self.evaluator.metric
-        self.seconds += seconds
+        self.cost, metric = self.clock() - start, self.evaluator.metric
+        self.seconds += self.cost
         before = [old["scores"][metric]["value"] for old in entries if metric in old["scores"]]
         if all(entry["scores"][metric]["value"] < value for value in before):
             trainer.state.save_model(trainer.folder.best, trainer.writer)
+        entry = {**entry, "limit": self.evaluator.limit, "seconds": round(self.cost, 3)}
         # Last, so that the best model is there once its entry is.
-        trainer.writer.submit(partial(log.append, trainer.folder.metrics,
-                                      {**entry, "seconds": round(seconds, 3)}))
+        trainer.writer.submit(partial(log.append, trainer.folder.metrics, entry))
         trainer.callbacks.notify(lambda each: each.on_evaluation(trainer, entry))
         scores = "  ".join(f"{name} {score['value']:.4g}" for name, score in entry["scores"].items())
         trainer.message(f"{entry['split']} at {trainer.images:,} images: {scores}  "
-                        f"({entry['n']} images, {seconds:.1f} s)")
+                        f"({entry['n']} images, {self.cost:.1f} s)")
 
 
 def pair_metrics(fake: Tensor, real: Tensor) -> dict[str, list[float]]:

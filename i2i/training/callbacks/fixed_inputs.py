@@ -115,6 +115,13 @@ class FixedInputs:
             indices += members[evenly_spaced(len(members), count // len(classes))].tolist()
         return cls(images, indices, noise, conditional=conditional)
 
+    def limited(self, count: int) -> "FixedInputs":
+        """At most `count` of the samples, evenly spaced."""
+        if count >= len(self.indices):
+            return self
+        return FixedInputs(self.dataset, [self.indices[i] for i in evenly_spaced(len(self.indices), count)],
+                           self.noise, conditional=self.conditional)
+
     @property
     def labels(self) -> Matrix | None:
         """The class of each remaining row, if the data have classes."""

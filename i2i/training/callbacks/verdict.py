@@ -24,7 +24,7 @@ from i2i.registry import Spec, build
 from i2i.runs import log
 from i2i.runs.folder import RunFolder
 from i2i.training.callbacks.collapse_detector import CollapseDetector
-from i2i.training.callbacks.evaluator import MAX_IMAGES, Evaluator
+from i2i.training.callbacks.evaluator import Evaluator
 from i2i.training.callbacks.fixed_inputs import FixedInputs
 from i2i.training.job import Job
 from i2i.training.trainer import Trainer
@@ -178,7 +178,7 @@ def write_verdict(job: Job, folder: RunFolder, evaluator: Evaluator | None, dete
         pairs = evaluator.heldout
         if test := job.held_out_pairs("test"):
             dataset = test.for_evaluation(job.formats, job.crop_size)
-            pairs = FixedInputs(dataset, evenly_spaced(len(dataset), MAX_IMAGES))
+            pairs = FixedInputs(dataset, evenly_spaced(len(dataset), evaluator.limit))
         folder.write_json("pairs.json", evaluator.save_best_and_worst(
             trainer.ema_modules, pairs, lambda name, write: write_atomically(folder.path / name, write)))
     entries = log.read(folder.metrics)
