@@ -215,14 +215,14 @@ def test_every_setting_is_explained(i2i: Run, section: str) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the resident size where Linux tells it")
 def test_the_plans_memory_is_near_what_training_takes(tmp_path: Path) -> None:
-    """Beside what torch itself takes, the estimate is within a third of the measured peak."""
+    """Beside what torch itself takes, the estimate is within a quarter of the measured peak."""
     code = """
 import re, torch; torch.set_num_threads(1)
 from i2i import train
 from i2i.training import job as jobs, memory
 words = ["generator.width=48", "discriminator.width=48", "train.batch_size=4", "train.images=12", "data.size=128"]
 job = jobs.prepare("pix2pix", words)
-_, estimate = memory.estimate_memory(job.recipe, job.info, batch_size=4, ema=True, copied=True)
+_, estimate = memory.estimate_memory(job.recipe, job.info, batch_size=4, ema=True, copies=2)
 train("pix2pix", "generator.width=2", "discriminator.width=2", "train.images=2", out="warm", device="cpu")
 before = 1024 * int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1])
 train("pix2pix", *words, out="run", device="cpu")
@@ -230,7 +230,7 @@ print(estimate.total, memory.peak_memory() - before)
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
     estimated, measured = map(int, out.split())
-    assert 0.67 < estimated / measured < 1.5, (estimated, measured)
+    assert 0.75 < estimated / measured < 1.25, (estimated, measured)
 
 
 @pytest.mark.parametrize(("name", "licenses"), [("openmoji-64", ["CC BY-SA 4.0"]), ("noto-twemoji-64", ["Apache License 2.0", "CC BY 4.0"]), ("fluent3d-64", ["MIT License"])])

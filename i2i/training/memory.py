@@ -13,10 +13,12 @@ from i2i.inference.memory import LiveTensors
 from i2i.inference.memory import available_memory as available_memory
 from i2i.inference.memory import format_bytes as format_bytes
 from i2i.inference.memory import is_out_of_memory as is_out_of_memory
-from i2i.recipes.base import DataInfo, Recipe, set_checkpointing
+from i2i.recipes.base import DataInfo, Recipe, get_module, set_checkpointing
 from i2i.recipes.meta import build_on_meta, check_tensor_sizes
 from i2i.seeding import Progress
 
+EVALUATION_BATCH = 16       # Images that are generated at once in an evaluation.
+FEATURE_BYTES = 250 * 10**6     # That the feature network takes for them, measured.
 ADAM_MOMENTS = 2            # Numbers that Adam keeps for each parameter.
 
 
@@ -37,30 +39,32 @@ class MemoryEstimate:
         weights: parameters, buffers, their average and the optimizers' state; with their copies.
         state: the same without copies, which is the size of a training state on disk.
         working: activations, gradients and temporary tensors of a step, at their peak.
+        evaluation: what generating and comparing images takes at its peak.
         gradients: what a process averages with others in a step.
     """
 
     weights: int
     state: int
     working: int
+    evaluation: int
     gradients: int
 
     @property
     def total(self) -> int:
-        """Weights and a step; torch itself and the kernels' scratch space come on top."""
-        return self.weights + self.working
+        """Weights and a step or evaluation; what the process has before, such as torch, comes on top."""
+        return self.weights + max(self.working, self.evaluation)
 
 
 def estimate_memory(recipe: Recipe, info: DataInfo, *, batch_size: int, ema: bool,
                     gradient_checkpointing: bool = False,
-                    copied: bool = False) -> tuple[list[ModuleSummary], MemoryEstimate]:
+                    copies: int = 0) -> tuple[list[ModuleSummary], MemoryEstimate]:
     """Run one step of a recipe in fp32 on tensors without data.  RequestError for an impossible size.
 
     Args:
         batch_size: images in one process.
         ema: whether an average of the generating networks is kept.
         gradient_checkpointing: whether generators recompute their activations.
-        copied: whether a copy of the weights is written to disk while training goes on.
+        copies: how many copies of the state there are while it is written to disk.
     """
     modules = build_on_meta(recipe, info)
     set_checkpointing(recipe, modules, gradient_checkpointing)
@@ -94,13 +98,29 @@ def estimate_memory(recipe: Recipe, info: DataInfo, *, batch_size: int, ema: boo
                     Progress(0, batch_size, batch_size), update)
     summaries = [ModuleSummary(name, sum(p.numel() for p in module.parameters()), shapes.get(name, ""))
                  for name, module in modules.items()]
+    state, buffers = _state_bytes(recipe, modules, ema), sum(b.nbytes for b in modules.buffers())
+    # The trainer keeps a copy of the buffers.
+    evaluation = _generation_peak(recipe, modules, batch) + (0 if recipe.sources else FEATURE_BYTES)
+    return summaries, MemoryEstimate(state * (1 + copies) + buffers, state, live.peak, evaluation, gradients)
+
+
+def _state_bytes(recipe: Recipe, modules: nn.ModuleDict, ema: bool) -> int:
     sizes = {name: sum(p.nbytes for p in module.parameters()) for name, module in modules.items()}
     trained = sum(sizes[name] for player in recipe.players.values() for name in player.modules)
     averaged = sum(sizes[name] for name in recipe.ema_modules) if ema else 0
-    buffers = sum(b.nbytes for b in modules.buffers())
-    state = sum(sizes.values()) + buffers + averaged + ADAM_MOMENTS * trained
-    # The trainer keeps a copy of the buffers.
-    return summaries, MemoryEstimate(state * (2 if copied else 1) + buffers, state, live.peak, gradients)
+    return sum(sizes.values()) + sum(b.nbytes for b in modules.buffers()) + averaged + ADAM_MOMENTS * trained
+
+
+def _generation_peak(recipe: Recipe, modules: nn.ModuleDict, batch: dict[str, Tensor]) -> int:
+    """Bytes for generating the images of a batch as an evaluation does, on tensors without data."""
+    live = LiveTensors([*modules.parameters(), *modules.buffers()])
+    with live, check_tensor_sizes(), torch.no_grad(), torch.device("meta"):
+        batch = {key: torch.empty(EVALUATION_BATCH, *tensor.shape[1:], dtype=tensor.dtype)
+                 for key, tensor in batch.items()}
+        if "Z" in modules:
+            batch["eps"] = torch.empty(EVALUATION_BATCH, int(get_module(modules, "Z").noise_dim))
+        recipe.generate(modules.eval(), batch)
+    return live.peak
 
 
 def largest_batch_size(recipe: Recipe, info: DataInfo, available: int, below: int, **options: Any) -> int:

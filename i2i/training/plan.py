@@ -87,9 +87,10 @@ def memory_estimate(job: Job, world_size: int = 1) -> memory.MemoryEstimate:
 
 
 def _memory_options(job: Job) -> dict[str, Any]:
-    # On CPUs, the copies that the writer thread holds take the same memory as training.
+    # On CPUs, the copy that the writer thread holds and the bytes of the file are in the same memory.
+    copies = 0 if torch.cuda.is_available() else 1 + job.train.async_writes
     return {"ema": bool(job.train.ema_half_life), "gradient_checkpointing": job.train.gradient_checkpointing,
-            "copied": job.train.async_writes and not torch.cuda.is_available()}
+            "copies": copies}
 
 
 def out_of_memory_message(job: Job, world_size: int, available: int) -> str:

@@ -132,8 +132,9 @@ def check_memory(job: Job, runtime: Runtime, available: int) -> list[str]:
                            f"the {size(available)} that are available; to reduce it: "
                            f"train.batch_size={job.train.batch_size // runtime.world_size}, "
                            f"data.size={job.crop_size[0]},{job.crop_size[1]}, generator.width")
-    return [f"memory: about {size(needed)} beside torch itself"
-            + (" in each process" if runtime.world_size > 1 else "")
+    where = ("on the GPU" if runtime.device.type == "cuda" else
+             f"beside torch itself, {size(memory.present_memory() + needed)} in all")
+    return [f"memory: about {size(needed)} {where}" + (" in each process" if runtime.world_size > 1 else "")
             + (f"; warning: only {size(available)} are available" if available < needed else ""),
             f"disk: {describe_disk(job, estimate)}"]
 

@@ -1,5 +1,6 @@
 """What training takes: the estimate, what is there, and what is said when it is not enough."""
 
+import re
 import resource
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def test_out_of_memory_names_the_largest_batch(i2i: Run, strips: Path, monkeypat
 
     monkeypatch.setattr(Pix2Pix, "step", step)
     job = jobs.prepare("pix2pix", [*SMALL, "train.batch_size=64"], data=strips)
-    room = memory.estimate_memory(job.recipe, job.info, batch_size=20, ema=True, copied=True)[1].total
+    room = memory.estimate_memory(job.recipe, job.info, batch_size=20, ema=True, copies=2)[1].total
     monkeypatch.setattr(memory, "available_memory", lambda device: room)
     done = i2i("train", "pix2pix", *SMALL, "train.batch_size=64", "train.images=1k", "--data", strips, "--out", "run", "--device", "cpu")
     assert done.code == 1
@@ -100,3 +101,40 @@ print("CODE", code)
     most = int(line.split("train.batch_size=")[1].split(",")[0])
     assert 1 <= most < 512, line
     assert resource.getrlimit(resource.RLIMIT_AS)[0] != 0
+
+
+LOADS = {"pix2pix 64": ("pix2pix", "data.size=64", "generator.width=32", "train.batch_size=8", "train.images=24"),
+         "pix2pix 128": ("pix2pix", "data.size=128", "generator.width=32", "train.batch_size=4", "train.images=12"),
+         "pix2pix 256": ("pix2pix", "data.size=256", "train.images=3"),
+         "resnet": ("pix2pix", "data.size=128", "generator=resnet", "generator.width=32", "train.batch_size=2", "train.images=6"),
+         "cyclegan": ("cyclegan", "data.size=64", "train.images=2"),
+         "dcgan": ("dcgan", "train.batch_size=64", "train.images=192"),
+         "wgan-gp": ("wgan-gp", "data.size=32", "train.batch_size=64", "train.images=192"),
+         "stylegan2": ("stylegan2", "train.batch_size=8", "train.images=24")}
+SEEN = """
+import re, sys, torch
+torch.set_num_threads(1)
+import i2i
+from i2i.training import memory
+from i2i.training.callbacks.base import Callback
+
+class Listener(Callback):
+    def on_message(self, message):
+        if message.startswith("memory: about"):
+            print("estimate", message)
+
+i2i.train(*sys.argv[1:], out="run", device="cpu", callbacks=[Listener()])
+print("peak", memory.peak_memory())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak where Linux tells it")
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name == "dcgan" else pytest.mark.slow) for name in LOADS])
+def test_the_memory_that_is_said_is_what_a_person_sees(name: str, tmp_path: Path) -> None:
+    """Everything counted in: torch, libraries, data, saving in the background, sample grids, evaluation with features."""
+    done = subprocess.run([sys.executable, "-c", SEEN, *LOADS[name]], capture_output=True, text=True, check=True, cwd=tmp_path)
+    said = re.search(r"estimate memory: about .* beside torch itself, ([\d.]+) (MB|GB) in all", done.stdout)
+    assert said, done.stdout
+    estimated = float(said[1]) * {"MB": 1e6, "GB": 1e9}[said[2]]
+    peak = int(done.stdout.split("peak ")[-1])
+    assert 0.75 < estimated / peak < 1.25, (estimated, peak)
