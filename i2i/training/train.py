@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -132,8 +133,9 @@ def check_memory(job: Job, runtime: Runtime, available: int) -> list[str]:
                            f"the {size(available)} that are available; to reduce it: "
                            f"train.batch_size={job.train.batch_size // runtime.world_size}, "
                            f"data.size={job.crop_size[0]},{job.crop_size[1]}, generator.width")
+    present = psutil.Process().memory_info().rss
     where = ("on the GPU" if runtime.device.type == "cuda" else
-             f"beside torch itself, {size(memory.present_memory() + needed)} in all")
+             f"beside torch itself, {size(present + needed)} in all")
     return [f"memory: about {size(needed)} {where}" + (" in each process" if runtime.world_size > 1 else "")
             + (f"; warning: only {size(available)} are available" if available < needed else ""),
             f"disk: {describe_disk(job, estimate)}"]
