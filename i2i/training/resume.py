@@ -51,7 +51,7 @@ def read_run(folder: RunFolder) -> StartedRun:
     """Read what a run was started with.  RequestError if its config.json is damaged or too old."""
     config = folder.read_config()
     check_not_renamed(config, folder.path)
-    check_plugins(config.get("plugins", []), folder.path, exact=True)
+    check_plugins(config.get("plugins", []) if isinstance(config, dict) else [], folder.path, exact=True)
     try:
         name, location = config["recipe"]["name"], config["data"]["where"]
         requested = str(config["recipe"].get("requested", name))

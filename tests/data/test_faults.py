@@ -226,8 +226,8 @@ def test_translate_stops_at_a_fault_or_does_the_rest(strips: Path, i2i: Run, tra
 
 def test_translate_names_what_fails_in_unforeseen_ways(strips: Path, i2i: Run, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from i2i.inference import translate
-    read = translate.load_image
-    monkeypatch.setattr(translate, "load_image", lambda source, name: 1 // 0 if name == "02.png" else read(source, name))
+    decode = translate.decode_bytes
+    monkeypatch.setattr(translate, "decode_bytes", lambda name, *rest: 1 // 0 if name.endswith("/02.png") else decode(name, *rest))
     result = i2i("translate", trained, strips / "test", "--out", "out", "--half", "left", "--device", "cpu")
     assert result.code == 1
     assert "failed: 02.png: ZeroDivisionError: " in result.err
