@@ -45,7 +45,8 @@ class Resize:
 class JointCropFlip(Resize):
     """Resize, then crop and flip all images alike (Isola et al. 2017, section 6.2).
 
-    Draws the numbers that albumentations 2.0 draws for RandomCrop and HorizontalFlip.
+    Crops are those of albumentations' RandomCrop; flips are independent of them, which they are not in a
+    Compose of albumentations 2.0 with a seed, where every transform draws the same numbers.
     """
 
     _: KW_ONLY
@@ -54,10 +55,10 @@ class JointCropFlip(Resize):
 
     def augment(self, images: Sequence[Array], seed: int) -> list[Array]:
         generator = random.Random(seed)
-        down, across = generator.random(), generator.random()
+        down, across, mirror = generator.random(), generator.random(), generator.random()
         (height, width), (rows, columns) = images[0].shape[:2], self.crop
         y, x = int((height - rows + 1) * down), int((width - columns + 1) * across)
-        step = -1 if self.flip and down < 0.5 else 1
+        step = -1 if self.flip and mirror < 0.5 else 1
         return [image[y:y + rows, x:x + columns][:, ::step] for image in images]
 
 

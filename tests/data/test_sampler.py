@@ -79,6 +79,16 @@ def test_jitter_moves_both_alike_and_follows_the_seed() -> None:
     assert 0 < sum(flipped) < 20
 
 
+def test_the_flip_does_not_depend_on_the_crop() -> None:
+    rows, columns = np.mgrid[:64, :64].astype(np.uint8)
+    move = JointCropFlip((64, 64), crop=(32, 32))
+    outs = [move([rows, columns], seed) for seed in range(1000)]
+    flips = [bool(across[0, 0] > across[0, 1]) for _, across in outs]
+    tops, lefts = [int(down[0, 0]) for down, _ in outs], [int(across[0].min()) for _, across in outs]
+    assert 0.45 < np.mean(flips) < 0.55
+    assert max(abs(np.corrcoef(one, other)[0, 1]) for one, other in ((flips, tops), (flips, lefts), (tops, lefts))) < 0.1
+
+
 def test_no_jitter_leaves_the_image_alone() -> None:
     image = np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)
     assert np.array_equal(JointCropFlip((32, 32), crop=(32, 32), flip=False)([image, image], 7)[0], image)
