@@ -10,15 +10,16 @@ if TYPE_CHECKING:
     from i2i.inference.integrations import Mixed, Translate
     from i2i.inference.model import Model, load
     from i2i.inference.translator import Chain
+    from i2i.registry.plugins import load_plugin
     from i2i.training.callbacks.base import Callback
     from i2i.training.train import train
 
 # The public API (docs/api.md).
 __all__ = ["Callback", "Chain", "JobError", "Mixed", "Model", "RequestError", "Translate", "__version__",
-           "load", "train"]
+           "load", "load_plugin", "train"]
 _MODULES = {"inference.integrations": ("Mixed", "Translate"), "inference.model": ("Model", "load"),
             "inference.translator": ("Chain",), "training.callbacks.base": ("Callback",),
-            "training.train": ("train",)}
+            "registry.plugins": ("load_plugin",), "training.train": ("train",)}
 
 
 def __dir__() -> list[str]:
