@@ -21,7 +21,7 @@ from i2i.recipes.base import DataInfo
 from i2i.registry import Spec
 from i2i.seeding import Progress
 from i2i.training.distributed import Runtime
-from i2i.training.optimization import PlayerOptimizers
+from i2i.training.player_optimizers import PlayerOptimizers
 
 
 def translate_separately(G, x, y):

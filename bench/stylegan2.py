@@ -27,7 +27,7 @@ from i2i.recipes.presets import PRESETS
 from i2i.seeding import Progress
 from i2i.training.distributed import Runtime
 from i2i.training.memory import peak_memory
-from i2i.training.optimization import PlayerOptimizers
+from i2i.training.player_optimizers import PlayerOptimizers
 
 SIDE = 64
 CYCLE = 16      # Steps after which each regularizer has been due as often as it should.

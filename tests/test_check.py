@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from i2i.data.check import duplicates, inspect
+from i2i.data.check import duplicates
+from i2i.data.check.check_dataset import CheckReport, check_dataset
 from i2i.data.check.layout import CONDITIONAL, KINDS, RECIPES
 from i2i.data.sources import bundled_datasets
 from i2i.errors import RequestError
@@ -247,11 +248,11 @@ TOGETHER = ("12 bits in 16", "8 bits in 16", "floats far outside 0 … 1", "inve
             "more channels than training takes")      # Not: they undo others' planting.
 
 
-def kinds(report: inspect.CheckReport) -> set[str]:
+def kinds(report: CheckReport) -> set[str]:
     return {f"{each.severity} {each.kind}" for each in report.findings}
 
 
-def examples(report: inspect.CheckReport) -> list[str]:
+def examples(report: CheckReport) -> list[str]:
     return [" ".join(each.examples) for each in report.findings]
 
 
@@ -262,7 +263,7 @@ def test_there_are_twenty_faults_and_more() -> None:
 
 @pytest.mark.parametrize("base", BASES)
 def test_clean_data_gives_nothing(tmp_path: Path, base: str) -> None:
-    report = inspect.check_dataset(BASES[base](tmp_path / "data"))
+    report = check_dataset(BASES[base](tmp_path / "data"))
     assert report.findings == ()
     assert not report.serious
 
@@ -272,7 +273,7 @@ def test_each_fault_is_found_and_nothing_else(tmp_path: Path, fault: tuple[str, 
     _, base, plant, expected, excerpt = fault
     root = BASES[base](tmp_path / "data")
     plant(root)
-    report = inspect.check_dataset(root)
+    report = check_dataset(root)
     assert kinds(report) == expected
     assert any(excerpt in example.replace("\n", "\\n") for example in examples(report)), examples(report)
     assert report.serious == any(kind.startswith("error") for kind in expected)
@@ -305,7 +306,7 @@ def test_in_a_zip_too(tmp_path: Path) -> None:
         for path in sorted(root.rglob("*")):
             if path.is_file():
                 packed.write(path, path.relative_to(root).as_posix())
-    assert kinds(inspect.check_dataset(tmp_path / "data.zip")) == kinds(inspect.check_dataset(root)) == {"error damaged", "warning ending", "note hidden"}
+    assert kinds(check_dataset(tmp_path / "data.zip")) == kinds(check_dataset(root)) == {"error damaged", "warning ending", "note hidden"}
 
 
 def test_a_manifest_and_a_folder_that_has_one(tmp_path: Path) -> None:
@@ -313,20 +314,20 @@ def test_a_manifest_and_a_folder_that_has_one(tmp_path: Path) -> None:
     rows = [f"{path.relative_to(root).as_posix()},{path.parent.name},{'test' if path.stem > '20' else 'train'}" for path in sorted(root.rglob("*.png"))]
     (root / "manifest.csv").write_text("\n".join(["file,label,split", *rows]))
     for where in (root, root / "manifest.csv"):
-        report = inspect.check_dataset(where)
+        report = check_dataset(where)
         assert report.findings == ()
         assert report.layout == "rows of a manifest"
         assert report.counts == "21 train, 3 test images"
         assert report.classes == {"cats": 11, "dogs": 10}
     (root / "cats" / "00.png").unlink()
     with pytest.raises(RequestError, match=r"line 2: there is no file cats/00\.png"):
-        inspect.check_dataset(root / "manifest.csv")
+        check_dataset(root / "manifest.csv")
 
 
 def test_a_manifest_of_absolute_paths(tmp_path: Path) -> None:
     root = unpaired(tmp_path / "data")
     (tmp_path / "pairs.csv").write_text("a,b\n" + "".join(f"{root}/trainA/a{i:02}.png,{root}/trainB/b{i:02}.png\n" for i in range(3)))
-    assert inspect.check_dataset(tmp_path / "pairs.csv").counts == "3 train pairs"
+    assert check_dataset(tmp_path / "pairs.csv").counts == "3 train pairs"
 
 
 # ---------------------------------------------------------------------------------------------- reports on good data
@@ -356,19 +357,19 @@ def test_a_folder_around_the_whole_set_hides_nothing(tmp_path: Path, i2i: Run) -
             packed.write(path, path.relative_to(tmp_path / "strips").as_posix())
         packed.writestr("__MACOSX/my data/train/._00.png", b"\0\5\x16\7")
     for where in ("strips", "strips.zip"):
-        report = inspect.check_dataset(where)
+        report = check_dataset(where)
         assert (report.layout, report.counts, kinds(report)) == ("A|B strips", "24 train, 4 test pairs", {"error damaged"})
         assert examples(report)[0].startswith("train/01.png: ")
         dry = i2i(*shlex.split(report.commands[0])[1:], "--dry-run", "data.on_error=skip")
         assert "A|B strips: 24 train, 4 test" in dry.out, dry.err
     (tmp_path / "loose.png").write_bytes((tmp_path / "strips" / "my data" / "train" / "00.png").read_bytes())
-    report = inspect.check_dataset(tmp_path)        # Beside a strip no folder is searched, and their images are reported as unused.
+    report = check_dataset(tmp_path)        # Beside a strip no folder is searched, and their images are reported as unused.
     assert (report.counts, kinds(report) & {"note unused"}) == ("1 train pairs", {"note unused"})
 
 
 def test_facts(tmp_path: Path, i2i: Run) -> None:
     root = unpaired(tmp_path / "data")
-    report = inspect.check_dataset(root)
+    report = check_dataset(root)
     assert (report.files, report.examined, report.readable) == (40, 40, 40)
     assert (report.width.low, report.width.median, report.width.high, report.width.different) == (48, 56, 64, 2)
     assert report.sizes == {"48 x 48": 20, "64 x 64": 20}
@@ -384,7 +385,7 @@ def test_facts(tmp_path: Path, i2i: Run) -> None:
 
 def test_a_sample_takes_partners_together_and_says_so(tmp_path: Path, i2i: Run) -> None:
     root = folders(tmp_path / "data")
-    report = inspect.check_dataset(root, most=20)
+    report = check_dataset(root, most=20)
     assert 4 <= report.examined <= 36
     assert report.files == 56
     out = i2i("data", "check", root, "--sample", 20).out
@@ -392,7 +393,7 @@ def test_a_sample_takes_partners_together_and_says_so(tmp_path: Path, i2i: Run) 
     assert "56 images\n" in i2i("data", "check", root, "--full").out
     assert i2i("data", "check", root, "--full", "--sample", 3).code == 2
     save(root / "trainB" / "00.png", image(1, 64))
-    assert "note pair-sizes" in kinds(inspect.check_dataset(root, most=10**9))
+    assert "note pair-sizes" in kinds(check_dataset(root, most=10**9))
 
 
 def test_wrong_requests(tmp_path: Path, i2i: Run) -> None:
@@ -418,7 +419,7 @@ def test_too_many_channels_are_reported_and_refused_by_training(tmp_path: Path) 
         for i in range(2):
             (tmp_path / f"train{side}").mkdir(exist_ok=True)
             np.save(tmp_path / f"train{side}" / f"{i}.npy", np.random.default_rng(i).integers(0, 256, (32, 32, count), np.uint8))
-        assert {kind for kind in kinds(inspect.check_dataset(tmp_path / f"train{side}")) if kind.startswith("error")} == expected
+        assert {kind for kind in kinds(check_dataset(tmp_path / f"train{side}")) if kind.startswith("error")} == expected
     with pytest.raises(RequestError, match="has 513 channels; accepted: at most 512"):
         jobs.prepare("pix2pix", data=tmp_path)
 
@@ -461,7 +462,7 @@ def test_a_million_of_one_kind_do_not_take_forever() -> None:
 
 @pytest.mark.parametrize(("name", "most"), [("openmoji-64", 2), ("noto-twemoji-64", 2), ("fluent3d-64", 10)])
 def test_near_duplicates_are_rare_in_the_bundled_data(name: str, most: int) -> None:
-    report = inspect.check_dataset(name)
+    report = check_dataset(name)
     assert sum(each.count for each in report.findings if each.kind.startswith("near-")) <= most
     assert report.readable == report.files
     assert not [each.kind for each in report.findings if each.severity == "error"]     # No test image is among those trained on.
@@ -485,8 +486,8 @@ def test_recommended_recipes_take_that_kind_of_data() -> None:
 
 def test_strips_are_suggested_in_both_directions(tmp_path: Path, i2i: Run) -> None:
     root = strips(tmp_path / "data")
-    commands = inspect.check_dataset(root).commands
+    commands = check_dataset(root).commands
     assert commands == (f"i2i train pix2pix --data {root}", f"i2i train pix2pix --data {root} data.direction=ba")
     assert all(i2i(*shlex.split(command)[1:], "--dry-run").code == 0 for command in commands)
     assert f"{commands[1]}    # right half to left half" in i2i("data", "check", root).out
-    assert len(inspect.check_dataset(folders(tmp_path / "two")).commands) == 1
+    assert len(check_dataset(folders(tmp_path / "two")).commands) == 1

@@ -3,7 +3,7 @@ import torch
 
 from i2i.errors import RequestError
 from i2i.seeding import Progress, noise_for, seed_step, stable_seed
-from i2i.training.optimizers import constant, linear
+from i2i.training.schedules import constant, linear
 
 
 def test_seeds_are_the_same_on_every_machine() -> None:

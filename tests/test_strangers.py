@@ -23,7 +23,7 @@ from i2i.data.sources import open_source
 from i2i.errors import I2IError, RequestError
 from i2i.inference.model import Model, load
 from i2i.recipes.base import DataInfo
-from i2i.recipes.meta import build_on_meta
+from i2i.recipes.meta_device import build_on_meta
 from i2i.registry import Spec, build, lookup
 from i2i.runs import checkpoint, log
 from i2i.runs.folder import RunFolder

@@ -16,7 +16,7 @@ from i2i.cli.progress import ProgressBars
 from i2i.errors import RequestError, printable
 
 if TYPE_CHECKING:
-    from i2i.data.check.inspect import CheckReport
+    from i2i.data.check.check_dataset import CheckReport
     from i2i.data.check.rules import Finding
 
 app = command_group("Datasets: check one before training on it, and list those that come with the package.")
@@ -37,7 +37,7 @@ def check(
     import json
     from dataclasses import asdict
 
-    from i2i.data.check.inspect import check_dataset
+    from i2i.data.check.check_dataset import check_dataset
     from i2i.data.check.survey import MAX_FILES
     from i2i.files import check_file, write_text
     if full and sample is not None:
@@ -128,7 +128,7 @@ def _format_findings(findings: Sequence[Finding]) -> list[str]:
 @app.command("list")
 def list_datasets() -> None:
     """List the datasets that come with the package."""
-    from i2i.data.check.inspect import check_dataset
+    from i2i.data.check.check_dataset import check_dataset
     from i2i.data.check.layout import RECIPES
     from i2i.data.sources import bundled_datasets
     from i2i.training.job import DEFAULT_DATA

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from i2i.recipes.base import DataInfo, Recipe
-from i2i.recipes.meta import build_on_meta
+from i2i.recipes.meta_device import build_on_meta
 
 OUT_OF_MEMORY_MESSAGES = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc",
                           "Cannot allocate memory")

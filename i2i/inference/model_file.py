@@ -12,7 +12,7 @@ from i2i.config import check_not_renamed, from_dict, validate
 from i2i.errors import RequestError, require
 from i2i.images.format import ImageFormat
 from i2i.recipes.base import DataInfo, Recipe
-from i2i.recipes.meta import build_on_meta
+from i2i.recipes.meta_device import build_on_meta
 from i2i.registry import lookup
 from i2i.registry.plugins import check_plugins
 from i2i.runs import checkpoint

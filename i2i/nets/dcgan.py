@@ -10,13 +10,13 @@ from typing_extensions import Doc
 
 from i2i.nets.base_resolution import base_resolution
 from i2i.nets.blocks import GemmConv2d, GemmConvTranspose2d, channels_per_level, init_weights, upsample_layer
-from i2i.nets.checkpointing import checkpoint_stage
 from i2i.nets.class_conditioning import ClassProjection, ConditionalNorm, LabelChannel, require_labels
+from i2i.nets.gradient_checkpointing import checkpoint_stage
 from i2i.nets.minibatch_discrimination import minibatch_layers
 from i2i.nets.noise_generator import NoiseGenerator
 from i2i.nets.norms import make_norm, needs_bias
 from i2i.nets.options import Condition, Group, KernelDims, Kernels, Norm, Reference, Up, Width, ZDim
-from i2i.nets.trunk import TrunkDiscriminator
+from i2i.nets.trunk_discriminator import TrunkDiscriminator
 from i2i.nets.virtual_batch_norm import ReferenceBatch
 from i2i.registry import register
 

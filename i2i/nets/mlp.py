@@ -15,7 +15,7 @@ from i2i.nets.minibatch_discrimination import minibatch_layers
 from i2i.nets.noise_generator import NoiseGenerator
 from i2i.nets.norms import make_norm, needs_bias
 from i2i.nets.options import Group, KernelDims, Kernels, Norm, Reference, ZDim
-from i2i.nets.trunk import TrunkDiscriminator
+from i2i.nets.trunk_discriminator import TrunkDiscriminator
 from i2i.nets.virtual_batch_norm import ReferenceBatch
 from i2i.registry import register
 

@@ -12,14 +12,14 @@ from typing_extensions import Doc
 from i2i.errors import require
 from i2i.nets.base_resolution import base_resolution
 from i2i.nets.blocks import channels_per_level
-from i2i.nets.checkpointing import checkpoint_stage
 from i2i.nets.class_conditioning import ClassProjection, require_labels
 from i2i.nets.equalized import GAIN, EqualizedConv2d, EqualizedLinear, PixelNorm, leaky_relu
+from i2i.nets.gradient_checkpointing import checkpoint_stage
 from i2i.nets.minibatch_discrimination import MinibatchStdDev
 from i2i.nets.noise_generator import NoiseGenerator
 from i2i.nets.options import Fade, Group, Grown, MaxChannels, Width, ZDim
 from i2i.nets.resampling import downsample
-from i2i.nets.trunk import TrunkDiscriminator
+from i2i.nets.trunk_discriminator import TrunkDiscriminator
 from i2i.registry import register
 
 

@@ -8,7 +8,7 @@ from typing_extensions import Doc
 
 from i2i.errors import require
 from i2i.nets.blocks import MAX_LAYERS, init_weights, upsample_layer
-from i2i.nets.checkpointing import checkpoint_sequential
+from i2i.nets.gradient_checkpointing import checkpoint_sequential
 from i2i.nets.norms import make_norm, needs_bias
 from i2i.nets.options import Dropout, Norm, Up, Width
 from i2i.nets.padding import ReflectionPad2d

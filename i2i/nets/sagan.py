@@ -11,12 +11,12 @@ from typing_extensions import Doc
 from i2i.errors import require
 from i2i.nets.base_resolution import base_resolution
 from i2i.nets.blocks import channels_per_level, init_weights
-from i2i.nets.checkpointing import checkpoint_stage
 from i2i.nets.class_conditioning import ClassProjection, ConditionalNorm, require_labels
+from i2i.nets.gradient_checkpointing import checkpoint_stage
 from i2i.nets.noise_generator import NoiseGenerator
 from i2i.nets.norms import make_norm
 from i2i.nets.options import Condition, Norm, Reference, Width, ZDim
-from i2i.nets.trunk import TrunkDiscriminator
+from i2i.nets.trunk_discriminator import TrunkDiscriminator
 from i2i.registry import register
 
 MAX_MULTIPLE = 16       # 1024 channels for a width of 64.  Zhang et al. 2019; Miyato et al. 2018, table 5.

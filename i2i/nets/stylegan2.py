@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from i2i.errors import require
 from i2i.nets.base_resolution import base_resolution
 from i2i.nets.blocks import channels_per_level
-from i2i.nets.checkpointing import checkpoint_stage
 from i2i.nets.equalized import GAIN, EqualizedConv2d, EqualizedLinear, leaky_relu
+from i2i.nets.gradient_checkpointing import checkpoint_stage
 from i2i.nets.minibatch_discrimination import MinibatchStdDev
 from i2i.nets.options import Group, MappingLayers, MaxChannels, Mixing, WDim, Width, ZDim
 from i2i.nets.precision import fp32_island, to_float32

@@ -10,7 +10,7 @@ from typing_extensions import Doc
 
 from i2i.errors import RequestError, require
 from i2i.nets.blocks import GemmConv2d, channels_per_level, init_weights, upsample_layer
-from i2i.nets.checkpointing import checkpoint_stage
+from i2i.nets.gradient_checkpointing import checkpoint_stage
 from i2i.nets.norms import make_norm, needs_bias
 from i2i.nets.options import Dropout, Norm, Up, Width
 from i2i.registry import register

@@ -9,7 +9,7 @@ from typing_extensions import Doc
 
 from i2i.errors import require
 from i2i.losses.mutual_information import mutual_information_bound
-from i2i.nets.trunk import QHead
+from i2i.nets.trunk_discriminator import QHead
 from i2i.recipes.base import Player, get_module
 from i2i.recipes.discriminator_view import DiscriminatorView
 from i2i.recipes.gan import GAN, Latent

@@ -24,12 +24,12 @@ from i2i.errors import RequestError
 from i2i.images.format import ImageFormat
 from i2i.inference.model_file import model_header
 from i2i.recipes.base import DataInfo, Recipe, data_defaults, get_module
-from i2i.recipes.meta import build_on_meta
+from i2i.recipes.meta_device import build_on_meta
 from i2i.recipes.presets import PRESETS
 from i2i.registry import Spec, build, lookup, names, schema, suggest
 from i2i.registry.plugins import describe_plugins, loaded_files
 from i2i.seeding import noise_for
-from i2i.training import optimizers  # noqa: F401 - registers them.
+from i2i.training import optimizers, schedules  # noqa: F401 - registers them.
 from i2i.training.config import TrainConfig
 from i2i.training.other_tools import what_to_type
 

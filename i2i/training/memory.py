@@ -14,7 +14,7 @@ from i2i.inference.memory import available_memory as available_memory
 from i2i.inference.memory import format_bytes as format_bytes
 from i2i.inference.memory import is_out_of_memory as is_out_of_memory
 from i2i.recipes.base import DataInfo, Recipe, get_module, set_checkpointing
-from i2i.recipes.meta import build_on_meta, check_tensor_sizes
+from i2i.recipes.meta_device import build_on_meta, check_tensor_sizes
 from i2i.seeding import Progress
 
 EVALUATION_BATCH = 16       # Images that are generated at once in an evaluation.

@@ -1,6 +1,6 @@
-"""Optimizers and learning rate schedules by name."""
+"""Optimizers by name."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Annotated
 
 import torch
@@ -9,9 +9,7 @@ from typing_extensions import Doc
 
 from i2i.errors import require
 from i2i.registry import register
-from i2i.seeding import Progress
 
-Schedule = Callable[[Progress], float]      # The factor of the base rate, by position in the run.
 LearningRate = Annotated[float, Doc("Learning rate")]
 Beta1 = Annotated[float, Doc("Decay rate of the mean gradient")]
 Beta2 = Annotated[float, Doc("Decay rate of the mean squared gradient")]
@@ -52,16 +50,3 @@ def _check(lr: float, eps: float, weight_decay: float = 0.0, **decay_rates: floa
     require(weight_decay >= 0, "optimizer.weight_decay", weight_decay, "0 or more")
     for name, rate in decay_rates.items():
         require(0 <= rate < 1, f"optimizer.{name}", rate, "0 or more and less than 1")
-
-
-@register("schedule", "constant")
-def constant() -> Schedule:
-    """Constant learning rate."""
-    return lambda progress: 1.0
-
-
-@register("schedule", "linear")
-def linear(*, start: Annotated[float, Doc("Share of the run after which it decays")] = 0.5) -> Schedule:
-    """Constant learning rate, then linear decay to zero at the end of the run (Isola et al. 2017)."""
-    require(0 <= start < 1, "schedule.start", start, "0 or more and less than 1")
-    return lambda progress: min(1.0, (1.0 - progress.fraction) / (1.0 - start))

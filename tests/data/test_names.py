@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from i2i.data.check.inspect import check_dataset
+from i2i.data.check.check_dataset import check_dataset
 from i2i.data.image_set import open_image_set, pair_sets
 from i2i.data.labeled import find_images
 from i2i.data.paired import find_paired

@@ -16,7 +16,7 @@ from i2i.recipes.pix2pix import Pix2Pix
 from i2i.registry import Spec, build, names
 from i2i.seeding import Progress
 from i2i.training.distributed import Runtime
-from i2i.training.optimization import PlayerOptimizers
+from i2i.training.player_optimizers import PlayerOptimizers
 
 DIFFERENTIATING = [name for name in names("penalty") if build("penalty", Spec(name)).uses_input_gradients]
 W = torch.randn(3 * 4 * 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

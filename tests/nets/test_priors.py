@@ -18,7 +18,7 @@ from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
 from i2i.seeding import Progress
 from i2i.training.distributed import Runtime
-from i2i.training.optimization import PlayerOptimizers
+from i2i.training.player_optimizers import PlayerOptimizers
 
 
 def mixture(components: int = 8, z_dim: int = 3, **options: float) -> GaussianMixturePrior:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from i2i.errors import RequestError
 from i2i.nets.sagan import DownBlock, SelfAttention, UpBlock
-from i2i.nets.trunk import QHead
+from i2i.nets.trunk_discriminator import QHead
 from i2i.registry import Spec, build
 
 

@@ -17,7 +17,7 @@ from i2i.registry import Spec
 from i2i.seeding import Progress, seed_step
 from i2i.training.config import TrainConfig
 from i2i.training.distributed import Runtime
-from i2i.training.optimization import PlayerOptimizers
+from i2i.training.player_optimizers import PlayerOptimizers
 from tests.nets.test_image_pool import ListPool
 
 INFO = DataInfo((32, 32))

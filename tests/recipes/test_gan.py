@@ -17,7 +17,7 @@ from i2i.recipes.gan import GAN
 from i2i.recipes.infogan import InfoGAN
 from i2i.seeding import Progress
 from i2i.training.distributed import Runtime
-from i2i.training.optimization import PlayerOptimizers
+from i2i.training.player_optimizers import PlayerOptimizers
 
 INFO = DataInfo((32, 32), num_classes=3)
 CLOCK = Progress(0, 4, 1000)

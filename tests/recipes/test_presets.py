@@ -19,7 +19,7 @@ from i2i.data.paired import PairedDataset
 from i2i.data.unpaired import UnpairedDataset
 from i2i.images.format import ImageFormat
 from i2i.recipes.base import DataInfo, data_defaults
-from i2i.recipes.meta import build_on_meta
+from i2i.recipes.meta_device import build_on_meta
 from i2i.recipes.presets import PRESETS
 from i2i.registry import lookup, names
 from i2i.runs import checkpoint

@@ -29,7 +29,7 @@ from i2i.runs.folder import RunFolder
 from i2i.seeding import Progress
 from i2i.training.distributed import Runtime
 from i2i.training.memory import estimate_memory
-from i2i.training.optimization import PlayerOptimizers
+from i2i.training.player_optimizers import PlayerOptimizers
 
 INFO = DataInfo((16, 16), num_classes=3)
 CLOCK = Progress(0, 4, 1000)

@@ -26,7 +26,7 @@ from i2i.training import job as jobs
 from i2i.training import resume as resuming
 from i2i.training import train as training
 from i2i.training.distributed import Runtime
-from i2i.training.optimization import PlayerOptimizers
+from i2i.training.player_optimizers import PlayerOptimizers
 from i2i.training.run_state import AsyncWriter
 from tests.conftest import SMALL, Run
 from tests.training.test_resume import StopAfter, assert_same

@@ -11,7 +11,7 @@ from i2i.errors import JobError
 from i2i.recipes.base import Recipe
 from i2i.registry import build
 from i2i.seeding import Progress
-from i2i.training import optimizers  # noqa: F401 - registers them.
+from i2i.training import optimizers, schedules  # noqa: F401 - registers them.
 from i2i.training.config import TrainConfig
 from i2i.training.distributed import Runtime
 

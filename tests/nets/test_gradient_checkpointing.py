@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from i2i.config import RequestError
-from i2i.nets.checkpointing import RestoredBuffers, checkpoint_stage
+from i2i.nets.gradient_checkpointing import RestoredBuffers, checkpoint_stage
 from i2i.recipes.base import DataInfo, Recipe, set_checkpointing
 from i2i.recipes.cyclegan import CycleGAN
 from i2i.recipes.gan import GAN
