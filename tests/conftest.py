@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +36,9 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> None:
+def _one_thread_and_no_terminal() -> None:
     torch.set_num_threads(1)
+    os.environ.pop("COLUMNS", None)     # Test runners export it, and listings are wrapped to it.
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,8 +1,10 @@
 """A disk that is full, may only be read or is slow: what was there before stays valid, and the run goes on later as if nothing had been."""
 
 import builtins
+import json
 import os
 import resource
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,9 +142,12 @@ def test_a_folder_that_may_only_be_read_from_the_beginning(strips: Path, tmp_pat
         patch.setattr(Path, "mkdir", refuses)
         result = i2i("train", *WORDS, "--data", strips, "--out", "run", "--device", "cpu")
     assert (result.code, "run cannot be written: Read-only file system" in result.line) == (2, True)
+    shutil.copytree(trained, tmp_path / "unfinished")
+    config = tmp_path / "unfinished" / "config.json"
+    config.write_text(json.dumps((old := json.loads(config.read_text())) | {"train": old["train"] | {"images": 48}}))
     with monkeypatch.context() as patch:
         patch.setattr(Path, "touch", refuses)
-        result = i2i("train", "--resume", trained, "--device", "cpu")
+        result = i2i("train", "--resume", tmp_path / "unfinished", "--device", "cpu")
     assert (result.code, "cannot be written: Read-only file system" in result.line) == (2, True)
     (tmp_path / "file").touch()
     result = i2i("train", *WORDS, "--data", strips, "--out", "file/run", "--device", "cpu")

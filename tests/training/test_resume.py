@@ -210,6 +210,7 @@ def test_a_state_of_another_network_is_refused(trained: Path, tmp_path: Path) ->
     shutil.copytree(trained, tmp_path / "run")
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     config["recipe"]["settings"]["generator"]["options"]["width"] = 6
+    config["train"]["images"] = 48      # Not finished.
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
     with pytest.raises(RequestError, match="does not fit the networks"):
         i2i.train(resume=tmp_path / "run", device="cpu")
