@@ -27,7 +27,7 @@ def failpoint(name: str) -> None:
 def part_path(target: Path, suffix: str = ".part") -> Path:
     """The hidden path beside a file that it is written to.
 
-    File systems take names of 255 bytes, so long ones are cut, and told apart by a hash.
+    File systems take names of 255 bytes, so long ones are cut and end in a hash.
     """
     name, encoded = target.name, os.fsencode(target.name)
     if len(encoded) > MAX_NAME:

@@ -136,7 +136,10 @@ def test_what_is_given_is_not_written_into(tmp_path: Path) -> None:
     (pipeline,) = made(write(tmp_path / "aug.yaml", A.CoarseDropout(p=1), A.PixelDropout(p=1), A.GridDropout(p=1), A.XYMasking(1, 1, 5, 5, p=1)))
     image = noise(COLOR)
     image.flags.writeable = False
-    pipeline({"a": image, "b": image}, 0)
+    before = image.copy()
+    out = pipeline({"a": image, "b": image}, 0)["a"]
+    assert np.array_equal(image, before)
+    assert not np.array_equal(out, before)
 
 
 def test_sides_alone_and_the_direction(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def file_identity(path: str | os.PathLike[str]) -> str:
 
 
 def walk(root: str, accept: Callable[[str], bool]) -> Iterator[str]:
-    """The files of a tree whose own name is accepted, relative to the root with forward slashes, in no order.
+    """The files of a tree with accepted names, relative to the root with forward slashes, in no order.
 
     Only the names and types of files are read.  A symbolic link to a folder is followed once, and not at all
     if it leads to a folder that is listed anyway; folders that cannot be read are skipped.

@@ -16,7 +16,7 @@ class Callback:
 
     All methods are called between two steps, in the main process.  A callback may read `trainer.images`,
     `total_images`, `recipe`, `config`, `folder`, `device`, `modules` and `ema_modules`, put the modules into
-    eval mode and draw random numbers; `trainer.message(text)` tells the user something, and
+    eval mode and draw random numbers; `trainer.message(text)` prints a line for the user, and
     `trainer.stop(reason)` ends the run after this step.  An error ends the run, with its state saved.
     """
 

@@ -57,7 +57,7 @@ class ProgressLines(_Timed):
 
 
 class LongRunNote(_Timed):
-    """Tells the user early if a run will take more than a day."""
+    """Warns early if a run will take more than a day."""
 
     def on_step(self, trainer: "Trainer", logs: Mapping[str, float] | None) -> None:
         if self.clock() < self.next_time:
