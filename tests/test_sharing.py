@@ -158,6 +158,20 @@ def test_blocks_are_dealt_in_turns_and_rounds_are_as_many_for_all() -> None:
             assert [i for turn in zip(*dealt, strict=True) for block in turn for i in block] == list(range(n))
 
 
+def test_a_job_leaves_no_thread_to_abort_at_the_end(trained: Path, reals: Path, tmp_path: Path) -> None:
+    """gloo's threads release what they sent a moment later, and one that does so while Python ends aborts the process."""
+    (tmp_path / "end.py").write_text(
+        "import atexit, sys, threading\n"
+        "atexit.register(lambda: print('left:', sorted(open(f'/proc/self/task/{task}/comm').read().strip()"
+        " for task in __import__('os').listdir('/proc/self/task') if task != str(threading.main_thread().native_id))))\n"
+        "sys.argv = ['i2i', *sys.argv[1:]]\n"
+        "import i2i.cli.__main__\n")
+    processes = start([tmp_path / "end.py", "translate", trained, reals, "--out", "out", "--device", "cpu"], tmp_path)
+    for process in processes:
+        out, errors = process.communicate(timeout=120)
+        assert (process.returncode, out.splitlines()[-1]) == (0, "left: []"), errors
+
+
 def surroundings() -> dict[str, str]:
     """Of a shell in which a person types, on a machine without a GPU."""
     told = ("RANK", "LOCAL_", "WORLD", "MASTER", "ACCELERATE", "OMP_")

@@ -1,6 +1,7 @@
 """Devices, processes and precision.  The only module that uses Accelerate; networks are never wrapped."""
 
 import atexit
+import importlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -24,6 +25,10 @@ class Runtime:
     def __init__(self, *, precision: str = "fp32", device: str = "auto", threads: int = 0,
                  tf32: bool = False) -> None:
         chosen = best_device(device)
+        if num_launched() > 1:
+            # Imported later, its functions would hold the group in their default arguments, and the group's
+            # threads would live until Python's end, where they may abort the process.
+            importlib.import_module("torch.distributed.nn.functional")
         # Without cpu=True there would be no process group where there is no GPU.
         self._state = PartialState(cpu=chosen.type == "cpu")
         # A singleton, perhaps made for another device; with GPUs it knows which one is this process's.

@@ -13,8 +13,9 @@ from PIL import Image
 
 from i2i.recipes.presets import PRESETS
 from i2i.runs import checkpoint
+from i2i.runs.folder import RunFolder
 from tests.conftest import CYCLE, SMALL, drawing, two_styles
-from tests.lives import FAILPOINTS, Work, live
+from tests.lives import FAILPOINTS, Work, images_of, live
 from tests.training.test_resume import assert_same
 
 PLAIN = ("generator.width=4", "generator.z_dim=8", "discriminator.width=4", "train.batch_size=4", "train.log_every=12", "train.checkpoint_every=16")
@@ -66,39 +67,41 @@ def assert_nothing_was_lost(straight: Path, run: Path) -> None:
         assert all(torch.equal(value, others[key]) for key, value in tensors.items())
 
 
-def hit(run: Path, life: Callable[[int], int], n: int) -> int:
-    """Have a life of this run end by kill -9, at moment n or, where it has ended by then, at half of it, and so on.  -> the moment"""
+def hit(run: Path, life: Callable[[int], int], n: int, last: int) -> None:
+    """Have a life of this run end by kill -9 at moment n or, where it has seen more than `last` images by then, at half of it, and so on."""
     before = run.with_name("before")
     shutil.rmtree(before, ignore_errors=True)
     if run.exists():
         shutil.copytree(run, before)
-    while (code := life(n)) != -signal.SIGKILL:
-        assert (code, n > 1) == (0, True)
+    while (code := life(n)) != -signal.SIGKILL or (n > 1 and max(map(images_of, RunFolder(run).states()), default=0) > last):
+        assert (code in (0, -signal.SIGKILL), n > 1) == (True, True)
         shutil.rmtree(run)
         if before.exists():
             shutil.copytree(before, run)
         n //= 2
-    return n
 
 
 def kill_and_compare(name: str, words: tuple[str, ...], folder: Path, kills: int, clocked: bool) -> None:
     """Each kill is at another failpoint, beginning with another one for each run; one more, the first, is of the clock.  All hit.
 
-    They are far enough from each other for the run to get on, and near enough for it to be killed until its end.
+    They are far enough from each other for the run to get on, and near enough for it to be killed until its end: the clock's leaves
+    two thirds of the run to the others, however fast the machine, and only the last may come after the last state.
     """
     work, straight, run = work_of(words, folder), folder / "straight", folder / "run"
     _, total = live(work, straight)
     reached = [failpoint for failpoint in FAILPOINTS if total[failpoint]]
     assert reached == FAILPOINTS
     setting = {key: int(value) for key, _, value in (word.partition("=") for word in words) if key in ("train.checkpoint_every", "train.images")}
-    farthest = 1.5 * max(1 / kills, setting["train.checkpoint_every"] / setting["train.images"])
+    images = setting["train.images"]
+    farthest = 1.5 * max(1 / kills, setting["train.checkpoint_every"] / images)
     g = np.random.default_rng([len(name), *name.encode()])
     if clocked:
-        hit(run, lambda n: live(work, run, after=0, seconds=n / 1e3)[0], int(g.integers(1, 300)))
+        hit(run, lambda n: live(work, run, after=0, seconds=n / 1e3)[0], int(g.integers(1, 300)), images // 3)
     first = 3 * list(RUNS).index(name) if name in RUNS else int(g.integers(len(reached)))
     for kill in range(kills):
         failpoint = reached[(first + kill) % len(reached)]
-        hit(run, lambda n, failpoint=failpoint: live(work, run, failpoint=failpoint, n=n)[0], int(g.integers(1, 2 + farthest * total[failpoint])))
+        hit(run, lambda n, failpoint=failpoint: live(work, run, failpoint=failpoint, n=n)[0], int(g.integers(1, 2 + farthest * total[failpoint])),
+            images if kill == kills - 1 else images - 1)
     assert live(work, run)[0] == 0
     assert_nothing_was_lost(straight, run)
 
