@@ -14,15 +14,13 @@ from torch import Tensor
 from i2i.benchmarks.benchmark import BENCHMARKS, Target
 from i2i.benchmarks.methods import BASELINE, METHODS
 from i2i.config import parse_assignments
-from i2i.data.config import DataConfig
 from i2i.errors import JobError
 from i2i.recipes.base import Recipe, get_module
-from i2i.recipes.gan import GAN
 from i2i.runs.folder import RunFolder
 from i2i.seeding import seed_step, stable_seed
 from i2i.training.config import TrainConfig
 from i2i.training.distributed import Runtime
-from i2i.training.job import configure
+from i2i.training.job import configure, initial_settings
 from i2i.training.trainer import Trainer
 
 GENERATION_BATCH = 500          # Samples generated at once.
@@ -62,7 +60,8 @@ class Task:
         steps = self.steps * METHODS[self.method].d_steps
         initial = TrainConfig(images=steps * batch_size, batch_size=batch_size, seed=self.seed,
                               ema_half_life=0)
-        recipe, _, train = configure(GAN(), DataConfig(), initial, parse_assignments(self.settings))
+        recipe, data, _ = initial_settings("gan")[1]
+        recipe, _, train = configure(recipe, data, initial, parse_assignments(self.settings))
         return recipe, replace(train, images=steps * train.batch_size)     # As many steps at any batch size.
 
     def samples_file(self, folder: Path) -> Path:

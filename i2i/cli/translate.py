@@ -39,14 +39,13 @@ def translate(
 ) -> None:
     """Translate images: any size in, exactly that size out."""
     from i2i.data.sources import open_source
-    from i2i.images.encode import FILE_FORMATS
     from i2i.inference import translate as translation
+    from i2i.inference.generation_plan import parse_suffix
     from i2i.inference.model import load
     from i2i.inference.translator import Chain
     _check_choice("--on-error", on_error, "stop", "skip")
     _check_choice("--half", half or "left", "left", "right")
-    suffix = f".{suffix.lower().lstrip('.')}" if suffix else ""
-    _check_choice("--format", suffix[1:] or "png", *(key[1:] for key in FILE_FORMATS))
+    suffix = parse_suffix(suffix) if suffix else ""
     processes = process_group(device)
     stages = [(load(path, device), way) for path, way in ((model, direction), *map(_stage, chain or ()))]
     for stage, way in stages:

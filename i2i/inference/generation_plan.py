@@ -104,16 +104,22 @@ def plan_generation(path: str | Path, model: Model, *, seed: int = 0, truncation
     require(seed >= 0, "--seed", seed, "0 or more")
     require(batch_size >= 0, "--batch", batch_size, "1 or more; 0 goes by the size of the images")
     image_format = model.formats["b"]
-    suffix = suffix or f".{formats_for(image_format)[0]}"
-    if suffix not in FILE_FORMATS:
-        raise RequestError(f"--format {suffix[1:]} is not known; accepted: "
-                           f"{', '.join(key[1:] for key in FILE_FORMATS)}")
+    suffix = parse_suffix(suffix or formats_for(image_format)[0])
     if not FILE_FORMATS[suffix].supports(image_format):
         raise RequestError(f"--format {suffix[1:]} does not hold {image_format}; accepted: "
                            f"{', '.join(formats_for(image_format))}")
     model.set_truncation(truncation)
     return GenerationPlan(sha256(path), seed, float(truncation), model.classes, parse_classes(model, classes),
                           batch_size or model.batch_size(), suffix, VERSION)
+
+
+def parse_suffix(text: str) -> str:
+    """The suffix of a file format, `.png` for png or .PNG.  RequestError if no image is written so."""
+    suffix = f".{text.lower().lstrip('.')}"
+    if suffix not in FILE_FORMATS:
+        raise RequestError(f"--format {suffix[1:]} is not known; accepted: "
+                           f"{', '.join(key[1:] for key in FILE_FORMATS)}")
+    return suffix
 
 
 def check_model(plan: GenerationPlan, path: str | Path) -> None:
