@@ -1,7 +1,19 @@
 """Networks and their parts: (N, C, H, W) images in, images or logits out.  Importing it registers all."""
 
 # norms and progressive come with those that use them.
-from i2i.nets import dcgan, mlp, patchgan, priors, resnet, sagan, stylegan, stylegan2, unet, weight_norm
+from i2i.nets import (
+    dcgan,
+    mlp,
+    multiscale,
+    patchgan,
+    priors,
+    resnet,
+    sagan,
+    stylegan,
+    stylegan2,
+    unet,
+    weight_norm,
+)
 
-__all__ = ["dcgan", "mlp", "patchgan", "priors", "resnet", "sagan", "stylegan", "stylegan2", "unet",
-           "weight_norm"]
+__all__ = ["dcgan", "mlp", "multiscale", "patchgan", "priors", "resnet", "sagan", "stylegan", "stylegan2",
+           "unet", "weight_norm"]

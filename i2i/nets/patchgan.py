@@ -14,15 +14,17 @@ from i2i.nets.norms import make_norm, needs_bias
 from i2i.nets.options import Norm, Width
 from i2i.registry import register
 
+Layers = Annotated[int, Doc("Convolutions between the first and the last; 0: 3, or fewer under 24 pixels")]
+
 
 class _PatchDiscriminator(nn.Module):
     """A stack of convolutions to a map of logits; with classes, each a projection discriminator."""
 
     window = 1      # Width of the last convolution.
 
-    def __init__(self, layers: list[nn.Module], channels: int, num_classes: int) -> None:
+    def __init__(self, layers: list[nn.Module], channels: int, num_classes: int, padding: int = 0) -> None:
         super().__init__()
-        self.num_classes = num_classes
+        self.num_classes, self.padding = num_classes, padding
         self.layers = nn.Sequential(*layers)
         self.projection = ClassProjection(num_classes, channels) if num_classes else None
         init_weights(self)
@@ -43,8 +45,14 @@ class _PatchDiscriminator(nn.Module):
         h = self.layers[:-1](x)
         projected = self.projection(h, require_labels(c))
         if self.window > 1:
-            projected = F.avg_pool2d(projected, self.window, 1, 1, divisor_override=1)
+            projected = F.avg_pool2d(projected, self.window, 1, self.padding, divisor_override=1)
         return self.layers[-1](h) + projected
+
+
+def default_layers(size: tuple[int, int]) -> int:
+    """Number of convolutions between the first and the last that suits images of a size: three, or fewer
+    under 24 pixels."""
+    return max(1, min(3, int(math.log2(min(size) / 3))))
 
 
 @register("discriminator", "patch")
@@ -52,29 +60,28 @@ class PatchDiscriminator(_PatchDiscriminator):
     """PatchGAN: one logit per patch, 70x70 pixels with three layers.  Isola et al. 2017, section 6.1.2.
 
     With classes, the label's vector is projected on the features of each patch (Miyato and Koyama 2018).
+    The convolutions' `padding` is 1; that of pix2pixHD is 2.
     """
 
     window = 4
 
-    def __init__(self, in_channels: int, size: tuple[int, int], num_classes: int = 0, *,
-                 width: Width = 64, layers: Annotated[int, Doc(
-                     "Convolutions between the first and the last; 0: 3, or fewer under 24 pixels")] = 0,
-                 norm: Norm = "batch") -> None:
-        layers = layers or max(1, min(3, int(math.log2(min(size) / 3))))
+    def __init__(self, in_channels: int, size: tuple[int, int], num_classes: int = 0, padding: int = 1, *,
+                 width: Width = 64, layers: Layers = 0, norm: Norm = "batch") -> None:
+        layers = layers or default_layers(size)
         require(width >= 1, "discriminator.width", width, "1 or more")
         # The two last convolutions, 4 wide with stride 1, each remove a pixel and must leave one.
         smallest = 3 * 2**min(layers, 30)
         require(1 <= layers <= 30 and min(size) >= smallest, "discriminator.layers", layers,
                 f"0 (by size), 1 or more, and images of at least {smallest} pixels (3 * 2^layers; these are "
                 f"{size[0]}x{size[1]})")
-        stack: list[nn.Module] = [nn.Conv2d(in_channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
+        stack: list[nn.Module] = [nn.Conv2d(in_channels, width, 4, 2, padding), nn.LeakyReLU(0.2)]
         channels = width
         for i in range(1, layers + 1):
             out = width * min(2**i, 8)
-            stack += [nn.Conv2d(channels, out, 4, 2 if i < layers else 1, 1, bias=needs_bias(norm)),
+            stack += [nn.Conv2d(channels, out, 4, 2 if i < layers else 1, padding, bias=needs_bias(norm)),
                       make_norm(norm, out), nn.LeakyReLU(0.2)]
             channels = out
-        super().__init__([*stack, nn.Conv2d(channels, 1, 4, 1, 1)], channels, num_classes)
+        super().__init__([*stack, nn.Conv2d(channels, 1, 4, 1, padding)], channels, num_classes, padding)
 
 
 @register("discriminator", "pixel")

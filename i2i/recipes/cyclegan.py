@@ -15,6 +15,7 @@ from i2i.nets.image_pool import ImagePool
 from i2i.nets.norms import has_dropout, uses_batch_statistics
 from i2i.nets.virtual_batch_norm import get_reference_batch
 from i2i.recipes.base import Batch, DataInfo, Player, Update, set_progress
+from i2i.recipes.discriminator_outputs import Logits, average_logits, build_adversarial
 from i2i.recipes.discriminator_view import DiscriminatorView
 from i2i.recipes.stabilizers import AdversarialLoss, DOptimizer, GOptimizer, Schedule, StabilizerSettings
 from i2i.recipes.stabilizers.augmentation import adapt_augment, build_augment
@@ -107,7 +108,7 @@ class CycleGAN(StabilizerSettings):
 
     def step(self, m: nn.ModuleDict, batch: Batch, progress: Progress, update: Update) -> None:
         """Equations 1 to 3 and the identity loss of section 5.2; generators first, as the reference code."""
-        adversarial = build("adversarial", self.adversarial)
+        adversarial = build_adversarial(self.adversarial)
         update = with_historical_averaging(update, m, self.players, self.lambda_history)
         set_progress(m, progress)
         d_turn, g_turn = self.updated_players(progress)
@@ -139,14 +140,14 @@ class CycleGAN(StabilizerSettings):
         return DiscriminatorView(m[f"D_{side}"], lambda image: (pack_images(N(*T(image)), self.pack),))
 
     def discriminator_loss(self, m: nn.ModuleDict, side: str, real: Tensor, fresh: Tensor,
-                           progress: Progress) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+                           progress: Progress) -> tuple[Tensor, Logits, dict[str, Tensor]]:
         """Equation 1, halved (section 4).  -> loss `()`, logits of real images, values to log"""
         D, fake = self.view(m, side), m[f"pool_{side}"](fresh)
         real_logits, fake_logits = D(real), D(fake)
-        d = build("adversarial", self.adversarial).d(real_logits, fake_logits) / 2
+        d = build_adversarial(self.adversarial).d(real_logits, fake_logits) / 2
         penalty = penalty_term(self.penalty, progress.step // self.g_steps, D, real, fake, self.pack) / 2
-        logs = {"d": d, "real_logits": real_logits.mean(), "fake_logits": fake_logits.mean(),
-                **cast(Augment, m[f"T_{side}"]).logs()}
+        logs = {"d": d, "real_logits": average_logits(real_logits).mean(),
+                "fake_logits": average_logits(fake_logits).mean(), **cast(Augment, m[f"T_{side}"]).logs()}
         return d + penalty, real_logits, {f"{key}_{side}": value for key, value in logs.items()}
 
     def generate(self, m: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
@@ -154,7 +155,7 @@ class CycleGAN(StabilizerSettings):
         networks = {"fake_b": m["G_ab"], "fake_a": m["G_ba"]}
         return {key: networks[key](batch[side]) for key, side in self.sources.items() if side in batch}
 
-    def discriminate(self, m: nn.ModuleDict, batch: Batch) -> Tensor:
+    def discriminate(self, m: nn.ModuleDict, batch: Batch) -> Logits:
         """{"b"} -> patch logits of D_b `(N, 1, h, w)`; with packing, of one pack for each image."""
         return m["D_b"](pack_neighbors(batch["b"], self.pack))
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from i2i.nets.virtual_batch_norm import get_reference_batch
+from i2i.recipes.discriminator_outputs import Logits, features_by_output
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,13 @@ class DiscriminatorView:
     inputs: Callable[[Tensor], tuple[Any, ...]] = lambda image: (image,)
     state: Mapping[str, Tensor] | None = None
 
-    def __call__(self, image: Tensor) -> Tensor:
+    def __call__(self, image: Tensor) -> Logits:
         """Logits of images `(N, C, H, W)`."""
         return self.call("__call__", *self.inputs(image))
 
-    def features(self, image: Tensor) -> list[Tensor]:
-        """Hidden features of images, outermost layer first."""
-        return self.call("features", *self.inputs(image))
+    def features(self, image: Tensor) -> list[list[Tensor]]:
+        """Hidden features of images for each output of the network, outermost layer first."""
+        return features_by_output(self.call("features", *self.inputs(image)))
 
     def call(self, method: str, *inputs: Any) -> Any:
         """Call a method of the network on prepared inputs, with `state` if there is one."""

@@ -14,6 +14,7 @@ from i2i.nets.class_conditioning import LabelChannel
 from i2i.nets.priors import LatentPrior
 from i2i.nets.virtual_batch_norm import get_reference_batch
 from i2i.recipes.base import Batch, DataInfo, Player, Update, get_module, set_progress
+from i2i.recipes.discriminator_outputs import Logits, average_logits, build_adversarial
 from i2i.recipes.discriminator_view import DiscriminatorView
 from i2i.recipes.stabilizers import AdversarialLoss, DOptimizer, GOptimizer, Schedule, StabilizerSettings
 from i2i.recipes.stabilizers.augmentation import adapt_augment, build_augment
@@ -106,7 +107,7 @@ class GAN(StabilizerSettings):
 
     def step(self, m: nn.ModuleDict, batch: Batch, progress: Progress, update: Update) -> None:
         """Algorithm 1: D on real and generated images, then G on the same noise."""
-        adversarial = build("adversarial", self.adversarial)
+        adversarial = build_adversarial(self.adversarial)
         update = with_historical_averaging(update, m, self.players, self.lambda_history)
         set_progress(m, progress)
         d_turn, g_turn = self.updated_players(progress)
@@ -121,8 +122,8 @@ class GAN(StabilizerSettings):
             fake_logits, real_logits = D(fake.detach()), D(real)
             d = adversarial.d(real_logits, fake_logits)
             penalty = penalty_term(self.penalty, progress.step // self.g_steps, D, real, fake, self.pack)
-            update("D", d + penalty, d=d, real_logits=real_logits.mean(), fake_logits=fake_logits.mean(),
-                   **T.logs())
+            update("D", d + penalty, d=d, real_logits=average_logits(real_logits).mean(),
+                   fake_logits=average_logits(fake_logits).mean(), **T.logs())
             adapt_augment(T, adversarial, real_logits, progress)
         if g_turn:
             D = unrolled(m, D, adversarial, real, fake)
@@ -142,7 +143,7 @@ class GAN(StabilizerSettings):
         return pack_images(torch.cat([x, m["L"](c).to(x.dtype)], 1), self.pack), None
 
     def discriminate_with_codes(self, m: nn.ModuleDict, D: DiscriminatorView, fake: Tensor,
-                                z: Tensor) -> tuple[Tensor, Tensor | float, dict[str, Tensor]]:
+                                z: Tensor) -> tuple[Logits, Tensor | float, dict[str, Tensor]]:
         """D's logits of generated images, G's loss on the codes in z (InfoGAN), and values to log."""
         return D(fake), 0.0, {}
 
@@ -161,7 +162,7 @@ class GAN(StabilizerSettings):
         z = batch["z"] if "z" in batch else m["Z"](batch["eps"])
         return {"fake_b": m["G"](z, batch["c"] if self.conditional else None)}
 
-    def discriminate(self, m: nn.ModuleDict, batch: Batch) -> Tensor:
+    def discriminate(self, m: nn.ModuleDict, batch: Batch) -> Logits:
         """{"b"[, "c"]} -> logits; with packing, of one pack for each image."""
         x, c = batch["b"], batch["c"] if self.conditional else None
         if self.label_channels:

@@ -12,6 +12,7 @@ from typing_extensions import Doc
 from i2i.augment.base import Augment
 from i2i.errors import require
 from i2i.recipes.base import Batch, DataInfo, Player, Update, set_progress
+from i2i.recipes.discriminator_outputs import Logits, average_logits, build_adversarial
 from i2i.recipes.discriminator_view import DiscriminatorView
 from i2i.recipes.stabilizers import AdversarialLoss, DOptimizer, GOptimizer, Schedule, StabilizerSettings
 from i2i.recipes.stabilizers.augmentation import adapt_augment, build_augment
@@ -77,7 +78,7 @@ class Pix2Pix(StabilizerSettings):
 
     def step(self, m: nn.ModuleDict, batch: Batch, progress: Progress, update: Update) -> None:
         """Equations 1 to 4; the loss of D, penalty included, is halved (section 3.3)."""
-        adversarial = build("adversarial", self.adversarial)
+        adversarial = build_adversarial(self.adversarial)
         update = with_historical_averaging(update, m, self.players, self.lambda_history)
         set_progress(m, progress)
         d_turn, g_turn = self.updated_players(progress)
@@ -95,8 +96,8 @@ class Pix2Pix(StabilizerSettings):
             fake_logits, real_logits = D(fake.detach()), D(b)
             d = adversarial.d(real_logits, fake_logits) / 2
             penalty = penalty_term(self.penalty, progress.step // self.g_steps, D, b, fake, self.pack) / 2
-            update("D", d + penalty, d=d, real_logits=real_logits.mean(), fake_logits=fake_logits.mean(),
-                   **T.logs())
+            update("D", d + penalty, d=d, real_logits=average_logits(real_logits).mean(),
+                   fake_logits=average_logits(fake_logits).mean(), **T.logs())
             adapt_augment(T, adversarial, real_logits, progress)
         if g_turn:
             D = unrolled(m, D, adversarial, b, fake)
@@ -109,6 +110,6 @@ class Pix2Pix(StabilizerSettings):
         """{"a"} -> {"fake_b"}"""
         return {"fake_b": m["G"](batch["a"])}
 
-    def discriminate(self, m: nn.ModuleDict, batch: Batch) -> Tensor:
+    def discriminate(self, m: nn.ModuleDict, batch: Batch) -> Logits:
         """{"a", "b"} -> patch logits `(N, 1, h, w)`; with packing, of one pack for each pair."""
         return m["D"](pack_neighbors(torch.cat([batch["a"], batch["b"]], 1), self.pack))

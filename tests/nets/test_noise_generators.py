@@ -70,6 +70,12 @@ def stages(network: nn.Module) -> typing.Iterator[None]:
         yield
 
 
+def judge(D: nn.Module, *inputs: Tensor | None) -> Tensor:
+    """The logits of all outputs.  -> (N, 1, ...)"""
+    out = D(*inputs)
+    return torch.cat([each.flatten(2) for each in out], 2) if isinstance(out, list) else out
+
+
 def independent(network: nn.Module) -> bool:
     return not any(isinstance(module, MinibatchStdDev) for module in network.modules())
 
@@ -140,7 +146,7 @@ class TestDiscriminators:
     def test_logits(self, case, channels: int) -> None:
         _, _, classes, size = case
         D = make("discriminator", case, channels)
-        out = D(torch.randn(2, channels, *size), labels(classes, 2))
+        out = judge(D, torch.randn(2, channels, *size), labels(classes, 2))
         assert out.shape[:2] == (2, 1)
         assert out.isfinite().all()
         assert D.num_classes == classes
@@ -148,44 +154,44 @@ class TestDiscriminators:
     def test_every_parameter_gets_a_gradient(self, case) -> None:
         D = opened(make("discriminator", case))
         for _ in stages(D):
-            D(torch.randn(4, 3, *case[3]), labels(case[2], 4)).sin().sum().backward()
+            judge(D, torch.randn(4, 3, *case[3]), labels(case[2], 4)).sin().sum().backward()
         assert [name for name, p in D.named_parameters() if p.grad is None or not p.grad.any()] == []
 
     def test_in_eval_mode_images_are_independent_unless_the_network_compares_them(self, case) -> None:
         D = opened(make("discriminator", case)).eval()
         x, c = torch.randn(3, 3, *case[3]), labels(case[2], 3)
-        alone = torch.cat([D(x[i:i + 1], None if c is None else c[i:i + 1]) for i in range(3)])
-        assert torch.equal(D(x, c), D(x, c))
-        assert torch.allclose(D(x, c), alone, atol=1e-4, rtol=1e-4) == independent(D)
+        alone = torch.cat([judge(D, x[i:i + 1], None if c is None else c[i:i + 1]) for i in range(3)])
+        assert torch.equal(judge(D, x, c), judge(D, x, c))
+        assert torch.allclose(judge(D, x, c), alone, atol=1e-4, rtol=1e-4) == independent(D)
 
     def test_it_runs_on_meta_tensors(self, case) -> None:
         with torch.device("meta"):
             D = make("discriminator", case)
             if hasattr(D, "set_progress"):
                 D.set_progress(0.25)
-            assert D(torch.empty(2, 3, *case[3]), torch.zeros(2, dtype=torch.int64) if case[2] else None).shape[:2] == (2, 1)
+            assert judge(D, torch.empty(2, 3, *case[3]), torch.zeros(2, dtype=torch.int64) if case[2] else None).shape[:2] == (2, 1)
 
     def test_the_state_dict_holds_its_whole_state(self, case, tmp_path: Path) -> None:
         D, other = opened(make("discriminator", case)), make("discriminator", case, seed=1).eval()
         if hasattr(D, "set_progress"):
             D.set_progress(0.25)
         x, c = torch.randn(2, 3, *case[3]), labels(case[2], 2)
-        D(x, c)
-        assert not torch.equal(D.eval()(x, c), other(x, c))
+        judge(D, x, c)
+        assert not torch.equal(judge(D.eval(), x, c), judge(other, x, c))
         other.load_state_dict(saved(D, tmp_path / "D.safetensors"))
-        assert torch.equal(D(x, c), other(x, c))
+        assert torch.equal(judge(D, x, c), judge(other, x, c))
 
     def test_it_trains_under_bfloat16_autocast(self, case) -> None:
         D = opened(make("discriminator", case))
         with torch.autocast("cpu", torch.bfloat16):
-            out = D(torch.randn(2, 3, *case[3]), labels(case[2], 2))
+            out = judge(D, torch.randn(2, 3, *case[3]), labels(case[2], 2))
         out.float().square().mean().backward()
         assert all(p.grad.isfinite().all() for p in D.parameters() if p.grad is not None)
 
     def test_a_gradient_penalty_has_a_gradient(self, case) -> None:
         D = opened(make("discriminator", case)).double()
         x = torch.randn(2, 3, *case[3], dtype=torch.float64, requires_grad=True)
-        gradient, = torch.autograd.grad(D(x, labels(case[2], 2)).sum(), x, create_graph=True)
+        gradient, = torch.autograd.grad(judge(D, x, labels(case[2], 2)).sum(), x, create_graph=True)
         gradient.square().sum().backward()
         moved = [p for p in D.parameters() if p.grad is not None and p.grad.any()]
         assert len(moved) >= len(list(D.parameters())) // 3
@@ -212,10 +218,10 @@ def test_an_image_depends_on_its_label(case) -> None:
 def test_a_logit_depends_on_the_label(case) -> None:
     D, x = opened(make("discriminator", case)).eval(), torch.randn(1, 3, *case[3]).expand(CLASSES, -1, -1, -1)
     for _ in stages(D):
-        out = D(x, torch.arange(CLASSES)).flatten(1).mean(1)
+        out = judge(D, x, torch.arange(CLASSES)).flatten(1).mean(1)
         assert (out.diff().abs() > 1e-5).all()
     with pytest.raises(RequestError, match="needs the labels"):
-        D(x)
+        judge(D, x)
 
 
 @pytest.mark.parametrize("case", [case for case in cases("discriminator") if hasattr(lookup("discriminator", case[0]), "trunk")], ids=case_name)
@@ -224,6 +230,6 @@ def test_trunk_and_head_make_up_the_network(case) -> None:
     x, c = torch.randn(2, 3, *case[3]), labels(case[2], 2)
     h = D.trunk(x, c)
     assert h.shape[1:] == D.feature_shape
-    assert torch.equal(D.head(h, c), D(x, c))
+    assert torch.equal(D.head(h, c), judge(D, x, c))
     if hasattr(D, "features"):
         assert torch.equal(D.features(x, c)[-1], h)

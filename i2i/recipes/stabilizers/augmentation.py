@@ -1,10 +1,9 @@
 """Augmentation of what D sees (i2i/augment), and the feedback that adaptive augmentation needs."""
 
-from torch import Tensor
-
 from i2i.augment.base import Augment
 from i2i.errors import require
 from i2i.losses.adversarial import Adversarial
+from i2i.recipes.discriminator_outputs import Logits, join_logits
 from i2i.registry import Spec, build
 from i2i.seeding import Progress
 
@@ -25,7 +24,7 @@ def build_augment(augment: Spec, adversarial: Spec, channels: tuple[int, ...], s
     return T
 
 
-def adapt_augment(T: Augment, adversarial: Adversarial, real_logits: Tensor, progress: Progress) -> None:
+def adapt_augment(T: Augment, adversarial: Adversarial, real_logits: Logits, progress: Progress) -> None:
     """Report D's confidence on real images to an adaptive augmentation, once a step."""
     if adversarial.decision_boundary is not None:
-        T.observe(real_logits - adversarial.decision_boundary, progress.batch_size)
+        T.observe(join_logits(real_logits) - adversarial.decision_boundary, progress.batch_size)

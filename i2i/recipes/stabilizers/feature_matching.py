@@ -21,7 +21,8 @@ def match_features(spec: Spec, D: DiscriminatorView, real: Tensor, fake: Tensor,
     matching = build("feature_matching", spec)
     if not matching.weight:
         return gan, {}
-    distance = matching(D.features(real), D.features(fake))
+    by_output = zip(D.features(real), D.features(fake), strict=True)
+    distance = torch.stack([matching(*features) for features in by_output]).mean()
     return matching.gan * gan + matching.weight * distance, {"feature_matching": distance}
 
 
@@ -30,7 +31,7 @@ def check_feature_matching(spec: Spec, D: nn.Module, discriminator: Spec, *, pai
     matching = build("feature_matching", spec)
     require(not matching.weight or hasattr(D, "features"), "feature_matching", spec.name,
             f"none with discriminator={discriminator.name}, which does not expose its features; dcgan, mlp, "
-            "sagan and patch do")
+            "multiscale, sagan and patch do")
     require(paired or not matching.paired, "feature_matching", spec.name,
             "means, or none: generated images have no real counterpart here, so only means can be matched")
 
@@ -77,7 +78,8 @@ class BatchMeans(_Weighted):
 @dataclass(frozen=True, kw_only=True)
 class Layers(_Weighted):
     """weight * sum over layers of |D_i(a, b) - D_i(a, G(a))|_1 / N_i, N_i the number of features of layer i.
-    Wang et al. 2018 (pix2pixHD, arXiv:1711.11585), equation 5.  Costs a pass of D over real images."""
+    Wang et al. 2018 (pix2pixHD, arXiv:1711.11585), equation 5; the mean over the scales of discriminator=
+    multiscale.  Costs a pass of D over real images."""
 
     weight: Weight = 10.0
     gan: AdversarialWeight = 1.0

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from i2i.errors import require
 from i2i.losses.penalties import lazy_penalty
 from i2i.nets.norms import uses_batch_statistics
+from i2i.recipes.discriminator_outputs import average_logits
 from i2i.recipes.discriminator_view import DiscriminatorView
 from i2i.recipes.stabilizers.packing import pack_images, unpack_images
 from i2i.registry import Spec, build
@@ -13,7 +14,8 @@ from i2i.registry import Spec, build
 def penalty_term(penalty: Spec, d_update: int, D: DiscriminatorView, real: Tensor, fake: Tensor,
                  pack: int) -> Tensor:
     """The penalty, `()`, after `d_update` updates of D; with packing, its gradients are those of packs."""
-    return lazy_penalty(build("penalty", penalty), d_update, lambda packs: D(unpack_images(packs, pack)),
+    return lazy_penalty(build("penalty", penalty), d_update,
+                        lambda packs: average_logits(D(unpack_images(packs, pack))),
                         pack_images(real, pack), pack_images(fake, pack))
 
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from typing_extensions import Doc
 
 from i2i.errors import require
-from i2i.losses.adversarial import Adversarial
 from i2i.nets.precision import fp32_island, to_float32
 from i2i.recipes.base import get_module
+from i2i.recipes.discriminator_outputs import AdversarialOverOutputs
 from i2i.recipes.discriminator_view import DiscriminatorView
 from i2i.registry import Spec, build, register
 
@@ -34,7 +34,7 @@ def build_unrolling(unrolling: Spec, D: nn.Module, penalty: Spec) -> nn.Module:
     return U
 
 
-def unrolled(m: nn.ModuleDict, D: DiscriminatorView, adversarial: Adversarial, real: Tensor,
+def unrolled(m: nn.ModuleDict, D: DiscriminatorView, adversarial: AdversarialOverOutputs, real: Tensor,
              fake: Tensor) -> DiscriminatorView:
     """D as G sees it: after the steps of `m["U"]` against these images, or as it is."""
     U = get_module(m, "U")

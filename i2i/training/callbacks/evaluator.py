@@ -20,6 +20,7 @@ from i2i.images.convert import make_grid
 from i2i.metrics import collapse, kid, paired
 from i2i.metrics.set_metrics import MetricContext, Score, frechet_score, manifold_scores, mean_score
 from i2i.recipes.base import Recipe
+from i2i.recipes.discriminator_outputs import average_logits
 from i2i.runs import log
 from i2i.training.callbacks.base import Callback
 from i2i.training.callbacks.fixed_inputs import QUICK_SIZE, Embedding, FixedInputs, thumbnails
@@ -122,7 +123,7 @@ class Evaluator:
         return self.recipe.generate(modules, inputs)["fake_b"].float()
 
     def _logits(self, live: nn.ModuleDict, batch: dict[str, Tensor]) -> Tensor:
-        return self.recipe.discriminate(live, batch).float().flatten()
+        return average_logits(self.recipe.discriminate(live, batch)).float().flatten()
 
     @torch.no_grad()
     def save_best_and_worst(self, averaged: nn.ModuleDict, pairs: FixedInputs,
