@@ -37,7 +37,7 @@ from i2i.data.labeled import ImageDataset, find_images
 from i2i.data.sources import open_source
 from i2i.data.transforms import resize
 from i2i.images.convert import to_8bit, to_array, to_rgb
-from i2i.metrics.feature_networks import efficientnet_lite0
+from i2i.metrics.feature_networks import load_extractor
 
 Arrays = Sequence[np.ndarray]
 Classifier = Callable[[Tensor], Tensor]         # What describes images -> N class indices
@@ -110,7 +110,7 @@ def pixels(arrays: Arrays) -> Tensor:
 
 def objects(arrays: Arrays) -> Tensor:
     """HWC uint8 -> N x 1280"""
-    return efficientnet_lite0().images([to_rgb(array) for array in arrays])[0]
+    return load_extractor("efficientnet-lite0").extract([to_rgb(array) for array in arrays])[0]
 
 
 def spread(images: Tensor, labels: Tensor, classes: int) -> Tensor:

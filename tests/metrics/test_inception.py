@@ -11,14 +11,9 @@ import pytest
 import torch
 
 from i2i.errors import RequestError
-from i2i.metrics import inception
-from i2i.metrics.feature_networks import (
-    FeatureExtractor,
-    clean,
-    inception_features,
-    legacy_pytorch,
-    legacy_tf,
-)
+from i2i.metrics.feature_networks import FeatureExtractor
+from i2i.metrics.networks import inception
+from i2i.metrics.resizing import clean, legacy_pytorch, legacy_tf
 from tests.metrics.reference import REFERENCE, inception_state, picture
 
 EXPECTED = np.load(REFERENCE / "inception" / "features.npz")
@@ -40,7 +35,7 @@ def file(state: dict[str, torch.Tensor], tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def extractor(file: Path) -> FeatureExtractor:
-    return inception_features(file)
+    return FeatureExtractor.of(inception.Inception(file))
 
 
 def with_resize(extractor: FeatureExtractor, mode: str) -> FeatureExtractor:
@@ -107,15 +102,15 @@ def test_wrong_and_damaged_weights_are_refused(file: Path, tmp_path: Path, state
     cut = tmp_path / "cut.pth"
     cut.write_bytes(file.read_bytes()[: 40_000_000])
     with pytest.raises(RequestError, match=r"cut\.pth is damaged"):
-        inception_features(cut)
+        inception.Inception(cut)
     torch.save({"fc.weight": torch.zeros(1000, 2048)}, tmp_path / "other.pth")
     with pytest.raises(RequestError, match="does not hold the FID Inception"):
-        inception_features(tmp_path / "other.pth")
+        inception.Inception(tmp_path / "other.pth")
     torch.save(dict(state, **{"fc.weight": torch.zeros(1000, 2048)}), tmp_path / "torchvision.pth")
     with pytest.raises(RequestError, match=r"fc\.weight is \(1000, 2048\), expected \(1008, 2048\); torchvision"):
-        inception_features(tmp_path / "torchvision.pth")
+        inception.Inception(tmp_path / "torchvision.pth")
     torch.save({"anything": print}, tmp_path / "code.pth")
     with pytest.raises(RequestError, match="not a file of plain tensors"):
-        inception_features(tmp_path / "code.pth")
+        inception.Inception(tmp_path / "code.pth")
     with pytest.raises(RequestError, match="does not exist"):
-        inception_features(tmp_path / "absent.pth")
+        inception.Inception(tmp_path / "absent.pth")

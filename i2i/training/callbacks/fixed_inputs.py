@@ -17,7 +17,7 @@ from i2i.data.sources import Unreadable
 from i2i.errors import RequestError
 from i2i.images.convert import to_array, to_rgb
 from i2i.images.format import ImageFormat
-from i2i.metrics.feature_networks import efficientnet_lite0
+from i2i.metrics.feature_networks import load_extractor
 from i2i.recipes.base import Recipe
 
 Matrix = NDArray[Any]
@@ -67,7 +67,7 @@ def to_uint8(image: Tensor) -> NDArray[np.uint8]:
 def best_embedding(device: torch.device, log: Callable[[str], None]) -> Embedding:
     """Features of EfficientNet-Lite0, or thumbnails where its weights are missing."""
     try:
-        extractor = efficientnet_lite0(device=str(device))
+        extractor = load_extractor("efficientnet-lite0", device=str(device))
     except RequestError as error:
         log(f"note: images are compared by their pixels, not by features: {error}")
         return thumbnails(THUMBNAIL_SIZE)

@@ -5,8 +5,9 @@ classes, average pools that leave the padding out of the mean, and a maximum for
 Tensors have the names of pytorch-fid's port, so `pt_inception-2015-12-05-6726825d.pth` loads as it is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -15,9 +16,18 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import inception as blocks
 
+from i2i.errors import RequestError
+from i2i.metrics.networks.base import FeatureNetwork, Layer
+from i2i.metrics.state_dict import read_state
+from i2i.metrics.weights import find_weights, sha256
+from i2i.registry import register
+
 INPUT_SIZE = 299
 NUM_FEATURES = 2048     # Of pool3, the last average pool.
 NUM_CLASSES = 1008
+# The last layers before the maps get smaller.  Windows are not padded, so maps are smaller than H / stride.
+LAYERS = {"Conv2d_2b_3x3": Layer(64, 2), "Conv2d_4a_3x3": Layer(192, 4), "Mixed_5d": Layer(288, 8),
+          "Mixed_6e": Layer(768, 16), "Mixed_7c": Layer(2048, 32)}
 
 
 class ConvBlock(blocks.BasicConv2d):
@@ -112,3 +122,33 @@ def from_state(state: Mapping[str, Tensor]) -> FIDInception:
                              "Inception (1000 classes) is another network")
     network.load_state_dict(dict(state), strict=False)
     return network.eval().requires_grad_(False)
+
+
+@register("feature_network", "inception")
+class Inception(FeatureNetwork):
+    """The FID network, 2048 features and 1008 logits, from pytorch-fid's weights file."""
+
+    name, size, num_features = "inception", INPUT_SIZE, NUM_FEATURES
+    default_layers = ("Conv2d_4a_3x3", "Mixed_5d", "Mixed_6e", "Mixed_7c")
+
+    def __init__(self, path: Path | None) -> None:
+        super().__init__()
+        path = find_weights(self.name) if path is None else path
+        try:
+            self.network = from_state(read_state(path)).folded()
+        except ValueError as error:
+            raise RequestError(f"{path} does not hold the FID Inception: {error}") from None
+        self.weights, self.layers = sha256(path), LAYERS
+        self.freeze()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        features, logits = self.network(x)
+        return features, logits
+
+    def walk(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
+        for name, layer in self.network.named_children():
+            x = layer(x)
+            if name in self.layers:
+                yield name, x
+            if name == self.default_layers[-1]:
+                return

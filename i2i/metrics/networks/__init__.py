@@ -1,0 +1,1 @@
+"""Feature networks: one file for each family of architectures, registered as `feature_network`."""

