@@ -101,9 +101,9 @@ def test_a_metric_that_runs_out_of_memory_is_left_out_with_the_size() -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
     a = torch.zeros(1, 3, 20, 30)
-    assert _value(greedy, a, a) == "pairs of 30x20 pixels do not fit in memory"
+    assert _value(greedy, a, a, "x.png") == "x.png and its partner, 30x20 pixels, do not fit in memory"
     with pytest.raises(RuntimeError, match="something else"):
-        _value(lambda a, b: (_ for _ in ()).throw(RuntimeError("something else")), a, a)
+        _value(lambda a, b: (_ for _ in ()).throw(RuntimeError("something else")), a, a, "x.png")
 
 
 def test_the_key_of_a_reference_is_all_that_decides_it() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,15 @@ import torch
 from PIL import Image
 
 from i2i import Chain, load
-from i2i.errors import RequestError
+from i2i.data.config import DataConfig
+from i2i.data.image_set import open_image_set
+from i2i.data.labeled import find_images
+from i2i.data.sources import Unreadable, load_image, open_source
+from i2i.errors import JobError, RequestError
+from i2i.evaluation.feature_extraction import extract_features
+from i2i.images import memory as host
+from i2i.images.encode import encode
+from i2i.images.format import ImageFormat
 from i2i.inference import memory
 from i2i.inference.model import Model
 from tests.conftest import Run
@@ -107,3 +117,128 @@ def test_evaluation_names_the_pair_that_does_not_fit(trained: Path, i2i: Run, tm
     assert done.code == 1
     assert "big" in done.line
     assert f"{SIDE}x{SIDE} pixels need about" in done.line
+
+
+# ---------------------------------------------------------------------------------------------- decoding
+
+@pytest.fixture
+def little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with 1 MB, on which images are large from 100 kB on."""
+    monkeypatch.setattr(host, "LARGE", 10**5)
+    monkeypatch.setattr(host, "available_host_memory", lambda: 10**6)
+
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".npy", "16.png", "16.tif", "f.tif"])
+def test_what_does_not_fit_is_refused_before_it_is_decoded(little: None, tmp_path: Path, suffix: str) -> None:
+    dtype = {"16": "uint16", "f.": "float32"}.get(suffix[:2], "uint8")
+    array = np.zeros((400, 500, 3), dtype)
+    (tmp_path / f"x{suffix}").write_bytes(encode(suffix[suffix.index("."):], array, ImageFormat(3, dtype)))
+    (tmp_path / f"y{suffix}").write_bytes(encode(suffix[suffix.index("."):], array[:50, :60], ImageFormat(3, dtype)))
+    source = open_source(tmp_path)
+    with pytest.raises(Unreadable, match=r"x\S+: 500 x 400 pixels need about .* GB of memory .* accepted: a smaller image, or more memory$"):
+        load_image(source, f"x{suffix}")
+    assert load_image(source, f"y{suffix}").array.shape == (50, 60, 3)
+
+
+def test_a_check_names_what_does_not_fit_and_examines_the_others(pictures: Path, little: None, i2i: Run) -> None:
+    done = i2i("data", "check", pictures)
+    assert done.code == 1
+    assert "4 images, 1 not readable" in done.out
+    assert f"error    1 file too large for the memory that is free\n         m_big.png: {SIDE} x {SIDE} pixels need about" in done.out
+
+
+def out_of_memory(*args: object, **options: object) -> object:
+    raise MemoryError
+
+
+@pytest.mark.parametrize("where", ["i2i.images.pil.from_pil", "i2i.data.sources.folder.Folder.read", "i2i.data.check.file_facts.make_thumbnail"])
+def test_a_check_goes_on_where_an_allocation_fails(pictures: Path, i2i: Run, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    monkeypatch.setattr(where, out_of_memory)
+    done = i2i("data", "check", pictures)
+    assert done.code == 1
+    assert "4 files too large for the memory that is free" in done.out
+    assert "such as a1.png: does not fit in memory; accepted: a smaller image, or more memory" in done.out
+
+
+def test_training_skips_or_names_what_does_not_fit(pictures: Path, little: None) -> None:
+    images = find_images(open_source(pictures))["train"].for_evaluation((ImageFormat(), ImageFormat()), (32, 32))
+    skipped: list[str] = []
+    positions, batch = images.batch(range(4), lambda problem: skipped.append(str(problem)))     # As sample grids are read.
+    assert positions == [0, 2, 3]
+    assert batch["b"].shape == (3, 3, 32, 32)
+    assert len(skipped) == 1
+    assert "m_big.png: 1100 x 1100 pixels need about" in skipped[0]
+    assert DataConfig().on_error == "stop"
+
+
+def test_an_allocation_that_fails_after_decoding_names_the_file(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("i2i.data.transforms.Resize.resize", out_of_memory)
+    images = find_images(open_source(pictures))["train"].for_evaluation((ImageFormat(), ImageFormat()), (32, 32))
+    with pytest.raises(Unreadable, match=r"in/a1\.png: does not fit in memory; accepted: a smaller image, or more memory"):
+        images.sample(0)
+
+
+def test_evaluation_of_sets_names_what_does_not_fit(pictures: Path, i2i: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, little: None) -> None:
+    done = i2i("evaluate", "--real", pictures, "--fake", pictures, "--metrics", "l1")
+    assert done.code == 1
+    assert "m_big.png: 1100 x 1100 pixels need about" in done.line
+    monkeypatch.undo()
+
+    class Extractor:
+        num_features, size = 4, 32
+        prepare = staticmethod(out_of_memory)
+
+    with pytest.raises(JobError, match=r"in/a1\.png: does not fit in memory; accepted"):
+        extract_features(open_image_set(pictures, "--real"), Extractor(), tmp_path / "kept")     # type: ignore[arg-type]
+    monkeypatch.setattr("i2i.evaluation.feature_extraction._to_levels", out_of_memory)
+    done = i2i("evaluate", "--real", pictures, "--fake", pictures, "--metrics", "l1")
+    assert "a1.png or its partner does not fit in memory" in done.line
+
+
+def test_large_images_wait_for_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many are decoded at once as fit together, small ones always."""
+    monkeypatch.setattr(host, "LARGE", 1000)
+    monkeypatch.setattr(host, "available_host_memory", lambda: 5000)
+    going, most = [0], [0]
+    lock = threading.Lock()
+
+    def decode() -> None:
+        with host.reserve_memory(20, 10, 10):
+            with lock:
+                going[0] += 1
+                most[0] = max(most[0], going[0])
+            time.sleep(0.02)
+            with host.reserve_memory(9, 11, 10):
+                pass
+            with lock:
+                going[0] -= 1
+
+    threads = [threading.Thread(target=decode) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert most == [2]
+    assert going == [0]
+    with pytest.raises(ValueError, match="60 x 10 pixels need about"), host.reserve_memory(60, 10, 10):
+        pass
+    with host.reserve_memory(50, 10, 10):
+        pass
+
+
+@pytest.mark.parametrize(("groups", "available"), [
+    ({"": (10**9, 4 * 10**8, 0)}, 6 * 10**8), ({"": (10**9, 9 * 10**8, 5 * 10**8)}, 6 * 10**8), ({"": ("max", 9 * 10**8, 0)}, None), ({}, None),
+    ({"a/b": (10**9, 9 * 10**8, 0), "a": ("max", 0, 0)}, 10**8), ({"a/b": (10**9, 10**8, 0), "a": (10**9, 8 * 10**8, 10**8)}, 3 * 10**8)],
+    ids=["a limit", "file cache", "no limit", "no groups", "an inner group", "an outer group"])
+def test_the_limits_of_containers_count_and_files_in_memory_are_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: dict[str, tuple[object, int, int]], available: int | None) -> None:
+    monkeypatch.setattr(host, "CGROUPS", tmp_path)
+    monkeypatch.setattr(host, "PROCESS_GROUP", tmp_path / "self")
+    (tmp_path / "self").write_text("1:name=systemd:/x\n0::/a/b\n" if "a/b" in groups else "0::/\n")
+    for group, (limit, used, cached) in groups.items():
+        folder = tmp_path / group
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text(f"{used}\n")
+        (folder / "memory.stat").write_text(f"anon 1\ninactive_file {cached}\nactive_file 7\n")
+    assert min(host._control_groups(), default=None) == available

@@ -16,6 +16,7 @@ from i2i.data.cache import Cache, DiskCache, MemoryCache, array_bytes
 from i2i.data.pipeline import Pipeline
 from i2i.data.sampler import Order
 from i2i.data.sources import Source, Unreadable, convert_or_unreadable
+from i2i.data.sources.base import error_reason
 from i2i.data.transforms import JointCropFlip, Resize, Size
 from i2i.images.convert import to_tensors
 from i2i.images.format import Array, DecodedImage, ImageFormat
@@ -205,7 +206,8 @@ class Dataset(ABC):
                                          partial(self._decode, stream.keys, index))
             except Exception as error:      # Nothing that reading raises may end a loader process.
                 problem = (error if isinstance(error, Unreadable)
-                           else Unreadable(name, f"{type(error).__name__}: {error}"))
+                           else Unreadable(name, error_reason(error) if isinstance(error, MemoryError)
+                                           else f"{type(error).__name__}: {error}"))
         assert problem      # No stream is empty.
         raise problem
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from i2i.data.file_list import FileList
 from i2i.data.layouts import pair_all
 from i2i.data.sources import Source, Unreadable, check_not_empty, load_image, open_source
+from i2i.data.sources.base import error_reason
 from i2i.errors import JobError
 from i2i.images.convert import to_8bit, to_rgb
 from i2i.images.decode import Header, read_header
@@ -90,7 +91,7 @@ class ImageSet:
             except Unreadable as error:
                 raise JobError(f"{self.source.path_of(name)}: {error.reason}") from None
             except Exception as error:      # Image.open raises OSError, SyntaxError, ValueError ...
-                raise JobError(f"{self.source.path_of(name)}: {error}") from None
+                raise JobError(f"{self.source.path_of(name)}: {error_reason(error)}") from None
 
 
 def open_image_set(where: str | Path, option: str, *, max_pixels: int | None = None) -> ImageSet:

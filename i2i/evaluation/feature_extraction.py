@@ -23,6 +23,7 @@ from torch import Tensor
 
 from i2i.data.image_set import ImageSet, ImageSetFacts, pair_sets, pixel_digest
 from i2i.data.sharding import ProcessGroup, SingleProcess, shard_blocks
+from i2i.data.sources.base import error_reason
 from i2i.errors import JobError, RequestError
 from i2i.images.format import Array
 from i2i.inference.memory import is_out_of_memory
@@ -90,7 +91,12 @@ def _extract_batches(images: ImageSet, extractor: FeatureExtractor, batch_size: 
                      group: ProcessGroup) -> Iterator[_Batch | None]:
     """This process's batches, decoded ahead, one per round of all processes; None without more images."""
     def prepare(index: int) -> _Prepared:
-        image = images.read(index)
+        try:
+            return measure(images.read(index))
+        except MemoryError as error:
+            raise JobError(f"{images.source.path_of(images.names[index])}: {error_reason(error)}") from None
+
+    def measure(image: Array) -> _Prepared:
         step = max(1, round((image.shape[0] * image.shape[1] / MAX_COLOR_PIXELS) ** 0.5))
         return extractor.prepare(image), LabHistogram.of_image(image[::step, ::step]), pixel_digest(image)
 
@@ -183,19 +189,22 @@ def paired_values(fake: ImageSet, real: ImageSet, metrics: Mapping[str, PairedMe
     for block in shard_blocks(len(pairs), batch_size, group):
         own = []
         for i, j in (pairs[k] for k in block):
-            a, b = _to_levels(fake.levels(i)), _to_levels(real.levels(j))
             name = fake.source.path_of(fake.names[i])
+            try:
+                a, b = _to_levels(fake.levels(i)), _to_levels(real.levels(j))
+            except MemoryError as error:
+                raise JobError(f"{name} or its partner {error_reason(error)}") from None
             if a.shape[1] != b.shape[1]:
                 raise RequestError(f"{name} has {a.shape[1]} channels and its partner {b.shape[1]}; "
                                    "metrics of pairs need the same")
             if a.shape != b.shape:
                 raise RequestError(f"{name} is {a.shape[3]}x{a.shape[2]} and its partner "
                                    f"{b.shape[3]}x{b.shape[2]}; metrics of pairs need one size")
-            own.append({name: _value(metric, a, b) for name, metric in metrics.items()})
+            own.append({key: _value(metric, a, b, name) for key, metric in metrics.items()})
         yield from chain.from_iterable(group.gather_objects(own))
 
 
-def _value(metric: PairedMetric, a: Tensor, b: Tensor) -> float | str:
+def _value(metric: PairedMetric, a: Tensor, b: Tensor, name: str) -> float | str:
     try:
         return metric(a, b).item()
     except ValueError as error:
@@ -203,7 +212,7 @@ def _value(metric: PairedMetric, a: Tensor, b: Tensor) -> float | str:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        return f"pairs of {a.shape[3]}x{a.shape[2]} pixels do not fit in memory"
+        return f"{name} and its partner, {a.shape[3]}x{a.shape[2]} pixels, do not fit in memory"
 
 
 def _to_levels(image: Array) -> Tensor:

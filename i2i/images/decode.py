@@ -13,6 +13,7 @@ from i2i.images import pil, tiff
 from i2i.images.color import profile_name, to_srgb
 from i2i.images.format import DecodedImage, to_supported_dtype
 from i2i.images.geotiff import interpret_tags
+from i2i.images.memory import PILLOW_BYTES, reserve_memory
 from i2i.images.truncation import check_end
 
 # Their warnings concern what is raised here, or nothing that matters.
@@ -25,6 +26,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 NPY = b"\x93NUMPY"
 ANIMATED = ("GIF", "PNG", "WEBP", "AVIF", "FLI")        # In others, further frames are previews or layers.
 FIRST_FRAME = "animated, only the first frame is used"
+GRAY_BYTES = 6      # As PILLOW_BYTES.
 MIN_ROWS = 16       # An NPY array with fewer rows, before a longer last axis, has its channels first.
 
 
@@ -85,7 +87,8 @@ def _decode_with_pillow(data: bytes, max_pixels: int | None) -> DecodedImage:
     check_end(data)
     if data.startswith(PNG):
         _verify_png(data, max_pixels)
-    with pil.open_image(data, max_pixels) as image:
+    with pil.open_image(data, max_pixels) as image, reserve_memory(
+            *image.size, GRAY_BYTES if image.mode in pil.GRAY_MODES else PILLOW_BYTES):
         animated = image.format in ANIMATED and getattr(image, "is_animated", False)
         image.load()
         if data.startswith(PNG) and image.mode == "L" and "transparency" in image.info:
@@ -108,9 +111,10 @@ def _decode_png16(data: bytes, max_pixels: int | None) -> DecodedImage:
     """Decode 16 bits with OpenCV, as Pillow reduces them to 8 where there is more than one channel."""
     _verify_png(data, max_pixels)
     with pil.open_image(data) as opened:
-        info, orientation = opened.info, opened.getexif().get(pil.ORIENTATION, 1)
+        size, info, orientation = opened.size, opened.info, opened.getexif().get(pil.ORIENTATION, 1)
         notes = (FIRST_FRAME,) if getattr(opened, "is_animated", False) else ()
-    array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    with reserve_memory(*size):
+        array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if array is None or array.dtype != np.uint16:
         raise ValueError("this 16-bit PNG is damaged")
     gray, alpha = data[25] in (0, 4), array.ndim == 3 and array.shape[2] == 4        # IHDR's color type.
@@ -129,7 +133,8 @@ def _decode_png16(data: bytes, max_pixels: int | None) -> DecodedImage:
 def _decode_npy(data: bytes, max_pixels: int | None) -> DecodedImage:
     """Decode (H, W) or (H, W, C), after checking the header against the length of the file."""
     shape = _npy_header(data, max_pixels)
-    array = np.load(io.BytesIO(data), allow_pickle=False)
+    with reserve_memory(shape[1], shape[0], 3 * len(data) // (shape[0] * shape[1])):
+        array = np.load(io.BytesIO(data), allow_pickle=False)
     if len(shape) == 3 and shape[0] < MIN_ROWS <= shape[2]:
         raise ValueError(f"its shape {shape} looks like channels first; accepted: height x width, or height "
                          "x width x channels (numpy.moveaxis(array, 0, -1))")

@@ -8,6 +8,7 @@ import tifffile
 
 from i2i.images.color import to_srgb
 from i2i.images.format import Array, DecodedImage, to_supported_dtype
+from i2i.images.memory import reserve_memory
 from i2i.images.pil import ORIENTATION, apply_orientation, check_pixels, parse_dpi
 from i2i.images.truncation import ends_in_zeros
 
@@ -41,9 +42,11 @@ def decode(data: bytes, max_pixels: int | None) -> DecodedImage | None:
             _check_segments(each, data)
         if len(pages) == 1 and _pillow_supports(page):
             return None
-        arrays = [_read_page(each, data, number) for number, each in enumerate(pages)]
-        array = arrays[0] if len(pages) == 1 else np.stack([each[..., 0] for each in arrays], 2)
-        return _interpret(page, array, len(pages))
+        bytes_per_pixel = 3 * page.dtype.itemsize * page.samplesperpixel * len(pages)
+        with reserve_memory(page.imagewidth, page.imagelength, bytes_per_pixel):
+            arrays = [_read_page(each, data, number) for number, each in enumerate(pages)]
+            array = arrays[0] if len(pages) == 1 else np.stack([each[..., 0] for each in arrays], 2)
+            return _interpret(page, array, len(pages))
 
 
 def size(data: bytes) -> tuple[int, int]:

@@ -2,21 +2,19 @@
 
 import weakref
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from i2i.images.memory import available_host_memory
 from i2i.recipes.base import DataInfo, Recipe
 from i2i.recipes.meta_device import build_on_meta
 
 OUT_OF_MEMORY_MESSAGES = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc",
                           "Cannot allocate memory")
-CGROUP = Path("/sys/fs/cgroup")
 # Pixels of an image that is decoded when its turn comes, and only translated if there is memory for it.
 LARGE_IMAGE = 1 << 20
 PROBE_SIDE = 512        # Pixels of the image whose translation is estimated.
@@ -64,16 +62,7 @@ def available_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
                    - torch.cuda.memory_allocated(device))
-    limits = [psutil.virtual_memory().available]
-    if hasattr(psutil, "RLIMIT_AS"):
-        soft, _ = psutil.Process().rlimit(psutil.RLIMIT_AS)
-        if soft != psutil.RLIM_INFINITY:
-            limits.append(soft - psutil.Process().memory_info().vms)
-    try:
-        limits.append(int((CGROUP / "memory.max").read_text()) - int((CGROUP / "memory.current").read_text()))
-    except (OSError, ValueError):       # No cgroup, or "max".
-        pass
-    return min(limits)
+    return available_host_memory()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

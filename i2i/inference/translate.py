@@ -18,7 +18,7 @@ from torch import Tensor
 from i2i.data.paired import STRIP_TOLERANCE, split_strip
 from i2i.data.sharding import ProcessGroup, SingleProcess, shard_blocks
 from i2i.data.sources import Source, Unreadable, check_not_empty, find_left_out
-from i2i.data.sources.base import decode_bytes
+from i2i.data.sources.base import decode_bytes, error_reason
 from i2i.errors import JobError, RequestError
 from i2i.files import atomic_path
 from i2i.images.convert import to_array
@@ -290,7 +290,7 @@ class _FolderJob:
         if isinstance(error, Unreadable):
             self.fail(f"{self.source.path_of(name)}: {error.reason}")
         else:
-            self.fail(f"{name}: " + (str(error) if isinstance(error, RequestError) else
+            self.fail(f"{name}: " + (error_reason(error) if isinstance(error, RequestError | MemoryError) else
                                      f"{type(error).__name__}: {error}"))
 
     def fail(self, problem: str) -> None:

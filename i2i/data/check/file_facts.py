@@ -12,9 +12,11 @@ from PIL import Image
 from i2i.data.format_detection import BIT_DEPTHS
 from i2i.data.image_set import pixel_digest
 from i2i.data.sources import Source, Unreadable, decode_bytes
+from i2i.data.sources.base import error_reason
 from i2i.images.convert import composite_over, to_rgb
 from i2i.images.decode import read_header
 from i2i.images.format import Array, DecodedImage
+from i2i.images.memory import MORE_MEMORY
 from i2i.images.pil import ORIENTATION, open_image
 
 EXTENSIONS: Mapping[str, tuple[str, ...]] = {      # Format by content -> its extensions, the usual one first.
@@ -73,6 +75,8 @@ def examine_file(source: Source, name: str) -> FileFacts | Fault:
         data = source.read(name)
     except Unreadable as error:
         return Fault("unreadable", error.reason)
+    except MemoryError as error:
+        return Fault("memory", error_reason(error))
     if not data:
         return Fault("empty", "has no bytes")
     try:
@@ -81,6 +85,8 @@ def examine_file(source: Source, name: str) -> FileFacts | Fault:
         return _classify(error.reason)
     try:
         return _facts(name, data, image)
+    except MemoryError as error:
+        return Fault("memory", error_reason(error))
     except Exception as error:      # One strange image must not stop the check.
         return Fault("refused", f"{type(error).__name__}: {error}")
 
@@ -90,6 +96,8 @@ def _classify(reason: str) -> Fault:
         return Fault("bomb", reason)
     if "not an image" in reason or "which cannot be read" in reason:
         return Fault("no-image", reason)
+    if reason.endswith(MORE_MEMORY):
+        return Fault("memory", reason)
     unsupported = "accepted:" in reason or "not supported" in reason
     return Fault("refused" if unsupported else "damaged", reason)
 

@@ -27,7 +27,8 @@ MAX_EXAMPLES = 20
 FAULTS = {      # Kind of fault -> text.
     "empty": "without content", "damaged": "truncated or damaged", "no-image": "not containing an image",
     "bomb": "with more pixels than is safe to decode (decompression bomb)",
-    "unreadable": "that cannot be read", "refused": "of an unsupported type"}
+    "memory": "too large for the memory that is free", "unreadable": "that cannot be read",
+    "refused": "of an unsupported type"}
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 

@@ -13,6 +13,7 @@ from i2i.errors import RequestError
 from i2i.images.convert import convert_to
 from i2i.images.decode import decode_file
 from i2i.images.format import Array, DecodedImage, ImageFormat
+from i2i.images.memory import MORE_MEMORY
 from i2i.images.pil import MAX_PIXELS, extensions
 
 
@@ -112,7 +113,15 @@ def decode_bytes(name: str, data: bytes, max_pixels: int = MAX_PIXELS) -> Decode
     try:
         return replace(decode_file(data, max_pixels), name=name)
     except Exception as error:      # OSError, SyntaxError, ValueError, struct.error, zlib.error, cv2.error …
-        raise Unreadable(name, " ".join(str(error).split()) or type(error).__name__) from None
+        raise Unreadable(name, error_reason(error)) from None
+
+
+def error_reason(error: Exception) -> str:
+    """What a library says of an image that cannot be used, in one line."""
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or "OutOfMemoryError" in text:        # The latter is OpenCV's.
+        return f"does not fit in memory; {MORE_MEMORY}"
+    return text or type(error).__name__
 
 
 def load_image(source: Source, name: str) -> DecodedImage:
@@ -121,6 +130,8 @@ def load_image(source: Source, name: str) -> DecodedImage:
         return decode_bytes(source.path_of(name), source.read(name), source.max_pixels)
     except Unreadable as error:
         raise Unreadable(source.path_of(name), error.reason) from None
+    except MemoryError as error:
+        raise Unreadable(source.path_of(name), error_reason(error)) from None
 
 
 def convert_or_unreadable(image: DecodedImage, format: ImageFormat) -> Array:
