@@ -6,6 +6,7 @@ from i2i.nets import (
     mlp,
     multiscale,
     patchgan,
+    pix2pixhd,
     priors,
     resnet,
     sagan,
@@ -15,5 +16,5 @@ from i2i.nets import (
     weight_norm,
 )
 
-__all__ = ["dcgan", "mlp", "multiscale", "patchgan", "priors", "resnet", "sagan", "stylegan", "stylegan2",
-           "unet", "weight_norm"]
+__all__ = ["dcgan", "mlp", "multiscale", "patchgan", "pix2pixhd", "priors", "resnet", "sagan", "stylegan",
+           "stylegan2", "unet", "weight_norm"]

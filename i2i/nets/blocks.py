@@ -1,5 +1,6 @@
 """Convolutions, upsampling and initialization shared by several networks."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import cast
@@ -57,6 +58,12 @@ def upsample_layer(up: str, in_channels: int, out_channels: int, *, kernel: int,
         return GemmConvTranspose2d(in_channels, out_channels, kernel, 2, 1, kernel % 2, bias=bias)
     return nn.Sequential(nn.Upsample(scale_factor=2),
                          nn.Conv2d(in_channels, out_channels, 3, 1, 1, bias=bias))
+
+
+def max_halvings(size: tuple[int, int]) -> int:
+    """How often both sides can be halved without a remainder."""
+    both = math.gcd(*size)
+    return (both & -both).bit_length() - 1
 
 
 def channels_per_level(player: str, width: int, levels: int, *, max_multiple: int = 8,

@@ -1,6 +1,5 @@
 """U-Net generator of pix2pix."""
 
-import math
 from typing import Annotated
 
 import torch
@@ -9,7 +8,7 @@ from torch.nn import functional as F
 from typing_extensions import Doc
 
 from i2i.errors import RequestError, require
-from i2i.nets.blocks import GemmConv2d, channels_per_level, init_weights, upsample_layer
+from i2i.nets.blocks import GemmConv2d, channels_per_level, init_weights, max_halvings, upsample_layer
 from i2i.nets.gradient_checkpointing import checkpoint_stage
 from i2i.nets.norms import make_norm, needs_bias
 from i2i.nets.options import Dropout, Norm, Up, Width
@@ -42,8 +41,7 @@ class UNet(nn.Module):
                      "Layers by which dropout is moved outwards; 1 in pytorch-CycleGAN-and-pix2pix")] = 0,
                  up: Up = "transposed") -> None:
         super().__init__()
-        both = math.gcd(*size)
-        depth = depth or (both & -both).bit_length() - 1        # The power of two in both sides.
+        depth = depth or max_halvings(size)
         require(0 <= dropout < 1, "generator.dropout", dropout, "0 or more and less than 1")
         if not 2 <= depth < min(size).bit_length() or any(side % 2**depth for side in size):
             raise RequestError(f"a unet of depth {depth} cannot halve {size[0]}x{size[1]} images that often; "
