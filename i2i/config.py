@@ -5,6 +5,7 @@ import json
 import math
 import typing
 from collections.abc import Mapping, Sequence
+from inspect import get_annotations
 from typing import Any, Literal, TypeVar
 
 from i2i.errors import RequestError, require
@@ -71,10 +72,11 @@ def _convert(key: str, text: str, to: Any) -> Any:
 
 
 def settings(config: Any) -> dict[str, Option]:
-    """The settings of a config (a dataclass or an instance of one), by name."""
+    """The settings of a config (a dataclass or an instance of one), by name; its own before inherited ones."""
     cls = config if isinstance(config, type) else type(config)
     types, found = typing.get_type_hints(cls, include_extras=True), {}
-    for field in dataclasses.fields(cls):
+    depth = {name: i for i, base in reversed([*enumerate(cls.__mro__)]) for name in get_annotations(base)}
+    for field in sorted(dataclasses.fields(cls), key=lambda field: depth[field.name]):
         to, text = split_annotation(types[field.name])
         found[field.name] = Option(to, field.default, text, field.metadata.get("kind", ""))
     return found

@@ -1,11 +1,14 @@
 """`i2i list`: components, recipes, presets and settings, by name and by pattern."""
 
+import inspect
 import re
 
 import pytest
 
 from i2i import registry
+from i2i.config import settings
 from i2i.recipes.presets import PRESETS
+from i2i.training.other_tools import known_words
 from tests.conftest import Run
 
 
@@ -78,3 +81,35 @@ def test_list_fits_the_terminal(i2i: Run, monkeypatch: pytest.MonkeyPatch, colum
     lines = [line for words in ([], ["data"], ["unet"], ["train"]) for line in listed(i2i, *words).splitlines()]
     assert max(map(len, lines)) <= max(columns, 36 + 2 + 22 + 2 + 30)
     assert len(lines) > 200
+
+
+def own_and_inherited(name: str) -> tuple[set[str], set[str]]:
+    cls = registry.lookup("recipe", name)
+    own = {key for key in inspect.get_annotations(cls) if key in settings(cls)}
+    return own, set(settings(cls)) - own
+
+
+@pytest.mark.parametrize("name", registry.names("recipe"))
+def test_settings_of_a_recipe_come_before_those_it_shares_with_others(i2i: Run, name: str) -> None:
+    own, inherited = own_and_inherited(name)
+    keys = [line.split()[0] for line in listed(i2i, name).splitlines() if line.startswith("  ")]
+    positions = {key: keys.index(key) for key in own | inherited}
+    assert own
+    assert max(positions[key] for key in own) < min(positions[key] for key in inherited)
+
+
+@pytest.mark.parametrize(("words", "answer"), [
+    (["ngf"], "generator.width=… (i2i list generator.width)"), (["lambda_A"], "lambda_cycle_a=… (i2i list lambda_cycle_a)"), (["kimg"], "images=…k (i2i list images)"),
+    (["netG"], "i2i list generator"), (["netG", "unet"], "i2i list generator"), (["n_epochs"], "i2i train RECIPE --epochs …"), (["train", "epochs"], "i2i train RECIPE --epochs …"),
+    (["dataset_mode"], "i2i train pix2pix or i2i train cyclegan"), (["batch-size"], "i2i list batch_size"), (["Unet"], "i2i list unet"), (["n_blocks"], "generator.blocks=… (i2i list generator.blocks)")])
+def test_list_says_what_a_word_of_another_tool_is_called_here(i2i: Run, words: list[str], answer: str) -> None:
+    result = i2i("list", *words)
+    assert (result.code, result.line.partition("; type ")[2]) == (2, answer), result.line
+    for each in re.findall(r"i2i list (\S+?)\)?$", answer):
+        assert listed(i2i, each)
+
+
+def test_every_word_of_other_tools_is_answered(i2i: Run) -> None:
+    for word in known_words():
+        result = i2i("list", word)
+        assert result.code == 0 or "; type " in result.line, word

@@ -73,13 +73,12 @@ def _print_matches(pattern: str) -> None:
 def _print_members(kind: str, name: str) -> None:
     """Print components of a kind, or of the kinds that a setting can be, or settings of a section."""
     from i2i.cli import catalog
-    from i2i.registry import suggest
     names = catalog.names()
     sections = {section: catalog.section_settings(section) for section in catalog.SECTIONS}
     kinds = catalog.kinds_by_setting().get(kind, [kind])
     if kind not in sections and not set(kinds) <= set(names):
         known = [*names, *sections, *catalog.kinds_by_setting()]
-        raise RequestError(f"no kind of component is called {kind!r}; {suggest(kind, known, names)}")
+        raise RequestError(f"no kind of component is called {kind!r}; {_hint(kind, known, names)}")
     if kind in sections:
         known = [each.key.partition(".")[2] for each in sections[kind]]
         if rows := _rows(each for each in sections[kind] if fnmatch.fnmatch(each.key, f"{kind}.{name}")):
@@ -89,13 +88,12 @@ def _print_members(kind: str, name: str) -> None:
         if found := [(one, each) for one in kinds for each in fnmatch.filter(names[one], name)]:
             return _print_components(found)
     raise RequestError(f"no {f'setting of {kind}' if kind in sections else kind} is called {name!r}; "
-                       f"{suggest(name, known)}")
+                       f"{_hint(name, known)}")
 
 
 def _print_everything_named(name: str) -> None:
     """Print all that a name means: a kind, a recipe or preset, components, settings."""
     from i2i.cli import catalog
-    from i2i.registry import suggest
     names = catalog.names()
     if name in names or name in catalog.SECTIONS or name in catalog.kinds_by_setting():
         return _print_members(name, "*")
@@ -103,23 +101,34 @@ def _print_everything_named(name: str) -> None:
     settings = catalog.find_settings(name)
     if not found and not settings:
         raise RequestError(f"no component, recipe, preset or setting is called {name!r}; "
-                           f"{suggest(name, catalog.known_words(), [*names, *catalog.SECTIONS])}")
+                           f"{_hint(name, catalog.known_words(), [*names, *catalog.SECTIONS])}")
     _print_components(found)
     _print_table(_rows(settings))
+
+
+def _hint(word: str, known: Sequence[str], listed: Iterable[str] | None = None) -> str:
+    """End of an error message: what an unknown word of another tool is called here, or the nearest name."""
+    from i2i.registry import suggest
+    from i2i.training.other_tools import called_here, is_settings, normalize
+    if here := called_here(word):
+        option = "i2i train RECIPE " if here.startswith("--") else ""
+        return f"type {option}{here}" + (f" (i2i list {here.partition('=')[0]})" if is_settings(here) else "")
+    return f"type i2i list {normalize(word)}" if normalize(word) in known else suggest(word, known, listed)
 
 
 def _print_components(components: Sequence[tuple[str, str]]) -> None:
     """Print each component with its options; a recipe or preset, if it is the only one, with all it uses."""
     from i2i.cli import catalog
     from i2i.registry import origin
-    whole = sum(kind in ("recipe", "preset") for kind, _ in components) == 1
+    recipes = [each for each in components if each[0] in ("recipe", "preset")]
+    whole = len({name for _, name in recipes}) == 1
     for kind, name in components:
         text = " ".join(catalog.description(kind, name).split())
         source = f", from {origin(kind, name)}" if origin(kind, name) else ""
         print("\n".join(_wrap(f"{name} ({kind}{source}): {text}", _terminal_width())))
         if kind not in ("recipe", "preset"):
             _print_table(_rows(catalog.options(kind, name)), "  ")
-        elif whole:
+        elif whole and (kind, name) == recipes[-1]:     # A preset may have the name of its recipe.
             _print_table(_rows(catalog.in_use(name)), "  ")
             print("and those of data and training: i2i list data, i2i list train")
 

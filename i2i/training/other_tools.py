@@ -59,6 +59,13 @@ def what_to_type(word: str, value: str, sections: Mapping[str, Any], accepts: Ca
     return ""
 
 
+def called_here(word: str) -> str:
+    """What to type for a word of other tools, whatever its value; empty if nothing like it is known."""
+    equivalents = _equivalents().get(normalize(word), {})
+    patterns = [equivalents[""]] if "" in equivalents else dict.fromkeys(equivalents.values())
+    return " or ".join(_fill(pattern, "", 1).partition(" | ")[0] for pattern in patterns)
+
+
 def is_settings(text: str) -> bool:
     """Whether a suggestion is KEY=VALUE settings, not an option or a command."""
     return all("=" in word and not word.startswith("-") for word in text.split())
