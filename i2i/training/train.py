@@ -113,15 +113,19 @@ def run_job(job: Job, folder: RunFolder, *, device: str = "auto", callbacks: Seq
     if runtime.is_main_process:
         folder.lock()
     try:
-        return _train_in_folder(job, folder, runtime, sample, watching)
+        result = _train_in_folder(job, folder, runtime, sample, watching)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, I2IError) or not memory.is_out_of_memory(error):
             raise
         raise JobError(out_of_memory_message(job, runtime.world_size, available)) from None
     finally:
-        folder.unlock()
-        for callback in watching.callbacks:
-            callback.on_end()
+        try:
+            watching.notify(lambda each: each.on_end())
+        finally:
+            folder.unlock()
+    if watching.failure:
+        raise JobError(f"{watching.failure}; all is saved in {folder.path}") from watching.failure.__cause__
+    return result
 
 
 def check_memory(job: Job, runtime: Runtime, available: int) -> list[str]:

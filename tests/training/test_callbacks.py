@@ -100,6 +100,19 @@ def test_an_error_in_a_callback_ends_the_run_with_its_state_saved_and_is_named(s
     assert_same(tmp_path / "plain", tmp_path / "run")
 
 
+def test_an_error_at_the_end_is_named_after_the_others_have_ended_and_all_is_saved(strips: Path, tmp_path: Path, i2i: Run) -> None:
+    class FailingAtTheEnd(Callback):
+        def on_end(self) -> None:
+            raise KeyError("gone")
+
+    last, words = Recorder(), ("pix2pix", *SMALL, "train.images=4")
+    with pytest.raises(JobError, match=r"^callback FailingAtTheEnd failed \(test_callbacks.py, line \d+\): KeyError: 'gone'; all is saved in ") as caught:
+        package.train(*words, data=strips, out=tmp_path / "run", device="cpu", callbacks=[FailingAtTheEnd(), last])
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert last.calls[-1] == ("end",)
+    assert "is finished" in i2i("train", "--resume", tmp_path / "run", "--device", "cpu").out       # The folder is not locked, either.
+
+
 def test_a_callback_can_stop_the_run(strips: Path, tmp_path: Path) -> None:
     class Enough(Callback):
         def on_evaluation(self, trainer: Trainer, entry: Mapping[str, Any]) -> None:

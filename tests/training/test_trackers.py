@@ -2,8 +2,11 @@
 
 import importlib.util
 import json
+import struct
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +93,12 @@ class Fake(tracking.GeneralTracker):
     def tell(self, kind: str, *details: Any) -> None:
         if kind == self.fails_at:
             raise OSError(28, "No space\nleft on device")
+        assert threading.get_ident() == self.thread      # In another one MLflow begins another run.
         with open(self.server, "a") as file:
             file.write(json.dumps([kind, *details], default=str) + "\n")
 
     def start(self) -> None:
+        self.thread = threading.get_ident()
         self.tell("start", self.options)
 
     def store_init_configuration(self, values: dict[str, Any]) -> None:
@@ -190,3 +195,65 @@ def test_trackers_may_be_added_and_removed_when_a_run_is_resumed(strips: Path, t
     events.Reload()
     assert [event.step for event in events.Scalars("train/l1")] == [6, 12]     # What the run had before, too.
     assert [event.step for event in events.Images("samples")] == [0, 8]
+
+
+def train_interrupted_and_resumed(tracker: str, strips: Path, run: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        package.train(*WORDS, f"trackers={tracker}", data=strips, out=run, device="cpu", callbacks=[StopAfter(14)])
+    package.train(*WORDS, f"trackers={tracker}", data=strips, out=run, device="cpu")
+
+
+def logged(run: Path, file: str, key: str) -> list[tuple[int, float]]:
+    lines = log.read(run / file)
+    return [(line["images"], line[key] if key in line else line["scores"][key]["value"]) for line in lines]
+
+
+@pytest.mark.slow
+def test_mlflow_has_one_run_with_everything(strips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow itself, where it is installed: read back by its own client."""
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    run = tmp_path / "run"
+    train_interrupted_and_resumed("mlflow", strips, run)
+    client = mlflow.MlflowClient()
+    (found,) = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    assert (found.info.run_name, found.info.status, found.data.params["train.batch_size"]) == ("run", "FINISHED", "2")
+    assert client.get_experiment(found.info.experiment_id).name == "i2i"
+    for tag, file, key in (("train/l1", "log.jsonl", "l1"), ("evaluation/psnr", "metrics.jsonl", "psnr")):
+        assert [(each.step, each.value) for each in client.get_metric_history(found.info.run_id, tag)] == logged(run, file, key)
+    assert [Path(each.path).name for each in client.list_artifacts(found.info.run_id, "samples")] == sorted(path.name for path in (run / "samples").iterdir())
+
+
+def wandb_records(path: Path) -> Iterator[Any]:
+    """The records of an offline run: blocks of 32 KiB after a header, of pieces with a checksum, a length and a type each."""
+    from wandb.proto import wandb_internal_pb2
+    data, at, whole = path.read_bytes(), 7, b""
+    while at + 7 <= len(data):
+        if (left := 32768 - at % 32768) < 7:
+            at += left
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, at)
+        whole, at = whole + data[at + 7:at + 7 + length], at + 7 + length
+        if kind in (1, 4):      # A whole record, or the last piece of one.
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(whole)
+            yield record
+            whole = b""
+
+
+@pytest.mark.slow
+def test_wandb_has_everything_offline(strips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights & Biases itself, where it is installed: read back from the files that `wandb sync` uploads."""
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run = tmp_path / "run"
+    train_interrupted_and_resumed("wandb", strips, run)
+    wandb.teardown()        # Its own process writes the files.
+    records = [record for path in sorted(run.glob("wandb/offline-run-*/*.wandb")) for record in wandb_records(path)]
+    assert len({record.run.run_id for record in records if record.WhichOneof("record_type") == "run"}) == 1
+    assert {"train.batch_size": "2"}.items() <= {item.key: item.value_json for record in records for item in record.config.update}.items()
+    rows = [{"/".join(item.nested_key) or item.key: item.value_json for item in record.history.item} for record in records if record.WhichOneof("record_type") == "history"]
+    for tag, file, key in (("train/l1", "log.jsonl", "l1"), ("evaluation/psnr", "metrics.jsonl", "psnr")):
+        assert [(int(row["_step"]), float(row[tag])) for row in rows if tag in row] == logged(run, file, key)
+    assert [int(row["_step"]) for row in rows if "samples/count" in row] == sorted(int(path.stem) for path in (run / "samples").iterdir())

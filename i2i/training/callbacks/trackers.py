@@ -6,6 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,7 @@ INSTALL_COMMANDS = {
     "tensorboard": "pip install 'i2i-toolkit[tensorboard]'", "wandb": "pip install 'i2i-toolkit[wandb]'",
     "mlflow": "pip install 'i2i-toolkit[mlflow]'"}
 PROJECT = "i2i"         # Name of the project (wandb) or experiment (mlflow).
+MAX_REASON = 500        # Characters of a tracker's error that are shown.
 
 
 def check_installed(names: Sequence[str]) -> None:
@@ -45,14 +47,15 @@ def flat_settings(job: Job) -> dict[str, bool | int | float | str]:
 class Trackers(Callback):
     """Hands what log.jsonl and metrics.jsonl have, and the sample grids, to accelerate's trackers.
 
-    The run's writer thread does it, after the files are written.  trackers.json remembers what has been
-    handed over, by tracker and kind; what is missing when a run is resumed, or a tracker is added, comes from
-    the files.  A tracker that fails is left out from then on.
+    One thread does it, as MLflow's runs belong to threads, after the writer has written the files.
+    trackers.json remembers what has been handed over, by tracker and kind; what is missing when a run is
+    resumed, or a tracker is added, comes from the files.  A tracker that fails is left out from then on.
     """
 
     def __init__(self, job: Job) -> None:
         self.names, self.settings = job.train.trackers, flat_settings(job)
         self.trackers: dict[str, Any] = {}
+        self._thread = ThreadPoolExecutor(1, "trackers")
         self._warnings: list[str] = []
 
     def on_start(self, trainer: Trainer) -> None:
@@ -108,6 +111,7 @@ class Trackers(Callback):
     def on_end(self) -> None:
         for name, tracker in list(self.trackers.items()):
             self._attempt(name, tracker.finish)
+        self._thread.shutdown()
         self._warn()
 
     def _hand_over(self, kind: str, entry: Mapping[str, Any]) -> None:
@@ -151,10 +155,11 @@ class Trackers(Callback):
 
     def _attempt(self, name: str, call: Callable[[], object]) -> None:
         try:
-            call()
+            self._thread.submit(call).result()
         except Exception as error:      # Of any kind: it is others' code, a network, an account.
             self.trackers.pop(name, None)
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = reason if len(reason) <= MAX_REASON else f"{reason[:MAX_REASON]} …"
             self._warnings.append(f"warning: train.trackers={name} failed and is left out from here on; the "
                                   f"run goes on, and its folder has everything: {reason}")
 
