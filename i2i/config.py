@@ -72,7 +72,7 @@ def _convert(key: str, text: str, to: Any) -> Any:
 
 
 def settings(config: Any) -> dict[str, Option]:
-    """The settings of a config (a dataclass or an instance of one), by name; its own before inherited ones."""
+    """Settings of a config (a dataclass or an instance of one) by name; its own before inherited ones."""
     cls = config if isinstance(config, type) else type(config)
     types, found = typing.get_type_hints(cls, include_extras=True), {}
     depth = {name: i for i, base in reversed([*enumerate(cls.__mro__)]) for name in get_annotations(base)}
