@@ -10,7 +10,7 @@ import numpy as np
 from i2i.data.dataset import Dataset, fingerprint
 from i2i.data.dataset_root import LABELS, find_root
 from i2i.data.file_list import FileList
-from i2i.data.layouts import canonical, locate_splits, side_folders
+from i2i.data.layouts import canonical, locate_splits, only_divide, side_folders
 from i2i.data.manifest import Labels, Manifest
 from i2i.data.sources import Source, load_image
 from i2i.data.transforms import CoveringCropFlip
@@ -140,6 +140,11 @@ def _from_folders(source: Source, split: str, names: FileList, root: str,
     unlabeled = train_classes == () or (train_classes is None and len(folders) < 2)
     if unlabeled or any(name.count("/") != 1 for name in inner):
         return ImageDataset(source, split, names, layout="sub-folders" if folders else "one folder")
+    if train_classes is None and only_divide(inner, folders):
+        return ImageDataset(source, split, names, layout="numbered folders that only divide the files",
+                            note=f"the folders {folders[0]} … {folders[-1]} only divide the files, as "
+                                 "their names show, and are no classes; a dataset.json with labels can name "
+                                 "classes")
     named = list(map(canonical, folders))
     classes = train_classes or tuple(dict.fromkeys(named))
     if unknown := sorted(set(named) - set(classes)):

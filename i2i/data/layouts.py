@@ -1,5 +1,6 @@
 """Where the images of each split lie, and which files are partners."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from unicodedata import normalize
@@ -22,6 +23,9 @@ LAYOUTS: tuple[tuple[str, ...], ...] = (
     ("{split}/",),
     ("",),
 )
+MAX_PACKED = 1000       # Files in a folder of StyleGAN's dataset tool.
+NUMBERED = re.compile(r"\D*(\d{1,18})", re.ASCII)
+HEXADECIMAL, HASH = re.compile(r"[0-9a-f]+"), re.compile(r"[0-9a-f]{32,128}")
 # Top-level folders that hold one side of two.
 SIDE_FOLDERS = {*(split + side for split in SPLITS for side in "AB"), "A", "B"}
 
@@ -46,6 +50,33 @@ def locate_splits(names: FileList, sides: int) -> dict[str, tuple[str, ...]]:
 def side_folders(names: FileList) -> list[str]:
     """The top-level folders that hold one side of two."""
     return sorted(SIDE_FOLDERS.intersection(names.folders()))
+
+
+def only_divide(names: FileList, folders: Sequence[str]) -> bool:
+    """Whether folders side by side are no classes, but divide many files, as tools do that pack them.
+
+    Their names then follow from those of the files: numbers of five digits or more, through which the numbers
+    of the files run (StyleGAN's 00000/img00000007.png, FFHQ's 01000/01007.png); these modulo 1000 (Danbooru's
+    0007/1007.jpg); or the beginnings of hexadecimal hashes.
+    """
+    width = len(folders[0])
+    if any(len(folder) != width or not HEXADECIMAL.fullmatch(folder) for folder in folders):
+        return False
+    numbered = all(folder.isdecimal() for folder in folders)
+    through, modulo, by_hash = numbered and width >= 5, numbered and width >= 3, True
+    highest = -1
+    for folder in folders:
+        files = names.within(f"{folder}/")
+        found = [NUMBERED.fullmatch(stem(name)) for name in files]
+        numbers = [int(match[1]) for match in found if match]
+        by_hash = by_hash and all(name.startswith(folder) and HASH.fullmatch(stem(name)) for name in files)
+        complete = len(numbers) == len(files)
+        modulo = modulo and complete and all(number % 1000 == int(folder) for number in numbers)
+        through = through and complete and len(numbers) <= MAX_PACKED and min(numbers) > highest
+        if not (through or modulo or by_hash):
+            return False
+        highest = max(numbers, default=highest)
+    return True
 
 
 @dataclass(frozen=True)

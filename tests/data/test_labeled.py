@@ -11,10 +11,12 @@ import torch
 from PIL import Image
 
 from i2i.data.config import DataConfig
+from i2i.data.file_list import FileList
 from i2i.data.format_detection import inspect_dataset, training_sizes
 from i2i.data.labeled import ImageDataset, find_images
+from i2i.data.layouts import only_divide
 from i2i.data.loader import batches
-from i2i.data.sources import open_source
+from i2i.data.sources import Folder, open_source
 from i2i.errors import JobError, RequestError
 from i2i.images.encode import encode
 from i2i.images.format import ImageFormat
@@ -119,6 +121,49 @@ def test_folders_are_no_classes_where_dataset_json_says_that_there_are_none(tmp_
     assert (images.labels, images.classes, images.layout, len(images)) == (None, (), "no labels in dataset.json", 24)
     assert "faces.zip has no labels (no labels in dataset.json), which gan with conditional=true learns from" in i2i("train", "cgan", "--data", tmp_path / "faces.zip", "--dry-run").line
     assert i2i("train", "dcgan", "--data", tmp_path / "faces.zip", "--dry-run").code == 0
+
+
+PACKED = {
+    "StyleGAN": [f"{i // 5:05}/img{i:08}" for i in range(12)], "FFHQ": [f"{i // 1000 * 1000:05}/{i:05}" for i in (3, 4, 1002, 1003, 2001)],
+    "gaps and a short last folder": [f"{i // 5:05}/img{i:08}" for i in (1, 3, 4, 6, 9, 25)], "modulo": [f"{i % 1000:04}/{i}" for i in (1000, 12000, 1007, 7, 90008)],
+    "hashes": [f"{number:02x}/{number:02x}{'f7' * 15}" for number in (3, 9, 200)], "longer numbers": [f"{i // 3:06}/{i:07}" for i in range(9)]}
+CLASSES = {
+    "GTSRB": [f"{label:05}/{track:05}_{frame:05}" for label in range(3) for track in range(2) for frame in range(2)], "digits": [f"{label}/{i}" for label in range(3) for i in range(4)],
+    "counted anew": [f"{label:05}/img{i:08}" for label in range(3) for i in range(4)], "ImageNet": [f"n0144{label}764/n0144{label}764_{i}" for label in range(3) for i in (40, 1)],
+    "more than a thousand": [f"{i // 1001:05}/img{i:08}" for i in range(2002)], "of two widths": ["00000/1", "000001/2"], "words": ["cafe/1", "face/2"], "years": [f"{year}/{i}" for year in (1999, 2000) for i in (3, 4)],
+    "files without numbers": ["00000/a", "00001/b"], "short numbers": [f"{i // 5:03}/{i}" for i in range(12)]}
+
+
+@pytest.mark.parametrize("name", [*PACKED, *CLASSES])
+@pytest.mark.parametrize("split", ["", "train/"])
+def test_folders_that_only_divide_the_files_are_no_classes(name: str, split: str) -> None:
+    names = FileList.of(sorted(f"{each}.png" for each in (PACKED | CLASSES)[name]))
+    folders = names.folders()
+    assert only_divide(names, folders) is (name in PACKED)
+
+    class Listed(Folder):
+        def list_images(self) -> FileList:
+            return FileList.of([f"{split}{each}" for each in names])
+
+    found = find_images(Listed(Path("absent")))["train"]
+    assert (found.classes == ()) is (name in PACKED)
+    assert len(found) == len(names)
+    if name in PACKED:
+        assert found.note.startswith(f"the folders {folders[0]} … {folders[-1]} only divide the files, as their names show, and are no classes; a dataset.json")
+
+
+def test_what_was_taken_for_packing_is_said_by_every_command(tmp_path: Path, i2i: Run) -> None:
+    for i in range(24):
+        save(tmp_path / "faces" / f"{i // 12:05}" / f"img{i:08}.png", 9 * i, (32, 32))
+    assert i2i("data", "check", tmp_path / "faces").out.splitlines()[1] == "layout      numbered folders that only divide the files: 24 train images"
+    plain = i2i("train", "dcgan", "--data", tmp_path / "faces", "--dry-run")
+    assert "the folders 00000 … 00001 only divide the files" in plain.out + plain.err
+    refused = i2i("train", "cgan", "--data", tmp_path / "faces", "--dry-run")
+    assert refused.code == 2
+    assert "has no labels (numbered folders that only divide the files)" in refused.line
+    rows = [[f"{i // 12:05}/img{i:08}.png", i // 12] for i in range(24)]
+    (tmp_path / "faces" / "dataset.json").write_text(json.dumps({"labels": rows}))        # The remedy.
+    assert i2i("train", "cgan", "--data", tmp_path / "faces", "--dry-run").code == 0
 
 
 def test_classes_without_images_are_neither_learned_nor_generated(tmp_path: Path, i2i: Run) -> None:
