@@ -10,11 +10,12 @@ from i2i.nets import (
     priors,
     resnet,
     sagan,
+    spade,
     stylegan,
     stylegan2,
     unet,
     weight_norm,
 )
 
-__all__ = ["dcgan", "mlp", "multiscale", "patchgan", "pix2pixhd", "priors", "resnet", "sagan", "stylegan",
-           "stylegan2", "unet", "weight_norm"]
+__all__ = ["dcgan", "mlp", "multiscale", "patchgan", "pix2pixhd", "priors", "resnet", "sagan", "spade",
+           "stylegan", "stylegan2", "unet", "weight_norm"]

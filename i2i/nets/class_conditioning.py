@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from i2i.errors import RequestError, require
-from i2i.nets.norms import AFFINE, make_norm
+from i2i.nets.norms import make_norm, make_norm_without_parameters
 
 
 def require_labels(c: Tensor | None) -> Tensor:
@@ -44,13 +44,10 @@ class ConditionalNorm(nn.Module):
         require(not num_classes or name != "none", "generator.norm", name,
                 "batch, syncbatch, virtual or instance, where the label selects a norm's gain and bias; "
                 "or set generator.condition=concat")
-        self.norm = make_norm(name, channels, reference)
         if not num_classes:
+            self.norm = make_norm(name, channels, reference)
             return
-        if isinstance(self.norm, AFFINE):       # Its own gain and bias would be redundant.
-            self.norm.affine = False
-            self.norm.register_parameter("weight", None)
-            self.norm.register_parameter("bias", None)
+        self.norm = make_norm_without_parameters(name, channels, reference)
         self.gain = ClassEmbedding(num_classes, channels, 1.0)
         self.bias = ClassEmbedding(num_classes, channels, 0.0)
 

@@ -53,6 +53,16 @@ def make_norm(name: str, channels: int, reference: int = 0) -> nn.Module:
     return build("norm", Spec(name), channels, *([reference] if name == "virtual" else []))
 
 
+def make_norm_without_parameters(name: str, channels: int, reference: int = 0) -> nn.Module:
+    """`make_norm` without gain and bias, for layers that supply them."""
+    norm = make_norm(name, channels, reference)
+    if isinstance(norm, AFFINE):
+        norm.affine = False
+        norm.register_parameter("weight", None)
+        norm.register_parameter("bias", None)
+    return norm
+
+
 def needs_bias(name: str) -> bool:
     """Whether a convolution before this norm needs a bias, because the norm has none."""
     return name in ("instance", "none")

@@ -53,9 +53,14 @@ def spectral(network: nn.Module, *,
     require(1 <= iterations <= 100, "weight_norm.iterations", iterations, "1 to 100")
     require(eps > 0, "weight_norm.eps", eps, "more than 0")
     for layer in _layers(network, "spectral"):
-        norm = SpectralNorm(layer.weight, output_dim(layer), iterations, eps)
-        parametrize.register_parametrization(layer, "weight", norm)
+        add_spectral_norm(layer, iterations, eps)
     return network
+
+
+def add_spectral_norm(layer: Layer, iterations: int = 1, eps: float = 1e-12) -> None:
+    """Spectral norm of one layer, in place, with the options of `spectral`."""
+    norm = SpectralNorm(layer.weight, output_dim(layer), iterations, eps)
+    parametrize.register_parametrization(layer, "weight", norm)
 
 
 @register("weight_norm", "weight")

@@ -25,6 +25,7 @@ RECIPES: dict[str, Recipe] = {
     "unet-spectral": Pix2Pix(generator=Spec("unet", {"width": 4}), discriminator=Spec("patch", {"width": 4, "layers": 1}), g_weight_norm=Spec("spectral")),
     "resnet": CycleGAN(generator=Spec("resnet", {"width": 4, "blocks": 2, "norm": "batch", "dropout": 0.5}), discriminator=Spec("patch", {"width": 4, "layers": 1}), pool=0),
     "pix2pixhd": Pix2Pix(generator=Spec("pix2pixhd", {"width": 2, "blocks": 2, "norm": "batch", "dropout": 0.5}), discriminator=Spec("multiscale", {"width": 4, "layers": 1})),
+    "spade": Pix2Pix(generator=Spec("spade", {"width": 2, "hidden": 4}), discriminator=Spec("multiscale", {"width": 4, "layers": 1})),
     "dcgan": GAN(generator=Spec("dcgan", {**SMALL, "condition": "batchnorm"}), discriminator=PLAIN, conditional=True),
     "sagan": GAN(generator=Spec("sagan", SMALL), discriminator=PLAIN, g_weight_norm=Spec("spectral")),
     "progressive": GAN(generator=Spec("progressive", {**SMALL, "max_channels": 8}), discriminator=PLAIN),

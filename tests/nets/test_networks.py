@@ -9,14 +9,20 @@ from i2i.nets import norms
 from i2i.nets.blocks import GemmConv2d, GemmConvTranspose2d
 from i2i.nets.padding import ReflectionPad2d
 from i2i.nets.unet import UNet
-from i2i.registry import Spec, build, names
+from i2i.registry import Spec, build, names, schema
 
 SIZE = (32, 64)
+TINY = {"width": 4, "hidden": 8}
 
 
 def make(kind: str, name: str, **options: object) -> nn.Module:
     torch.manual_seed(0)
-    return build(kind, Spec(name, {"width": 4, **options}), 2, 3, SIZE)
+    tiny = {key: value for key, value in TINY.items() if key in schema(kind, name)}
+    return build(kind, Spec(name, {**tiny, **options}), 2, 3, SIZE)
+
+
+def with_option(option: str) -> list[str]:
+    return [name for name in names("generator") if option in schema("generator", name)]
 
 
 @pytest.mark.parametrize("name", names("generator"))
@@ -37,19 +43,27 @@ class TestGenerators:
         alone = torch.cat([network(image[None]) for image in x])
         torch.testing.assert_close(network(x), alone, atol=1e-5, rtol=1e-5)
 
-    def test_dropout_is_random_in_training_and_off_in_eval_mode(self, name: str) -> None:
-        network, x = make("generator", name, dropout=0.5), torch.randn(2, 2, *SIZE)
-        assert not torch.equal(network(x), network(x))
-        assert torch.equal(network.eval()(x), network(x))
-
-    @pytest.mark.parametrize("up", ["transposed", "resize"])
-    def test_both_upsamplings_reach_the_size_of_the_image(self, name: str, up: str) -> None:
-        assert make("generator", name, up=up)(torch.randn(1, 2, *SIZE)).shape == (1, 3, *SIZE)
-
     def test_other_multiples_of_its_smallest_size_are_supported(self, name: str) -> None:
         network = make("generator", name).eval()
         m = max(network.multiple, getattr(network, "smallest", 1))
         assert network(torch.randn(1, 2, m, 2 * m)).shape == (1, 3, m, 2 * m)
+
+
+@pytest.mark.parametrize("name", with_option("dropout"))
+def test_dropout_is_random_in_training_and_off_in_eval_mode(name: str) -> None:
+    network, x = make("generator", name, dropout=0.5), torch.randn(2, 2, *SIZE)
+    assert not torch.equal(network(x), network(x))
+    assert torch.equal(network.eval()(x), network(x))
+
+
+@pytest.mark.parametrize("up", ["transposed", "resize"])
+@pytest.mark.parametrize("name", with_option("up"))
+def test_both_upsamplings_reach_the_size_of_the_image(name: str, up: str) -> None:
+    assert make("generator", name, up=up)(torch.randn(1, 2, *SIZE)).shape == (1, 3, *SIZE)
+
+
+def test_the_generators_with_dropout_and_a_choice_of_upsampling_are_found() -> None:
+    assert {"unet", "resnet", "pix2pixhd"} <= set(with_option("dropout")) & set(with_option("up"))
 
 
 @pytest.mark.parametrize("norm", names("norm"))
