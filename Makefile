@@ -10,9 +10,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 demo: install
 	@$(BIN)/i2i train pix2pix --out $(DEMO) $(DEMO_SETTINGS)
-	@$(BIN)/i2i translate $(DEMO) openmoji-64/test --half left --out $(DEMO)/translated
+	@$(BIN)/i2i translate $(DEMO) personas-edges-64/test --half left --out $(DEMO)/translated
 	@$(BIN)/i2i evaluate $(DEMO) --sheet $(DEMO)/test.png --json $(DEMO)/test.json
-	@echo "look at $(DEMO)/test.png (input, result, target), $(DEMO)/translated/ (208 drawings) and $(DEMO)/samples/ (progress)"
+	@echo "look at $(DEMO)/test.png (input, result, target), $(DEMO)/translated/ (188 drawings) and $(DEMO)/samples/ (progress)"
 
 # Half of the paper's width, batches of 8 and G's rate doubled for them, so that it takes minutes on a CPU; everything else is the default.
 DEMO_SETTINGS = generator.width=32 discriminator.width=32 train.batch_size=8 g_optimizer.lr=4e-4 train.images=24k train.checkpoint_every=4k

@@ -43,6 +43,7 @@ from i2i.training.trainer import Trainer
 RunLines = list[dict[str, Any]]
 CHECKS, FADE_IN, COLLAPSE_AT = 30, 10, 20
 SIZE = 32           # Pixels per side.
+DATA = {"dcgan": "fluent3d-64", "cgan": "fluent3d-64", "pix2pix": "openmoji-64"}        # By recipe.
 SETTINGS = [("healthy", 0, 0.0), *(("modes", modes, 1.0) for modes in (1, 8, 32, 64, 128)),
             *(("moved", modes, 1.0) for modes in (8, 32, 64)),
             *(("modes", 8, share) for share in (0.9, 0.8, 0.7, 0.5)),
@@ -117,7 +118,7 @@ def simulate(kind: str, modes: int, share: float, seeds: int,
 @cache
 def prepared(recipe: str, embedding: Embedding) -> tuple[Job, Tensor, np.ndarray, CollapseDetector]:
     """A job, all images of its data, their classes, and a detector that has embedded them."""
-    job = jobs.prepare(recipe, (f"data.size={SIZE}", "train.images=1000"))
+    job = jobs.prepare(recipe, (f"data.size={SIZE}", "train.images=1000"), data=DATA[recipe])
     split = job.splits["train"]
     bank = split.for_evaluation(job.formats, job.crop_size).batch(range(len(split)))[1]["b"]
     detector = make_detector(job, RunFolder(tempfile.gettempdir()), embedding)
@@ -181,7 +182,7 @@ def trained(recipe: str, *seeds: int) -> None:
     print("| recipe | seed | diversity at the end | distinct | checks with features | detected | losses "
           "|\n|---|---|---|---|---|---|---|")
     for seed in seeds:
-        job = jobs.prepare(recipe, (*TINY, f"train.seed={seed}"))
+        job = jobs.prepare(recipe, (*TINY, f"train.seed={seed}"), data="fluent3d-64")
         entries, lines, _, _ = run(job, features)
         ratios = entries[-1]["fake_b"]
         thorough = sum("confirmed" in entry for entry in entries)
@@ -196,7 +197,7 @@ def cost() -> None:
     small = thumbnails(THUMBNAIL_SIZE)
     print("| run | checks | seconds in the detector | of | share |\n|---|---|---|---|---|")
     for recipe, *settings in COSTS:
-        job = jobs.prepare(recipe, ("train.checkpoint_every=1m", *settings))
+        job = jobs.prepare(recipe, ("train.checkpoint_every=1m", *settings), data=DATA[recipe])
         entries, _, seconds, checking = run(job, small)
         print(f"| `{recipe} {' '.join(settings)}` | {len(entries)} | {checking:.1f} | {seconds:.1f} | "
               f"{100 * checking / seconds:.1f} % |", flush=True)

@@ -24,7 +24,7 @@ from i2i.training import job as jobs
 from i2i.training import train as training
 from i2i.training.distributed import Runtime
 
-LOADS = ("dcgan", "pix2pix", "cyclegan")
+LOADS = {"dcgan": "fluent3d-64", "pix2pix": "openmoji-64", "cyclegan": "noto-twemoji-64"}   # And data.
 CACHES = ("off", "memory", "disk")
 
 
@@ -47,7 +47,7 @@ def measure(load, options):
             job = jobs.prepare(load,
                                [f"train.batch_size={options.batch}", f"train.num_workers={workers}",
                                 f"data.cache={cache}", "data.size=64",
-                                      f"data.cache_folder={folder}"])
+                                      f"data.cache_folder={folder}"], data=LOADS[load])
             stream = streams[cache,
                              workers] = stack.enter_context(closing(training.job_batches(job, runtime, 0)))
             took(stream, -(-len(job.splits["train"]) // options.batch) if cache != "off" else 1)

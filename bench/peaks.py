@@ -29,6 +29,7 @@ from i2i.training.plan import memory_estimate
 LOADS = ("pix2pix data.size=256 train.batch_size=1 train.images=3",
          "cyclegan data.size=256 train.batch_size=1 train.images=2",
          "stylegan2 data.size=64 train.batch_size=8 train.images=16")
+DATA = {"pix2pix": "openmoji-64", "cyclegan": "noto-twemoji-64"}      # Of other recipes: fluent3d-64.
 AGAIN = {"kept": "train.gradient_checkpointing=false", "computed again": "train.gradient_checkpointing=true"}
 TINY = ("generator.width=2", "discriminator.width=2", "data.size=64", "train.batch_size=2", "train.images=4")
 
@@ -43,13 +44,14 @@ def measure(words):
     torch.set_num_threads(1)
     training.make_collapse_detector = lambda *more: None
     training.make_evaluator = lambda *more: None
+    data = DATA.get(words[0], "fluent3d-64")
     with tempfile.TemporaryDirectory() as folder:
         train(words[0],
               *(word for word in TINY if words[0] != "cyclegan" or "width" in word or "train" in word),
-              out=f"{folder}/tiny", device="cpu")
+              data=data, out=f"{folder}/tiny", device="cpu")
         before = resident("VmRSS")
-        estimate = memory_estimate(jobs.prepare(words[0], words[1:]), 1)
-        train(*words, out=f"{folder}/run", device="cpu")
+        estimate = memory_estimate(jobs.prepare(words[0], words[1:], data=data), 1)
+        train(*words, data=data, out=f"{folder}/run", device="cpu")
     return {"weights": estimate.weights, "working": estimate.working, "before": before,
             "added": resident("VmHWM") - before}
 

@@ -127,7 +127,7 @@ def test_a_direction_nobody_knows(cycle: Path, i2i: Run, sides: Path) -> None:
 def test_without_data_it_trains_on_the_bundled_sets(i2i: Run) -> None:
     result = i2i("train", "cyclegan", "--dry-run")
     assert result.code == 0, result.err
-    for words in ("noto-twemoji-64", "two folders, unpaired: 600 + 587 images train, 120 test", "120,000 steps of 1 (200 epochs)", "not while training",
+    for words in ("lorelei-hair-64", "two folders, unpaired: 800 + 800 images train, 160 pairs test", "160,000 steps of 1 (200 epochs)", "not while training",
                   "7,837,699 parameters", "pool_a", "1x3x64x64 -> 1x1x6x6"):
         assert words in result.out, words
 
@@ -158,7 +158,7 @@ def test_held_out_pairs_judge_and_others_do_not(tmp_path: Path, i2i: Run) -> Non
 def test_strips_train_it_too(strips: Path, i2i: Run) -> None:
     result = i2i("train", "cyclegan", *CYCLE, "train.images=8", "--data", strips, "--out", "run", "--device", "cpu")
     assert result.code == 0, result.err
-    assert "A|B strips, taken apart: 10 + 10 images train, 3 val, 4 test" in i2i("train", "cyclegan", *CYCLE, "--data", strips, "--dry-run").out
+    assert "A|B strips, taken apart: 10 + 10 images train, 3 pairs val, 4 pairs test" in i2i("train", "cyclegan", *CYCLE, "--data", strips, "--dry-run").out
 
 
 def test_sides_of_different_channels(tmp_path: Path, i2i: Run) -> None:

@@ -460,7 +460,7 @@ def test_a_million_of_one_kind_do_not_take_forever() -> None:
     assert 2999 <= len(duplicates.near_duplicates(thumbs, np.ones(3000))[0]) <= 3000 * duplicates.NEIGHBORS * duplicates.TABLES
 
 
-@pytest.mark.parametrize(("name", "most"), [("openmoji-64", 2), ("noto-twemoji-64", 2), ("fluent3d-64", 10)])
+@pytest.mark.parametrize(("name", "most"), [("openmoji-64", 2), ("noto-twemoji-64", 2), ("fluent3d-64", 10), ("personas-edges-64", 41), ("lorelei-hair-64", 2), ("peeps-64", 14)])
 def test_near_duplicates_are_rare_in_the_bundled_data(name: str, most: int) -> None:
     report = check_dataset(name)
     assert sum(each.count for each in report.findings if each.kind.startswith("near-")) <= most
@@ -473,8 +473,13 @@ def test_near_duplicates_are_rare_in_the_bundled_data(name: str, most: int) -> N
 def test_the_list_names_every_bundled_set_with_license_and_use(i2i: Run) -> None:
     lines = i2i("data", "list").out.splitlines()
     assert len(lines) == 1 + len(bundled_datasets())
-    assert any(line.split()[0] == "openmoji-64" and "1,167 train" in line and "CC BY-SA 4.0" in line and line.endswith("pix2pix") for line in lines)
-    assert all(" MIT " in line or "CC BY" in line for line in lines[1:])
+    rows = {line.split()[0]: line for line in lines}
+    assert "1,167 train" in rows["openmoji-64"]
+    assert "CC BY-SA 4.0" in rows["openmoji-64"]
+    assert rows["fluent3d-64"].endswith("MIT")
+    for name, license, recipe in (("personas-edges-64", " CC BY 4.0 ", "pix2pix"), ("lorelei-hair-64", " CC0 1.0 ", "cyclegan"), ("peeps-64", " CC0 1.0 ", "dcgan")):
+        assert license in rows[name]
+        assert rows[name].endswith(f" {recipe}")
 
 
 def test_recommended_recipes_take_that_kind_of_data() -> None:

@@ -56,7 +56,7 @@ def test_direction_swaps_source_and_target(strips: Path, i2i: Run) -> None:
 def test_a_dry_run_prints_the_plan_and_writes_nothing(i2i: Run) -> None:
     result = i2i("train", "pix2pix", "--dry-run")
     assert result.code == 0
-    for words in ("openmoji-64", "1,167 train, 96 val, 208 test", "29,244,035 parameters", "1x3x64x64 -> 1x3x64x64", "1x1x6x6", "233,400 steps of 1 (200 epochs)",
+    for words in ("personas-edges-64", "1,000 train, 96 val, 188 test", "29,244,035 parameters", "1x3x64x64 -> 1x3x64x64", "1x1x6x6", "200,000 steps of 1 (200 epochs)",
                   "memory", "lambda_l1", "cropped to 64x64"):
         assert words in result.out, words
     assert list(Path().iterdir()) == []
@@ -233,7 +233,8 @@ print(estimate.total, memory.peak_memory() - before)
     assert 0.75 < estimated / measured < 1.25, (estimated, measured)
 
 
-@pytest.mark.parametrize(("name", "licenses"), [("openmoji-64", ["CC BY-SA 4.0"]), ("noto-twemoji-64", ["Apache License 2.0", "CC BY 4.0"]), ("fluent3d-64", ["MIT License"])])
+@pytest.mark.parametrize(("name", "licenses"), [("openmoji-64", ["CC BY-SA 4.0"]), ("noto-twemoji-64", ["Apache License 2.0", "CC BY 4.0"]), ("fluent3d-64", ["MIT License"]),
+                                                ("personas-edges-64", ["CC BY 4.0"]), ("lorelei-hair-64", ["CC0 1.0"]), ("peeps-64", ["CC0 1.0"])])
 def test_bundled_data_carries_its_license_here_and_in_the_wheel(name: str, licenses: list[str]) -> None:
     text = bundled_datasets()[name].with_name(f"LICENSE-{name}.txt").read_text()
     assert all(license in text for license in licenses)
@@ -242,7 +243,7 @@ def test_bundled_data_carries_its_license_here_and_in_the_wheel(name: str, licen
     for file in (f"datasets/{name}.zip", f"datasets/LICENSE-{name}.txt"):
         assert packed[file] == f"i2i/{file}"
     assert f"datasets/LICENSE-{name}.txt" in project["project"]["license-files"]
-    assert len(bundled_datasets()) == 3          # Of a fourth this knows nothing yet.
+    assert len(bundled_datasets()) == 6          # Of a seventh this knows nothing yet.
 
 
 def test_a_broken_torchvision_is_explained(i2i: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 app = command_group("Datasets: check one before training on it, and list those that come with the package.")
 
 # As the texts beside the datasets name them.
-LICENSES = ("CC BY-SA 4.0", "CC BY 4.0", "Apache License 2.0", "MIT License")
+LICENSES = ("CC BY-SA 4.0", "CC BY 4.0", "CC0 1.0", "Apache License 2.0", "MIT License")
 MAX_LISTED = 6            # Sizes, formats and classes on a line.
 
 

@@ -128,7 +128,8 @@ def _evaluate_model(model: str, loaded: Model, data: str | None, split: str, max
                               direction=direction)
     if request.group.rank:
         return {}, {}
-    print(f"{len(pairs)} {split} pairs of {where}, {time.monotonic() - start:.0f} s")
+    by_name = "" if loaded.recipe.dataset == "paired" else " by name"
+    print(f"{len(pairs)} {split} pairs{by_name} of {where}, {time.monotonic() - start:.0f} s")
     if sheet:
         picture = Image.fromarray(sample_sheet(loaded, pairs, direction=direction))
         write_atomically(Path(sheet), lambda path: picture.save(path, "png"))

@@ -33,7 +33,7 @@ from i2i.training import optimizers, schedules  # noqa: F401 - registers them.
 from i2i.training.config import TrainConfig
 from i2i.training.other_tools import what_to_type
 
-DEFAULT_DATA = {"paired": "openmoji-64", "unpaired": "noto-twemoji-64", "images": "fluent3d-64"}
+DEFAULT_DATA = {"paired": "personas-edges-64", "unpaired": "lorelei-hair-64", "images": "peeps-64"}
 DEFAULT_EPOCHS = 200        # Isola et al. 2017, section 6.2; 100 + 100 in their implementation.
 CHECKED_PAIRS = 16          # Held-out pairs of which one must have the formats of the training pairs.
 
@@ -198,10 +198,20 @@ def prepare(recipe_name: str, assignments: Sequence[str] = (), *, data: str | Pa
     shared = [f"{key}={text} sets {' and '.join(full)}" for key, text in parse_assignments(assignments)
               if "." not in key and len(full := _optimizer_keys(recipe, key)) > 1]
     left_out = "" if source.manifest() else find_left_out(source).note()
+    further = [line for line in (_unused_classes(recipe, splits["train"]), left_out) if line]
     job = Job(recipe_name, requested, recipe, data_config, train_config, location, splits, summary,
-              crop_size, load_size, (*shared, *summary.notes, *([left_out] if left_out else [])),
+              crop_size, load_size, (*shared, *summary.notes, *further),
               read_pipelines(data_config)).check_pipelines()
     return _with_data_defaults(job, {key for key, _ in parse_assignments(assignments)})
+
+
+def _unused_classes(recipe: Recipe, split: AnyDataset) -> str:
+    """What should be known where the data have classes and the recipe does not learn them; "" elsewhere."""
+    classes = getattr(split, "classes", ())
+    if not classes or "c" in recipe.required_keys:
+        return ""
+    hint = "; conditional=true learns them" if "conditional" in settings(recipe) else ""
+    return f"the {len(classes)} classes of the data are ignored{hint}"
 
 
 def _with_data_defaults(job: Job, given: set[str]) -> Job:

@@ -23,8 +23,9 @@ def describe(job: Job) -> list[str]:
                                              **_memory_options(job))
     networks = {part.name: f"{part.parameters:>12,} parameters   {part.shapes}" for part in parts}
     height, width = job.crop_size
-    counts = ", ".join(f"{len(split):,} {name}" if isinstance(split, PairedDataset)
-                       else f"{split.description} {name}" for name, split in job.splits.items())
+    of_pairs = isinstance(job.splits["train"], PairedDataset)
+    counts = ", ".join(f"{len(split):,} {name}" if of_pairs else f"{split.description} {name}"
+                       for name, split in job.splits.items())
     a, b = job.formats
     data = {"layout": f"{job.splits['train'].layout}: {counts}"}
     data |= {"direction": f"{job.data.direction[0].upper()} -> {job.data.direction[1].upper()}",

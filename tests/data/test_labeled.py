@@ -247,6 +247,15 @@ def test_the_bundled_pictures() -> None:
     assert all(images.classes[int(label)] == name.split("/")[0] for name, label in zip(images.names, images.labels, strict=True))
 
 
+def test_classes_that_a_recipe_does_not_learn_are_said(i2i: Run) -> None:
+    note = "the 8 classes of the data are ignored; conditional=true learns them"
+    assert note in i2i("train", "sngan", "--dry-run").out
+    learned = i2i("train", "sngan", "conditional=true", "--dry-run").out
+    assert note not in learned
+    assert "afro, bald, bandana, curly, hat, hijab, mohawk, turban" in learned
+    assert "2400 images of 8 classes train, 480 images of 8 classes test" in learned
+
+
 def test_the_fingerprint_follows_names_and_labels(tmp_path: Path) -> None:
     one = train(classed(tmp_path)).fingerprint()
     assert train(tmp_path).fingerprint() == one

@@ -82,8 +82,11 @@ def test_strips_and_paired_folders_are_taken_apart(strips: Path, tmp_path: Path)
 
 
 def test_the_bundled_data(tmp_path: Path) -> None:
-    splits = find_unpaired(open_source("noto-twemoji-64"))
-    assert {name: (type(split), split.description) for name, split in splits.items()} == {"train": (UnpairedDataset, "600 + 587 images"), "test": (PairedDataset, "120 pairs")}
+    for name, train, test in (("noto-twemoji-64", "600 + 587 images", "120 pairs"), ("lorelei-hair-64", "800 + 800 images", "160 pairs")):
+        splits = find_unpaired(open_source(name))
+        assert {name: (type(split), split.description) for name, split in splits.items()} == {"train": (UnpairedDataset, train), "test": (PairedDataset, test)}
+        with pytest.raises(RequestError):       # Training images with equal names would be taken for pairs, which they are not.
+            find_paired(open_source(name))
 
 
 def test_one_side_only_is_told(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ PROJECTIONS = 8         # Values that make a bucket.
 WIDTH = 24.0            # Levels of an interval of a projection.
 NEIGHBORS = 16          # Compared in a bucket, so that a million images of one thing take no quadratic time.
 # Levels by which similar thumbnails differ on average and at most.  `python bench/near_duplicates.py`: of 3.4
-# million pairs of the bundled images 10 are reported, all variants of one drawing; of copies that were
+# million pairs of bundled emoji 10 are reported, all variants of one drawing; of copies that were
 # encoded again, resized or made slightly darker 98 to 100 % are found.  Mirrored and shifted ones are not.
 MAX_MEAN_DIFFERENCE, MAX_DIFFERENCE = 3.0, 24.0
 MAX_ASPECT_DIFFERENCE = 0.03
