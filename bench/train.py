@@ -43,6 +43,7 @@ from i2i.training import train as training
 from i2i.training.config import TrainConfig
 from i2i.training.distributed import Runtime
 from i2i.training.memory import peak_memory
+from i2i.training.settings import configure, recipe_or_preset
 from i2i.training.trainer import Trainer
 
 # name -> recipe or preset, pixels, default batch size, plain loop, (step, weight) of each kind of step
@@ -61,12 +62,12 @@ ALONE_STEPS = 6       # Steps of a process that measures memory and waiting.
 def make_trainer(workload, settings, options):
     """The trainer that `i2i train` uses, with the settings of a variant."""
     name, size, batch, _, _ = WORKLOADS[workload]
-    recipe_name, preset = jobs.recipe_or_preset(name)
+    recipe_name, preset = recipe_or_preset(name)
     settings = [*(setting for setting in preset if not setting.startswith("train.")),
                 *PLAIN_SETTINGS.get(workload, ()),
                 *(f"{network}={options.width}" for network in WIDTHS if options.width),
                 *settings]
-    recipe, _, config = jobs.configure(lookup("recipe", recipe_name)(), DataConfig(), TrainConfig(),
+    recipe, _, config = configure(lookup("recipe", recipe_name)(), DataConfig(), TrainConfig(),
                                        parse_assignments(settings))
     config = replace(config, images=10**9, batch_size=options.batch or batch)
     runtime = Runtime(precision=config.precision, device=options.device, threads=config.threads,
@@ -193,7 +194,7 @@ def measure_alone(workload, settings, options):
     trainer = make_trainer(workload, settings, options)
     with tempfile.TemporaryDirectory() as folder:
         write_images(Path(folder), size, trainer.recipe.dataset)
-        name, preset = jobs.recipe_or_preset(WORKLOADS[workload][0])
+        name, preset = recipe_or_preset(WORKLOADS[workload][0])
         job = jobs.prepare(name, [*preset, *settings, f"train.batch_size={batch}", "data.flip=true"],
                            data=folder)
         with closing(training.job_batches(job, trainer.runtime, 0)) as batches:

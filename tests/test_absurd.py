@@ -18,7 +18,7 @@ from i2i.recipes.base import DataInfo
 from i2i.registry import kinds, lookup, names, schema
 from i2i.training import memory
 from i2i.training.config import TrainConfig
-from i2i.training.job import check_components, configure
+from i2i.training.settings import check_components, configure
 from tests.conftest import SMALL, Run
 
 SECONDS = 10.0      # Of this process: far more than any of them takes, far less than to try.

@@ -12,8 +12,8 @@ from i2i.cli import app
 from i2i.config import parse_assignments
 from i2i.errors import RequestError
 from i2i.recipes.presets import PRESETS
-from i2i.training.job import configure, initial_settings
 from i2i.training.other_tools import known_words
+from i2i.training.settings import configure, initial_settings
 from tests.conftest import Run
 
 # Recipe, what is typed, what the answer says to type.
@@ -166,8 +166,8 @@ VALUES = ("3", "256", "0.5", "lsgan", "adamw", "linear", "pix2pix", "2", "true")
 @pytest.mark.parametrize("word", known_words())
 def test_every_answer_of_the_table_is_accepted_by_some_recipe(word: str) -> None:
     """Whatever row of the table answers; with the first value that the setting takes."""
-    from i2i.training.job import hint
     from i2i.training.other_tools import _equivalents
+    from i2i.training.settings import hint
     for value in [value or None for value in _equivalents()[word]]:
         accepted = []
         for recipe in ("pix2pix", "cyclegan", "stylegan2", "infogan"):

@@ -20,7 +20,7 @@ from i2i.runs.folder import RunFolder
 from i2i.seeding import seed_step, stable_seed
 from i2i.training.config import TrainConfig
 from i2i.training.distributed import Runtime
-from i2i.training.job import configure, initial_settings
+from i2i.training.settings import configure, initial_settings
 from i2i.training.trainer import Trainer
 
 GENERATION_BATCH = 500          # Samples generated at once.

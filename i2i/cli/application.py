@@ -86,7 +86,7 @@ def _type_instead(args: list[str], flag: str, context: Any) -> str:
     from i2i.config import parse_assignments
     from i2i.recipes.presets import PRESETS
     from i2i.registry import names
-    from i2i.training.job import hint, initial_settings
+    from i2i.training.settings import hint, initial_settings
     at = next((i for i, arg in enumerate(args) if arg.partition("=")[0] == flag), None)
     if at is None:
         return ""

@@ -13,7 +13,7 @@ from i2i.metrics import paired, set_metrics  # noqa: F401 - registers the metric
 from i2i.recipes.presets import PRESETS
 from i2i.registry import Option, Spec
 from i2i.training.config import TrainConfig
-from i2i.training.job import initial_settings, recipe_or_preset
+from i2i.training.settings import initial_settings, recipe_or_preset
 
 SECTIONS: dict[str, Any] = {"data": DataConfig, "train": TrainConfig}
 

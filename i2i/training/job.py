@@ -11,8 +11,7 @@ import PIL
 import torch
 from torch import Tensor
 
-from i2i import recipes  # noqa: F401 - registers recipes, networks and losses.
-from i2i.config import MAX_INTEGER, VERSION, components_in_use, override, parse_assignments, settings, to_dict
+from i2i.config import MAX_INTEGER, VERSION, components_in_use, parse_assignments, settings, to_dict
 from i2i.data.config import DataConfig
 from i2i.data.format_detection import DatasetSummary, inspect_dataset, training_sizes
 from i2i.data.labeled import ImageDataset
@@ -25,20 +24,17 @@ from i2i.images.format import ImageFormat
 from i2i.inference.model_file import model_header
 from i2i.recipes.base import DataInfo, Recipe, data_defaults, get_module
 from i2i.recipes.meta_device import build_on_meta
-from i2i.recipes.presets import PRESETS
-from i2i.registry import Spec, build, lookup, names, schema, suggest
+from i2i.registry import Spec, build
 from i2i.registry.plugins import describe_plugins, loaded_files
 from i2i.seeding import noise_for
-from i2i.training import optimizers, schedules  # noqa: F401 - registers them.
 from i2i.training.config import TrainConfig
-from i2i.training.other_tools import what_to_type
+from i2i.training.settings import check_components, configure, initial_settings, optimizer_keys
 
 DEFAULT_DATA = {"paired": "personas-edges-64", "unpaired": "lorelei-hair-64", "images": "peeps-64"}
 DEFAULT_EPOCHS = 200        # Isola et al. 2017, section 6.2; 100 + 100 in their implementation.
 CHECKED_PAIRS = 16          # Held-out pairs of which one must have the formats of the training pairs.
 
 AnyDataset = PairedDataset | UnpairedDataset | ImageDataset
-Settings = tuple[Recipe, DataConfig, TrainConfig]
 
 
 @dataclass(frozen=True)
@@ -196,7 +192,7 @@ def prepare(recipe_name: str, assignments: Sequence[str] = (), *, data: str | Pa
     summary = inspect_dataset(splits["train"], data_config)
     crop_size, load_size = training_sizes(data_config, splits["train"], summary)
     shared = [f"{key}={text} sets {' and '.join(full)}" for key, text in parse_assignments(assignments)
-              if "." not in key and len(full := _optimizer_keys(recipe, key)) > 1]
+              if "." not in key and len(full := optimizer_keys(recipe, key)) > 1]
     left_out = "" if source.manifest() else find_left_out(source).note()
     further = [line for line in (_unused_classes(recipe, splits["train"]), left_out) if line]
     job = Job(recipe_name, requested, recipe, data_config, train_config, location, splits, summary,
@@ -220,88 +216,3 @@ def _with_data_defaults(job: Job, given: set[str]) -> Job:
     notes = (f"{key} is {value:g} by default: {reason}" for key, (value, reason) in changed.items())
     values: dict[str, Any] = {key: value for key, (value, _) in changed.items()}
     return replace(job, recipe=replace(cast(Any, job.recipe), **values), notes=(*job.notes, *notes))
-
-
-def recipe_or_preset(name: str) -> tuple[str, tuple[str, ...]]:
-    """The name of the recipe that a recipe or preset means, and the preset's assignments."""
-    if name in PRESETS:
-        return PRESETS[name].recipe, PRESETS[name].settings
-    if name not in names("recipe"):
-        raise RequestError(f"no recipe or preset is called {name!r}; "
-                           f"{suggest(name, [*PRESETS, *names('recipe')])}")
-    return name, ()
-
-
-def initial_settings(name: str) -> tuple[str, Settings]:
-    """The name of the recipe that a recipe or preset means, and its settings before any assignment."""
-    recipe_name, preset = recipe_or_preset(name)
-    settings = lookup("recipe", recipe_name)(), DataConfig(), TrainConfig()
-    return recipe_name, configure(*settings, parse_assignments(preset))
-
-
-def configure(recipe: Recipe, data: DataConfig, train: TrainConfig, pairs: Sequence[tuple[str, str]], *,
-              hints: bool = True) -> Settings:
-    """Apply KEY=VALUE pairs to the settings of the recipe, of the data (`data.`) and of training (`train.`).
-
-    Without a prefix a key means the recipe's setting of that name, if there is one.  An option that only
-    optimizers have, such as `lr`, is set for all players.  With `hints` the error about an unknown setting
-    says what to type instead.
-    """
-    sections: dict[str, Any] = {"": recipe, "data.": data, "train.": train}
-    by_section: dict[str, list[tuple[str, str]]] = {prefix: [] for prefix in sections}
-    # Options of the optimizers alone become those of each player; components are chosen before their options.
-    expanded = [(full, text) for key, text in pairs
-                for full in ([key] if "." in key else _optimizer_keys(recipe, key) or [key])]
-    for key, text in sorted(expanded, key=lambda pair: "." in pair[0]):
-        head = key.split(".")[0]
-        prefix = f"{head}." if f"{head}." in sections and "." in key else ""
-        name = key[len(prefix):]
-        if not prefix and head not in settings(recipe):
-            prefix = next((p for p in ("data.", "train.") if head in settings(sections[p])), "")
-        if name.split(".")[0] not in settings(sections[prefix]):
-            if hints and (better := hint(key, text, (recipe, data, train), pairs)):
-                raise RequestError(f"no setting {key!r}; type {better}")
-            known = [p + each for p, config in sections.items() for each in settings(config)]
-            shown = [prefix + each for each in settings(sections[prefix])]
-            others = [] if prefix else ["and those of data. and train. (i2i list)"]
-            raise RequestError(f"no setting {key!r}; {suggest(key, known, [*shown, *others])}")
-        by_section[prefix].append((name, text))
-    new = [override(config, by_section[prefix], prefix) for prefix, config in sections.items()]
-    return new[0], new[1], new[2]
-
-
-def hint(word: str, value: str, base: Settings, pairs: Sequence[tuple[str, str]]) -> str:
-    """What to type instead of an unknown setting or option, beside these pairs; empty if that is unknown."""
-    def apply(pairs: Sequence[tuple[str, str]]) -> Settings | None:
-        try:
-            return configure(*base, pairs, hints=False)
-        except RequestError:
-            return None
-
-    def accepts(assignments: str) -> bool:
-        return apply(parse_assignments(assignments.split())) is not None
-
-    for pair in pairs:
-        base = apply([pair]) or base
-    return what_to_type(word, value, dict(zip(("", "data.", "train."), base, strict=True)), accepts)
-
-
-def _optimizer_keys(recipe: Recipe, option: str) -> list[str]:
-    """The full keys of an option that all the recipe's optimizers have, if nothing else has this name."""
-    specs = {key: getattr(recipe, key) for key, field in settings(recipe).items()
-             if field.kind == "optimizer"}
-    taken = any(option in settings(config) for config in (recipe, DataConfig, TrainConfig))
-    if taken or not all(option in schema("optimizer", spec.name) for spec in specs.values()):
-        return []
-    return [f"{key}.{option}" for key in specs]
-
-
-def check_components(recipe: Recipe) -> None:
-    """Find wrong options early: build all components but the networks, which need the size of the data."""
-    for name, setting in settings(recipe).items():
-        kind = setting.kind
-        if kind and kind not in ("generator", "noise_generator", "discriminator", "latent"):
-            layer = torch.nn.Linear(1, 1)
-            arguments: dict[str, Any] = {"optimizer": layer.parameters(), "weight_norm": layer,
-                                         "unrolling": layer}
-            build(kind, getattr(recipe, name), *([arguments[kind]] if kind in arguments else []))

@@ -14,7 +14,8 @@ from i2i.recipes.presets import PRESETS, Preset
 from i2i.registry import Spec, lookup, schema
 from i2i.training import memory
 from i2i.training.config import TrainConfig
-from i2i.training.job import DEFAULT_DATA, Job, Settings, check_components, configure
+from i2i.training.job import DEFAULT_DATA, Job
+from i2i.training.settings import Settings, check_components, configure
 
 
 def describe(job: Job) -> list[str]:

@@ -19,8 +19,9 @@ from i2i.registry.plugins import check_plugins
 from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
 from i2i.training.config import OPERATIONAL, TrainConfig
-from i2i.training.job import AnyDataset, Job, configure, fingerprint, prepare
+from i2i.training.job import AnyDataset, Job, fingerprint, prepare
 from i2i.training.plan import differences
+from i2i.training.settings import configure
 
 # Settings that may change when a run is resumed, by prefix.
 CHANGEABLE = {"": (), "data.": ("on_error", "max_pixels", "cache", "cache_folder"), "train.": OPERATIONAL}

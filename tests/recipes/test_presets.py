@@ -26,6 +26,7 @@ from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
 from i2i.training import job as jobs
 from i2i.training.config import TrainConfig
+from i2i.training.settings import configure, recipe_or_preset
 
 TINY = ("generator.width=4", "discriminator.width=4", "train.batch_size=4", "train.images=24", "train.log_every=8", "train.checkpoint_every=12")
 
@@ -53,8 +54,8 @@ def test_the_presets_of_the_literature_are_there() -> None:
 @pytest.mark.parametrize("name", [*names("recipe"), *PRESETS])
 def test_the_defaults_of_a_recipe_build_its_networks_for_images_of_every_size_and_format(name: str) -> None:
     """From 16 pixels on; what a recipe cannot do with these data is no default of it."""
-    recipe_name, preset = jobs.recipe_or_preset(name)
-    recipe = jobs.configure(lookup("recipe", recipe_name)(), DataConfig(), TrainConfig(), parse_assignments(preset))[0]
+    recipe_name, preset = recipe_or_preset(name)
+    recipe = configure(lookup("recipe", recipe_name)(), DataConfig(), TrainConfig(), parse_assignments(preset))[0]
     dataset: Any = {"paired": PairedDataset, "unpaired": UnpairedDataset, "images": ImageDataset}[recipe.dataset]
     built = set()
     for height, width in ((16, 16), (17, 40), (23, 23), (24, 31), (28, 28), (48, 48), (64, 100), (250, 300)):

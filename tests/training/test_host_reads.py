@@ -19,7 +19,7 @@ from i2i.registry import lookup, names
 from i2i.runs.folder import RunFolder
 from i2i.training.config import TrainConfig
 from i2i.training.distributed import Runtime
-from i2i.training.job import configure, recipe_or_preset
+from i2i.training.settings import configure, recipe_or_preset
 from i2i.training.trainer import Trainer
 
 SMALL = {"generator.width": 4, "generator.max_channels": 8, "generator.z_dim": 16, "generator.w_dim": 8, "generator.mapping_layers": 2, "generator.blocks": 1,

@@ -15,7 +15,7 @@ from i2i.registry import lookup
 from i2i.runs.folder import RunFolder
 from i2i.training.config import TrainConfig
 from i2i.training.distributed import Runtime
-from i2i.training.job import configure, recipe_or_preset
+from i2i.training.settings import configure, recipe_or_preset
 from i2i.training.trainer import Trainer
 from tests.pair import start
 

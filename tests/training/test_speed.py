@@ -22,12 +22,12 @@ from i2i.recipes.presets import PRESETS
 from i2i.registry import Spec, build, lookup, names
 from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
-from i2i.training import job as jobs
 from i2i.training import resume as resuming
 from i2i.training import train as training
 from i2i.training.distributed import Runtime
 from i2i.training.player_optimizers import PlayerOptimizers
 from i2i.training.run_state import AsyncWriter
+from i2i.training.settings import recipe_or_preset
 from tests.conftest import SMALL, Run
 from tests.training.test_resume import StopAfter, assert_same
 
@@ -225,7 +225,7 @@ def test_fused_kernels_can_be_left_out(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*PRESETS, *names("recipe")])
 def test_what_is_second_order_modules_is_said(name: str) -> None:
-    recipe_name, words = jobs.recipe_or_preset(name)
+    recipe_name, words = recipe_or_preset(name)
     recipe = override(lookup("recipe", recipe_name)(), parse_assignments([word for word in words if not word.startswith("train.")]))
     twice = any(word in ("penalty=r1", "penalty=r1r2", "penalty=wgan-gp", "penalty=dragan") or word.startswith("unrolling=") for word in words)
     assert bool(recipe.second_order_modules) == twice
