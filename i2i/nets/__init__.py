@@ -3,6 +3,7 @@
 # norms and progressive come with those that use them.
 from i2i.nets import (
     dcgan,
+    fastgan,
     mlp,
     multiscale,
     patchgan,
@@ -17,5 +18,5 @@ from i2i.nets import (
     weight_norm,
 )
 
-__all__ = ["dcgan", "mlp", "multiscale", "patchgan", "pix2pixhd", "priors", "resnet", "sagan", "spade",
-           "stylegan", "stylegan2", "unet", "weight_norm"]
+__all__ = ["dcgan", "fastgan", "mlp", "multiscale", "patchgan", "pix2pixhd", "priors", "resnet", "sagan",
+           "spade", "stylegan", "stylegan2", "unet", "weight_norm"]

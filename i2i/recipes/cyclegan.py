@@ -143,12 +143,14 @@ class CycleGAN(StabilizerSettings):
                            progress: Progress) -> tuple[Tensor, Logits, dict[str, Tensor]]:
         """Equation 1, halved (section 4).  -> loss `()`, logits of real images, values to log"""
         D, fake = self.view(m, side), m[f"pool_{side}"](fresh)
-        real_logits, fake_logits = D(real), D(fake)
+        (real_logits, own_losses), fake_logits = D.self_supervise(real), D(fake)
         d = build_adversarial(self.adversarial).d(real_logits, fake_logits) / 2
         penalty = penalty_term(self.penalty, progress.step // self.g_steps, D, real, fake, self.pack) / 2
         logs = {"d": d, "real_logits": average_logits(real_logits).mean(),
-                "fake_logits": average_logits(fake_logits).mean(), **cast(Augment, m[f"T_{side}"]).logs()}
-        return d + penalty, real_logits, {f"{key}_{side}": value for key, value in logs.items()}
+                "fake_logits": average_logits(fake_logits).mean(), **own_losses,
+                **cast(Augment, m[f"T_{side}"]).logs()}
+        loss = d + penalty + sum(own_losses.values())
+        return loss, real_logits, {f"{key}_{side}": value for key, value in logs.items()}
 
     def generate(self, m: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
         """{"a", "b"} -> {"fake_b", "fake_a"}; one side alone gives one of them."""

@@ -29,6 +29,13 @@ class DiscriminatorView:
         """Logits of images `(N, C, H, W)`."""
         return self.call("__call__", *self.inputs(image))
 
+    def self_supervise(self, image: Tensor) -> tuple[Logits, dict[str, Tensor]]:
+        """Logits of real images, and D's own loss on them by name if it has one, such as a reconstruction."""
+        if not hasattr(self.network, "self_supervise"):
+            return self(image), {}
+        logits, loss = self.call("self_supervise", *self.inputs(image))
+        return logits, {"self_supervised": loss}
+
     def features(self, image: Tensor) -> list[list[Tensor]]:
         """Hidden features of images for each output of the network, outermost layer first."""
         return features_by_output(self.call("features", *self.inputs(image)))

@@ -119,11 +119,12 @@ class GAN(StabilizerSettings):
         with torch.set_grad_enabled(g_turn):
             fake = G(z, c)                                  # Computed once, for both players.
         if d_turn:
-            fake_logits, real_logits = D(fake.detach()), D(real)
+            fake_logits, (real_logits, own_losses) = D(fake.detach()), D.self_supervise(real)
             d = adversarial.d(real_logits, fake_logits)
             penalty = penalty_term(self.penalty, progress.step // self.g_steps, D, real, fake, self.pack)
-            update("D", d + penalty, d=d, real_logits=average_logits(real_logits).mean(),
-                   fake_logits=average_logits(fake_logits).mean(), **T.logs())
+            update("D", d + penalty + sum(own_losses.values()), d=d,
+                   real_logits=average_logits(real_logits).mean(),
+                   fake_logits=average_logits(fake_logits).mean(), **own_losses, **T.logs())
             adapt_augment(T, adversarial, real_logits, progress)
         if g_turn:
             D = unrolled(m, D, adversarial, real, fake)

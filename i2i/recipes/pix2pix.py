@@ -93,11 +93,12 @@ class Pix2Pix(StabilizerSettings):
             fake = G(a)                                     # Computed once, for both players.
         D.set_reference(b)
         if d_turn:
-            fake_logits, real_logits = D(fake.detach()), D(b)
+            fake_logits, (real_logits, own_losses) = D(fake.detach()), D.self_supervise(b)
             d = adversarial.d(real_logits, fake_logits) / 2
             penalty = penalty_term(self.penalty, progress.step // self.g_steps, D, b, fake, self.pack) / 2
-            update("D", d + penalty, d=d, real_logits=average_logits(real_logits).mean(),
-                   fake_logits=average_logits(fake_logits).mean(), **T.logs())
+            update("D", d + penalty + sum(own_losses.values()), d=d,
+                   real_logits=average_logits(real_logits).mean(),
+                   fake_logits=average_logits(fake_logits).mean(), **own_losses, **T.logs())
             adapt_augment(T, adversarial, real_logits, progress)
         if g_turn:
             D = unrolled(m, D, adversarial, b, fake)

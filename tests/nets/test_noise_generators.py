@@ -13,7 +13,7 @@ from i2i.nets.class_conditioning import ClassEmbedding
 from i2i.nets.minibatch_discrimination import MinibatchStdDev
 from i2i.registry import Spec, build, lookup, names, schema
 
-TINY = {"width": 4, "max_channels": 8, "z_dim": 8, "w_dim": 8, "mapping_layers": 2}
+TINY = {"width": 4, "decoder_width": 8, "max_channels": 8, "z_dim": 8, "w_dim": 8, "mapping_layers": 2}
 WIDE = {"mlp": 16}      # Of four ReLU units in each of four layers all may be dead.
 CLASSES = 3
 
@@ -155,6 +155,8 @@ class TestDiscriminators:
         D = opened(make("discriminator", case))
         for _ in stages(D):
             judge(D, torch.randn(4, 3, *case[3]), labels(case[2], 4)).sin().sum().backward()
+            if hasattr(D, "self_supervise"):
+                D.self_supervise(torch.randn(4, 3, *case[3]), labels(case[2], 4))[1].backward()
         assert [name for name, p in D.named_parameters() if p.grad is None or not p.grad.any()] == []
 
     def test_in_eval_mode_images_are_independent_unless_the_network_compares_them(self, case) -> None:
