@@ -248,3 +248,9 @@ def test_a_model_of_a_stranger_runs_nothing(trained: Path, tmp_path: Path) -> No
         assert said in done.stdout, done
         assert done.stderr == ""
     assert not (tmp_path / "ran").exists()
+
+
+def test_no_plugin_is_an_empty_list_to_every_version_of_typer() -> None:
+    """Those before 0.20 took the length of what the callback of an option returns, and every command failed."""
+    from i2i.cli.options import _load_plugins
+    assert _load_plugins(None) == _load_plugins([]) == []

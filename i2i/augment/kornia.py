@@ -125,8 +125,9 @@ def check_ops(ops: tuple[str, ...], channels: tuple[int, ...], size: tuple[int, 
                 shown = " and ".join(f"{each}-channel" for each in dict.fromkeys(channels))
                 problem = f"fails on {shown} images ({_first_line(error)})"
         if problem:
+            others = ",".join(op for op in DEFAULT_OPS if op != name)
             raise RequestError(f"augment.ops={name} cannot be used: it {problem}; accepted: ops such as "
-                               f"{','.join(DEFAULT_OPS)}")
+                               f"{others}")
 
 
 def _replay(op: Any, images: list[Tensor]) -> list[Tensor]:
@@ -148,7 +149,8 @@ def _problem(image: Tensor, out: Tensor, twice: bool) -> str:
         if twice:
             torch.autograd.grad(gradient.square().sum(), image)
     except RuntimeError:
-        return "has no second derivative, which a gradient penalty or unrolling needs"
+        return (f"has no second derivative in torch {torch.__version__}, which a gradient penalty or "
+                "unrolling needs")
     return ""
 
 

@@ -15,12 +15,12 @@ def argument(metavar: str, help: str) -> Any:
     return typer.Argument(metavar=metavar, help=help, show_default=False)
 
 
-def _load_plugins(paths: list[str] | None) -> list[str] | None:
+def _load_plugins(paths: list[str] | None) -> list[str]:
     """Run the files given by --plugin, before the command looks up any component."""
     from i2i.registry.plugins import load_plugin
     for path in paths or ():
         load_plugin(path)
-    return paths
+    return paths or []      # Older versions of Typer take the length of what a callback returns.
 
 
 FORMATS = "png|jpg|webp|bmp|tif|npy"

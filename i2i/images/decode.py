@@ -91,9 +91,10 @@ def _decode_with_pillow(data: bytes, max_pixels: int | None) -> DecodedImage:
             *image.size, GRAY_BYTES if image.mode in pil.GRAY_MODES else PILLOW_BYTES):
         animated = image.format in ANIMATED and getattr(image, "is_animated", False)
         image.load()
-        if data.startswith(PNG) and image.mode == "L" and "transparency" in image.info:
-            # Pillow stretches the levels of 2 and 4 bits to 8, but not the transparent one.
-            image.info["transparency"] *= 255 // (2 ** data[24] - 1)
+        if data.startswith(PNG) and image.mode in ("1", "L") and "transparency" in image.info:
+            # Pillow stretches levels of fewer bits to 8, but not the transparent one (newer ones: of 1 bit).
+            level = image.info["transparency"] * (255 // (2 ** data[24] - 1))
+            image.info["transparency"] = min(level, 255)
         decoded = pil.from_pil(ImageOps.exif_transpose(image))
         return replace(decoded, notes=(FIRST_FRAME, *decoded.notes)) if animated else decoded
 
