@@ -1,9 +1,12 @@
 """Atomic writes, locks between processes, and JSON lines."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from i2i.errors import JobError, RequestError
 
+DISK_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EDQUOT)     # All other files would fail alike.
 MAX_NAME = 200      # Bytes of a name that is used with a suffix.
 # Called with the name of each failpoint that is reached; tests set it to end the process there.
 on_failpoint: Callable[[str], None] | None = None
@@ -64,6 +68,24 @@ def atomic_path(target: Path, *, sync: bool = False, unique: bool = False) -> It
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A new folder that is removed after the block.  JobError if it or its files cannot be written."""
+    folder = Path()
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="i2i-"))
+        yield folder
+    except OSError as error:
+        if folder.name and error.errno not in DISK_ERRORS:
+            raise
+        where = f"temporary files in {folder.parent}" if folder.name else "temporary files"
+        raise JobError(f"{where} could not be written ({error.strerror or error}); TMPDIR=DIR names another "
+                       "folder") from None
+    finally:
+        if folder.name:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sync(path: Path, flags: int) -> None:

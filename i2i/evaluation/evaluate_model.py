@@ -1,7 +1,6 @@
 """Evaluate a translation model on pairs, beside the baseline that copies the input."""
 
 import hashlib
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -19,6 +18,7 @@ from i2i.errors import JobError, RequestError
 from i2i.evaluation.evaluate_sets import evaluate_sets, left_out_warnings
 from i2i.evaluation.feature_extraction import set_facts
 from i2i.evaluation.request import EvaluationRequest
+from i2i.files import temporary_folder
 from i2i.images.convert import convert_to, make_grid, to_array, to_rgb, to_tensor
 from i2i.images.encode import encode
 from i2i.images.format import Array, DecodedImage, ImageFormat
@@ -41,8 +41,8 @@ def evaluate_model(model: Model, pairs: PairedDataset, extractor: FeatureExtract
     pairs = _in_direction(pairs, direction)
     source_format, target_format = (model.formats[side] for side in model.sides(direction))
     suffix = ".png" if pil_supports(_to_uint8(target_format)) else ".npy"
-    with tempfile.TemporaryDirectory(prefix="i2i-") as where:
-        folders = {name: Path(where) / name for name in ("translations", "targets", "inputs")}
+    with temporary_folder() as where:
+        folders = {name: where / name for name in ("translations", "targets", "inputs")}
         resized, has_inputs = _write_sets(model, pairs, request, folders, suffix, direction)
         names = tuple(f"{i:08}{suffix}" for i in range(len(pairs)))
         sets = {name: ImageSet(Folder(folder), names) for name, folder in folders.items()}

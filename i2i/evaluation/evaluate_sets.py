@@ -1,10 +1,8 @@
 """Evaluate a set of images against a reference set, and pairs of images of the same name."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from i2i.data.image_set import ImageSet, ImageSetFacts
@@ -13,6 +11,7 @@ from i2i.errors import RequestError
 from i2i.evaluation import protocol
 from i2i.evaluation.feature_extraction import cached_features, extract_features, paired_values, set_facts
 from i2i.evaluation.request import EvaluationRequest, metric_kind
+from i2i.files import temporary_folder
 from i2i.metrics.feature_networks import FeatureExtractor
 from i2i.metrics.paired import BETTER
 from i2i.metrics.set_metrics import MetricContext, Score, SetFeatures, count_copies, mean_score
@@ -47,12 +46,12 @@ def evaluate_sets(fake: ImageSet, real: ImageSet, extractor: FeatureExtractor | 
         for name, facts in (("fakes", fake_facts), ("reals", real_facts)):
             if facts.n < 2:
                 raise RequestError(f"there is one image among the {name}; metrics of sets need at least 2")
-        with tempfile.TemporaryDirectory(prefix="i2i-") as folder:
-            fakes = extract_features(fake, extractor, Path(folder) / "fakes", **batches,
+        with temporary_folder() as folder:
+            fakes = extract_features(fake, extractor, folder / "fakes", **batches,
                                      progress=lambda done: request.progress("fakes", done, len(fake)))
             extract = partial(cached_features, facts=real_facts, warn=warnings.append) \
                 if request.cache else extract_features
-            reals = extract(real, extractor, Path(folder) / "reals", **batches,
+            reals = extract(real, extractor, folder / "reals", **batches,
                             progress=lambda done: request.progress("reals", done, len(real)))
             if fakes and reals:
                 context = MetricContext(extractor.name, request.seed, request.bootstrap)

@@ -1,6 +1,6 @@
 """Turn image files into features, moments, colors and digests, and pairs of files into values of metrics.
 
-Features are streamed to a memory-mapped file.  Processes take blocks of `batch_size` images in turns; the
+Features are streamed to a file.  Processes take blocks of `batch_size` images in turns; the
 main process joins the results in the order of the images, the others get nothing.
 """
 
@@ -14,17 +14,16 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
 from torch import Tensor
 
 from i2i.data.image_set import ImageSet, ImageSetFacts, pair_sets, pixel_digest
 from i2i.data.sharding import ProcessGroup, SingleProcess, shard_blocks
 from i2i.data.sources.base import error_reason
 from i2i.errors import JobError, RequestError
+from i2i.evaluation.feature_store import FeatureStore, open_features
 from i2i.images.format import Array
 from i2i.inference.memory import is_out_of_memory
 from i2i.metrics.color import BINS, LabHistogram
@@ -52,39 +51,25 @@ def set_facts(images: ImageSet, *, batch_size: int = 32,
 
 def extract_features(images: ImageSet, extractor: FeatureExtractor, folder: Path, *, batch_size: int = 32,
                      group: ProcessGroup = SINGLE_PROCESS,
-                     progress: Progress = lambda done: None) -> SetFeatures | None:
+                     progress: Progress = lambda done: None,
+                     on_error: Callable[[OSError], None] = lambda error: None) -> SetFeatures | None:
     """Extract the features of a set into `folder`; None except in the main process.
 
-    JobError if an image cannot be read or a feature is not finite.
+    They are kept in memory where it cannot be written, which `on_error` is called for.  JobError if an image
+    cannot be read or a feature is not finite.
     """
     colors, digests = LabHistogram(), list[str]()
-    logits: Any = None
-    if not group.rank:
-        folder.mkdir(parents=True, exist_ok=True)
-        features = open_memmap(folder / "features.npy", "w+", np.float32,
-                               (len(images), extractor.num_features))
+    store = None if group.rank else FeatureStore(folder, images, on_error)
     for own in _extract_batches(images, extractor, batch_size, group):
         for batch in filter(None, group.gather_objects(own)):
             batch_features, batch_logits, batch_colors, batch_digests = batch
-            rows = slice(len(digests), len(digests) + len(batch_digests))
-            features[rows] = batch_features
-            if batch_logits is not None:
-                if logits is None:
-                    shape = len(images), batch_logits.shape[1]
-                    logits = open_memmap(folder / "logits.npy", "w+", np.float32, shape)
-                logits[rows] = batch_logits
+            assert store
+            store.add(batch_features, batch_logits)
             for frequencies in batch_colors:
                 colors.add(frequencies)
             digests += batch_digests
             progress(len(digests))
-    if group.rank:
-        return None
-    np.savez(folder / "colors.npz", *colors.counts)
-    (folder / "pixels.json").write_text(json.dumps(digests))
-    for array in (features, logits):
-        if array is not None:
-            array.flush()
-    return _open_features(folder, images)
+    return store.finish(colors, digests) if store else None
 
 
 def _extract_batches(images: ImageSet, extractor: FeatureExtractor, batch_size: int,
@@ -122,19 +107,6 @@ def _extract_batches(images: ImageSet, extractor: FeatureExtractor, batch_size: 
             yield features.numpy(), None if logits is None else logits.numpy(), list(colors), list(digests)
 
 
-def _open_features(folder: Path, images: ImageSet) -> SetFeatures:
-    """The files of `extract_features`.  ValueError if they are of another number of images."""
-    colors = LabHistogram()
-    with np.load(folder / "colors.npz") as file:
-        colors.n, colors.counts = len(images), [file[name] for name in file.files]
-    digests = json.loads((folder / "pixels.json").read_text())
-    features, logits = np.load(folder / "features.npy", mmap_mode="r"), folder / "logits.npy"
-    if not len(features) == len(digests) == len(images):
-        raise ValueError("counts differ")
-    return SetFeatures(features, np.load(logits, mmap_mode="r") if logits.exists() else None, colors, digests,
-                       images.read)
-
-
 def cache_key(facts: ImageSetFacts, extractor: FeatureExtractor) -> str:
     """The name of a cached set: a hash of its files and of everything that decides its features."""
     parts = [CACHE_VERSION, facts.content, extractor.name, extractor.weights, extractor.resize,
@@ -148,12 +120,12 @@ def cached_features(images: ImageSet, extractor: FeatureExtractor, folder: Path,
                     progress: Progress = lambda done: None) -> SetFeatures | None:
     """`extract_features`, unless the user's cache has the features of the same files by the same network.
 
-    Where the cache cannot be written, they are written to `folder`, with a warning.
+    Where the cache cannot be written, they are kept in `folder` or in memory, with a warning.
     """
     kept, cached = cache_folder() / "references" / cache_key(facts, extractor), None
     if not group.rank:
         try:
-            cached = _open_features(kept, images)
+            cached = open_features(kept, images)
             progress(len(images))
         except (OSError, ValueError, KeyError, EOFError):
             pass                # Absent or damaged.
@@ -165,17 +137,31 @@ def cached_features(images: ImageSet, extractor: FeatureExtractor, folder: Path,
         kept.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=".part-", dir=kept.parent))
     except OSError as error:
-        warn(f"{kept.parent} could not be written ({error.strerror}), so the features are not kept; set "
-             "I2I_CACHE, or --no-cache")
+        _warn_of_cache(kept.parent, error, warn)
         return extract_features(images, extractor, folder, batch_size=batch_size, group=group,
                                 progress=progress)
+    errors: list[OSError] = []
     try:
-        extract_features(images, extractor, part, batch_size=batch_size, group=group, progress=progress)
-        shutil.rmtree(kept, ignore_errors=True)
-        os.replace(part, kept)
+        found = extract_features(images, extractor, part, batch_size=batch_size, group=group,
+                                 progress=progress, on_error=errors.append)
+        if not errors:
+            shutil.rmtree(kept, ignore_errors=True)
+            try:
+                os.replace(part, kept)
+                found = open_features(kept, images)
+            except OSError as error:        # Another process has written or removed it meanwhile, too.
+                errors.append(error)
+                found = found and found.in_memory()
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return _open_features(kept, images)
+    if errors:
+        _warn_of_cache(kept.parent, errors[0], warn)
+    return found
+
+
+def _warn_of_cache(folder: Path, error: OSError, warn: Callable[[str], None]) -> None:
+    warn(f"{folder} could not be written ({error.strerror or error}), so the features are not kept; set "
+         "I2I_CACHE, or --no-cache")
 
 
 def paired_values(fake: ImageSet, real: ImageSet, metrics: Mapping[str, PairedMetric], *,

@@ -1,6 +1,5 @@
 """Folder jobs: translate a file, a folder tree or a zip, decoding and encoding while the network works."""
 
-import errno
 import os
 import zlib
 from collections import deque
@@ -20,7 +19,7 @@ from i2i.data.sharding import ProcessGroup, SingleProcess, shard_blocks
 from i2i.data.sources import Source, Unreadable, check_not_empty, find_left_out
 from i2i.data.sources.base import decode_bytes, error_reason
 from i2i.errors import JobError, RequestError
-from i2i.files import atomic_path
+from i2i.files import DISK_ERRORS, atomic_path
 from i2i.images.convert import to_array
 from i2i.images.decode import read_header
 from i2i.images.encode import FILE_FORMATS, encode, formats_for, losses
@@ -36,7 +35,6 @@ READ_AHEAD = 64         # Images decoded ahead of the network.
 MAX_PENDING_WRITES = 128
 STRIP_NOTE = ("images of the proportions of A|B strips are translated whole; --half left or --half right "
               "translates one half of each")
-DISK_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EDQUOT)      # All other images would fail alike.
 
 Targets = list[tuple[str, Path]]        # Name of an input, file of its result.
 

@@ -54,6 +54,11 @@ class SetFeatures:
     def __len__(self) -> int:
         return len(self.features)
 
+    def in_memory(self) -> "SetFeatures":
+        """The same without its files."""
+        return replace(self, features=np.array(self.features),
+                       logits=None if self.logits is None else np.array(self.logits))
+
     @cached_property
     def gaussian(self) -> frechet.Gaussian:
         """The fitted normal distribution."""
