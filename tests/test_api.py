@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import inspect
 import re
+import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import numpy as np
+import psutil
 import pytest
 
 import i2i
+from tests.conftest import SMALL
 
 ROOT = Path(__file__).parents[1]
 TYPED = """
@@ -67,6 +72,27 @@ def test_public_methods_are_documented(which: str) -> None:
     own = [name for name, value in vars(getattr(i2i, which)).items() if callable(value) and not name.startswith("_")]
     for name in own:
         assert inspect.getdoc(getattr(getattr(i2i, which), name)), name
+
+
+def held() -> tuple[set[str], set[str], list[str]]:
+    """Open files, threads and child processes of this process."""
+    process = psutil.Process()
+    return ({file.path for file in process.open_files()}, {thread.name for thread in threading.enumerate()}, [child.name() for child in process.children(recursive=True)])
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk"])
+def test_nothing_is_held_between_two_calls(strips: Path, noisy: dict[str, Path], tmp_path: Path, cache: str) -> None:
+    """No file, thread or process, whatever was used, so no object needs `with` or `close`."""
+    images = shutil.make_archive(str(tmp_path / "images"), "zip", tmp_path / "strips" / "test")
+    before = held()
+    run = i2i.train("pix2pix", *SMALL, "train.images=4", "train.num_workers=1", f"data.cache={cache}", data=strips, out=tmp_path / "run", device="cpu")
+    model, generator = i2i.load(run, device="cpu"), i2i.load(noisy["plain"], device="cpu")
+    image = np.zeros((32, 32, 3), np.uint8)
+    translate = i2i.Translate(run, p=1)
+    assert i2i.Chain(model, model).translate(image).shape == translate(image=image)["image"].shape == image.shape
+    mixed = [i2i.Mixed([image], fake, 0.5) for fake in (generator, images)]
+    assert [each[index].shape for each in mixed for index in (0, 1)] == [image.shape, image.shape, image.shape, (32, 64, 3)]
+    assert held() == before
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional as F
 
-from i2i import Chain, Model, load, registry
+from i2i import Chain, Model, load, registry, train
 from i2i.config import to_dict
 from i2i.errors import RequestError
 from i2i.images.convert import make_grid
@@ -24,7 +24,7 @@ from i2i.recipes.base import DataInfo
 from i2i.recipes.gan import GAN
 from i2i.registry import Spec
 from i2i.runs import checkpoint
-from tests.conftest import SMALL, drawing
+from tests.conftest import CYCLE, SMALL, drawing
 
 
 @pytest.fixture(scope="module")
@@ -161,13 +161,32 @@ def test_a_model_says_what_it_is(model: Model, noisy: dict[str, Path]) -> None:
 
 
 def test_a_notebook_shows_what_a_generator_makes(model: Model, noisy: dict[str, Path]) -> None:
-    assert model._repr_png_() is None
     for name, columns in (("plain", 6), ("classes", 3)):
         png = load(noisy[name], device="cpu")._repr_png_()
         assert png is not None
         image = Image.open(io.BytesIO(png))
         assert image.mode == "RGB"
         assert image.size == make_grid([[torch.zeros(3, 32, 32)] * columns] * 3).shape[1::-1]
+
+
+def test_a_notebook_shows_the_sample_grid_of_a_translators_run(trained: Path, tmp_path: Path) -> None:
+    """That of its number of images: a model of an earlier moment does not show later ones, and a model alone shows none."""
+    newest = (trained / "samples" / "00000024.png").read_bytes()
+    assert load(trained, device="cpu")._repr_png_() == newest
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    tensors, header = checkpoint.load(run / "model.safetensors", "model")
+    checkpoint.save(run / "model.safetensors", tensors, header | {"images": 20})
+    assert load(run, device="cpu")._repr_png_() == (run / "samples" / "00000016.png").read_bytes()
+    alone = shutil.copy(trained / "model.safetensors", tmp_path / "alone.safetensors")
+    assert load(alone, device="cpu")._repr_png_() is None
+    shutil.rmtree(run / "samples")
+    assert load(run, device="cpu")._repr_png_() is None
+
+
+def test_a_notebook_shows_both_directions_of_a_cyclegan(sides: Path, tmp_path: Path) -> None:
+    run = train("cyclegan", *CYCLE, "train.images=2", data=sides, out=tmp_path / "run", device="cpu")
+    assert load(run, device="cpu")._repr_png_() == (run / "samples" / "00000002.png").read_bytes()
 
 
 def test_a_path_gives_the_picture_of_its_file(model: Model, tmp_path: Path) -> None:

@@ -34,13 +34,14 @@ class Model(Translator):
         recipe: the algorithm it was trained with, and its settings.
         modules: the generating networks, in eval mode, by name.
         header: metadata of the model file.
+        path: the model file, or None if it was made in another way.
         directions: the directions it translates in ("ab", "ba"); empty for generators from noise.
         formats: dtype, channels and range of the images of sides "a" and "b"; generators make those of "b".
     """
 
     def __init__(self, recipe: Recipe, modules: nn.ModuleDict, header: Mapping[str, Any],
-                 device: torch.device) -> None:
-        self.recipe, self.header, self.device = recipe, header, device
+                 device: torch.device, path: Path | None = None) -> None:
+        self.recipe, self.header, self.device, self.path = recipe, header, device, path
         self.modules = modules.to(device).eval().requires_grad_(False)
         self.formats = {side: ImageFormat.of(kind) for side, kind in header["formats"].items()}
         # Direction -> key of its result in what the recipe generates.
@@ -63,9 +64,9 @@ class Model(Translator):
         return f"Model({name}: {images}, {trained}, on {self.device})"
 
     def _repr_png_(self) -> bytes | None:
-        """A sheet of what a generator makes, for notebooks; None for translators, which need an input."""
+        """A sheet for notebooks: what a generator makes, or the sample grid that a translator's run has."""
         if self.directions:
-            return None
+            return self._sample_grid()
         columns = min(len(self.classes) or 6, 12)
         labels = list(range(columns)) * 3 if self.classes else None
         image_format = self.formats["b"]
@@ -73,6 +74,18 @@ class Model(Translator):
                for image in self.generate(3 * columns, labels=labels)]
         sheet = make_grid([rgb[i:i + columns] for i in range(0, len(rgb), columns)])
         return encode(".png", sheet, ImageFormat())
+
+    def _sample_grid(self) -> bytes | None:
+        """The newest sample grid of the run that is not newer than the model; None outside a run folder."""
+        seen = self.header.get("images")
+        if self.path is None or not isinstance(seen, int):
+            return None
+        grids = (self.path.parent / "samples").glob("*.png")
+        made = [grid for grid in grids if grid.stem.isdecimal() and int(grid.stem) <= seen]
+        try:
+            return max(made, key=lambda grid: int(grid.stem)).read_bytes() if made else None
+        except OSError:
+            return None
 
     @property
     def statistics(self) -> str:
@@ -258,5 +271,5 @@ def load(path: str | Path, device: str = "auto") -> Model:
     Raises:
         RequestError: if there is no model at the path, its file is damaged, or the device is not available.
     """
-    recipe, modules, header = read_networks(find_model(path))
-    return Model(recipe, modules, header, best_device(device))
+    file = find_model(path)
+    return Model(*read_networks(file), best_device(device), file)
