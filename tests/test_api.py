@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 import shutil
@@ -66,12 +67,50 @@ def test_every_public_name_is_documented() -> None:
         assert inspect.getdoc(getattr(i2i, name)), name
 
 
-@pytest.mark.parametrize("which", ["Model", "Chain", "Callback", "Mixed", "Translate"])
-def test_public_methods_are_documented(which: str) -> None:
-    """On the page the class's own, and each with a docstring."""
-    own = [name for name, value in vars(getattr(i2i, which)).items() if callable(value) and not name.startswith("_")]
-    for name in own:
-        assert inspect.getdoc(getattr(getattr(i2i, which), name)), name
+def members(cls: type, instance: object) -> set[str]:
+    """The public names of an object that its class, or one of ours that it inherits from, gives it."""
+    ours = [base for base in cls.__mro__ if base.__module__.startswith("i2i.")]
+    names = {name for base in ours for name in (*vars(base), *inspect.get_annotations(base))} | set(vars(instance))
+    return {name for name in names if not name.startswith("_")} - set(dir(cls.__mro__[len(ours)]))
+
+
+def documented(text: str) -> set[str]:
+    """The words that stand in code, without the arguments of calls."""
+    return {name for code in re.findall(r"`([^`]+)`", text) for name in re.findall(r"(\w+)", code.partition("(")[0])}
+
+
+def test_every_public_member_is_on_the_page_and_has_a_docstring(trained: Path, noisy: dict[str, Path]) -> None:
+    page = (ROOT / "docs" / "api.md").read_text().partition("## Model\n")[2].partition("## For plugins")[0]
+    table, _, text = page.partition("\n\n`repr(model)`")
+    callbacks = (ROOT / "docs" / "callbacks.md").read_text()
+    model = i2i.load(trained, device="cpu")
+    mixed = i2i.Mixed([np.zeros((32, 32, 3), np.uint8)], noisy["plain"], 0.5)
+    names = "|".join(("i2i.Chain", "i2i.Mixed", "i2i.Translate", "The methods"))
+    sentences = {match[1]: match[0] for match in re.finditer(rf"`({names})`.*?(?=`(?:{names})`|The methods|$)", text, re.DOTALL)}
+    for instance, where in ((model, table), (i2i.Chain(model), sentences["i2i.Chain"]), (mixed, sentences["i2i.Mixed"]), (i2i.Callback(), callbacks)):
+        public = members(type(instance), instance)
+        assert public
+        assert public <= documented(where), public - documented(where)
+        if instance is model:       # Nor does the page promise what is not there.
+            assert documented(re.sub(r"\| [^|`][^|]*\|\n", "|\n", table)) - {"model", "member"} == public
+        for name in public & set(dir(type(instance))):
+            assert inspect.getdoc(getattr(type(instance), name)), name
+    assert repr(mixed) == "Mixed(2 images: 1 real, 1 generated)"
+
+
+def test_what_examples_import_is_on_the_list_for_plugins_which_exists() -> None:
+    listed = {}
+    for line in (ROOT / "docs" / "api.md").read_text().partition("## For plugins")[2].splitlines():
+        if match := re.match(r"\| `(i2i\.[\w.]+)` \| (.*) \|", line):
+            listed[match[1]] = re.findall(r"`(\w+)`", match[2])
+    for module, names in listed.items():
+        assert names
+        assert all(hasattr(importlib.import_module(module), name) for name in names), module
+    pages = [*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    found = {(module, name) for page in pages for module, names in re.findall(r"^ *from (i2i[\w.]*) import (.+)$", page.read_text(), re.MULTILINE)
+             for name in names.split("  #")[0].split(", ")}
+    assert len(found) > 10
+    assert {(module, name) for module, name in found if name not in listed.get(module, i2i.__all__ if module == "i2i" else ())} == set()
 
 
 def held() -> tuple[set[str], set[str], list[str]]:

@@ -92,9 +92,8 @@ def closed_path(space: NoiseSpace, points: Tensor, frames: int) -> Iterator[Tens
 
 def _prepare(model: Model, classes: str | None, seed: int, truncation: float) -> tuple[int | None, ...]:
     """Set the truncation; the labels to show, (None,) for a model without classes."""
-    model.check_generates()
-    require(seed >= 0, "--seed", seed, "0 or more")
     model.set_truncation(truncation)
+    require(seed >= 0, "--seed", seed, "0 or more")
     return parse_classes(model, classes) or (None,)
 
 

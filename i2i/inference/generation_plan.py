@@ -100,7 +100,7 @@ def plan_generation(path: str | Path, model: Model, *, seed: int = 0, truncation
     `classes`: names or numbers, separated by commas, that take turns; by default, and as "balanced", all.
     `batch_size` 0 fits the image size.  `suffix`: by default ".png" if that format holds the model's images.
     """
-    model.check_generates()
+    model.set_truncation(truncation)
     require(seed >= 0, "--seed", seed, "0 or more")
     require(batch_size >= 0, "--batch", batch_size, "1 or more; 0 goes by the size of the images")
     image_format = model.formats["b"]
@@ -108,7 +108,6 @@ def plan_generation(path: str | Path, model: Model, *, seed: int = 0, truncation
     if not FILE_FORMATS[suffix].supports(image_format):
         raise RequestError(f"--format {suffix[1:]} does not hold {image_format}; accepted: "
                            f"{', '.join(formats_for(image_format))}")
-    model.set_truncation(truncation)
     return GenerationPlan(sha256(path), seed, float(truncation), model.classes, parse_classes(model, classes),
                           batch_size or model.batch_size(), suffix, VERSION)
 

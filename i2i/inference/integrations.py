@@ -110,39 +110,42 @@ class Mixed(Dataset[Any]):
                  device: str = "cpu") -> None:
         require(0 <= ratio < 1, "ratio", ratio, "0 or more and less than 1")
         require(len(real) >= 1, "real", "an empty set", "a set that holds images")
-        self.real, self.transform = real, transform
-        self.num_fake = round(len(real) * ratio / (1 - ratio))
-        self.fake: GeneratedImages | StoredImages
+        self._real, self._transform = real, transform
+        self._num_fake = round(len(real) * ratio / (1 - ratio))
+        self._fake: GeneratedImages | StoredImages
         if (isinstance(fake, Model) or Path(fake).suffix == ".safetensors"
                 or (Path(fake) / "model.safetensors").exists()):
-            self.fake = GeneratedImages(fake, seed, truncation, device)
+            self._fake = GeneratedImages(fake, seed, truncation, device)
         else:
-            self.fake = StoredImages(str(fake), seed)
+            self._fake = StoredImages(str(fake), seed)
         sample = real[0]
-        self.labeled = isinstance(sample, tuple | list)
-        if self.labeled:
+        self._labeled = isinstance(sample, tuple | list)
+        if self._labeled:
             if len(sample) != 2:
                 raise RequestError(f"an item of the real set has {len(sample)} parts; accepted: an image, or "
                                    "(image, label)")
-            classes, real_classes = self.fake.classes, getattr(real, "classes", None)
+            classes, real_classes = self._fake.classes, getattr(real, "classes", None)
             if not classes:
                 raise RequestError("the real images have labels and the generated ones have none; accepted: "
                                    "a model trained with conditional=true, or images in class folders")
             if real_classes is not None and tuple(real_classes) != classes:
                 raise RequestError(f"the real classes are {', '.join(map(str, real_classes))}, the generated "
                                    f"ones {', '.join(classes)}; they must be the same in the same order")
-        self.like: Any
-        self.label_like: Any
-        self.like, self.label_like = sample if self.labeled else (sample, 0)
+        self._like: Any
+        self._label_like: Any
+        self._like, self._label_like = sample if self._labeled else (sample, 0)
         if transform is None:
-            _check_convertible(self.like)
+            _check_convertible(self._like)
+
+    def __repr__(self) -> str:
+        return f"Mixed({len(self):,} images: {len(self._real):,} real, {self._num_fake:,} generated)"
 
     def __len__(self) -> int:
-        return len(self.real) + self.num_fake
+        return len(self._real) + self._num_fake
 
     def generated(self, index: int) -> int | None:
         """The number of the generated image at an index; None if a real one is there."""
-        before, after = (i * self.num_fake // len(self) for i in (index, index + 1))
+        before, after = (i * self._num_fake // len(self) for i in (index, index + 1))
         return before if after > before else None
 
     def __getitem__(self, index: int) -> Any:
@@ -151,13 +154,14 @@ class Mixed(Dataset[Any]):
             raise IndexError(f"{index} of {len(self)}")
         number = self.generated(index)
         if number is None:
-            return self.real[index - index * self.num_fake // len(self)]
-        array, label = self.fake[number]
-        image = self.transform(Image.fromarray(array)) if self.transform else _convert_like(array, self.like)
-        if not self.labeled:
+            return self._real[index - index * self._num_fake // len(self)]
+        array, label = self._fake[number]
+        image = (self._transform(Image.fromarray(array)) if self._transform
+                 else _convert_like(array, self._like))
+        if not self._labeled:
             return image
-        tensor = isinstance(self.label_like, Tensor)
-        return image, torch.tensor(label, dtype=self.label_like.dtype) if tensor else label
+        tensor = isinstance(self._label_like, Tensor)
+        return image, torch.tensor(label, dtype=self._label_like.dtype) if tensor else label
 
 
 class GeneratedImages:

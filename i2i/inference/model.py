@@ -50,7 +50,7 @@ class Model(Translator):
         self._bytes_per_pixel: dict[str, float] = {}        # By source.
         translators = list(modules.values()) if recipe.sources else []
         self.multiple = max((getattr(network, "multiple", 1) for network in translators), default=1)
-        self.min_size = max((getattr(network, "smallest", 1) for network in translators), default=1)
+        self._min_size = max((getattr(network, "smallest", 1) for network in translators), default=1)
 
     def __repr__(self) -> str:
         name, (height, width) = self.header["recipe"]["name"], self.header["info"]["size"]
@@ -120,7 +120,7 @@ class Model(Translator):
         if seed is not None:
             torch.manual_seed(stable_seed(seed))
         height, width = images.shape[-2:]
-        padded, top, left = pad_to_multiple(images.to(self.device), self.multiple, self.min_size)
+        padded, top, left = pad_to_multiple(images.to(self.device), self.multiple, self._min_size)
         result = self.recipe.generate(self.modules, {source: padded})[self.directions[direction]]
         return result[..., top:top + height, left:left + width].float()
 
@@ -138,7 +138,7 @@ class Model(Translator):
         if source not in self._bytes_per_pixel:
             info = from_dict(DataInfo, self.header["info"])
             self._bytes_per_pixel[source] = bytes_per_pixel(self.recipe, info, source, self.multiple)
-        height, width = (-(-max(side, self.min_size) // self.multiple) * self.multiple
+        height, width = (-(-max(side, self._min_size) // self.multiple) * self.multiple
                          for side in (height, width))
         return int(height * width * self._bytes_per_pixel[source])
 
@@ -185,7 +185,6 @@ class Model(Translator):
     def render(self, indices: Sequence[int], labels: Tensor | None, *, seed: int,
                truncation: float = 1.0) -> Tensor:
         """Generate images of a seed by indices and (N,) class numbers as one batch, as `generate` does."""
-        self.check_generates()
         self.set_truncation(truncation)
         return self.generate_from(self.noise(seed, indices), labels)
 
@@ -200,14 +199,14 @@ class Model(Translator):
         batch = {"eps": noise.to(self.device)} | ({} if labels is None else {"c": labels.to(self.device)})
         return next(iter(self.recipe.generate(self.modules, batch).values())).float().cpu()
 
-    def check_generates(self) -> None:
-        """Raise RequestError if this model makes images from images, not from noise."""
+    def set_truncation(self, truncation: float) -> None:
+        """Set how far styles may be from their mean, -2 to 2: 1 as trained, 0 the mean itself.
+
+        RequestError for another value, or if this model makes images from images.
+        """
         if self.recipe.sources:
             raise RequestError(f"this {self.header['recipe']['name']} model makes images from images; use "
                                "translate")
-
-    def set_truncation(self, truncation: float) -> None:
-        """Set how far styles may be from their mean, -2 to 2: 1 as trained, 0 the mean itself."""
         generator = cast(Any, self.modules["G"])
         require(hasattr(generator, "truncation") or truncation == 1, "truncation", truncation,
                 "1, in a network without a style space")
