@@ -71,7 +71,7 @@ def test_the_same_scene_by_any_profile_is_the_same_image(name: str, pack: Callab
     assert np.abs(image.array.astype(int) - scene()).max() <= 3         # Rounded twice, where curves are steep.
     assert np.abs(image.array.astype(int) - scene()).mean() < 0.7
     assert image.notes == (f"{name}, converted to sRGB",)
-    assert read_header(pack(other, PROFILES[name])).profile == name
+    assert read_header(pack(other, PROFILES[name])).colors == f"{name}, converted to sRGB"
 
 
 @pytest.mark.parametrize("name", PROFILES)
@@ -158,6 +158,132 @@ def test_what_cannot_be_converted_is_said() -> None:
         assert image.notes == ("its color profile is damaged and was not used",)
 
 
+def table_profile(space: bytes, name: str) -> bytes:
+    """A profile with a table (lut16Type, ICC.1:2001, 6.5.8) in place of curves: ink or light by half the usual amount, in CIELAB."""
+    channels = len(space.strip())
+    axes = np.meshgrid(*[np.linspace(0, 1, 9 if channels == 3 else 5)] * channels, indexing="ij")
+    levels = np.stack([axis.ravel() for axis in axes], 1)
+    light = levels if channels == 3 else 1 - np.minimum(1, levels[:, :3] + levels[:, 3:])
+    gray, red = light.mean(1), light[:, 0] - light[:, 1]
+    lab = np.stack([100 * gray ** 0.8, 40 * red, 30 * (light.mean(1) - light[:, 2])], 1)
+    table = np.stack([lab[:, 0] / 100 * 0xFF00, (lab[:, 1] + 128) * 256, (lab[:, 2] + 128) * 256], 1).round().astype(">u2")
+    lut = b"mft2" + bytes(4) + bytes([channels, 3, len(axes[0]), 0]) + struct.pack(">9i", *(65536 * (i % 4 == 0) for i in range(9))) + struct.pack(">HH", 2, 2)
+    lut += struct.pack(">HH", 0, 65535) * channels + table.tobytes() + struct.pack(">HH", 0, 65535) * 3
+    parts = {b"desc": b"desc" + bytes(4) + struct.pack(">I", len(name) + 1) + name.encode() + bytes(79), b"wtpt": b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061), b"A2B0": lut, b"A2B1": lut}
+    entries, body, offset = struct.pack(">I", len(parts)), b"", 132 + 12 * len(parts)
+    for tag, content in parts.items():
+        content += bytes(-len(content) % 4)
+        entries += struct.pack(">4sII", tag, offset + len(body), len(content))
+        body += content
+    header = struct.pack(">I4sI4s4s4s", 128 + len(entries) + len(body), b"lcms", 0x02100000, b"scnr" if channels == 3 else b"prtr", space, b"Lab ") + bytes(12) + b"acsp" + bytes(28)
+    return (header + struct.pack(">3i", 63190, 65536, 54061)).ljust(128, b"\0") + entries + body
+
+
+def test_cmyk_is_converted_by_its_profile() -> None:
+    icc = table_profile(b"CMYK", "four inks")
+    inks = np.kron(np.random.default_rng(0).integers(0, 256, (8, 8, 4)), np.ones((4, 4, 1))).astype(np.uint8)
+    image = Image.fromarray(inks, "CMYK")
+    expected = np.asarray(ImageCms.profileToProfile(image, io.BytesIO(icc), ImageCms.createProfile("sRGB"), outputMode="RGB"))
+    assert np.abs(expected.astype(int) - np.asarray(image.convert("RGB"))).mean() > 15
+    for form, options in (("TIFF", {}), ("JPEG", {"quality": 100, "subsampling": 0})):
+        buffer = io.BytesIO()
+        image.save(buffer, form, icc_profile=icc, **options)
+        decoded = decode_bytes("x", buffer.getvalue())
+        assert np.abs(decoded.array.astype(int) - expected).mean() < 2
+        assert decoded.notes == ("CMYK, converted to sRGB by its profile",)
+        assert read_header(buffer.getvalue()).colors == decoded.notes[0]
+    for profiled, note in ((None, "CMYK, read as RGB without a profile"), (icc[:300], "CMYK, read as RGB: its profile is damaged"), (SRGB, "CMYK, read as RGB: its profile is damaged")):
+        buffer = io.BytesIO()
+        image.save(buffer, "TIFF", **({"icc_profile": profiled} if profiled else {}))
+        decoded = decode_bytes("x", buffer.getvalue())
+        assert np.array_equal(decoded.array, np.asarray(image.convert("RGB")))
+        assert decoded.notes == (note,)
+        assert read_header(buffer.getvalue()).colors == note
+
+
+def test_profiles_by_tables_are_applied_to_8_bits_and_named_for_16() -> None:
+    icc = table_profile(b"RGB ", "a scanner")
+    eight = tagged(scene(), icc)
+    assert decode_bytes("x", eight).notes == (read_header(eight).colors,) == ("a scanner, converted to sRGB",)
+    assert np.abs(decode_bytes("x", eight).array.astype(int) - scene()).mean() > 5
+    buffer, sixteen = io.BytesIO(), scene().astype(np.uint16) * 257
+    tifffile.imwrite(buffer, sixteen, photometric="rgb", iccprofile=icc)
+    for data in (buffer.getvalue(), png16(sixteen, 2, (b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc)))):
+        decoded = decode_bytes("x", data)
+        assert np.array_equal(decoded.array, sixteen)
+        assert decoded.notes == (read_header(data).colors,) == ("a scanner, not converted to sRGB: uint16",)
+
+
+def with_chunks(data: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG with further chunks after its header."""
+    added = b"".join(struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content)) for name, content in chunks)
+    return data[:33] + added + data[33:]
+
+
+SRGB_POINTS = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+P3_POINTS = (31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
+
+
+@pytest.mark.parametrize(("chunks", "found"), [
+    ([(b"gAMA", 45455)], ""), ([(b"gAMA", 100000)], "gAMA 1"), ([(b"gAMA", 55556)], "gAMA 0.55556"), ([(b"gAMA", 0)], ""), ([(b"gAMA", 45455), (b"cHRM", SRGB_POINTS)], ""),
+    ([(b"cHRM", P3_POINTS)], "primaries of its own (cHRM)"), ([(b"gAMA", 100000), (b"cHRM", P3_POINTS)], "gAMA 1 and primaries of its own (cHRM)"),
+    ([(b"sRGB", b"\0"), (b"gAMA", 100000)], ""), ([(b"cICP", bytes([1, 13, 0, 1]))], ""), ([(b"cICP", bytes([9, 16, 0, 1]))], "BT.2020, HDR by PQ"), ([(b"cICP", bytes([12, 13, 0, 1]))], "Display P3"),
+    ([(b"cICP", bytes([1, 8, 0, 1])), (b"sRGB", b"\0")], "linear"), ([(b"cICP", b"\1")], "")])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_colors_that_a_png_declares_without_a_profile_are_named(chunks: list[tuple[bytes, object]], found: str, dtype: str) -> None:
+    packed = [(name, content if isinstance(content, bytes) else struct.pack(f">{len(np.atleast_1d(content))}I", *np.atleast_1d(content))) for name, content in chunks]
+    plain = tagged(scene(), b"") if dtype == "uint8" else png16(scene().astype(np.uint16) * 257, 2)
+    data = with_chunks(plain, *packed)
+    decoded = decode_bytes("x", data)
+    assert np.array_equal(decoded.array, decode_bytes("x", plain).array)
+    assert decoded.notes == ((f"{found}, not converted to sRGB",) if found else ())
+    assert read_header(data).colors == "".join(decoded.notes)
+    profiled = decode_bytes("x", with_chunks(tagged(scene(), PROFILES["Display P3"]), *packed))
+    assert profiled.notes == ("Display P3, converted to sRGB",)
+
+
+def test_primaries_of_gray_mean_nothing() -> None:
+    data = with_chunks(tagged(scene()[..., 0], b""), (b"cHRM", struct.pack(">8I", *P3_POINTS)))
+    assert decode_bytes("x", data).notes == ()
+
+
+@pytest.mark.parametrize(("exif", "noted"), [("R03", True), ("R98", False), (2, True), (1, False), (65535, False), ("broken", False)])
+def test_adobe_rgb_that_only_exif_declares_is_named(exif: str | int, noted: bool) -> None:
+    tags = Image.Exif()
+    if isinstance(exif, str):
+        tags.get_ifd(0x8769)[0xA005] = {1: exif}
+    else:
+        tags.get_ifd(0x8769)[0xA001] = exif
+    buffer = io.BytesIO()
+    block = tags.tobytes()
+    if exif == "broken":        # Its pointer to the table leads out of the file.
+        place = block.index(b"\x87\x69")
+        block = block[:place + 8] + b"\x7f\xff\xff\xf0" + block[place + 12:]
+    Image.fromarray(scene()).save(buffer, "JPEG", exif=block)
+    decoded = decode_bytes("x", buffer.getvalue())
+    assert decoded.notes == (("Adobe RGB (by EXIF), not converted to sRGB",) if noted else ())
+    assert read_header(buffer.getvalue()).colors == "".join(decoded.notes)
+
+
+def test_hdr_in_avif_is_named() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(scene()).save(buffer, "AVIF", speed=10)
+    data = buffer.getvalue()
+    start = data.index(b"colrnclx") + 8
+    assert decode_bytes("x", data).notes == ()
+    hdr = data[:start] + struct.pack(">HH", 9, 16) + data[start + 4:]
+    assert decode_bytes("x", hdr).notes == ("BT.2020, HDR by PQ, not converted to sRGB",)
+
+
+def test_curves_that_only_littlecms_reads_change_no_16_bits() -> None:
+    icc = bytearray(PROFILES["Adobe RGB"])
+    start = next(at for tag, at, size in (struct.unpack_from(">4sII", icc, 132 + 12 * i) for i in range(icc[131])) if tag == b"rTRC")
+    icc[start + 8:start + 10] = b"\0\x63"         # A kind of curve that does not exist.
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, scene().astype(np.uint16) * 257, photometric="rgb", iccprofile=bytes(icc))
+    assert np.array_equal(decode_bytes("x", buffer.getvalue()).array, scene().astype(np.uint16) * 257)
+
+
 def test_one_transform_serves_many_threads() -> None:
     files = [tagged(scene(i), PROFILES[name]) for i in range(12) for name in PROFILES]
     alone = [decode_bytes("x", data).array for data in files]
@@ -197,7 +323,7 @@ def test_translate_says_it_and_tags_no_result(phone: Path, identity: Identity, i
 def test_evaluate_sees_no_difference_and_says_it(phone: Path, i2i: Run) -> None:
     done = i2i("evaluate", "--real", phone / "srgb", "--fake", phone / "p3", "--metrics", "l1,psnr", "--json", phone / "x.json")
     assert done.code == 0, done.err
-    assert "warning: 6 of 6 fakes have the color profile Display P3: converted to sRGB" in done.err
+    assert "warning: 6 of 6 fakes: Display P3, converted to sRGB" in done.err
     l1 = float(next(line.split()[1] for line in done.out.splitlines() if line.startswith("l1")))
     assert l1 < 0.7
 

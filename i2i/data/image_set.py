@@ -28,7 +28,7 @@ class ImageSetFacts:
     sizes: dict[str, int] = field(default_factory=dict)     # WIDTHxHEIGHT, the eight commonest.
     gray: int = 0
     alpha: int = 0
-    profiles: dict[str, int] = field(default_factory=dict)
+    colors: dict[str, int] = field(default_factory=dict)    # What becomes of those that are not sRGB.
 
     @classmethod
     def of(cls, files: Iterable[tuple[bytes, Header]]) -> "ImageSetFacts":
@@ -40,7 +40,7 @@ class ImageSetFacts:
         return cls(len(known), hashlib.sha256(b"".join(digest for digest, _ in known)).hexdigest(),
                    dict(sorted(formats.items())), dict(sizes.most_common(8)),
                    sum(header.gray for header in headers), sum(header.alpha for header in headers),
-                   dict(Counter(header.profile for header in headers if header.profile)))
+                   dict(Counter(header.colors for header in headers if header.colors)))
 
     @property
     def lossy(self) -> set[str]:

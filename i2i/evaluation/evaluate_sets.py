@@ -34,7 +34,7 @@ def evaluate_sets(fake: ImageSet, real: ImageSet, extractor: FeatureExtractor | 
     fake_facts, real_facts = set_facts(fake, **batches), set_facts(real, **batches)
     if original is not None:
         real_facts = replace(real_facts, formats=original.formats, content=original.content,
-                             profiles=original.profiles)
+                             colors=original.colors)
     set_specs = [spec for spec in request.metrics if metric_kind(spec.name) == "metric"]
     paired_specs = [spec for spec in request.metrics if spec not in set_specs]
     warnings = protocol.warnings(fake_facts, real_facts, {spec.name for spec in set_specs})
@@ -65,7 +65,7 @@ def evaluate_sets(fake: ImageSet, real: ImageSet, extractor: FeatureExtractor | 
         return {}
     if not scores:
         raise RequestError("none of the metrics could be computed: " + "; ".join(warnings))
-    warnings += protocol.profile_warnings(fake_facts, real_facts) + left_out_warnings(fake, real)
+    warnings += protocol.color_warnings(fake_facts, real_facts) + left_out_warnings(fake, real)
     stamp = _stamp(fake_facts, real_facts, extractor if set_specs else None, request)
     return protocol.result(scores, stamp, fake_facts, warnings)
 

@@ -79,11 +79,10 @@ def warnings(fake: ImageSetFacts, real: ImageSetFacts, metrics: Set[str]) -> lis
     return out
 
 
-def profile_warnings(fake: ImageSetFacts, real: ImageSetFacts) -> list[str]:
-    """Which color profiles the sets have besides sRGB."""
-    return [f"{count} of {facts.n} {name} have the color profile {profile}: converted to sRGB"
-            for name, facts in (("fakes", fake), ("reals", real))
-            for profile, count in facts.profiles.items()]
+def color_warnings(fake: ImageSetFacts, real: ImageSetFacts) -> list[str]:
+    """Which colors the sets have besides sRGB."""
+    return [f"{count} of {facts.n} {name}: {note}"
+            for name, facts in (("fakes", fake), ("reals", real)) for note, count in facts.colors.items()]
 
 
 def _describe_sizes(sizes: Mapping[str, int]) -> str:

@@ -4,6 +4,7 @@ By Display P3 of phones, Adobe RGB and ProPhoto RGB of cameras the same numbers 
 network or a metric would take a profile for a difference between images.
 """
 
+import contextlib
 import functools
 import io
 import struct
@@ -15,35 +16,53 @@ from PIL import Image, ImageCms
 from i2i.images.format import Array, DecodedImage, round_to
 
 GRID = 9                # Levels of each channel by which a profile is compared with sRGB.
+CONVERTED, KEPT = "converted to sRGB", "not converted to sRGB"
 TOLERANCE = 2           # Levels of 8 bits by which versions of sRGB differ.
 # Colors in the profile connection space (CIE XYZ, D50) -> linear sRGB (IEC 61966-2-1).
 XYZ_TO_SRGB = np.linalg.inv([[0.436066, 0.385147, 0.143066], [0.222488, 0.716873, 0.060608],
                              [0.013916, 0.097076, 0.714096]])
 
 
-def to_srgb(image: DecodedImage, profile: bytes | None) -> DecodedImage:
+def to_srgb(image: DecodedImage, profile: bytes | None, declared: str = "") -> DecodedImage:
     """Convert an image from the colors of its profile to sRGB.
 
-    8 bits by any profile, 16 bits by those of a matrix and curves; a note says what was done.
+    8 bits by any profile, 16 bits by those of a matrix and curves.  A note says what was done, also where an
+    image without a profile has `declared` colors.
     """
     colors = image.channels - image.alpha
-    if not profile or colors not in (1, 3):
+    if colors not in (1, 3):
         return image
-    name = profile_name(profile)
-    if name is None:
-        return replace(image, notes=(*image.notes, "its color profile is damaged and was not used"))
-    if not name:
+    note = color_note(profile, image.array.dtype.name, declared)
+    if not note:
+        return image
+    image = replace(image, notes=(*image.notes, note))
+    if not profile or not note.endswith(CONVERTED):
         return image
     array = image.array.reshape(*image.array.shape[:2], -1)
-    color = array[..., :colors]
+    color, curves = array[..., :colors], _matrix_and_curves(profile)
     if array.dtype == np.uint8:
         color = _convert_8bit(color, profile)
-    elif array.dtype == np.uint16 and (curves := _matrix_and_curves(profile)):
+    elif curves:
         color = _convert_16bit(color, *curves)
-    else:
-        return replace(image, notes=(*image.notes, f"{name}, not converted to sRGB: {array.dtype.name}"))
-    converted = np.concatenate([color, array[..., colors:]], 2).reshape(image.array.shape)
-    return replace(image, array=converted, notes=(*image.notes, f"{name}, converted to sRGB"))
+    return replace(image, array=np.concatenate([color, array[..., colors:]], 2).reshape(image.array.shape))
+
+
+def color_note(profile: bytes | None, dtype: str, declared: str = "") -> str:
+    """What becomes of the colors of an image, for people; "" if they are those of sRGB."""
+    if not profile:
+        return f"{declared}, {KEPT}" if declared else ""
+    name = profile_name(profile)
+    if name is None:
+        return "its color profile is damaged and was not used"
+    converted = dtype == "uint8" or (dtype == "uint16" and _matrix_and_curves(profile))
+    return name and f"{name}, {CONVERTED if converted else f'{KEPT}: {dtype}'}"
+
+
+def cmyk_note(profile: bytes | None) -> str:
+    """What becomes of the colors of a CMYK image."""
+    converted = profile and cmyk_to_srgb(Image.new("CMYK", (1, 1)), profile)
+    return "CMYK, " + ("converted to sRGB by its profile" if converted else
+                       "read as RGB: its profile is damaged" if profile else "read as RGB without a profile")
 
 
 def cmyk_to_srgb(image: Image.Image, profile: bytes) -> Image.Image | None:
@@ -105,6 +124,12 @@ def _matrix_and_curves(profile: bytes) -> tuple[Array, list[Array]] | None:
     count = int.from_bytes(profile[128:132], "big")
     if len(profile) < 132 + 12 * count:
         return None
+    with contextlib.suppress(ValueError, IndexError):       # LittleCMS may accept what is damaged.
+        return _parse_curves(profile, count)
+    return None
+
+
+def _parse_curves(profile: bytes, count: int) -> tuple[Array, list[Array]] | None:
     entries = (struct.unpack_from(">4sII", profile, 132 + 12 * i) for i in range(count))
     tags = {name: profile[offset:offset + size] for name, offset, size in entries}
     if b"kTRC" in tags:     # Gray: the same amount of each color.

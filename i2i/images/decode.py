@@ -3,14 +3,16 @@
 import io
 import logging
 import math
+import warnings
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from PIL import ImageOps
+from PIL import Image, ImageOps
 
 from i2i.images import pil, tiff
-from i2i.images.color import profile_name, to_srgb
+from i2i.images.color import cmyk_note, color_note, profile_name, to_srgb
+from i2i.images.color_space import declared_space
 from i2i.images.format import DecodedImage, to_supported_dtype
 from i2i.images.geotiff import interpret_tags
 from i2i.images.memory import PILLOW_BYTES, reserve_memory
@@ -19,6 +21,7 @@ from i2i.images.truncation import check_end
 # Their warnings concern what is raised here, or nothing that matters.
 for library in ("tifffile", "PIL"):
     logging.getLogger(library).addHandler(logging.NullHandler())
+warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)
 LOG_ERRORS = 2      # OpenCV's log level; the function has another place in OpenCV 4 than in 5.
 (cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel)(LOG_ERRORS)
 
@@ -42,7 +45,7 @@ def decode_file(data: bytes, max_pixels: int | None = pil.MAX_PIXELS) -> Decoded
         return _check_finite(interpret_tags(decoded, data))
     if data.startswith(NPY):
         return _check_finite(_decode_npy(data, max_pixels))
-    if data.startswith(PNG) and data[24:25] == b"\x10":             # IHDR's bit depth.
+    if _is_png16(data):
         return _decode_png16(data, max_pixels)
     return _decode_with_pillow(data, max_pixels)
 
@@ -56,7 +59,7 @@ class Header:
     height: int
     gray: bool = False
     alpha: bool = False
-    profile: str = ""       # The name of a color profile that is not sRGB.
+    colors: str = ""        # What becomes of colors that are not sRGB.
 
 
 def read_header(data: bytes) -> Header:
@@ -67,13 +70,29 @@ def read_header(data: bytes) -> Header:
     try:
         with pil.open_image(data) as image:
             alpha = image.mode in pil.ALPHA_MODES or "transparency" in image.info
-            profile = image.info.get("icc_profile") if image.mode != "CMYK" else None
             return Header(str(image.format), *image.size, image.mode in pil.GRAY_MODES, alpha,
-                          (profile and profile_name(profile)) or "")
+                          _header_colors(image, data))
     except ValueError:
         if data[:4] not in tiff.SIGNATURES:
             raise
     return Header("TIFF", *tiff.size(data))     # Channels that Pillow has no mode for.
+
+
+def _header_colors(image: Image.Image, data: bytes) -> str:
+    """The note on colors that decoding will give an opened image."""
+    profile = image.info.get("icc_profile")
+    if image.mode == "CMYK":
+        return cmyk_note(profile)
+    if image.mode == "LAB":
+        return "LAB, converted to sRGB"
+    dtype = "uint8"
+    if profile and profile_name(profile):
+        dtype = tiff.dtype(data) if data[:4] in tiff.SIGNATURES else "uint16" if _is_png16(data) else dtype
+    return color_note(profile, dtype, declared_space(data, image))
+
+
+def _is_png16(data: bytes) -> bool:
+    return data.startswith(PNG) and data[24:25] == b"\x10"         # IHDR's bit depth.
 
 
 def _check_finite(image: DecodedImage) -> DecodedImage:
@@ -95,7 +114,8 @@ def _decode_with_pillow(data: bytes, max_pixels: int | None) -> DecodedImage:
             # Pillow stretches levels of fewer bits to 8, but not the transparent one (newer ones: of 1 bit).
             level = image.info["transparency"] * (255 // (2 ** data[24] - 1))
             image.info["transparency"] = min(level, 255)
-        decoded = pil.from_pil(ImageOps.exif_transpose(image))
+        declared = declared_space(data, image)
+        decoded = pil.from_pil(ImageOps.exif_transpose(image), declared)
         return replace(decoded, notes=(FIRST_FRAME, *decoded.notes)) if animated else decoded
 
 
@@ -114,6 +134,7 @@ def _decode_png16(data: bytes, max_pixels: int | None) -> DecodedImage:
     with pil.open_image(data) as opened:
         size, info, orientation = opened.size, opened.info, opened.getexif().get(pil.ORIENTATION, 1)
         notes = (FIRST_FRAME,) if getattr(opened, "is_animated", False) else ()
+        declared = declared_space(data, opened)
     with reserve_memory(*size):
         array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if array is None or array.dtype != np.uint16:
@@ -128,7 +149,7 @@ def _decode_png16(data: bytes, max_pixels: int | None) -> DecodedImage:
         array, alpha = np.stack([array, opacity], 2), True
     image = DecodedImage(pil.apply_orientation(array, orientation), alpha, notes=notes,
                          dpi=pil.parse_dpi(info.get("dpi")))
-    return to_srgb(image, info.get("icc_profile"))
+    return to_srgb(image, info.get("icc_profile"), declared)
 
 
 def _decode_npy(data: bytes, max_pixels: int | None) -> DecodedImage:

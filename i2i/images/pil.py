@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from i2i.images.color import cmyk_to_srgb, to_srgb
+from i2i.images.color import cmyk_note, cmyk_to_srgb, to_srgb
 from i2i.images.format import Array, DecodedImage, ImageFormat
 
 ORIENTATION = 0x0112        # EXIF 2.3 and TIFF 6.0.
@@ -102,17 +102,15 @@ def apply_orientation(array: Array, orientation: int) -> Array:
     return np.ascontiguousarray(array.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else array)
 
 
-def from_pil(image: Image.Image) -> DecodedImage:
+def from_pil(image: Image.Image, declared: str = "") -> DecodedImage:
     """Convert an opened image: 8 or 16 bits or floats, gray or RGB, with or without alpha, stay; palettes,
-    CMYK and other modes become RGB, and colors with a profile sRGB.  ValueError for 32-bit integers, which no
-    supported type holds."""
+    CMYK and other modes become RGB, and colors with a profile sRGB; those of files without are `declared`.
+    ValueError for 32-bit integers, which no supported type holds."""
     mode, info, notes = image.mode, image.info, tuple[str, ...]()
     profile: bytes | None = info.get("icc_profile")
     if mode == "CMYK":
-        converted = cmyk_to_srgb(image, profile) if profile else None
-        how = "converted to sRGB by its profile" if converted else "read as RGB without a profile"
-        notes = (f"CMYK, {how}",)
-        image, profile = converted or image, None
+        notes = (cmyk_note(profile),)
+        image, profile, declared = (cmyk_to_srgb(image, profile) if profile else None) or image, None, ""
     if mode == "F":
         array, alpha = np.asarray(image, np.float32), False
     elif mode.startswith("I;16"):
@@ -127,8 +125,8 @@ def from_pil(image: Image.Image) -> DecodedImage:
     else:
         array, alpha = np.asarray(image.convert("L" if mode in GRAY_MODES else "RGB")), False
         if mode == "LAB":
-            notes, profile = ("LAB, converted to sRGB",), None
-    return to_srgb(DecodedImage(array, alpha, dpi=parse_dpi(info.get("dpi")), notes=notes), profile)
+            notes, profile, declared = ("LAB, converted to sRGB",), None, ""
+    return to_srgb(DecodedImage(array, alpha, dpi=parse_dpi(info.get("dpi")), notes=notes), profile, declared)
 
 
 def parse_dpi(dpi: Any) -> tuple[float, float] | None:

@@ -56,6 +56,12 @@ def size(data: bytes) -> tuple[int, int]:
         return page.imagewidth, page.imagelength
 
 
+def dtype(data: bytes) -> str:
+    """The type of the values of the first page."""
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        return str(_image_pages(file)[0].dtype)
+
+
 def _image_pages(file: tifffile.TiffFile) -> list[tifffile.TiffPage]:
     """The pages of a file without thumbnails and masks."""
     pages = [page.aspage() for page in file.pages]
