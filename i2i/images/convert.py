@@ -35,6 +35,14 @@ def to_tensors(arrays: Sequence[Array], format: ImageFormat | None = None) -> Te
     return values.div_(high - low).sub_(0.5).div_(0.5).float()
 
 
+def palette_values(format: ImageFormat) -> tuple[tuple[float, ...], ...]:
+    """The palette of a format in [-1, 1], exactly as `to_tensor` maps its colors; empty if there is none."""
+    if not format.palette:
+        return ()
+    colors = to_tensor(np.array(format.palette, format.dtype)[:, None], format)     # (C, colors, 1)
+    return tuple(map(tuple, colors[..., 0].T.tolist()))
+
+
 def to_array(image: Tensor, format: ImageFormat) -> Array:
     """Map [-1, 1] to the range of a format, so that to_array(to_tensor(x, format), format) is x.
 

@@ -31,6 +31,8 @@ class ImageFormat:
         clahe: clip limit of the CLAHE contrast equalization that is applied to every image; 0 is off.
         clahe_tiles: tiles on each side for CLAHE.
         resize: how images are resized, one of RESIZING; "nearest" keeps the colors of label maps.
+        palette: the colors of label maps, one for each class, in the values of `dtype`; None where they do
+            not matter.
     """
 
     channels: int = 3
@@ -41,6 +43,7 @@ class ImageFormat:
     clahe: float = 0.0
     clahe_tiles: int = 8
     resize: str = "bicubic"
+    palette: tuple[tuple[float, ...], ...] | None = None
 
     @staticmethod
     def of(header: Mapping[str, Any]) -> "ImageFormat":
@@ -53,6 +56,8 @@ class ImageFormat:
         for key, convert in (("range", float), ("background", int)):
             if values.get(key) is not None:
                 values[key] = tuple(map(convert, values[key]))
+        if values.get("palette") is not None:
+            values["palette"] = tuple(map(tuple, values["palette"]))
         result = ImageFormat(**values)
         valid = type(result.channels) is int and type(result.alpha) is bool and result.dtype in DTYPES
         valid = valid and result.resize in RESIZING and 0 <= result.clahe < math.inf
@@ -62,6 +67,11 @@ class ImageFormat:
         if valid and result.range is not None:
             valid = len(result.range) == 2 and all(map(math.isfinite, result.range))
             valid = valid and result.range[0] < result.range[1]
+        if valid and result.palette is not None:
+            lengths = set(map(len, result.palette))
+            valid = len(lengths) == 1 and 0 < lengths.pop() <= result.channels
+            valid = valid and all(type(level) in (int, float) and math.isfinite(level)
+                                   for color in result.palette for level in color)
         if not valid:
             raise ValueError(f"not an image format: {str(dict(header))[:80]}")
         return result
@@ -90,7 +100,8 @@ class ImageFormat:
         if self.clahe:
             parts.append(f"CLAHE {self.clahe:g} in {self.clahe_tiles}x{self.clahe_tiles} tiles")
         if self.resize != "bicubic":
-            parts.append("label maps" if self.labels else f"{self.resize} resizing")
+            colors = f" of {len(self.palette)} colors" if self.palette else ""
+            parts.append(f"label maps{colors}" if self.labels else f"{self.resize} resizing")
         return ", ".join(parts)
 
 

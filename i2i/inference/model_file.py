@@ -10,6 +10,7 @@ from torch import nn
 from i2i import recipes  # noqa: F401 - registers the recipes.
 from i2i.config import check_not_renamed, from_dict, validate
 from i2i.errors import RequestError, require
+from i2i.images.convert import palette_values
 from i2i.images.format import ImageFormat
 from i2i.recipes.base import DataInfo, Recipe
 from i2i.recipes.meta_device import build_on_meta
@@ -76,6 +77,7 @@ def networks_from_header(header: Mapping[str, Any]) -> tuple[Recipe, nn.ModuleDi
     require(formats.keys() == {"a", "b"}, "formats", list(formats), "a and b")
     require((formats["a"].channels, formats["b"].channels) == (info.a_channels, info.b_channels), "formats",
             "their channels", "those of info")
+    require(palette_values(formats["a"]) == info.a_colors, "formats", "the palette", "the colors of info")
     classes = validate("classes", header.get("classes", []), tuple[str, ...])
     require(not info.num_classes or len(classes) == info.num_classes, "classes", len(classes),
             f"{info.num_classes} names")

@@ -76,7 +76,7 @@ class SPADEGenerator(nn.Module):
     """SPADE (GauGAN): upsampling residual blocks, all of whose norms are modulated by the label map.  Park et
     al. 2019 (arXiv:1903.07291), section 3 and appendix A, without the image encoder.
 
-    Meant for one-hot label maps ; other images will do.
+    Meant for one-hot label maps (`source_encoding=one-hot`); other images will do.
     """
 
     gradient_checkpointing = False

@@ -26,6 +26,7 @@ class DataInfo:
     a_channels: int = 3
     b_channels: int = 3
     num_classes: int = 0    # 0 if there are no labels, or they are not used.
+    a_colors: tuple[tuple[float, ...], ...] = ()    # Of source label maps, in [-1, 1], where each is a class.
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,13 @@ def data_defaults(recipe: Recipe, info: DataInfo) -> dict[str, tuple[Any, str]]:
     """Settings that have another default with these data, and why: those of the recipe's method, if any."""
     method = getattr(recipe, "data_defaults", None)
     return method(info) if callable(method) else {}
+
+
+def class_channels(recipe: Recipe, channels: int) -> int:
+    """How many of the source's channels are a color that stands for a class: what the recipe's method of that
+    name says; 0, so that colors need not be known, if it has none."""
+    method = getattr(recipe, "class_channels", None)
+    return int(method(channels)) if callable(method) else 0
 
 
 def set_checkpointing(recipe: Recipe, m: nn.ModuleDict, enabled: bool) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, cast
+from typing import Annotated, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from typing_extensions import Doc
 
 from i2i.augment.base import Augment
 from i2i.errors import require
+from i2i.nets.label_maps import SourceEncoder
 from i2i.recipes.base import Batch, DataInfo, Player, Update, set_progress
 from i2i.recipes.discriminator_outputs import Logits, average_logits, build_adversarial
 from i2i.recipes.discriminator_view import DiscriminatorView
@@ -35,6 +36,11 @@ class Pix2Pix(StabilizerSettings):
         "discriminator", "patch")
     adversarial: AdversarialLoss = component("adversarial", "nonsaturating")
     lambda_l1: Annotated[float, Doc("Weight of |G(a) - b|")] = 100.0
+    source_encoding: Annotated[Literal["channels", "one-hot", "auto"], Doc(
+        "What G and D see of a: its channels, or one channel for each color of label maps; auto: those if "
+        "a is label maps")] = "channels"
+    instance_channel: Annotated[bool, Doc(
+        "The last channel of a is an instance map, of which G and D see the edges")] = False
     g_optimizer: GOptimizer = component("optimizer", "adam")
     d_optimizer: DOptimizer = component("optimizer", "adam")
     schedule: Schedule = component("schedule", "linear")
@@ -43,7 +49,7 @@ class Pix2Pix(StabilizerSettings):
     required_keys: ClassVar[tuple[str, ...]] = ("a", "b")
     targets: ClassVar[Mapping[str, str]] = {"fake_b": "b"}
     sources: ClassVar[Mapping[str, str]] = {"fake_b": "a"}
-    ema_modules: ClassVar[tuple[str, ...]] = ("G",)
+    ema_modules: ClassVar[tuple[str, ...]] = ("E", "G")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,16 +64,32 @@ class Pix2Pix(StabilizerSettings):
     def second_order_modules(self) -> tuple[str, ...]:
         return ("D",) if self.needs_second_derivatives else ()
 
+    def class_channels(self, channels: int) -> int:
+        """How many of the source's channels are a color that stands for a class, if they are label maps."""
+        return 0 if self.source_encoding == "channels" else channels - self.instance_channel
+
+    def source_encoder(self, info: DataInfo) -> SourceEncoder:
+        """a -> what G and D see of it.  RequestError if that needs classes or instances that a has not."""
+        require(not self.instance_channel or info.a_channels > 1, "instance_channel", "true",
+                "false where the source has one channel")
+        colors = info.a_colors if self.class_channels(info.a_channels) else ()
+        require(bool(colors) or self.source_encoding != "one-hot", "source_encoding", "one-hot",
+                "channels where the source images are not label maps of at most 256 exact colors; "
+                "data.a_resize=nearest (b_resize with data.direction=ba) declares that they are")
+        return SourceEncoder(info.a_channels, colors, instances=self.instance_channel)
+
     def modules(self, info: DataInfo) -> nn.ModuleDict:
-        """G: a -> b; D: the pair (a, b) -> logits; T: augmentation of the pair; N: instance noise on b; U:
-        unrolling of D; H_D, H_G: historical averages."""
-        G = build("generator", self.generator, info.a_channels, info.b_channels, info.size)
-        D = build("discriminator", self.discriminator, self.pack * (info.a_channels + info.b_channels),
+        """E: a as G and D see it; G: a -> b; D: the pair (a, b) -> logits; T: augmentation of the pair; N:
+        instance noise on b; U: unrolling of D; H_D, H_G: historical averages."""
+        E = self.source_encoder(info)
+        G = build("generator", self.generator, E.out_channels, info.b_channels, info.size)
+        D = build("discriminator", self.discriminator, self.pack * (E.out_channels + info.b_channels),
                   info.size)
         m = nn.ModuleDict({
+            "E": E,
             "G": build("weight_norm", self.g_weight_norm, G),
             "D": build("weight_norm", self.d_weight_norm, D),
-            "T": build_augment(self.augment, self.adversarial, (info.a_channels, info.b_channels), info.size,
+            "T": build_augment(self.augment, self.adversarial, (E.out_channels, info.b_channels), info.size,
                                twice=self.needs_second_derivatives),
             "N": build("instance_noise", self.instance_noise)})
         check_penalty(self.penalty, m["D"])
@@ -82,7 +104,7 @@ class Pix2Pix(StabilizerSettings):
         update = with_historical_averaging(update, m, self.players, self.lambda_history)
         set_progress(m, progress)
         d_turn, g_turn = self.updated_players(progress)
-        a, b, G, T = batch["a"], batch["b"], m["G"], cast(Augment, m["T"])
+        a, b, G, T = m["E"](batch["a"]), batch["b"], m["G"], cast(Augment, m["T"])
 
         def pair(image: Tensor) -> tuple[Tensor]:
             source, target = T(a, image)
@@ -109,8 +131,8 @@ class Pix2Pix(StabilizerSettings):
 
     def generate(self, m: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
         """{"a"} -> {"fake_b"}"""
-        return {"fake_b": m["G"](batch["a"])}
+        return {"fake_b": m["G"](m["E"](batch["a"]))}
 
     def discriminate(self, m: nn.ModuleDict, batch: Batch) -> Logits:
         """{"a", "b"} -> patch logits `(N, 1, h, w)`; with packing, of one pack for each pair."""
-        return m["D"](pack_neighbors(torch.cat([batch["a"], batch["b"]], 1), self.pack))
+        return m["D"](pack_neighbors(torch.cat([m["E"](batch["a"]), batch["b"]], 1), self.pack))

@@ -16,13 +16,15 @@ from i2i.data.config import DataConfig
 from i2i.data.format_detection import DatasetSummary, inspect_dataset, training_sizes
 from i2i.data.labeled import ImageDataset
 from i2i.data.paired import PairedDataset
+from i2i.data.palette import with_palette
 from i2i.data.pipeline import make_pipelines, read_pipelines
 from i2i.data.sources import Unreadable, bundled_datasets, find_left_out, is_url, open_source
 from i2i.data.unpaired import UnpairedDataset, unpair
 from i2i.errors import RequestError
+from i2i.images.convert import palette_values
 from i2i.images.format import ImageFormat
 from i2i.inference.model_file import model_header
-from i2i.recipes.base import DataInfo, Recipe, data_defaults, get_module
+from i2i.recipes.base import DataInfo, Recipe, class_channels, data_defaults, get_module
 from i2i.recipes.meta_device import build_on_meta
 from i2i.registry import Spec, build
 from i2i.registry.plugins import describe_plugins, loaded_files
@@ -67,7 +69,7 @@ class Job:
     def info(self) -> DataInfo:
         """What the networks need to know about the data."""
         a, b = self.formats
-        return DataInfo(self.crop_size, a.channels, b.channels, len(self.classes))
+        return DataInfo(self.crop_size, a.channels, b.channels, len(self.classes), palette_values(a))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -190,6 +192,7 @@ def prepare(recipe_name: str, assignments: Sequence[str] = (), *, data: str | Pa
         raise RequestError(f"--epochs {epochs:g} cannot be used; accepted: more than 0, up to 2^53 images")
     train_config = replace(train_config, images=round(images) or 1)
     summary = inspect_dataset(splits["train"], data_config)
+    summary = with_palette(summary, splits["train"], class_channels(recipe, summary.a.channels), data_config)
     crop_size, load_size = training_sizes(data_config, splits["train"], summary)
     shared = [f"{key}={text} sets {' and '.join(full)}" for key, text in parse_assignments(assignments)
               if "." not in key and len(full := optimizer_keys(recipe, key)) > 1]
