@@ -74,7 +74,8 @@ def read(data: bytes, path: str, *, has: Callable[[str], bool], is_image: Callab
     columns: tuple[str, ...] = ()
     unused: dict[str, None] = {}
     one_sided_line = None
-    for line, cells in (_csv_rows if path.lower().endswith(".csv") else _json_rows)(text, path):
+    for line, cells in _decoded(data, encoding, path, (
+            _csv_rows if path.lower().endswith(".csv") else _json_rows)(text, path)):
         row = {key: cell for key, cell in cells.items() if key in COLUMNS}
         unused |= dict.fromkeys(key for key in cells if key not in row and key)
         columns = columns or tuple(row)
@@ -108,6 +109,26 @@ def read(data: bytes, path: str, *, has: Callable[[str], bool], is_image: Callab
     return Manifest(path, "file" in columns, splits, classes, one_sided_line, tuple(unused))
 
 
+def _decoded(data: bytes, encoding: str, path: str,
+             rows: Iterator[tuple[int, Row]]) -> Iterator[tuple[int, Row]]:
+    """The rows.  RequestError names the line of a byte that the encoding does not have.
+
+    Which other one it is in only a person knows: that of Windows depends on the country.
+    """
+    try:
+        yield from rows
+    except UnicodeDecodeError as part:
+        error = part
+        try:
+            data.decode(encoding)       # Whole, which tells the position.
+        except UnicodeDecodeError as whole:
+            error = whole
+        before = error.object[:error.start].decode(encoding, "replace")
+        line = 1 + before.replace("\r\n", "\n").replace("\r", "\n").count("\n")
+        raise RequestError(f"{path}, line {line}: it cannot be decoded as {error.encoding}; save it as UTF-8 "
+                           "(in Excel: CSV UTF-8)") from None
+
+
 def _check_row(row: Row, where: str, has: Callable[[str], bool],
                is_image: Callable[[str], bool]) -> tuple[str, str, str]:
     """The names of both sides, "" for an empty one, and the split of a row."""
@@ -128,12 +149,13 @@ def _check_row(row: Row, where: str, has: Callable[[str], bool],
 
 def _existing(name: str, has: Callable[[str], bool]) -> str:
     """A name as its file is called, where the manifest has blanks around it, the separators of Windows, or
-    letters with accents in the other Unicode form."""
+    accents in the other Unicode form, or the file a name in the older encoding of Western Europe."""
     if name.isascii() and "\\" not in name and not name.startswith("./") and name == name.strip():
         return name
     slashed = posixpath.normpath(name.strip().replace("\\", "/")) if name.strip() else ""
     variants = [unicodedata.normalize(form, each) for each in (name.strip(), slashed)
                 for form in ("NFC", "NFD")]
+    variants += [each.encode("cp1252", "replace").decode("utf-8", "surrogateescape") for each in variants[:1]]
     return next(filter(has, [name, *variants]), name.strip())
 
 
@@ -176,8 +198,8 @@ def _csv_rows(text: io.TextIOBase, path: str) -> Iterator[tuple[int, Row]]:
                 raise RequestError(f"{path}, line {line}: it has {len(cells)} cells, the first line "
                                    f"{len(columns)}" + (f" and no column of {unnamed[0]}" if unnamed else ""))
             yield line, dict(zip(columns, cells, strict=False))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise RequestError(f"{path}, line {line + 1}: {_reason(error)}") from None
+    except csv.Error as error:
+        raise RequestError(f"{path}, line {line + 1}: {error}") from None
 
 
 def _json_rows(text: io.TextIOBase, path: str) -> Iterator[tuple[int, Row]]:
@@ -197,18 +219,10 @@ def _json_rows(text: io.TextIOBase, path: str) -> Iterator[tuple[int, Row]]:
                 raise RequestError(f"{path}, line {line}: {data.strip()[:60]} holds what is neither text "
                                    "nor, as a label, a whole number")
             yield line, cells
-    except RequestError:
+    except (RequestError, UnicodeDecodeError):
         raise
-    # Of JSON, of bytes that are no text, of numbers with thousands of digits.
-    except (ValueError, RecursionError) as error:
-        raise RequestError(f"{path}, line {line + isinstance(error, UnicodeDecodeError)}: "
-                           f"{_reason(error)}") from None
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return f"it cannot be decoded as {error.encoding}; save it as UTF-8 (in Excel: CSV UTF-8)"
-    return str(error)
+    except (ValueError, RecursionError) as error:       # Of JSON, of numbers with thousands of digits.
+        raise RequestError(f"{path}, line {line}: {error}") from None
 
 
 def _listed(columns: Iterable[str]) -> str:

@@ -24,7 +24,7 @@ from i2i.data.paired import find_paired
 from i2i.data.sources import Unreadable, decode_bytes, load_image, open_source
 from i2i.data.transforms import JointCropFlip, resize
 from i2i.data.unpaired import find_unpaired
-from i2i.errors import RequestError
+from i2i.errors import JobError, RequestError
 from i2i.images.decode import read_header
 from i2i.images.encode import FILE_FORMATS, encode, formats_for, losses
 from i2i.images.format import Array, DecodedImage, ImageFormat
@@ -370,7 +370,7 @@ def test_one_of_another_format_that_was_not_inspected_is_named(tmp_path: Path) -
     found = inspect_dataset(pairs)
     (folder / "trainA" / "1.tif").write_bytes(tif(FLOATS))
     stream = batches(pairs.for_training((16, 16), (16, 16), (found.a, found.b)), start=0, batch_size=3)
-    with pytest.raises(Exception, match=r"trainA/1\.tif: is float32, and the images of its side are uint16"):
+    with pytest.raises(JobError, match=r"trainA/1\.tif: is float32, and the images of its side are uint16"):
         next(stream)
 
 
