@@ -74,6 +74,35 @@ def test_every_norm_keeps_the_shape(norm: str) -> None:
     assert norms.make_norm(norm, 6, reference=1)(torch.randn(2, 6, 8, 8)).shape == (2, 6, 8, 8)
 
 
+@pytest.mark.parametrize("images", [1, 2])
+@pytest.mark.parametrize("norm", [name for name in names("norm") if name not in ("syncbatch", "none")])
+def test_the_gradients_of_a_norm_do_not_depend_on_memory_formats(norm: str, images: int) -> None:
+    """torch's instance norm of one image takes the numbers of a gradient in channels_last in the wrong order."""
+    layer = norms.make_norm(norm, 6, reference=1).double()
+    layer(torch.randn(1, 6, 8, 5, dtype=torch.float64))     # The reference batch of virtual batch norm.
+    x, given, weight = torch.randn(3, images, 6, 8, 5, dtype=torch.float64)
+
+    def derivatives(of_x: torch.memory_format, of_given: torch.memory_format) -> list[torch.Tensor]:
+        inputs = x.clone(memory_format=of_x).requires_grad_()
+        first, = torch.autograd.grad(layer(inputs), inputs, given.clone(memory_format=of_given), create_graph=True)
+        return [first, *torch.autograd.grad((first * weight).sum() + first.square().sum(), inputs)]
+
+    expected = derivatives(torch.contiguous_format, torch.contiguous_format)
+    for of_x in (torch.contiguous_format, torch.channels_last):
+        for of_given in (torch.contiguous_format, torch.channels_last):
+            torch.testing.assert_close(derivatives(of_x, of_given), expected)
+
+
+def test_instance_norm_of_one_image_is_torchs_own() -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.randn(1, 6, 8, 5, dtype=dtype, requires_grad=True)
+        ours, theirs = norms.make_norm("instance", 6)(x), nn.InstanceNorm2d(6)(x)
+        assert torch.equal(ours, theirs)
+        assert torch.equal(*(torch.autograd.grad(out, x, torch.ones_like(out).cumsum(3))[0] for out in (ours, theirs)))
+        with torch.autocast("cpu", torch.bfloat16):
+            assert norms.make_norm("instance", 6)(x).dtype == nn.InstanceNorm2d(6)(x).dtype
+
+
 def test_batch_norm_can_use_each_images_own_statistics() -> None:
     norm = norms.BatchNorm(3)
     x = torch.randn(1, 3, 8, 8) * 5 + 2
