@@ -9,8 +9,8 @@ from i2i.errors import RequestError
 
 def convert(
     file: Annotated[str | None, argument(
-        "FILE", "A generator of pytorch-CycleGAN-and-pix2pix (.pth) or of stylegan2-ada-pytorch (.pkl, of "
-                "which no code is run, or its state dict as .pth, .npz or .safetensors).")] = None,
+        "FILE", "A generator of pytorch-CycleGAN-and-pix2pix or of CUT (.pth) or of stylegan2-ada-pytorch "
+                "(.pkl, of which no code is run, or its state dict as .pth, .npz or .safetensors).")] = None,
     ab: Annotated[str | None, option(
         "FILE.pth", "With --ba: a CycleGAN's generator from A to B, G_A.", "--ab")] = None,
     ba: Annotated[str | None, option("FILE.pth", "Its generator from B to A, G_B.", "--ba")] = None,

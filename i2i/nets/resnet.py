@@ -1,8 +1,8 @@
 """ResNet generator of CycleGAN."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
-import torch
 from torch import Tensor, nn
 from typing_extensions import Doc
 
@@ -10,8 +10,9 @@ from i2i.errors import require
 from i2i.nets.blocks import MAX_LAYERS, init_weights, upsample_layer
 from i2i.nets.gradient_checkpointing import checkpoint_sequential
 from i2i.nets.norms import make_norm, needs_bias
-from i2i.nets.options import Dropout, Norm, Up, Width
+from i2i.nets.options import Down, Dropout, Norm, Up, Width
 from i2i.nets.padding import ReflectionPad2d
+from i2i.nets.resampling import BlurPool
 from i2i.registry import register
 
 
@@ -40,7 +41,8 @@ class ResNet(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int], *, width: Width = 64,
                  blocks: Annotated[int, Doc("Residual blocks; 0: nine from 256 pixels on, else six")] = 0,
-                 norm: Norm = "instance", dropout: Dropout = 0.0, up: Up = "transposed") -> None:
+                 norm: Norm = "instance", dropout: Dropout = 0.0, down: Down = "strided",
+                 up: Up = "transposed") -> None:
         super().__init__()
         blocks = blocks or (9 if min(size) >= 256 else 6)
         require(width >= 1, "generator.width", width, "1 or more")
@@ -52,14 +54,35 @@ class ResNet(nn.Module):
         layers: list[nn.Module] = [ReflectionPad2d(3), nn.Conv2d(in_channels, width, 7, bias=bias),
                                    make_norm(norm, width), nn.ReLU()]
         for c in (width, 2 * width):
-            layers += [nn.Conv2d(c, 2 * c, 3, 2, 1, bias=bias), make_norm(norm, 2 * c), nn.ReLU()]
+            layers += [nn.Conv2d(c, 2 * c, 3, 2 if down == "strided" else 1, 1, bias=bias),
+                       make_norm(norm, 2 * c), nn.ReLU(), *([BlurPool()] if down == "blurpool" else [])]
         layers += [ResidualBlock(4 * width, norm, dropout) for _ in range(blocks)]
         for c in (4 * width, 2 * width):
             layers += [upsample_layer(up, c, c // 2, kernel=3, bias=bias), make_norm(norm, c // 2), nn.ReLU()]
-        layers += [ReflectionPad2d(3), nn.Conv2d(width, out_channels, 7)]
-        self.layers = nn.Sequential(*layers)
+        layers += [ReflectionPad2d(3), nn.Conv2d(width, out_channels, 7), nn.Tanh()]
+        self.in_channels, self.layers = in_channels, nn.Sequential(*layers)
         init_weights(self)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C', H, W), both in [-1, 1]; H and W divisible by `multiple`"""
-        return torch.tanh(checkpoint_sequential(self, self.layers, (nn.ReLU, ResidualBlock), x))
+    def forward(self, x: Tensor, indices: Sequence[int] = ()) -> Tensor | tuple[Tensor, list[Tensor]]:
+        """(N, C, H, W) -> (N, C', H, W), both in [-1, 1]; H and W divisible by `multiple`.
+
+        With indices of layers, also their outputs as a list.
+        """
+        *features, image = self.intermediates(x, [*indices, -1])
+        return (image, features) if indices else image
+
+    def intermediates(self, x: Tensor, indices: Sequence[int]) -> list[Tensor]:
+        """Outputs (N, c, h, w) of layers, which are computed up to the last of them; -1 is the image."""
+        wanted, outputs, start = [range(len(self.layers))[i] for i in indices], {}, 0
+        for index in sorted(set(wanted)):
+            x = checkpoint_sequential(self, self.layers[start:index + 1], (nn.ReLU, ResidualBlock), x)
+            outputs[index], start = x, index + 1
+        return [outputs[index] for index in wanted]
+
+    def intermediate_channels(self, indices: Sequence[int]) -> list[int]:
+        """Channels of the outputs of layers."""
+        channels = [self.in_channels]
+        for layer in self.layers:
+            last = layer[-1] if isinstance(layer, nn.Sequential) else layer
+            channels.append(getattr(last, "out_channels", channels[-1]))
+        return [channels[1:][i] for i in indices]
