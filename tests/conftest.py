@@ -17,6 +17,7 @@ from i2i.cli import app
 
 REFERENCE = Path(__file__).parent / "reference"
 CYCLE = ("generator.width=4", "generator.blocks=1", "discriminator.width=4", "discriminator.layers=1", "pool=3", "train.batch_size=2", "train.log_every=6", "train.checkpoint_every=8")
+CUT = (*(word for word in CYCLE if word != "pool=3"), "nce_width=8", "nce_patches=16", "nce_layers=0,4,8,12")
 SMALL = ("generator.width=4", "discriminator.width=4", "discriminator.layers=1", "train.batch_size=2", "train.log_every=6", "train.checkpoint_every=8")
 
 

@@ -94,6 +94,31 @@ def test_old_files_and_wrapped_files(tmp_path: Path, i2i: Run) -> None:
     assert torch.equal(load(tmp_path / "old.safetensors").translate(x), load(tmp_path / "new.safetensors").translate(x))
 
 
+@pytest.mark.parametrize("name", ["cut", "fastcut"])
+def test_a_generator_of_cut_is_a_model_of_cut(name: str, i2i: Run, tmp_path: Path) -> None:
+    """Its output, as of the untrained generator: every layer is compared by the recorded runs (tests/recipes/test_cut.py)."""
+    path = REFERENCE / "cut" / f"{name}_0_net_G.pth"
+    result = i2i("convert", path, "--out", tmp_path / "g.safetensors")
+    assert result.code == 0, result.err
+    assert "cut, resnet(width=8, blocks=6, norm=instance, dropout=0.0, down=blurpool, up=bilinear), 3 -> 3 channels" in result.out
+    model = load(tmp_path / "g.safetensors", device="cpu")
+    G = build("generator", Spec("resnet", {"width": 8, "blocks": 6, "down": "blurpool", "up": "bilinear"}), 3, 3, (32, 32))
+    G.load_state_dict(convert(read_tensors(path)).tensors)
+    x = torch.rand(2, 3, 32, 40) * 2 - 1
+    with torch.no_grad():
+        torch.testing.assert_close(model.translate(x), G(x))
+
+
+def test_a_generator_of_cut_with_another_filter_is_refused(i2i: Run, tmp_path: Path) -> None:
+    good = read_tensors(REFERENCE / "cut" / "cut_0_net_G.pth")
+    for changed in ({"model.11.filt": good["model.11.filt"] * 2}, {"model.18.filt": good["model.18.filt"][:, :, :3, :3]}):
+        torch.save(good | changed, tmp_path / "other.pth")
+        result = i2i("convert", tmp_path / "other.pth")
+        assert (result.code, f"{next(iter(changed))} is another filter" in result.line) == (2, True)
+    torch.save({key: value for key, value in good.items() if key != "model.22.filt"}, tmp_path / "less.pth")
+    assert i2i("convert", tmp_path / "less.pth").code == 2
+
+
 def test_an_instance_norm_unet_is_recognized() -> None:
     ours = build("generator", Spec("unet", {"width": 4, "norm": "instance", "depth": 6}), 3, 1, (64, 64))
     theirs = {}

@@ -46,6 +46,14 @@ cyclegan --lambda_B 10              | lambda_cycle_b=10
 cyclegan --lambda_idt 0.5           | lambda_identity=0.5
 cyclegan --lambda_identity 0.5      | lambda_identity=0.5
 cyclegan --pool_size 50             | pool=50
+cut --CUT_mode FastCUT              | i2i train fastcut
+cut --CUT_mode CUT                  | i2i train cut
+cut --model cut                     | i2i train cut
+cut --nce_idt false                 | nce_identity=false
+cut --nce_T 0.1                     | nce_temperature=0.1
+cut --num_patches 64                | nce_patches=64
+cut --netF_nc 128                   | nce_width=128
+cut --nce_includes_all_negatives_from_minibatch 1 | nce_negatives=batch
 pix2pix --lambda_L1 100             | lambda_l1=100
 pix2pix --dataroot ./facades        | --data ./facades
 pix2pix --train_data_dir x          | --data x
@@ -170,7 +178,7 @@ def test_every_answer_of_the_table_is_accepted_by_some_recipe(word: str) -> None
     from i2i.training.settings import hint
     for value in [value or None for value in _equivalents()[word]]:
         accepted = []
-        for recipe in ("pix2pix", "cyclegan", "stylegan2", "infogan"):
+        for recipe in ("pix2pix", "cyclegan", "cut", "stylegan2", "infogan"):
             for each in [value] if value else VALUES:
                 answer = hint(word, each, initial_settings(recipe)[1], [])
                 assert "…" not in answer

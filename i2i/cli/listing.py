@@ -140,14 +140,16 @@ def _print_table(rows: Sequence[Row], indent: str = "") -> None:
     start = len(indent) + names + 2 + (values + 2 if values else 0)
     for row in rows:
         left = f"{indent}{row.name:{names}}  " + (f"{row.value:{values}}  " if values else "")
-        first, *more = _wrap(row.text, _terminal_width() - start) or [""]
-        print(f"{left}{first}".rstrip())
+        first, *more = _wrap(row.text, _terminal_width() - start, max(0, len(left) - start)) or [""]
+        print(f"{left}{first.lstrip()}".rstrip())
         for line in more:
             print(" " * start + line)
 
 
-def _wrap(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, max(MIN_TEXT_WIDTH, width), break_on_hyphens=False, break_long_words=False)
+def _wrap(text: str, width: int, taken: int = 0) -> list[str]:
+    """Lines of a text; the first begins with the space that is taken already."""
+    return textwrap.wrap(text, max(MIN_TEXT_WIDTH, width), initial_indent=" " * taken, break_on_hyphens=False,
+                         break_long_words=False)
 
 
 def _terminal_width() -> int:

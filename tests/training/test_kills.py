@@ -14,7 +14,7 @@ from PIL import Image
 from i2i.recipes.presets import PRESETS
 from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
-from tests.conftest import CYCLE, SMALL, drawing, two_styles
+from tests.conftest import CUT, CYCLE, SMALL, drawing, two_styles
 from tests.lives import FAILPOINTS, Work, images_of, live
 from tests.training.test_resume import assert_same
 
@@ -28,7 +28,9 @@ RUNS = {
     "dcgan": ("dcgan", *PLAIN, "train.images=56"),
     "wgan-gp": ("wgan-gp", *PLAIN, "d_steps=2", "train.images=56"),
     "stylegan2-ada": ("stylegan2-ada", *STYLED, "train.images=40", "g_penalty.every=2", "penalty.every=3", "augment.interval=2", "augment.speed=100"),
-    "infogan": ("infogan", *PLAIN, "generator.z_dim=16", "train.images=56")}
+    "infogan": ("infogan", *PLAIN, "generator.z_dim=16", "train.images=56"),
+    "cut": ("cut", *CUT, "train.images=22", "flip_equivariance=true")}
+UNPAIRED = ("cyclegan", "cut", "fastcut")
 LOGS = ("log.jsonl", "metrics.jsonl", "skipped.jsonl", "collapse.jsonl")
 CLOCKED = ("pix2pix", "cyclegan", "dcgan")          # Killed once more, by the clock.
 
@@ -36,7 +38,7 @@ CLOCKED = ("pix2pix", "cyclegan", "dcgan")          # Killed once more, by the c
 def work_of(words: tuple[str, ...], folder: Path) -> Work:
     """Strips of which one cannot be read, with some held out; two sides; or single pictures, of two classes where they are to be learned."""
     data = folder / "data"
-    if words[0] == "cyclegan":
+    if words[0] in UNPAIRED:
         return Work(words, two_styles(data, "val"))
     paired = words[0] == "pix2pix"
     for split, first, count in (("train", 0, 7), ("val", 50, 2)):
@@ -118,7 +120,7 @@ def test_a_run_killed_before_its_last_save_retires_older_states_does_so_when_it_
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_killed_three_times_ends_as_one_that_was_not(tmp_path: Path, name: str) -> None:
-    """Three times each of seven, and three of them a fourth time: 24 kills."""
+    """Three times each of eight, and three of them a fourth time: 27 kills."""
     kill_and_compare(name, RUNS[name], tmp_path, kills=3, clocked=name in CLOCKED)
 
 
@@ -126,4 +128,4 @@ def test_a_run_killed_three_times_ends_as_one_that_was_not(tmp_path: Path, name:
 @pytest.mark.parametrize("name", [*RUNS, *(preset for preset in PRESETS if preset not in RUNS)])
 def test_a_run_killed_twenty_times_ends_as_one_that_was_not(tmp_path: Path, name: str) -> None:
     words = tuple(word for word in RUNS.get(name, (name, *(STYLED if name.startswith("stylegan2") else TINY))) if not word.startswith("train.images="))
-    kill_and_compare(name, (*words, f"train.images={12 * 8 if 'pix2pix' in name or name == 'cyclegan' else 12 * 16}"), tmp_path, kills=19, clocked=True)
+    kill_and_compare(name, (*words, f"train.images={12 * 8 if 'pix2pix' in name or name in UNPAIRED else 12 * 16}"), tmp_path, kills=19, clocked=True)

@@ -22,7 +22,7 @@ from i2i.recipes.pix2pix import Pix2Pix
 from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
 from i2i.training.distributed import Runtime
-from tests.conftest import CYCLE, SMALL, drawing, two_styles
+from tests.conftest import CUT, CYCLE, SMALL, drawing, two_styles
 from tests.pair import Done, environment, free_port, start, together
 from tests.training.test_nan import trainer
 
@@ -40,6 +40,7 @@ RUNS = {        # name -> recipe, words, whether one process with the joint batc
     "cyclegan": ("cyclegan", [*CYCLE, *FEW, "pool=0", "augment=ada", "augment.p=0.5", "augment.speed=0", "generator.dropout=0.5"], False),
     "cyclegan-joint": ("cyclegan", [*CYCLE, *FEW, "pool=0"], True),
     "cyclegan-bf16": ("cyclegan", [*CYCLE, *FEW, "pool=0", "train.precision=bf16"], True),
+    "cut": ("cut", [*CUT, *FEW], False),
     "dcgan": ("dcgan", [*NOISE], False),
     "wgan-gp": ("wgan-gp", [*NOISE, *PLAIN, "d_steps=2"], False),
     "sngan-bf16": ("sngan", [*NOISE, "train.precision=bf16"], False),
@@ -59,6 +60,7 @@ MORE = {        # The other presets and the stabilizers, likewise: `slow`, as th
     "rpgan": ("rpgan", [*NOISE, *PLAIN]),
     "r3gan": ("r3gan", [*NOISE, *PLAIN]),
     "sagan": ("sagan", [*NOISE]),
+    "fastcut": ("fastcut", [*CUT, *FEW]),
     "progan": ("progan", [*GROWING, "discriminator.group=0"]),
     "progan-group": ("progan", [*GROWING]),
     "stylegan": ("stylegan", [*GROWN_STYLE, "discriminator.group=0"]),
@@ -92,7 +94,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def data_of(recipe: str) -> str:
-    return {"pix2pix": "paired", "cyclegan": "unpaired"}.get(recipe, "images")
+    return {"pix2pix": "paired", "cyclegan": "unpaired", "cut": "unpaired", "fastcut": "unpaired"}.get(recipe, "images")
 
 
 def train(base: Path, recipe: str, words: Sequence[str], out: str) -> list[object]:

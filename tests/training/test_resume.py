@@ -22,7 +22,7 @@ from i2i.training import resume as resuming
 from i2i.training import train as training
 from i2i.training.callbacks.base import Callback
 from i2i.training.trainer import Trainer
-from tests.conftest import CYCLE, SMALL, Run
+from tests.conftest import CUT, CYCLE, SMALL, Run
 
 VARIANTS = {
     "paper": ["pix2pix", *SMALL],
@@ -33,6 +33,7 @@ VARIANTS = {
     "ada": ["pix2pix", *SMALL, "augment=ada", "augment.speed=30", "augment.interval=2", "augment.target=0.01", "discriminator.norm=instance", "penalty=r1"],
     "kornia": ["pix2pix", *SMALL, "augment=kornia", "augment.ops=ColorJiggle,RandomAffine(degrees=30,translate=(0.1,0.1)),RandomErasing",
                "discriminator.norm=instance", "penalty=r1"],
+    "cut": ["cut", *CUT], "fastcut": ["fastcut", *CUT, "train.batch_size=1", "generator.dropout=0.5"],
     "cyclegan": ["cyclegan", *CYCLE], "cyclegan, bf16": ["cyclegan", *CYCLE, "train.precision=bf16", "train.ema_half_life=0"]}
 
 
