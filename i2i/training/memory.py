@@ -16,6 +16,7 @@ from i2i.inference.memory import is_out_of_memory as is_out_of_memory
 from i2i.recipes.base import DataInfo, Recipe, get_module, set_checkpointing
 from i2i.recipes.meta_device import build_on_meta, check_tensor_sizes
 from i2i.seeding import Progress
+from i2i.training.flops import FlopCount
 
 EVALUATION_BATCH = 16       # Images that are generated at once in an evaluation.
 FEATURE_BYTES = 250 * 10**6     # That the feature network takes for them, measured.
@@ -41,6 +42,7 @@ class MemoryEstimate:
         working: activations, gradients and temporary tensors of a step, at their peak.
         evaluation: what generating and comparing images takes at its peak.
         gradients: what a process averages with others in a step.
+        flops: floating-point operations of a step, which tell how long it takes.
     """
 
     weights: int
@@ -48,6 +50,7 @@ class MemoryEstimate:
     working: int
     evaluation: int
     gradients: int
+    flops: int = 0
 
     @property
     def total(self) -> int:
@@ -93,7 +96,7 @@ def estimate_memory(recipe: Recipe, info: DataInfo, *, batch_size: int, ema: boo
     for name, module in modules.items():
         module.register_forward_hook(partial(record_shapes, name))
     live = LiveTensors([*modules.parameters(), *modules.buffers()])
-    with live, check_tensor_sizes():
+    with live, FlopCount() as count, check_tensor_sizes():
         recipe.step(modules, {key: tensor.clone() for key, tensor in batch.items()},
                     Progress(0, batch_size, batch_size), update)
     summaries = [ModuleSummary(name, sum(p.numel() for p in module.parameters()), shapes.get(name, ""))
@@ -101,7 +104,8 @@ def estimate_memory(recipe: Recipe, info: DataInfo, *, batch_size: int, ema: boo
     state, buffers = _state_bytes(recipe, modules, ema), sum(b.nbytes for b in modules.buffers())
     # The trainer keeps a copy of the buffers.
     evaluation = _generation_peak(recipe, modules, batch) + (0 if recipe.sources else FEATURE_BYTES)
-    return summaries, MemoryEstimate(state * (1 + copies) + buffers, state, live.peak, evaluation, gradients)
+    return summaries, MemoryEstimate(state * (1 + copies) + buffers, state, live.peak, evaluation, gradients,
+                                     count.flops)
 
 
 def _state_bytes(recipe: Recipe, modules: nn.ModuleDict, ema: bool) -> int:

@@ -28,6 +28,7 @@ from i2i.training.callbacks.collapse_detector import make_collapse_detector
 from i2i.training.callbacks.evaluator import Evaluation, make_evaluator
 from i2i.training.callbacks.fixed_inputs import best_embedding
 from i2i.training.callbacks.progress import LongRunNote
+from i2i.training.callbacks.speed_estimate import SpeedEstimate
 from i2i.training.callbacks.trackers import Trackers, check_installed
 from i2i.training.callbacks.verdict import write_verdict
 from i2i.training.config import TrainConfig
@@ -100,7 +101,8 @@ def run_job(job: Job, folder: RunFolder, *, device: str = "auto", callbacks: Seq
     runtime = Runtime(precision=job.train.precision, device=device, threads=job.train.threads,
                       tf32=job.train.tf32)
     available = memory.available_memory(runtime.device)
-    for line in check_memory(job, runtime, available):
+    estimate = memory_estimate(job, runtime.world_size)
+    for line in check_memory(job, runtime, estimate, available):
         watching.message(line)
     sample = fixed_samples(job)
     # Each process may have found another free folder.
@@ -113,7 +115,7 @@ def run_job(job: Job, folder: RunFolder, *, device: str = "auto", callbacks: Seq
     if runtime.is_main_process:
         folder.lock()
     try:
-        result = _train_in_folder(job, folder, runtime, sample, watching)
+        result = _train_in_folder(job, folder, runtime, sample, watching, estimate.flops)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, I2IError) or not memory.is_out_of_memory(error):
             raise
@@ -128,10 +130,10 @@ def run_job(job: Job, folder: RunFolder, *, device: str = "auto", callbacks: Seq
     return result
 
 
-def check_memory(job: Job, runtime: Runtime, available: int) -> list[str]:
+def check_memory(job: Job, runtime: Runtime, estimate: memory.MemoryEstimate,
+                 available: int) -> list[str]:
     """Lines about the memory and the disk a run takes.  RequestError if far more memory than is available."""
-    estimate, size = memory_estimate(job, runtime.world_size), memory.format_bytes
-    needed = estimate.total
+    needed, size = estimate.total, memory.format_bytes
     if needed > MAX_OVERCOMMIT * available:
         raise RequestError(f"a step takes about {size(needed)} of memory, more than {MAX_OVERCOMMIT} times "
                            f"the {size(available)} that are available; to reduce it: "
@@ -146,7 +148,7 @@ def check_memory(job: Job, runtime: Runtime, available: int) -> list[str]:
 
 
 def _train_in_folder(job: Job, folder: RunFolder, runtime: Runtime, sample: Batch,
-                     watching: CallbackList) -> int:
+                     watching: CallbackList, flops: int) -> int:
     evaluation = detector = None
     callbacks: list[Callback] = [StateSaver()]
     if runtime.is_main_process:
@@ -154,7 +156,8 @@ def _train_in_folder(job: Job, folder: RunFolder, runtime: Runtime, sample: Batc
         evaluator = make_evaluator(job, runtime.device, embedding)
         evaluation = Evaluation(evaluator) if evaluator else None
         detector = make_collapse_detector(job, runtime.device, folder, embedding, watching.message)
-        callbacks = [*([detector] if detector else []), SampleGrid(sample), *callbacks,
+        callbacks = [SpeedEstimate(flops, sample), *([detector] if detector else []),
+                     SampleGrid(sample), *callbacks,
                      *([evaluation] if evaluation else []), LongRunNote(),
                      *([Trackers(job)] if job.train.trackers else []), *watching.callbacks]
     watching.callbacks = callbacks

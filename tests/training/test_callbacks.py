@@ -2,22 +2,31 @@
 
 import itertools
 import json
+import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 import i2i as package
 from i2i import registry
 from i2i.errors import JobError
 from i2i.runs import log
 from i2i.runs.folder import RunFolder
-from i2i.training.callbacks import evaluator
+from i2i.seeding import Progress
+from i2i.training import job as jobs
+from i2i.training import memory
+from i2i.training.callbacks import evaluator, speed_estimate
 from i2i.training.callbacks.base import Callback
 from i2i.training.callbacks.progress import DAY, LongRunNote, ProgressLines, format_duration
+from i2i.training.callbacks.speed_estimate import SpeedEstimate
+from i2i.training.flops import FlopCount
+from i2i.training.train import fixed_samples
 from i2i.training.trainer import Trainer
 from tests.conftest import SMALL, Run
 from tests.training.test_resume import assert_same
@@ -197,3 +206,99 @@ def test_a_run_of_days_says_so_early_and_once() -> None:
 
 def test_durations() -> None:
     assert [format_duration(seconds) for seconds in (90, 3 * 3600 + 62, DAY + 1, 2 * DAY + 3 * 3600)] == ["0:01:30", "3:01:02", "1 day 0:00:01", "2 days 3:00:00"]
+
+
+def test_operations_of_a_step_are_counted_as_on_paper() -> None:
+    """A convolution of 3x3 from 4 to 5 channels on 6x6 pixels, forward and backward to its weights and its input."""
+    convolution = torch.nn.Conv2d(4, 5, 3, padding=1)
+    with FlopCount() as count:
+        out = convolution(torch.ones(2, 4, 6, 6, requires_grad=True))
+        forward = 2 * 2 * 36 * 5 * 4 * 9        # Multiplications and additions.
+        assert count.flops == forward
+        out.sum().backward()
+    assert count.flops == 3 * forward
+
+
+def test_the_estimate_has_the_operations_of_pix2pix(strips: Path) -> None:
+    """Those of the same step on images."""
+    job = jobs.prepare("pix2pix", SMALL, data=strips)
+    estimate = memory.estimate_memory(job.recipe, job.info, batch_size=2, ema=False)[1]
+    modules, batch = job.recipe.modules(job.info), {"a": torch.rand(2, 3, 32, 32), "b": torch.rand(2, 3, 32, 32)}
+    with FlopCount() as count:
+        job.recipe.step(modules, batch, Progress(0, 2, 2), lambda player, loss, **logs: loss.backward(
+            inputs=[p for name in job.recipe.players[player].modules for p in modules[name].parameters()]))
+    assert estimate.flops == count.flops > 10**6
+
+
+class Slow(torch.nn.Module):
+    """A generator of 1,000 operations in a second of a clock that is ours."""
+
+    now = 0.0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        Slow.now += len(x)
+        return x @ torch.ones(5, 100)       # 1,000 operations for each row.
+
+
+def estimated(flops: int, total: int, **changes: Any) -> list[str]:
+    said: list[str] = []
+    trainer: Any = SimpleNamespace(
+        images=0, total_images=total, device=torch.device(changes.pop("device", "cpu")), message=said.append, unless_interrupted=lambda make: make(),
+        config=SimpleNamespace(batch_size=4, compile=changes.pop("compile", False)), ema_modules=torch.nn.ModuleDict({"G": Slow()}),
+        runtime=SimpleNamespace(autocast=nullcontext), recipe=SimpleNamespace(generate=lambda m, batch: m["G"](batch["eps"])))
+    vars(trainer).update(changes)
+    SpeedEstimate(flops, {"eps": torch.ones(60, 5)}, lambda: Slow.now).on_start(trainer)
+    return said
+
+
+def test_how_long_a_run_takes_is_said_before_its_first_step() -> None:
+    """Four images are 8,000 operations, which the generator makes in 8 seconds."""
+    before = Slow.now
+    assert estimated(8_000, 43_200) == ["speed: about 0.5 images/s, 24 hours left, estimated from that of the generators; measured after the first step"]
+    assert Slow.now == before + 1           # One image tells it where that takes long.
+    assert "0.5 images/s, 10 days left" in estimated(8_000, 432_000)[0]
+    assert "0.5 images/s, 5 days left" in estimated(8_000, 432_000, images=216_000)[0]
+    assert estimated(8_000, 29) == []       # It is over before one has read it.
+    assert estimated(8_000, 43_200, images=43_200) == []
+    assert estimated(8_000, 43_200, compile=True) == estimated(8_000, 43_200, device="cuda") == []
+
+
+def test_the_estimate_comes_before_the_first_sample_grid_and_changes_no_result(strips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+
+    class Ears(Callback):
+        def on_message(self, message: str) -> None:
+            heard.append(message)
+
+        def on_checkpoint(self, trainer: Trainer) -> None:
+            heard.append(f"checkpoint {trainer.images}")
+
+    package.train("pix2pix", *SMALL, "train.images=4", data=strips, out=tmp_path / "plain", device="cpu")
+    monkeypatch.setattr(speed_estimate, "SHORT_RUN", 0.0)
+    package.train("pix2pix", *SMALL, "train.images=4", data=strips, out=tmp_path / "said", device="cpu", callbacks=[Ears()])
+    places = [heard.index(next(line for line in heard if line.startswith(start))) for start in ("memory: ", "speed: about ", "checkpoint 0")]
+    assert places == sorted(places)
+    assert_same(tmp_path / "plain", tmp_path / "said")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [("cyclegan",), ("stylegan2-ada",), ("dcgan",), ("wgan-gp",), ("pix2pix", "data.size=128"), ("sngan", "data.size=32")])
+def test_the_speed_that_is_said_is_that_of_the_steps(words: tuple[str, ...]) -> None:
+    """Within a factor of two, in this process's own time, as others may have the machine, too."""
+    job = jobs.prepare(words[0], words[1:])
+    size, modules = job.train.batch_size, job.recipe.modules(job.info)
+    flops = memory.estimate_memory(job.recipe, job.info, batch_size=size, ema=False)[1].flops
+    shapes = {"a": (job.info.a_channels, *job.info.size), "b": (job.info.b_channels, *job.info.size)}
+    batch = {key: torch.rand(size, *shape) * 2 - 1 for key, shape in shapes.items()} | {"c": torch.zeros(size, dtype=torch.int64)}
+
+    def step() -> float:
+        start = time.process_time()
+        job.recipe.step(modules, dict(batch), Progress(0, size, size), lambda player, loss, **logs: loss.backward(
+            inputs=[p for name in job.recipe.players[player].modules for p in modules[name].parameters()]))
+        return time.process_time() - start
+
+    trainer: Any = SimpleNamespace(ema_modules=modules, recipe=job.recipe, config=job.train, runtime=SimpleNamespace(autocast=nullcontext))
+    said = flops / SpeedEstimate(flops, fixed_samples(job), time.process_time)._flops_per_second(trainer)
+    modules.train()
+    seconds = min(step() for _ in range(3))
+    assert 0.5 < said / seconds < 2, (said, seconds)
