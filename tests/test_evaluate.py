@@ -247,6 +247,32 @@ def test_warnings_are_of_the_metrics_that_were_asked_for(run: Run, reals: Path, 
         assert {words for words in every if words in err} == {words for words, of in every.items() if metric in of}, err
 
 
+def test_strips_among_sets_and_photographs_that_are_cut_as_strips_are_said(run: Run, reals: Path, tmp_path: Path, trained: Path) -> None:
+    for folder in ("strips", "halves"):
+        (tmp_path / folder).mkdir()
+    for path in sorted(reals.iterdir())[:12]:
+        half = np.asarray(Image.open(path))
+        Image.fromarray(half).save(tmp_path / "halves" / path.name)
+        Image.fromarray(np.hstack([half, half])).save(tmp_path / "strips" / path.name)
+    hint = "A|B strips? i2i evaluate MODEL --data DIR compares the halves of such"
+    one = run("evaluate", "--real", tmp_path / "strips", "--fake", reals, "--metrics", "color", "--bootstrap", 0).err
+    assert f"warning: reals are twice as wide as fakes: {hint}" in one
+    other = run("evaluate", "--real", reals, "--fake", tmp_path / "strips", "--metrics", "color", "--bootstrap", 0).err
+    assert f"warning: fakes are twice as wide as reals: {hint}" in other
+    assert "twice" not in run("evaluate", "--real", reals, "--fake", tmp_path / "halves", "--metrics", "color", "--bootstrap", 0).err
+    pairs = run("evaluate", "--real", tmp_path / "strips", "--fake", tmp_path / "halves", "--metrics", "l1")
+    assert pairs.code == 2
+    assert f"metrics of pairs need one size ({hint})" in pairs.line
+    for i, width in enumerate((64, 96)):        # Photographs, and strips.
+        for k in range(2):
+            (tmp_path / f"data{i}" / "test").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.random.default_rng(k).integers(0, 255, (48, width, 3), np.uint8)).save(tmp_path / f"data{i}" / "test" / f"{k}.png")
+        done = run("evaluate", trained, "--data", tmp_path / f"data{i}", "--metrics", "l1")
+        assert done.code == 0
+        noted = f"warning: {tmp_path}/data{i}/test/0.png: {width}x48 is taken for an A|B strip and cut into halves of {width // 2}x48; images of one side each go into two folders, such as testA and testB"
+        assert (noted in done.err) is (i == 0)
+
+
 def test_warnings_of_formats_sizes_and_conversions(run: Run, reals: Path, tmp_path: Path) -> None:
     odd = shapes(tmp_path / "odd", 3, seed=4, size=40, suffix=".jpg")
     shapes(odd, 2, seed=5, mode="RGBA")

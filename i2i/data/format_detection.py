@@ -7,7 +7,7 @@ import numpy as np
 
 from i2i.data.config import DataConfig, parse_range
 from i2i.data.dataset import Dataset
-from i2i.data.paired import MIN_STRIP_ASPECT
+from i2i.data.paired import strip_note
 from i2i.data.sampler import evenly_spaced
 from i2i.data.sources import Unreadable
 from i2i.data.transforms import Size
@@ -81,9 +81,7 @@ def _strip_notes(halves: Sequence[DecodedImage]) -> dict[str, str]:
     """A note, and an image, if A|B strips have the proportions of ordinary photographs."""
     for image in halves:
         height, width = image.array.shape[:2]
-        if 2 * width < MIN_STRIP_ASPECT * height:
-            note = (f"{2 * width}x{height} is taken for an A|B strip and cut into halves of {width}x{height}"
-                    "; images of one side each go into two folders, such as trainA and trainB")
+        if note := strip_note(2 * width, height):
             return {note: image.name}
     return {}
 

@@ -55,6 +55,14 @@ def split_strip(strip: Array, name: str) -> tuple[Array, Array]:
     return strip[:, : width // 2], strip[:, width // 2:]
 
 
+def strip_note(width: int, height: int, split: str = "train") -> str:
+    """A note if an A|B strip has the proportions of an ordinary photograph; "" else."""
+    if width >= MIN_STRIP_ASPECT * height:
+        return ""
+    return (f"{width}x{height} is taken for an A|B strip and cut into halves of {width // 2}x{height}; "
+            f"images of one side each go into two folders, such as {split}A and {split}B")
+
+
 @dataclass(frozen=True)
 class PairedDataset(TwoSidedDataset):
     """One split of a paired dataset; `dataset[index]` is a source and its target."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from i2i.data.image_set import ImageSet
-from i2i.data.paired import PairedDataset
+from i2i.data.paired import PairedDataset, strip_note
 from i2i.data.sampler import evenly_spaced
 from i2i.data.sharding import shard_blocks
 from i2i.data.sources import Folder, Unreadable
@@ -25,6 +25,8 @@ from i2i.images.format import Array, DecodedImage, ImageFormat
 from i2i.images.pil import pil_supports
 from i2i.inference.model import Model
 from i2i.metrics.feature_networks import FeatureExtractor
+
+CHECKED_STRIPS = 8
 
 
 def evaluate_model(model: Model, pairs: PairedDataset, extractor: FeatureExtractor | None,
@@ -58,13 +60,22 @@ def evaluate_model(model: Model, pairs: PairedDataset, extractor: FeatureExtract
         results = {name: evaluate_sets(sets[which], sets["targets"], extractor, request, original=facts)
                    for name, which in compared.items()}
     warnings = results["model"].get("warnings", [])     # Absent except in the main process.
-    warnings += left_out_warnings(targets)
+    warnings += left_out_warnings(targets) + _strip_warnings(pairs)
     if not has_inputs:
         warnings.append(f"the inputs, {source_format}, cannot be compared with the targets, {target_format}")
     if resized:
         warnings.append(f"{len(resized)} of {len(pairs)} targets were resized to their inputs, such as "
                         f"{resized[0]}")
     return results
+
+
+def _strip_warnings(pairs: PairedDataset) -> list[str]:
+    """That photographs are taken for strips, with the first of a few that are."""
+    for index in evenly_spaced(len(pairs), CHECKED_STRIPS) if pairs.strips else ():
+        image, _ = pairs[index]
+        if note := strip_note(2 * image.array.shape[1], image.array.shape[0], pairs.split):
+            return [f"{image.name}: {note}"]
+    return []
 
 
 def sample_sheet(model: Model, pairs: PairedDataset, *, direction: str = "ab", count: int = 24,

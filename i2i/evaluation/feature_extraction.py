@@ -24,6 +24,7 @@ from i2i.data.sharding import ProcessGroup, SingleProcess, shard_blocks
 from i2i.data.sources.base import error_reason
 from i2i.errors import JobError, RequestError
 from i2i.evaluation.feature_store import FeatureStore, open_features
+from i2i.evaluation.protocol import STRIP_HINT
 from i2i.images.format import Array
 from i2i.inference.memory import is_out_of_memory
 from i2i.metrics.color import BINS, LabHistogram
@@ -185,7 +186,8 @@ def paired_values(fake: ImageSet, real: ImageSet, metrics: Mapping[str, PairedMe
                                    "metrics of pairs need the same")
             if a.shape != b.shape:
                 raise RequestError(f"{name} is {a.shape[3]}x{a.shape[2]} and its partner "
-                                   f"{b.shape[3]}x{b.shape[2]}; metrics of pairs need one size")
+                                   f"{b.shape[3]}x{b.shape[2]}; metrics of pairs need one size" + (
+                                       f" ({STRIP_HINT})" if _is_doubled(a, b) else ""))
             own.append({key: _value(metric, a, b, name) for key, metric in metrics.items()})
         yield from chain.from_iterable(group.gather_objects(own))
 
@@ -199,6 +201,11 @@ def _value(metric: PairedMetric, a: Tensor, b: Tensor, name: str) -> float | str
         if not is_out_of_memory(error):
             raise
         return f"{name} and its partner, {a.shape[3]}x{a.shape[2]} pixels, do not fit in memory"
+
+
+def _is_doubled(a: Tensor, b: Tensor) -> bool:
+    """Whether one image is twice as wide as the other."""
+    return a.shape[2] == b.shape[2] and a.shape[3] in (2 * b.shape[3], b.shape[3] / 2)
 
 
 def _to_levels(image: Array) -> Tensor:

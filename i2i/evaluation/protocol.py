@@ -6,6 +6,7 @@ import platform
 from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ CHANNELS = ("gray repeated to three channels; alpha over white; 16 bits as 8-bit
             "the first three, in metrics of pairs all")
 FEATURE_FIELDS, REFERENCE_FIELDS = {"features", "weights", "resize"}, {"n_real", "real", "real_formats"}
 SEEDED_METRICS = {"fd_infinity", "diversity"}       # Whose values, not just their intervals, have a seed.
+STRIP_HINT = "A|B strips? i2i evaluate MODEL --data DIR compares the halves of such"
 INTERVAL = "95 %; Student's t for metrics of pairs, else by comparing random parts of both sets"
 
 
@@ -71,6 +73,9 @@ def warnings(fake: ImageSetFacts, real: ImageSetFacts, metrics: Set[str]) -> lis
     if not unused & {"real", "resize"} and list(fake.sizes) != list(real.sizes):
         out.append(f"fakes are {_describe_sizes(fake.sizes)} and reals {_describe_sizes(real.sizes)}: what "
                    "the resize does differs between them")
+    for (wide, one), (narrow, other) in permutations((("fakes", fake), ("reals", real))):
+        if "real" not in unused and {_doubled(size) for size in other.sizes} == set(one.sizes):
+            out.append(f"{wide} are twice as wide as {narrow}: {STRIP_HINT}")
     for name, facts in (("fakes", fake), ("reals", real))[:1 if "real" in unused else 2]:
         if facts.alpha:
             out.append(f"{facts.alpha} of {facts.n} {name} have alpha: laid over white")
@@ -83,6 +88,12 @@ def color_warnings(fake: ImageSetFacts, real: ImageSetFacts) -> list[str]:
     """Which colors the sets have besides sRGB."""
     return [f"{count} of {facts.n} {name}: {note}"
             for name, facts in (("fakes", fake), ("reals", real)) for note, count in facts.colors.items()]
+
+
+def _doubled(size: str) -> str:
+    """WIDTHxHEIGHT with twice the width."""
+    width, height = size.split("x")
+    return f"{2 * int(width)}x{height}"
 
 
 def _describe_sizes(sizes: Mapping[str, int]) -> str:
