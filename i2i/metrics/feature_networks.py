@@ -1,6 +1,8 @@
 """Feature networks by name, and images to features by one of them: eval mode, float32, TF32 off."""
 
 import contextlib
+import copy
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from i2i.metrics.resizing import Resize, normalize
 from i2i.metrics.weights import catalog, find_weights, locate_weights
 from i2i.registry import Spec, build, lookup, names
 
+CPU = torch.device("cpu")
 # (N, 3, H, W) -> features (N, D) and logits (N, K) or None
 Network = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 
@@ -37,6 +40,15 @@ def load_network(name: str, weights: Path | None = None) -> FeatureNetwork:
         weights = None
     network = build("feature_network", spec, weights)
     return cast(FeatureNetwork, network)
+
+
+@functools.cache
+def frozen_network(name: str, device: torch.device = CPU) -> FeatureNetwork:
+    """A feature network on a device, shared by all that use it.  Draws none of the run's random numbers."""
+    if device.type != "cpu":
+        return copy.deepcopy(frozen_network(name)).to(device)
+    with torch.random.fork_rng(devices=[]), CPU:
+        return load_network(name)
 
 
 def available_networks(folder: Path | None = None) -> list[str]:

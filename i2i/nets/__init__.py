@@ -9,6 +9,7 @@ from i2i.nets import (
     patchgan,
     pix2pixhd,
     priors,
+    projected,
     resnet,
     sagan,
     spade,
@@ -18,5 +19,5 @@ from i2i.nets import (
     weight_norm,
 )
 
-__all__ = ["dcgan", "fastgan", "mlp", "multiscale", "patchgan", "pix2pixhd", "priors", "resnet", "sagan",
-           "spade", "stylegan", "stylegan2", "unet", "weight_norm"]
+__all__ = ["dcgan", "fastgan", "mlp", "multiscale", "patchgan", "pix2pixhd", "priors", "projected", "resnet",
+           "sagan", "spade", "stylegan", "stylegan2", "unet", "weight_norm"]

@@ -1,5 +1,6 @@
 """The interface between recipes and the training engine."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
@@ -7,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor, nn
 
 from i2i.errors import require
-from i2i.registry import Spec
+from i2i.registry import Spec, schema
 from i2i.seeding import Progress
 
 # Keys of a batch:
@@ -103,6 +104,18 @@ def class_channels(recipe: Recipe, channels: int) -> int:
     name says; 0, so that colors need not be known, if it has none."""
     method = getattr(recipe, "class_channels", None)
     return int(method(channels)) if callable(method) else 0
+
+
+def feature_networks(recipe: Recipe) -> tuple[str, ...]:
+    """Names of the feature networks that a recipe trains with: its components' options called `features`."""
+    found: list[str] = []
+    for setting in dataclasses.fields(recipe):  # type: ignore[arg-type]
+        if isinstance(spec := getattr(recipe, setting.name), Spec):
+            defaults = {key: option.default
+                        for key, option in schema(setting.metadata["kind"], spec.name).items()}
+            found += [value for key, value in (defaults | dict(spec.options)).items()
+                      if key.rpartition(".")[2] == "features" and value]
+    return tuple(dict.fromkeys(found))
 
 
 def set_checkpointing(recipe: Recipe, m: nn.ModuleDict, enabled: bool) -> None:

@@ -24,7 +24,15 @@ from i2i.errors import RequestError
 from i2i.images.convert import palette_values
 from i2i.images.format import ImageFormat
 from i2i.inference.model_file import model_header
-from i2i.recipes.base import DataInfo, Recipe, class_channels, data_defaults, get_module
+from i2i.metrics.feature_networks import frozen_network
+from i2i.recipes.base import (
+    DataInfo,
+    Recipe,
+    class_channels,
+    data_defaults,
+    feature_networks,
+    get_module,
+)
 from i2i.recipes.meta_device import build_on_meta
 from i2i.registry import Spec, build
 from i2i.registry.plugins import describe_plugins, loaded_files
@@ -139,7 +147,8 @@ class Job:
         """The header of the model file."""
         empty = getattr(self.splits["train"], "empty_classes", []) if self.classes else []
         plugins = describe_plugins([("recipe", self.name), *components_in_use(self.recipe)])
-        more = {"empty_classes": empty, "plugins": plugins}
+        networks = {name: frozen_network(name).weights for name in feature_networks(self.recipe)}
+        more = {"empty_classes": empty, "plugins": plugins, "feature_networks": networks}
         return model_header(self.name, to_dict(self.recipe), self.info, self.formats, i2i=VERSION,
                             direction=self.data.direction, data=self.location, classes=list(self.classes),
                             **{key: value for key, value in more.items() if value})

@@ -13,7 +13,7 @@ from i2i.nets.class_conditioning import ClassEmbedding
 from i2i.nets.minibatch_discrimination import MinibatchStdDev
 from i2i.registry import Spec, build, lookup, names, schema
 
-TINY = {"width": 4, "decoder_width": 8, "max_channels": 8, "z_dim": 8, "w_dim": 8, "mapping_layers": 2}
+TINY = {"width": 4, "decoder_width": 8, "channels": 4, "max_channels": 8, "z_dim": 8, "w_dim": 8, "mapping_layers": 2}
 WIDE = {"mlp": 16}      # Of four ReLU units in each of four layers all may be dead.
 CLASSES = 3
 
