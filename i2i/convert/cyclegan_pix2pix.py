@@ -85,7 +85,9 @@ def _convert_resnet(source: Mapping[str, Tensor]) -> Generator:
 def _without_filters(source: Mapping[str, Tensor], filters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state dict without its filters, which we have as constants; RequestError if it has others."""
     for key, line in filters.items():
-        if key not in source or not torch.allclose(source[key].float(), torch.outer(line, line), atol=1e-6):
+        kernel = torch.outer(line, line)
+        expected = key in source and source[key].shape[-2:] == kernel.shape
+        if not expected or not torch.allclose(source[key].float(), kernel, atol=1e-6):
             raise misfit(CUT, f"{key} is another filter")
     return {key: value for key, value in source.items() if key not in filters}
 
