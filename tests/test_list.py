@@ -52,7 +52,7 @@ def test_list_shows_all_that_a_recipe_or_preset_uses(i2i: Run) -> None:
     (["train.batch_size"], ["train.batch_size  1  Images per step, all processes together"]),
     (["batch_size"], ["train.batch_size  1  Images per step, all processes together"]),
     (["train", "precision"], ["train.precision  fp32  Of the networks' computation; parameters stay fp32 (fp32 or bf16)"]),
-    (["lambda_l1"], ["(in pix2pix)"]), (["generator.width"], ["generator.width  64 ", "in resnet, unet", "generator.width  400 ", "in mlp"]),
+    (["lambda_l1"], ["(in pix2pix)"]), (["generator.width"], ["generator.width  64 ", "in resnet, spade, unet", "generator.width  400 ", "in mlp"]),
     (["lr"], ["g_optimizer.lr  0.0002", "in adam, adamw", "unrolling.lr "]),
     (["unet"], ["unet (generator): U-Net", "  width ", "  norm ", "(batch, instance, none, syncbatch, virtual)"]),
     (["generator", "dcgan"], ["dcgan (noise_generator): DCGAN", "  z_dim "]), (["dcgan"], ["dcgan (preset)", "dcgan (discriminator)", "dcgan (noise_generator)"]),

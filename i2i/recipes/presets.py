@@ -1,8 +1,8 @@
-"""Presets: known GANs as a recipe with settings, in the form of the command line.
+"""Presets: known methods as a recipe with settings, in the form of the command line.
 
 They are sized for images of 32 to 64 pixels and a few thousand examples, with about half the papers' batch
 sizes. Where a paper's networks are built for another scale, only the loss and its stabilizers are the paper's
-and the network is the plain convolutional one.
+and the network is the plain convolutional one.  Those that translate images have the papers' networks.
 """
 
 from dataclasses import dataclass
@@ -30,6 +30,7 @@ _WGAN_GP = f"adversarial=wasserstein penalty=wgan-gp {_NO_NORM}"
 _PROGRESSIVE = f"discriminator=progressive train.batch_size=16 {_adam(1e-3, 0.0, 0.99)}"
 _STYLEGAN2 = ("generator=stylegan2 discriminator=stylegan2 penalty=r1 penalty.gamma=1 penalty.every=16 "
               f"g_penalty=path-length train.batch_size=16 {_adam(2e-3, 0.0, 0.99)}")
+_PYRAMID = "discriminator=multiscale feature_matching=layers lambda_l1=0 source_encoding=auto"
 
 _PRESETS = (
     ("dcgan", "gan", _32, "Radford et al. 2016"),
@@ -60,6 +61,10 @@ _PRESETS = (
      "Park et al. 2020: half the time, for images whose layout stays"),
     ("ttur", "gan", f"{_WGAN_GP} {_adam(1e-4, 0.0, 0.9, 3e-4)}",
      "Heusel et al. 2017: WGAN-GP with one update of D for each of G"),
+    ("pix2pixhd", "pix2pix", f"generator=pix2pixhd adversarial=lsgan {_PYRAMID} feature_matching.gan=2",
+     "Wang et al. 2018, without the perceptual loss"),
+    ("spade", "pix2pix", f"generator=spade adversarial=hinge {_PYRAMID} train.batch_size=8 "
+     f"{_adam(1e-4, 0.0, 0.9, 4e-4)}", "Park et al. 2019, without the perceptual loss"),
 )
 PRESETS = {name: Preset(recipe, tuple(settings.split()), source)
            for name, recipe, settings, source in _PRESETS}

@@ -5,6 +5,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ import torch
 from PIL import Image
 
 from i2i.recipes.presets import PRESETS
+from i2i.registry import lookup
 from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
+from i2i.training.settings import recipe_or_preset
 from tests.conftest import CUT, CYCLE, SMALL, drawing, two_styles
 from tests.lives import FAILPOINTS, Work, images_of, live
 from tests.training.test_resume import assert_same
@@ -30,17 +33,25 @@ RUNS = {
     "stylegan2-ada": ("stylegan2-ada", *STYLED, "train.images=40", "g_penalty.every=2", "penalty.every=3", "augment.interval=2", "augment.speed=100"),
     "infogan": ("infogan", *PLAIN, "generator.z_dim=16", "train.images=56"),
     "cut": ("cut", *CUT, "train.images=22", "flip_equivariance=true")}
-UNPAIRED = ("cyclegan", "cut", "fastcut")
 LOGS = ("log.jsonl", "metrics.jsonl", "skipped.jsonl", "collapse.jsonl")
 CLOCKED = ("pix2pix", "cyclegan", "dcgan")          # Killed once more, by the clock.
+
+
+def recipe_of(name: str) -> Any:
+    return lookup("recipe", recipe_or_preset(name)[0])()
+
+
+def translates(run: str) -> bool:
+    return bool(recipe_of(RUNS[run][0] if run in RUNS else run).sources)
 
 
 def work_of(words: tuple[str, ...], folder: Path) -> Work:
     """Strips of which one cannot be read, with some held out; two sides; or single pictures, of two classes where they are to be learned."""
     data = folder / "data"
-    if words[0] in UNPAIRED:
+    recipe = recipe_of(words[0])
+    if recipe.dataset == "unpaired":
         return Work(words, two_styles(data, "val"))
-    paired = words[0] == "pix2pix"
+    paired = recipe.dataset == "paired"
     for split, first, count in (("train", 0, 7), ("val", 50, 2)):
         (data / split).mkdir(parents=True)
         for i in range(first, first + count):
@@ -128,4 +139,4 @@ def test_a_run_killed_three_times_ends_as_one_that_was_not(tmp_path: Path, name:
 @pytest.mark.parametrize("name", [*RUNS, *(preset for preset in PRESETS if preset not in RUNS)])
 def test_a_run_killed_twenty_times_ends_as_one_that_was_not(tmp_path: Path, name: str) -> None:
     words = tuple(word for word in RUNS.get(name, (name, *(STYLED if name.startswith("stylegan2") else TINY))) if not word.startswith("train.images="))
-    kill_and_compare(name, (*words, f"train.images={12 * 8 if 'pix2pix' in name or name in UNPAIRED else 12 * 16}"), tmp_path, kills=19, clocked=True)
+    kill_and_compare(name, (*words, f"train.images={12 * 8 if translates(name) else 12 * 16}"), tmp_path, kills=19, clocked=True)

@@ -37,6 +37,7 @@ RUNS = {        # name -> recipe, words, whether one process with the joint batc
     "pix2pix-augmented": ("pix2pix", [*SMALL, *FEW, "generator.norm=instance", "discriminator.norm=instance", "augment=diffaugment", "penalty=wgan-gp"], False),
     "pix2pix-joint": ("pix2pix", [*SMALL, *FEW, *JOINT, "penalty=r1"], True),
     "pix2pix-joint-bf16": ("pix2pix", [*SMALL, *FEW, *JOINT, "train.precision=bf16"], True),
+    "spade": ("spade", [*SMALL, *FEW, "generator.hidden=4", "generator.norm=instance"], False),
     "cyclegan": ("cyclegan", [*CYCLE, *FEW, "pool=0", "augment=ada", "augment.p=0.5", "augment.speed=0", "generator.dropout=0.5"], False),
     "cyclegan-joint": ("cyclegan", [*CYCLE, *FEW, "pool=0"], True),
     "cyclegan-bf16": ("cyclegan", [*CYCLE, *FEW, "pool=0", "train.precision=bf16"], True),
@@ -94,7 +95,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def data_of(recipe: str) -> str:
-    return {"pix2pix": "paired", "cyclegan": "unpaired", "cut": "unpaired", "fastcut": "unpaired"}.get(recipe, "images")
+    return {"pix2pix": "paired", "cyclegan": "unpaired", "cut": "unpaired", "fastcut": "unpaired", "spade": "paired"}.get(recipe, "images")
 
 
 def train(base: Path, recipe: str, words: Sequence[str], out: str) -> list[object]:
