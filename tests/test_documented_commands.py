@@ -1,26 +1,35 @@
-"""Every `i2i` command of README and docs runs as it is written; sizes are made small by settings added at the end."""
+"""Every `i2i` command of README and docs runs as it is written; sizes are made small by settings added at the end.
+
+What cannot be run names only what exists: options in usage lines, scripts of bench and their options, tests and their names.
+"""
 
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import _registry
 from PIL import Image
 
 import i2i as package
 from i2i import registry
 from i2i.cli import app
+from i2i.recipes.presets import PRESETS
 from i2i.registry import plugins
 from tests.conftest import SMALL, drawing, drawn_strips, two_styles
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SYNOPSIS = re.compile(r"[A-Z]{3,}|…|\[|\|[a-zA-Z ]")       # `--real DIR`, `warn|stop|off`: a usage line, not a command.
-REMOTE = re.compile(r"\b(s3|gs|https|file)://")             # Needs a server, or a folder of this name on the reader's machine: tests/data/test_remote.py.
 TINY = ("generator.width=4", "discriminator.width=4", "train.images=4", "train.batch_size=2", "data.size=32")
 NOISE = ("generator.width=4", "discriminator.width=4", "train.images=8", "train.batch_size=4", "data.size=32")
 MORE = {"stylegan2-ada": ("generator.max_channels=8", "discriminator.max_channels=8", "generator.z_dim=8", "generator.w_dim=8", "generator.mapping_layers=1"),
@@ -38,7 +47,34 @@ def documented() -> list[tuple[str, str]]:
     return list(dict.fromkeys(found))
 
 
-COMMANDS = [(page, command) for page, command in documented() if not SYNOPSIS.search(command) and not REMOTE.search(command)]
+COMMANDS = [(page, command) for page, command in documented() if not SYNOPSIS.search(command)]
+
+
+class Buckets(MemoryFileSystem):
+    """The object stores that the pages name, in memory."""
+
+    protocol = ("s3", "gs")
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(super()._strip_protocol(re.sub("^(s3|gs)://", "memory://", path)))
+
+
+@pytest.fixture(scope="module")
+def buckets(workspace: Path) -> Iterator[None]:
+    """What the pages read from object stores: strips as a folder and in zips, and photographs."""
+    files = MemoryFileSystem()
+    shutil.make_archive(str(workspace / "strips"), "zip", workspace / "facades")
+    for name in ("facades.zip", "photos.zip"):
+        files.pipe(f"/bucket/{name}", (workspace / "strips.zip").read_bytes())
+    for target, source in (("photos", workspace / "facades"), ("in", workspace / "photos")):
+        for path in source.rglob("*.png"):
+            files.pipe(f"/bucket/{target}/{path.relative_to(source).as_posix()}", path.read_bytes())
+    with pytest.MonkeyPatch.context() as patch:
+        for protocol in Buckets.protocol:
+            patch.setitem(_registry, protocol, Buckets)
+        yield
+    MemoryFileSystem.store.clear()
 
 
 def made_small(words: list[str]) -> list[str]:
@@ -111,12 +147,12 @@ def run(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]
 
 
 @pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[f"{page}: {command[4:60]}" for page, command in COMMANDS])
-def test_it_runs_as_written(page: str, command: str, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_runs_as_written(page: str, command: str, workspace: Path, buckets: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workspace)
     monkeypatch.setattr(registry, "_COMPONENTS", {kind: dict(table) for kind, table in registry._COMPONENTS.items()})       # Plugins are gone after it.
     monkeypatch.setattr(registry, "_ORIGINS", dict(registry._ORIGINS))
     monkeypatch.setattr(plugins, "_FILES", {})
-    words = made_small(shlex.split(command)[1:])
+    words = made_small(shlex.split(command.replace("file:///mnt", workspace.as_uri()))[1:])
     words = anew(words) if words[0] in ("train", "generate") and "--out" in words else words
     code, err = run(words, capsys)
     assert code == 0 or (code == 1 and words[:2] == ["data", "check"] and not err), err     # 1: the data have faults.
@@ -127,3 +163,89 @@ def test_the_pages_are_read() -> None:
     assert len(COMMANDS) > 40
     assert {command.split()[1] for _, command in COMMANDS} >= {"train", "translate", "generate", "explore", "evaluate", "report", "convert", "data", "weights", "bench", "list"}
     assert "i2i list generator" in found
+
+
+def usage() -> list[tuple[str, str]]:
+    """(page, line) of the usage lines, with what stands beside them, and of all commands within sentences."""
+    found: list[tuple[str, str]] = []
+    for page in PAGES:
+        text = page.read_text()
+        blocks = "\n".join(re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S)).replace("\\\n", " ")
+        found += [(page.name, line) for line in blocks.splitlines() if line.startswith("i2i ")]
+        found += [(page.name, line) for line in re.findall(r"`(i2i [^`]*)`", text)]
+    return list(dict.fromkeys(found))
+
+
+def the_command(root: Any, words: list[str]) -> tuple[Any, list[str]]:
+    """The command that the first words name, and the words after them."""
+    command = root
+    while words and words[0] in getattr(command, "commands", {}):
+        command, words = command.commands[words[0]], words[1:]
+    return command, words
+
+
+def test_usage_lines_name_options_that_exist() -> None:
+    lines, root = usage(), typer.main.get_command(app)
+    assert len(lines) > 100
+    wrong: list[str] = []
+    for page, line in lines:
+        command, words = the_command(root, line.replace(";", " ;").split()[1:])
+        options = {way: option for option in command.params for way in (*option.opts, *option.secondary_opts)} | {"--help": None}
+        if hasattr(command, "commands") and words and words[0][0] not in "-#…;":
+            wrong.append(f"{page}: {line}: there is no {words[0]}")
+        for way, choices in re.findall(r"(?<![\w-])(--[a-z][a-z-]*)(?: ((?:[a-z]+\|)+[a-z]+))?", " ".join(words)):
+            if way not in options:
+                wrong.append(f"{page}: {line}: there is no {way}")
+            elif choices and (missing := set(choices.split("|")) - set(re.findall(r"[a-z]+", f"{options[way].metavar} {options[way].help}"))):
+                wrong.append(f"{page}: {line}: {way} does not take {missing}")
+    assert wrong == []
+
+
+SENTENCES = list(dict.fromkeys((page.name, line) for page in PAGES for line in re.findall(r"`(i2i train [^`]*=[^`]*)`", page.read_text()) if not SYNOPSIS.search(line)))
+
+
+@pytest.mark.parametrize(("page", "line"), SENTENCES, ids=[f"{page}: {line[4:50]}" for page, line in SENTENCES])
+def test_trainings_within_sentences_are_accepted(page: str, line: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, err = run([*shlex.split(line)[1:], "--dry-run"], capsys)
+    assert code == 0, err
+
+
+def scripts() -> list[tuple[str, str]]:
+    """(page, command) of everything that is run by python or make."""
+    found: list[tuple[str, str]] = []
+    for page in PAGES:
+        text = page.read_text().replace("`T/", "`python -m pytest tests/metrics/").replace("`T -k", "`python -m pytest tests/metrics -k")
+        found += [(page.name, line) for line in re.findall(r"^(?:\$ )?(make [a-z]+|python [a-z][^\n]*?)(?:\s{2,}|\s#|$)", text, re.M)]
+        found += [(page.name, line) for line in re.findall(r"`((?:python|make) [^`<]+)`", text)]
+    return list(dict.fromkeys(found))
+
+
+@pytest.mark.parametrize(("page", "line"), scripts(), ids=[f"{page}: {line}" for page, line in scripts()])
+def test_scripts_and_tests_that_are_named_exist(page: str, line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scripts are asked for their help after the options of the line, which are so read."""
+    program, *words = shlex.split(line)
+    if program == "make":
+        assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(), re.M)
+        return
+    if words[:2] == ["-m", "pytest"]:
+        paths = [ROOT / word for word in words[2:] if word.startswith("tests")]
+        assert paths
+        files = [file for path in paths for file in ([path] if path.suffix else path.rglob("test_*.py"))]
+        text = " ".join(f"{file.name} {file.read_text()}" for file in files).lower()     # FileNotFoundError for one that is gone.
+        expression = words[words.index("-k") + 1] if "-k" in words else ""
+        for name in re.findall(r"[\w-]+", expression):
+            assert name in ("or", "and", "not") or name.lower() in text, name
+        assert "--slow" not in words or "mark.slow" in text
+        return
+    source = (ROOT / words[0]).read_text()
+    assert [way for way in words[1:] if way.startswith("--") and f'"{way}"' not in source] == []
+    if "argparse" in source:
+        monkeypatch.syspath_prepend(str((ROOT / words[0]).parent))
+        monkeypatch.setattr(sys, "argv", [*words, "--help"])
+        with pytest.raises(SystemExit, match="0"):
+            runpy.run_path(str(ROOT / words[0]), run_name="__main__")
+        assert capsys.readouterr().out.startswith("usage: ")
+    else:
+        assert 'if __name__ == "__main__"' in source or words[0].startswith(("bench/", "docs/"))
+        assert all(word in source or word.isdecimal() or word in registry.names("recipe") or word in PRESETS for word in words[1:])

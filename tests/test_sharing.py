@@ -238,3 +238,22 @@ def test_launchers_do_not_take_our_options_for_theirs() -> None:
             if parameter.param_type_name == "option":
                 ways = [way for way in parameter.opts if all(sum(each.startswith(way) for each in options) < 2 for options in theirs)]
                 assert ways, f"{name}: {parameter.opts}"
+
+
+@pytest.mark.slow
+def test_the_documented_line_for_several_machines_makes_one_job(strips: Path, tmp_path: Path) -> None:
+    """Two launchers stand for two machines, with a process each; the folders are where the reader has none."""
+    line = next(line for line in (ROOT / "docs" / "scale.md").read_text().splitlines() if line.startswith("torchrun --nnodes"))
+    port = free_port()
+    changes = {"--nnodes 4": "--nnodes 2", "--nproc_per_node 8": "--nproc_per_node 1", "FIRST": "127.0.0.1", "29500": str(port), "/shared/photos": str(strips), "/shared/run": str(tmp_path / "run")}
+    for old, new in changes.items():
+        assert old in line
+        line = line.replace(old, new)
+    processes = [subprocess.Popen([sys.executable, "-m", "torch.distributed.run", *shlex.split(line.replace(" N ", f" {rank} "))[1:], *SMALL, "train.images=8"],
+                                  cwd=tmp_path, env=surroundings(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for rank in (0, 1)]
+    (first, first_errors), (second, second_errors) = (process.communicate(timeout=240) for process in processes)
+    assert [process.returncode for process in processes] == [0, 0], first_errors[-3000:] + second_errors[-3000:]
+    assert "8 images in 4 steps of 2" in first
+    assert first.count("done: model") == 1
+    assert second == ""
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["run", "strips"]
