@@ -126,6 +126,131 @@ def test_a_recipe_with_a_network_and_a_loss_from_three_files(strips: Path, tmp_p
     assert "context_encoder.py (recipe context-encoder), which is not loaded" in error(i2i(*words, cwd=tmp_path))
 
 
+PRESETS = """
+from i2i.nets.unet import UNet
+from i2i.recipes.presets import Preset
+from i2i.registry import register
+
+register("preset", "soft-pix2pix")(Preset("pix2pix", ("lambda_l1=50", "generator=my-unet"), "Doe 2026"))
+register("generator", "my-unet")(UNet)
+"""
+
+
+def test_a_preset_of_a_file_or_package(strips: Path, tmp_path: Path) -> None:
+    """A network that is one of ours under another name belongs to the plugin, too."""
+    (tmp_path / "my_presets.py").write_text(PRESETS)
+    words = ("train", "soft-pix2pix", "generator.width=4", "discriminator.width=4", "discriminator.layers=1", "batch_size=2", "images=4",
+             "--data", strips, "--out", "run", "--device", "cpu")
+    done = i2i(*words, "--plugin", "my_presets.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["recipe"]["name"], config["recipe"]["requested"], config["recipe"]["settings"]["lambda_l1"]) == ("pix2pix", "soft-pix2pix", 50)
+    assert [each["components"] for each in config["plugins"]] == [["preset soft-pix2pix", "generator my-unet"]]
+    (used,) = checkpoint.read_header(tmp_path / "run" / "model.safetensors", "model")["plugins"]
+    assert used["components"] == ["generator my-unet"]          # A model does not depend on how its settings were chosen.
+    assert "my_presets.py (preset soft-pix2pix, generator my-unet), which is not loaded" in error(i2i("train", "--resume", "run", "--device", "cpu", cwd=tmp_path))
+
+    site = install(tmp_path / "site", "my_presets", PRESETS, "my_presets")
+    listed = i2i("list", "soft-pix2pix", cwd=tmp_path, path=site).stdout
+    assert listed.startswith("soft-pix2pix (preset, from my-presets): Doe 2026 (pix2pix). The same as: i2i train pix2pix lambda_l1=50 generator=my-unet")
+    assert re.search(r"^  lambda_l1 +50", listed, re.MULTILINE)
+
+
+WRONG_PRESETS = """
+import i2i.recipes
+from i2i.recipes.presets import Preset
+from i2i.registry import register
+register("preset", "misspelt")(Preset("pix2pix", ("lambda_l=50",), "Doe"))
+register("preset", "orphan")(Preset("pix3pix", (), "Doe"))
+register("preset", "no-preset")(("pix2pix", "lambda_l1=50"))
+"""
+TRY_THEM = """
+import sys, i2i
+from i2i.cli import app
+def attempt(call, *arguments):
+    try:
+        call(*arguments)
+    except i2i.RequestError as error:
+        print(error)
+for name in ("text", "taken", "number"):
+    attempt(i2i.load_plugin, name + ".py")
+i2i.load_plugin("wrong.py")
+for name in ("misspelt", "orphan", "no-preset"):
+    attempt(i2i.train, name)
+app.run(["list", "preset"])
+"""
+
+
+def test_a_wrong_preset_is_one_line_and_keeps_no_other_from_being_listed(tmp_path: Path) -> None:
+    (tmp_path / "wrong.py").write_text(WRONG_PRESETS)
+    for name, line in {"text": 'register("preset", "soft")(Preset("pix2pix", "lambda_l1=50", "Doe"))', "taken": 'register("preset", "dcgan")(Preset("gan", (), "Doe"))',
+                       "number": 'register("norm", "soft")(0)'}.items():
+        (tmp_path / f"{name}.py").write_text("\n".join(WRONG_PRESETS.splitlines()[:4]) + f"\n{line}\n")
+    lines = i2i(cwd=tmp_path, code=TRY_THEM).stdout.splitlines()
+    assert lines[:5] == ["--plugin text.py, line 5: TypeError: settings is one text; accepted: a tuple, such as ('lambda_l1=50',)",
+                         "--plugin taken.py, line 5: ValueError: preset 'dcgan' is registered twice", "--plugin number.py, line 5: TypeError: norm 'soft' is int and cannot be called",
+                         lines[3], "preset 'orphan' is one of a recipe 'pix3pix', which does not exist; did you mean 'pix2pix'? " + lines[4].partition("? ")[2]]
+    assert lines[3].startswith("preset 'misspelt' cannot be used: no setting 'lambda_l'; did you mean 'lambda_l1'?")
+    assert lines[5] == "preset 'no-preset' of wrong.py is a tuple; accepted: an i2i.recipes.presets.Preset"
+    assert [line.split()[0] for line in lines[6:] if "(preset, from wrong.py)" in line] == ["misspelt", "no-preset", "orphan"]
+    assert any(line.startswith("dcgan (preset): Radford et al. 2016") for line in lines)
+
+
+DATASET = """
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from i2i.data.paired import PairedDataset, find_paired
+from i2i.recipes.pix2pix import Pix2Pix
+from i2i.registry import register
+
+
+class InvertedTargets(PairedDataset):
+    \"\"\"Pairs whose targets are inverted.\"\"\"
+
+    def decode(self, keys, index):
+        a, b = super().decode(keys, index)
+        return a, replace(b, array=255 - b.array)
+
+
+@register("dataset", "inverted-targets")
+def find_inverted_targets(source, direction="ab"):
+    \"\"\"Pairs with inverted targets.\"\"\"
+    return {name: InvertedTargets(split.source, name, split.a, split.b, direction) for name, split in find_paired(source).items()}
+
+
+@register("recipe", "inverting")
+@dataclass(frozen=True, kw_only=True)
+class Inverting(Pix2Pix):
+    \"\"\"Pix2pix of inverted targets.\"\"\"
+
+    dataset: ClassVar[str] = "inverted-targets"
+"""
+
+SPAWNED = """
+import multiprocessing
+
+import i2i
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method("spawn")
+    i2i.load_plugin("my-data.py")
+    for workers in (0, 1):
+        i2i.train("inverting", "generator.width=4", "discriminator.width=4", "discriminator.layers=1", "batch_size=2", "images=4", f"num_workers={workers}",
+                  data="strips", out=str(workers), device="cpu")
+"""
+
+
+def test_loader_processes_that_are_spawned_know_the_classes_of_a_file(strips: Path, tmp_path: Path) -> None:
+    """As on macOS and Windows; forked ones know them anyway.  The batches are the same as without processes."""
+    (tmp_path / "my-data.py").write_text(DATASET)
+    (tmp_path / "train.py").write_text(SPAWNED)
+    done = subprocess.run([sys.executable, "train.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300, env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "0" / "log.jsonl").read_bytes() == (tmp_path / "1" / "log.jsonl").read_bytes()
+    assert "--data is needed: nothing bundled is a dataset of kind 'inverted-targets'" in error(i2i("train", "inverting", "--plugin", "my-data.py", cwd=tmp_path))
+
+
 CALLBACK = """
 from i2i.registry import register
 from i2i.training.callbacks.base import Callback

@@ -84,7 +84,6 @@ def _report_error(message: str, code: int) -> int:
 def _type_instead(args: list[str], flag: str, context: Any) -> str:
     """What to type instead of an option of another tool that this command does not have; empty if unknown."""
     from i2i.config import parse_assignments
-    from i2i.recipes.presets import PRESETS
     from i2i.registry import names
     from i2i.training.settings import hint, initial_settings
     at = next((i for i, arg in enumerate(args) if arg.partition("=")[0] == flag), None)
@@ -94,7 +93,7 @@ def _type_instead(args: list[str], flag: str, context: Any) -> str:
     following = args[at + 1] if at + 1 < len(args) else "-"
     if not equals and "=" not in following and (following == "-1" or not following.startswith("-")):
         value = following
-    name = next((arg for arg in args if arg in PRESETS or arg in names("recipe")), "pix2pix")
+    name = next((arg for arg in args if arg in names("preset") or arg in names("recipe")), "pix2pix")
     settings = parse_assignments([arg for arg in args if arg.partition("=")[0].strip("-") and "=" in arg])
     better = hint(flag, value, initial_settings(name)[1], settings)
     options = [option for parameter in context.command.params for option in parameter.opts]

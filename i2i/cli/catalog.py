@@ -4,13 +4,13 @@ import inspect
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from i2i import registry
 from i2i.config import settings
 from i2i.data.config import DataConfig
+from i2i.errors import RequestError
 from i2i.metrics import paired, set_metrics  # noqa: F401 - registers the metrics.
-from i2i.recipes.presets import PRESETS
 from i2i.registry import Option, Spec
 from i2i.training.config import TrainConfig
 from i2i.training.settings import initial_settings, recipe_or_preset
@@ -31,14 +31,18 @@ class Setting:
 def names() -> dict[str, list[str]]:
     """The names of all components by kind; recipes and presets first."""
     kinds = {kind: registry.names(kind) for kind in registry.kinds()}
-    return {"recipe": kinds.pop("recipe"), "preset": list(PRESETS)} | kinds
+    return {"recipe": kinds.pop("recipe"), "preset": kinds.pop("preset")} | kinds
 
 
 def description(kind: str, name: str) -> str:
     """What a component, recipe or preset is; the first line says it in short."""
     if kind == "preset":
-        recipe, assignments = recipe_or_preset(name)
-        return (f"{PRESETS[name].source} ({recipe}).\n"
+        try:
+            recipe, assignments = recipe_or_preset(name)
+        except RequestError as error:       # Of a plugin.
+            return str(error)
+        source = cast(Any, registry.lookup("preset", name)).source
+        return (f"{source} ({recipe}).\n"
                 f"The same as: i2i train {' '.join((recipe, *assignments))}")
     text = inspect.getdoc(registry.lookup(kind, name)) or ""
     return re.split(r"\n\n(?:Args|Attributes):", text)[0]

@@ -26,6 +26,7 @@ from torch.utils.data import Dataset as TorchDataset
 from i2i.data.dataset import Dataset, OnSkip, Sample
 from i2i.data.sources import Unreadable
 from i2i.errors import JobError
+from i2i.registry.plugins import LoadedPlugins
 
 MAX_NAME = 8192          # Bytes of a file name.
 JOIN_TIMEOUT = 5.0       # Seconds that a closed prefetch thread may take for the file it is reading,
@@ -74,6 +75,7 @@ class LoaderDataset(TorchDataset[Loaded]):
     """The samples of a dataset by position, for torch's DataLoader."""
 
     def __init__(self, dataset: Dataset, current: CurrentFiles) -> None:
+        self.plugins = LoadedPlugins()      # First, as the class of the dataset may be one of theirs.
         self.dataset, self.current = dataset, current
 
     def __getitem__(self, position: int) -> Loaded:

@@ -7,6 +7,8 @@ and the network is the plain convolutional one.  Those that translate images hav
 
 from dataclasses import dataclass
 
+from i2i.registry import register
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -15,6 +17,10 @@ class Preset:
     recipe: str
     settings: tuple[str, ...]
     source: str
+
+    def __post_init__(self) -> None:
+        if isinstance(self.settings, str):
+            raise TypeError(f"settings is one text; accepted: a tuple, such as {tuple(self.settings.split())}")
 
 
 def _adam(lr: float, beta1: float, beta2: float, d_lr: float | None = None) -> str:
@@ -68,3 +74,5 @@ _PRESETS = (
 )
 PRESETS = {name: Preset(recipe, tuple(settings.split()), source)
            for name, recipe, settings, source in _PRESETS}
+for _name, _preset in PRESETS.items():
+    register("preset", _name)(_preset)

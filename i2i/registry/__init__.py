@@ -64,9 +64,16 @@ def component(kind: str, name: str, **options: Any) -> Any:
 
 
 def register(kind: str, name: str) -> Callable[[T], T]:
-    """Decorator: register a callable as component `name` of a kind.  ValueError if the name is taken."""
+    """Decorator: register a callable, or a preset, as component `name` of a kind.
+
+    ValueError if the name is taken, TypeError for what cannot be called.
+    """
+    package = str(sys._getframe(1).f_globals.get("__name__", "")).partition(".")[0]
+
     def add(item: T) -> T:
-        table, package = _COMPONENTS.setdefault(kind, {}), getattr(item, "__module__", "").partition(".")[0]
+        table = _COMPONENTS.setdefault(kind, {})
+        if kind != "preset" and not callable(item):
+            raise TypeError(f"{kind} {name!r} is {type(item).__name__} and cannot be called")
         if name in table:
             if package != "i2i" or (kind, name) not in _ORIGINS:
                 raise ValueError(f"{kind} {name!r} is registered twice")

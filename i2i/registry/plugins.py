@@ -12,12 +12,21 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from i2i.errors import RequestError, printable
 from i2i.registry import components_of, names, origin, registering
 
-_FILES: dict[str, tuple[Path, str]] = {}        # Loaded files by name: path, SHA-256.
+
+class PluginFile(NamedTuple):
+    """A file that was run as a plugin."""
+
+    path: Path
+    source: bytes
+    sha256: str
+
+
+_FILES: dict[str, PluginFile] = {}      # By name.
 
 
 def load_plugin(path: str | Path) -> None:
@@ -34,12 +43,18 @@ def load_plugin(path: str | Path) -> None:
         source = path.read_bytes()
     except OSError as error:
         raise RequestError(f"--plugin {path} cannot be read: {error.strerror}") from None
-    name, sha256 = path.name, hashlib.sha256(source).hexdigest()
+    _run(PluginFile(path, source, hashlib.sha256(source).hexdigest()))
+
+
+def _run(file: PluginFile) -> None:
+    path, source, sha256 = file
+    name = path.name
     if name in _FILES:
-        if _FILES[name][1] != sha256:
-            raise RequestError(f"--plugin {path}: another plugin of that name is loaded, {_FILES[name][0]}")
+        if _FILES[name].sha256 != sha256:
+            raise RequestError(f"--plugin {path}: another plugin of that name is loaded, {_FILES[name].path}")
         return
-    module = ModuleType("i2i_plugin_" + re.sub(r"\W", "_", path.stem))
+    stem = re.sub(r"\W", "_", path.stem)
+    module = ModuleType(f"i2i_plugin_{stem}_{sha256[:8]}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module
     try:
@@ -54,7 +69,21 @@ def load_plugin(path: str | Path) -> None:
         line = f", line {lines[-1]}" if lines else ""
         reason = str(error) if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
         raise RequestError(f"--plugin {path}{line}: {reason.strip()[:300]}") from None
-    _FILES[name] = path.absolute(), sha256
+    _FILES[name] = file._replace(path=path.absolute())
+
+
+class LoadedPlugins:
+    """The plugin files of this process: where this is unpickled, they have been run by then.
+
+    To be pickled before objects of their classes, for processes that are spawned and not forked.
+    """
+
+    def __init__(self, *files: PluginFile) -> None:
+        for file in files:
+            _run(file)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LoadedPlugins, tuple(_FILES.values())
 
 
 def describe_plugins(components: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
@@ -73,7 +102,7 @@ def loaded_files(except_for: Iterable[str] = ()) -> list[dict[str, Any]]:
 
 def _identity(source: str) -> dict[str, str]:
     if source in _FILES:
-        return {"sha256": _FILES[source][1]}
+        return {"sha256": _FILES[source].sha256}
     try:
         return {"version": importlib.metadata.version(source)}
     except importlib.metadata.PackageNotFoundError:     # A package that was imported by hand.
@@ -104,9 +133,9 @@ def check_plugins(described: object, path: object, *, exact: bool) -> None:
             how = (f"is not loaded; it is a program: if you trust it, give --plugin {name}, or call "
                    f"i2i.load_plugin({name!r})" if sha256 else "is not installed or imported")
             raise RequestError(printable(f"{path} was made with the plugin {name}{what}, which {how}"))
-        if sha256 and name in _FILES and _FILES[name][1] != sha256:
+        if sha256 and name in _FILES and _FILES[name].sha256 != sha256:
             text = printable(f"the plugin {name} has changed since {path} was made with it (SHA-256 was "
-                             f"{str(sha256)[:12]}…, is {_FILES[name][1][:12]}…)")
+                             f"{str(sha256)[:12]}…, is {_FILES[name].sha256[:12]}…)")
             if exact:
                 raise RequestError(f"{text}; restore it to resume")
             print(f"warning: {text}", file=sys.stderr)

@@ -156,7 +156,8 @@ class Job:
     def config(self) -> dict[str, Any]:
         """The contents of config.json."""
         callbacks = [("callback", name) for name in self.train.callbacks]
-        plugins = describe_plugins([("recipe", self.name), *components_in_use(self.recipe), *callbacks])
+        plugins = describe_plugins([("recipe", self.name), ("preset", self.requested),
+                                    *components_in_use(self.recipe), *callbacks])
         plugins += loaded_files(except_for=[plugin["name"] for plugin in plugins])
         return {
             "i2i": VERSION, **({"plugins": plugins} if plugins else {}),
@@ -182,6 +183,8 @@ def prepare(recipe_name: str, assignments: Sequence[str] = (), *, data: str | Pa
     recipe, data_config, train_config = configure(*initial, parse_assignments(assignments))
     check_components(recipe)
     if data is None:
+        if recipe.dataset not in DEFAULT_DATA:      # Of a plugin.
+            raise RequestError(f"--data is needed: nothing bundled is a dataset of kind {recipe.dataset!r}")
         data = DEFAULT_DATA[recipe.dataset]
     is_bundled = str(data).partition("/")[0] in bundled_datasets() and not Path(data).exists()
     location = str(data) if is_bundled or is_url(data) else str(Path(data).absolute())

@@ -151,7 +151,7 @@ def command(job: Job, changes: Sequence[str] = ()) -> str | None:
         name: preset for name, preset in PRESETS.items() if preset.recipe == job.name}
     # By the job, so that changes do not change the name.
     name = min(presets, key=lambda name: len(_assignments(presets[name], (job.recipe, job.data, job.train))))
-    data = [] if job.location == DEFAULT_DATA[job.recipe.dataset] else ["--data", job.location]
+    data = [] if job.location == DEFAULT_DATA.get(job.recipe.dataset) else ["--data", job.location]
     return shlex.join(["i2i", "train", name, *data, *_assignments(presets[name], settings)])
 
 

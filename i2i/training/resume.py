@@ -13,7 +13,6 @@ from i2i.data.sources import open_source
 from i2i.errors import RequestError
 from i2i.images.format import ImageFormat
 from i2i.recipes.base import Recipe
-from i2i.recipes.presets import PRESETS
 from i2i.registry import Spec, build, lookup, names, suggest
 from i2i.registry.plugins import check_plugins
 from i2i.runs import checkpoint
@@ -164,7 +163,7 @@ def resolve_job(recipe: str, assignments: Sequence[str], tuned: Collection[str] 
     if resume is None:
         if not recipe:
             raise RequestError("which recipe? i2i train RECIPE, or i2i train --resume RUN; "
-                               + suggest("", [*PRESETS, *names("recipe")]))
+                               + suggest("", [*names("preset"), *names("recipe")]))
         job = prepare(recipe, assignments, data=data, epochs=epochs)
         folder = RunFolder(out) if out else folder_for(recipe, job, tuned)
         return folder, same_job(folder, job, tuned) if folder.config.exists() else job

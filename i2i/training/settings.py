@@ -10,8 +10,8 @@ from i2i.config import override, parse_assignments, settings
 from i2i.data.config import DataConfig
 from i2i.errors import RequestError
 from i2i.recipes.base import Recipe
-from i2i.recipes.presets import PRESETS
-from i2i.registry import build, lookup, names, schema, suggest
+from i2i.recipes.presets import Preset
+from i2i.registry import build, lookup, names, origin, schema, suggest
 from i2i.training import optimizers, schedules  # noqa: F401 - registers them.
 from i2i.training.config import TrainConfig
 from i2i.training.other_tools import what_to_type
@@ -21,11 +21,18 @@ Settings = tuple[Recipe, DataConfig, TrainConfig]
 
 def recipe_or_preset(name: str) -> tuple[str, tuple[str, ...]]:
     """The name of the recipe that a recipe or preset means, and the preset's assignments."""
-    if name in PRESETS:
-        return PRESETS[name].recipe, PRESETS[name].settings
-    if name not in names("recipe"):
-        raise RequestError(f"no recipe or preset is called {name!r}; "
-                           f"{suggest(name, [*PRESETS, *names('recipe')])}")
+    recipes, presets = names("recipe"), names("preset")
+    if name in presets:
+        preset: Any = lookup("preset", name)
+        if not isinstance(preset, Preset):
+            raise RequestError(f"preset {name!r} of {origin('preset', name)} is a {type(preset).__name__}; "
+                               "accepted: an i2i.recipes.presets.Preset")
+        if preset.recipe not in recipes:
+            raise RequestError(f"preset {name!r} is one of a recipe {preset.recipe!r}, which does not exist; "
+                               f"{suggest(preset.recipe, recipes)}")
+        return preset.recipe, preset.settings
+    if name not in recipes:
+        raise RequestError(f"no recipe or preset is called {name!r}; {suggest(name, [*presets, *recipes])}")
     return name, ()
 
 
@@ -33,7 +40,10 @@ def initial_settings(name: str) -> tuple[str, Settings]:
     """The name of the recipe that a recipe or preset means, and its settings before any assignment."""
     recipe_name, preset = recipe_or_preset(name)
     settings = lookup("recipe", recipe_name)(), DataConfig(), TrainConfig()
-    return recipe_name, configure(*settings, parse_assignments(preset))
+    try:
+        return recipe_name, configure(*settings, parse_assignments(preset), hints=False)
+    except RequestError as error:
+        raise RequestError(f"preset {name!r} cannot be used: {error}") from None
 
 
 def configure(recipe: Recipe, data: DataConfig, train: TrainConfig, pairs: Sequence[tuple[str, str]], *,
