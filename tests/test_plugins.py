@@ -187,7 +187,7 @@ def test_a_wrong_preset_is_one_line_and_keeps_no_other_from_being_listed(tmp_pat
                        "number": 'register("norm", "soft")(0)'}.items():
         (tmp_path / f"{name}.py").write_text("\n".join(WRONG_PRESETS.splitlines()[:4]) + f"\n{line}\n")
     lines = i2i(cwd=tmp_path, code=TRY_THEM).stdout.splitlines()
-    assert lines[:5] == ["--plugin text.py, line 5: TypeError: settings is one text; accepted: a tuple, such as ('lambda_l1=50',)",
+    assert lines[:5] == ["--plugin text.py, line 5: TypeError: settings is a text; accepted: a tuple, such as ('lambda_l1=50',)",
                          "--plugin taken.py, line 5: ValueError: preset 'dcgan' is registered twice", "--plugin number.py, line 5: TypeError: norm 'soft' is int and cannot be called",
                          lines[3], "preset 'orphan' is one of a recipe 'pix3pix', which does not exist; did you mean 'pix2pix'? " + lines[4].partition("? ")[2]]
     assert lines[3].startswith("preset 'misspelt' cannot be used: no setting 'lambda_l'; did you mean 'lambda_l1'?")

@@ -20,7 +20,7 @@ class Preset:
 
     def __post_init__(self) -> None:
         if isinstance(self.settings, str):
-            raise TypeError(f"settings is one text; accepted: a tuple, such as {tuple(self.settings.split())}")
+            raise TypeError(f"settings is a text; accepted: a tuple, such as {tuple(self.settings.split())}")
 
 
 def _adam(lr: float, beta1: float, beta2: float, d_lr: float | None = None) -> str:

@@ -21,18 +21,18 @@ Settings = tuple[Recipe, DataConfig, TrainConfig]
 
 def recipe_or_preset(name: str) -> tuple[str, tuple[str, ...]]:
     """The name of the recipe that a recipe or preset means, and the preset's assignments."""
-    recipes, presets = names("recipe"), names("preset")
+    known, presets = names("recipe"), names("preset")
     if name in presets:
         preset: Any = lookup("preset", name)
         if not isinstance(preset, Preset):
             raise RequestError(f"preset {name!r} of {origin('preset', name)} is a {type(preset).__name__}; "
                                "accepted: an i2i.recipes.presets.Preset")
-        if preset.recipe not in recipes:
+        if preset.recipe not in known:
             raise RequestError(f"preset {name!r} is one of a recipe {preset.recipe!r}, which does not exist; "
-                               f"{suggest(preset.recipe, recipes)}")
+                               f"{suggest(preset.recipe, known)}")
         return preset.recipe, preset.settings
-    if name not in recipes:
-        raise RequestError(f"no recipe or preset is called {name!r}; {suggest(name, [*presets, *recipes])}")
+    if name not in known:
+        raise RequestError(f"no recipe or preset is called {name!r}; {suggest(name, [*presets, *known])}")
     return name, ()
 
 
