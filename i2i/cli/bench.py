@@ -1,10 +1,10 @@
-"""i2i bench modes."""
+"""i2i bench modes, i2i bench judges."""
 
 from pathlib import Path
 from typing import Annotated
 
 from i2i.cli.application import command_group
-from i2i.cli.options import argument, option
+from i2i.cli.options import Device, JsonFile, Plugins, argument, option
 from i2i.errors import RequestError, require
 
 app = command_group("Run the benchmarks of the documentation.")
@@ -58,3 +58,50 @@ def modes(
         print(f"\n{path}/table.md, table.json" + (f"; {docs}" if docs else ""))
     finally:
         folder.unlock()
+
+
+@app.command()
+def judges(
+    names: Annotated[list[str] | None, argument(
+        "[NETWORK]...", "Feature networks; by default all whose weights are here.")] = None,
+    data: Annotated[str, option(
+        "DIR|ZIP|NAME", "Real images, best with classes.")] = "fluent3d-64",
+    n: Annotated[int, option("N", "Images of each set.", "--n", min=20)] = 200,
+    docs: Annotated[str | None, option(
+        "FILE.md", "Put the table between the markers of this page.")] = None,
+    sheet: Annotated[str | None, option("FILE.png", "Write an image of the planted faults.")] = None,
+    json_file: JsonFile = None, device: Device = "auto", plugin: Plugins = None,
+) -> None:
+    """What feature networks see of faults that are planted in real images, relative to mode collapse."""
+    from PIL import Image
+
+    from i2i.benchmarks.results_table import insert_tables
+    from i2i.cli.progress import ProgressBars
+    from i2i.data.image_set import ImageSet
+    from i2i.data.labeled import find_images
+    from i2i.data.sources import open_source
+    from i2i.files import check_file, write_atomically, write_text
+    from i2i.inference.device import best_device
+    from i2i.metrics import planted_faults, sensitivity
+    from i2i.metrics.feature_networks import available_networks, load_extractor
+    check_file("--sheet", sheet)
+    check_file("--json", json_file)
+    extractors = [load_extractor(name, device=str(best_device(device)))
+                  for name in names or available_networks()]
+    images = next(iter(find_images(open_source(data)).values()))
+    try:
+        sample = sensitivity.Sample.draw(ImageSet(images.source, images.names).read, len(images),
+                                         None if images.labels is None else images.labels.tolist(), n)
+    except ValueError as error:
+        raise RequestError(f"--n {n}: {data}: {error}") from None
+    if sheet:
+        picture = Image.fromarray(planted_faults.sheet(sample.pool[:4]))
+        write_atomically(Path(sheet), lambda path: picture.save(path, "png"))
+    with ProgressBars() as bars:
+        judged = {each.name: sensitivity.measure(each, sample, progress=bars.update) for each in extractors}
+    table = sensitivity.table(judged)
+    print(table, end="")
+    if json_file:
+        write_text(Path(json_file), sensitivity.to_json(judged))
+    if docs:
+        insert_tables(Path(docs), {"judges": table})

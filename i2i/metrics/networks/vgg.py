@@ -29,7 +29,7 @@ class VGG16(FeatureNetwork):
     The layers are `relu1_1` to `relu5_3`; by default the last of each block.
     """
 
-    name, size, num_features = "vgg16", 224, 512
+    name, size, num_features = "vgg16", 128, 512
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
     def __init__(self, path: Path | None) -> None:
