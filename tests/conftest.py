@@ -45,10 +45,12 @@ def _one_thread_and_no_terminal() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _pixels_instead_of_features() -> Iterator[None]:
     """Runs of images from noise are judged by small pictures: features take seconds.  tests/training/test_collapse_detector.py has them too."""
+    from i2i.metrics import judges
     from i2i.training import train as training
     from i2i.training.callbacks import fixed_inputs
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "best_embedding", lambda device, tell: fixed_inputs.thumbnails(fixed_inputs.THUMBNAIL_SIZE))
+        patch.setattr(judges, "SECOND_JUDGES", ())      # tests/test_judges.py has them.
+        patch.setattr(training, "best_embedding", lambda device, tell, *rest: fixed_inputs.thumbnails(fixed_inputs.THUMBNAIL_SIZE))
         yield
 
 

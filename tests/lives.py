@@ -57,7 +57,7 @@ def _live(work: Work, out: Path, failpoint: str, n: int, counts: Any) -> None:
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)        # Of the loader processes, as anywhere else.
     evaluator.EVALUATION_SHARE = 1e9          # Evaluations do not depend on the time.
-    training.best_embedding = lambda device, tell: fixed_inputs.thumbnails(fixed_inputs.THUMBNAIL_SIZE)      # As in the test process: features take seconds.
+    training.best_embedding = lambda device, tell, *rest: fixed_inputs.thumbnails(fixed_inputs.THUMBNAIL_SIZE)      # As in the test process: features take seconds.
     training.memory_estimate = lambda job, world_size=1: MemoryEstimate(0, 0, 0, 0, 0)     # Costs half a second, and writes nothing.
     files.on_failpoint = kill = Kill(failpoint, n)
     train(work, out)

@@ -220,7 +220,7 @@ def test_a_model_meets_equalized_pictures_everywhere(scans: Path, run: Path, i2i
 def test_evaluate_does_not_equalize_twice(run: Path, scans: Path) -> None:
     """Inputs that are copied are held against the targets, both equalized once."""
     model, pairs = load(run, device="cpu"), jobs.prepare("pix2pix", WORDS, data=scans).splits["test"]
-    judged = evaluate_model(model, pairs, None, EvaluationRequest(metrics=(Spec("l1"),), explicit=True))      # type: ignore[arg-type]
+    judged = evaluate_model(model, pairs, (), EvaluationRequest(metrics=(Spec("l1"),), explicit=True))      # type: ignore[arg-type]
     kind = model.formats["a"]
     arrays = [[apply_clahe(decode_bytes("x.tif", (scans / f"test{side}" / f"{i}.tif").read_bytes()).array, kind) / 4095 * 255 for side in "AB"] for i in range(3)]
     copied = np.mean([np.abs(np.rint(a) - np.rint(b)).mean() for a, b in arrays])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 from i2i.cli.options import Device, JsonFile, MaxPixels, Plugins, argument, option
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from i2i.data.sharding import ProcessGroup
     from i2i.evaluation.request import EvaluationRequest
     from i2i.inference.model import Model
-    RequestFactory = Callable[[Sequence[str]], tuple[EvaluationRequest, Any]]
+    RequestFactory = Callable[..., tuple[EvaluationRequest, Any]]
     Outcome = tuple[dict[str, Any], dict[str, Any]]     # As JSON, and the columns of the table.
 
 Direction = Annotated[str | None, option(
@@ -31,8 +32,8 @@ Metrics = Annotated[str | None, option(
 MetricSettings = Annotated[list[str] | None, option(
     "METRIC.OPTION=VALUE", "Such as kid.subsets=50; see i2i list metric.", "--set")]
 Features = Annotated[str | None, option(
-    "inception|efficientnet-lite0|timm:NAME",
-    "The feature network; by default inception where its weights are.")]
+    "NAME,NAME", "Feature networks that judge, see i2i list feature_network; by default inception or "
+                 "efficientnet-lite0, and others that share nothing with it.")]
 Weights = Annotated[str | None, option(
     "FILE|DIR", "Weights of the features; by default the cache, then weights/.")]
 Resize = Annotated[str, option(
@@ -102,9 +103,9 @@ def _evaluate_sets(fake: str, real: str, max_pixels: int | None, make_request: R
     start = time.monotonic()
     fakes, reals = (open_image_set(where, flag, max_pixels=max_pixels)
                     for where, flag in ((fake, "--fake"), (real, "--real")))
-    request, extractor = make_request(DEFAULT_SET_METRICS)
+    request, judges = make_request(DEFAULT_SET_METRICS)
     with ProgressBars(request.group.rank) as bars:
-        outcome = evaluate_sets(fakes, reals, extractor, replace(request, progress=bars.update))
+        outcome = evaluate_sets(fakes, reals, judges, replace(request, progress=bars.update))
     if request.group.rank:
         return {}, {}
     print(f"{len(fakes):,} fakes of {fake} against {len(reals):,} reals of {real}, "
@@ -119,17 +120,18 @@ def _evaluate_model(model: str, loaded: Model, data: str | None, split: str, max
     from i2i.evaluation.evaluate_model import evaluate_model, sample_sheet
     from i2i.evaluation.request import DEFAULT_MODEL_METRICS
     from i2i.files import write_atomically
-    where, pairs = _pairs(model, loaded, data, split, max_pixels)
+    where, pairs, selection = _pairs(model, loaded, data, split, max_pixels)
     loaded.sides(direction)     # Raises for a direction that was not learned, before slow files are read.
     start = time.monotonic()
-    request, extractor = make_request(DEFAULT_MODEL_METRICS)
+    request, judges = make_request(DEFAULT_MODEL_METRICS, loaded.header.get("feature_networks", {}))
     with ProgressBars(request.group.rank) as bars:
-        both = evaluate_model(loaded, pairs, extractor, replace(request, progress=bars.update),
+        both = evaluate_model(loaded, pairs, judges, replace(request, progress=bars.update),
                               direction=direction)
     if request.group.rank:
         return {}, {}
     by_name = "" if loaded.recipe.dataset == "paired" else " by name"
-    print(f"{len(pairs)} {split} pairs{by_name} of {where}, {time.monotonic() - start:.0f} s")
+    print(f"{len(pairs)} {split} pairs{by_name} of {where}, {time.monotonic() - start:.0f} s"
+          + (f"; {selection}" if selection else ""))
     if sheet:
         picture = Image.fromarray(sample_sheet(loaded, pairs, direction=direction))
         write_atomically(Path(sheet), lambda path: picture.save(path, "png"))
@@ -138,13 +140,13 @@ def _evaluate_model(model: str, loaded: Model, data: str | None, split: str, max
               for name, results in columns.items()}
     head = {"data": where, "split": split, "direction": direction, "n": len(pairs),
             "statistics": loaded.statistics, "images": loaded.header.get("images"),
-            "quantized": "uint8, rounded", "scores": scores}
+            "quantized": "uint8, rounded", "selection": selection, "scores": scores}
     return head | both["model"], columns
 
 
 def _pairs(path: str, model: Model, data: str | None, split: str,
-           max_pixels: int | None) -> tuple[str, PairedDataset]:
-    """Where the data are, and the pairs of a split of them."""
+           max_pixels: int | None) -> tuple[str, PairedDataset, str]:
+    """Where the data are, the pairs of a split of them, and whether these are held out."""
     from i2i import registry
     from i2i.data.paired import PairedDataset
     from i2i.data.sources import open_source
@@ -163,32 +165,44 @@ def _pairs(path: str, model: Model, data: str | None, split: str,
         raise RequestError(f"the {split} images of {where} are not pairs ({splits[split].layout}): nothing "
                            f"to compare translations with; accepted: {split}A and {split}B with the same "
                            "names, or the translations as --fake and a folder as --real")
-    return str(where), splits[split]
+    own = str(where) == str(model.header.get("data"))
+    return str(where), splits[split], describe_selection(split, splits) if own else ""
 
 
-def _make_request(default: Sequence[str], *, metrics: str | None, settings: Sequence[str],
-                  features: str | None, weights: Path | None, resize: str, device: str, seed: int,
-                  bootstrap: int, batch: int, cache: bool,
-                  group: ProcessGroup) -> tuple[EvaluationRequest, Any]:
-    """The request, and the feature network if a metric needs one."""
+def describe_selection(split: str, splits: Collection[str]) -> str:
+    """Whether a model was trained on a split of its own data, or picked by it."""
+    if split == "test" and "val" in splits:
+        return "picked on val, shown on test once"
+    return "not held out: " + {"train": "the model was trained on these", "val": "best is picked on val"}.get(
+        split, "there is no val split to pick a model on")
+
+
+def _make_request(default: Sequence[str], trained_with: Mapping[str, str] = MappingProxyType({}), *,
+                  metrics: str | None, settings: Sequence[str], features: str | None,
+                  weights: Path | None, resize: str, device: str, seed: int, bootstrap: int, batch: int,
+                  cache: bool, group: ProcessGroup) -> tuple[EvaluationRequest, Any]:
+    """The request, and the feature networks if a metric needs any."""
     from i2i import registry
     from i2i.evaluation import request as requests
     from i2i.inference.device import best_device
+    from i2i.metrics.judges import partiality_warnings
     if weights is not None and not weights.exists():
         raise RequestError(f"--weights {weights} does not exist")
-    names, extractor = [name.strip() for name in metrics.split(",")] if metrics else list(default), None
+    names = [name.strip() for name in metrics.split(",")] if metrics else list(default)
+    judges: list[Any] = []
     if features is None and any(name in requests.FID_ALIASES or name == "is" for name in names):
         features = "inception"
     if any(name not in registry.names("paired_metric") for name in names):
         # Raises for wrong options, before slow files are read.
-        requests.choose_metrics(metrics, settings, default, features or "inception")
-        extractor = requests.choose_features(features, weights, resize, str(best_device(device)))
-    name = extractor.name if extractor else "none"
+        requests.choose_metrics(metrics, settings, default, (features or "inception").partition(",")[0])
+        judges = requests.choose_features(features, weights, resize, str(best_device(device)), trained_with)
+    name = judges[0].name if judges else "none"
     if name == "inception" and not metrics and default is requests.DEFAULT_SET_METRICS:
         default = (*default, "is")
     return requests.EvaluationRequest(
         requests.choose_metrics(metrics, settings, default, name), metrics is not None, seed, bootstrap,
-        batch, cache, weights, group=group), extractor
+        batch, cache, weights, tuple(partiality_warnings([judge.name for judge in judges], trained_with)),
+        group=group), judges
 
 
 def _print_results(outcome: Mapping[str, Any], columns: Mapping[str, Mapping[str, Any]]) -> None:
@@ -208,8 +222,9 @@ def _print_results(outcome: Mapping[str, Any], columns: Mapping[str, Mapping[str
               + "; ".join(filter(None, remarks)))
     stamp = outcome["stamp"]
     if stamp["features"] != "none":
-        print(f"features {stamp['features']} (weights {stamp['weights'][:8]}), resize {stamp['resize']}, "
-              f"n {stamp['n_fake']:,} against {stamp['n_real']:,}")
+        judges = {stamp["features"]: stamp["weights"]} | stamp["more_features"]
+        print("features " + ", ".join(f"{name} (weights {weights[:8]})" for name, weights in judges.items())
+              + f", resize {stamp['resize']}, n {stamp['n_fake']:,} against {stamp['n_real']:,}")
     for line in outcome["warnings"]:
         print(f"warning: {line}", file=sys.stderr)
 

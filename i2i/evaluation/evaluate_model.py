@@ -1,7 +1,7 @@
 """Evaluate a translation model on pairs, beside the baseline that copies the input."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
@@ -29,7 +29,7 @@ from i2i.metrics.feature_networks import FeatureExtractor
 CHECKED_STRIPS = 8
 
 
-def evaluate_model(model: Model, pairs: PairedDataset, extractor: FeatureExtractor | None,
+def evaluate_model(model: Model, pairs: PairedDataset, judges: Sequence[FeatureExtractor],
                    request: EvaluationRequest, *, direction: str = "ab") -> dict[str, dict[str, Any]]:
     """Evaluate a model's translations against the targets, and the inputs against them.
 
@@ -57,7 +57,7 @@ def evaluate_model(model: Model, pairs: PairedDataset, extractor: FeatureExtract
                             str(target_format), *resized])
         facts = replace(facts, content=hashlib.sha256(content.encode()).hexdigest())
         compared = {"model": "translations"} | ({"copy the input": "inputs"} if has_inputs else {})
-        results = {name: evaluate_sets(sets[which], sets["targets"], extractor, request, original=facts)
+        results = {name: evaluate_sets(sets[which], sets["targets"], judges, request, original=facts)
                    for name, which in compared.items()}
     warnings = results["model"].get("warnings", [])     # Absent except in the main process.
     warnings += left_out_warnings(targets) + _strip_warnings(pairs)

@@ -14,17 +14,28 @@ from i2i.evaluation.request import EvaluationRequest, metric_kind
 from i2i.files import temporary_folder
 from i2i.metrics.feature_networks import FeatureExtractor
 from i2i.metrics.paired import BETTER
-from i2i.metrics.set_metrics import MetricContext, Score, SetFeatures, count_copies, mean_score
+from i2i.metrics.set_metrics import (
+    MetricContext,
+    Score,
+    SetFeatures,
+    count_copies,
+    mean_score,
+    slug,
+)
 from i2i.registry import Spec, build
 
+OF_IMAGES = {"color", "is"}     # Metrics that are the same whatever the judge, or of one judge only,
+SCORES_OF_IMAGES = {"duplicates", "ms_ssim_between_fakes"}      # and such scores of others.
 
-def evaluate_sets(fake: ImageSet, real: ImageSet, extractor: FeatureExtractor | None,
+
+def evaluate_sets(fake: ImageSet, real: ImageSet, judges: Sequence[FeatureExtractor],
                   request: EvaluationRequest, *, original: ImageSetFacts | None = None) -> dict[str, Any]:
     """Compute all requested metrics of two sets of images.
 
     Args:
         fake, real: the generated images and the reference set.
-        extractor: the feature network, if a metric needs one.
+        judges: the feature networks, if a metric needs one; scores of the second and further ones carry
+            their names.
         original: facts of the files that `real` are decoded copies of, for the stamp.
 
     Returns:
@@ -37,37 +48,61 @@ def evaluate_sets(fake: ImageSet, real: ImageSet, extractor: FeatureExtractor | 
                              colors=original.colors)
     set_specs = [spec for spec in request.metrics if metric_kind(spec.name) == "metric"]
     paired_specs = [spec for spec in request.metrics if spec not in set_specs]
-    warnings = protocol.warnings(fake_facts, real_facts, {spec.name for spec in set_specs})
+    warnings = [*protocol.warnings(fake_facts, real_facts, {spec.name for spec in set_specs}),
+                *request.warnings]
     scores: dict[str, Score] = {}
     if paired_specs:
         scores |= _paired_scores(fake, real, paired_specs, request, warnings)
     if set_specs:
-        assert extractor is not None
         for name, facts in (("fakes", fake_facts), ("reals", real_facts)):
             if facts.n < 2:
                 raise RequestError(f"there is one image among the {name}; metrics of sets need at least 2")
-        with temporary_folder() as folder:
-            fakes = extract_features(fake, extractor, folder / "fakes", **batches,
-                                     progress=lambda done: request.progress("fakes", done, len(fake)))
-            extract = partial(cached_features, facts=real_facts, warn=warnings.append) \
-                if request.cache else extract_features
-            reals = extract(real, extractor, folder / "reals", **batches,
-                            progress=lambda done: request.progress("reals", done, len(real)))
-            if fakes and reals:
-                context = MetricContext(extractor.name, request.seed, request.bootstrap)
-                for spec in set_specs:
-                    try:
-                        scores |= build("metric", spec, fakes, reals, context)
-                    except ValueError as error:
-                        _skip(spec, str(error), request, warnings)
-                warnings += _copy_warnings(fakes, reals, request.seed)
+        for i, judge in enumerate(judges):
+            specs = [spec for spec in set_specs if not i or spec.name not in OF_IMAGES]
+            if not specs:
+                continue
+            found = _set_scores(fake, real, judge, specs, request, real_facts, warnings, is_first=not i)
+            scores |= found if not i else {_with_judge(name, judge): score for name, score in found.items()
+                                           if name not in SCORES_OF_IMAGES}
     if request.group.rank:
         return {}
     if not scores:
         raise RequestError("none of the metrics could be computed: " + "; ".join(warnings))
     warnings += protocol.color_warnings(fake_facts, real_facts) + left_out_warnings(fake, real)
-    stamp = _stamp(fake_facts, real_facts, extractor if set_specs else None, request)
+    stamp = _stamp(fake_facts, real_facts, judges if set_specs else (), request)
     return protocol.result(scores, stamp, fake_facts, warnings)
+
+
+def _set_scores(fake: ImageSet, real: ImageSet, judge: FeatureExtractor, specs: Sequence[Spec],
+                request: EvaluationRequest, real_facts: ImageSetFacts, warnings: list[str], *,
+                is_first: bool) -> dict[str, Score]:
+    """The scores of one judge, to which warnings are added; {} except in the main process."""
+    scores: dict[str, Score] = {}
+    batches: Any = {"batch_size": request.batch_size, "group": request.group}
+    prefix = "" if is_first else f"{judge.name}: "
+    with temporary_folder() as folder:
+        fakes = extract_features(fake, judge, folder / "fakes", **batches,
+                                 progress=lambda done: request.progress(f"{prefix}fakes", done, len(fake)))
+        extract = partial(cached_features, facts=real_facts, warn=warnings.append) \
+            if request.cache else extract_features
+        reals = extract(real, judge, folder / "reals", **batches,
+                        progress=lambda done: request.progress(f"{prefix}reals", done, len(real)))
+        if fakes and reals:
+            context = MetricContext(judge.name, request.seed, request.bootstrap)
+            for spec in specs:
+                try:
+                    scores |= build("metric", spec, fakes, reals, context)
+                except ValueError as error:
+                    _skip(spec, str(error), request, warnings)
+            if is_first:
+                warnings += _copy_warnings(fakes, reals, request.seed)
+    return scores
+
+
+def _with_judge(name: str, judge: FeatureExtractor) -> str:
+    """The name of a score with that of the judge."""
+    suffix = slug(judge.name)
+    return name if suffix in name else f"{name}_{suffix}"
 
 
 def left_out_warnings(*sets: ImageSet) -> list[str]:
@@ -96,7 +131,8 @@ def _skip(spec: Spec, reason: str, request: EvaluationRequest, warnings: list[st
     """Leave out a metric: an error if the user named it, else a warning."""
     if request.explicit:
         raise RequestError(f"{spec.name}: {reason}")
-    warnings.append(f"{spec.name} is left out: {reason}")
+    if (line := f"{spec.name} is left out: {reason}") not in warnings:      # For another judge.
+        warnings.append(line)
 
 
 def _copy_warnings(fake: SetFeatures, real: SetFeatures, seed: int) -> list[str]:
@@ -110,13 +146,16 @@ def _copy_warnings(fake: SetFeatures, real: SetFeatures, seed: int) -> list[str]
     return warnings
 
 
-def _stamp(fake: ImageSetFacts, real: ImageSetFacts, extractor: FeatureExtractor | None,
+def _stamp(fake: ImageSetFacts, real: ImageSetFacts, judges: Sequence[FeatureExtractor],
            request: EvaluationRequest) -> protocol.Stamp:
     options = {spec.name: dict(spec.options) for spec in request.metrics}
     if "kid" in options:
         options["kid"]["size"] = min(options["kid"]["size"], fake.n, real.n)
-    network = {key: getattr(extractor, attribute, "none") for key, attribute in
-               (("features", "name"), ("weights", "weights"), ("resize", "resize"))}
+    first = judges[0] if judges else None
+    network: dict[str, Any] = {
+        key: getattr(first, attribute, "none") for key, attribute in
+        (("features", "name"), ("weights", "weights"), ("resize", "resize"))}
+    network["more_features"] = {judge.name: judge.weights for judge in judges[1:]}
     return protocol.Stamp(**network, quantized=protocol.QUANTIZATION, channels=protocol.CHANNELS,
                           n_fake=fake.n, n_real=real.n, real=real.content,
                           real_formats=tuple(real.formats), fake_formats=tuple(fake.formats), metrics=options,

@@ -21,7 +21,8 @@ MOSTLY_BIAS, VISIBLE_BIAS = 2048, 10_000
 QUANTIZATION = "uint8"
 CHANNELS = ("gray repeated to three channels; alpha over white; 16 bits as 8-bit levels; of many channels "
             "the first three, in metrics of pairs all")
-FEATURE_FIELDS, REFERENCE_FIELDS = {"features", "weights", "resize"}, {"n_real", "real", "real_formats"}
+FEATURE_FIELDS = {"features", "weights", "more_features", "resize"}
+REFERENCE_FIELDS = {"n_real", "real", "real_formats"}
 SEEDED_METRICS = {"fd_infinity", "diversity"}       # Whose values, not just their intervals, have a seed.
 STRIP_HINT = "A|B strips? i2i evaluate MODEL --data DIR compares the halves of such"
 INTERVAL = "95 %; Student's t for metrics of pairs, else by comparing random parts of both sets"
@@ -33,6 +34,7 @@ class Stamp:
 
     features: str                   # Name of the feature network.
     weights: str                    # sha256 of its file.
+    more_features: Mapping[str, str]        # Further feature networks: name, sha256.
     resize: str
     quantized: str
     channels: str                   # Treatment of gray, alpha, 16 bits and many channels.
@@ -154,6 +156,10 @@ def check_comparable(new: Mapping[str, Any], old: Mapping[str, Any], name: str) 
     if not shared:
         raise RequestError(f"not comparable with {name}: it has {', '.join(old_metrics)}, and this "
                            f"{', '.join(new_metrics)}")
+    more = [stamp.get("more_features") or {} for stamp in (a, b)]
+    for stamp, other in ((a, more[1]), (b, more[0])):      # Of those that both have, the weights must agree.
+        stamp["more_features"] = {name: value for name, value in (stamp.get("more_features") or {}).items()
+                                  if name in other}
     for stamp, metrics in ((a, new_metrics), (b, old_metrics)):
         stamp |= {f"{metric}.{key}": value for metric in shared for key, value in metrics[metric].items()}
     differing = [f"{key} is {_abbreviate(a.get(key))} here and {_abbreviate(b.get(key))} there"

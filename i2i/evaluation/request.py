@@ -1,14 +1,15 @@
 """What to measure and how: the choice of metrics, of their options and of the feature network."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from i2i.config import parse
 from i2i.data.sharding import ProcessGroup, SingleProcess
 from i2i.errors import RequestError
-from i2i.metrics import feature_networks, paired, set_metrics, weights  # noqa: F401 - registers the metrics.
+from i2i.metrics import feature_networks, judges, paired, set_metrics, weights  # noqa: F401 - registers.
 from i2i.metrics.feature_networks import FeatureExtractor
 from i2i.registry import Spec, lookup, names, schema, suggest
 
@@ -29,6 +30,7 @@ class EvaluationRequest:
     batch_size: int = 32
     cache: bool = True              # Keep the features of the reference set in the user's cache.
     weights: Path | None = None     # A weights file, or a folder of them.
+    warnings: tuple[str, ...] = ()  # Of the choices above, for the result.
     progress: Progress = field(default=lambda stage, done, total: None, compare=False)
     # Processes that share the work; only the main one gets results.
     group: ProcessGroup = field(default_factory=SingleProcess, compare=False)
@@ -76,27 +78,31 @@ def choose_metrics(listed: str | None, options: Sequence[str], default: Sequence
     return tuple(Spec(name, values) for name, values in chosen.items())
 
 
-def choose_features(name: str | None, weights_path: Path | None, resize: str,
-                    device: str = "cpu") -> FeatureExtractor:
-    """Load the feature network; RequestError if the name is unknown or the weights are absent.
+def choose_features(listed: str | None, weights_path: Path | None, resize: str, device: str = "cpu",
+                    trained_with: Mapping[str, str] = MappingProxyType({})) -> list[FeatureExtractor]:
+    """Load the feature networks that judge; RequestError if a name is unknown or weights are absent.
 
     Args:
-        name: a feature network, or `timm:NAME`; by default the FID Inception if its weights are available,
-            else EfficientNet-Lite0.
-        weights_path: a weights file, or a folder of them.
+        listed: feature networks, separated by commas; by default `judges.default_judges`.
+        weights_path: the weights file of the first, or a folder of them.
         resize: name of the resize mode.
-        device: where the network runs.
+        device: where the networks run.
+        trained_with: networks that the model was trained with, which do not judge unless they are listed.
     """
     lookup("resize", resize)
     file = weights_path if weights_path is not None and not weights_path.is_dir() else None
-    if name is None:
-        if file is None:
-            inception = weights.locate_weights("inception", weights_path) is not None
-        else:
-            lite0 = weights.catalog_entry("efficientnet-lite0").sha256
-            inception = not file.is_file() or weights.sha256(file) != lite0
-        name = "inception" if inception else "efficientnet-lite0"
+    if listed is not None:
+        chosen = [name.strip() for name in listed.split(",")]
+    elif file is None:
+        chosen = judges.default_judges(trained_with, weights_path)
+    else:
+        lite0 = weights.catalog_entry("efficientnet-lite0").sha256
+        inception = not file.is_file() or weights.sha256(file) != lite0
+        chosen = ["inception" if inception else "efficientnet-lite0"]
     known = [*names("feature_network"), "timm:NAME"]
-    if name.partition(":")[0] not in known:
-        raise RequestError(f"--features {name} is not known; {suggest(name, known)}")
-    return feature_networks.load_extractor(name, weights_path, resize=resize, device=device)
+    for name in chosen:
+        if name.partition(":")[0] not in known:
+            raise RequestError(f"--features {name} is not known; {suggest(name, known)}")
+    places = [weights_path, *(weights_path if file is None else None for _ in chosen[1:])]
+    return [feature_networks.load_extractor(name, place, resize=resize, device=device)
+            for name, place in zip(dict.fromkeys(chosen), places, strict=False)]

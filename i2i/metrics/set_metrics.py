@@ -65,6 +65,11 @@ class SetFeatures:
         return frechet.Gaussian.from_features(self.features)
 
 
+def slug(features: str) -> str:
+    """The name of a feature network within that of a score: efficientnet_lite0."""
+    return "".join(c if c.isalnum() else "_" for c in features)
+
+
 @dataclass(frozen=True)
 class MetricContext:
     """The name of the features, the seed of random choices, and how often intervals have metrics computed."""
@@ -77,7 +82,7 @@ class MetricContext:
         """`fid` and `kid` with the FID Inception; others carry the network's name: fd_efficientnet_lite0."""
         if self.features == "inception":
             return {"fd": "fid", "fd_infinity": "fid_infinity"}.get(metric, metric)
-        name = "".join(c if c.isalnum() else "_" for c in self.features)
+        name = slug(self.features)
         return f"fd_{name}_infinity" if metric == "fd_infinity" else f"{metric}_{name}"
 
     def margins(self, statistics: Statistics, *sets: Array, overlapping: bool = False) -> dict[str, float]:

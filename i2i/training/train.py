@@ -152,7 +152,8 @@ def _train_in_folder(job: Job, folder: RunFolder, runtime: Runtime, sample: Batc
     evaluation = detector = None
     callbacks: list[Callback] = [StateSaver()]
     if runtime.is_main_process:
-        embedding = cache(lambda: best_embedding(runtime.device, watching.message))
+        trained_with = job.header().get("feature_networks", {})
+        embedding = cache(lambda: best_embedding(runtime.device, watching.message, trained_with))
         evaluator = make_evaluator(job, runtime.device, embedding)
         evaluation = Evaluation(evaluator) if evaluator else None
         detector = make_collapse_detector(job, runtime.device, folder, embedding, watching.message)

@@ -291,7 +291,7 @@ def test_what_features_do_not_confirm_is_not_told(data: Path, tmp_path: Path, mo
         asked.append(len(images))
         return np.random.default_rng(len(asked)).normal(size=(len(images), 8))
 
-    monkeypatch.setattr(training, "best_embedding", lambda device, tell: alarms.Embedding("blind", blind, lambda images: blind(images)[:, None]))
+    monkeypatch.setattr(training, "best_embedding", lambda device, tell, *rest: alarms.Embedding("blind", blind, lambda images: blind(images)[:, None]))
     entries = ran(data, tmp_path / "run", "generator.kind=inter")
     assert not rings(entries)
     checks = [entry["images"] for entry in entries if "confirmed" in entry]

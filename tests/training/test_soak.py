@@ -20,7 +20,7 @@ from i2i.training import train as training
 from i2i.training.callbacks.base import Callback
 from i2i.training.callbacks import fixed_inputs as look
 torch.set_num_threads(1)
-training.best_embedding = lambda device, tell: look.thumbnails(look.THUMBNAIL_SIZE)     # As in the other tests: features take longer than the training.
+training.best_embedding = lambda device, tell, *rest: look.thumbnails(look.THUMBNAIL_SIZE)     # As in the other tests: features take longer than the training.
 page, sizes = os.sysconf("SC_PAGE_SIZE"), []
 
 class Measuring(Callback):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from i2i.errors import RequestError
 from i2i.images.convert import to_array, to_rgb
 from i2i.images.format import ImageFormat
 from i2i.metrics.feature_networks import load_extractor
+from i2i.metrics.judges import partiality_warnings, training_judge
+from i2i.metrics.set_metrics import slug
 from i2i.recipes.base import Recipe
 
 Matrix = NDArray[Any]
@@ -64,10 +67,17 @@ def to_uint8(image: Tensor) -> NDArray[np.uint8]:
     return levels
 
 
-def best_embedding(device: torch.device, log: Callable[[str], None]) -> Embedding:
-    """Features of EfficientNet-Lite0, or thumbnails where its weights are missing."""
+def best_embedding(device: torch.device, log: Callable[[str], None],
+                   trained_with: Mapping[str, str] = MappingProxyType({})) -> Embedding:
+    """Features of EfficientNet-Lite0, or of another network if the run trains with that one.
+
+    Thumbnails where the weights are missing.
+    """
+    name = training_judge(trained_with)
+    for warning in partiality_warnings([name], trained_with):
+        log(f"warning: {warning}")
     try:
-        extractor = load_extractor("efficientnet-lite0", device=str(device))
+        extractor = load_extractor(name, device=str(device))
     except RequestError as error:
         log(f"note: images are compared by their pixels, not by features: {error}")
         return thumbnails(THUMBNAIL_SIZE)
@@ -76,7 +86,7 @@ def best_embedding(device: torch.device, log: Callable[[str], None]) -> Embeddin
         points: Matrix = extractor.extract([to_uint8(image) for image in images])[0].double().numpy()
         return points
 
-    return Embedding(extractor.name.replace("-", "_"), embed, thumbnails(THUMBNAIL_SIZE).embed_shifted)
+    return Embedding(slug(extractor.name), embed, thumbnails(THUMBNAIL_SIZE).embed_shifted)
 
 
 class FixedInputs:
