@@ -14,6 +14,7 @@ from PIL import Image
 
 import i2i as package
 from i2i import load
+from i2i.cli.progress import ProgressBars
 from i2i.data.sources import bundled_datasets
 from i2i.runs.folder import RunFolder
 from tests.conftest import SMALL, Run, drawing
@@ -141,6 +142,7 @@ def test_a_full_disk_while_training(strips: Path, tmp_path: Path) -> None:
     code = f"""
 import resource, sys
 from i2i.cli import app
+from i2i.cli.progress import ProgressBars
 from i2i.training import trainer as train
 save, calls = train.Trainer.save, []
 def limited(self):
@@ -273,3 +275,14 @@ def test_load_is_the_same_function() -> None:
     assert package.load is load
     with pytest.raises(AttributeError):
         package.no_such_thing  # noqa: B018
+
+
+def test_bars_that_are_not_shown_write_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rich 13.0 ends those that are disabled with an empty line."""
+    from rich.progress import Progress
+    monkeypatch.setattr(Progress, "stop", lambda self: self.console.print())
+    for rank in (0, 1):
+        with ProgressBars(rank) as bars:
+            bars.update("images", 1, 2)
+            bars.update("images", 2)
+    assert capsys.readouterr() == ("", "")

@@ -25,17 +25,20 @@ class ProgressBars:
     def __init__(self, rank: int = 0, *, keep: bool = False) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        self._shown = rank == 0 and sys.stderr.isatty()
         self._progress = Progress(BarColumn(None), MofNCompleteColumn(), TextColumn("{task.description}"),
                                   TimeRemainingColumn(), console=Console(stderr=True),
-                                  disable=rank > 0 or not sys.stderr.isatty(), transient=not keep)
+                                  disable=not self._shown, transient=not keep)
         self._tasks: dict[str, Any] = {}
 
     def __enter__(self) -> ProgressBars:
-        self._progress.__enter__()
+        if self._shown:     # Bars that are disabled end with an empty line in older versions of Rich.
+            self._progress.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._progress.__exit__(*error)
+        if self._shown:
+            self._progress.__exit__(*error)
 
     def update(self, task: str, completed: int, total: int | None = None) -> None:
         """Move the bar of a task, which appears with its first update."""
