@@ -16,6 +16,7 @@ from i2i.registry import (
     check_options,
     kinds,
     names,
+    parts,
     schema,
     split_annotation,
     suggest,
@@ -88,9 +89,10 @@ def components_in_use(config: Any) -> list[tuple[str, str]]:
     for key, option in settings(config).items():
         if isinstance(spec := getattr(config, key), Spec):
             defaults = {each: found.default for each, found in schema(option.kind, spec.name).items()}
-            used += [(option.kind, spec.name), *(
-                (each, value) for each, value in (defaults | dict(spec.options)).items()
-                if each in kinds() and isinstance(value, str))]
+            options = [(each.rpartition(".")[2], value)
+                       for each, value in (defaults | dict(spec.options)).items() if isinstance(value, str)]
+            used += [*((option.kind, part) for part in parts(option.kind, spec.name)),
+                     *((kind, value) for kind, value in options if kind in kinds())]
     return used
 
 
@@ -177,9 +179,9 @@ def override(config: T, pairs: Sequence[tuple[str, str]], prefix: str = "") -> T
             new = _with_option(getattr(config, head), kind, prefix + head, option, text)
         elif option:
             raise RequestError(f"{prefix + head} has no options; it takes {describe_type(known[head].type)}")
-        elif kind and text not in names(kind):
+        elif kind and (unknown := set(parts(kind, text)) - set(names(kind))):
             raise RequestError(f"{prefix + head}={text[:MAX_NAME_LENGTH]} cannot be used: there is no such "
-                               f"{kind}; {suggest(text, names(kind))}")
+                               f"{kind}; {suggest(min(unknown), names(kind))}")
         elif kind:
             old = getattr(config, head)
             new = old if text == old.name else Spec(text)

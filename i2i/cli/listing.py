@@ -86,9 +86,20 @@ def _print_members(kind: str, name: str) -> None:
     else:
         known = [each for one in kinds for each in names[one]]
         if found := [(one, each) for one in kinds for each in fnmatch.filter(names[one], name)]:
-            return _print_components(found)
+            _print_components(found)
+            return _print_combinations(kinds) if name == "*" else None
     raise RequestError(f"no {f'setting of {kind}' if kind in sections else kind} is called {name!r}; "
                        f"{_hint(name, known)}")
+
+
+def _print_combinations(kinds: Sequence[str]) -> None:
+    """Print how several components of these kinds are used at once, where they can be."""
+    from i2i import registry
+    for kind in filter(registry.combinable, kinds):
+        first, second = registry.names(kind)[:2]
+        option = next(iter(registry.schema(kind, second)))
+        print(f"Several at once: {kind}={first}+{second}, each with options of its own: "
+              f"{kind}.{second}.{option}=…")
 
 
 def _print_everything_named(name: str) -> None:

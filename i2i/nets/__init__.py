@@ -12,6 +12,7 @@ from i2i.nets import (
     projected,
     resnet,
     sagan,
+    several_discriminators,
     spade,
     stylegan,
     stylegan2,
@@ -20,4 +21,4 @@ from i2i.nets import (
 )
 
 __all__ = ["dcgan", "fastgan", "mlp", "multiscale", "patchgan", "pix2pixhd", "priors", "projected", "resnet",
-           "sagan", "spade", "stylegan", "stylegan2", "unet", "weight_norm"]
+           "sagan", "several_discriminators", "spade", "stylegan", "stylegan2", "unet", "weight_norm"]

@@ -76,7 +76,7 @@ class Recipe(Protocol):
     def generate(self, m: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
         """Images made from the sources or the noise in a batch; called in eval mode without gradients."""
 
-    def discriminate(self, m: nn.ModuleDict, batch: Batch) -> Tensor | list[Tensor]:
+    def discriminate(self, m: nn.ModuleDict, batch: Batch) -> Tensor | list[Tensor] | tuple[Any, ...]:
         """D's logits of the images in a batch, unaugmented, for each of its outputs if it has several; called
         in eval mode without gradients."""
 

@@ -1,7 +1,8 @@
 """Discriminators with several outputs, such as one for each scale: losses are means over the outputs.
 
 Such a discriminator returns a list of logits, and a list of the features of each output, where others return
-one tensor of logits and one list of features.
+one tensor of logits and one list of features.  Several discriminators at once return a tuple of the logits of
+each, and losses are sums over them.
 """
 
 from collections.abc import Callable
@@ -13,11 +14,15 @@ from torch import Tensor
 from i2i.losses.adversarial import Adversarial
 from i2i.registry import Spec, build
 
-Logits = Tensor | list[Tensor]      # (N, ...), or one such tensor for each output.
+# (N, ...), or one such tensor for each output; of several discriminators, a tuple of either.
+Logits = Tensor | list[Tensor] | tuple[Any, ...]
 
 
 def mean_over_outputs(function: Callable[..., Tensor], *logits: Logits) -> Tensor:
-    """The mean of `function` of the logits of each output, `()`."""
+    """The mean of `function` of the logits of each output, summed over discriminators, `()`."""
+    if isinstance(logits[0], tuple):
+        by_discriminator = zip(*logits, strict=True)
+        return torch.stack([mean_over_outputs(function, *each) for each in by_discriminator]).sum()
     if isinstance(logits[0], Tensor):
         return function(*logits)
     return torch.stack([function(*each) for each in zip(*logits, strict=True)]).mean()
@@ -25,14 +30,16 @@ def mean_over_outputs(function: Callable[..., Tensor], *logits: Logits) -> Tenso
 
 def join_logits(logits: Logits) -> Tensor:
     """The logits of all outputs.  (N, ...) each -> (N, ...)"""
-    return logits if isinstance(logits, Tensor) else torch.cat([each.flatten(1) for each in logits], 1)
+    if isinstance(logits, Tensor):
+        return logits
+    return torch.cat([join_logits(each).flatten(1) for each in logits], 1)
 
 
 def average_logits(logits: Logits) -> Tensor:
     """The mean logit of each output, of which all weigh the same; one output as it is.  -> (N, ...)"""
     if isinstance(logits, Tensor):
         return logits
-    return torch.stack([each.flatten(1).mean(1) for each in logits], 1)
+    return torch.stack([average_logits(each).flatten(1).mean(1) for each in logits], 1)
 
 
 def features_by_output(features: list[Any]) -> list[list[Tensor]]:

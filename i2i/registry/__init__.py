@@ -23,6 +23,7 @@ from i2i.errors import RequestError, printable
 
 T = TypeVar("T")
 _COMPONENTS: dict[str, dict[str, Callable[..., Any]]] = {}
+_COMBINERS: dict[str, Callable[..., Any]] = {}
 _ORIGINS: dict[tuple[str, str], str] = {}       # Of components that are not i2i's own: a package or a file.
 ENTRY_POINTS = "i2i.components"     # The group in which installed packages name what registers components.
 MAX_NAME_LENGTH = 100       # Characters of a user's input that are compared with the known names.
@@ -83,6 +84,34 @@ def register(kind: str, name: str) -> Callable[[T], T]:
             _ORIGINS[kind, name] = _Plugins.loading or package
         return item
     return add
+
+
+def register_combination(kind: str) -> Callable[[T], T]:
+    """Decorator: several components of a kind can be used at once, as `patch+pixel`.
+
+    The callable is passed the components by name, and returns one in place of them.
+    """
+    def add(item: T) -> T:
+        _COMBINERS[kind] = typing.cast(Callable[..., Any], item)
+        return item
+    return add
+
+
+def combinable(kind: str) -> bool:
+    """Whether several components of a kind can be used at once."""
+    return kind in _COMBINERS
+
+
+def parts(kind: str, name: str) -> tuple[str, ...]:
+    """The names in `patch+pixel` where components of a kind combine, or the name alone.
+
+    RequestError for a name that comes twice.
+    """
+    found = tuple(name.split("+")) if combinable(kind) else (name,)
+    if len(set(found)) < len(found):
+        raise RequestError(f"{kind}={name[:MAX_NAME_LENGTH]} cannot be used: one of them comes twice; "
+                           "accepted: each once")
+    return found
 
 
 class _Plugins:
@@ -178,7 +207,9 @@ def lookup(kind: str, name: str) -> Callable[..., Any]:
 # Cached, as recipes build their losses in each step; it took a tenth of the time of small networks.
 @functools.cache
 def schema(kind: str, name: str) -> Mapping[str, Option]:
-    """The options of a component: its keyword-only parameters."""
+    """The options of a component: its keyword-only parameters.  Of several: after the name of each."""
+    if len(found := parts(kind, name)) > 1:
+        return {f"{part}.{key}": option for part in found for key, option in schema(kind, part).items()}
     options = {}
     for key, p in inspect.signature(lookup(kind, name), eval_str=True).parameters.items():
         if p.kind is p.KEYWORD_ONLY:
@@ -190,7 +221,16 @@ def schema(kind: str, name: str) -> Mapping[str, Option]:
 def build(kind: str, spec: Spec, *supplied: Any) -> Any:
     """Build a component from its spec and arguments supplied by code.  RequestError for an unknown name."""
     check_options(kind, spec.name, spec.options)
+    if len(found := parts(kind, spec.name)) > 1:
+        return _COMBINERS[kind]({part: build(kind, _part(spec, part), *supplied) for part in found})
     return lookup(kind, spec.name)(*supplied, **spec.options)
+
+
+def _part(spec: Spec, name: str) -> Spec:
+    """One of the components that a spec combines."""
+    prefix = f"{name}."
+    return Spec(name, {key.removeprefix(prefix): value for key, value in spec.options.items()
+                       if key.startswith(prefix)})
 
 
 def check_options(kind: str, name: str, options: Iterable[str]) -> None:
