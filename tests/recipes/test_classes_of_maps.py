@@ -11,15 +11,18 @@ from torch.nn import functional as F
 
 from i2i import load
 from i2i.config import override, parse_assignments
+from i2i.data.palette import distinct_colors
 from i2i.errors import RequestError
 from i2i.images.convert import palette_values, to_tensor
 from i2i.images.format import ImageFormat
+from i2i.inference.memory import bytes_per_pixel
 from i2i.recipes.base import DataInfo
 from i2i.recipes.pix2pix import Pix2Pix
 from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
 from i2i.seeding import Progress
 from i2i.training.job import prepare
+from i2i.training.resume import reopen_job
 
 COLORS = ((0, 0, 0), (0, 0, 255), (9, 200, 30), (255, 255, 255))
 TINY = ("generator.width=2", "discriminator.width=2", "discriminator.layers=1", "train.batch_size=2", "train.images=8", "train.log_every=4", "train.checkpoint_every=4")
@@ -144,13 +147,33 @@ def test_a_run_on_label_maps_from_the_command_line(i2i, maps: Path, tmp_path: Pa
     assert np.array_equal(written, model.translate(noisy))
     assert torch.equal(*(model(to_tensor(image)[None]) for image in (labels, noisy)))
     assert not np.array_equal(written, model.translate(label_map(8, 48)[:, :40]))
-    assert model.memory(512, 512) > load_channels_model(i2i, maps).memory(512, 512)
+
+    for path in (maps / "train").iterdir():         # Whatever the images are now, the classes are those of the run.
+        Image.new("RGB", (64, 32)).save(path)
+    assert reopen_job(cut).summary.a.palette == COLORS
 
 
-def load_channels_model(i2i, maps: Path) -> object:
-    words = [word for word in SPADE if "source_encoding" not in word]
-    assert i2i("train", "pix2pix", *words, *TINY, "--data", maps, "--device", "cpu", "--out", "channels").code == 0
-    return load("channels", device="cpu")
+def test_memory_is_estimated_with_one_channel_for_each_class() -> None:
+    recipe = override(Pix2Pix(), parse_assignments(["source_encoding=auto", "generator.width=1"]))
+    few, many = (DataInfo((32, 32), 1, 1, a_colors=tuple((i / 100,) for i in range(n))) for n in (2, 100))
+    taken = [bytes_per_pixel(recipe, info, "a", 32) for info in (few, many)]
+    assert taken[1] - taken[0] > 98 * 4         # The classes in float32, at least.
+
+
+def test_images_that_cannot_be_read_have_no_colors_and_too_many_colors_end_the_search(maps: Path, tmp_path: Path) -> None:
+    (maps / "train" / "005.png").write_bytes(b"broken")
+    assert prepare("pix2pix", ["source_encoding=one-hot", "data.on_error=skip"], data=maps, epochs=1).summary.a.palette == COLORS[:3]
+    image = np.arange(300, dtype=np.uint16).reshape(20, 15)
+    assert distinct_colors(image, 1) == {(i,) for i in range(300)}
+    assert distinct_colors(np.stack([image, image % 2], 2), 2) == {(i, i % 2) for i in range(300)}
+    assert distinct_colors(np.stack([image % 2, image], 2), 1) == {(0,), (1,)}
+    for i in range(20):         # 320 colors in all; each image has sixteen of them.
+        labels = np.zeros((32, 64, 3), np.uint8)
+        labels[:, :32, 0], labels[:, :32, 1] = np.arange(32) // 2, i
+        Image.fromarray(labels).save(maps / "train" / f"{i:03}.png")
+    job = prepare("pix2pix", ["source_encoding=auto", "data.a_resize=nearest"], data=maps, epochs=1)
+    assert job.summary.a.palette is None
+    assert job.info.a_colors == ()
 
 
 def test_edges_come_from_an_instance_channel(i2i, tmp_path: Path) -> None:
