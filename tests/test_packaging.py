@@ -46,6 +46,7 @@ def tracked() -> list[Path]:
 
 def packages(rest: str) -> list[str]:
     """What an install command installs: the words up to where the command ends, without its options."""
+    rest = rest.replace("\\[", "[").replace("\\]", "]")       # In regular expressions of tests.
     rest = re.split(r"[`\"#;&|)}]|\\n|  |, |: | -> | which ", rest)[0]
     words = shlex.split(rest, posix=True) if rest.count("'") % 2 == 0 else rest.replace("'", "").split()
     return [word for word in words if not word.startswith("-")]
