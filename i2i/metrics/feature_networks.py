@@ -51,6 +51,16 @@ def frozen_network(name: str, device: torch.device = CPU) -> FeatureNetwork:
         return load_network(name)
 
 
+def rgb_images(x: Tensor) -> list[Tensor]:
+    """Images of any channels as color images: each three in turn, and each of the rest as a gray one.
+
+    (N, C, H, W) -> [(N, 3, H, W)]
+    """
+    colors = x.shape[1] // 3 * 3
+    return [*(x[:, i:i + 3] for i in range(0, colors, 3)),
+            *(x[:, i:i + 1].expand(-1, 3, -1, -1) for i in range(colors, x.shape[1]))]
+
+
 def available_networks(folder: Path | None = None) -> list[str]:
     """The names of the networks that can be loaded here: those without weights, and those whose are found."""
     known = catalog()

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from typing_extensions import Doc
 
 from i2i.errors import RequestError, require
-from i2i.metrics.feature_networks import frozen_network
+from i2i.metrics.feature_networks import frozen_network, rgb_images
 from i2i.metrics.networks.base import Layer
 from i2i.nets.blocks import GemmConv2d, init_weights
 from i2i.nets.class_conditioning import ClassProjection, require_labels
@@ -98,9 +98,7 @@ class FeaturePyramid(nn.Module):
 
     def raw(self, x: Tensor) -> list[Tensor]:
         """The frozen network's features: (N, C, H, W) -> [(N, C', H / stride, W / stride)], shallow first"""
-        n, colors = len(x), 3 * self.color
-        images = [*(x[:, i:i + 3] for i in range(0, colors, 3)),
-                  *(x[:, i:i + 1].expand(-1, 3, -1, -1) for i in range(colors, x.shape[1]))]
+        n, images = len(x), rgb_images(x)
         network = frozen_network(self.network_name, x.device)
         maps = network.feature_maps(torch.cat(images).float(), self.layers)
         return [torch.cat(h.split(n), 1).to(x.dtype) if len(images) > 1 else h.to(x.dtype) for h in maps]

@@ -11,6 +11,7 @@ from typing_extensions import Doc
 
 from i2i.augment.base import Augment
 from i2i.errors import require
+from i2i.losses.perceptual import perceptual_term
 from i2i.nets.image_pool import ImagePool
 from i2i.nets.norms import has_dropout, uses_batch_statistics
 from i2i.nets.virtual_batch_norm import get_reference_batch
@@ -43,6 +44,9 @@ class CycleGAN(StabilizerSettings):
     lambda_cycle_b: Annotated[float, Doc("Weight of |G_ab(G_ba(b)) - b|")] = 10.0
     lambda_identity: Annotated[float, Doc(
         "Weight of |G_ba(a) - a| and |G_ab(b) - b|, relative to the cycle's")] = 0.5
+    perceptual: Annotated[Spec, Doc(
+        "Distance of G_ab(a) and a, and of G_ba(b) and b, in a feature network, in G's loss: what keeps the "
+        "contents of images")] = component("perceptual", "none")
     pool: Annotated[int, Doc("Earlier generated images of each side that D may see again; 0: none")] = 50
     g_optimizer: GOptimizer = component("optimizer", "adam")
     d_optimizer: DOptimizer = component("optimizer", "adam")
@@ -82,6 +86,8 @@ class CycleGAN(StabilizerSettings):
         a, b = info.a_channels, info.b_channels
         require(a == b or self.lambda_identity == 0, "lambda_identity", self.lambda_identity,
                 f"0 where the sides differ in channels ({a} and {b}) and their images cannot be compared")
+        require(a == b or self.perceptual.name == "none", "perceptual", self.perceptual.name,
+                f"none where the sides differ in channels ({a} and {b}) and their images cannot be compared")
 
         def G(source: int, target: int) -> nn.Module:
             return build("weight_norm", self.g_weight_norm,
@@ -125,8 +131,9 @@ class CycleGAN(StabilizerSettings):
             identity_a, identity_b = F.l1_loss(same_a, a), F.l1_loss(same_b, b)
             loss = (gan_b + gan_a + self.lambda_cycle_a * (cycle_a + self.lambda_identity * identity_a)
                     + self.lambda_cycle_b * (cycle_b + self.lambda_identity * identity_b))
-            update("G", loss, gan_a=gan_a, gan_b=gan_b, cycle_a=cycle_a, cycle_b=cycle_b,
-                   identity_a=identity_a, identity_b=identity_b)
+            perceptual, perceptual_logs = perceptual_term(self.perceptual, (fake_b, a), (fake_a, b))
+            update("G", loss + perceptual, gan_a=gan_a, gan_b=gan_b, cycle_a=cycle_a, cycle_b=cycle_b,
+                   identity_a=identity_a, identity_b=identity_b, **perceptual_logs)
         if d_turn:
             loss_b, logits_b, logs_b = self.discriminator_loss(m, "b", b, fake_b, progress)
             loss_a, logits_a, logs_a = self.discriminator_loss(m, "a", a, fake_a, progress)

@@ -11,6 +11,7 @@ from typing_extensions import Doc
 
 from i2i.augment.base import Augment
 from i2i.errors import require
+from i2i.losses.perceptual import perceptual_term
 from i2i.nets.label_maps import SourceEncoder
 from i2i.recipes.base import Batch, DataInfo, Player, Update, set_progress
 from i2i.recipes.discriminator_outputs import Logits, average_logits, build_adversarial
@@ -36,6 +37,8 @@ class Pix2Pix(StabilizerSettings):
         "discriminator", "patch")
     adversarial: AdversarialLoss = component("adversarial", "nonsaturating")
     lambda_l1: Annotated[float, Doc("Weight of |G(a) - b|")] = 100.0
+    perceptual: Annotated[Spec, Doc("Distance of G(a) and b in a feature network, in G's loss")] = component(
+        "perceptual", "none")
     source_encoding: Annotated[Literal["channels", "one-hot", "auto"], Doc(
         "What G and D see of a: its channels, or one channel for each color of label maps; auto: those if "
         "a is label maps")] = "channels"
@@ -127,7 +130,9 @@ class Pix2Pix(StabilizerSettings):
             gan = adversarial.g(D(fake), D(b) if adversarial.relativistic else None)
             loss, matching_logs = match_features(self.feature_matching, D, b, fake, gan)
             l1 = F.l1_loss(fake, b)
-            update("G", loss + self.lambda_l1 * l1, gan=gan, l1=l1, **matching_logs)
+            perceptual, perceptual_logs = perceptual_term(self.perceptual, (fake, b))
+            update("G", loss + self.lambda_l1 * l1 + perceptual, gan=gan, l1=l1, **matching_logs,
+                   **perceptual_logs)
 
     def generate(self, m: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
         """{"a"} -> {"fake_b"}"""
