@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from i2i.errors import JobError, RequestError
 
 DISK_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EDQUOT)     # All other files would fail alike.
-MAX_NAME = 200      # Bytes of a name that is used with a suffix.
+MAX_NAME = 100      # Bytes of a name that is used with a suffix; encrypted disks take no more than 143.
 # Called with the name of each failpoint that is reached; tests set it to end the process there.
 on_failpoint: Callable[[str], None] | None = None
 

@@ -37,7 +37,7 @@ def elevation(seed: int = 0, gap: float = -9999, dtype: str = "float32") -> Arra
 DECLARED: dict[str, tuple[Array, str]] = {
     "-9999": (elevation(), "-9999"), "with decimals": (elevation(), "-9999.0\0"), "not a number": (elevation(gap=np.nan), "nan"), "Nan with blanks": (elevation(gap=np.nan), " NaN "),
     "the lowest float, rounded": (elevation(gap=-3.4028234663852886e38), "-3.40282346638529e+38"), "signed 16 bits": (elevation(gap=-32768, dtype="int16"), "-32768"),
-    "16 bits": (elevation(gap=65535, dtype="uint16"), "65535"), "double": (elevation(gap=-9999, dtype="float64"), "-9999")}
+    "16 bits": (elevation(gap=65535, dtype="uint16"), "65535"), "for each channel": (elevation(), "-9999 -9999 "), "double": (elevation(gap=-9999, dtype="float64"), "-9999")}
 
 
 @pytest.mark.parametrize("name", DECLARED)
@@ -167,6 +167,17 @@ def test_training_and_check_see_the_range_without_it(i2i: Run, tmp_path: Path) -
     done = i2i("data", "check", tmp_path / "dem")
     assert done.code == 0, done.out
     assert "damaged" not in done.out
+
+
+@pytest.mark.parametrize(("gap", "nodata", "found"), [(-9999, "", True), (1e20, "", True), (-9999, "-9999", False), (20, "", False)])
+def test_a_check_asks_about_a_value_far_from_all_others(tmp_path: Path, i2i: Run, gap: float, nodata: str, found: bool) -> None:
+    (tmp_path / "d").mkdir()
+    for i in range(3):
+        (tmp_path / "d" / f"{i}.tif").write_bytes(tiff(elevation(i, gap), nodata))
+    np.save(tmp_path / "d" / "two.npy", np.eye(32, dtype=np.float32))       # Of two values none is far from the others.
+    out = i2i("data", "check", tmp_path / "d").out
+    assert (f"warning  3 images of floats with a value far from all others: missing data that are not declared?\n         such as 0.tif: {gap:g}; gdal_edit.py -a_nodata {gap:g} FILE declares it" in out) is found
+    assert ("far from all others" in out) is found
 
 
 @pytest.mark.parametrize("pack", [tiff, lambda array: npy(array)], ids=["TIFF", "NPY"])

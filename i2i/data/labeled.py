@@ -2,6 +2,7 @@
 Karras et al. 2020a) or from class folders."""
 
 import json
+import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -184,8 +185,9 @@ def _read_labels(source: Source) -> tuple[dict[str, int], tuple[str, ...], bool]
                                '[["path/of.png", 3], …]}}')
         name, label = row
         if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < count:
-            raise RequestError(f"{where}: the label of {name} is {str(label)[:40]}; accepted: a whole number "
-                               f"from 0 to {count - 1}")
-        labels[canonical(name)] = label
+            raise RequestError(f"{where}: the label of {name} is {json.dumps(label)[:40]}; accepted: a whole "
+                               f"number from 0 to {count - 1}")
+        if labels.setdefault(file := posixpath.normpath(canonical(name)), label) != label:
+            raise RequestError(f"{where}: {name} has two labels, {labels[file]} and {label}")
     names = tuple(map(str, range(max(labels.values()) + 1) if classes is None else classes))
     return labels, names, classes is None

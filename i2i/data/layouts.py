@@ -127,7 +127,7 @@ def pair_all(sides: Sequence[FileList], roots: Sequence[str]) -> tuple[Positions
         names = sorted(f"{roots[side]}/{sides[side][position]}" for side, position in pairing.unmatched)
         folded: tuple[set[str], set[str]] = set(), set()
         for side, position in pairing.unmatched:
-            folded[side].add(stem(sides[side][position]).casefold())
+            folded[side].add(stem(sides[side][position]).lower())
         case = "; some differ from one in upper and lower case only" if folded[0] & folded[1] else ""
         raise RequestError(f"{len(names)} of {sum(map(len, sides))} files in {' and '.join(roots)} have no "
                            f"partner of the same name, such as {', '.join(names[:3])}{case}")

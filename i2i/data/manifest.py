@@ -9,7 +9,7 @@ import posixpath
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import islice, zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -192,7 +192,9 @@ def _csv_rows(text: io.TextIOBase, path: str) -> Iterator[tuple[int, Row]]:
             line = first + reader.line_num
             if not any(map(str.strip, cells)):
                 continue
-            unnamed = [cell for column, cell in zip_longest(columns, cells, fillvalue="")
+            # The first column without a name may number the rows, as pandas does.
+            start = not columns[0] and cells[0].strip().isdecimal()
+            unnamed = [cell for column, cell in islice(zip_longest(columns, cells, fillvalue=""), start, None)
                        if not column and cell.strip()]
             if unnamed or len(cells) < len(columns):
                 raise RequestError(f"{path}, line {line}: it has {len(cells)} cells, the first line "
@@ -222,7 +224,7 @@ def _json_rows(text: io.TextIOBase, path: str) -> Iterator[tuple[int, Row]]:
     except (RequestError, UnicodeDecodeError):
         raise
     except (ValueError, RecursionError) as error:       # Of JSON, of numbers with thousands of digits.
-        raise RequestError(f"{path}, line {line}: {error}") from None
+        raise RequestError(f"{path}, line {line}: is no JSON object in one line ({error})") from None
 
 
 def _listed(columns: Iterable[str]) -> str:

@@ -30,7 +30,8 @@ def interpret_tags(image: DecodedImage, data: bytes) -> DecodedImage:
         found = [tags[code] for code in GEOREFERENCE if code in tags and upright]
         image = replace(image, tags=tuple((tag.code, tag.dtype, tag.count, tag.value, True) for tag in found))
         try:
-            nodata = float(str(tags.valueof(NODATA)).strip("\0 "))
+            (text,) = set(str(tags.valueof(NODATA)).replace("\0", " ").split())    # Or one for each channel.
+            nodata = float(text)
         except ValueError:
             return image
     colors = image.channels - image.alpha

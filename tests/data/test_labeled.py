@@ -123,6 +123,20 @@ def test_folders_are_no_classes_where_dataset_json_says_that_there_are_none(tmp_
     assert i2i("train", "dcgan", "--data", tmp_path / "faces.zip", "--dry-run").code == 0
 
 
+def test_a_file_of_two_labels_is_refused_and_paths_need_not_be_in_their_shortest_form(tmp_path: Path) -> None:
+    for i in range(3):
+        save(tmp_path / "x" / f"{i}.png", 40 * i, (32, 32))
+    for rows, found in (([["./x/0.png", 0], ["x//1.png", 1], ["x\\2.png", 1]], [0, 1, 1]), ([["x/0.png", 0], ["x/0.png", 0], ["x/1.png", 1], ["x/2.png", 1]], [0, 1, 1])):
+        (tmp_path / "dataset.json").write_text(json.dumps({"labels": rows}))
+        assert train(tmp_path).labels.tolist() == found
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": [["x/0.png", 0], ["./x/0.png", 1]]}))
+    with pytest.raises(RequestError, match=r"dataset\.json: \./x/0\.png has two labels, 0 and 1$"):
+        train(tmp_path)
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": [["x/0.png", "0"]]}))
+    with pytest.raises(RequestError, match=r'the label of x/0\.png is "0"; accepted: a whole number'):
+        train(tmp_path)
+
+
 PACKED = {
     "StyleGAN": [f"{i // 5:05}/img{i:08}" for i in range(12)], "FFHQ": [f"{i // 1000 * 1000:05}/{i:05}" for i in (3, 4, 1002, 1003, 2001)],
     "gaps and a short last folder": [f"{i // 5:05}/img{i:08}" for i in (1, 3, 4, 6, 9, 25)], "modulo": [f"{i % 1000:04}/{i}" for i in (1000, 12000, 1007, 7, 90008)],

@@ -157,6 +157,7 @@ def test_what_is_wrong_with_a_manifest_is_reported_with_its_line(tmp_path: Path,
     ("\nA,B,Split,LABEL\n\nx/0.png,y/0.png,Train,1\n,,,\n , , ,\nx/1.png,y/1.png,TEST,2\n,,,\n", "utf-8"),
     ("a,b,split,label,,\nx/0.png,y/0.png,training,1,,\nx/1.png,y/1.png,Testing,2\t,,\n", "utf-8"), ("a,b,split,label\nx/0.png,y/0.png,training,1,,\nx/1.png,y/1.png,test,2,\n", "utf-8"),
     ("a,b,split,label\rx/0.png,y/0.png,train,1\rx/1.png,y/1.png,test,2\r", "utf-8"), ("id,a,width,b,split,label\n7,x/0.png,32,y/0.png,train,1\n8,x/1.png,32,y/1.png,test,2\n", "utf-8"),
+    (",a,b,split,label\n0,x/0.png,y/0.png,train,1\n1,x/1.png,y/1.png,test,2\n", "utf-8"),                              # The index of pandas.
     ("a,b,split,label\nx\\0.png,y\\0.png,train,1\nx\\1.png,.\\y\\1.png,test,2\n", "utf-8")])
 def test_manifests_of_spreadsheets_and_other_systems_are_read(tmp_path: Path, text: str, encoding: str) -> None:
     data = lay(tmp_path / "d", ["x/0.png", "y/0.png", "x/1.png", "y/1.png"], {})
@@ -186,6 +187,20 @@ def test_text_of_an_encoding_that_nobody_declared_names_its_line_and_a_remedy_th
     images = find_images(open_source(data / "list.csv"))["train"]
     assert images.classes == ("M\u00fcller", "a")
     assert images[1][0].name.endswith("x/caf\u00e9.png")
+
+
+@pytest.mark.parametrize("name", ["Manifest.csv", "MANIFEST.CSV", "Manifest.jsonl"])
+def test_a_manifest_is_found_whatever_the_case_of_its_name(tmp_path: Path, name: str) -> None:
+    text = "file,label\n0.png,a\n1.png,b\n" if name.lower().endswith("csv") else '{"file": "0.png", "label": "a"}\n{"file": "1.png", "label": "b"}\n'
+    data = lay(tmp_path / "d", ["0.png", "1.png", "2.png"], {name: text})
+    assert find_images(open_source(data))["train"].classes == ("a", "b")
+    assert len(find_images(open_source(zipped(data)))["train"]) == 2
+    (data / "manifest.csv").write_text("file\n2.png\n")
+    if name.lower().endswith("csv"):
+        assert list(find_images(open_source(data))["train"].names) == ["2.png"]
+    else:
+        with pytest.raises(RequestError, match=r"has both manifest\.csv and Manifest\.jsonl; remove one"):
+            find_images(open_source(data))
 
 
 def test_files_named_in_an_older_encoding_are_found(tmp_path: Path) -> None:

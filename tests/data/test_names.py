@@ -122,3 +122,10 @@ def test_other_encodings_stay_what_zip_says_they_are(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"xyz.png", b"\x82yz.png"))        # é in code page 437.
     assert list(open_source(path).names()) == ["\u00e9yz.png"]
     assert find_images(open_source(path))["train"][0][0].array[0, 0] == 1
+
+
+def test_letters_that_only_look_alike_get_no_hint_of_case(tmp_path: Path) -> None:
+    for name in ("trainA/\ufb01.png", "trainB/fi.png"):      # A ligature, and two letters.
+        save(tmp_path / name, 0)
+    with pytest.raises(RequestError, match=r"no partner of the same name, such as [^;]*$"):
+        find_paired(open_source(tmp_path))

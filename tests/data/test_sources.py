@@ -190,3 +190,14 @@ def test_an_unreadable_image_survives_pickling() -> None:
     import pickle
     error = pickle.loads(pickle.dumps(Unreadable("a", "b")))
     assert (error.name, error.reason) == ("a", "b")
+
+
+@pytest.mark.parametrize("where", ["", Path()])
+def test_an_empty_path_is_not_the_current_folder(where: str | Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an unset variable of a shell gives."""
+    monkeypatch.chdir(tmp_path)
+    if where == "":
+        with pytest.raises(RequestError, match="^the path of the images is empty; accepted: a folder, a zip"):
+            open_source(where)
+    else:
+        assert open_source(where).root == "."

@@ -59,6 +59,7 @@ class FileFacts:
     twins: bool                 # The left and right halves are identical.
     turned: bool                # By its EXIF orientation.
     expected_extension: str     # "" if it has it.
+    distant: float | None       # A value of floats that is far from all others.
     notes: tuple[str, ...]
 
     @property
@@ -121,7 +122,8 @@ def _facts(name: str, data: bytes, image: DecodedImage) -> FileFacts:
         flat=bool(luma.std() <= FLAT_DEVIATION), border=float(edge.mean()),
         binary=_is_binary(array, low, high),
         twins=array.shape[1] % 2 == 0 and np.array_equal(array[:, :middle], array[:, middle:]), turned=turned,
-        expected_extension="" if extension in expected else expected[0], notes=image.notes)
+        expected_extension="" if extension in expected else expected[0],
+        distant=_distant_value(array, low, high), notes=image.notes)
 
 
 def _depth(array: Array, high: float) -> int:
@@ -131,6 +133,17 @@ def _depth(array: Array, high: float) -> int:
     if high >= 256 and not (array % 257).any():
         return 8
     return next(bits for bits in BIT_DEPTHS if high < 2 ** bits)
+
+
+def _distant_value(array: Array, low: float, high: float) -> float | None:
+    """The lowest or highest value of floats if it is farther from the others than twice their range."""
+    for end in (low, high) if array.dtype.kind == "f" else ():
+        others = array[array != end]
+        if others.size:
+            least, most = float(others.min()), float(others.max())
+            if least < most and max(least - end, end - most) > 2 * (most - least):
+                return end
+    return None
 
 
 def _is_binary(array: Array, low: float, high: float) -> bool:

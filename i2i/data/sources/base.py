@@ -72,13 +72,21 @@ class Source(ABC):
 
     def manifest(self) -> Manifest | None:
         """The manifest that the source was opened from, or the one in the root, if any."""
-        found = [self.manifest_name] if self.manifest_name else [name for name in MANIFESTS if self.has(name)]
+        found = [self.manifest_name] if self.manifest_name else self._manifests()
         if len(found) > 1:
             raise RequestError(f"{self.root} has both {' and '.join(found)}; remove one")
         data = self.read_metadata(found[0]) if found else None
         if data is None:
             return None
         return manifests.read(data, self.path_of(found[0]), has=self.has, is_image=has_image_extension)
+
+    def _manifests(self) -> list[str]:
+        """The manifests in the root: of each kind the first, as some disks ignore upper and lower case."""
+        # A server is asked once for each.
+        local = self.local or "://" not in self.root
+        spellings = (str.lower, str.capitalize, str.upper) if local else (str.lower,)
+        found = (next(filter(self.has, (spell(name) for spell in spellings)), "") for name in MANIFESTS)
+        return [name for name in found if name]
 
     def read_metadata(self, name: str) -> bytes | None:
         """Read a file in the root that describes the images, such as dataset.json; None if there is none."""

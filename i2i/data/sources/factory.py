@@ -37,6 +37,8 @@ def open_source(where: str | Path, *, max_pixels: int | None = None) -> Source:
 
 
 def _open_path(where: str | Path) -> Source:
+    if not str(where):
+        raise RequestError(f"the path of the images is empty; accepted: a folder, {ACCEPTED_FILES}")
     path = Path(where)
     bundled = bundled_datasets()
     name, _, rest = str(where).partition("/")
