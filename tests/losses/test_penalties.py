@@ -11,6 +11,7 @@ from i2i.config import override, parse_assignments
 from i2i.errors import RequestError
 from i2i.losses.penalties import gradients, lazy_penalty
 from i2i.recipes.base import DataInfo, Recipe
+from i2i.recipes.cut import CUT
 from i2i.recipes.cyclegan import CycleGAN
 from i2i.recipes.pix2pix import Pix2Pix
 from i2i.registry import Spec, build, names
@@ -144,7 +145,7 @@ def test_a_lazy_penalty_is_multiplied_by_its_interval(name: str) -> None:
     assert values == pytest.approx([4 * whole.item(), 0, 0, 0] * 2)
 
 
-@pytest.mark.parametrize("recipe", [Pix2Pix(), CycleGAN()])
+@pytest.mark.parametrize("recipe", [Pix2Pix(), CUT(), CycleGAN()])
 @pytest.mark.parametrize("name", DIFFERENTIATING)
 def test_a_critic_with_batch_norm_is_refused_with_the_reason(recipe: Recipe, name: str) -> None:
     with pytest.raises(RequestError, match=r"batch norm.*Gulrajani et al. 2017, section 4.*discriminator.norm=instance"):

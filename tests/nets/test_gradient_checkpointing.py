@@ -10,6 +10,7 @@ from torch import nn
 from i2i.config import RequestError
 from i2i.nets.gradient_checkpointing import RestoredBuffers, checkpoint_stage
 from i2i.recipes.base import DataInfo, Recipe, set_checkpointing
+from i2i.recipes.cut import CUT
 from i2i.recipes.cyclegan import CycleGAN
 from i2i.recipes.gan import GAN
 from i2i.recipes.pix2pix import Pix2Pix
@@ -26,6 +27,8 @@ RECIPES: dict[str, Recipe] = {
     "resnet": CycleGAN(generator=Spec("resnet", {"width": 4, "blocks": 2, "norm": "batch", "dropout": 0.5}), discriminator=Spec("patch", {"width": 4, "layers": 1}), pool=0),
     "pix2pixhd": Pix2Pix(generator=Spec("pix2pixhd", {"width": 2, "blocks": 2, "norm": "batch", "dropout": 0.5}), discriminator=Spec("multiscale", {"width": 4, "layers": 1})),
     "spade": Pix2Pix(generator=Spec("spade", {"width": 2, "hidden": 4}), discriminator=Spec("multiscale", {"width": 4, "layers": 1})),
+    "cut": CUT(generator=Spec("resnet", {"width": 4, "blocks": 2, "norm": "batch", "dropout": 0.5, "down": "blurpool"}),
+               discriminator=Spec("patch", {"width": 4, "layers": 1}), nce_width=4, nce_layers=(0, 4, 8, 13), nce_patches=9, flip_equivariance=True),
     "dcgan": GAN(generator=Spec("dcgan", {**SMALL, "condition": "batchnorm"}), discriminator=PLAIN, conditional=True),
     "sagan": GAN(generator=Spec("sagan", SMALL), discriminator=PLAIN, g_weight_norm=Spec("spectral")),
     "progressive": GAN(generator=Spec("progressive", {**SMALL, "max_channels": 8}), discriminator=PLAIN),

@@ -15,6 +15,7 @@ from i2i.errors import RequestError
 from i2i.nets.blocks import GemmConv2d, GemmConvTranspose2d
 from i2i.nets.weight_norm import Layer, output_dim
 from i2i.recipes.base import DataInfo
+from i2i.recipes.cut import CUT
 from i2i.recipes.cyclegan import CycleGAN
 from i2i.recipes.pix2pix import Pix2Pix
 from i2i.registry import Spec, build, names
@@ -183,8 +184,8 @@ def test_networks_that_cannot_be_normalized_are_refused() -> None:
             build("weight_norm", Spec("spectral", options), Net())
 
 
-@pytest.mark.parametrize("recipe", [Pix2Pix(), CycleGAN()])
-def test_each_player_of_a_recipe_has_the_normalization_of_its_setting(recipe: Pix2Pix | CycleGAN) -> None:
+@pytest.mark.parametrize("recipe", [Pix2Pix(), CUT(), CycleGAN()])
+def test_each_player_of_a_recipe_has_the_normalization_of_its_setting(recipe: Pix2Pix | CUT | CycleGAN) -> None:
     settings = ["generator.width=2", "discriminator.width=2", "g_weight_norm=weight", "d_weight_norm=spectral", "d_weight_norm.iterations=2"]
     recipe, info = override(recipe, parse_assignments(settings)), DataInfo((32, 32))
     m = recipe.modules(info)

@@ -3,28 +3,34 @@
 import copy
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from i2i import load
 from i2i.config import override, parse_assignments
 from i2i.convert.checkpoint_files import read_tensors
 from i2i.convert.cyclegan_pix2pix import convert
+from i2i.errors import RequestError
 from i2i.images.convert import to_tensor
 from i2i.nets.norms import InstanceNorm
 from i2i.nets.resnet import ResNet
 from i2i.recipes import cut
-from i2i.recipes.base import DataInfo
+from i2i.recipes.base import DataInfo, data_defaults
 from i2i.recipes.cut import CUT
 from i2i.recipes.presets import PRESETS
 from i2i.registry import Spec
 from i2i.seeding import Progress
 from i2i.training.distributed import Runtime
+from i2i.training.memory import estimate_memory
 from i2i.training.player_optimizers import PlayerOptimizers
-from tests.conftest import REFERENCE
+from tests.conftest import CUT as SMALL_CUT
+from tests.conftest import REFERENCE, Run
 
 INFO = DataInfo((32, 32))
 CLOCK = Progress(0, 2, 1000)
@@ -210,3 +216,92 @@ def test_four_steps_follow_the_reference_implementation(name: str, dtype: torch.
             for key, (total, absolute) in sums[network].items():
                 value = m[network].state_dict()[renamed(key)]
                 assert (value.sum().item(), value.abs().sum().item()) == pytest.approx((total, absolute), rel=1e-8, abs=1e-8), key
+
+
+# ---------------------------------------------------------------------------------------------- as a component
+
+def test_the_heads_are_there_before_the_first_step_and_in_the_estimate() -> None:
+    recipe = small()
+    m = recipe.modules(INFO)
+    assert [head[0].in_features for head in m["F"].heads] == [3, 8, 16, 16]
+    modules, _ = estimate_memory(recipe, INFO, batch_size=2, ema=True)
+    assert {part.name: part.parameters for part in modules}["F"] == sum(p.numel() for p in m["F"].parameters()) == sum(9 * c + 8 * 8 for c in (3, 8, 16, 16)) + 4 * 16 - 4 * 8
+    assert {part.name: part.shapes for part in modules}["G"] == "4x3x32x32 -> 4x3x32x32"
+
+
+def test_the_defaults_are_the_papers() -> None:
+    recipe = CUT()
+    assert (recipe.lambda_nce, recipe.nce_identity, recipe.nce_layers, recipe.nce_patches, recipe.nce_temperature, recipe.nce_width, recipe.flip_equivariance) == (
+        1, True, (0, 4, 8, 12, 16), 256, 0.07, 256, False)
+    assert (recipe.adversarial, recipe.nce_negatives) == (Spec("lsgan"), "image")
+    fast = override(recipe, parse_assignments(PRESETS["fastcut"].settings))
+    assert (fast.lambda_nce, fast.nce_identity, fast.flip_equivariance) == (10, False, True)
+    with torch.device("meta"):
+        m = recipe.modules(DataInfo((256, 256)))
+    assert sum(p.numel() for p in m["G"].parameters()) == 11_378_179        # As the reference implementation prints for resnet_9blocks,
+    assert sum(p.numel() for p in m["D"].parameters()) == 2_764_737         # and for its basic discriminator with instance norm.
+    assert m["G"].intermediate_channels(recipe.nce_layers) == [3, 128, 256, 256, 256]
+
+
+def test_layers_are_given_by_index_and_computed_no_further() -> None:
+    G = small().modules(INFO)["G"]
+    x, reached = batch()["a"], []
+    G.layers[-2].register_forward_hook(lambda *_: reached.append(1))
+    inputs, image, inner = G.intermediates(x, [0, -1, 12])
+    assert torch.equal(image, G(x))
+    assert (inputs.shape, inner.shape) == ((2, 3, 38, 38), (2, 16, 8, 8))
+    count = len(reached)
+    assert torch.equal(G.intermediates(x, [12])[0], inner)
+    assert len(reached) == count
+    torch.testing.assert_close(G(x, [12]), (image, [inner]))
+
+
+def test_sides_of_different_channels_have_no_identity_and_are_compared_in_the_channels_of_a() -> None:
+    assert data_defaults(CUT(), DataInfo((32, 32), 1, 3)) == {"nce_identity": (False, "the sides differ in channels, 1 and 3")}
+    for a, b in ((1, 3), (3, 1), (2, 5)):
+        info = DataInfo((32, 32), a, b)
+        with pytest.raises(RequestError, match="nce_identity=true cannot be used; accepted: false where the sides differ in channels"):
+            small().modules(info)
+        recipe = small("nce_identity=false")
+        m, seen = recipe.modules(info), {}
+        recipe.step(m, {"a": torch.rand(2, a, 32, 32), "b": torch.rand(2, b, 32, 32)}, CLOCK, lambda player, loss, /, seen=seen, **logs: seen.update({player: loss}))
+        gradients = torch.autograd.grad(seen["G"], list(m["G"].parameters()))
+        assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    (["generator=unet"], "generator=unet cannot be used; accepted: resnet with cut"), (["nce_layers=0,40"], "accepted: layers from 0 to 24"), (["nce_layers="], "nce_layers"),
+    (["nce_temperature=0"], "more than 0"), (["nce_patches=1"], "2 or more"), (["lambda_nce=-1"], "0 or more"), (["nce_negatives=all"], "image or batch"), (["feature_matching=layers"], "means")])
+def test_settings_that_cannot_be_are_refused(settings: list[str], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        (override(CUT(), parse_assignments(settings)) if settings == ["generator=unet"] else small(*settings)).modules(INFO)
+
+
+def test_one_pair_is_overfitted() -> None:
+    """The patches of an output are those of the input at their places, by far."""
+    torch.manual_seed(0)
+    recipe = small("generator.width=8", "g_optimizer.lr=2e-3", "schedule=constant", "nce_identity=false", "nce_width=16")
+    m = recipe.modules(INFO)
+    learner = PlayerOptimizers(recipe, m, Runtime(device="cpu"), max_skips=3)
+    history = []
+    for step in range(60):
+        learner.begin(Progress(step, 1, 1000))
+        recipe.step(m, batch(1), Progress(step, 1, 1000), learner)
+        history.append(learner.means()["nce"])
+    assert np.mean(history[-5:]) < 0.6 * history[0]
+
+
+def test_train_translate_and_evaluate_one_way(sides: Path, i2i: Run) -> None:
+    result = i2i("train", "cut", *SMALL_CUT, "--data", sides, "--out", "run", "--epochs", 2, "--device", "cpu")
+    assert result.code == 0, result.err
+    sheet = np.asarray(Image.open("run/samples/00000014.png"))
+    assert i2i("translate", "run", sides / "testA", "--out", "made", "--device", "cpu").code == 0
+    made = np.asarray(Image.open("made/0.png"))
+    assert any(np.array_equal(sheet[2:34, left:left + 32], made) for left in range(sheet.shape[1] - 32))
+    result = i2i("translate", "run", sides / "testB", "--out", "back", "--direction", "ba", "--device", "cpu")
+    assert (result.code, "ab" in result.line) == (2, True)
+    result = i2i("evaluate", "run", "--device", "cpu", "--metrics", "l1", "--json", "scores.json")
+    assert result.code == 0, result.err
+    assert json.loads(Path("scores.json").read_text())["scores"].keys() >= {"model", "copy"}
+    model = load("run/model.safetensors", device="cpu")
+    assert set(model.modules) == {"G"}

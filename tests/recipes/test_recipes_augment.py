@@ -1,5 +1,7 @@
 """Augmentation in all recipes: what D sees, and what adaptive augmentation observes."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,7 @@ from torch import nn
 from i2i.config import override, parse_assignments
 from i2i.errors import RequestError
 from i2i.recipes.base import DataInfo, Recipe
+from i2i.recipes.cut import CUT
 from i2i.recipes.cyclegan import CycleGAN
 from i2i.recipes.gan import GAN
 from i2i.recipes.infogan import InfoGAN
@@ -15,9 +18,10 @@ from i2i.seeding import Progress
 from i2i.training.memory import estimate_memory
 
 SMALL = ["generator.width=2", "discriminator.width=2"]
-RECIPES = {"pix2pix": Pix2Pix(), "cyclegan": CycleGAN(), "gan": GAN(), "infogan": InfoGAN()}
+RECIPES = {"pix2pix": Pix2Pix(), "cyclegan": CycleGAN(), "cut": CUT(), "gan": GAN(), "infogan": InfoGAN()}
 WORDS = {"pix2pix": ["discriminator.layers=1", "discriminator.norm=instance"],
          "cyclegan": ["discriminator.layers=1", "generator.blocks=1", "pool=0"],
+         "cut": ["discriminator.layers=1", "generator.blocks=1", "nce_width=4", "nce_layers=0,4,8", "nce_patches=4"],
          "gan": ["discriminator.norm=instance"], "infogan": ["discriminator.norm=instance"]}
 
 
@@ -57,9 +61,9 @@ def test_d_sees_only_augmented_images(name: str) -> None:
         m[key].layers[0].register_forward_pre_hook(lambda module, args, inputs=inputs: inputs.append(args[0].detach()))
     shown = {key: [value.clone() for value in x.values()] for key in seen}
 
-    def remember(module: nn.Module, inputs: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
+    def remember(module: nn.Module, inputs: tuple[torch.Tensor, ...], out: Any) -> None:
         for images in shown.values():
-            images.append(out.detach())
+            images.append((out[0] if isinstance(out, tuple) else out).detach())
 
     for key in m:
         if key.startswith("G"):

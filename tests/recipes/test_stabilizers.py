@@ -15,6 +15,7 @@ from i2i.augment.instance_noise import InstanceNoise
 from i2i.config import override, parse_assignments
 from i2i.errors import RequestError
 from i2i.recipes.base import DataInfo, Recipe
+from i2i.recipes.cut import CUT
 from i2i.recipes.cyclegan import CycleGAN
 from i2i.recipes.discriminator_view import DiscriminatorView
 from i2i.recipes.gan import GAN
@@ -35,6 +36,7 @@ INFO = DataInfo((16, 16), num_classes=3)
 CLOCK = Progress(0, 4, 1000)
 TINY = {GAN: ("generator.width=4", "discriminator.width=4", "generator.z_dim=6"), InfoGAN: ("generator.width=4", "discriminator.width=4"),
         Pix2Pix: ("generator.width=4", "discriminator.width=4", "discriminator.layers=1"),
+        CUT: ("generator.width=4", "generator.blocks=1", "discriminator.width=4", "discriminator.layers=1", "nce_layers=0,4,8", "nce_width=4", "nce_identity=false"),
         CycleGAN: ("generator.width=4", "generator.blocks=1", "discriminator.width=4", "discriminator.layers=1", "pool=0", "lambda_identity=0")}
 
 
@@ -51,6 +53,11 @@ def made(*settings: str, recipe: type = GAN) -> tuple[Recipe, nn.ModuleDict]:
 def batch(n: int = 4, seed: int = 5) -> dict[str, Tensor]:
     g = torch.Generator().manual_seed(seed)
     return {"a": torch.rand(n, 3, 16, 16, generator=g) * 2 - 1, "b": torch.rand(n, 3, 16, 16, generator=g) * 2 - 1, "c": torch.arange(n) % 3}
+
+
+def image_of(out: Tensor | tuple[Tensor, list[Tensor]]) -> Tensor:
+    """What a generator made, without the outputs of its layers."""
+    return (out[0] if isinstance(out, tuple) else out).detach()
 
 
 def losses(recipe: Recipe, m: nn.ModuleDict, x: dict[str, Tensor], progress: Progress = CLOCK, seed: int = 1) -> dict[str, Tensor]:
@@ -80,7 +87,7 @@ def test_a_pack_is_consecutive_images_concatenated_on_channels() -> None:
         pack_images(x, 4)
 
 
-@pytest.mark.parametrize("recipe", [GAN, Pix2Pix, CycleGAN])
+@pytest.mark.parametrize("recipe", [GAN, Pix2Pix, CUT, CycleGAN])
 def test_d_sees_packs_that_are_all_real_or_all_generated(recipe: type) -> None:
     """Lin et al. 2018, section 2: m real images together, or m generated ones."""
     r, m = made("pack=2", recipe=recipe)
@@ -88,9 +95,9 @@ def test_d_sees_packs_that_are_all_real_or_all_generated(recipe: type) -> None:
     for name in (name for name in m if name.startswith("D")):
         seen.append(inputs_of(m[name]))
     for name in (name for name in m if name.startswith("G")):
-        m[name].register_forward_hook(lambda module, inputs, out: fakes.append(out.detach()))
+        m[name].register_forward_hook(lambda module, inputs, out: fakes.append(image_of(out)))
     losses(r, m, x)
-    sides = {GAN: [x["b"]], Pix2Pix: [x["b"]], CycleGAN: [x["a"], x["b"]]}[recipe]
+    sides = {GAN: [x["b"]], Pix2Pix: [x["b"]], CUT: [x["b"]], CycleGAN: [x["a"], x["b"]]}[recipe]
     for inputs in seen:
         assert len(inputs) == 3         # Of D: generated and real; of G: generated.
         for packs in inputs:
@@ -130,7 +137,7 @@ def test_instance_noise_decays_linearly_to_zero() -> None:
     assert torch.equal(N(x), x)
 
 
-@pytest.mark.parametrize("recipe", [GAN, Pix2Pix, CycleGAN])
+@pytest.mark.parametrize("recipe", [GAN, Pix2Pix, CUT, CycleGAN])
 def test_d_sees_noise_on_all_images_but_sources(recipe: type) -> None:
     r, m = made("instance_noise=normal", "instance_noise.std=0.3", "instance_noise.until=0.8", recipe=recipe)
     x, D = batch(), next(name for name in reversed(list(m)) if name.startswith("D"))
@@ -138,7 +145,7 @@ def test_d_sees_noise_on_all_images_but_sources(recipe: type) -> None:
         seen = inputs_of(m[D])
         known = [x["b"]]
         for name in (name for name in m if name.startswith("G")):
-            m[name].register_forward_hook(lambda module, inputs, out, known=known: known.append(out.detach()))
+            m[name].register_forward_hook(lambda module, inputs, out, known=known: known.append(image_of(out)))
         losses(r, m, x, Progress(images // 4, 4, 1000))
         for shown in seen:
             assert min((shown[:, -3:] - image).std().item() for image in known) == pytest.approx(std, abs=0.02)
@@ -253,10 +260,10 @@ def build_D() -> nn.Module:
 
 @pytest.mark.parametrize("settings", [["d_weight_norm=spectral"], ["discriminator.kernels=3"], ["unrolling=adam"], ["unrolling.second_order=false"], ["augment=ada"]],
                          ids=" ".join)
-@pytest.mark.parametrize("recipe", [GAN, Pix2Pix])
+@pytest.mark.parametrize("recipe", [GAN, Pix2Pix, CUT])
 def test_unrolled_steps_do_not_change_d(recipe: type, settings: list[str]) -> None:
     """Parameters and buffers (batch norm's, spectral norm's) apart from the effect of the one forward pass in G's update."""
-    if recipe is Pix2Pix and "discriminator.kernels=3" in settings:
+    if recipe is not GAN and "discriminator.kernels=3" in settings:
         settings = []
     r, m = made("unrolling=sgd", "unrolling.steps=3", *settings, recipe=recipe)
     D, seen = m["D"], []
@@ -330,7 +337,7 @@ def test_the_historical_average_is_the_mean_of_all_steps() -> None:
         past.append(now)
 
 
-@pytest.mark.parametrize("recipe", [GAN, Pix2Pix, CycleGAN])
+@pytest.mark.parametrize("recipe", [GAN, Pix2Pix, CUT, CycleGAN])
 def test_both_players_are_pulled_to_their_historical_average(recipe: type) -> None:
     r, m = made("lambda_history=10", recipe=recipe)
     learner = PlayerOptimizers(r, m, Runtime(device="cpu"), max_skips=3)
@@ -349,7 +356,7 @@ def test_both_players_are_pulled_to_their_historical_average(recipe: type) -> No
 
 # ---------------------------------------------------------------------------------------------- update ratio
 
-@pytest.mark.parametrize("recipe", [GAN, InfoGAN, Pix2Pix, CycleGAN])
+@pytest.mark.parametrize("recipe", [GAN, InfoGAN, Pix2Pix, CUT, CycleGAN])
 def test_either_player_can_have_more_updates(recipe: type) -> None:
     for settings, expected in ((["d_steps=3"], ["DG", "D", "D", "DG"]), (["g_steps=3"], ["DG", "G", "G", "DG"]), ([], ["DG"] * 4)):
         r, m = made(*settings, recipe=recipe)
@@ -371,7 +378,7 @@ def test_unsupported_combinations_are_refused_with_the_reason(recipe: type, sett
         made(*settings, recipe=recipe)
 
 
-@pytest.mark.parametrize("recipe", [GAN, Pix2Pix, CycleGAN])
+@pytest.mark.parametrize("recipe", [GAN, Pix2Pix, CUT, CycleGAN])
 def test_a_step_is_short_enough_to_compare_with_its_paper(recipe: type) -> None:
     assert len(inspect.getsource(recipe.step).splitlines()) <= 40
 
@@ -380,7 +387,7 @@ def test_a_step_is_short_enough_to_compare_with_its_paper(recipe: type) -> None:
 
 ALL = ("pack=2", "instance_noise=normal", "unrolling=adam", "unrolling.steps=2", "lambda_history=0.01", "g_steps=2")
 TOGETHER = [(GAN, ("feature_matching=means", "feature_matching.gan=1", "discriminator.kernels=3", "discriminator.group=2", "conditional=true", *ALL)), (Pix2Pix, ("feature_matching=layers", *ALL)),
-            (InfoGAN, tuple(word for word in ALL if word != "pack=2")), (CycleGAN, tuple(word for word in ALL if "unrolling" not in word))]
+            (InfoGAN, tuple(word for word in ALL if word != "pack=2")), (CUT, ("feature_matching=means", *ALL)), (CycleGAN, tuple(word for word in ALL if "unrolling" not in word))]
 
 
 @pytest.mark.parametrize(("recipe", "settings"), TOGETHER, ids=lambda value: getattr(value, "__name__", ""))
