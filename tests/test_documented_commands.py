@@ -117,7 +117,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         exec(re.search(r"```python\n(import albumentations as A\n.*?)```", (ROOT / "docs" / "data.md").read_text(), re.S)[1], {})
         (base / "my_loss.py").write_text(re.search(r"```python\n(.*?)```", (ROOT / "docs" / "plugins.md").read_text(), re.S)[1])
         (base / "docs").mkdir()
-        shutil.copy(ROOT / "docs" / "modes.md", base / "docs" / "modes.md")
+        for page in ("modes.md", "evaluation.md"):
+            shutil.copy(ROOT / "docs" / page, base / "docs" / page)
         shutil.make_archive(str(base / "photos"), "zip", base / "photos")
         reference = ROOT / "tests" / "reference" / "networks"
         for name, net in {"latest_net_G": "unet_128_batch_ngf8", "latest_net_G_A": "resnet_6blocks_batch_ngf8", "latest_net_G_B": "resnet_6blocks_batch_ngf8"}.items():

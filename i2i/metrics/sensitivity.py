@@ -56,7 +56,7 @@ class Sensitivity:
     """What a judge sees: 0 is nothing, 1 as much as of ten images, each repeated; below 0 by chance."""
 
     seen: Mapping[Key, float]
-    images_per_second: float
+    images_per_second: float        # Of one core.
 
 
 def measure(extractor: FeatureExtractor, sample: Sample, faults: Mapping[str, Fault] = FAULTS,
@@ -68,9 +68,9 @@ def measure(extractor: FeatureExtractor, sample: Sample, faults: Mapping[str, Fa
 
     def features(images: Sequence[Array]) -> Array:
         nonlocal done, seconds
-        start = time.perf_counter()
+        start = time.process_time()
         found: Array = extractor.extract(images)[0].double().numpy()
-        seconds += time.perf_counter() - start
+        seconds += time.process_time() - start
         done += len(images)
         progress(extractor.name, done, total)
         return found
@@ -104,7 +104,7 @@ def table(judges: Mapping[str, Sensitivity]) -> str:
         fault = FAULTS.get(name)
         rows.append([name, fault.describe(strength) if fault else "",
                      *(f"{each.seen[name, strength]:.2f}" for each in judges.values())])
-    rows.append(["images a second", "", *(f"{each.images_per_second:.0f}" for each in judges.values())])
+    rows.append(["images a second and core", "", *(f"{each.images_per_second:.0f}" for each in judges.values())])
     return "".join("| " + " | ".join(row) + " |\n" for row in rows)
 
 

@@ -16,6 +16,7 @@ from i2i.data.labeled import find_images
 from i2i.data.sources import open_source
 from i2i.metrics.feature_networks import FeatureExtractor, load_extractor
 from i2i.metrics.kid import mmd2
+from i2i.metrics.networks.random_filters import RandomFilters
 from i2i.metrics.planted_faults import FAULTS, plant, sheet
 from i2i.metrics.sensitivity import (
     COLLAPSED,
@@ -144,7 +145,8 @@ def test_the_default_judges_see_blur_as_well_as_collapse(random_judge: Sensitivi
     assert seen_by_any({name: Sensitivity({("blur", 1): each.seen["blur", 1]}, 1) for name, each in judges.items()})["blur", 1] >= 0.9
 
 
-def test_the_command_writes_table_sheet_and_json(tmp_path: Path) -> None:
+def test_the_command_writes_table_sheet_and_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RandomFilters, "size", 32)
     from typer.testing import CliRunner
 
     from i2i.cli import app
