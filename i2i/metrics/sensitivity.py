@@ -104,7 +104,8 @@ def table(judges: Mapping[str, Sensitivity]) -> str:
         fault = FAULTS.get(name)
         rows.append([name, fault.describe(strength) if fault else "",
                      *(f"{each.seen[name, strength]:.2f}" for each in judges.values())])
-    rows.append(["images a second and core", "", *(f"{each.images_per_second:.0f}" for each in judges.values())])
+    rows.append(["images a second and core", "",
+                 *(f"{each.images_per_second:.0f}" for each in judges.values())])
     return "".join("| " + " | ".join(row) + " |\n" for row in rows)
 
 
