@@ -34,8 +34,8 @@ from i2i.training import train as training
 from i2i.training.callbacks.base import Callback, CallbackList
 from i2i.training.callbacks.checkpoint import SampleGrid, StateSaver
 from i2i.training.callbacks.collapse_detector import CollapseDetector
+from i2i.training.callbacks.diagnosis import loss_warnings
 from i2i.training.callbacks.fixed_inputs import THUMBNAIL_SIZE, Embedding, best_embedding, thumbnails
-from i2i.training.callbacks.verdict import loss_warnings
 from i2i.training.distributed import Runtime
 from i2i.training.job import Job
 from i2i.training.trainer import Trainer

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from i2i.benchmarks.benchmark import BENCHMARKS, Benchmark, Target, build_target
-from i2i.benchmarks.execution import Task, execute_and_save, measure_cost
 from i2i.benchmarks.methods import BASELINE
+from i2i.benchmarks.train_and_score import Task, execute_and_save, measure_cost
 from i2i.errors import JobError, RequestError
 from i2i.files import write_text
 from i2i.runs import log

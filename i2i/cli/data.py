@@ -17,7 +17,7 @@ from i2i.errors import RequestError, printable
 
 if TYPE_CHECKING:
     from i2i.data.check.check_dataset import CheckReport
-    from i2i.data.check.rules import Finding
+    from i2i.data.check.findings import Finding
 
 app = command_group("Datasets: check one before training on it, and list those that come with the package.")
 
@@ -38,7 +38,7 @@ def check(
     from dataclasses import asdict
 
     from i2i.data.check.check_dataset import check_dataset
-    from i2i.data.check.survey import MAX_FILES
+    from i2i.data.check.file_scan import MAX_FILES
     from i2i.files import check_file, write_text
     if full and sample is not None:
         raise RequestError(f"--full and --sample {sample} cannot be given together")
@@ -113,7 +113,7 @@ def _format_counts(counts: Mapping[str, int]) -> str:
 
 
 def _format_findings(findings: Sequence[Finding]) -> list[str]:
-    from i2i.data.check.rules import SEVERITIES
+    from i2i.data.check.findings import SEVERITIES
     lines = []
     for finding in findings:
         lines.append(f"{finding.severity:<9}{finding.text}")

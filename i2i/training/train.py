@@ -17,7 +17,7 @@ from i2i.data.sampler import evenly_spaced
 from i2i.data.sources import Unreadable, check_local
 from i2i.errors import I2IError, JobError, RequestError, printable
 from i2i.recipes.base import Batch
-from i2i.registry import Spec, build
+from i2i.registry import Spec, build, lookup
 from i2i.runs import log
 from i2i.runs.folder import RunFolder
 from i2i.training import memory
@@ -25,12 +25,12 @@ from i2i.training.autotune import TUNED_SETTINGS, Autotuner, assigned_settings
 from i2i.training.callbacks.base import Callback, CallbackList
 from i2i.training.callbacks.checkpoint import SampleGrid, StateSaver
 from i2i.training.callbacks.collapse_detector import make_collapse_detector
+from i2i.training.callbacks.diagnosis import write_verdict
 from i2i.training.callbacks.evaluator import Evaluation, make_evaluator
 from i2i.training.callbacks.fixed_inputs import best_embedding
 from i2i.training.callbacks.progress import LongRunNote
 from i2i.training.callbacks.speed_estimate import SpeedEstimate
 from i2i.training.callbacks.trackers import Trackers, check_installed
-from i2i.training.callbacks.verdict import write_verdict
 from i2i.training.config import TrainConfig
 from i2i.training.distributed import Runtime
 from i2i.training.job import Job
@@ -97,7 +97,6 @@ def run_job(job: Job, folder: RunFolder, *, device: str = "auto", callbacks: Seq
             measurements: Mapping[str, Any] | None = None) -> int:
     """Run or continue a job in its folder.  Returns 0, or the signal that ended it after all was saved."""
     watching = CallbackList([*callbacks, *(build("callback", Spec(name)) for name in job.train.callbacks)])
-    check_installed(job.train.trackers)
     runtime = Runtime(precision=job.train.precision, device=device, threads=job.train.threads,
                       tf32=job.train.tf32)
     available = memory.available_memory(runtime.device)
@@ -248,6 +247,9 @@ def train(recipe: str = "", *assignments: str, data: str | Path | None = None, o
         message(f"{folder.path} is finished: {job.train.images:,} images, model {folder.model}; choose "
                 "another --out to train again")
         return folder.path
+    check_installed(job.train.trackers)
+    for name in job.train.callbacks:
+        lookup("callback", name)
     if autotune and not started:
         job, measurements = autotune_job(job, assignments, device=device, log=message)
     if dry_run:

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from i2i.benchmarks import execution, results_table, schedule
+from i2i.benchmarks import results_table, schedule, train_and_score
 from i2i.benchmarks.benchmark import RING
-from i2i.benchmarks.execution import Task, TrainingRun
 from i2i.benchmarks.methods import METHODS, Method
 from i2i.benchmarks.mixtures import ring
+from i2i.benchmarks.train_and_score import Task, TrainingRun
 from i2i.cli import app
 from i2i.errors import JobError
 from i2i.recipes.base import DataInfo
@@ -29,7 +29,7 @@ def lines(out: Path) -> list[dict]:
 
 
 def test_a_benchmark_from_the_command_line_to_its_tables(i2i: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schedule, "measure_cost", functools.partial(execution.measure_cost, blocks=5, block_steps=4, warmup=1))
+    monkeypatch.setattr(schedule, "measure_cost", functools.partial(train_and_score.measure_cost, blocks=5, block_steps=4, warmup=1))
     page = tmp_path / "page.md"
     page.write_text("Before.\n<!-- ring -->\nold\n<!-- /ring -->\nAfter.\n<!-- grid -->\nkept\n<!-- /grid -->\n")
     arguments = ("bench", "modes", "ring", "--only", "r1,wgan", "--seeds", 2, "--out", tmp_path / "out", "--docs", page, *TINY)
@@ -58,7 +58,7 @@ def test_a_benchmark_from_the_command_line_to_its_tables(i2i: Run, tmp_path: Pat
 
 def test_a_run_is_a_function_of_its_task() -> None:
     task = Task("ring", "r1", 1, 5, ("generator.width=8",))
-    one, two, other = (execution.execute(each, ring()) for each in (task, task, Task("ring", "r1", 2, 5, ("generator.width=8",))))
+    one, two, other = (train_and_score.execute(each, ring()) for each in (task, task, Task("ring", "r1", 2, 5, ("generator.width=8",))))
     assert torch.equal(one[1], two[1])
     assert not torch.equal(one[1], other[1])
     assert one[0] | {"seconds": 0} == two[0] | {"seconds": 0}
@@ -92,7 +92,7 @@ def test_runs_in_several_processes_are_the_same(tmp_path: Path) -> None:
     tasks = requested.tasks(RING)
     (tmp_path / "many").mkdir()
     many = list(schedule.execute_all(tasks, requested, tmp_path / "many", ring()))
-    alone = [execution.execute(task, ring())[0] for task in tasks]
+    alone = [train_and_score.execute(task, ring())[0] for task in tasks]
     assert sorted((line["key"], line["counts"]) for line in many) == sorted((line["key"], line["counts"]) for line in alone)
 
 

@@ -156,6 +156,7 @@ def test_the_example_of_the_page_works_from_python_and_by_its_name(strips: Path,
         assert "because the val L1 has not fallen" in result.line
         result = i2i("train", "pix2pix", *small, "callbacks=early-stoping", "--data", strips, "--out", tmp_path / "other", "--device", "cpu")
         assert (result.code, "no callback is called 'early-stoping'; did you mean 'early-stopping'?" in result.line) == (2, True)
+        assert (i2i("train", "pix2pix", *small, "callbacks=early-stoping", "--data", strips, "--dry-run").code, result.out) == (2, "")
         assert not (tmp_path / "other").exists()
 
 

@@ -16,9 +16,9 @@ from i2i.metrics.intervals import Evaluation, describe_progress, mean_interval, 
 from i2i.runs import log
 from i2i.runs.folder import RunFolder
 from i2i.training.callbacks import evaluator as evaluators
+from i2i.training.callbacks.diagnosis import overfitting, warnings
 from i2i.training.callbacks.evaluator import Evaluator
 from i2i.training.callbacks.fixed_inputs import THUMBNAIL_SIZE, thumbnails
-from i2i.training.callbacks.verdict import overfitting, warnings
 from tests.conftest import SMALL, Run
 
 

@@ -16,8 +16,15 @@ from i2i.runs import log
 from i2i.training import job as jobs
 from i2i.training import train as training
 from i2i.training.callbacks import fixed_inputs
+from i2i.training.callbacks.diagnosis import (
+    BLOCKS,
+    LINES_PER_BLOCK,
+    Balance,
+    conclude,
+    loss_warnings,
+    warnings,
+)
 from i2i.training.callbacks.evaluator import kid_by_image
-from i2i.training.callbacks.verdict import BLOCKS, LINES_PER_BLOCK, Balance, conclude, loss_warnings, warnings
 from tests.conftest import Run
 from tests.planted import pictures
 

@@ -169,8 +169,9 @@ def test_a_tracker_that_fails_is_one_warning_and_the_run_goes_on(server: Path, s
 def test_what_is_not_installed_is_said_before_the_run(strips: Path, i2i: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name in ("tensorboard", "wandb", "mlflow") else find(name, *more))
-    for name in ("tensorboard", "wandb", "mlflow"):
-        result = i2i("train", *WORDS, f"trackers={name}", "--data", strips, "--out", "run", "--device", "cpu")
+    for name, more in (("tensorboard", ()), ("wandb", ()), ("mlflow", ("--dry-run",))):
+        result = i2i("train", *WORDS, f"trackers={name}", "--data", strips, "--out", "run", "--device", "cpu", *more)
+        assert (result.code, result.out) == (2, "")         # Before the plan is said.
         assert (result.code, result.line) == (2, f"error: train.trackers={name}: {name} is not installed; install it with: {trackers.INSTALL_COMMANDS[name]}")
         assert trackers.INSTALL_COMMANDS[name].endswith(f"[{name}]'")
     assert not Path("run").exists()

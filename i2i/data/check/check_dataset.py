@@ -8,12 +8,19 @@ from statistics import median
 
 import numpy as np
 
-from i2i.data.check import rules
 from i2i.data.check.file_facts import FileFacts
+from i2i.data.check.file_scan import MAX_FILES, FileScan, Progress, decode_seconds, scan_files
+from i2i.data.check.findings import (
+    SEVERITIES,
+    Finding,
+    check_duplicates,
+    check_files,
+    check_layout,
+    check_pairs,
+    check_sides,
+)
 from i2i.data.check.layout import Layout, assign_roles, detect_layout
 from i2i.data.check.names import inspect_names
-from i2i.data.check.rules import SEVERITIES, Finding
-from i2i.data.check.survey import MAX_FILES, Progress, Survey, decode_seconds, survey
 from i2i.data.dataset_root import find_root
 from i2i.data.sources import check_not_empty, open_source
 
@@ -75,18 +82,18 @@ def check_dataset(where: str | Path, *, most: int = MAX_FILES, max_pixels: int |
     every = whole.names()
     check_not_empty(where, whole, every)
     source, manifest, names = find_root(whole)
-    found = survey(source, source.names() if manifest else names, most=most,
-                   progress=progress or (lambda done, total: None))
+    found = scan_files(source, source.names() if manifest else names, most=most,
+                       progress=progress or (lambda done, total: None))
     layout = detect_layout(source, found)
     roles = assign_roles(layout, found)
-    findings = [*rules.check_files(found), *rules.check_layout(layout, found, roles),
-                *rules.check_sides(found, roles), *rules.check_pairs(layout, found, roles),
-                *rules.check_duplicates(found, roles), *inspect_names(whole, every)]
+    findings = [*check_files(found), *check_layout(layout, found, roles),
+                *check_sides(found, roles), *check_pairs(layout, found, roles),
+                *check_duplicates(found, roles), *inspect_names(whole, every)]
     findings.sort(key=lambda each: (SEVERITIES.index(each.severity), -each.count, each.kind))
     return _report(str(where), layout, found, findings, decode_seconds(source, list(found.images)))
 
 
-def _report(where: str, layout: Layout, found: Survey, findings: Sequence[Finding],
+def _report(where: str, layout: Layout, found: FileScan, findings: Sequence[Finding],
             seconds: float) -> CheckReport:
     images = list(found.images.values())
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from i2i.data.check.survey import Survey
+from i2i.data.check.file_scan import FileScan
 from i2i.data.file_list import FileList
 from i2i.data.labeled import ImageDataset
 from i2i.data.layouts import pair_names, stem
@@ -70,7 +70,7 @@ class Layout:
         return [*commands, *(f"{command} data.direction=ba" for command in commands if self.strips)]
 
 
-def detect_layout(source: Source, survey: Survey) -> Layout:
+def detect_layout(source: Source, scan: FileScan) -> Layout:
     """Find the layout that fits best."""
     found: dict[str, Any] = {}
     problems: dict[str, str] = {}
@@ -85,8 +85,8 @@ def detect_layout(source: Source, survey: Survey) -> Layout:
     if not strips and "unpaired" in found:
         return _two_sided(found["unpaired"], problems["paired"])
     labeled = "images" in found and any(split.classes for split in found["images"].values())
-    wide = survey.where(lambda image: image.width >= MIN_STRIP_ASPECT * image.height and image.width % 2 == 0)
-    if strips and len(wide) >= max(1, MIN_STRIP_SHARE * len(survey.images)) and not labeled:
+    wide = scan.where(lambda image: image.width >= MIN_STRIP_ASPECT * image.height and image.width % 2 == 0)
+    if strips and len(wide) >= max(1, MIN_STRIP_SHARE * len(scan.images)) and not labeled:
         return _layout("paired", found["paired"])
     if "images" in found:
         return _layout("images", found["images"])
@@ -134,7 +134,7 @@ class Roles:
     pairs: list[tuple[str, str]]            # Partners.
 
 
-def assign_roles(layout: Layout, survey: Survey) -> Roles:
+def assign_roles(layout: Layout, scan: FileScan) -> Roles:
     """Assign splits, sides and partners to the examined images."""
     splits: dict[str, str] = {}
     a, b = set[str](), set[str]()
@@ -144,7 +144,7 @@ def assign_roles(layout: Layout, survey: Survey) -> Roles:
             side.update(names)
             splits |= dict.fromkeys(names, split)
     b -= a              # Strips are in both.
-    images = survey.images
+    images = scan.images
     return Roles({name: splits[name] for name in images if name in splits},
                  ([name for name in images if name in a], [name for name in images if name in b]),
                  [(one, other) for both in layout.partners.values() for one, other in zip(*both, strict=True)

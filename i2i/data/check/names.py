@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from i2i.data.check.rules import Finding, finding
+from i2i.data.check.findings import Finding, finding
 from i2i.data.layouts import SPLIT_SYNONYMS, SPLITS
 from i2i.data.sources import Source, find_left_out
 from i2i.errors import printable

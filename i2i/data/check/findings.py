@@ -1,4 +1,4 @@
-"""The rules of the data set check, and what they find."""
+"""What the check of a dataset finds: rules for files, formats, sides, pairs and layouts."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -9,8 +9,8 @@ import numpy as np
 
 from i2i.data.check.duplicates import count_groups, near_duplicates
 from i2i.data.check.file_facts import THUMBNAIL_SIZE, FileFacts
+from i2i.data.check.file_scan import FileScan
 from i2i.data.check.layout import Layout, Roles
-from i2i.data.check.survey import Survey
 from i2i.data.format_detection import MAX_CHANNELS
 from i2i.data.paired import same_shape
 from i2i.images.decode import FIRST_FRAME
@@ -97,24 +97,24 @@ NOT_A_STRIP = Rule(
     "that cannot be an A|B strip: not wider than high, or of odd width", ": {0.width} x {0.height}")
 
 
-def apply_rule(survey: Survey, rule: Rule) -> list[Finding]:
+def apply_rule(scan: FileScan, rule: Rule) -> list[Finding]:
     """The images that meet the condition of a rule."""
-    examples = [name + rule.detail.format(survey.images[name]) for name in survey.where(rule.condition)]
+    examples = [name + rule.detail.format(scan.images[name]) for name in scan.where(rule.condition)]
     return finding(rule.severity, rule.kind, examples, "image", rule.text)
 
 
-def check_files(survey: Survey) -> list[Finding]:
+def check_files(scan: FileScan) -> list[Finding]:
     """Files that cannot be read, and problems of single images."""
     found = [each for kind, text in FAULTS.items() for each in finding(
-        "error", kind, (f"{name}: {fault.reason}" for name, fault in survey.faults.items()
+        "error", kind, (f"{name}: {fault.reason}" for name, fault in scan.faults.items()
                         if fault.kind == kind), "file", text)]
-    found += [each for rule in IMAGE_RULES for each in apply_rule(survey, rule)]
-    mislabeled = (f"{name} should end in {image.expected_extension}" for name, image in survey.images.items()
+    found += [each for rule in IMAGE_RULES for each in apply_rule(scan, rule)]
+    mislabeled = (f"{name} should end in {image.expected_extension}" for name, image in scan.images.items()
                   if image.expected_extension)
     found += finding("warning", "mislabeled", mislabeled, "file", "whose format is not that of the extension")
     # What decoding changes, in one finding; animations have their own.
     notes: dict[str, list[str]] = defaultdict(list)
-    for name, image in survey.images.items():
+    for name, image in scan.images.items():
         for note in image.notes:
             if note != FIRST_FRAME:
                 notes[note].append(name)
@@ -127,11 +127,11 @@ def check_files(survey: Survey) -> list[Finding]:
         count=len(set().union(*notes.values())))
 
 
-def check_sides(survey: Survey, roles: Roles) -> list[Finding]:
+def check_sides(scan: FileScan, roles: Roles) -> list[Finding]:
     """Images of a side that differ from the rest in format or background."""
     found: list[Finding] = []
     for names, side in zip(roles.sides, "AB", strict=True):
-        images = {name: survey.images[name] for name in names}
+        images = {name: scan.images[name] for name in names}
         of_side = f" of {side}" if roles.sides[1] else ""
         found += _check_formats(images, of_side) + _check_backgrounds(images, of_side)
     return found
@@ -169,12 +169,12 @@ def _check_backgrounds(images: Mapping[str, FileFacts], of_side: str) -> list[Fi
     return []
 
 
-def check_pairs(layout: Layout, survey: Survey, roles: Roles) -> list[Finding]:
+def check_pairs(layout: Layout, scan: FileScan, roles: Roles) -> list[Finding]:
     """Partners of different sizes, and identical partners."""
     shapes, sizes = list[str](), list[str]()
-    twins = survey.where(lambda image: image.twins) if layout.strips else []
+    twins = scan.where(lambda image: image.twins) if layout.strips else []
     for left, right in roles.pairs:
-        a, b = survey.images[left], survey.images[right]
+        a, b = scan.images[left], scan.images[right]
         if a.digest == b.digest:
             twins.append(left)
         if (a.width, a.height) != (b.width, b.height):
@@ -187,10 +187,10 @@ def check_pairs(layout: Layout, survey: Survey, roles: Roles) -> list[Finding]:
             *finding("warning", "identical-pair", twins, "pair", "in which A and B are identical")]
 
 
-def check_duplicates(survey: Survey, roles: Roles) -> list[Finding]:
+def check_duplicates(scan: FileScan, roles: Roles) -> list[Finding]:
     """Identical and similar images, except constant ones and partners; in two splits they are leaks."""
-    images, splits, partners = survey.images, roles.splits, set(map(frozenset, roles.pairs))
-    names = survey.where(lambda image: not image.flat)
+    images, splits, partners = scan.images, roles.splits, set(map(frozenset, roles.pairs))
+    names = scan.where(lambda image: not image.flat)
     equal: dict[int, list[str]] = defaultdict(list)
     for name in names:
         equal[images[name].digest].append(name)
@@ -219,7 +219,7 @@ def check_duplicates(survey: Survey, roles: Roles) -> list[Finding]:
                  count=count_groups(near_pairs))]
 
 
-def check_layout(layout: Layout, survey: Survey, roles: Roles) -> list[Finding]:
+def check_layout(layout: Layout, scan: FileScan, roles: Roles) -> list[Finding]:
     """Problems of the layout: splits, partners, classes, unused images."""
     found = [Finding("error", "layout", 1, text) for text in layout.problems]
     found += finding("error", "unpaired", layout.unmatched, "file", "without a partner of the same name")
@@ -230,8 +230,8 @@ def check_layout(layout: Layout, survey: Survey, roles: Roles) -> list[Finding]:
         found.append(Finding("note", "nothing-held-out", 1, "nothing is held out: a val/ (or valA/, valB/) "
                              "would be evaluated during training"))
     if layout.strips:
-        found += apply_rule(survey, NOT_A_STRIP)
-    unused = [name for name in survey.images if name not in roles.splits] if layout.splits else ()
+        found += apply_rule(scan, NOT_A_STRIP)
+    unused = [name for name in scan.images if name not in roles.splits] if layout.splits else ()
     found += finding("note", "unused", unused, "image", "not used, because in no split")
     by_size = sorted(layout.classes().items(), key=lambda item: item[1])
     small = (f"{name}: {count:,}" for name, count in by_size if count < MIN_CLASS_SIZE)

@@ -1,4 +1,4 @@
-"""The verdict on a finished run, from its logs.
+"""Diagnosis of a finished run, from its logs: balance of the losses, overfitting, whether to train on.
 
 At equilibrium D finds real and generated images equally likely to be real, and each loss has a known value:
 log 2 for G and 2 log 2 for D with cross entropy (Goodfellow et al. 2014, theorem 1), 1/4 and 1/2 with least

@@ -22,7 +22,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass
-class Survey:
+class FileScan:
     """The facts of the examined files of a data set by their names, 1 KB each."""
 
     total: int                  # How many files there are, examined or not.
@@ -34,14 +34,14 @@ class Survey:
         return [name for name, facts in self.images.items() if condition(facts)]
 
 
-def survey(source: Source, names: Sequence[str], *, most: int, progress: Progress) -> Survey:
+def scan_files(source: Source, names: Sequence[str], *, most: int, progress: Progress) -> FileScan:
     """Examine about `most` files with several threads; a hash of the name without extension chooses them, so
     that partners stay together."""
     limit = most / max(1, len(names)) * 2**32
     chosen = names if len(names) <= most else [
         name for name in names
         if zlib.crc32(stem(name.rsplit("/", 1)[-1]).encode("utf-8", "surrogateescape")) < limit]
-    result = Survey(len(names))
+    result = FileScan(len(names))
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         for start in range(0, len(chosen), PENDING_FILES):
             part = chosen[start:start + PENDING_FILES]
