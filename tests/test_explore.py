@@ -55,7 +55,7 @@ def test_slerp_keeps_the_length_of_noise(seed: int, t: float) -> None:
     near(explore.slerp(a, b, t).norm(), torch.tensor(1.0))
 
 
-def test_the_way_leads_from_the_first_image_to_the_second(classes: Model, styles: Model) -> None:
+def test_an_interpolation_goes_from_the_first_image_to_the_second(classes: Model, styles: Model) -> None:
     for model in (classes, styles):
         rows = explore.interpolate(model, 4, seed=3)
         assert [len(row) for row in rows] == [4, 4, 4]
@@ -125,7 +125,7 @@ def test_a_walk_is_closed_and_passes_its_stops(classes: Model, styles: Model) ->
     assert min(steps) > 0.9        # No jump, also not from the last to the first.
 
 
-def test_truncation_reaches_every_way(styles: Model) -> None:
+def test_truncation_acts_on_interpolations_mixes_and_walks(styles: Model) -> None:
     for images in (explore.interpolate(styles, 3, truncation=0)[0], explore.mix(styles, 1, 1, truncation=0)[1], next(explore.walk(styles, 4, truncation=0))):
         near(images[0], images[1])
 
@@ -191,7 +191,7 @@ def test_odd_sizes_become_even_in_an_mp4(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("out", ["w.gif", "w.mp4", "w.png"])
-def test_what_cannot_be_written_is_told_and_leaves_nothing(noisy: Noisy, i2i: Run, tmp_path: Path, out: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_written_is_an_error_and_leaves_nothing(noisy: Noisy, i2i: Run, tmp_path: Path, out: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -229,7 +229,7 @@ def test_what_cannot_be_written_is_told_and_leaves_nothing(noisy: Noisy, i2i: Ru
     (("interpolate", "plain", "--out", "x.png", "--grid", "9999x9999"), "at most 65,000"), (("interpolate", "plain", "--out", "x.png", "--truncation", 0.5), "style space"),
     (("interpolate", "classes", "--out", "x.png", "--classes", "rde"), "did you mean 'red'"), (("walk", "plain", "--out", "x.gif", "--classes", "red"), "without labels"),
     (("walk", "pix2pix", "--out", "x.gif"), "makes images from images"), (("walk", "plain", "--out", "file/x.gif"), "cannot be written")])
-def test_wrong_words(noisy: Noisy, trained: Path, i2i: Run, tmp_path: Path, arguments: tuple[object, ...], expected: str) -> None:
+def test_wrong_arguments_are_one_line(noisy: Noisy, trained: Path, i2i: Run, tmp_path: Path, arguments: tuple[object, ...], expected: str) -> None:
     (tmp_path / "file").touch()
     models = {**noisy, "pix2pix": trained}
     result = i2i("explore", arguments[0], models[str(arguments[1])], *arguments[2:])
@@ -238,7 +238,7 @@ def test_wrong_words(noisy: Noisy, trained: Path, i2i: Run, tmp_path: Path, argu
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_the_same_in_python(styles: Model, tmp_path: Path) -> None:
+def test_python_makes_the_same_as_the_command(styles: Model, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="seed"):
         explore.interpolate(styles, 4, seed=-1)
     assert len(list(islice(explore.walk(styles, 1000), 2))) == 2        # Made as they are asked for.

@@ -38,7 +38,7 @@ def test_a_tree_keeps_names_formats_and_sizes(trained: Path, inputs: Path, i2i: 
         assert (after.size, after.format) == (before.size, before.format), name
 
 
-def test_the_pictures_are_those_of_the_api(trained: Path, inputs: Path, i2i: Run, tmp_path: Path) -> None:
+def test_the_images_are_those_of_the_python_api(trained: Path, inputs: Path, i2i: Run, tmp_path: Path) -> None:
     assert i2i("translate", trained, inputs, "--out", "out", "--device", "cpu").code == 0
     model = load(trained, device="cpu")
     for name in ("a.png", "deep/c.webp", "deep/er/d d.bmp", "e.TIF"):
@@ -47,7 +47,7 @@ def test_the_pictures_are_those_of_the_api(trained: Path, inputs: Path, i2i: Run
         assert np.abs(got.astype(int) - expected).max() <= 1, name
 
 
-def test_twice_the_same(trained: Path, inputs: Path, i2i: Run, tmp_path: Path) -> None:
+def test_translating_twice_gives_the_same_files(trained: Path, inputs: Path, i2i: Run, tmp_path: Path) -> None:
     for out in ("one", "two"):
         assert i2i("translate", trained, inputs, "--out", out, "--device", "cpu", "--seed", 4, "--format", "png").code == 0
     for name in files(tmp_path / "one"):
@@ -66,7 +66,7 @@ def test_a_zip_and_one_file(trained: Path, inputs: Path, i2i: Run, tmp_path: Pat
     assert files(tmp_path / "one") == ["a.png"]
 
 
-def test_orientation_is_honoured(trained: Path, i2i: Run, tmp_path: Path) -> None:
+def test_orientation_is_honored(trained: Path, i2i: Run, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(drawing(3)[:20, :32]).save(tmp_path / "turned.jpg", exif=exif)
@@ -163,13 +163,13 @@ def test_two_inputs_for_one_output_are_refused(trained: Path, inputs: Path, i2i:
 @pytest.mark.parametrize(("words", "expected"), [
     (["--half", "top"], "left or right"), (["--format", "gif"], "--format gif"), (["--statistics", "x"], "running or image"),
     (["--device", "tpu"], "tpu"), (["--batch", "-1"], "--batch"), (["--seed", "x"], "--seed")])
-def test_wrong_words(trained: Path, inputs: Path, i2i: Run, words: list[str], expected: str) -> None:
+def test_wrong_arguments_are_one_line(trained: Path, inputs: Path, i2i: Run, words: list[str], expected: str) -> None:
     result = i2i("translate", trained, inputs, "--out", "out", *words)
     assert result.code == 2
     assert expected in result.line
 
 
-def test_wrong_places(trained: Path, inputs: Path, i2i: Run, tmp_path: Path) -> None:
+def test_wrong_paths_are_one_line(trained: Path, inputs: Path, i2i: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
     for words, expected in (((trained, "nothing"), "nothing does not exist"), ((trained, tmp_path / "empty"), "holds no images"),

@@ -124,7 +124,7 @@ def test_the_api_gives_what_it_was_given(identity: Identity) -> None:
             assert np.array_equal(np.asarray(after), got)
 
 
-def test_what_the_api_cannot_take_is_told(identity: Identity) -> None:
+def test_what_the_api_cannot_take_is_refused(identity: Identity) -> None:
     sixteen = load(identity(ImageFormat(3, "uint16")), device="cpu")
     with pytest.raises(RequestError, match="the results have 3 channels of uint16, which no PIL image holds; accepted: arrays"):
         sixteen.translate(Image.new("RGB", (20, 20)))
@@ -358,7 +358,7 @@ def test_4096_pixels_each_way_come_back_unchanged(identity: Identity, i2i: Run, 
 @example(CORNERS[2])
 @example((256, 256))
 @example((257, 511))
-def test_real_networks_make_any_size(tiny: dict[str, Model], size: tuple[int, int]) -> None:
+def test_networks_translate_any_size(tiny: dict[str, Model], size: tuple[int, int]) -> None:
     image = np.random.default_rng(size).integers(0, 256, size, dtype=np.uint8)
     for name, model in tiny.items():
         assert model.translate(image).shape == size, name
@@ -366,7 +366,7 @@ def test_real_networks_make_any_size(tiny: dict[str, Model], size: tuple[int, in
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["unet", "resnet"])
-def test_4096_pixels_each_way(tiny: dict[str, Model], tmp_path: Path, name: str) -> None:
+def test_a_network_translates_4096_by_4096_pixels(tiny: dict[str, Model], tmp_path: Path, name: str) -> None:
     (tmp_path / "in").mkdir()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (4096, 4096), dtype=np.uint8)).save(tmp_path / "in" / "x.tif")
     report = translate(tiny[name], open_source(tmp_path / "in"), tmp_path / "out")
