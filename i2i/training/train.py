@@ -257,12 +257,10 @@ def train(recipe: str = "", *assignments: str, data: str | Path | None = None, o
     check_watchers(job)
     if autotune and not started:
         job, measurements = autotune_job(job, assignments, device=device, log=message)
-    if dry_run:
-        for line in describe(job):
-            message(line)
-        return folder.path
-    for line in announcement(job, folder):
+    for line in describe(job) if dry_run else announcement(job, folder):
         message(line)
+    if dry_run:
+        return folder.path
     if signal := run_job(job, folder, device=device, callbacks=callbacks, measurements=measurements):
         raise TrainingInterrupted(folder.path, signal)
     return folder.path
