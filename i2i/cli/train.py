@@ -28,6 +28,9 @@ def train(
         "RUN", "The run folder; by default the next free runs/RECIPE. An unfinished run of the same command "
                "is resumed.")] = None,
     epochs: Annotated[float | None, option(None, "Length in epochs instead of train.images.")] = None,
+    minutes: Annotated[float | None, option(
+        "N", "Time of the whole run: measures the speed of this machine and sets the length, and width, "
+             "batch, precision and intervals unless they are given.")] = None,
     resume: Annotated[str | None, option("RUN", "Resume this run exactly where it stopped.")] = None,
     on_error: Annotated[str | None, option(
         "stop|skip", "At an image that cannot be read: stop (the default), or skip it and list it in "
@@ -44,12 +47,14 @@ def train(
 ) -> None:
     """Train a recipe; recipes, presets and settings are listed by `i2i list`."""
     from i2i.training import train as training
+    from i2i.training.time_budget import TimeBudget
     if resume and Path(resume).suffix in (".pkl", ".pt", ".pth", ".ckpt"):
         raise RequestError(f"--resume takes a run folder of i2i, and {resume} is none; networks of another "
                            f"tool become a model by i2i convert {resume}")
     recipe, *overrides = args if args and "=" not in args[0] else ["", *(args or ())]
+    budget = None if minutes is None else TimeBudget.since_start(minutes)
     try:
-        training.train(recipe, *overrides, data=data, out=out, epochs=epochs, resume=resume,
+        training.train(recipe, *overrides, data=data, out=out, epochs=epochs, minutes=budget, resume=resume,
                        on_error=on_error, on_collapse=on_collapse, device=device, autotune=autotune,
                        dry_run=dry_run, callbacks=[terminal_callback()])
     except training.TrainingInterrupted as interruption:

@@ -58,6 +58,7 @@ class Job:
         crop_size, load_size: height and width.
         notes: what the user should know about how the request was understood.
         pipelines: contents of the files of data.transforms and its like, by setting.
+        time_plan: what was chosen for a run by the clock: the limit in minutes, settings, measurements.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Job:
     load_size: tuple[int, int]
     notes: tuple[str, ...] = ()
     pipelines: Mapping[str, Any] = field(default_factory=dict)
+    time_plan: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def info(self) -> DataInfo:
@@ -106,6 +108,12 @@ class Job:
                                    self.crop_size)
         return split.for_training(self.crop_size, self.load_size, self.formats, flip=self.data.flip,
                                   seed=self.train.seed, on_error=self.data.on_error, pipelines=pipelines)
+
+    def with_settings(self, values: Mapping[str, object]) -> "Job":
+        """This job with other settings of recipe and training, by full key."""
+        recipe, data, train = configure(self.recipe, self.data, self.train,
+                                        [(key, str(value)) for key, value in values.items()])
+        return replace(self, recipe=recipe, data=data, train=train)
 
     def check_pipelines(self) -> "Job":
         """This job.  RequestError if an albumentations pipeline cannot be used for its images."""
@@ -165,6 +173,7 @@ class Job:
             "data": {"where": self.location, "settings": to_dict(self.data),
                      "fingerprint": fingerprint(self.splits), "pipelines": dict(self.pipelines)},
             "train": to_dict(self.train),
+            **({"minutes": dict(self.time_plan)} if self.time_plan else {}),
             "sizes": {"crop": list(self.crop_size), "load": list(self.load_size)},
             "formats": self.header()["formats"],
             "versions": {"python": platform.python_version(), "torch": torch.__version__,

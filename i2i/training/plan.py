@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -153,6 +154,12 @@ def command(job: Job, changes: Sequence[str] = ()) -> str | None:
     name = min(presets, key=lambda name: len(_assignments(presets[name], (job.recipe, job.data, job.train))))
     data = [] if job.location == DEFAULT_DATA.get(job.recipe.dataset) else ["--data", job.location]
     return shlex.join(["i2i", "train", name, *data, *_assignments(presets[name], settings)])
+
+
+def fitting_line(job: Job) -> str:
+    """The command line of this job for a run of an hour."""
+    line = command(replace(job, train=replace(job.train, images=0)))
+    return f"{line or f'i2i train {job.requested}'} --minutes 60"
 
 
 def _assignments(preset: Preset, settings: Settings) -> list[str]:

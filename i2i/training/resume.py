@@ -20,7 +20,7 @@ from i2i.runs.folder import RunFolder
 from i2i.training.config import OPERATIONAL, TrainConfig
 from i2i.training.job import AnyDataset, Job, fingerprint, prepare
 from i2i.training.plan import differences
-from i2i.training.settings import configure
+from i2i.training.settings import assigned_keys, configure
 
 # Settings that may change when a run is resumed, by prefix.
 CHANGEABLE = {"": (), "data.": ("on_error", "max_pixels", "cache", "cache_folder"), "train.": OPERATIONAL}
@@ -40,11 +40,27 @@ class StartedRun:
     fingerprint: dict[str, str]
     formats: tuple[ImageFormat, ImageFormat]
     pipelines: dict[str, Any]
+    time_plan: dict[str, Any]
 
     @property
     def sections(self) -> dict[str, Any]:
         """The settings by the prefix of their keys."""
         return {"": self.recipe, "data.": self.data, "train.": self.train}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a request leaves to measurements, whose results are in the run that it continues.
+
+    Args:
+        tuned: settings of `train` that --autotune chooses.
+        minutes: those of --minutes.
+        assigned: full keys of the settings that are not left to the clock.
+    """
+
+    tuned: Collection[str] = ()
+    minutes: float | None = None
+    assigned: Collection[str] = ()
 
 
 def read_run(folder: RunFolder) -> StartedRun:
@@ -60,13 +76,15 @@ def read_run(folder: RunFolder) -> StartedRun:
         data = from_dict(DataConfig, config["data"]["settings"])
         train = from_dict(TrainConfig, config["train"])
         formats = ImageFormat.of(config["formats"]["a"]), ImageFormat.of(config["formats"]["b"])
-        pipelines = config["data"].get("pipelines", {})
+        pipelines, time_plan = config["data"].get("pipelines", {}), config.get("minutes", {})
         if (not isinstance(location, str) or "\0" in location
-                or not isinstance(known, dict) or not isinstance(pipelines, dict)):
-            raise TypeError("data.where is no path, or data.fingerprint or data.pipelines no table")
+                or not all(isinstance(each, dict) for each in (known, pipelines, time_plan))):
+            raise TypeError("data.where is no path, or data.fingerprint, data.pipelines or minutes no table")
+        if time_plan and not (float(time_plan["limit"]) > 0 and isinstance(time_plan["chosen"], dict)):
+            raise TypeError("minutes has no limit, or no table of what was chosen")
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise RequestError(f"{folder.config} is not the config of a run: {str(error)[:300]}") from None
-    return StartedRun(name, requested, recipe, data, train, location, known, formats, pipelines)
+    return StartedRun(name, requested, recipe, data, train, location, known, formats, pipelines, time_plan)
 
 
 def reopen_job(folder: RunFolder, assignments: Sequence[str] = ()) -> Job:
@@ -86,20 +104,24 @@ def reopen_job(folder: RunFolder, assignments: Sequence[str] = ()) -> Job:
     # With the formats that the networks were built for, whatever the images are now.
     summary = replace(summary, a=run.formats[0], b=run.formats[1])
     return Job(run.name, run.requested, recipe, data, train, run.location, splits, summary, crop_size,
-               load_size, summary.notes, read_pipelines(data, run.pipelines)).check_pipelines()
+               load_size, summary.notes, read_pipelines(data, run.pipelines), run.time_plan).check_pipelines()
 
 
-def same_job(folder: RunFolder, job: Job, tuned: Collection[str] = ()) -> Job:
+def same_job(folder: RunFolder, job: Job, measured: Measured | None = None) -> Job:
     """The job as the run in this folder continues it.
 
-    Args:
-        tuned: settings of `train` that --autotune chooses, which are taken from the run.
+    What was chosen by measuring is taken from the run.
 
     Raises:
         RequestError: if the run is of another job; the message lists the differences.
     """
-    run = read_run(folder)
-    job = replace(job, train=replace(job.train, **{key: getattr(run.train, key) for key in tuned}))
+    run, measured = read_run(folder), measured or Measured()
+    limit, minutes = run.time_plan.get("limit"), measured.minutes
+    if run.name == job.name and limit is not None and limit == minutes:
+        chosen = {key: value for key, value in run.time_plan["chosen"].items()
+                  if key not in measured.assigned}
+        job = replace(job.with_settings(chosen), time_plan=run.time_plan)
+    job = replace(job, train=replace(job.train, **{key: getattr(run.train, key) for key in measured.tuned}))
     theirs, ours = [], []
     if run.name != job.name:
         theirs, ours = [run.name], [job.name]
@@ -110,6 +132,9 @@ def same_job(folder: RunFolder, job: Job, tuned: Collection[str] = ()) -> Job:
             ours += differences(new, old, prefix)
     if run.location != job.location:
         theirs, ours = [*theirs, f"--data {run.location}"], [*ours, f"--data {job.location}"]
+    if minutes != limit and (theirs or ours or minutes is not None):
+        theirs, ours = ([*words, "no --minutes" if each is None else f"--minutes {each:g}"]
+                        for each, words in ((limit, theirs), (minutes, ours)))
     if theirs or ours:
         raise RequestError(f"{folder.path} holds another run, with {' '.join(theirs)} instead of "
                            f"{' '.join(ours)}; accepted: the command it was started with, i2i train --resume "
@@ -139,7 +164,7 @@ def is_finished(folder: RunFolder, job: Job) -> bool:
             and not folder.partial_files())
 
 
-def folder_for(name: str, job: Job, tuned: Collection[str] = ()) -> RunFolder:
+def folder_for(name: str, job: Job, measured: Measured | None = None) -> RunFolder:
     """The newest of runs/NAME, runs/NAME-2 … with this job unfinished and not in use, else a new one."""
     path, existing = Path("runs") / name, list[RunFolder]()
     while path.exists():
@@ -147,27 +172,33 @@ def folder_for(name: str, job: Job, tuned: Collection[str] = ()) -> RunFolder:
         path = Path("runs") / f"{name}-{len(existing) + 1}"
     for folder in reversed(existing):
         try:
-            same_job(folder, job, tuned)
+            train = same_job(folder, job, measured).train
         except RequestError:
             continue
-        final_state = folder.state(job.train.steps * job.train.batch_size)
+        final_state = folder.state(train.steps * train.batch_size)
         if not (folder.verdict.exists() and final_state.exists()) and not folder.is_locked():
             return folder
     return RunFolder(path)
 
 
-def resolve_job(recipe: str, assignments: Sequence[str], tuned: Collection[str] = (), *,
+def resolve_job(recipe: str, assignments: Sequence[str], *, tuned: Collection[str] = (),
                 data: str | Path | None, out: str | Path | None, epochs: float | None,
-                resume: str | Path | None) -> tuple[RunFolder, Job]:
+                minutes: float | None = None, resume: str | Path | None) -> tuple[RunFolder, Job]:
     """The run folder and the job that the arguments of `train` mean, checked against a run in the folder."""
     if resume is None:
         if not recipe:
             raise RequestError("which recipe? i2i train RECIPE, or i2i train --resume RUN; "
                                + suggest("", [*names("preset"), *names("recipe")]))
+        assigned = assigned_keys(recipe, assignments)
+        if minutes is not None and (epochs is not None or "train.images" in assigned):
+            other = "train.images" if epochs is None else "--epochs"
+            raise RequestError(f"--minutes and {other} both say how long to train; give one of them")
+        measured = Measured(tuned, minutes, assigned)
         job = prepare(recipe, assignments, data=data, epochs=epochs)
-        folder = RunFolder(out) if out else folder_for(recipe, job, tuned)
-        return folder, same_job(folder, job, tuned) if folder.config.exists() else job
-    for flag, value in (("a recipe", recipe), ("--data", data), ("--out", out), ("--epochs", epochs)):
+        folder = RunFolder(out) if out else folder_for(recipe, job, measured)
+        return folder, same_job(folder, job, measured) if folder.config.exists() else job
+    for flag, value in (("a recipe", recipe), ("--data", data), ("--out", out), ("--epochs", epochs),
+                        ("--minutes", minutes)):
         if value:
             raise RequestError(f"--resume takes everything from the run; {flag} ({value}) cannot be given")
     folder = RunFolder(resume)

@@ -1,6 +1,6 @@
 """The settings that a request means: a recipe's or preset's, with KEY=VALUE assignments applied."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from i2i.training.config import TrainConfig
 from i2i.training.other_tools import what_to_type
 
 Settings = tuple[Recipe, DataConfig, TrainConfig]
+SECTIONS: Mapping[str, Any] = {"data": DataConfig, "train": TrainConfig}
 
 
 def recipe_or_preset(name: str) -> tuple[str, tuple[str, ...]]:
@@ -56,15 +57,11 @@ def configure(recipe: Recipe, data: DataConfig, train: TrainConfig, pairs: Seque
     """
     sections: dict[str, Any] = {"": recipe, "data.": data, "train.": train}
     by_section: dict[str, list[tuple[str, str]]] = {prefix: [] for prefix in sections}
-    # Options of the optimizers alone become those of each player; components are chosen before their options.
-    expanded = [(full, text) for key, text in pairs
-                for full in ([key] if "." in key else optimizer_keys(recipe, key) or [key])]
+    expanded = [(full, text) for key, text in pairs for full in full_keys(recipe, key)]
+    # Components are chosen before their options.
     for key, text in sorted(expanded, key=lambda pair: "." in pair[0]):
-        head = key.split(".")[0]
-        prefix = f"{head}." if f"{head}." in sections and "." in key else ""
+        prefix = next((f"{name}." for name in SECTIONS if key.startswith(f"{name}.")), "")
         name = key[len(prefix):]
-        if not prefix and head not in settings(recipe):
-            prefix = next((p for p in ("data.", "train.") if head in settings(sections[p])), "")
         if name.split(".")[0] not in settings(sections[prefix]):
             if hints and (better := hint(key, text, (recipe, data, train), pairs)):
                 raise RequestError(f"no setting {key!r}; type {better}")
@@ -75,6 +72,24 @@ def configure(recipe: Recipe, data: DataConfig, train: TrainConfig, pairs: Seque
         by_section[prefix].append((name, text))
     new = [override(config, by_section[prefix], prefix) for prefix, config in sections.items()]
     return new[0], new[1], new[2]
+
+
+def full_keys(recipe: Recipe, key: str) -> list[str]:
+    """A key with its prefix; one key for each player's optimizer if it is an option of optimizers alone."""
+    head = key.split(".")[0]
+    if head in settings(recipe) or (head in SECTIONS and "." in key):
+        return [key]
+    for name, config in SECTIONS.items():
+        if head in settings(config):
+            return [f"{name}.{key}"]
+    return [key] if "." in key else optimizer_keys(recipe, key) or [key]
+
+
+def assigned_keys(name: str, assignments: Sequence[str]) -> set[str]:
+    """The full keys that a preset and KEY=VALUE assignments set."""
+    recipe_name, preset = recipe_or_preset(name)
+    recipe = lookup("recipe", recipe_name)()
+    return {full for key, _ in parse_assignments([*preset, *assignments]) for full in full_keys(recipe, key)}
 
 
 def hint(word: str, value: str, base: Settings, pairs: Sequence[tuple[str, str]]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,19 @@ from i2i.training.callbacks.trackers import Trackers, check_installed
 from i2i.training.config import TrainConfig
 from i2i.training.distributed import Runtime
 from i2i.training.job import Job
-from i2i.training.plan import describe, describe_disk, memory_estimate, out_of_memory_message
+from i2i.training.plan import (
+    describe,
+    describe_disk,
+    fitting_line,
+    memory_estimate,
+    out_of_memory_message,
+)
 from i2i.training.resume import is_finished, resolve_job
+from i2i.training.time_budget import RunPlanner, TimeBudget, requested_budget
 from i2i.training.trainer import STOPPED, Trainer
 
 GRID_TRANSLATIONS, GRID_GENERATED = 12, 60      # Images in a sample grid.
+ANOTHER = "choose another --out to train again"
 MAX_OVERCOMMIT = 4          # Jobs estimated to take this many times the available memory are refused.
 
 
@@ -91,6 +99,23 @@ def autotune_job(job: Job, assignments: Sequence[str], *, device: str,
                                assignments=assignments)
     tuner.tune()
     return replace(job, train=tuner.config), tuner.report()
+
+
+def fit_to_time(job: Job, budget: TimeBudget, assignments: Sequence[str], *, device: str,
+                log: Callable[[str], None]) -> Job:
+    """The job with the length that fits on this machine, and with what else is not assigned."""
+    log("measuring the speed of this machine")
+    runtime = Runtime(device=device)
+    planner = RunPlanner(
+        job, budget, assignments, device=device, sample=fixed_samples(job),
+        batch_source=lambda job, runtime: job_batches(job, runtime, 0),
+        make_evaluator=lambda job, device: make_evaluator(
+            job, device,
+            cache(lambda: best_embedding(device, log, job.header().get("feature_networks", {})))),
+        available=memory.available_memory(runtime.device))
+    job = planner.plan()
+    log(planner.summary())
+    return job
 
 
 def run_job(job: Job, folder: RunFolder, *, device: str = "auto", callbacks: Sequence[Callback] = (),
@@ -156,9 +181,10 @@ def _train_in_folder(job: Job, folder: RunFolder, runtime: Runtime, sample: Batc
         evaluator = make_evaluator(job, runtime.device, embedding)
         evaluation = Evaluation(evaluator) if evaluator else None
         detector = make_collapse_detector(job, runtime.device, folder, embedding, watching.message)
+        note = [] if job.time_plan else [LongRunNote(partial(fitting_line, job))]
         callbacks = [SpeedEstimate(flops, sample), *([detector] if detector else []),
                      SampleGrid(sample), *callbacks,
-                     *([evaluation] if evaluation else []), LongRunNote(),
+                     *([evaluation] if evaluation else []), *note,
                      *([Trackers(job)] if job.train.trackers else []), *watching.callbacks]
     watching.callbacks = callbacks
     trainer = Trainer(job.recipe, job.info, job.train, runtime, folder, job.header(), watching)
@@ -216,19 +242,20 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 
 def train(recipe: str = "", *assignments: str, data: str | Path | None = None, out: str | Path | None = None,
-          epochs: float | None = None, resume: str | Path | None = None, on_error: str | None = None,
-          on_collapse: str | None = None, device: str = "auto", autotune: bool = False, dry_run: bool = False,
+          epochs: float | None = None, minutes: float | TimeBudget | None = None,
+          resume: str | Path | None = None, on_error: str | None = None, on_collapse: str | None = None,
+          device: str = "auto", autotune: bool = False, dry_run: bool = False,
           callbacks: Sequence[Callback] = ()) -> Path:
     """Train a recipe or resume a run: `train("pix2pix", "batch_size=8", data="drawings/", epochs=20)`.
 
     Returns the run folder.  The same call resumes an unfinished run, and does nothing if it is finished.
 
     Args:
-        recipe: a recipe or preset.
-        assignments: settings as KEY=VALUE, as on the command line.
+        recipe, assignments: a recipe or preset; settings as KEY=VALUE, as on the command line.
         data: images: a folder, zip, manifest, URL or the name of a bundled dataset (the default).
         out: the run folder; by default the next free runs/RECIPE.
         epochs: length of the run, instead of train.images.
+        minutes: time of the whole run, which sets its length and what else is not given (README).
         resume: a run folder, whose recipe, data and settings are used.
         on_error: at an image that cannot be read, "stop" (the default) or "skip" it.
         on_collapse: when the generator collapses, "warn" (the default), "stop" or "off" (do not check).
@@ -243,24 +270,24 @@ def train(recipe: str = "", *assignments: str, data: str | Path | None = None, o
     """
     message = CallbackList(callbacks).message
     check_local("--out", out)
-    flags = {"data.on_error": on_error, "train.on_collapse": on_collapse}
-    assignments = (*assignments, *(f"{key}={value}" for key, value in flags.items() if value))
-    if autotune and resume:
-        raise RequestError("--autotune cannot be given with --resume: the run keeps its settings")
+    flags = (("data.on_error", on_error), ("train.on_collapse", on_collapse))
+    assignments = (*assignments, *(f"{key}={value}" for key, value in flags if value))
+    budget = requested_budget(minutes, autotune, resume)
     tuned = set(TUNED_SETTINGS) - set(assigned_settings(assignments)) if autotune else ()
-    folder, job = resolve_job(recipe, assignments, tuned, data=data, out=out, epochs=epochs, resume=resume)
+    folder, job = resolve_job(recipe, assignments, tuned=tuned, data=data, out=out, epochs=epochs,
+                              minutes=budget.minutes if budget else None, resume=resume)
     started, measurements = folder.config.exists(), None
     if started and not dry_run and is_finished(folder, job):
-        message(f"{folder.path} is finished: {job.train.images:,} images, model {folder.model}; choose "
-                "another --out to train again")
+        message(f"{folder.path} is finished: {job.train.images:,} images, model {folder.model}; {ANOTHER}")
         return folder.path
     check_watchers(job)
-    if autotune and not started:
+    if not started and autotune:
         job, measurements = autotune_job(job, assignments, device=device, log=message)
+    elif not started and budget:
+        job = fit_to_time(job, budget, assignments, device=device, log=message)
     for line in describe(job) if dry_run else announcement(job, folder):
         message(line)
-    if dry_run:
-        return folder.path
-    if signal := run_job(job, folder, device=device, callbacks=callbacks, measurements=measurements):
+    if not dry_run and (signal := run_job(job, folder, device=device, callbacks=callbacks,
+                                          measurements=measurements)):
         raise TrainingInterrupted(folder.path, signal)
     return folder.path

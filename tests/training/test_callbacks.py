@@ -26,6 +26,7 @@ from i2i.training.callbacks.base import Callback
 from i2i.training.callbacks.progress import DAY, LongRunNote, ProgressLines, format_duration
 from i2i.training.callbacks.speed_estimate import SpeedEstimate
 from i2i.training.flops import FlopCount
+from i2i.training.plan import fitting_line
 from i2i.training.train import fixed_samples
 from i2i.training.trainer import Trainer
 from tests.conftest import SMALL, Run
@@ -193,16 +194,23 @@ def test_lines_come_within_twenty_seconds_and_then_by_time(seconds: float, total
         assert lines[-1][1] == "5,000/5,000 images  500 images/s  0:00:00 left  l1 0.5"
 
 
-def test_a_run_of_days_says_so_early_and_once() -> None:
+def test_a_run_of_hours_says_so_early_and_once_with_the_line_that_fits() -> None:
     steps = Steps(10.0, 120_000)
-    steps.run(LongRunNote(lambda: steps.now), 50)
+    steps.run(LongRunNote(lambda: "i2i train pix2pix --minutes 60", lambda: steps.now), 50)
     ((when, text),) = steps.said
     assert when <= 20
-    assert text == ("note: at 0.1 images/s the run takes 13 days 21:19:50 more; about 9,000 images take a day: "
-                    "train.images or --epochs, data.size and generator.width make it shorter")
-    fast = Steps(0.5, 120_000)
-    fast.run(LongRunNote(lambda: fast.now), 50)
-    assert fast.said == []
+    assert text == "note: at 0.1 images/s the run takes 13 days 21:19:50 more; one that takes an hour here: i2i train pix2pix --minutes 60"
+    for seconds, noted in ((0.029, False), (0.031, True)):
+        run = Steps(seconds, 120_000)
+        run.run(LongRunNote(lambda: "", lambda run=run: run.now), 500)
+        assert bool(run.said) == noted
+
+
+def test_the_line_that_fits_is_the_command_without_its_length(strips: Path) -> None:
+    job = jobs.prepare("wgan-gp", ["generator.width=32", "data.size=32"], data=strips / "train", epochs=3)
+    line = fitting_line(job)
+    assert line == f"i2i train wgan-gp --data {strips / 'train'} generator.width=32 data.size=32 --minutes 60"
+    assert fitting_line(jobs.prepare("pix2pix", ["train.images=1m"])) == "i2i train pix2pix --minutes 60"
 
 
 def test_durations() -> None:

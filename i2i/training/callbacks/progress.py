@@ -1,4 +1,4 @@
-"""Progress of a run: how fast it is, how long it takes, and a note if that is days."""
+"""Progress of a run: how fast it is, how long it takes, and a note if that is more than an hour."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ FIRST_LINE = 5.0            # Seconds of training, or one step, before the speed
 INTERVAL_GROWTH = 0.2       # Of the time so far is the interval between two lines,
 MIN_INTERVAL, MAX_INTERVAL = 10.0, 600.0        # within these limits in seconds.
 HIDDEN_METRICS = ("grad_norm_", "real_logits", "fake_logits")       # In log.jsonl, but not on the screen.
-DAY = 86_400
+HOUR, DAY = 3_600, 86_400
 
 
 class _Timed(Callback):
@@ -57,17 +57,20 @@ class ProgressLines(_Timed):
 
 
 class LongRunNote(_Timed):
-    """Warns early if a run will take more than a day."""
+    """Warns early if a run will take more than an hour, with a command line that takes one."""
+
+    def __init__(self, fitting_line: Callable[[], str], clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(clock)
+        self.fitting_line = fitting_line
 
     def on_step(self, trainer: "Trainer", logs: Mapping[str, float] | None) -> None:
         if self.clock() < self.next_time:
             return
         self.next_time, speed = float("inf"), self.speed(trainer)
-        seconds, per_day = (trainer.total_images - trainer.images) / speed, float(f"{speed * DAY:.1g}")
-        if seconds > DAY:
+        seconds = (trainer.total_images - trainer.images) / speed
+        if seconds > HOUR:
             trainer.message(f"note: at {speed:.2g} images/s the run takes {format_duration(seconds)} more; "
-                            f"about {per_day:,.0f} images take a day: train.images or --epochs, data.size "
-                            "and generator.width make it shorter")
+                            f"one that takes an hour here: {self.fitting_line()}")
 
 
 def format_duration(seconds: float) -> str:

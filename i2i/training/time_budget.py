@@ -1,0 +1,284 @@
+"""Runs by the clock: measure the speed of this machine, and choose a length that ends in time."""
+
+import math
+import os
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+
+from i2i.config import settings
+from i2i.errors import RequestError, require
+from i2i.recipes.base import Batch
+from i2i.registry import Spec, schema
+from i2i.runs.folder import RunFolder
+from i2i.training.callbacks.checkpoint import sample_grid
+from i2i.training.callbacks.evaluator import (
+    EVALUATION_SHARE,
+    FREE_SECONDS,
+    MAX_IMAGES,
+    TRIAL_IMAGES,
+    Evaluator,
+)
+from i2i.training.distributed import Runtime
+from i2i.training.job import Job
+from i2i.training.plan import memory_estimate
+from i2i.training.settings import assigned_keys
+from i2i.training.trainer import Trainer
+
+MAX_MINUTES = 10_000_000        # 19 years.
+MEASURED_SHARE, MEASURED_SECONDS = 0.03, (2.0, 15.0)    # Of the time, for the steps that decide the length.
+TRIAL_STEPS = 3                 # Of each width and precision that is tried.
+CHECKPOINTS = 8                 # Of a run, beside the one at its start.
+LOG_LINES = 100                 # Of a run, or more: every 1,000 images at least.
+RESERVE = 0.03                  # Of the time: collapse detector, log lines, report.
+SAVED_BYTES_PER_SECOND = 2e8
+BF16_GAIN = 0.85                # bf16 is taken if a step takes at most this share of its time in fp32.
+
+# By kind of data: shares of the default width, and the images a run should see with it at least.  Measured,
+# pix2pix on personas-edges-64 at equal CPU time: half of the width and a quarter give the same PSNR where the
+# former sees 5,000 images, and a quarter is better before (docs/benchmarks.md).  The others are guesses.
+WIDTHS: Mapping[str, Sequence[tuple[float, int]]] = {
+    "paired": ((1, 150_000), (1 / 2, 5_000), (1 / 4, 0)),
+    "unpaired": ((1, 150_000), (1 / 2, 10_000), (1 / 4, 0)),
+    "images": ((1, 400_000), (1 / 2, 50_000), (1 / 4, 0))}
+# For recipes whose default is one image a step: steps of several, and learning rates that go with them.
+BATCHES: Mapping[str, Mapping[str, Any]] = {
+    "paired": {"train.batch_size": 8, "g_optimizer.lr": 4e-4},
+    "unpaired": {"train.batch_size": 4, "g_optimizer.lr": 4e-4, "d_optimizer.lr": 4e-4},
+    "images": {}}
+
+
+class TimeBudget:
+    """The time that a whole run may take, from its start-up to its last file.
+
+    Args:
+        clock: counts seconds.
+        elapsed: seconds that have passed before.
+    """
+
+    def __init__(self, minutes: float, *, clock: Callable[[], float] = time.monotonic,
+                 elapsed: float = 0.0) -> None:
+        require(0 < minutes <= MAX_MINUTES, "--minutes", f"{minutes:g}", "more than 0, such as 10")
+        self.minutes, self.clock = minutes, clock
+        self.deadline = clock() - elapsed + 60 * minutes
+
+    @classmethod
+    def since_start(cls, minutes: float) -> "TimeBudget":
+        """Minutes that began when this process did, whose imports take seconds."""
+        return cls(minutes, elapsed=time.time() - psutil.Process().create_time())
+
+    @property
+    def remaining(self) -> float:
+        """Seconds."""
+        return self.deadline - self.clock()
+
+
+def requested_budget(minutes: float | TimeBudget | None, autotune: bool, resume: object) -> TimeBudget | None:
+    """The time of a run, if it is limited.  RequestError if the ways of measuring do not go together."""
+    budget = TimeBudget(minutes) if isinstance(minutes, int | float) else minutes
+    if autotune and resume:
+        raise RequestError("--autotune cannot be given with --resume: the run keeps its settings")
+    if autotune and budget:
+        raise RequestError("--autotune and --minutes both choose settings by measuring; give one of them")
+    return budget
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds that the parts of a run take."""
+
+    image: float        # A training image, with all that a step does.
+    grid: float         # A sample grid.
+    embedding: float    # Loading the network that sets are compared by.
+    trial: float        # The evaluation of TRIAL_IMAGES that decides how many images are evaluated.
+    evaluation: float   # Of all that are evaluated while there is time.
+
+
+class RunPlanner:
+    """Chooses length, width, batch, precision and intervals of a run, except for what is assigned.
+
+    Args:
+        job: the run without a time limit.
+        assignments: KEY=VALUE words of the request; those of a preset count too.
+        batch_source: makes the batches of a job.
+        sample: the batch of the sample grids.
+        make_evaluator: the evaluator of a job, if it has one.
+    """
+
+    def __init__(self, job: Job, budget: TimeBudget, assignments: Sequence[str], *, device: str,
+                 batch_source: Callable[[Job, Runtime], Generator[Mapping[str, Tensor]]], sample: Batch,
+                 make_evaluator: Callable[[Job, torch.device], Evaluator | None], available: int) -> None:
+        self.job, self.budget, self.device, self.available = job, budget, device, available
+        self.batch_source, self.sample, self.make_evaluator = batch_source, sample, make_evaluator
+        self.assigned = assigned_keys(job.requested, assignments)
+        self.runtime = Runtime(device=device, threads=job.train.threads)
+        self.chosen: dict[str, Any] = {}
+
+    def plan(self) -> Job:
+        """The job that fits.  Call it in all processes.  RequestError if the time is too short for a step."""
+        self._choose_batch()
+        per_image = self._choose_width()
+        if "train.precision" not in self.assigned:
+            bf16 = self._with({"train.precision": "bf16"})
+            if (seconds := self._try(bf16)) < BF16_GAIN * per_image:
+                self.chosen["train.precision"], per_image = "bf16", seconds
+        job = self._with({})
+        timing = self._measure(job, per_image * job.train.batch_size)
+        self._choose_length(job, timing)
+        planned = self._with({})
+        measured = {"images_per_second": round(1 / timing.image, 2), "grid_seconds": round(timing.grid, 3),
+                    "evaluation_seconds": round(timing.evaluation, 3)}
+        return replace(planned, time_plan={"limit": self.budget.minutes, "chosen": self.chosen,
+                                           "measured": measured})
+
+    def summary(self) -> str:
+        """What was chosen, in one line."""
+        values = dict(self.chosen)
+        images = values.pop("train.images")
+        return (f"{self.budget.minutes:g} minutes are about {images:,} images here, with "
+                + " ".join(f"{key}={value}" for key, value in values.items()))
+
+    def _with(self, changes: Mapping[str, Any]) -> Job:
+        return self.job.with_settings({**self.chosen, **changes})
+
+    def _choose_batch(self) -> None:
+        if self.job.train.batch_size > 1 or "train.batch_size" in self.assigned:
+            return
+        free = {key: value for key, value in BATCHES[self.job.recipe.dataset].items()
+                if key not in self.assigned and (key.startswith("train.") or self._has_option(key))}
+        batch = free.pop("train.batch_size", 1)
+        while batch > 1 and not self._fits({"train.batch_size": batch}):
+            batch //= 2
+        n = self.runtime.world_size
+        self.chosen |= {"train.batch_size": max(1, batch // n) * n} | (free if batch > 1 else {})
+
+    def _choose_width(self) -> float:
+        """Seconds for an image with the widest networks of the table that see enough images."""
+        table = WIDTHS[self.job.recipe.dataset]
+        keys = [key for key in ("generator.width", "discriminator.width")
+                if key not in self.assigned and self._has_option(key)]
+        if not keys:
+            return self._try(self._with({}))
+        for share, least in table:
+            widths = {key: max(1, round(share * self._default(key))) for key in keys}
+            last = (share, least) == table[-1]
+            if last or self._fits(widths):
+                seconds = self._try(self._with(widths))
+                if last or seconds * least <= self.budget.minutes * 60:
+                    break
+        if share < 1:
+            self.chosen |= widths
+        return seconds
+
+    def _has_option(self, key: str) -> bool:
+        setting, option = key.split(".")
+        spec = getattr(self.job.recipe, setting, None)
+        return isinstance(spec, Spec) and option in schema(self._kind(setting), spec.name)
+
+    def _default(self, key: str) -> Any:
+        setting, option = key.split(".")
+        return schema(self._kind(setting), getattr(self.job.recipe, setting).name)[option].default
+
+    def _kind(self, setting: str) -> str:
+        return settings(self.job.recipe)[setting].kind
+
+    def _fits(self, changes: Mapping[str, Any]) -> bool:
+        needed = memory_estimate(self._with(changes), self.runtime.world_size).total
+        return self.runtime.broadcast(needed <= self.available)
+
+    def _trainer(self, job: Job) -> Trainer:
+        runtime = Runtime(precision=job.train.precision, device=self.device, threads=job.train.threads,
+                          tf32=job.train.tf32)
+        return Trainer(job.recipe, job.info, replace(job.train, async_writes=False), runtime,
+                       RunFolder(os.devnull), {})       # Nothing is written.
+
+    def _seconds(self, trainer: Trainer, work: Callable[[], object]) -> float:
+        """Seconds of some work, those of the main process in all."""
+        start = self.budget.clock()
+        work()
+        if trainer.device.type == "cuda":
+            torch.cuda.synchronize()
+        return self.runtime.broadcast(self.budget.clock() - start)
+
+    def _try(self, job: Job) -> float:
+        """Seconds for an image, by a few steps; those of the first alone if they are hopelessly many."""
+        trainer = self._trainer(job)
+        with closing(self.batch_source(job, trainer.runtime)) as batches:
+            batch = next(batches)
+        first = self._seconds(trainer, lambda: trainer.advance(batch))
+        if first > MEASURED_SHARE * 60 * self.budget.minutes:
+            return first / job.train.batch_size
+        return min(self._seconds(trainer, lambda: trainer.advance(batch))
+                   for _ in range(TRIAL_STEPS)) / job.train.batch_size
+
+    def _measure(self, job: Job, step: float) -> Timing:
+        """Time steps with their batches, a sample grid and an evaluation of a few images."""
+        trainer, low_high = self._trainer(job), MEASURED_SECONDS
+        seconds = min(max(MEASURED_SHARE * 60 * self.budget.minutes, low_high[0]), low_high[1])
+        count = max(1, int(seconds / max(step, 1e-9)))
+        with closing(self.batch_source(job, trainer.runtime)) as batches:
+            trainer.advance(next(batches))
+
+            def steps() -> None:
+                for _ in range(min(count, job.train.steps)):
+                    trainer.advance(next(batches))
+
+            image = self._seconds(trainer, steps) / min(count, job.train.steps) / job.train.batch_size
+        grid = self._seconds(trainer, lambda: sample_grid(job.recipe, trainer.ema_modules, self.sample,
+                                                          trainer.device, job.train.seed))
+        evaluator = self.make_evaluator(job, trainer.device) if self.runtime.is_main_process else None
+        loading = self._seconds(trainer, lambda: evaluator and evaluator.embedding())
+        trial = evaluator.limited(TRIAL_IMAGES) if evaluator else None
+        took = self._seconds(trainer, lambda: trial and trial(trainer.modules, trainer.ema_modules, 0))
+        count = len(evaluator.limited(MAX_IMAGES).heldout.indices) if evaluator else 0
+        return Timing(image, grid, loading, took, took / TRIAL_IMAGES * self.runtime.broadcast(count))
+
+    def _choose_length(self, job: Job, timing: Timing) -> None:
+        every = job.train.checkpoint_every if "train.checkpoint_every" in self.assigned else 0
+        remaining = self.runtime.broadcast(self.budget.remaining)
+        images = affordable_images(timing, remaining, every,
+                                   memory_estimate(job, self.runtime.world_size).state)
+        batch = job.train.batch_size
+        if images < batch:
+            needed = 60 * self.budget.minutes - remaining + timing.image * batch + \
+                seconds_beside_steps(timing, 0.0, 1, 0)
+            raise RequestError(f"--minutes {self.budget.minutes:g} is too short here, where starting, "
+                               f"measuring and one step of {batch} take about {math.ceil(needed)} s; "
+                               f"accepted: more, such as {math.ceil(10 * needed / 60)}")
+        self.chosen["train.images"] = images = round_down(images, batch)
+        for key, value in (("train.checkpoint_every", max(batch, -(-images // CHECKPOINTS))),
+                           ("train.log_every", max(batch, min(job.train.log_every, images // LOG_LINES)))):
+            if key not in self.assigned:
+                self.chosen[key] = value
+
+
+def seconds_beside_steps(timing: Timing, steps: float, checkpoints: int, state: int) -> float:
+    """Seconds of sample grids, states and evaluations of a run whose steps take so many."""
+    evaluation = min(timing.trial + (checkpoints + 1) * timing.evaluation,
+                     max(EVALUATION_SHARE * steps, FREE_SECONDS))
+    each = timing.grid + state / SAVED_BYTES_PER_SECOND
+    return timing.embedding + (checkpoints + 1) * each + evaluation
+
+
+def affordable_images(timing: Timing, seconds: float, checkpoint_every: int, state: int) -> int:
+    """How many images fit into so many seconds; with CHECKPOINTS, or with one every so many images."""
+    low, high = 0, int(seconds / max(timing.image, 1e-9)) + 1
+    while high - low > 1:
+        images = (low + high) // 2
+        checkpoints = -(-images // checkpoint_every) if checkpoint_every else CHECKPOINTS
+        steps = images * timing.image
+        total = (steps + seconds_beside_steps(timing, steps, checkpoints, state)) * (1 + RESERVE)
+        low, high = (images, high) if total <= seconds else (low, images)
+    return low
+
+
+def round_down(images: int, batch: int) -> int:
+    """A multiple of the batch of about three digits."""
+    unit = 10 ** max(0, len(str(images)) - 3)
+    return max(batch, images // unit * unit // batch * batch)
