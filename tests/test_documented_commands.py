@@ -81,8 +81,9 @@ def made_small(words: list[str]) -> list[str]:
     """The words of a command, with settings that make it quick; what is measured or trained is smaller, what is typed the same."""
     verb = words[0]
     if verb == "train" and "--resume" not in words:
-        if "--epochs" in words:
-            return [*words, "--epochs", "1", *(word for word in TINY if not word.startswith("train.images"))]
+        for length, value in (("--epochs", "1"), ("--minutes", "0.5")):
+            if length in words:
+                return [*words, length, value, *(["--dry-run"] if length == "--minutes" else []), *(word for word in TINY if not word.startswith("train.images"))]
         small = TINY if words[1] in ("pix2pix", "cyclegan") else NOISE
         return [*words, *small, *(MORE.get(words[1], ()) if "generator.norm=instance" not in words else ())]
     if verb == "generate":
