@@ -38,7 +38,7 @@ def model_of(network, width):
     recipe = Pix2Pix(generator=Spec(spec.name, {**spec.options, "width": width}))
     generator = build("generator", recipe.generator, 3, 3, TRAINED)
     header = model_header("pix2pix", to_dict(recipe), DataInfo(TRAINED), (ImageFormat(), ImageFormat()))
-    return Model(recipe, nn.ModuleDict({"G": generator}), header, torch.device("cpu"))
+    return Model(recipe, nn.ModuleDict({"E": nn.Identity(), "G": generator}), header, torch.device("cpu"))
 
 
 def measure(network, size, width):

@@ -46,7 +46,7 @@ def random_model(size, width):
     """The default generator with random weights."""
     recipe = Pix2Pix(generator=Spec("unet", {"width": width}))
     info = DataInfo((size, size))
-    modules = nn.ModuleDict({"G": recipe.modules(info)["G"]})
+    modules = nn.ModuleDict({key: recipe.modules(info)[key] for key in recipe.ema_modules})
     return Model(recipe, modules,
                  model_header("pix2pix", to_dict(recipe), info, (ImageFormat(), ImageFormat())),
                  torch.device("cpu"))

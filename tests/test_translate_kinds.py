@@ -289,7 +289,8 @@ def tiny() -> dict[str, Model]:
 
 def made(generator: Spec) -> Model:
     recipe, info = Pix2Pix(generator=generator), DataInfo((256, 256), 1, 1)
-    modules = nn.ModuleDict({"G": recipe.modules(info)["G"]})
+    modules = recipe.modules(info)
+    modules = nn.ModuleDict({key: modules[key] for key in recipe.ema_modules})
     return Model(recipe, modules, model_header("pix2pix", to_dict(recipe), info, (ImageFormat(1), ImageFormat(1))), torch.device("cpu"))
 
 
