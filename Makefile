@@ -1,4 +1,4 @@
-# make demo   train (7 core-minutes), translate, evaluate on the bundled drawings, after the installation
+# make demo   train, translate, evaluate on the bundled drawings (5 minutes on two CPU cores, after the installation)
 # make test   run the tests                make lint   ruff and mypy
 PYTHON ?= python3
 VENV ?= .venv
