@@ -113,14 +113,14 @@ def _decoded(data: bytes, encoding: str, path: str,
              rows: Iterator[tuple[int, Row]]) -> Iterator[tuple[int, Row]]:
     """The rows.  RequestError names the line of a byte that the encoding does not have.
 
-    Which other one it is in only a person knows: that of Windows depends on the country.
+    The encoding cannot be guessed: that of Windows depends on the country.
     """
     try:
         yield from rows
     except UnicodeDecodeError as part:
         error = part
         try:
-            data.decode(encoding)       # Whole, which tells the position.
+            data.decode(encoding)       # The whole file, for the position of the byte in it.
         except UnicodeDecodeError as whole:
             error = whole
         before = error.object[:error.start].decode(encoding, "replace")

@@ -93,7 +93,7 @@ class _Rows:
             self._file.close()
 
     def in_memory(self) -> Array:
-        """All rows."""
+        """All rows written so far, `(N, D)` float32; the file is closed and no longer used."""
         with contextlib.suppress(OSError):
             self.close()
         count = self.written * self.shape[1]

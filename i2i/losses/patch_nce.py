@@ -1,4 +1,4 @@
-"""PatchNCE: a patch of the output is told from other patches by the patch of the input at its place."""
+"""PatchNCE: a contrastive loss between patches of the output and patches of the input."""
 
 from typing import Annotated, Literal
 
@@ -8,14 +8,16 @@ from typing_extensions import Doc
 from i2i.nets.precision import fp32_island, to_float32
 
 Negatives = Annotated[Literal["image", "batch"], Doc(
-    "Patches that are told apart: those of an image, or of all images in the batch of a process")]
+    "Patches that serve as negatives: those of the same image, or of all images in a process's batch")]
 
 
 def patch_nce(query: Tensor, key: Tensor, temperature: float, negatives: Negatives = "image") -> Tensor:
-    """-log softmax of q k+ / temperature among all k; keys are constants.  Park et al. 2020, equation 3.
+    """Cross-entropy of matching each query with the key at its place.  Park et al. 2020, equation 3.
 
-    The reference code lets the positive count once more, with a similarity of -10, which adds e^-143 to the
-    sum.
+    The logits are q k / temperature; no gradient is taken of the keys.
+
+    The reference code counts the positive a second time, with a similarity of -10, which at the usual
+    temperature of 0.07 adds e^-143 to the sum.
 
     Args:
         query, key: vectors (N, P, C) of P patches, at equal places in both.

@@ -31,12 +31,12 @@ class Fault:
 
 
 def blur(image: Array, sigma: float, rng: np.random.Generator) -> Array:
-    """Gaussian blur."""
+    """Gaussian blur, sigma in pixels."""
     return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(sigma)))
 
 
 def jpeg(image: Array, quality: float, rng: np.random.Generator) -> Array:
-    """JPEG artifacts."""
+    """Save as JPEG of this quality, 1 to 95, and read it again."""
     data = io.BytesIO()
     Image.fromarray(image).save(data, "JPEG", quality=int(quality))
     return np.asarray(Image.open(data))

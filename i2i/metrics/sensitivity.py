@@ -110,7 +110,7 @@ def table(judges: Mapping[str, Sensitivity]) -> str:
 
 
 def to_json(judges: Mapping[str, Sensitivity]) -> str:
-    """All figures."""
+    """What each judge sees of each fault and strength, and its speed, as JSON."""
     figures = {name: {"images_per_second": each.images_per_second,
                       "seen": [{"fault": fault, "strength": strength, "seen": value}
                                for (fault, strength), value in each.seen.items()]}

@@ -136,7 +136,7 @@ class Head(nn.Module):
 
     Args:
         blocks: how many convolutions halve the size; if 0, there is one that does not.
-        width: channels of the last of them, of which each has half as many as the next.
+        width: channels of the last convolution; each one before it has half as many as the next.
     """
 
     def __init__(self, in_channels: int, blocks: int, width: int, norm: str, num_classes: int,

@@ -26,7 +26,7 @@ class SPADE(nn.Module):
     The gain is 1 + gamma, as in the reference implementation.
 
     Args:
-        norm: name of the norm, whose own gain and bias are left out.
+        norm: name of the norm that is modulated, built without gain and bias.
         channels: those of the features.
         label_channels: those of the label map, one for each class.
         hidden: those of the layer that gamma and beta share.

@@ -52,7 +52,8 @@ class AdversarialOverOutputs(Adversarial):
 
     def __init__(self, loss: Adversarial) -> None:
         self.loss = loss
-        self.relativistic, self.decision_boundary = loss.relativistic, loss.decision_boundary   # type: ignore[misc]
+        self.relativistic = loss.relativistic               # type: ignore[misc]
+        self.decision_boundary = loss.decision_boundary     # type: ignore[misc]
 
     def d(self, real: Logits, fake: Logits) -> Tensor:
         return mean_over_outputs(self.loss.d, real, fake)
