@@ -11,10 +11,11 @@ from torch.nn import functional as F
 from typing_extensions import Doc
 
 from i2i.errors import RequestError, require
-from i2i.metrics.feature_networks import frozen_network, rgb_images
+from i2i.metrics.feature_networks import frozen_network
 from i2i.metrics.networks.base import Layer
 from i2i.nets.blocks import GemmConv2d, init_weights
 from i2i.nets.class_conditioning import ClassProjection, require_labels
+from i2i.nets.joined_images import MAX_CHANNELS, channels_of_images, split_rgb
 from i2i.nets.norms import make_norm
 from i2i.nets.options import Norm
 from i2i.nets.weight_norm import spectral as spectral_norm
@@ -48,7 +49,7 @@ class FeaturePyramid(nn.Module):
     The network is no part of the state: its name is in the settings.
 
     Args:
-        in_channels: of the images: any number of them one after the other.
+        in_channels: of the images, by which they are told apart if several are joined (`JoinedChannels`).
         channels: of the mixed features next to the image; doubled with each scale.
         kernel: width of the convolutions across scales.
     """
@@ -57,9 +58,13 @@ class FeaturePyramid(nn.Module):
                  kernel: int) -> None:
         super().__init__()
         self.network_name = features
-        self.color, self.gray = divmod(in_channels, 3)
+        self.images = channels_of_images(in_channels)
+        require(max(self.images) <= MAX_CHANNELS, "discriminator", "projected",
+                f"others, such as patch or multiscale, where an image has more than {MAX_CHANNELS} channels "
+                f"({max(self.images)} here; label maps have a channel for each class unless "
+                "source_encoding=channels): the frozen network takes color or gray images")
         self.found = self.find_layers(layers)
-        images = self.color + self.gray
+        images = sum(channels // 3 + channels % 3 for channels in self.images)
         widths = [channels << scale for scale in range(len(self.found))]
         self.mix_channels = nn.ModuleList(nn.Conv2d(images * layer.channels, width, 1)
                                           for layer, width in zip(self.found, widths, strict=True))
@@ -98,7 +103,7 @@ class FeaturePyramid(nn.Module):
 
     def raw(self, x: Tensor) -> list[Tensor]:
         """The frozen network's features: (N, C, H, W) -> [(N, C', H / stride, W / stride)], shallow first"""
-        n, images = len(x), rgb_images(x)
+        n, images = len(x), split_rgb(x, self.images)
         network = frozen_network(self.network_name, x.device)
         maps = network.feature_maps(torch.cat(images).float(), self.layers)
         return [torch.cat(h.split(n), 1).to(x.dtype) if len(images) > 1 else h.to(x.dtype) for h in maps]

@@ -11,6 +11,7 @@ from typing_extensions import Doc
 from i2i.augment.base import Augment
 from i2i.errors import require
 from i2i.losses.patch_nce import Negatives, patch_nce
+from i2i.nets.joined_images import JoinedChannels
 from i2i.nets.patch_projection import PatchProjection, draw_places, mirror_places
 from i2i.recipes.base import Batch, DataInfo, Player, Update, get_module, set_progress
 from i2i.recipes.discriminator_outputs import Logits, average_logits, build_adversarial
@@ -85,7 +86,7 @@ class CUT(StabilizerSettings):
         require(a == b or not self.nce_identity, "nce_identity", "true",
                 f"false where the sides differ in channels ({a} and {b}) and G cannot be applied to b")
         G = build("generator", self.generator, a, b, info.size)
-        D = build("discriminator", self.discriminator, self.pack * b, info.size)
+        D = build("discriminator", self.discriminator, JoinedChannels(b, pack=self.pack), info.size)
         require(hasattr(G, "intermediates"), "generator", self.generator.name,
                 "resnet with cut, which compares patches by features of the generator's layers")
         layers = len(G.layers)

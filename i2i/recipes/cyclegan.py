@@ -13,6 +13,7 @@ from i2i.augment.base import Augment
 from i2i.errors import require
 from i2i.losses.perceptual import perceptual_term
 from i2i.nets.image_pool import ImagePool
+from i2i.nets.joined_images import JoinedChannels
 from i2i.nets.norms import has_dropout, uses_batch_statistics
 from i2i.nets.virtual_batch_norm import get_reference_batch
 from i2i.recipes.base import Batch, DataInfo, Player, Update, set_progress
@@ -95,7 +96,8 @@ class CycleGAN(StabilizerSettings):
 
         def D(channels: int) -> nn.Module:
             return build("weight_norm", self.d_weight_norm,
-                         build("discriminator", self.discriminator, self.pack * channels, info.size))
+                         build("discriminator", self.discriminator, JoinedChannels(channels, pack=self.pack),
+                               info.size))
 
         def T(channels: int) -> Augment:        # One for each side, as each D overfits by itself.
             return build_augment(self.augment, self.adversarial, (channels,), info.size,

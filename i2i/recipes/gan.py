@@ -11,6 +11,7 @@ from typing_extensions import Doc
 
 from i2i.errors import require
 from i2i.nets.class_conditioning import LabelChannel
+from i2i.nets.joined_images import JoinedChannels
 from i2i.nets.priors import LatentPrior
 from i2i.nets.virtual_batch_norm import get_reference_batch
 from i2i.recipes.base import Batch, DataInfo, Player, Update, get_module, set_progress
@@ -75,8 +76,9 @@ class GAN(StabilizerSettings):
         L: label -> channel; N: instance noise; U: unrolling of D; H_D, H_G: historical averages."""
         classes = info.num_classes if self.conditional else 0
         G = build("noise_generator", self.generator, info.b_channels, info.size, classes)
-        D = build("discriminator", self.discriminator, self.pack * (info.b_channels + self.label_channels),
-                  info.size, 0 if self.label_channels else classes)
+        images = (info.b_channels, 1) if self.label_channels else (info.b_channels,)
+        D = build("discriminator", self.discriminator, JoinedChannels(*images, pack=self.pack), info.size,
+                  0 if self.label_channels else classes)
         P = build("generator_penalty", self.g_penalty)
         require(not P.every or hasattr(G, "synthesize"), "g_penalty", self.g_penalty.name,
                 f"none with generator={self.generator.name}, which has no style space; or "

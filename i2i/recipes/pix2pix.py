@@ -12,6 +12,7 @@ from typing_extensions import Doc
 from i2i.augment.base import Augment
 from i2i.errors import require
 from i2i.losses.perceptual import perceptual_term
+from i2i.nets.joined_images import JoinedChannels
 from i2i.nets.label_maps import SourceEncoder
 from i2i.recipes.base import Batch, DataInfo, Player, Update, set_progress
 from i2i.recipes.discriminator_outputs import Logits, average_logits, build_adversarial
@@ -86,8 +87,8 @@ class Pix2Pix(StabilizerSettings):
         instance noise on b; U: unrolling of D; H_D, H_G: historical averages."""
         E = self.source_encoder(info)
         G = build("generator", self.generator, E.out_channels, info.b_channels, info.size)
-        D = build("discriminator", self.discriminator, self.pack * (E.out_channels + info.b_channels),
-                  info.size)
+        D = build("discriminator", self.discriminator,
+                  JoinedChannels(E.out_channels, info.b_channels, pack=self.pack), info.size)
         m = nn.ModuleDict({
             "E": E,
             "G": build("weight_norm", self.g_weight_norm, G),

@@ -1,5 +1,6 @@
 """The projected discriminator: recorded values of the authors' code, its own size of images, pairs, and a network that is part of no checkpoint."""
 
+import copy
 import json
 from typing import Any
 
@@ -9,10 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from i2i.config import override, parse_assignments
 from i2i.errors import RequestError
 from i2i.nets import projected
+from i2i.nets.joined_images import JoinedChannels
 from i2i.nets.projected import FeaturePyramid, Head, ProjectedDiscriminator, frozen_network
 from i2i.nets.weight_norm import spectral
+from i2i.recipes.base import DataInfo
+from i2i.recipes.cut import CUT
+from i2i.recipes.cyclegan import CycleGAN
+from i2i.recipes.gan import GAN
+from i2i.recipes.pix2pix import Pix2Pix
 from i2i.registry import Spec, build
 from tests.conftest import REFERENCE
 from tests.reference_weights import fill, weights_by_rule
@@ -108,15 +116,40 @@ def test_the_networks_weights_draw_none_of_the_runs_random_numbers() -> None:
     assert all(torch.equal(value, first[name]) for name, value in make().state_dict().items())
 
 
-def test_every_image_of_a_pair_is_seen_by_every_head() -> None:
-    """Each passes through the network as an image of its own: features of the pair are those of both, joined."""
-    D, x = make(6).eval(), torch.rand(2, 6, 32, 32) * 2 - 1
-    raw, a, b = D.pyramid.raw(x), *(make().pyramid.raw(x[:, i:i + 3]) for i in (0, 3))
-    assert all(torch.equal(both, torch.cat(each, 1)) for both, *each in zip(raw, a, b, strict=True))
-    for i in (0, 3):
-        moved = x.clone()
-        moved[:, i:i + 3] *= -1
+@pytest.mark.parametrize("channels", [(3, 3), (1, 3), (3, 1), (4, 1), (1, 1, 1), (2, 3)])
+def test_every_image_is_seen_as_itself_by_every_head(channels: tuple[int, ...]) -> None:
+    """Each passes through the network as it would alone, none joined with a channel of its neighbor: features of all are those of each."""
+    D, x = make(JoinedChannels(*channels)).eval(), torch.rand(2, sum(channels), 32, 32) * 2 - 1
+    images = x.split(list(channels), 1)
+    alone = [make(image.shape[1]).pyramid.raw(image) for image in images]
+    assert all(torch.equal(both, torch.cat(each, 1)) for both, *each in zip(D.pyramid.raw(x), *alone, strict=True))
+    for i in range(len(images)):
+        moved = torch.cat([-image if i == j else image for j, image in enumerate(images)], 1)
         assert all((one - other).abs().max() > 1e-6 for one, other in zip(D(x), D(moved), strict=True))
+    assert torch.equal(copy.deepcopy(D)(x)[0], D(x)[0])
+
+
+PIX2PIX, GAN_ = ("generator.width=2", "discriminator=projected"), ("generator.width=2", "generator.z_dim=2", "discriminator=projected")
+
+
+@pytest.mark.parametrize(("recipe", "words", "info", "images"), [
+    (Pix2Pix, PIX2PIX, {"a_channels": 1}, (1, 3)), (Pix2Pix, (*PIX2PIX, "pack=2"), {"a_channels": 3, "b_channels": 1}, (3, 1, 3, 1)),
+    (GAN, (*GAN_, "pack=3"), {"b_channels": 1}, (1, 1, 1)), (GAN, (*GAN_, "pack=2", "conditional=true"), {"b_channels": 3, "num_classes": 2}, (3, 1, 3, 1)),
+    (CUT, ("generator.width=2", "discriminator=projected", "pack=2"), {}, (3, 3)), (CycleGAN, ("generator.width=2", "discriminator=projected"), {"a_channels": 4, "b_channels": 4}, (4,))])
+def test_recipes_say_which_channels_are_an_image(recipe: type, words: tuple[str, ...], info: dict[str, int], images: tuple[int, ...]) -> None:
+    r = override(recipe(), parse_assignments([*words, "discriminator.features=random"]))
+    with torch.device("meta"):
+        m = r.modules(DataInfo((32, 32), **info))
+    assert {D.pyramid.images for name, D in m.items() if name in ("D", "D_a", "D_b")} == {images}
+
+
+def test_label_maps_of_a_channel_for_each_class_are_refused() -> None:
+    r = override(Pix2Pix(), parse_assignments([*PIX2PIX, "discriminator.features=random", "source_encoding=auto"]))
+    colors = tuple((level / 4,) for level in range(5))
+    with torch.device("meta"), pytest.raises(RequestError, match=r"more than 4 channels \(5 here; .*source_encoding=channels"):
+        r.modules(DataInfo((32, 32), 1, 3, a_colors=colors))
+    with torch.device("meta"):
+        r.modules(DataInfo((32, 32), 1, 3))
 
 
 def test_gray_images_are_seen_as_gray_ones() -> None:
