@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from i2i.cli.evaluate import describe_selection
 from i2i.errors import RequestError
 from i2i.evaluation import protocol, request
 from i2i.metrics import judges
+from i2i.metrics.judges import describe_selection, family, second_judge
 from i2i.metrics.weights import catalog_entry
 from i2i.training.callbacks.fixed_inputs import best_embedding
 
@@ -64,11 +64,63 @@ def test_one_cheap_judge_while_training(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_partial_judge_is_a_warning_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     here(monkeypatch, ALL)
-    (line,) = judges.partiality_warnings(["efficientnet-lite0", "random"], LITE0)
+    (line,) = judges.partiality_warnings({"efficientnet-lite0": "", "random": ""}, LITE0)
     assert "was trained with efficientnet-lite0" in line
     assert "by default it is judged by inception, random, open-nsfw" in line
     assert "\n" not in line
-    assert judges.partiality_warnings(["random"], LITE0) == []
+    assert judges.partiality_warnings({"random": ""}, LITE0) == []
+
+
+@pytest.mark.parametrize(("judge", "sha", "warning"), [
+    ("efficientnet-lite2", "2", "was trained with efficientnet-lite0, and efficientnet-lite2 is of the same family,"),
+    ("timm:tf_efficientnet_lite0", "2", "and timm:tf_efficientnet_lite0 is of the same family,"),
+    ("timm:mine", LITE0["efficientnet-lite0"], "was trained with timm:mine, which therefore"),      # The same weights by another name.
+    ("inception", "2", ""), ("timm:vit_small_patch14_dinov2", "2", "")])
+def test_relatives_of_what_a_model_was_trained_with_are_said_to_be(monkeypatch: pytest.MonkeyPatch, judge: str, sha: str, warning: str) -> None:
+    here(monkeypatch, ALL)
+    found = judges.partiality_warnings({judge: sha}, LITE0)
+    assert (warning in found[0]) if warning else found == []
+
+
+def test_families_are_architectures_of_all_sizes() -> None:
+    relatives = (("efficientnet-lite0", "efficientnet-lite2", "timm:tf_efficientnet_b0", "timm:efficientnet_lite0"), ("vgg16", "vgg16-hed", "timm:vgg19_bn"),
+                 ("inception", "timm:inception_v3"), ("random",), ("open-nsfw",), ("alexnet",), ("timm:resnet18", "timm:resnet50d"))
+    assert [{family(name) for name in names} for names in relatives] == [{name} for name in ("efficientnet", "vgg", "inception", "random", "open", "alexnet", "resnet")]
+    hed = {"vgg16-hed": "1"}
+    assert not judges.is_impartial("vgg16", hed)
+    assert judges.training_judge({"efficientnet-lite2": "1"}) != "efficientnet-lite0"
+
+
+@pytest.mark.parametrize(("available", "first", "trained", "expected"), [
+    (ALL, "efficientnet_lite0", {}, "random"), (ALL, "open_nsfw", LITE0, "random"), (ALL, "random", LITE0, "open-nsfw"),
+    (("efficientnet-lite0", "random"), "random", LITE0, None), (("efficientnet-lite0", "random"), "efficientnet_lite0", {"random": "0"}, None)])
+def test_a_trained_model_has_a_second_judge(monkeypatch: pytest.MonkeyPatch, available: Iterable[str], first: str, trained: dict[str, str], expected: str | None) -> None:
+    here(monkeypatch, available)
+    assert second_judge(first, trained) == expected
+
+
+def test_lpips_compares_by_a_network_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    here(monkeypatch, ALL)
+    networks = request.networks_of_pairs(request.choose_metrics("l1,lpips", ["lpips.net=vgg"], (), "none"))
+    assert networks == {"vgg16": catalog_entry("vgg16").sha256}
+    assert "was trained with vgg16," in judges.partiality_warnings(networks, networks)[0]
+
+
+def test_generated_images_are_judged_by_what_their_model_was_not_trained_with(i2i: Run, tmp_path: Path) -> None:
+    from i2i.inference.generation_plan import GenerationPlan
+    from i2i.inference.image_store import PLAN, trained_with
+    real, fake = boxes(tmp_path / "real", 8, 0), boxes(tmp_path / "fake", 8, 1)
+    words = ("evaluate", "--real", real, "--fake", fake, "--bootstrap", 0, "--metrics", "kid")
+    plan = GenerationPlan("0" * 64, 0, 1.0, (), (), 4, ".png", "0.1.0", LITE0)
+    (fake / PLAN).write_text(plan.to_json())
+    assert trained_with(fake) == LITE0
+    assert trained_with(real) == trained_with("peeps-64") == {}
+    done = i2i(*words)
+    assert done.code == 0, done.err
+    assert "kid_random" in done.out
+    assert "efficientnet" not in done.out
+    done = i2i(*words, "--features", "efficientnet-lite0")
+    assert "warning: the model was trained with efficientnet-lite0" in done.err
 
 
 def test_judges_are_chosen_by_name_and_a_weights_file_is_the_firsts(tmp_path: Path) -> None:
@@ -120,10 +172,13 @@ def test_results_are_comparable_if_the_judges_that_both_have_are_the_same() -> N
 
 
 def test_what_a_split_says_of_a_model() -> None:
-    assert describe_selection("test", {"train", "val", "test"}) == "picked on val, shown on test once"
-    assert describe_selection("test", {"train", "test"}) == "not held out: there is no val split to pick a model on"
-    assert describe_selection("val", {"train", "val"}) == "not held out: best is picked on val"
-    assert describe_selection("train", {"train"}) == "not held out: the model was trained on these"
+    assert describe_selection("test", "val", has_val=True) == "picked on val, shown on test once"
+    assert describe_selection("test", "train", has_val=False) == "picked on train, shown on test once"
+    assert describe_selection("test", "", has_val=True) == "the last model of its run, not a picked one; shown on test once"
+    assert describe_selection("test", "", has_val=False).endswith("test is not held out once models are compared on it")
+    assert describe_selection("val", "val", has_val=True) == describe_selection("val", "", has_val=True) == "not held out: best is picked on val"
+    assert describe_selection("train", "train", has_val=False) == "not held out: best is picked on train"
+    assert describe_selection("train", "val", has_val=True) == "not held out: the model was trained on these"
 
 
 def test_a_model_is_judged_by_what_it_was_not_trained_with(i2i: Run, tmp_path: Path) -> None:
@@ -146,7 +201,7 @@ def test_a_model_is_judged_by_what_it_was_not_trained_with(i2i: Run, tmp_path: P
     data = json.loads((tmp_path / "r.json").read_text())
     assert "kid_random" in data["results"]
     assert "kid_efficientnet_lite0" not in data["results"]
-    assert data["selection"] == "not held out: there is no val split to pick a model on"
+    assert "test is not held out once models are compared on it" in data["selection"]
     assert data["selection"] in done.out
     done = i2i(*words, "--features", "efficientnet-lite0")
     assert done.code == 0, done.err

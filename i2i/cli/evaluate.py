@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -100,10 +100,11 @@ def _evaluate_sets(fake: str, real: str, max_pixels: int | None, make_request: R
     from i2i.data.image_set import open_image_set
     from i2i.evaluation.evaluate_sets import evaluate_sets
     from i2i.evaluation.request import DEFAULT_SET_METRICS
+    from i2i.inference.image_store import trained_with
     start = time.monotonic()
     fakes, reals = (open_image_set(where, flag, max_pixels=max_pixels)
                     for where, flag in ((fake, "--fake"), (real, "--real")))
-    request, judges = make_request(DEFAULT_SET_METRICS)
+    request, judges = make_request(DEFAULT_SET_METRICS, trained_with(fake))
     with ProgressBars(request.group.rank) as bars:
         outcome = evaluate_sets(fakes, reals, judges, replace(request, progress=bars.update))
     if request.group.rank:
@@ -150,6 +151,7 @@ def _pairs(path: str, model: Model, data: str | None, split: str,
     from i2i import registry
     from i2i.data.paired import PairedDataset
     from i2i.data.sources import open_source
+    from i2i.metrics.judges import describe_selection
     if not model.recipe.sources:
         raise RequestError(f"{path} makes images from noise, which have no targets; accepted: i2i generate "
                            f"{path} --n 5000 --out DIR, and then i2i evaluate --fake DIR --real DIR")
@@ -166,15 +168,9 @@ def _pairs(path: str, model: Model, data: str | None, split: str,
                            f"to compare translations with; accepted: {split}A and {split}B with the same "
                            "names, or the translations as --fake and a folder as --real")
     own = str(where) == str(model.header.get("data"))
-    return str(where), splits[split], describe_selection(split, splits) if own else ""
-
-
-def describe_selection(split: str, splits: Collection[str]) -> str:
-    """Whether a model was trained on a split of its own data, or picked by it."""
-    if split == "test" and "val" in splits:
-        return "picked on val, shown on test once"
-    return "not held out: " + {"train": "the model was trained on these", "val": "best is picked on val"}.get(
-        split, "there is no val split to pick a model on")
+    picked_on = str(model.header.get("picked_on", ""))
+    return str(where), splits[split], \
+        describe_selection(split, picked_on, has_val="val" in splits) if own else ""
 
 
 def _make_request(default: Sequence[str], trained_with: Mapping[str, str] = MappingProxyType({}), *,
@@ -199,10 +195,11 @@ def _make_request(default: Sequence[str], trained_with: Mapping[str, str] = Mapp
     name = judges[0].name if judges else "none"
     if name == "inception" and not metrics and default is requests.DEFAULT_SET_METRICS:
         default = (*default, "is")
+    chosen = requests.choose_metrics(metrics, settings, default, name)
+    networks = {judge.name: judge.weights for judge in judges} | requests.networks_of_pairs(chosen)
     return requests.EvaluationRequest(
-        requests.choose_metrics(metrics, settings, default, name), metrics is not None, seed, bootstrap,
-        batch, cache, weights, tuple(partiality_warnings([judge.name for judge in judges], trained_with)),
-        group=group), judges
+        chosen, metrics is not None, seed, bootstrap,
+        batch, cache, weights, tuple(partiality_warnings(networks, trained_with)), group=group), judges
 
 
 def _print_results(outcome: Mapping[str, Any], columns: Mapping[str, Mapping[str, Any]]) -> None:

@@ -78,6 +78,12 @@ def choose_metrics(listed: str | None, options: Sequence[str], default: Sequence
     return tuple(Spec(name, values) for name, values in chosen.items())
 
 
+def networks_of_pairs(metrics: Sequence[Spec]) -> dict[str, str]:
+    """The networks by which LPIPS, if it is among the metrics, compares images: name, sha256."""
+    used = [paired.LPIPS_BACKBONES[spec.options["net"]] for spec in metrics if spec.name == "lpips"]
+    return {name: weights.catalog_entry(name).sha256 for name in used}
+
+
 def choose_features(listed: str | None, weights_path: Path | None, resize: str, device: str = "cpu",
                     trained_with: Mapping[str, str] = MappingProxyType({})) -> list[FeatureExtractor]:
     """Load the feature networks that judge; RequestError if a name is unknown or weights are absent.

@@ -4,8 +4,8 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ class GenerationPlan:
     batch_size: int             # Image i is in batch i // batch_size, always whole: rounding depends on it.
     suffix: str                 # Format of the files, such as ".png".
     i2i: str                    # Version of the package.
+    # Those that the model was trained with: name, sha256.
+    feature_networks: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def folders(self) -> tuple[str, ...]:
@@ -78,6 +80,7 @@ class GenerationPlan:
             values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value
                                       for key, value in json.loads(text).items()}
             plan = GenerationPlan(**values)
+            dict[str, str](plan.feature_networks)
             if not all(0 <= label < len(plan.classes) for label in plan.turn) or plan.batch_size < 1:
                 raise ValueError("its numbers do not fit each other")
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -86,10 +89,10 @@ class GenerationPlan:
 
     def check_same(self, other: "GenerationPlan", path: str) -> None:
         """Raise RequestError naming the first difference to the plan of the set at a path."""
-        for field in fields(self):
-            theirs, ours = getattr(other, field.name), getattr(self, field.name)
+        for name in [each.name for each in fields(self)]:
+            theirs, ours = getattr(other, name), getattr(self, name)
             if theirs != ours:
-                raise RequestError(f"{path} holds images of another set: {field.name} {_short(theirs)}, not "
+                raise RequestError(f"{path} holds images of another set: {name} {_short(theirs)}, not "
                                    f"{_short(ours)}; choose another --out")
 
 
@@ -109,7 +112,8 @@ def plan_generation(path: str | Path, model: Model, *, seed: int = 0, truncation
         raise RequestError(f"--format {suffix[1:]} does not hold {image_format}; accepted: "
                            f"{', '.join(formats_for(image_format))}")
     return GenerationPlan(sha256(path), seed, float(truncation), model.classes, parse_classes(model, classes),
-                          batch_size or model.batch_size(), suffix, VERSION)
+                          batch_size or model.batch_size(), suffix, VERSION,
+                          model.header.get("feature_networks", {}))
 
 
 def parse_suffix(text: str) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import zipfile
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 
@@ -165,6 +166,14 @@ def open_store(out: str | Path, plan: GenerationPlan, n: int,
     if isinstance(store, ZipStore):
         store.complete = group.broadcast(store.complete)
     return store
+
+
+def trained_with(path: str | Path) -> Mapping[str, str]:
+    """The feature networks that the model of a generated set was trained with; {} for other images."""
+    try:
+        return read_plan(path).feature_networks
+    except (RequestError, OSError):
+        return {}
 
 
 def read_plan(path: str | Path) -> GenerationPlan:

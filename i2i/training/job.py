@@ -138,14 +138,6 @@ class Job:
                 continue
         return None
 
-    @property
-    def reference_images(self) -> ImageDataset | None:
-        """The real images for evaluating a generator from noise: held-out ones, else training images."""
-        if not isinstance(self.splits["train"], ImageDataset):
-            return None
-        splits = (self.splits.get(name) for name in ("val", "test", "train"))
-        return next(split for split in splits if isinstance(split, ImageDataset))
-
     def fixed_noise(self) -> Callable[[int], Tensor]:
         """A function from an index to its noise, the same in all runs with this seed."""
         size = int(get_module(build_on_meta(self.recipe, self.info), "Z").noise_dim)

@@ -9,6 +9,7 @@ import torch
 
 from i2i.config import parse_assignments, settings
 from i2i.data.config import DataConfig
+from i2i.data.labeled import ImageDataset
 from i2i.data.paired import PairedDataset
 from i2i.errors import RequestError
 from i2i.recipes.presets import PRESETS, Preset
@@ -53,8 +54,8 @@ def format_table(rows: Mapping[str, Any]) -> list[str]:
 
 def _describe_training(job: Job, estimate: memory.MemoryEstimate) -> dict[str, Any]:
     train, size, evaluation = job.train, memory.format_bytes, "not while training: there are no val pairs"
-    if images := job.reference_images:
-        name = {"train": "training images, as none are held out"}.get(images.split, f"{images.split} images")
+    if isinstance(job.splits["train"], ImageDataset):
+        name = "val images" if "val" in job.splits else "training images, as there are no val images"
         evaluation = f"KID, Fréchet distance, precision and recall against {name}"
     elif job.held_out_pairs("val"):
         evaluation = "L1, PSNR and SSIM of the val pairs"

@@ -124,13 +124,14 @@ class RunState:
         failpoint("before-retire")
         self.folder.retire(progress["images"], self.config.keep_checkpoints)
 
-    def _write_model(self, path: Path, model: Mapping[str, Tensor], progress: Mapping[str, int]) -> None:
+    def _write_model(self, path: Path, model: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
         checkpoint.save(path, model, {"kind": "model", **self.header, **progress})
 
-    def save_model(self, path: Path, writer: AsyncWriter) -> None:
-        """Write the averaged model as it is now."""
+    def save_model(self, path: Path, writer: AsyncWriter, picked_on: str = "") -> None:
+        """Write the averaged model as it is now, and the split by which it is the best so far."""
         writer.submit(partial(self._write_model, path, writer.copy(self.ema.modules.state_dict()),
-                              {"step": self.step, "images": self.images}))
+                              {"step": self.step, "images": self.images}
+                              | ({"picked_on": picked_on} if picked_on else {})))
 
     def restore(self) -> None:
         """Go back to the newest undamaged state and cut the logs to it.  RequestError if all are damaged."""

@@ -17,7 +17,7 @@ from i2i.runs import log
 from i2i.runs.folder import RunFolder
 from i2i.training.callbacks import evaluator as evaluators
 from i2i.training.callbacks.diagnosis import overfitting, warnings
-from i2i.training.callbacks.evaluator import Evaluator
+from i2i.training.callbacks.evaluator import Evaluator, to_levels
 from i2i.training.callbacks.fixed_inputs import THUMBNAIL_SIZE, thumbnails
 from tests.conftest import SMALL, Run
 
@@ -117,7 +117,17 @@ def test_a_run_leaves_its_judgement(strips: Path, i2i: Run) -> None:
     assert told["sentence"] in result.out
     best = min(entries, key=lambda entry: entry["scores"]["l1"]["value"])
     assert told["best"]["images"] == best["images"]
-    assert load("run/best.safetensors").header["images"] == best["images"]
+    header = load("run/best.safetensors").header
+    assert (header["images"], header["picked_on"]) == (best["images"], "val")
+    shown = told["shown"]
+    assert (shown["split"], shown["n"], shown["images"], shown["selection"]) == ("test", 4, best["images"], "picked on val, shown on test once")
+    from i2i.training import job as jobs
+    job, model = jobs.prepare("pix2pix", SMALL, data=strips), load("run/best.safetensors")
+    pairs_of_test = [job.splits["test"].for_evaluation(job.formats, job.crop_size).tensors(i) for i in range(4)]
+    errors = [float((to_levels(model(pair["a"][None])) - to_levels(pair["b"][None])).abs().mean()) for pair in pairs_of_test]
+    assert shown["scores"]["l1"]["value"] == pytest.approx(np.mean(errors), abs=1e-3)
+    assert f"test at {best['images']} images: l1" in result.out
+    assert f"(4 images); {shown['selection']}" in result.out
     pairs = json.loads(Path("run/pairs.json").read_text())
     assert pairs["split"] == "test"
     assert [row["value"] for row in pairs["best"]] == sorted(row["value"] for row in pairs["best"])

@@ -2,17 +2,22 @@
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch import nn
 
-from i2i import load
+from i2i import load, train
+from i2i.metrics import judges
 from i2i.metrics.kid import mmd2
+from i2i.metrics.networks.random_filters import RandomFilters
 from i2i.recipes.gan import GAN
 from i2i.registry import Spec, names
-from i2i.runs import log
+from i2i.runs import checkpoint, log
 from i2i.training import job as jobs
 from i2i.training import train as training
 from i2i.training.callbacks import fixed_inputs
@@ -24,14 +29,14 @@ from i2i.training.callbacks.diagnosis import (
     loss_warnings,
     warnings,
 )
-from i2i.training.callbacks.evaluator import kid_by_image
+from i2i.training.callbacks.evaluator import Evaluation, Evaluator, kid_by_image
 from tests.conftest import Run
 from tests.planted import pictures
 
 TINY = ("generator.width=4", "discriminator.width=4", "train.batch_size=4", "train.log_every=8", "train.checkpoint_every=16")
 
 
-@pytest.mark.parametrize(("recipe", "splits", "judged"), [("cgan", (("train", 24), ("val", 12)), "val"), ("dcgan", (("train", 24), ("test", 12)), "test"),
+@pytest.mark.parametrize(("recipe", "splits", "judged"), [("cgan", (("train", 24), ("val", 12)), "val"), ("dcgan", (("train", 24), ("test", 12)), "train"),
                                                           ("infogan", (("train", 24),), "train")])
 def test_a_run_leaves_its_judgement(tmp_path: Path, i2i: Run, recipe: str, splits: tuple[tuple[str, int], ...], judged: str) -> None:
     data = pictures(tmp_path / "data", *splits)
@@ -41,20 +46,82 @@ def test_a_run_leaves_its_judgement(tmp_path: Path, i2i: Run, recipe: str, split
     assert entries[-1]["images"] == 48
     last = entries[-1]
     assert last["split"] == judged
-    assert last["n"] == len(last["each"]) == {"val": 12, "test": 12, "train": 24}[judged]
+    assert last["n"] == len(last["each"]) == {"val": 12, "train": 24}[judged]
     assert last["scores"].keys() == {"kid_pixels", "fd_pixels", "precision", "recall"}
     assert all(score["low"] <= score["value"] <= score["high"] for score in last["scores"].values())
-    assert ("real_logits_heldout" in last["readings"]) == (judged != "train")
+    assert ("real_logits_heldout" in last["readings"]) == (len(splits) > 1)
     assert np.mean(last["each"]) == pytest.approx(last["scores"]["kid_pixels"]["value"], abs=1e-5)
     assert f"{judged} at 48 images: kid_pixels" in result.out
     assert f"({last['n']} images, " in result.out
     told = json.loads(Path("run/verdict.json").read_text())
     best = min(entries, key=lambda entry: entry["scores"]["kid_pixels"]["value"])
-    assert told["best"]["images"] == best["images"] == load("run/best.safetensors").header["images"]
+    header = load("run/best.safetensors").header
+    assert told["best"]["images"] == best["images"] == header["images"] == told["shown"]["images"]
+    assert header["picked_on"] == judged
+    assert "picked_on" not in load("run").header
+    shown = splits[-1][0] if "test" in dict(splits) else judged
+    assert told["shown"]["split"] == shown
+    assert told["shown"]["selection"] == (f"picked on {judged}, shown on test once" if shown == "test" else f"not held out: best is picked on {judged}")
+    assert f"{shown} at {best['images']} images: kid_pixels" in result.out
+    assert told["shown"]["selection"] in result.out
     assert i2i("report", "run").code == 0
     page = Path("run/report.html").read_text()
     assert "kid_pixels" in page
     assert 'id="collapse"' not in page         # No check yet: they come every 1,000 images.
+
+
+@pytest.fixture
+def _time_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that every checkpoint is evaluated."""
+    monkeypatch.setattr(training, "Evaluation", partial(Evaluation, clock=lambda: 0.0))
+
+
+@pytest.mark.usefixtures("_time_stands_still")
+def test_test_images_pick_nothing(tmp_path: Path) -> None:
+    """Other test images: the same evaluations, of which the same is the best, and other scores when it is shown."""
+    entries, shown, logits = [], [], []
+    for name, count in (("one", 12), ("other", 11)):
+        data = pictures(tmp_path / name, ("train", 24), ("test", count))
+        for i, path in enumerate(sorted((data / "test").rglob("*.png"))):
+            if name == "other":
+                Image.fromarray(np.full((16, 16, 3), 20 * i, np.uint8)).save(path)
+        run = train("dcgan", *TINY, "train.images=48", data=data, out=tmp_path / f"run-{name}", device="cpu")
+        found = log.read(run / "metrics.jsonl")
+        logits.append([entry["readings"].pop("real_logits_heldout") for entry in found])
+        entries.append([{key: value for key, value in entry.items() if key != "seconds"} for entry in found])
+        shown.append(json.loads((run / "verdict.json").read_text())["shown"])
+    assert entries[0] == entries[1]
+    assert shown[0]["images"] == shown[1]["images"]
+    assert shown[0]["scores"] != shown[1]["scores"]
+    assert logits[0] != logits[1]
+
+
+@pytest.mark.usefixtures("_time_stands_still")
+def test_the_best_model_is_shown_and_the_last_one_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shown by two judges, with the weights of the best evaluation; the trainer has those of the last again."""
+    monkeypatch.setattr(judges, "SECOND_JUDGES", ("random",))
+    monkeypatch.setattr(RandomFilters, "size", 32)
+    values, seen = iter((0.1, 0.2, 0.3, 0.4, 0.5)), []
+    original = Evaluator.__call__
+
+    def worse(self: Evaluator, live: nn.ModuleDict, averaged: nn.ModuleDict, images: int) -> dict:
+        seen.append((self.heldout.dataset.split, images, {name: value.clone() for name, value in averaged.state_dict().items()}))
+        entry = original(self, live, averaged, images)
+        if "kid_pixels" in entry["scores"]:
+            entry["scores"]["kid_pixels"]["value"] = next(values)
+        return entry
+
+    monkeypatch.setattr(Evaluator, "__call__", worse)
+    data = pictures(tmp_path / "data", ("train", 12), ("test", 12))
+    run = train("dcgan", *TINY, "train.images=48", data=data, out=tmp_path / "run", device="cpu")
+    told = json.loads((run / "verdict.json").read_text())
+    first = log.read(run / "metrics.jsonl")[0]["images"]
+    assert told["best"]["images"] == told["shown"]["images"] == first < 48
+    assert [split for split, *_ in seen[-2:]] == ["test", "test"]
+    best, last = (checkpoint.load(run / f"{name}.safetensors", "model")[0] for name in ("best", "model"))
+    assert all(torch.equal(seen[-1][2][name], best[name]) for name in best)
+    assert not all(torch.equal(best[name], last[name]) for name in best)
+    assert {"kid_pixels", "kid_random", "fd_random"} <= told["shown"]["scores"].keys()
 
 
 def test_the_plan_says_how_it_is_judged(tmp_path: Path, i2i: Run) -> None:

@@ -7,25 +7,28 @@ squares (Mao et al. 2017), 0 and 2 with the hinge (Lim and Ye 2017), log 2 for b
 distance, E D(real) - E D(fake), should not grow (Arjovsky et al. 2017, figure 3).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 import torch
 from scipy import signal, stats
 
-from i2i.data.sampler import evenly_spaced
 from i2i.errors import JobError
 from i2i.files import write_atomically
 from i2i.metrics.intervals import Evaluation, describe_progress
+from i2i.metrics.judges import describe_selection, second_judge
+from i2i.metrics.set_metrics import slug
 from i2i.recipes.base import Recipe
 from i2i.registry import Spec, build
-from i2i.runs import log
+from i2i.runs import checkpoint, log
 from i2i.runs.folder import RunFolder
 from i2i.training.callbacks.collapse_detector import CollapseDetector
-from i2i.training.callbacks.evaluator import Evaluator
-from i2i.training.callbacks.fixed_inputs import FixedInputs
+from i2i.training.callbacks.evaluator import Evaluator, format_scores
+from i2i.training.callbacks.fixed_inputs import features_of
 from i2i.training.job import Job
 from i2i.training.trainer import Trainer
 
@@ -173,14 +176,7 @@ def conclude(entries: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Any
 
 def write_verdict(job: Job, folder: RunFolder, evaluator: Evaluator | None, detector: CollapseDetector | None,
                   trainer: Trainer) -> None:
-    """Write verdict.json, and the best and worst pairs of the test split, or of the validation split."""
-    if evaluator and evaluator.is_paired:
-        pairs = evaluator.heldout
-        if test := job.held_out_pairs("test"):
-            dataset = test.for_evaluation(job.formats, job.crop_size)
-            pairs = FixedInputs(dataset, evenly_spaced(len(dataset), evaluator.limit))
-        folder.write_json("pairs.json", evaluator.save_best_and_worst(
-            trainer.ema_modules, pairs, lambda name, write: write_atomically(folder.path / name, write)))
+    """Write verdict.json, and show the best model on the test split, or on the validation split."""
     entries = log.read(folder.metrics)
     if evaluator and not entries:
         entries = [evaluator(trainer.modules, trainer.ema_modules, trainer.images)]
@@ -192,7 +188,50 @@ def write_verdict(job: Job, folder: RunFolder, evaluator: Evaluator | None, dete
                        f"({type(error).__name__}: {error})") from None
     collapse = [detector.detection["sentence"]] if detector and detector.detection else []
     verdict |= {"warnings": [*collapse, *verdict["warnings"], *problems], "losses": losses}
+    if evaluator:
+        with _best_weights(folder, trainer, verdict["best"]["images"]) as images:
+            verdict["shown"] = shown = _show(job, folder, evaluator, trainer) | {"images": images}
+        picked_on = evaluator.heldout.dataset.split if folder.best.exists() else ""
+        shown["selection"] = describe_selection(shown["split"], picked_on, has_val="val" in job.splits)
+        trainer.message(f"{format_scores(shown)}  ({shown['n']} images); {shown['selection']}")
     folder.write_json(folder.verdict.name, verdict)
     for warning in verdict["warnings"]:
         trainer.message(f"warning: {warning}")
     trainer.message(verdict["sentence"])
+
+
+@contextmanager
+def _best_weights(folder: RunFolder, trainer: Trainer, images: int) -> Iterator[int]:
+    """Put the best model of the run into the averaged modules for a while, if it is another than the last."""
+    modules = trainer.ema_modules
+    if images == trainer.images or not folder.best.exists():
+        yield trainer.images
+        return
+    last = {name: value.clone() for name, value in modules.state_dict().items()}
+    tensors, header = checkpoint.load(folder.best, "model")
+    modules.load_state_dict(tensors)
+    try:
+        yield header["images"]
+    finally:
+        modules.load_state_dict(last)
+
+
+def _show(job: Job, folder: RunFolder, evaluator: Evaluator, trainer: Trainer) -> dict[str, Any]:
+    """Scores on images by which nothing was picked; of sets by two feature networks that share nothing.
+
+    Of pairs the best and the worst are saved, too.
+    """
+    inputs = evaluator.test or evaluator.heldout
+    if evaluator.is_paired:
+        pairs = evaluator.save_best_and_worst(
+            trainer.ema_modules, inputs, lambda name, write: write_atomically(folder.path / name, write))
+        folder.write_json("pairs.json", pairs)
+        return {key: pairs[key] for key in ("split", "n", "scores")}
+    shown = replace(evaluator, heldout=inputs)
+    entry = shown(trainer.modules, trainer.ema_modules, trainer.images)
+    trained_with = job.header().get("feature_networks", {})
+    if second := second_judge(evaluator.embedding().name, trained_with):
+        shown = replace(shown, embedding=cache(partial(features_of, second, evaluator.device)))
+        scores = shown(trainer.modules, trainer.ema_modules, trainer.images)["scores"]
+        entry["scores"] |= {name: score for name, score in scores.items() if slug(second) in name}
+    return {key: entry[key] for key in ("split", "n", "scores")}

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from i2i.recipes.discriminator_outputs import average_logits
 from i2i.runs import log
 from i2i.training.callbacks.base import Callback
 from i2i.training.callbacks.fixed_inputs import QUICK_SIZE, Embedding, FixedInputs, thumbnails
-from i2i.training.job import Job
+from i2i.training.job import AnyDataset, Job
 from i2i.training.trainer import Trainer
 
 Matrix = NDArray[Any]
@@ -46,8 +46,10 @@ class Evaluator:
     and Forsyth 2020) and only fit to be compared within a run.
 
     Args:
-        heldout: held-out samples; the same object as `training` if there are none.
+        heldout: samples of the validation split; the same object as `training` if there are none.
         training: training samples, which D's logits on held-out ones are compared with.
+        test: test samples, by which nothing is picked: the finished model is shown on them, and where there
+            is no validation split D's logits on them tell whether it overfits.
         embedding: gives the space in which diversity, and sets, are measured.
         limit: the most samples of a set.
     """
@@ -57,6 +59,7 @@ class Evaluator:
     training: FixedInputs
     device: torch.device
     embedding: Callable[[], Embedding]
+    test: FixedInputs | None = None
     limit: int = MAX_IMAGES
 
     @property
@@ -68,7 +71,8 @@ class Evaluator:
         """The evaluator of at most `count` inputs."""
         heldout = self.heldout.limited(count)
         training = heldout if self.training is self.heldout else self.training.limited(count)
-        return replace(self, heldout=heldout, training=training, limit=min(count, self.limit))
+        return replace(self, heldout=heldout, training=training, limit=min(count, self.limit),
+                       test=self.test and self.test.limited(count))
 
     @property
     def metric(self) -> str:
@@ -95,11 +99,12 @@ class Evaluator:
             logits["fake_logits"].append(self._logits(live, batch | {"b": fake}))
             for name, values in pair_metrics(fake, batch["b"]).items() if self.is_paired else ():
                 pair_values[name] += values
+        others = {"real_logits_train": self.training}
         if self.heldout is self.training:
             logits["real_logits_train"] = logits.pop("real_logits_heldout")
-        else:
-            logits["real_logits_train"] = [self._logits(live, batch)
-                                           for _, batch in self.training.batches(self.device)]
+            others = {"real_logits_heldout": self.test} if self.test else {}
+        for name, samples in others.items():
+            logits[name] = [self._logits(live, batch) for _, batch in samples.batches(self.device)]
         readings = {name: float(torch.cat(parts).mean()) for name, parts in logits.items()}
         generated = np.concatenate(points)
         readings["diversity"] = collapse.mean_distance(generated)
@@ -114,9 +119,8 @@ class Evaluator:
             readings |= {f"{name}_to_real": value for name, value in ratios.items() if name != "diversity"}
             each, scores = set_metrics(generated, real, embedding.name)
         return {"images": images, "split": self.heldout.dataset.split, "n": len(generated),
-                "scores": {name: {"value": score.value, "low": score.low, "high": score.high}
-                           for name, score in scores.items()},
-                "readings": readings, "each": [round(value, 6) for value in each]}
+                "scores": scores_as_json(scores), "readings": readings,
+                "each": [round(value, 6) for value in each]}
 
     def _generate(self, modules: nn.ModuleDict, batch: dict[str, Tensor]) -> Tensor:
         inputs = {key: value for key, value in batch.items() if key != "b"}
@@ -130,16 +134,19 @@ class Evaluator:
                             write: Callable[[str, Callable[[Path], None]], None]) -> dict[str, Any]:
         """Save strips (input, output, target) of the best and worst pairs; returns the data of pairs.json."""
         averaged.eval()
-        results = []
+        results, values = [], defaultdict[str, list[float]](list)
         for rows, batch in pairs.batches(self.device):
             fake = self._generate(averaged, batch)
-            for i, value in enumerate(pair_metrics(fake, batch["b"])["l1"]):
+            for name, found in (metrics := pair_metrics(fake, batch["b"])).items():
+                values[name] += found
+            for i, value in enumerate(metrics["l1"]):
                 strip = make_grid([[batch["a"][i], fake[i], batch["b"][i]]], gap=0)
                 results.append((value, pairs.indices[rows[i]], strip))
         results.sort(key=lambda result: result[:2])
         count = min(SHOWN_PAIRS, (len(results) + 1) // 2)
-        summary: dict[str, Any] = {"metric": self.metric, "split": pairs.dataset.split, "best": [],
-                                   "worst": []}
+        scores = scores_as_json({name: mean_score(each) for name, each in values.items()})
+        summary: dict[str, Any] = {"metric": self.metric, "split": pairs.dataset.split, "n": len(results),
+                                   "scores": scores, "best": [], "worst": []}
         for name, chosen in (("best", results[:count]), ("worst", results[::-1][:count])):
             for rank, (value, index, strip) in enumerate(chosen, 1):
                 file, image = f"pairs/{name}-{rank}.png", Image.fromarray(strip)
@@ -208,14 +215,24 @@ class Evaluation(Callback):
         self.seconds += self.cost
         before = [old["scores"][metric]["value"] for old in entries if metric in old["scores"]]
         if all(entry["scores"][metric]["value"] < value for value in before):
-            trainer.state.save_model(trainer.folder.best, trainer.writer)
+            trainer.state.save_model(trainer.folder.best, trainer.writer, entry["split"])
         entry = {**entry, "limit": self.evaluator.limit, "seconds": round(self.cost, 3)}
         # Last, so that the best model is there once its entry is.
         trainer.writer.submit(partial(log.append, trainer.folder.metrics, entry))
         trainer.callbacks.notify(lambda each: each.on_evaluation(trainer, entry))
-        scores = "  ".join(f"{name} {score['value']:.4g}" for name, score in entry["scores"].items())
-        trainer.message(f"{entry['split']} at {trainer.images:,} images: {scores}  "
-                        f"({entry['n']} images, {self.cost:.1f} s)")
+        trainer.message(f"{format_scores(entry)}  ({entry['n']} images, {self.cost:.1f} s)")
+
+
+def scores_as_json(scores: Mapping[str, Score]) -> dict[str, Any]:
+    """Scores with their intervals, as JSON data."""
+    return {name: {"value": score.value, "low": score.low, "high": score.high}
+            for name, score in scores.items()}
+
+
+def format_scores(entry: Mapping[str, Any]) -> str:
+    """The scores of an evaluation in one line."""
+    scores = "  ".join(f"{name} {score['value']:.4g}" for name, score in entry["scores"].items())
+    return f"{entry['split']} at {entry['images']:,} images: {scores}"
 
 
 def pair_metrics(fake: Tensor, real: Tensor) -> dict[str, list[float]]:
@@ -256,19 +273,24 @@ def kid_by_image(fake: Matrix, real: Matrix) -> Matrix:
 
 def make_evaluator(job: Job, device: torch.device, embedding: Callable[[], Embedding]) -> Evaluator | None:
     """The evaluator of a job, or None if there are no pairs to compare with or too few images."""
-    training = job.splits["train"].for_evaluation(job.formats, job.crop_size)
-    if isinstance(training, ImageDataset):
-        noise, conditional = job.fixed_noise(), bool(job.classes)
-        own = FixedInputs.from_noise(training, noise, MAX_IMAGES, conditional=conditional)
-        heldout, reference = own, job.reference_images
-        if reference and reference.split != training.split:
-            reference = reference.for_evaluation(job.formats, job.crop_size)
-            heldout = FixedInputs.from_noise(reference, noise, MAX_IMAGES, conditional=conditional)
-        enough = min(len(heldout.rows), len(own.rows)) >= MIN_IMAGES
-        return Evaluator(job.recipe, heldout, own, device, embedding) if enough else None
-    pairs = job.held_out_pairs("val")
-    if pairs is None:
+    from_noise = isinstance(job.splits["train"], ImageDataset)
+    noise = job.fixed_noise() if from_noise else None
+
+    def fixed(split: AnyDataset | None) -> FixedInputs | None:
+        if split is None:
+            return None
+        dataset = split.for_evaluation(job.formats, job.crop_size)
+        if noise and isinstance(dataset, ImageDataset):
+            return FixedInputs.from_noise(dataset, noise, MAX_IMAGES, conditional=bool(job.classes))
+        return FixedInputs(dataset, evenly_spaced(len(dataset), MAX_IMAGES))
+
+    own = fixed(job.splits["train"])
+    val, test = (fixed(job.splits.get(name) if from_noise else job.held_out_pairs(name))
+                 for name in ("val", "test"))
+    heldout = val or (own if from_noise else None)
+    if not own or not heldout or (from_noise and min(len(heldout.rows), len(own.rows)) < MIN_IMAGES):
         return None
-    heldout, own = (FixedInputs(dataset, evenly_spaced(len(dataset), MAX_IMAGES))
-                    for dataset in (pairs.for_evaluation(job.formats, job.crop_size), training))
-    return Evaluator(job.recipe, heldout, own, device, lambda: thumbnails(QUICK_SIZE))
+    if from_noise and test and len(test.rows) < MIN_IMAGES:
+        test = None
+    return Evaluator(job.recipe, heldout, own, device,
+                     embedding if from_noise else lambda: thumbnails(QUICK_SIZE), test)

@@ -74,13 +74,18 @@ def best_embedding(device: torch.device, log: Callable[[str], None],
     Thumbnails where the weights are missing.
     """
     name = training_judge(trained_with)
-    for warning in partiality_warnings([name], trained_with):
+    for warning in partiality_warnings({name: ""}, trained_with):
         log(f"warning: {warning}")
     try:
-        extractor = load_extractor(name, device=str(device))
+        return features_of(name, device)
     except RequestError as error:
         log(f"note: images are compared by their pixels, not by features: {error}")
         return thumbnails(THUMBNAIL_SIZE)
+
+
+def features_of(name: str, device: torch.device) -> Embedding:
+    """The features of a network.  RequestError if it cannot be loaded."""
+    extractor = load_extractor(name, device=str(device))
 
     def embed(images: Tensor) -> Matrix:
         points: Matrix = extractor.extract([to_uint8(image) for image in images])[0].double().numpy()
