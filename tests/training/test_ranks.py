@@ -31,6 +31,7 @@ NOISE = ("generator.width=4", "generator.z_dim=8", "discriminator.width=4", *FEW
 STYLE = (*NOISE, "generator.w_dim=8", "generator.max_channels=8", "generator.mapping_layers=2", "discriminator.max_channels=8")
 PLAIN = ("generator.norm=none", "discriminator.norm=none")
 JOINT = ("generator.norm=instance", "discriminator.norm=instance", "generator.dropout=0")
+PROJECTED = ("discriminator=projected", "discriminator.features=random", "discriminator.width=4", "discriminator.channels=2")
 RUNS = {        # name -> recipe, words, whether one process with the joint batch gives the same but for rounding: where nothing is drawn
     "pix2pix": ("pix2pix", [*SMALL, *FEW], False),
     "pix2pix-bf16": ("pix2pix", [*SMALL, *FEW, "train.precision=bf16"], False),
@@ -38,11 +39,13 @@ RUNS = {        # name -> recipe, words, whether one process with the joint batc
     "pix2pix-joint": ("pix2pix", [*SMALL, *FEW, *JOINT, "penalty=r1"], True),
     "pix2pix-joint-bf16": ("pix2pix", [*SMALL, *FEW, *JOINT, "train.precision=bf16"], True),
     "spade": ("spade", [*SMALL, *FEW, "generator.hidden=4", "generator.norm=instance"], False),
+    "projected": ("pix2pix", ["generator.width=4", *FEW, *JOINT, *PROJECTED, "adversarial=hinge", "perceptual=features", "perceptual.features=random"], True),
     "cyclegan": ("cyclegan", [*CYCLE, *FEW, "pool=0", "augment=ada", "augment.p=0.5", "augment.speed=0", "generator.dropout=0.5"], False),
     "cyclegan-joint": ("cyclegan", [*CYCLE, *FEW, "pool=0"], True),
     "cyclegan-bf16": ("cyclegan", [*CYCLE, *FEW, "pool=0", "train.precision=bf16"], True),
     "cut": ("cut", [*CUT, *FEW], False),
     "dcgan": ("dcgan", [*NOISE], False),
+    "fastgan": ("gan", [*NOISE, "generator=fastgan", "g_weight_norm=spectral", "discriminator=fastgan", "discriminator.decoder_width=4"], False),
     "wgan-gp": ("wgan-gp", [*NOISE, *PLAIN, "d_steps=2"], False),
     "sngan-bf16": ("sngan", [*NOISE, "train.precision=bf16"], False),
     "cgan": ("cgan", [*NOISE, *PLAIN], False),
