@@ -57,16 +57,20 @@ class LPIPS(nn.Module):
             for i, layer in enumerate(self.features):
                 pair = layer(pair)
                 if i in LAYERS[self.net]:
-                    unit = pair / (pair.square().sum(1, keepdim=True).sqrt() + EPS)
-                    a, b = unit.chunk(2)
-                    weighted = (a - b).square() * getattr(self, f"lin{len(distances)}")
-                    distances.append(weighted.sum(1).mean((1, 2)))
+                    distances.append(layer_distance(pair, getattr(self, f"lin{len(distances)}")))
         return torch.stack(distances)
 
     @torch.inference_mode()
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Zhang et al. 2018, equation 1: 2 x (N, 3, H, W) in [-1, 1] -> (N,)."""
         return self.layer_distances(x, y).sum(0)
+
+
+def layer_distance(pair: Tensor, lin: Tensor) -> Tensor:
+    """The contribution of a layer, from its features of two batches of images: (2 N, C, h, w) -> (N,)"""
+    # The norm has a gradient where all features are 0, unlike the root of a sum of squares.
+    a, b = (pair / (torch.linalg.vector_norm(pair, dim=1, keepdim=True) + EPS)).chunk(2)
+    return ((a - b).square() * lin).sum(1).mean((1, 2))
 
 
 def read_lins(path: Path) -> dict[str, Tensor]:

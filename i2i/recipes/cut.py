@@ -11,6 +11,7 @@ from typing_extensions import Doc
 from i2i.augment.base import Augment
 from i2i.errors import require
 from i2i.losses.patch_nce import Negatives, patch_nce
+from i2i.losses.perceptual import check_perceptual, perceptual_term
 from i2i.nets.joined_images import JoinedChannels
 from i2i.nets.patch_projection import PatchProjection, draw_places, mirror_places
 from i2i.recipes.base import Batch, DataInfo, Player, Update, get_module, set_progress
@@ -49,6 +50,8 @@ class CUT(StabilizerSettings):
         "Channels of the networks that project features for the comparison; 0: none")] = 256
     flip_equivariance: Annotated[bool, Doc(
         "Half of the batches are mirrored for G, and its output is compared with what they were")] = False
+    perceptual: Annotated[Spec, Doc("Distance of G(a) and a in a feature network, in G's loss")] = component(
+        "perceptual", "none")
     g_optimizer: GOptimizer = component("optimizer", "adam")
     d_optimizer: DOptimizer = component("optimizer", "adam")
     schedule: Schedule = component("schedule", "linear")
@@ -85,6 +88,7 @@ class CUT(StabilizerSettings):
         a, b = info.a_channels, info.b_channels
         require(a == b or not self.nce_identity, "nce_identity", "true",
                 f"false where the sides differ in channels ({a} and {b}) and G cannot be applied to b")
+        check_perceptual(self.perceptual, a, b)
         G = build("generator", self.generator, a, b, info.size)
         D = build("discriminator", self.discriminator, JoinedChannels(b, pack=self.pack), info.size)
         require(hasattr(G, "intermediates"), "generator", self.generator.name,
@@ -132,8 +136,10 @@ class CUT(StabilizerSettings):
             queries = get_module(m, "G").intermediates(match_channels(output, a), self.nce_layers)
             nce = [self.contrast(m["F"], *features, mirrored) for features in zip(
                 split_batch(queries, len(a)), split_batch(keys, len(a)), strict=True)]
-            update("G", loss + self.lambda_nce * torch.stack(nce).mean(), gan=gan, **matching_logs,
-                   **dict(zip(("nce", "nce_identity"), nce, strict=False)))
+            perceptual, perceptual_logs = perceptual_term(self.perceptual, (fake, a))
+            update("G", loss + self.lambda_nce * torch.stack(nce).mean() + perceptual, gan=gan,
+                   **matching_logs, **dict(zip(("nce", "nce_identity"), nce, strict=False)),
+                   **perceptual_logs)
 
     def translate(self, m: nn.ModuleDict, source: Tensor) -> tuple[Tensor, list[Tensor], Tensor | None]:
         """G(source), G's features of the source, and whether the source was mirrored, `()` bool."""

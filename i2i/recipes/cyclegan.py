@@ -11,7 +11,7 @@ from typing_extensions import Doc
 
 from i2i.augment.base import Augment
 from i2i.errors import require
-from i2i.losses.perceptual import perceptual_term
+from i2i.losses.perceptual import check_perceptual, perceptual_term
 from i2i.nets.image_pool import ImagePool
 from i2i.nets.joined_images import JoinedChannels
 from i2i.nets.norms import has_dropout, uses_batch_statistics
@@ -87,8 +87,7 @@ class CycleGAN(StabilizerSettings):
         a, b = info.a_channels, info.b_channels
         require(a == b or self.lambda_identity == 0, "lambda_identity", self.lambda_identity,
                 f"0 where the sides differ in channels ({a} and {b}) and their images cannot be compared")
-        require(a == b or self.perceptual.name == "none", "perceptual", self.perceptual.name,
-                f"none where the sides differ in channels ({a} and {b}) and their images cannot be compared")
+        check_perceptual(self.perceptual, a, b)
 
         def G(source: int, target: int) -> nn.Module:
             return build("weight_norm", self.g_weight_norm,

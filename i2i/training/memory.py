@@ -13,13 +13,14 @@ from i2i.inference.memory import LiveTensors
 from i2i.inference.memory import available_memory as available_memory
 from i2i.inference.memory import format_bytes as format_bytes
 from i2i.inference.memory import is_out_of_memory as is_out_of_memory
-from i2i.recipes.base import DataInfo, Recipe, get_module, set_checkpointing
+from i2i.recipes.base import DataInfo, Recipe, feature_networks, get_module, set_checkpointing
 from i2i.recipes.meta_device import build_on_meta, check_tensor_sizes
 from i2i.seeding import Progress
 from i2i.training.flops import FlopCount
 
 EVALUATION_BATCH = 16       # Images that are generated at once in an evaluation.
-FEATURE_BYTES = 250 * 10**6     # That the feature network takes for them, measured.
+FEATURE_BYTES = 330 * 10**6     # That the feature network takes for them, loading it included: measured.
+NETWORK_BYTES = 75 * 10**6      # That loading a feature network to train with takes, measured.
 ADAM_MOMENTS = 2            # Numbers that Adam keeps for each parameter.
 
 
@@ -37,7 +38,8 @@ class MemoryEstimate:
     """Bytes that training takes on the device of the networks, in one process.
 
     Attributes:
-        weights: parameters, buffers, their average and the optimizers' state; with their copies.
+        weights: parameters, buffers, their average and the optimizers' state, with their copies; feature
+            networks that are trained with.
         state: the same without copies, which is the size of a training state on disk.
         working: activations, gradients and temporary tensors of a step, at their peak.
         evaluation: what generating and comparing images takes at its peak.
@@ -101,10 +103,11 @@ def estimate_memory(recipe: Recipe, info: DataInfo, *, batch_size: int, ema: boo
                     Progress(0, batch_size, batch_size), update)
     summaries = [ModuleSummary(name, sum(p.numel() for p in module.parameters()), shapes.get(name, ""))
                  for name, module in modules.items()]
-    state, buffers = _state_bytes(recipe, modules, ema), sum(b.nbytes for b in modules.buffers())
-    # The trainer keeps a copy of the buffers.
+    state = _state_bytes(recipe, modules, ema)
+    # The trainer keeps a copy of the buffers; feature networks are no part of the state.
+    beside = sum(b.nbytes for b in modules.buffers()) + NETWORK_BYTES * len(feature_networks(recipe))
     evaluation = _generation_peak(recipe, modules, batch) + (0 if recipe.sources else FEATURE_BYTES)
-    return summaries, MemoryEstimate(state * (1 + copies) + buffers, state, live.peak, evaluation, gradients,
+    return summaries, MemoryEstimate(state * (1 + copies) + beside, state, live.peak, evaluation, gradients,
                                      count.flops)
 
 

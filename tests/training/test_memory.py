@@ -108,6 +108,11 @@ LOADS = {"pix2pix 64": ("pix2pix", "data.size=64", "generator.width=32", "train.
          "pix2pix 256": ("pix2pix", "data.size=256", "train.images=3"),
          "resnet": ("pix2pix", "data.size=128", "generator=resnet", "generator.width=32", "train.batch_size=2", "train.images=6"),
          "cyclegan": ("cyclegan", "data.size=64", "train.images=2"),
+         "fastgan": ("gan", "generator=fastgan", "discriminator=fastgan", "g_weight_norm=spectral", "train.batch_size=16", "train.images=48"),
+         "projected": ("gan", "generator=fastgan", "discriminator=projected", "g_weight_norm=spectral", "adversarial=hinge", "train.batch_size=32", "train.images=96"),
+         "pix2pix projected": ("pix2pix", "data.size=64", "generator.width=32", "discriminator=projected", "train.batch_size=8", "train.images=24"),
+         "pix2pix perceptual": ("pix2pix", "data.size=64", "generator.width=32", "perceptual=features", "train.batch_size=8", "train.images=24"),
+         "cut": ("cut", "data.size=64", "generator.width=32", "train.batch_size=2", "train.images=6"),
          "dcgan": ("dcgan", "train.batch_size=64", "train.images=192"),
          "wgan-gp": ("wgan-gp", "data.size=32", "train.batch_size=64", "train.images=192"),
          "stylegan2": ("stylegan2", "train.batch_size=8", "train.images=24")}
