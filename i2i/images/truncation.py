@@ -2,6 +2,7 @@
 zeros, which many decoders take for pixels."""
 
 import re
+import struct
 from collections.abc import Iterator
 
 # A marker that is neither an escaped 255 nor a restart (ITU-T T.81, B.1.1).
@@ -9,14 +10,16 @@ JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
 JPEG_END = 0xD9
 # Compressed data end in at most 2 zeros, lossy WebP of one color in up to 5 % of them.
 ZERO_TAIL, LOSSY_WEBP_TAIL = 64, 1024
+# Height, width, flags of the pixel format and bits per pixel; then, from DDS_PIXELS on, the pixels.
+DDS_HEADER, DDS_RGB, DDS_PIXELS = struct.Struct("<12x2I60xI4xI"), 0x40, 128
 ISO_MEDIA = (b"ftypavif", b"ftypavis", b"ftypheic", b"ftypheix", b"ftypmif1")
 
 
 def check_end(data: bytes) -> None:
-    """Raise ValueError if the end of a JPEG, WebP, AVIF, HEIC or QOI file is missing.
+    """Raise ValueError if the end of a JPEG, WebP, AVIF, HEIC, QOI or uncompressed DDS file is missing.
 
-    Decoders notice it in PNG, GIF and JPEG 2000.  In what is not compressed (BMP, TGA, PPM, NPY …) zeros are
-    black pixels.
+    Decoders notice it in PNG, GIF and JPEG 2000, and in DDS from Pillow 13.  In what is not compressed (BMP,
+    TGA, PPM, NPY …) zeros are black pixels.
     """
     if data.startswith(b"\xff\xd8\xff"):
         missing = not _jpeg_ends(data)
@@ -26,6 +29,9 @@ def check_end(data: bytes) -> None:
                       for kind, chunk in _riff_chunks(data) if kind in (b"VP8L", b"VP8 "))
     elif data[4:12] in ISO_MEDIA:       # Another box at the end may be padding.
         missing = ends_in_zeros(data) and _last_box(data) in (b"mdat", bytes(4))
+    elif data.startswith(b"DDS ") and len(data) >= DDS_HEADER.size:
+        height, width, flags, bits = DDS_HEADER.unpack_from(data)
+        missing = bool(flags & DDS_RGB) and len(data) < DDS_PIXELS + height * width * bits // 8
     else:
         missing = data.startswith(b"qoif") and b"\0\0\0\0\0\0\0\1" not in data[-64:]
     if missing:
