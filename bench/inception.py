@@ -20,7 +20,8 @@ import time
 import torch
 
 from i2i.metrics.feature_networks import FeatureExtractor
-from i2i.metrics.networks.inception import INPUT_SIZE, NUM_FEATURES, FIDInception
+from i2i.metrics.networks.inception import Inception
+from i2i.metrics.networks.inception_v3 import FIDInception
 
 
 def randomize(network):
@@ -44,9 +45,9 @@ def main():
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
     plain = randomize(FIDInception())
-    ours = FeatureExtractor("inception", "random", "clean", INPUT_SIZE, NUM_FEATURES,
+    ours = FeatureExtractor("inception", "random", "clean", Inception.size, Inception.num_features,
                             copy.deepcopy(plain).folded())
-    images = torch.rand(options.batch, 3, INPUT_SIZE, INPUT_SIZE) * 2 - 1
+    images = torch.rand(options.batch, 3, Inception.size, Inception.size) * 2 - 1
     times = [], []
     with torch.inference_mode():
         for i in range(options.rounds + 1):

@@ -7,6 +7,9 @@ import multiprocessing
 import os
 import re
 import signal
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +18,8 @@ from typing import Any
 import torch
 
 import i2i
-from i2i import files
+from i2i import files, registry
+from i2i.cli import app
 from i2i.runs.folder import RunFolder
 from i2i.training import train as training
 from i2i.training.callbacks import evaluator, fixed_inputs
@@ -98,6 +102,31 @@ def _begun(work: Callable[..., None], details: tuple[object, ...]) -> None:
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)        # Of the loader processes, as anywhere else.
     work(*details)
+
+
+def run(*words: object, cwd: Path, path: Path | None = None, code: str = "") -> subprocess.CompletedProcess[str]:
+    """What a command line, or Python code, does in a process of its own, where packages in the folder `path` are installed."""
+    with tempfile.TemporaryDirectory() as folder:
+        process = _CONTEXT.Process(target=_run, args=([*map(str, words)], code, cwd, path, Path(folder)))
+        process.start()
+        process.join(300)
+        process.kill()      # If it has not ended.
+        process.join()
+        return subprocess.CompletedProcess(words, int(process.exitcode or 0), *((Path(folder) / name).read_text() for name in ("out", "err")))
+
+
+def _run(words: list[str], code: str, cwd: Path, path: Path | None, outputs: Path) -> None:
+    for name, descriptor in (("out", 1), ("err", 2)):
+        os.dup2(os.open(outputs / name, os.O_WRONLY | os.O_CREAT), descriptor)
+    torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)        # Of the loader processes, as anywhere else.
+    os.environ.pop("COLUMNS", None)         # As in the test process.
+    os.chdir(cwd)
+    sys.path[:0] = ["", *map(str, filter(None, [path]))]
+    registry._Plugins.installed_loaded = False      # As in a process that has just been started.
+    if code:
+        return exec(code, {"__name__": "__main__"})
+    sys.exit(app.run(words))
 
 
 def ask(question: Callable[..., Any], *details: object) -> Any:

@@ -8,6 +8,9 @@ import torch
 from PIL import Image
 
 import i2i
+import i2i.cli.catalog
+import i2i.evaluation.request
+import i2i.inference.translate
 from tests import lives  # noqa: F401 - the children find it imported.
 from tests.conftest import SMALL, drawing
 

@@ -60,6 +60,14 @@ def test_importing_it_imports_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def test_commands_start_without_what_takes_seconds_to_import() -> None:
+    """torchvision's models import TorchDynamo."""
+    code = "import sys, i2i.cli.catalog, i2i.inference.model, i2i.inference.translate, i2i.evaluation.request, i2i.training.train; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], check=True, timeout=100, capture_output=True, text=True).stdout.split()
+    assert "torch.nn" in modules
+    assert not {"torchvision.models", "torch._dynamo", "scipy.stats", "scipy.signal", "triton"} & set(modules)
+
+
 def test_every_public_name_is_documented() -> None:
     page = (ROOT / "docs" / "api.md").read_text()
     assert set(re.findall(r"^\| `(?:i2i\.)?(\w+)", page, re.MULTILINE)) >= set(i2i.__all__)

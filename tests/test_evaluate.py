@@ -16,7 +16,7 @@ from PIL import Image
 from i2i.errors import RequestError
 from i2i.evaluation import protocol
 from i2i.metrics import weights as feature_weights
-from i2i.metrics.networks.inception import FIDInception
+from i2i.metrics.networks.inception_v3 import FIDInception
 from i2i.metrics.set_metrics import MetricContext, SetFeatures
 from i2i.registry import Spec, build, names
 from tests.conftest import Run

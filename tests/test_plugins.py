@@ -10,20 +10,20 @@ from pathlib import Path
 
 import pytest
 
+import i2i as package
 from i2i.runs import checkpoint
 from tests.conftest import SMALL
+from tests.lives import run as i2i  # Plugins are state of a process.
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = re.search(r"^`my_loss\.py`:\n\n```python\n(.*?)^```", (ROOT / "docs" / "plugins.md").read_text(), re.MULTILINE | re.DOTALL)[1]
 TRAIN = ("train", "pix2pix", *SMALL, "train.images=4", "adversarial=margin", "adversarial.margin=0.5", "--device", "cpu")
 
 
-def i2i(*words: object, cwd: Path, path: Path | None = None, code: str = "") -> subprocess.CompletedProcess[str]:
-    """A command line, or Python code, in a process of its own: plugins are state of a process."""
-    paths = os.pathsep.join(map(str, filter(None, (ROOT, path))))
-    start = ["-c", code] if code else ["-m", "i2i.cli", *map(str, words)]
-    return subprocess.run([sys.executable, *start], cwd=cwd, capture_output=True, text=True, timeout=300,
-                          env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"})
+def fresh(*words: object, cwd: Path, path: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """A process that has imported nothing of i2i."""
+    return subprocess.run([sys.executable, *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=300,
+                          env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(path)]), "OMP_NUM_THREADS": "1"})
 
 
 def error(result: subprocess.CompletedProcess[str]) -> str:
@@ -245,7 +245,7 @@ def test_loader_processes_that_are_spawned_know_the_classes_of_a_file(strips: Pa
     """As on macOS and Windows; forked ones know them anyway.  The batches are the same as without processes."""
     (tmp_path / "my-data.py").write_text(DATASET)
     (tmp_path / "train.py").write_text(SPAWNED)
-    done = subprocess.run([sys.executable, "train.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300, env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
+    done = fresh("train.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "0" / "log.jsonl").read_bytes() == (tmp_path / "1" / "log.jsonl").read_bytes()
     assert "--data is needed: nothing bundled is a dataset of kind 'inverted-targets'" in error(i2i("train", "inverting", "--plugin", "my-data.py", cwd=tmp_path))
@@ -312,8 +312,8 @@ def test_pip_installs_the_entry_point_of_a_package(tmp_path: Path) -> None:
 
 def test_packages_are_not_loaded_when_i2i_is_imported(tmp_path: Path) -> None:
     site = install(tmp_path / "site", "loud", f"print('loaded')\n{EXAMPLE}", "loud")
-    assert i2i(cwd=tmp_path, path=site, code="import i2i, i2i.registry, i2i.losses").stdout == ""
-    assert i2i(cwd=tmp_path, path=site, code="from i2i import registry, losses\nregistry.names('adversarial')\nregistry.names('norm')").stdout == "loaded\n"
+    code = "import i2i\nfrom i2i import registry, losses\nprint('imported')\nregistry.names('adversarial')\nregistry.names('norm')"
+    assert fresh("-c", code, cwd=tmp_path, path=site).stdout == "imported\nloaded\n"
 
 
 @pytest.mark.parametrize(("source", "target", "reason"), [
@@ -337,7 +337,7 @@ def test_i2is_own_components_keep_their_names(tmp_path: Path) -> None:
     source = "from i2i.registry import register\n@register('metric', 'kid')\ndef kid(): 'Mine.'\n"
     site = install(tmp_path / "site", "other_kid", source, "other_kid")
     code = "from i2i import registry\nregistry.names('metric')\nimport i2i.metrics.set_metrics\nprint(registry.lookup('metric', 'kid').__module__)"
-    done = i2i(cwd=tmp_path, path=site, code=code)
+    done = fresh("-c", code, cwd=tmp_path, path=site)
     assert done.stdout.startswith("i2i.metrics"), done.stderr
     assert done.stderr == "warning: metric 'kid' of other-kid is left out: i2i has one of that name\n"
 
@@ -360,18 +360,18 @@ def test_two_files_of_one_name_are_refused(plugin: Path, tmp_path: Path) -> None
     assert "another plugin of that name is loaded" in error(i2i("list", "--plugin", "my_loss.py", "--plugin", "other/my_loss.py", cwd=tmp_path))
 
 
-def test_a_model_of_a_stranger_runs_nothing(trained: Path, tmp_path: Path) -> None:
+def test_a_model_of_a_stranger_runs_nothing(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Its header names a plugin, with a path to a file that exists: it is only named."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "evil.py").write_text("open('ran', 'w').write('x')\n")
     tensors, header = checkpoint.load(trained / "model.safetensors", "model")
     for plugins, said in [([{"name": str(tmp_path / "evil.py"), "sha256": "0" * 64, "components": ["adversarial evil"]}], "evil.py (adversarial evil), which is not loaded"),
                           ([{"name": "evil\x1b[2J.py", "sha256": "0", "components": []}], r"evil\x1b[2J.py"), ([{"name": "os", "components": ["generator os"]}], "os (generator os), which is not"),
                           ("evil.py", "is damaged"), ([3], "is damaged"), ([{"name": "x"}], "is damaged"), ({"name": "x", "components": 3}, "is damaged")]:
         checkpoint.save(tmp_path / "m.safetensors", tensors, header | {"plugins": plugins})
-        code = "import sys, i2i\ntry:\n    i2i.load('m.safetensors', device='cpu')\nexcept i2i.errors.RequestError as error:\n    print(error)"
-        done = i2i(cwd=tmp_path, code=code)
-        assert said in done.stdout, done
-        assert done.stderr == ""
+        with pytest.raises(package.RequestError, match=re.escape(said)):
+            package.load("m.safetensors", device="cpu")
+        assert capsys.readouterr() == ("", "")
     assert not (tmp_path / "ran").exists()
 
 

@@ -9,7 +9,7 @@ fewer samples than dimensions it is the sum of the singular values of the center
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from i2i.images.format import Array
 
@@ -112,5 +112,5 @@ def frechet_infinity(fake: Array, real: Gaussian, *, seed: int, points: int = 8,
     for n in sizes.tolist():
         rows = np.sort(generator.choice(total, n, replace=False))
         curve.append((n, frechet_distance(Gaussian.from_features(fake[rows]), real)))
-    line = stats.linregress([1 / n for n, _ in curve], [distance for _, distance in curve])
+    line = scipy.stats.linregress([1 / n for n, _ in curve], [distance for _, distance in curve])
     return float(line.intercept), curve

@@ -1,7 +1,7 @@
 """Inception Score: certainty and variety of classes.  Salimans et al. 2016 (arXiv 1606.03498), section 4."""
 
 import numpy as np
-from scipy.special import log_softmax, xlogy
+import scipy
 
 from i2i.images.format import Array
 
@@ -25,7 +25,7 @@ def inception_score(logits: Array, *, splits: int = 10, shuffle: bool = True,
 
 def _score(logits: Array) -> float:
     """The score of one split, in float64 and with natural logarithms."""
-    log_p = log_softmax(np.asarray(logits, np.float64), axis=1)
+    log_p = scipy.special.log_softmax(np.asarray(logits, np.float64), axis=1)
     p = np.exp(log_p)
     marginal = p.mean(0)
-    return float(np.exp((p * log_p).sum(1).mean() - xlogy(marginal, marginal).sum()))
+    return float(np.exp((p * log_p).sum(1).mean() - scipy.special.xlogy(marginal, marginal).sum()))

@@ -12,7 +12,7 @@ import torch
 
 from i2i.errors import RequestError
 from i2i.metrics.feature_networks import FeatureExtractor
-from i2i.metrics.networks import inception
+from i2i.metrics.networks import inception, inception_v3
 from i2i.metrics.resizing import clean, legacy_pytorch, legacy_tf
 from tests.metrics.reference import REFERENCE, inception_state, picture
 
@@ -46,7 +46,7 @@ def test_the_formula_gives_the_weights_of_the_reference(state: dict[str, torch.T
     checks = json.loads((REFERENCE / "inception" / "weights_checksum.json").read_text())
     for name in ("Conv2d_1a_3x3.conv.weight", "Mixed_7c.branch_pool.bn.running_var", "fc.weight", "fc.bias"):
         assert hashlib.sha256(state[name].numpy().tobytes()).hexdigest()[:16] == checks[name]["sha256"]
-    assert {name: tuple(tensor.shape) for name, tensor in inception.FIDInception().state_dict().items()} == {name: tuple(entry["shape"]) for name, entry in checks.items()}
+    assert {name: tuple(tensor.shape) for name, tensor in inception_v3.FIDInception().state_dict().items()} == {name: tuple(entry["shape"]) for name, entry in checks.items()}
 
 
 @pytest.mark.parametrize(("mode", "key"), [("clean", "features_clean"), ("legacy-pytorch", "features_pytorch_fid"),
@@ -78,14 +78,14 @@ def test_batch_size_does_not_change_features(extractor: FeatureExtractor) -> Non
 
 
 def test_folding_changes_nothing_but_speed(state: dict[str, torch.Tensor], extractor: FeatureExtractor) -> None:
-    plain = inception.from_state(state)
+    plain = inception_v3.from_state(state)
     x = extractor.prepare(picture(NAMES[2]))[None]
     with torch.inference_mode():
         assert torch.allclose(plain(x)[0], extractor(x)[0], rtol=0, atol=1e-4)
 
 
 def test_the_last_pool_is_a_maximum_and_means_leave_out_padding() -> None:
-    net = inception.FIDInception().eval()
+    net = inception_v3.FIDInception().eval()
     seen = {}
     for name in ("Mixed_7b", "Mixed_7c"):
         block = getattr(net, name)

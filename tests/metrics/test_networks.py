@@ -21,7 +21,8 @@ from i2i.metrics import weights
 from i2i.metrics.feature_networks import FeatureExtractor, available_networks, load_extractor, load_network
 from i2i.metrics.networks import open_nsfw, vgg
 from i2i.metrics.networks.base import FeatureNetwork
-from i2i.metrics.networks.inception import FIDInception, Inception
+from i2i.metrics.networks.inception import Inception
+from i2i.metrics.networks.inception_v3 import FIDInception
 from i2i.metrics.networks.timm_models import LITE2_DEPTHS, TimmNetwork, lite_name
 from i2i.registry import names
 from tests.metrics.reference import picture

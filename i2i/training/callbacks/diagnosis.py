@@ -14,8 +14,8 @@ from functools import cache, partial
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
-from scipy import signal, stats
 
 from i2i.errors import JobError
 from i2i.files import write_atomically
@@ -79,12 +79,12 @@ def distance_from_balance(entries: Sequence[Mapping[str, Any]], key: str, balanc
 
 def trend(means: Sequence[float]) -> float:
     """Kendall's tau with time, -1 to 1; 0 where all are equal.  Kendall 1938."""
-    return float(np.nan_to_num(stats.kendalltau(range(len(means)), means, variant="b").statistic))
+    return float(np.nan_to_num(scipy.stats.kendalltau(range(len(means)), means, variant="b").statistic))
 
 
 def deviations(values: Sequence[float]) -> tuple[float, float]:
     """Standard deviations around a linear trend, in the third and the last quarter of the values."""
-    third, last = (float(np.std(signal.detrend(part), ddof=2))
+    third, last = (float(np.std(scipy.signal.detrend(part), ddof=2))
                    for part in np.array_split(np.asarray(values[len(values) // 2:]), 2))
     return third, last
 
