@@ -2,9 +2,11 @@
 
 from torch import Tensor
 
+from i2i.errors import require
 from i2i.metrics.feature_networks import rgb_images
 
 MAX_CHANNELS = 4        # Of an image that is seen as a color one, a gray one, or either with alpha.
+MAX_PACK = 1024
 
 
 class JoinedChannels(int):
@@ -13,6 +15,7 @@ class JoinedChannels(int):
     images: tuple[int, ...]
 
     def __new__(cls, *images: int, pack: int = 1) -> "JoinedChannels":
+        require(pack <= MAX_PACK, "pack", pack, f"{MAX_PACK} or fewer")
         joined = super().__new__(cls, pack * sum(images))
         joined.images = pack * images
         return joined
