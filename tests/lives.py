@@ -22,7 +22,7 @@ from i2i import files, registry
 from i2i.cli import app
 from i2i.runs.folder import RunFolder
 from i2i.training import train as training
-from i2i.training.callbacks import evaluator, fixed_inputs
+from i2i.training.callbacks import evaluation, fixed_inputs
 from i2i.training.memory import MemoryEstimate
 
 FAILPOINTS = sorted({name for path in Path(i2i.__file__).parent.rglob("*.py") for name in re.findall(r'failpoint\("([a-z-]+)"\)', path.read_text())})
@@ -60,7 +60,7 @@ def train(work: Work, out: Path) -> None:
 def _live(work: Work, out: Path, failpoint: str, n: int, counts: Any) -> None:
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)        # Of the loader processes, as anywhere else.
-    evaluator.EVALUATION_SHARE = 1e9          # Evaluations do not depend on the time.
+    evaluation.EVALUATION_SHARE = 1e9          # Evaluations do not depend on the time.
     training.best_embedding = lambda device, tell, *rest: fixed_inputs.thumbnails(fixed_inputs.THUMBNAIL_SIZE)      # As in the test process: features take seconds.
     training.memory_estimate = lambda job, world_size=1: MemoryEstimate(0, 0, 0, 0, 0)     # Costs half a second, and writes nothing.
     files.on_failpoint = kill = Kill(failpoint, n)

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import psutil
@@ -18,26 +18,26 @@ from i2i.recipes.base import Batch
 from i2i.registry import Spec, schema
 from i2i.runs.folder import RunFolder
 from i2i.training.callbacks.checkpoint import sample_grid
-from i2i.training.callbacks.evaluator import (
-    EVALUATION_SHARE,
-    FREE_SECONDS,
-    MAX_IMAGES,
-    TRIAL_IMAGES,
-    Evaluator,
-)
+from i2i.training.callbacks.evaluation import TRIAL_IMAGES
+from i2i.training.callbacks.evaluator import MAX_IMAGES, Evaluator
 from i2i.training.distributed import Runtime
 from i2i.training.job import Job
 from i2i.training.plan import memory_estimate
+from i2i.training.run_length import (
+    CHECKPOINTS,
+    Timing,
+    affordable_images,
+    round_down,
+    seconds_beside_steps,
+)
 from i2i.training.settings import assigned_keys
 from i2i.training.trainer import Trainer
 
 MAX_MINUTES = 10_000_000        # 19 years.
 MEASURED_SHARE, MEASURED_SECONDS = 0.03, (2.0, 15.0)    # Of the time, for the steps that decide the length.
 TRIAL_STEPS = 3                 # Of each width and precision that is tried.
-CHECKPOINTS = 8                 # Of a run, beside the one at its start.
+UNSEEN_BATCHES = 8              # From this one on: trials read the first, and loaders read ahead.
 LOG_LINES = 100                 # Of a run, or more: every 1,000 images at least.
-RESERVE = 0.03                  # Of the time: collapse detector, log lines, report.
-SAVED_BYTES_PER_SECOND = 2e8
 BF16_GAIN = 0.85                # bf16 is taken if a step takes at most this share of its time in fp32.
 
 # By kind of data: shares of the default width, and the images a run should see with it at least.  Measured,
@@ -89,30 +89,19 @@ def requested_budget(minutes: float | TimeBudget | None, autotune: bool, resume:
     return budget
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Seconds that the parts of a run take."""
-
-    image: float        # A training image, with all that a step does.
-    grid: float         # A sample grid.
-    embedding: float    # Loading the network that sets are compared by.
-    trial: float        # The evaluation of TRIAL_IMAGES that decides how many images are evaluated.
-    evaluation: float   # Of all that are evaluated while there is time.
-
-
 class RunPlanner:
     """Chooses length, width, batch, precision and intervals of a run, except for what is assigned.
 
     Args:
         job: the run without a time limit.
         assignments: KEY=VALUE words of the request; those of a preset count too.
-        batch_source: makes the batches of a job.
+        batch_source: makes the batches of a job from a position on, of images with one cache.
         sample: the batch of the sample grids.
         make_evaluator: the evaluator of a job, if it has one.
     """
 
     def __init__(self, job: Job, budget: TimeBudget, assignments: Sequence[str], *, device: str,
-                 batch_source: Callable[[Job, Runtime], Generator[Mapping[str, Tensor]]], sample: Batch,
+                 batch_source: Callable[[Job, Runtime, int], Generator[Mapping[str, Tensor]]], sample: Batch,
                  make_evaluator: Callable[[Job, torch.device], Evaluator | None], available: int) -> None:
         self.job, self.budget, self.device, self.available = job, budget, device, available
         self.batch_source, self.sample, self.make_evaluator = batch_source, sample, make_evaluator
@@ -132,8 +121,9 @@ class RunPlanner:
         timing = self._measure(job, per_image * job.train.batch_size)
         self._choose_length(job, timing)
         planned = self._with({})
-        measured = {"images_per_second": round(1 / timing.image, 2), "grid_seconds": round(timing.grid, 3),
-                    "evaluation_seconds": round(timing.evaluation, 3)}
+        measured = {"images_per_second": round(1 / timing.image, 2),
+                    "decoding_seconds": round(timing.epoch * timing.decoding, 3),
+                    "grid_seconds": round(timing.grid, 3), "evaluation_seconds": round(timing.trial, 3)}
         return replace(planned, time_plan={"limit": self.budget.minutes, "chosen": self.chosen,
                                            "measured": measured})
 
@@ -209,7 +199,7 @@ class RunPlanner:
     def _try(self, job: Job) -> float:
         """Seconds for an image, by a few steps; those of the first alone if they are hopelessly many."""
         trainer = self._trainer(job)
-        with closing(self.batch_source(job, trainer.runtime)) as batches:
+        with closing(self.batch_source(job, trainer.runtime, 0)) as batches:
             batch = next(batches)
         first = self._seconds(trainer, lambda: trainer.advance(batch))
         if first > MEASURED_SHARE * 60 * self.budget.minutes:
@@ -219,25 +209,32 @@ class RunPlanner:
 
     def _measure(self, job: Job, step: float) -> Timing:
         """Time steps with their batches, a sample grid and an evaluation of a few images."""
-        trainer, low_high = self._trainer(job), MEASURED_SECONDS
-        seconds = min(max(MEASURED_SHARE * 60 * self.budget.minutes, low_high[0]), low_high[1])
-        count = max(1, int(seconds / max(step, 1e-9)))
-        with closing(self.batch_source(job, trainer.runtime)) as batches:
-            trainer.advance(next(batches))
+        trainer, (low, high), batch = self._trainer(job), MEASURED_SECONDS, job.train.batch_size
+        seconds = min(max(MEASURED_SHARE * 60 * self.budget.minutes, low), high)
+        count = min(max(1, int(seconds / 2 / max(step, 1e-9))), job.train.steps)
 
-            def steps() -> None:
-                for _ in range(min(count, job.train.steps)):
-                    trainer.advance(next(batches))
+        def steps(start: int, count: int) -> float:
+            """Seconds of steps with the images from a position on."""
+            with closing(self.batch_source(job, trainer.runtime, start)) as batches:
+                return self._seconds(trainer, lambda: [trainer.advance(next(batches)) for _ in range(count)])
 
-            image = self._seconds(trainer, steps) / min(count, job.train.steps) / job.train.batch_size
-        grid = self._seconds(trainer, lambda: sample_grid(job.recipe, trainer.ema_modules, self.sample,
-                                                          trainer.device, job.train.seed))
-        evaluator = self.make_evaluator(job, trainer.device) if self.runtime.is_main_process else None
-        loading = self._seconds(trainer, lambda: evaluator and evaluator.embedding())
+        if count > 1:
+            steps(0, 1)         # The first is slower.
+        # With images that no trial has seen, and with these again: once decoded, they may be cached.
+        first, again = (steps(UNSEEN_BATCHES * batch, count) for _ in range(2))
+        epoch = len(job.splits["train"])
+        decoding = max(0.0, first - again) / min(count * batch, epoch)
+        grid = min(self._seconds(trainer, lambda: sample_grid(
+            job.recipe, trainer.ema_modules, self.sample, trainer.device, job.train.seed)) for _ in range(2))
+        evaluator, fresh = (self.make_evaluator(job, trainer.device) if self.runtime.is_main_process else None
+                            for _ in range(2))
         trial = evaluator.limited(TRIAL_IMAGES) if evaluator else None
+        self._seconds(trainer, lambda: evaluator and evaluator.embedding())     # The first imports libraries.
+        loading = self._seconds(trainer, lambda: fresh and fresh.embedding())
         took = self._seconds(trainer, lambda: trial and trial(trainer.modules, trainer.ema_modules, 0))
-        count = len(evaluator.limited(MAX_IMAGES).heldout.indices) if evaluator else 0
-        return Timing(image, grid, loading, took, took / TRIAL_IMAGES * self.runtime.broadcast(count))
+        evaluated = len(evaluator.limited(MAX_IMAGES).heldout.indices) if evaluator else 0
+        return Timing(again / count / batch, decoding, epoch, grid, loading, took,
+                      self.runtime.broadcast(evaluated))
 
     def _choose_length(self, job: Job, timing: Timing) -> None:
         every = job.train.checkpoint_every if "train.checkpoint_every" in self.assigned else 0
@@ -256,29 +253,3 @@ class RunPlanner:
                            ("train.log_every", max(batch, min(job.train.log_every, images // LOG_LINES)))):
             if key not in self.assigned:
                 self.chosen[key] = value
-
-
-def seconds_beside_steps(timing: Timing, steps: float, checkpoints: int, state: int) -> float:
-    """Seconds of sample grids, states and evaluations of a run whose steps take so many."""
-    evaluation = min(timing.trial + (checkpoints + 1) * timing.evaluation,
-                     max(EVALUATION_SHARE * steps, FREE_SECONDS))
-    each = timing.grid + state / SAVED_BYTES_PER_SECOND
-    return timing.embedding + (checkpoints + 1) * each + evaluation
-
-
-def affordable_images(timing: Timing, seconds: float, checkpoint_every: int, state: int) -> int:
-    """How many images fit into so many seconds; with CHECKPOINTS, or with one every so many images."""
-    low, high = 0, int(seconds / max(timing.image, 1e-9)) + 1
-    while high - low > 1:
-        images = (low + high) // 2
-        checkpoints = -(-images // checkpoint_every) if checkpoint_every else CHECKPOINTS
-        steps = images * timing.image
-        total = (steps + seconds_beside_steps(timing, steps, checkpoints, state)) * (1 + RESERVE)
-        low, high = (images, high) if total <= seconds else (low, images)
-    return low
-
-
-def round_down(images: int, batch: int) -> int:
-    """A multiple of the batch of about three digits."""
-    unit = 10 ** max(0, len(str(images)) - 3)
-    return max(batch, images // unit * unit // batch * batch)

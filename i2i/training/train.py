@@ -26,14 +26,15 @@ from i2i.training.callbacks.base import Callback, CallbackList
 from i2i.training.callbacks.checkpoint import SampleGrid, StateSaver
 from i2i.training.callbacks.collapse_detector import make_collapse_detector
 from i2i.training.callbacks.diagnosis import write_verdict
-from i2i.training.callbacks.evaluator import Evaluation, make_evaluator
+from i2i.training.callbacks.evaluation import Evaluation
+from i2i.training.callbacks.evaluator import make_evaluator
 from i2i.training.callbacks.fixed_inputs import best_embedding
-from i2i.training.callbacks.progress import LongRunNote
+from i2i.training.callbacks.progress import LongRunNote, PaceNote
 from i2i.training.callbacks.speed_estimate import SpeedEstimate
 from i2i.training.callbacks.trackers import Trackers, check_installed
 from i2i.training.config import TrainConfig
 from i2i.training.distributed import Runtime
-from i2i.training.job import Job
+from i2i.training.job import AnyDataset, Job
 from i2i.training.plan import (
     describe,
     describe_disk,
@@ -70,19 +71,23 @@ def fixed_samples(job: Job) -> dict[str, Tensor]:
     return samples
 
 
+def cached_dataset(job: Job, runtime: Runtime, folder: Path | None = None) -> AnyDataset:
+    """The training images and their cache: with data.cache=disk and no data.cache_folder, in `folder`."""
+    folder = Path(job.data.cache_folder) if job.data.cache_folder else folder
+    available = memory.available_memory(torch.device("cpu")) // runtime.local_world_size
+    return job.training_dataset.with_cache(job.data.cache, (job.summary.height, job.summary.width),
+                                           available, folder)
+
+
 def job_batches(job: Job, runtime: Runtime, start: int, on_skip: OnSkip | None = None, *,
-                cache_folder: Path | None = None,
+                dataset: AnyDataset | None = None,
                 warn: Callable[[str], None] | None = None) -> Generator[Mapping[str, Tensor]]:
     """This process's batches from position `start` on.  Closing the generator ends its threads and processes.
 
-    Decoded images go to `cache_folder` with data.cache=disk and no data.cache_folder.
+    `dataset`: the job's, with a cache that was used before.
     """
-    folder = Path(job.data.cache_folder) if job.data.cache_folder else cache_folder
-    available = memory.available_memory(torch.device("cpu")) // runtime.local_world_size
-    dataset = job.training_dataset.with_cache(job.data.cache, (job.summary.height, job.summary.width),
-                                              available, folder)
-    return batches(dataset, start=start, batch_size=job.train.batch_size, rank=runtime.rank,
-                   world_size=runtime.world_size, num_workers=job.train.num_workers,
+    return batches(dataset or cached_dataset(job, runtime), start=start, batch_size=job.train.batch_size,
+                   rank=runtime.rank, world_size=runtime.world_size, num_workers=job.train.num_workers,
                    prefetch_factor=job.train.prefetch_factor,
                    pin_memory=job.train.pin_memory and runtime.device.type == "cuda",
                    on_skip=on_skip, warn=warn)
@@ -94,9 +99,8 @@ def autotune_job(job: Job, assignments: Sequence[str], *, device: str,
     def stream(train: TrainConfig, runtime: Runtime) -> Generator[Mapping[str, Tensor]]:
         return job_batches(replace(job, train=train), runtime, 0)
 
-    tuner = Autotuner(job.recipe, job.info, job.train, stream, device=device,
-                               log=log,
-                               assignments=assignments)
+    tuner = Autotuner(job.recipe, job.info, job.train, stream, device=device, log=log,
+                      assignments=assignments)
     tuner.tune()
     return replace(job, train=tuner.config), tuner.report()
 
@@ -106,9 +110,10 @@ def fit_to_time(job: Job, budget: TimeBudget, assignments: Sequence[str], *, dev
     """The job with the length that fits on this machine, and with what else is not assigned."""
     log("measuring the speed of this machine")
     runtime = Runtime(device=device)
+    dataset = cached_dataset(job, runtime)
     planner = RunPlanner(
         job, budget, assignments, device=device, sample=fixed_samples(job),
-        batch_source=lambda job, runtime: job_batches(job, runtime, 0),
+        batch_source=lambda job, runtime, start: job_batches(job, runtime, start, dataset=dataset),
         make_evaluator=lambda job, device: make_evaluator(
             job, device,
             cache(lambda: best_embedding(device, log, job.header().get("feature_networks", {})))),
@@ -181,20 +186,22 @@ def _train_in_folder(job: Job, folder: RunFolder, runtime: Runtime, sample: Batc
         evaluator = make_evaluator(job, runtime.device, embedding)
         evaluation = Evaluation(evaluator) if evaluator else None
         detector = make_collapse_detector(job, runtime.device, folder, embedding, watching.message)
-        note = [] if job.time_plan else [LongRunNote(partial(fitting_line, job))]
+        note = PaceNote(job.time_plan) if job.time_plan else LongRunNote(partial(fitting_line, job))
         callbacks = [SpeedEstimate(flops, sample), *([detector] if detector else []),
                      SampleGrid(sample), *callbacks,
-                     *([evaluation] if evaluation else []), *note,
+                     *([evaluation] if evaluation else []), note,
                      *([Trackers(job)] if job.train.trackers else []), *watching.callbacks]
     watching.callbacks = callbacks
     trainer = Trainer(job.recipe, job.info, job.train, runtime, folder, job.header(), watching)
     trainer.restore()
 
+    dataset = cached_dataset(job, runtime, folder.path / "decoded")
+
     def from_position(start: int) -> Generator[Mapping[str, Tensor]]:
         def on_skip(problem: Unreadable) -> None:       # The next step goes without the file.
             trainer.skipped_files.add(trainer.images + job.train.batch_size, problem.name, problem.reason)
 
-        return job_batches(job, runtime, start, on_skip, cache_folder=folder.path / "decoded",
+        return job_batches(job, runtime, start, on_skip, dataset=dataset,
                            warn=lambda line: watching.message(f"warning: {line}"))
 
     result = trainer.run(from_position)

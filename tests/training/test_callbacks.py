@@ -21,7 +21,7 @@ from i2i.runs.folder import RunFolder
 from i2i.seeding import Progress
 from i2i.training import job as jobs
 from i2i.training import memory
-from i2i.training.callbacks import evaluator, speed_estimate
+from i2i.training.callbacks import evaluation, speed_estimate
 from i2i.training.callbacks.base import Callback
 from i2i.training.callbacks.progress import DAY, LongRunNote, ProgressLines, format_duration
 from i2i.training.callbacks.speed_estimate import SpeedEstimate
@@ -144,14 +144,14 @@ def test_the_example_of_the_page_works_from_python_and_by_its_name(strips: Path,
     monkeypatch.setattr(registry, "_COMPONENTS", {**registry._COMPONENTS, "callback": dict(registry._COMPONENTS.get("callback", {}))})
     small = (*SMALL[:4], "train.checkpoint_every=4", "generator.norm=none", "lr=1e-30")      # L1 stays as it is.
     monkeypatch.setattr(package, "train", partial(package.train, data=strips, out=tmp_path / "run", device="cpu"))
-    monkeypatch.setattr(evaluator, "EVALUATION_SHARE", 1e9)
+    monkeypatch.setattr(evaluation, "EVALUATION_SHARE", 1e9)
     names: dict[str, Any] = {}
     with pytest.raises(JobError, match="images because the val L1 has not fallen in 2 evaluations; all is saved"):
         exec(block.replace('i2i.train("pix2pix", ', f'i2i.train("pix2pix", *{small!r}, ').replace('data="drawings/", ', ""), names)
     monkeypatch.undo()
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry._COMPONENTS, "callback", {"early-stopping": names["EarlyStopping"]})
-        patch.setattr(evaluator, "EVALUATION_SHARE", 1e9)
+        patch.setattr(evaluation, "EVALUATION_SHARE", 1e9)
         result = i2i("train", "pix2pix", *small, "callbacks=early-stopping", "--data", strips, "--out", tmp_path / "named", "--device", "cpu")
         assert result.code == 1
         assert "because the val L1 has not fallen" in result.line

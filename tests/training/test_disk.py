@@ -17,7 +17,7 @@ from i2i import files
 from i2i.errors import JobError
 from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
-from i2i.training.callbacks import evaluator
+from i2i.training.callbacks import evaluation
 from i2i.training.trainer import Trainer
 from tests import lives
 from tests.conftest import SMALL, Run, drawn_strips
@@ -34,7 +34,7 @@ def train(out: Path, data: Path) -> None:
 @pytest.fixture(scope="module", autouse=True)
 def _evaluations_do_not_depend_on_the_time() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluator, "EVALUATION_SHARE", 1e9)
+        patch.setattr(evaluation, "EVALUATION_SHARE", 1e9)
         yield
 
 
@@ -62,7 +62,7 @@ def valid(run: Path) -> list[int]:
 
 def _limited(out: Path, data: Path, saves: int, limit: int) -> str:
     """From the save of this number on, no file grows beyond so many bytes, as if the disk were full.  -> what was said"""
-    evaluator.EVALUATION_SHARE = 1e9
+    evaluation.EVALUATION_SHARE = 1e9
     at_call(pytest.MonkeyPatch(), Trainer, "save", saves, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY)))
     try:
         train(out, data)
@@ -156,7 +156,7 @@ def test_a_folder_that_may_only_be_read_from_the_beginning(strips: Path, tmp_pat
 
 def _killed_while_writing(out: Path, data: Path, n: int) -> None:
     """Half of file number n is on the disk when kill -9 comes."""
-    evaluator.EVALUATION_SHARE = 1e9
+    evaluation.EVALUATION_SHARE = 1e9
     save_file, calls = checkpoint.save_file, []
 
     def half(tensors: Any, path: Path, metadata: Any) -> None:

@@ -15,7 +15,7 @@ from i2i import load
 from i2i.metrics.intervals import Evaluation, describe_progress, mean_interval, paired_difference
 from i2i.runs import log
 from i2i.runs.folder import RunFolder
-from i2i.training.callbacks import evaluator as evaluators
+from i2i.training.callbacks import evaluation as evaluations
 from i2i.training.callbacks.diagnosis import overfitting, warnings
 from i2i.training.callbacks.evaluator import Evaluator, to_levels
 from i2i.training.callbacks.fixed_inputs import THUMBNAIL_SIZE, thumbnails
@@ -199,7 +199,7 @@ class Load:
 
     def run(self, folder: Path) -> list[dict[str, Any]]:
         """Train; the best and worst pairs at the end take half of an evaluation."""
-        evaluation = evaluators.Evaluation(Costly(self), lambda: self.now)      # type: ignore[arg-type]
+        evaluation = evaluations.Evaluation(Costly(self), lambda: self.now)      # type: ignore[arg-type]
         trainer: Any = SimpleNamespace(
             folder=RunFolder(folder), images=0, total_images=1000 * self.checkpoints, modules=None, ema_modules=None, state=SimpleNamespace(save_model=lambda *some: None),
             writer=SimpleNamespace(submit=lambda job: job()), callbacks=SimpleNamespace(notify=lambda call: None), message=lambda text: None,
@@ -234,7 +234,7 @@ def test_all_evaluation_of_a_run_takes_at_most_a_tenth_of_its_time(load: Load, n
 def test_a_resumed_run_is_evaluated_on_the_images_it_began_with(tmp_path: Path) -> None:
     load = Load(480, 3, 256, 0.4, 1.0)
     first = load.run(tmp_path / "run")
-    again = evaluators.Evaluation(Costly(load), lambda: load.now)      # type: ignore[arg-type]
+    again = evaluations.Evaluation(Costly(load), lambda: load.now)      # type: ignore[arg-type]
     again.on_start(SimpleNamespace(folder=RunFolder(tmp_path / "run")))        # type: ignore[arg-type]
     assert again.evaluator.limit == first[-1]["limit"]
     assert len(again.evaluator.heldout.indices) == first[-1]["n"]

@@ -29,7 +29,8 @@ from i2i.training.callbacks.diagnosis import (
     loss_warnings,
     warnings,
 )
-from i2i.training.callbacks.evaluator import Evaluation, Evaluator, kid_by_image
+from i2i.training.callbacks.evaluation import Evaluation
+from i2i.training.callbacks.evaluator import Evaluator, kid_by_image
 from tests.conftest import Run
 from tests.planted import pictures
 

@@ -17,7 +17,7 @@ from i2i.runs.folder import RunFolder
 from i2i.training import resume as resuming
 from i2i.training import train as training
 from i2i.training.callbacks import checkpoint as grids
-from i2i.training.callbacks import evaluator
+from i2i.training.callbacks import evaluation
 from i2i.training.callbacks.evaluator import Evaluator
 from i2i.training.trainer import Trainer
 from tests import lives
@@ -32,7 +32,7 @@ LONG = 60.0         # Seconds of what nobody waits for.
 @pytest.fixture(scope="module", autouse=True)
 def _evaluations_do_not_depend_on_the_time() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluator, "EVALUATION_SHARE", 1e9)
+        patch.setattr(evaluation, "EVALUATION_SHARE", 1e9)
         yield
 
 
@@ -151,7 +151,7 @@ def _stubborn(out: Path, data: Path, told: Path) -> None:
         told.touch()
         time.sleep(LONG)
 
-    evaluator.EVALUATION_SHARE = 1e9
+    evaluation.EVALUATION_SHARE = 1e9
     at_call(pytest.MonkeyPatch(), Trainer, "save", 2, slowly)
     life(out, data)
 

@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import i2i as package
 from i2i.runs import log
-from i2i.training.callbacks import evaluator, trackers
+from i2i.training.callbacks import evaluation, trackers
 from tests import lives
 from tests.conftest import SMALL, Run
 from tests.training.test_resume import StopAfter
@@ -28,7 +28,7 @@ WORDS = ("pix2pix", *SMALL, "train.images=26")
 
 @pytest.fixture(autouse=True)
 def _evaluations_do_not_depend_on_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluator, "EVALUATION_SHARE", 1e9)
+    monkeypatch.setattr(evaluation, "EVALUATION_SHARE", 1e9)
 
 
 def assert_tensorboard_has_the_run(run: Path) -> None:

@@ -1,8 +1,8 @@
-"""Progress of a run: how fast it is, how long it takes, and a note if that is more than an hour."""
+"""Progress of a run: how fast it is, how long it takes, a note if that is an hour or more than planned."""
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from i2i.training.callbacks.base import Callback
 
@@ -13,6 +13,7 @@ FIRST_LINE = 5.0            # Seconds of training, or one step, before the speed
 INTERVAL_GROWTH = 0.2       # Of the time so far is the interval between two lines,
 MIN_INTERVAL, MAX_INTERVAL = 10.0, 600.0        # within these limits in seconds.
 HIDDEN_METRICS = ("grad_norm_", "real_logits", "fake_logits")       # In log.jsonl, but not on the screen.
+PACE_INTERVAL, MAX_LATE = 0.02, 0.1     # Of the time of a run by the clock: between checks; what is said.
 HOUR, DAY = 3_600, 86_400
 
 
@@ -71,6 +72,43 @@ class LongRunNote(_Timed):
         if seconds > HOUR:
             trainer.message(f"note: at {speed:.2g} images/s the run takes {format_duration(seconds)} more; "
                             f"one that takes an hour here: {self.fitting_line()}")
+
+
+class PaceNote(Callback):
+    """Says when a run by the clock turns out slower or faster than measured, so that it misses its time.
+
+    Args:
+        time_plan: the limit in minutes, and the measured images per second.
+        clock: counts seconds.
+    """
+
+    def __init__(self, time_plan: Mapping[str, Any], clock: Callable[[], float] = time.monotonic) -> None:
+        self.limit = 60 * float(time_plan["limit"])
+        self.planned = 1 / float(time_plan["measured"]["images_per_second"])      # Seconds for an image.
+        self.interval = max(FIRST_LINE, PACE_INTERVAL * self.limit)
+        self.clock, self.late, self.said = clock, 0.0, 0.0      # Seconds: behind the plan so far, last said.
+
+    def on_start(self, trainer: "Trainer") -> None:
+        self.images, self.seconds, self.last_time = trainer.images, 0.0, self.clock()
+
+    def on_checkpoint(self, trainer: "Trainer") -> None:
+        self.last_time = self.clock()       # Steps are timed, and nothing else.
+
+    def on_step(self, trainer: "Trainer", logs: Mapping[str, float] | None) -> None:
+        now = self.clock()
+        self.seconds, self.last_time = self.seconds + now - self.last_time, now
+        if self.seconds < self.interval:
+            return
+        images = trainer.images - self.images
+        slower = self.seconds / images - self.planned
+        self.late += images * slower
+        self.images, self.seconds = trainer.images, 0.0
+        late = self.late + (trainer.total_images - trainer.images) * slower
+        if abs(late - self.said) > MAX_LATE * self.limit:
+            self.said, when = late, "after" if late > 0 else "before"
+            trainer.message(f"note: {1 / (self.planned + slower):.3g} images/s instead of the "
+                            f"{1 / self.planned:.3g} that were measured before: the run ends about "
+                            f"{format_duration(abs(late))} {when} its time is up")
 
 
 def format_duration(seconds: float) -> str:
