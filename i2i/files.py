@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from filelock import FileLock, Timeout
 from i2i.errors import JobError, RequestError
 
 DISK_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EDQUOT)     # All other files would fail alike.
+STALE_AGE = 86_400      # Seconds after which a temporary file to which nothing was written is a leftover.
 MAX_NAME = 100      # Bytes of a name that is used with a suffix; encrypted disks take no more than 143.
 # Called with the name of each failpoint that is reached; tests set it to end the process there.
 on_failpoint: Callable[[str], None] | None = None
@@ -45,7 +47,8 @@ def atomic_path(target: Path, *, sync: bool = False, unique: bool = False) -> It
 
     Args:
         sync: whether the new file must survive a power failure.
-        unique: whether several processes or threads may write the same target at once.
+        unique: whether several processes or threads may write the same target at once; `remove_stale` with
+            the pattern ".*.part" removes what they leave behind if they are killed.
     """
     writer = f".{os.getpid()}.{threading.get_ident()}" if unique else ""
     part = part_path(target, f"{writer}.part")
@@ -68,6 +71,19 @@ def atomic_path(target: Path, *, sync: bool = False, unique: bool = False) -> It
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def remove_stale(folder: Path, pattern: str) -> None:
+    """Remove temporary files and folders in a shared folder that killed processes left behind."""
+    def age(path: Path) -> float:
+        return time.time() - max(each.stat().st_mtime for each in (path, *path.rglob("*")))
+
+    with contextlib.suppress(OSError):      # Another process has removed it meanwhile.
+        for path in [each for each in folder.glob(pattern) if age(each) > STALE_AGE]:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
 
 
 @contextlib.contextmanager

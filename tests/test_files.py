@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,22 @@ def test_several_writers_of_one_target_do_not_share_a_part(tmp_path: Path) -> No
     with files.atomic_path(tmp_path / "x", unique=True) as part:
         assert str(os.getpid()) in part.name
         part.touch()
+
+
+def test_what_a_killed_process_left_in_a_shared_folder_is_removed_after_a_day(tmp_path: Path) -> None:
+    old = time.time() - files.STALE_AGE - 60
+    for name in (".dead.part", ".alive.part", "kept", ".part-dead/features.npy", ".part-alive/features.npy"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for path in tmp_path.rglob("*"):
+        if "alive" not in path.parts[-1]:
+            os.utime(path, (old, old))
+    os.utime(tmp_path / ".part-alive", (old, old))
+    os.utime(tmp_path / ".part-alive" / "features.npy")     # Written a moment ago.
+    for pattern in (".*.part", ".part-*"):
+        files.remove_stale(tmp_path, pattern)
+        files.remove_stale(tmp_path / "absent", pattern)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".alive.part", ".part-alive", "kept"]
 
 
 def test_every_moment_of_a_write_is_a_failpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

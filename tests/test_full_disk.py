@@ -142,6 +142,31 @@ def test_decoded_images_are_no_longer_cached_on_a_full_disk(tmp_path: Path, monk
     assert len([path for path in (tmp_path / "kept").rglob("*") if path.is_file()]) == 1
 
 
+def leftover(path: Path) -> Path:
+    """What a process that was killed two days ago left behind."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    os.utime(path, (0, 0))
+    return path
+
+
+def test_what_killed_processes_left_in_the_caches_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("I2I_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("i2i.data.cache.MIN_FREE_DISK", 0)
+    source = open_source(shapes(tmp_path / "in", 1, seed=0))
+    cache = DiskCache(tmp_path / "kept", source, "")
+    cache(0, "b", ["000.png"], lambda: [np.zeros((4, 5), np.uint8)])
+    (entry,) = (path for path in (tmp_path / "kept").rglob("*") if path.is_file())
+    entry.unlink()
+    left = [leftover(entry.with_name(".other.7.7.part")), leftover(tmp_path / "cache" / "references" / ".part-x" / "y").parent]
+    os.utime(left[1], (0, 0))
+    DiskCache(tmp_path / "kept", source, "")(0, "b", ["000.png"], lambda: [np.zeros((4, 5), np.uint8)])
+    images = pictures(3)
+    cached_features(images, extractor(), tmp_path / "other", facts=ImageSetFacts.of(images.headers(range(3))), warn=print)
+    assert entry.exists()
+    assert not [path for path in left if path.exists()]
+
+
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
 def test_temporary_files_that_cannot_be_written_are_one_line(error: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

@@ -112,3 +112,8 @@ def test_loose_modules_are_few_and_no_file_is_called_utils() -> None:
     loose = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
     assert loose <= {"errors", "registry", "config", "seeding", "files"}
     assert not {path.stem for path in FILES} & {"utils", "util", "helpers", "common", "core", "misc"}
+
+
+def test_nothing_changes_the_warnings_of_the_whole_process_for_a_moment() -> None:
+    """`warnings.catch_warnings` restores what another thread has set meanwhile."""
+    assert not [path.name for path in FILES if "catch_warnings" in path.read_text()]

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -22,8 +23,9 @@ from i2i.errors import JobError, RequestError
 from i2i.evaluation.feature_extraction import extract_features
 from i2i.images import memory as host
 from i2i.images.encode import encode
-from i2i.images.format import ImageFormat
+from i2i.images.format import Array, ImageFormat
 from i2i.inference import memory
+from i2i.inference import translate as translation
 from i2i.inference.model import Model
 from tests.conftest import Run
 
@@ -65,9 +67,25 @@ def test_memory_that_ends_all_the_same_is_of_that_image(pictures: Path, trained:
     monkeypatch.setattr(Model, "__call__", limited)
     done = i2i("translate", trained, pictures, "--out", "out", "--device", "cpu")
     assert done.code == 1
-    assert f"failed: m_big.png: {SIDE}x{SIDE} pixels do not fit in memory; accepted: smaller images, or more memory" in done.err
+    needed = memory.format_bytes(load(trained, "cpu").memory(SIDE, SIDE))
+    assert f"failed: m_big.png: {SIDE}x{SIDE} pixels, which need about {needed} once decoded, do not fit in memory; accepted: smaller images" in done.err
     assert len(list((tmp_path / "out").iterdir())) == 3
     assert i2i("translate", trained, pictures, "--out", "stopped", "--device", "cpu", "--on-error", "stop").code == 1
+
+
+def test_a_result_that_cannot_be_encoded_is_of_that_image(pictures: Path, trained: Path, i2i: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = translation.encode
+
+    def limited(suffix: str, array: Array, *args: Any) -> bytes:
+        if array.shape[0] == SIDE:
+            raise MemoryError
+        return original(suffix, array, *args)
+
+    monkeypatch.setattr(translation, "encode", limited)
+    done = i2i("translate", trained, pictures, "--out", "out", "--device", "cpu")
+    assert done.code == 1
+    assert "failed: m_big.png: its result does not fit in memory; accepted: a smaller image, or more memory" in done.err
+    assert len(list((tmp_path / "out").iterdir())) == 3
 
 
 def test_the_estimate_is_what_a_translation_takes(trained: Path) -> None:

@@ -177,7 +177,7 @@ def test_damaged_images_are_named_and_left_out(run: Path, i2i: Run) -> None:
     assert result.err.splitlines()[-1].startswith("error: ")
     page = (run / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 1 + 1 + 2 + 1
-    assert "samples/00001000.png is not an image" in page
+    assert "samples/00001000.png is not a PNG image" in page
 
 
 @pytest.mark.parametrize("name", ["verdict.json", "pairs.json"])

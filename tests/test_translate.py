@@ -92,6 +92,19 @@ def test_unreadable_files_are_named_and_the_rest_done(trained: Path, inputs: Pat
     assert len(files(tmp_path / "out")) == 6
 
 
+@pytest.mark.parametrize(("suffix", "limit"), [("webp", 16_383), ("jpg", 65_500)])
+def test_an_image_longer_than_its_format_holds_is_named_and_the_rest_done(trained: Path, i2i: Run, tmp_path: Path, suffix: str, limit: int) -> None:
+    (tmp_path / "in").mkdir()
+    for name, width in (("long", limit + 1), ("short", 32), ("whole", limit)):
+        Image.new("RGB", (width, 8)).save(tmp_path / "in" / f"{name}.png")
+    result = i2i("translate", trained, "in", "--out", "out", "--format", suffix, "--device", "cpu")
+    assert result.code == 1
+    assert result.err.strip().splitlines() == [
+        f"failed: long.png: {limit + 1:,} pixels on a side are more than the {limit:,} that .{suffix} files hold; "
+        "accepted: --format png, tif or npy", "error: 1 of 3 images could not be translated"]
+    assert Image.open(tmp_path / "out" / f"whole.{suffix}").size == (limit, 8)
+
+
 def test_a_file_that_vanishes_is_named(trained: Path, inputs: Path, i2i: Run) -> None:
     (inputs / "gone.png").symlink_to(inputs / "nowhere")
     result = i2i("translate", trained, inputs, "--out", "out", "--device", "cpu")

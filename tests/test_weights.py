@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -94,6 +95,9 @@ def test_the_order_is_given_then_cache_then_shipped(small: Path, cache: Path, tm
 
 
 def test_adding_a_file_finds_out_what_it_is(small: Path, cache: Path) -> None:
+    cache.mkdir(parents=True)
+    (cache / ".killed.7.7.part").touch()
+    os.utime(cache / ".killed.7.7.part", (0, 0))
     known, where = feature_weights.add_weights(small)
     assert (known.name, where.parent) == ("inception", cache)
     assert where.read_bytes() == small.read_bytes()

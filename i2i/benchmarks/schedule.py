@@ -68,7 +68,7 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
     file = folder / RESULTS
     lines = log.read(file)
     text = "".join(json.dumps(line) + "\n" for line in lines)
-    if file.exists() and file.read_text() != text:
+    if file.exists() and file.read_text(encoding="utf-8", errors="replace") != text:
         write_text(file, text)
     return lines
 

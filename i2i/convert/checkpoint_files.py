@@ -16,6 +16,9 @@ from i2i.errors import RequestError
 from i2i.recipes.base import DataInfo
 from i2i.registry import Spec, build
 
+# About unusual pickles and TorchScript, which are refused anyway.
+for start in ("Detected pickle protocol", "'torch.load' received a zip file"):
+    warnings.filterwarnings("ignore", start, UserWarning)
 Tensors = dict[str, Tensor]
 AVERAGE = "G_ema"       # What NVIDIA's projects call the averaged generator.
 
@@ -88,7 +91,5 @@ def _read(path: Path) -> Any:
                 return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
         case ".safetensors":
             return load_file(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")         # About unusual pickles, which are refused anyway.
-        data = torch.load(path, map_location="cpu", weights_only=True)
+    data = torch.load(path, map_location="cpu", weights_only=True)
     return data.get(AVERAGE, data) if isinstance(data, dict) else data

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from i2i.errors import RequestError
 
+warnings.filterwarnings("ignore", "TypedStorage is deprecated", UserWarning)     # Its dtype, too.
 ACCEPTED = ("accepted: a network pickle of stylegan2-ada-pytorch, or of stylegan3 with its stylegan2 "
             "configuration")
 
@@ -70,16 +71,14 @@ class _Settings(dict[Any, Any]):
 
 def _load_storage(data: bytes) -> Tensor:
     """The storage of a tensor, which torch saved as a file within the file, as a flat tensor."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")         # Typed storages are deprecated.
-        try:
-            storage = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            match = re.search(r"GLOBAL (\S+)", str(error))
-            raise _refusal(match[1]) if match else error from None
-        if not isinstance(storage, torch.storage.TypedStorage):
-            raise pickle.UnpicklingError("a tensor without a storage")
-        return torch.empty(0, dtype=storage.dtype).set_(storage)        # type: ignore[call-overload]
+    try:
+        storage = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        match = re.search(r"GLOBAL (\S+)", str(error))
+        raise _refusal(match[1]) if match else error from None
+    if not isinstance(storage, torch.storage.TypedStorage):
+        raise pickle.UnpicklingError("a tensor without a storage")
+    return torch.empty(0, dtype=storage.dtype).set_(storage)        # type: ignore[call-overload]
 
 
 def _rebuild_tensor(flat: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...],

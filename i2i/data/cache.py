@@ -26,7 +26,7 @@ import PIL
 import tifffile
 
 from i2i.data.sources import Source
-from i2i.files import atomic_path
+from i2i.files import atomic_path, remove_stale
 from i2i.images.format import DTYPES, Array
 
 VERSION = 2                         # Of what is cached: raise it when the same file is decoded differently.
@@ -150,6 +150,7 @@ class DiskCache(Cache):
     def __init__(self, folder: Path, source: Source, settings: str) -> None:
         self.folder, self.source, self.settings = folder, source, settings
         self._full = False
+        self._cleaned: set[Path] = set()
 
     def __call__(self, entry: int, keys: str, files: Sequence[str], decode: Decode) -> Sequence[Array]:
         try:
@@ -169,6 +170,9 @@ class DiskCache(Cache):
         return arrays
 
     def _write(self, path: Path, data: bytes) -> None:
+        if path.parent not in self._cleaned:
+            self._cleaned.add(path.parent)
+            remove_stale(path.parent, ".*.part")
         try:
             with atomic_path(path, unique=True) as part:
                 if shutil.disk_usage(path.parent).free < MIN_FREE_DISK:

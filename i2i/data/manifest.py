@@ -1,5 +1,5 @@
-"""Manifests: CSV or JSON-lines files that list images, with the columns a,b or file, and optionally split and
-label."""
+"""Manifests: CSV, TSV or JSON-lines files that list images, with the columns a,b or file, and optionally also
+split and label."""
 
 import codecs
 import csv
@@ -20,8 +20,8 @@ from i2i.data.sampler import evenly_spaced
 from i2i.errors import RequestError
 from i2i.registry import suggest
 
-MANIFESTS = ("manifest.csv", "manifest.jsonl")      # Names that are looked for in the root of a source.
-SUFFIXES = (".csv", ".jsonl")
+SUFFIXES = (".csv", ".tsv", ".jsonl")
+MANIFESTS = tuple(f"manifest{suffix}" for suffix in SUFFIXES)   # Looked for in the root of a source.
 COLUMNS = ("a", "b", "file", "split", "label")
 DELIMITERS = ",;\t|"        # Of CSV; spreadsheets write semicolons where the comma is the decimal sign.
 CHECKED_ROWS = 1000         # Rows of a split whose files must exist, evenly spaced.
@@ -75,7 +75,7 @@ def read(data: bytes, path: str, *, has: Callable[[str], bool], is_image: Callab
     unused: dict[str, None] = {}
     one_sided_line = None
     for line, cells in _decoded(data, encoding, path, (
-            _csv_rows if path.lower().endswith(".csv") else _json_rows)(text, path)):
+            _json_rows if path.lower().endswith(".jsonl") else _csv_rows)(text, path)):
         row = {key: cell for key, cell in cells.items() if key in COLUMNS}
         unused |= dict.fromkeys(key for key in cells if key not in row and key)
         columns = columns or tuple(row)

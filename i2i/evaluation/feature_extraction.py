@@ -25,6 +25,7 @@ from i2i.data.sources.base import error_reason
 from i2i.errors import JobError, RequestError
 from i2i.evaluation.feature_store import FeatureStore, open_features
 from i2i.evaluation.protocol import STRIP_HINT
+from i2i.files import remove_stale
 from i2i.images.format import Array
 from i2i.inference.memory import is_out_of_memory
 from i2i.metrics.color import BINS, LabHistogram
@@ -136,6 +137,7 @@ def cached_features(images: ImageSet, extractor: FeatureExtractor, folder: Path,
         return extract_features(images, extractor, kept, batch_size=batch_size, group=group)
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale(kept.parent, ".part-*")
         part = Path(tempfile.mkdtemp(prefix=".part-", dir=kept.parent))
     except OSError as error:
         _warn_of_cache(kept.parent, error, warn)

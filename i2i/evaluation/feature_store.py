@@ -106,7 +106,7 @@ def open_features(folder: Path, images: ImageSet) -> SetFeatures:
     colors = LabHistogram()
     with np.load(folder / "colors.npz") as file:
         colors.n, colors.counts = len(images), [file[name] for name in file.files]
-    digests = json.loads((folder / "pixels.json").read_text())
+    digests = json.loads((folder / "pixels.json").read_bytes())
     features, logits = np.load(folder / "features.npy", mmap_mode="r"), folder / "logits.npy"
     if not len(features) == len(digests) == len(images):
         raise ValueError("counts differ")

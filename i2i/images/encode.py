@@ -25,6 +25,7 @@ class FileFormat:
     options: Mapping[str, Any]
     dtypes: tuple[str, ...] = ()
     alpha: bool = True
+    max_side: int = 2**31 - 1       # Pixels.
 
     def supports(self, format: ImageFormat) -> bool:
         """Whether it stores images of a format unchanged, except for lossy compression."""
@@ -32,12 +33,13 @@ class FileFormat:
                                    and self.alpha >= format.alpha)
 
 
-_JPEG = FileFormat("jpeg", {"quality": 95, "subsampling": 0}, ("uint8",), alpha=False)
+_JPEG = FileFormat("jpeg", {"quality": 95, "subsampling": 0}, ("uint8",), alpha=False, max_side=65_500)
 _TIFF = FileFormat("tiff", {"compression": "tiff_adobe_deflate"})
 FILE_FORMATS = {
     ".png": FileFormat("png", {"compress_level": 1}, ("uint8", "uint16")), ".jpg": _JPEG, ".jpeg": _JPEG,
     ".jpe": _JPEG, ".jfif": _JPEG, ".bmp": FileFormat("bmp", {}, ("uint8",), alpha=False),
-    ".webp": FileFormat("webp", {"lossless": True, "quality": 20, "exact": True}, ("uint8",)),
+    ".webp": FileFormat("webp", {"lossless": True, "quality": 20, "exact": True}, ("uint8",),
+                        max_side=16_383),
     ".tif": _TIFF, ".tiff": _TIFF, ".npy": FileFormat("npy", {})}
 
 
@@ -50,8 +52,14 @@ def encode(suffix: str, array: Array, format: ImageFormat, like: DecodedImage | 
         format: the format of the array.
         like: takes the resolution from this image, and if it is of the same size the georeference and what
             has no data.
+
+    Raises:
+        ValueError: if the image has more pixels on a side than such files can hold.
     """
     form, buffer = FILE_FORMATS[suffix.lower()], io.BytesIO()
+    if (side := max(array.shape[:2])) > form.max_side:
+        raise ValueError(f"{side:,} pixels on a side are more than the {form.max_side:,} that {suffix} files "
+                         "hold; accepted: --format png, tif or npy")
     dpi = like.dpi if like else None
     tags: tuple[tuple[Any, ...], ...] = ()
     if like and (like.missing is None or like.missing.shape == array.shape[:2]):

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import io
+import re
 import struct
 from collections.abc import Iterable
 from typing import Any
@@ -28,6 +29,8 @@ SIGNATURES = (      # Offset, bytes and name of formats.
     (0, b"\0\0\0\x0cJXL ", "JPEG XL"), (0, b"\0\0\0\x0cjP  ", "JPEG 2000"),
     (0, b"\xff\x4f\xff\x51", "JPEG 2000"), (0, b"8BPS", "Photoshop"), (0, b"qoif", "QOI"),
     (0, b"DDS ", "DDS"), (0, b"SIMPLE  =", "FITS"))
+# BMP has its reserved bytes, and PNM its width, after two letters that texts may begin with.
+SHORT_SIGNATURES = re.compile(rb"BM.{4}\0{4}|P[1-6]\s+(#|\d)", re.DOTALL)
 HINTS = {"HEIC": "pip install 'i2i-toolkit[heif]'", "JPEG XL": "convert it to PNG"}
 OTHER_SIGNATURES = (    # Of files that often have the extension of an image.
     (0, b"%PDF", "a PDF"), (0, b"PK\3\4", "a zip"), (0, b"%!PS", "a PostScript program"),
@@ -48,6 +51,8 @@ def extensions() -> frozenset[str]:
 
 def identify(start: bytes, signatures: Iterable[tuple[int, bytes, str]] = SIGNATURES) -> str:
     """The name of the image format of a file that begins so, "" if it is not known."""
+    if signatures is SIGNATURES and (other := SHORT_SIGNATURES.match(start)):
+        return "BMP" if other[0].startswith(b"BM") else "PNM"
     return next((name for offset, magic, name in signatures if start[offset:].startswith(magic)), "")
 
 

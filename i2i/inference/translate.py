@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -16,16 +16,19 @@ from torch import Tensor
 
 from i2i.data.paired import STRIP_TOLERANCE, split_strip
 from i2i.data.sharding import ProcessGroup, SingleProcess, shard_blocks
-from i2i.data.sources import Source, Unreadable, check_not_empty, find_left_out
+from i2i.data.sources import Source, Unreadable, find_left_out
 from i2i.data.sources.base import decode_bytes, error_reason
 from i2i.errors import JobError, RequestError
 from i2i.files import DISK_ERRORS, atomic_path
 from i2i.images.convert import to_array
 from i2i.images.decode import read_header
-from i2i.images.encode import FILE_FORMATS, encode, formats_for, losses
+from i2i.images.encode import encode, losses
 from i2i.images.format import DecodedImage, ImageFormat
-from i2i.inference.memory import LARGE_IMAGE, is_out_of_memory
+from i2i.images.memory import MORE_MEMORY
+from i2i.images.pil import check_pixels
+from i2i.inference.memory import LARGE_IMAGE, format_bytes, is_out_of_memory
 from i2i.inference.model import default_batch_size
+from i2i.inference.targets import Targets, plan_targets
 from i2i.inference.translator import Translator
 
 # Images dealt to one process at a time.  Batches stay within a block, so that results do not depend on the
@@ -35,8 +38,6 @@ READ_AHEAD = 64         # Images decoded ahead of the network.
 MAX_PENDING_WRITES = 128
 STRIP_NOTE = ("images of the proportions of A|B strips are translated whole; --half left or --half right "
               "translates one half of each")
-
-Targets = list[tuple[str, Path]]        # Name of an input, file of its result.
 
 
 @dataclass
@@ -75,8 +76,8 @@ def translate(model: Translator, source: Source, out: Path, *, direction: str = 
         The outcome; in rank 0 that of all processes.
     """
     group, target_format = group or SingleProcess(), model.formats[model.sides(direction)[1]]
-    targets, report = _plan_targets(source, out, suffix)
-    _check_formats(targets, target_format)
+    targets, refused = plan_targets(source, out, suffix, target_format)
+    report = TranslationReport(failed=refused, left_out=find_left_out(source).note())
     blocks = [[targets[i] for i in block] for block in shard_blocks(len(targets), BLOCK_SIZE, group)]
     report = TranslationReport() if group.rank else report
     total = sum(map(len, blocks)) + len(report.failed)
@@ -96,45 +97,6 @@ def translate(model: Translator, source: Source, out: Path, *, direction: str = 
         merged.add_notes(each.notes.items())
     merged.failed.sort()
     return merged
-
-
-def _plan_targets(source: Source, out: Path, suffix: str) -> tuple[Targets, TranslationReport]:
-    """Where each result is to be written, and a report of the names for which that is not allowed."""
-    report = TranslationReport(left_out=find_left_out(source).note())
-    names, base, targets = source.names(), source.local, dict[Path, str]()
-    check_not_empty(source.root, source, names)
-    out_path = _real_path(out)
-    for name in names:
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts:
-            report.failed.append(f"{name}: its name leads out of the output folder")
-            continue
-        target = out / (path.with_suffix(suffix) if suffix else path)
-        if target in targets:
-            raise RequestError(f"{targets[target]} and {name} would both be written to {target}; keep their "
-                               "formats or translate them apart")
-        original = _real_path(base / name) if base else None
-        if original and os.path.exists(original) and _real_path(target) == original:
-            raise RequestError(f"--out {out} would overwrite the inputs, such as {name}; choose another "
-                               "folder")
-        targets[target] = name
-    # Results of earlier jobs, in a folder within the inputs, are no inputs.
-    return [(name, target) for target, name in targets.items()
-            if not base or out_path not in _real_path(base / name).parents], report
-
-
-def _real_path(path: Path) -> Path:
-    return Path(os.path.realpath(path))     # Path.resolve() raises on links that lead to themselves.
-
-
-def _check_formats(targets: Targets, image_format: ImageFormat) -> None:
-    """Raise RequestError for the first result whose file format does not hold such images."""
-    for name, target in targets:
-        suffix = target.suffix.lower()
-        if suffix not in FILE_FORMATS or not FILE_FORMATS[suffix].supports(image_format):
-            accepted = " or ".join(f"--format {name}" for name in formats_for(image_format))
-            raise RequestError(f"the results have {image_format}, which {target.suffix} files such as {name} "
-                               f"would not hold; accepted: {accepted}")
 
 
 @dataclass(frozen=True)
@@ -189,9 +151,11 @@ class _FolderJob:
                         raise
                     results = images[:0]        # None.
                     remedy = "smaller images" if len(inputs) == 1 else f"a --batch below {len(inputs)}"
+                    height, width = images.shape[-2:]
+                    needed = format_bytes(self.model.memory(height, width, self.direction))
                     for item in inputs:
-                        self.fail(f"{item.name}: {images.shape[-1]}x{images.shape[-2]} pixels do not fit in "
-                                  f"memory; accepted: {remedy}, or more memory")
+                        self.fail(f"{item.name}: {width}x{height} pixels, which need about {needed} once "
+                                  f"decoded, do not fit in memory; accepted: {remedy}, or more memory")
                 for item, result in zip(inputs, results, strict=False):
                     writing.append((item.name, pool.submit(self.write, item, result)))
                 while len(writing) > MAX_PENDING_WRITES or (writing and writing[0][1].done()):
@@ -247,6 +211,7 @@ class _FolderJob:
         data = self.source.read(name)
         with suppress(Exception):       # Decoding says better what is wrong with a file.
             header = read_header(data)
+            check_pixels(header.width, header.height, self.source.max_pixels)
             if header.height * header.width > LARGE_IMAGE:
                 return _LargeInput(name, target, data, header.height, header.width // (2 if self.half else 1))
         return self.decode(name, target, data)
@@ -282,6 +247,9 @@ class _FolderJob:
                 pending.cancel()
             raise JobError(f"{name} could not be written: {error.strerror}; {self.report.done} images are "
                            "done, continue with --skip-existing") from None
+        except Exception as error:      # What an encoder refuses, or has no memory for.
+            reason = f"its result does not fit in memory; {MORE_MEMORY}" if is_out_of_memory(error) else error
+            self.fail(f"{name}: {reason}")
 
     def fail_with(self, name: str, error: Exception) -> None:
         """Report an input that cannot be read or decoded."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from i2i.errors import JobError, RequestError
-from i2i.files import atomic_path
+from i2i.files import atomic_path, remove_stale
 from i2i.registry import suggest
 
 TIMEOUT = 30        # Seconds without an answer.
@@ -174,6 +174,7 @@ def download_weights(name: str) -> tuple[WeightsFile, Path]:
 def _store(entry: WeightsFile, write: Callable[[Path], object]) -> Path:
     """Let `write` make the file in the cache, and keep it if its checksum is right."""
     target = cache_folder() / "weights" / entry.file
+    remove_stale(target.parent, ".*.part")
     try:
         with atomic_path(target, unique=True) as part:
             write(part)

@@ -101,7 +101,7 @@ class RunFolder:
         if not self.path.exists():
             raise RequestError(f"{self.path} does not exist; accepted: a run folder made by i2i train")
         try:
-            return json.loads(self.config.read_text())
+            return json.loads(self.config.read_bytes())
         except FileNotFoundError:
             raise RequestError(f"{self.path} is no run folder: it has no config.json") from None
         except (OSError, ValueError, RecursionError) as error:

@@ -270,7 +270,7 @@ def test_a_loader_process_that_dies_is_told_with_the_file_it_read(strips: Path, 
     began = time.monotonic()
     with pytest.raises(JobError, match=rf"a loader process was ended by {words}.* while reading .*train/04\.png"):
         list(islice(failing(strips, lambda: os.kill(os.getpid(), number), 2), 6))
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60        # Not the time-out of minutes.
 
 
 def test_a_loader_process_that_leaves_is_told_too(strips: Path) -> None:
@@ -285,7 +285,7 @@ def test_a_loader_process_that_hangs_is_given_up(strips: Path) -> None:
     began = time.monotonic()
     with pytest.raises(JobError, match=r"no batch .* in 3 s; they are reading .*train/04\.png"):
         list(islice(failing(strips, lambda: os.kill(os.getpid(), signal.SIGSTOP), 2, **timing), 6))
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60
 
 
 def test_a_loader_process_that_is_stopped_while_it_hands_over_is_given_up() -> None:
@@ -307,8 +307,8 @@ def test_a_loader_process_that_is_stopped_while_it_hands_over_is_given_up() -> N
     time.sleep(1.0)         # A step of the training may take longer than that.
     with pytest.raises(JobError, match=r"no batch .* in 0\.5 s; they are reading 04\.png"):
         next(read)
-    assert time.monotonic() - began < 10
-    process.join(5)
+    assert time.monotonic() - began < 60
+    process.join(60)
     assert process.exitcode == -signal.SIGKILL
 
 

@@ -437,7 +437,7 @@ def test_many_files_cost_little(tmp_path: Path) -> None:
         save(tmp_path / f"{side}.png", 0)
         for i in range(5000):
             os.link(tmp_path / f"{side}.png", tmp_path / f"train{side}" / f"{i:05}.png")
-    began = time.monotonic()
+    began = time.process_time()         # Not of the clock, as the tests may share their processors with others.
     source = open_source(tmp_path)
     tracemalloc.start()
     splits = find_paired(source)
@@ -448,7 +448,7 @@ def test_many_files_cost_little(tmp_path: Path) -> None:
     assert allocated < 5000 * 150            # Two names of 16 characters; as str objects they would take over 700,000 bytes with their tuples.
     data = pairs.for_training((32, 32), (32, 32), (ImageFormat(3), ImageFormat(3)))
     next(batches(data, start=0, batch_size=4))
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
     assert isinstance(pairs, PairedDataset)
     assert isinstance(find_unpaired(source)["train"], UnpairedDataset)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from i2i.data.check.findings import Finding, finding
 from i2i.data.layouts import SPLIT_SYNONYMS, SPLITS
+from i2i.data.manifest import MANIFESTS
 from i2i.data.sources import Source, find_left_out
 from i2i.errors import printable
 
@@ -39,4 +40,7 @@ def _ignored(source: Source) -> list[Finding]:
                      "that cannot be listed, so files are missing"),
             *finding("warning", "ending", misnamed, "file",
                      "containing an image, but skipped because of the extension"),
-            *finding("note", "hidden", found.hidden, "hidden file", "containing an image, and skipped")]
+            *finding("note", "hidden", found.hidden, "hidden file", "containing an image, and skipped"),
+            *finding("note", "archive", found.archives, "archive", "not opened; it can be checked by itself"),
+            *finding("note", "manifest", found.manifests, "file",
+                     f"named like a manifest, and not read; accepted: {', '.join(MANIFESTS)}")]

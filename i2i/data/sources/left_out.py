@@ -1,9 +1,10 @@
-"""Files that hold images and are not listed as images, because of their names."""
+"""Files that hold images, or may, and are not listed as images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
+from i2i.data.manifest import MANIFESTS, SUFFIXES
 from i2i.data.sources.base import Source, Unreadable, is_hidden
 from i2i.data.sources.url import is_url
 from i2i.errors import RequestError
@@ -12,16 +13,20 @@ from i2i.images.pil import HINTS, identify
 MAX_FILES = 20_000      # Files that are not listed as images, of which the first bytes are read.
 MAX_REQUESTS = 64       # The same, where each is a request to a server.
 START = 32              # Bytes that identify a format.
+ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 ACCEPTED = "PNG, JPEG, TIFF, WebP, NPY and what else Pillow reads, known by their extensions"
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Files with images that are not listed, and messages on folders that cannot be listed."""
+    """Files that are not listed though they hold images or name them, and messages on folders that cannot be
+    listed."""
 
     misnamed: list[tuple[str, str]] = field(default_factory=list)       # Name and format.
     hidden: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
+    archives: list[str] = field(default_factory=list)                   # Files, whatever they hold.
+    manifests: list[str] = field(default_factory=list)                  # Of formats that are not read.
 
     def note(self) -> str:
         """What a user should know, in one line; "" if nothing is left out."""
@@ -32,6 +37,12 @@ class LeftOut:
                 f"{len(self.misnamed):,} files hold images and are"
             hint = f"{format}: {HINTS[format]}" if format in HINTS else f"{format}, but not by its extension"
             parts.append(f"{files} left out, such as {name} ({hint})")
+        if self.archives:
+            archives = "1 archive within it is" if len(self.archives) == 1 else \
+                f"{len(self.archives):,} archives within it are"
+            parts.append(f"{archives} not opened, such as {self.archives[0]}")
+        if self.manifests:
+            parts.append(f"{self.manifests[0]} is not read; accepted: {', '.join(MANIFESTS)}")
         if self.closed:
             folders = "1 folder" if len(self.closed) == 1 else f"{len(self.closed):,} folders"
             parts.append(f"{folders} cannot be listed, such as {self.closed[0]}")
@@ -46,6 +57,10 @@ def find_left_out(source: Source) -> LeftOut:
         return found
     most = MAX_REQUESTS if is_url(source.root) and source.local is None else MAX_FILES
     for name in islice(source.other_files(found.closed.append), most):
+        if name.lower().endswith(ARCHIVES) and not any(map(is_hidden, name.split("/"))):
+            found.archives.append(name)
+        if name.lower().startswith("manifest.") and not name.lower().endswith(SUFFIXES) and "/" not in name:
+            found.manifests.append(name)
         try:
             format = identify(source.read(name, START))
         except Unreadable:

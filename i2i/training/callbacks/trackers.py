@@ -62,7 +62,7 @@ class Trackers(Callback):
         self.message, self.folder, self.writer = trainer.message, trainer.folder, trainer.writer
         self.record: dict[str, Any] = {"ids": {}, "written": {}}
         with contextlib.suppress(OSError, ValueError, TypeError):
-            self.record |= json.loads((self.folder.path / "trackers.json").read_text())
+            self.record |= json.loads((self.folder.path / "trackers.json").read_bytes())
         grids = sorted(int(path.stem) for path in (self.folder.path / "samples").glob("*.png"))
         made = {"logs": log.read(self.folder.log), "metrics": log.read(self.folder.metrics),
                 "samples": [{"images": images} for images in grids if images <= trainer.images]}
