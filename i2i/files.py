@@ -127,11 +127,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def check_file(flag: str, file: str | None) -> None:
-    """RequestError if an output file cannot exist, before the work whose result it is for."""
-    if file is not None and (Path(file).is_dir()
-                             or any(folder.exists() and not folder.is_dir()
-                                    for folder in Path(file).absolute().parents)):
-        raise RequestError(f"{flag} {file} cannot be written; accepted: a file in a folder")
+    """RequestError if an output file cannot be written, before the work whose result it is for."""
+    if file is not None:
+        folder = next(folder for folder in Path(file).absolute().parents if os.path.lexists(folder))
+        if os.path.isdir(file) or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise RequestError(f"{flag} {file} cannot be written; accepted: a file in a folder that can be "
+                               "written")
 
 
 def try_lock(path: Path) -> FileLock | None:

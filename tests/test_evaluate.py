@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from i2i.errors import RequestError
+from i2i.errors import JobError, RequestError
 from i2i.evaluation import protocol
 from i2i.metrics import weights as feature_weights
 from i2i.metrics.networks.inception_v3 import FIDInception
@@ -222,6 +222,17 @@ def test_what_decides_the_value_of_a_metric_is_compared_and_nothing_else(metric:
     assert (base == values(metric, fake, real, seed=1)) == ("seed" in unused)
     assert (base == values(metric, *other)) == (unused >= protocol.FEATURE_FIELDS)
     assert (base == values(metric, fake, set_features(2))) == (unused >= protocol.REFERENCE_FIELDS)
+
+
+def test_a_result_that_cannot_be_saved_is_printed(run: Run, reals: Path, fakes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, text: str) -> None:
+        raise JobError(f"{path} could not be written: No space left on device")
+
+    monkeypatch.setattr("i2i.files.write_text", full)
+    done = run("evaluate", "--real", reals, "--fake", fakes, "--metrics", "l1", "--json", tmp_path / "new.json")
+    assert done.code == 1
+    assert "new.json could not be written: No space left on device" in done.err
+    assert "l1  " in done.out
 
 
 def test_fields_that_no_shared_metric_uses_may_differ(run: Run, reals: Path, fakes: Path, tmp_path: Path) -> None:

@@ -91,6 +91,15 @@ def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     files.check_file("--json", None)
 
 
+def test_an_output_file_in_a_folder_that_may_not_be_written_is_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where its own folder would have to be made.  Root may write everywhere, so the answer of the system is played."""
+    asked: list[Path] = []
+    monkeypatch.setattr(os, "access", lambda path, mode: asked.append(path))
+    with pytest.raises(RequestError, match=r"--sheet .* cannot be written; accepted: a file in a folder that can be written"):
+        files.check_file("--sheet", str(tmp_path / "absent" / "x.png"))
+    assert asked == [tmp_path]
+
+
 def test_a_lock_is_held_by_one_and_free_once_released(tmp_path: Path) -> None:
     lock = files.try_lock(tmp_path / ".lock")
     assert lock is not None

@@ -88,12 +88,12 @@ def evaluate(
                                            direction or "ab", sheet, make_request)
     if processes.rank:
         return
-    if json_file:
-        write_text(Path(json_file), protocol.to_json(outcome))
     try:
         columns |= protocol.compare(outcome, previous, str(against))
-    finally:        # A result that cannot be compared is a result.
+    finally:        # A result that cannot be compared, or saved, is a result.
         _print_results(outcome, columns)
+        if json_file:
+            write_text(Path(json_file), protocol.to_json(outcome))
 
 
 def _evaluate_sets(fake: str, real: str, max_pixels: int | None, make_request: RequestFactory) -> Outcome:
@@ -125,6 +125,9 @@ def _evaluate_model(model: str, loaded: Model, data: str | None, split: str, max
     loaded.sides(direction)     # Raises for a direction that was not learned, before slow files are read.
     start = time.monotonic()
     request, judges = make_request(DEFAULT_MODEL_METRICS, loaded.header.get("feature_networks", {}))
+    if sheet and not request.group.rank:        # Now, as it may not be possible to write it.
+        picture = Image.fromarray(sample_sheet(loaded, pairs, direction=direction))
+        write_atomically(Path(sheet), lambda path: picture.save(path, "png"))
     with ProgressBars(request.group.rank) as bars:
         both = evaluate_model(loaded, pairs, judges, replace(request, progress=bars.update),
                               direction=direction)
@@ -133,9 +136,6 @@ def _evaluate_model(model: str, loaded: Model, data: str | None, split: str, max
     by_name = "" if loaded.recipe.dataset == "paired" else " by name"
     print(f"{len(pairs)} {split} pairs{by_name} of {where}, {time.monotonic() - start:.0f} s"
           + (f"; {selection}" if selection else ""))
-    if sheet:
-        picture = Image.fromarray(sample_sheet(loaded, pairs, direction=direction))
-        write_atomically(Path(sheet), lambda path: picture.save(path, "png"))
     columns = {name: outcome["results"] for name, outcome in both.items()}
     scores = {name: {key: figure["value"] for key, figure in results.items()}
               for name, results in columns.items()}

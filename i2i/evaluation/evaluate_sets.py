@@ -107,7 +107,8 @@ def _with_judge(name: str, judge: FeatureExtractor) -> str:
 
 def left_out_warnings(*sets: ImageSet) -> list[str]:
     """Which files hold images and are not evaluated."""
-    return [f"{each.source.root}: {note}" for each in sets if (note := find_left_out(each.source).note())]
+    sources = {each.source.root: each.source for each in sets}
+    return [f"{root}: {note}" for root, source in sources.items() if (note := find_left_out(source).note())]
 
 
 def _paired_scores(fake: ImageSet, real: ImageSet, specs: Sequence[Spec], request: EvaluationRequest,

@@ -87,7 +87,8 @@ def locate_weights(name: str, folder: Path | None = None) -> Path | None:
     package = importlib.util.find_spec(entry.package.replace("-", "_")) if entry.package else None
     for place in package.submodule_search_locations or () if package else ():
         folders += [Path(place), Path(place) / "models", Path(place) / "weights"]
-    return next((path for folder in folders if (path := folder / entry.file).is_file()), None)
+    # Unlike Path.is_file, it is False in a folder that may not be entered.
+    return next((path for folder in folders if os.path.isfile(path := folder / entry.file)), None)
 
 
 def find_weights(name: str, path: Path | None = None) -> Path:

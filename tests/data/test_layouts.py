@@ -170,6 +170,13 @@ def test_manifests_of_spreadsheets_and_other_systems_are_read(tmp_path: Path, te
     assert len(find_paired(open_source(zipped(data) / "manifest.csv"))) == 2
 
 
+def test_a_manifest_of_tabs_is_found_by_its_name(tmp_path: Path) -> None:
+    data = lay(tmp_path / "d", ["x/0.png", "x/1.png", "x/2.png"], {"manifest.tsv": "file\tlabel\nx/0.png\tb\nx/2.png\ta\n"})
+    for where in (data, data / "manifest.tsv", zipped(data)):
+        images = find_images(open_source(where))["train"]
+        assert (list(images.names), images.classes) == (["x/0.png", "x/2.png"], ("a", "b"))
+
+
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("encoding", ["cp1252", "cp1250", "mac-roman", "utf-16"])
 def test_text_of_an_encoding_that_nobody_declared_names_its_line_and_a_remedy_that_works(tmp_path: Path, encoding: str, newline: str) -> None:

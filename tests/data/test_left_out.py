@@ -69,6 +69,8 @@ def as_zip(folder: Path) -> Path:
 
 
 def as_url(folder: Path) -> str:
+    if MemoryFileSystem().exists("/left-out"):      # It is one for all tests of a process.
+        MemoryFileSystem().rm("/left-out", recursive=True)
     for each in folder.iterdir():
         MemoryFileSystem().pipe_file(f"/left-out/{each.name}", each.read_bytes())
     return "memory://left-out"
@@ -82,6 +84,38 @@ def test_images_under_other_names_are_found(folder: Path, where: Callable[[Path]
     assert sorted(found.misnamed) == [("camera", "JPEG"), ("scan.dat", "JPEG")]
     assert found.hidden == [".hidden"]
     assert found.note() == NOTE
+
+
+@pytest.mark.parametrize("where", [Path, as_zip, as_url], ids=["folder", "zip", "URL"])
+def test_archives_and_manifests_that_are_not_read_are_said(folder: Path, where: Callable[[Path], Path | str]) -> None:
+    for name in ("more.zip", "more.tar.GZ", ".hidden.zip", "manifest.json", "Manifest.xlsx", "my.manifest.json"):
+        (folder / name).write_bytes(b"?")
+    assert find_left_out(open_source(where(folder))).note() == (
+        f"{NOTE}; 2 archives within it are not opened, such as more.tar.GZ; Manifest.xlsx is not read; accepted: manifest.csv, manifest.tsv, manifest.jsonl")
+
+
+def test_a_folder_of_archives_alone_says_so(tmp_path: Path, i2i: Run) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "photos.zip").write_bytes(b"PK")
+    assert "data holds no images; 1 archive within it is not opened, such as photos.zip; accepted: " in i2i("train", "dcgan", "--data", "data").line
+
+
+def test_a_check_names_archives_and_manifests_that_are_not_read(folder: Path, i2i: Run) -> None:
+    (folder / "more.zip").touch()
+    (folder / "manifest.json").touch()
+    lines = " ".join(i2i("data", "check", folder).out.split())
+    assert "1 archive not opened; it can be checked by itself more.zip" in lines
+    assert "1 file named like a manifest, and not read; accepted: manifest.csv, manifest.tsv, manifest.jsonl manifest.json" in lines
+
+
+@pytest.mark.parametrize(("form", "suffix"), [("BMP", "bmp"), ("PPM", "ppm"), ("PPM", "pgm"), ("PNG", "png"), ("TIFF", "tif"), ("WEBP", "webp"), ("GIF", "gif")])
+def test_images_without_an_extension_are_found_and_texts_are_not(form: str, suffix: str, tmp_path: Path) -> None:
+    picture = Image.open(io.BytesIO(encoded(form))).convert("L" if suffix == "pgm" else "RGB")
+    (tmp_path / "a.jpg").write_bytes(encoded("JPEG"))
+    picture.save(tmp_path / "scan", form)
+    (tmp_path / "notes").write_text("BMW, P3 profiles and P5 Analysis")
+    (tmp_path / "more").write_text("P5 Analysis of BM")
+    assert [name for name, _ in find_left_out(open_source(tmp_path)).misnamed] == ["scan"]
 
 
 def test_a_manifest_and_a_single_file_leave_nothing_out(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import zipfile
 from dataclasses import replace
@@ -213,6 +214,15 @@ class TestOpenNSFW:
         monkeypatch.setitem(sys.modules, "onnxruntime", None)
         with pytest.raises(RequestError, match=r"ONNX Runtime, which is not installed: pip install 'i2i-toolkit\[judges\]'"):
             open_nsfw.OpenNSFW(None)
+
+    def test_its_runtime_is_asked_to_send_nothing_before_it_is_imported(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The official builds send telemetry unless this is set."""
+        monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "0")
+        monkeypatch.delenv("ORT_DISABLE_TELEMETRY")
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+        with pytest.raises(RequestError):
+            open_nsfw.OpenNSFW(None)
+        assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
 
     def test_values_are_added_to_what_a_model_returns(self) -> None:
         assert open_nsfw.with_outputs(b"model", "ab") == b"model" + bytes([0x3A, 6, 0x62, 4, 0x0A, 2]) + b"ab"

@@ -1,5 +1,6 @@
 """Yahoo's Open NSFW: a thin ResNet-50 trained on other pictures than ImageNet's, run by ONNX Runtime."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class OpenNSFW(FeatureNetwork):
 
     def __init__(self, path: Path | None) -> None:
         super().__init__()
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")     # Its official builds would send some.
         try:
             import onnxruntime  # type: ignore[import-untyped]
         except ImportError:
