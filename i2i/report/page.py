@@ -37,7 +37,8 @@ def make_environment() -> Environment:
 
 def render(contents: RunContents) -> str:
     """The whole HTML document."""
-    style, script = (files("i2i.report").joinpath(name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    style, script = (files("i2i.report").joinpath(name).read_text(encoding="utf-8")
+                     for name in ("report.css", "report.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
               "base-uri 'none'; form-action 'none'")
