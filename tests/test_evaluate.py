@@ -229,10 +229,10 @@ def test_a_result_that_cannot_be_saved_is_printed(run: Run, reals: Path, fakes: 
         raise JobError(f"{path} could not be written: No space left on device")
 
     monkeypatch.setattr("i2i.files.write_text", full)
-    done = run("evaluate", "--real", reals, "--fake", fakes, "--metrics", "l1", "--json", tmp_path / "new.json")
+    done = run("evaluate", "--real", reals, "--fake", fakes, "--metrics", "color", "--bootstrap", 0, "--json", tmp_path / "new.json")
     assert done.code == 1
     assert "new.json could not be written: No space left on device" in done.err
-    assert "l1  " in done.out
+    assert "color_L  " in done.out
 
 
 def test_fields_that_no_shared_metric_uses_may_differ(run: Run, reals: Path, fakes: Path, tmp_path: Path) -> None:

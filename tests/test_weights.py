@@ -63,6 +63,21 @@ def test_what_comes_with_the_package_is_found_and_right() -> None:
     assert feature_weights.find_weights("efficientnet-lite0").suffix == ".pth"
 
 
+def test_a_user_without_a_home_has_what_comes_with_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in containers: neither HOME is set, nor is there an entry of the user."""
+    for name in ("I2I_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    assert feature_weights.find_weights("lpips-lin").name == "lpips-lin-v0.1.npz"
+    assert feature_weights.locate_weights("squeezenet") is None
+    with pytest.raises(OSError, match="Not a directory|File exists"):
+        (feature_weights.cache_folder() / "references").mkdir(parents=True, exist_ok=True)
+
+
 def test_absent_weights_name_file_checksum_and_place(cache: Path) -> None:
     with pytest.raises(RequestError) as caught:
         feature_weights.find_weights("inception")

@@ -47,6 +47,9 @@ def generate(
     options = {"classes": classes, "truncation": truncation, "seed": seed, "batch_size": batch,
                "suffix": suffix}
     plan = _plan(model, loaded, like, {key: value for key, value in options.items() if value is not None})
+    untrained = [plan.classes[label] for label in plan.turn if label not in loaded.learned_classes]
+    if untrained and not processes.rank:
+        print(f"warning: the model saw no images of class {', '.join(untrained)}", file=sys.stderr)
     if only is not None:
         if Path(out).suffix.lower() == ".zip":
             raise RequestError(f"--only writes single files, not a zip; --out {out} must be a folder")

@@ -61,8 +61,12 @@ def bundled_weights() -> Path:
 
 def cache_folder() -> Path:
     """The user's cache: I2I_CACHE, or i2i below XDG_CACHE_HOME or ~/.cache."""
-    own = os.environ.get("I2I_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "i2i"
+    if own := os.environ.get("I2I_CACHE"):
+        return Path(own)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "i2i"
+    except RuntimeError:        # A user without a home, as in containers: nothing is found or kept.
+        return Path(os.devnull)
 
 
 def catalog() -> dict[str, WeightsFile]:
