@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -37,7 +38,8 @@ def part_path(target: Path, suffix: str = ".part") -> Path:
     """
     name, encoded = target.name, os.fsencode(target.name)
     if len(encoded) > MAX_NAME:
-        name = encoded[:MAX_NAME - 20].decode("utf-8", "ignore") + hashlib.sha256(encoded).hexdigest()[:16]
+        start = encoded[:MAX_NAME - 20].decode(sys.getfilesystemencoding(), "ignore")
+        name = start + hashlib.sha256(encoded).hexdigest()[:16]
     return target.with_name(f".{name}{suffix}")
 
 

@@ -1,6 +1,7 @@
 """Paths that may not be entered, names that are too long in bytes, caches that cannot be written: one line each, in every command."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -69,13 +70,16 @@ def test_an_evaluation_is_not_lost_where_its_cache_cannot_be_written(strips: Pat
     assert f"warning: {tmp_path}/file/cache/references could not be written (Not a directory), so the features are not kept" in without.err
 
 
-def test_a_temporary_name_fits_and_is_told_apart(tmp_path: Path) -> None:
+def test_a_temporary_name_fits_and_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"{'ü' * 120}{i}.png" for i in range(3)]           # 245 bytes, equal but for their ends.
     parts = {part_path(tmp_path / name, suffix) for name in names for suffix in (".part", ".12345.140000000000000.part", ".part.mp4")}
     assert len(parts) == 9
     assert all(len(os.fsencode(part.name)) <= 143 for part in parts)        # Of an encrypted home (eCryptfs); others take 255.
     assert len(os.fsencode(part_path(tmp_path / ("x" * 100), ".12345.140000000000000.part").name)) <= 143
     assert part_path(tmp_path / "short.png") == tmp_path / ".short.png.part"
+    with monkeypatch.context() as patch:        # Of LC_ALL=C, where Python was told not to use UTF-8.
+        patch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
+        assert all(part_path(tmp_path / name).name.isascii() for name in names)
     for name in (*names, os.fsdecode(b"\xff" * 240), "x" * 255):
         with atomic_path(tmp_path / name, unique=True) as part:
             part.write_text(name[-5:], errors="replace")
