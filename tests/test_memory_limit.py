@@ -74,7 +74,7 @@ def test_memory_that_ends_all_the_same_is_of_that_image(pictures: Path, trained:
 
 
 def test_a_result_that_cannot_be_encoded_is_of_that_image(pictures: Path, trained: Path, i2i: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = translation.encode
+    original = encode
 
     def limited(suffix: str, array: Array, *args: Any) -> bytes:
         if array.shape[0] == SIDE:
