@@ -16,6 +16,7 @@ from i2i.inference.memory import is_out_of_memory as is_out_of_memory
 from i2i.recipes.base import DataInfo, Recipe, feature_networks, get_module, set_checkpointing
 from i2i.recipes.meta_device import build_on_meta, check_tensor_sizes
 from i2i.seeding import Progress
+from i2i.training import optimizers, schedules  # noqa: F401 - registers.
 from i2i.training.flops import FlopCount
 
 EVALUATION_BATCH = 16       # Images that are generated at once in an evaluation.
