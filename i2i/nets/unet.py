@@ -39,8 +39,11 @@ class UNet(nn.Module):
                  depth: Annotated[int, Doc("Number of halvings; 0: as many as the size allows")] = 0,
                  norm: Norm = "batch", dropout: Dropout = 0.5, dropout_skip: Annotated[int, Doc(
                      "Layers by which dropout is moved outwards; 1 in pytorch-CycleGAN-and-pix2pix")] = 0,
-                 up: Up = "transposed") -> None:
+                 up: Up = "transposed", input_skip: Annotated[int, Doc(
+                     "Channels that a last 3x3 convolution sees beside the input image, whose details it may "
+                     "copy; 0: none")] = 0) -> None:
         super().__init__()
+        require(input_skip >= 0, "generator.input_skip", input_skip, "0 or more")
         depth = depth or max_halvings(size)
         require(0 <= dropout < 1, "generator.dropout", dropout, "0 or more and less than 1")
         if not 2 <= depth < min(size).bit_length() or any(side % 2**depth for side in size):
@@ -61,22 +64,25 @@ class UNet(nn.Module):
         with_dropout = range(dropout_skip, dropout_skip + max(1, depth - 5))
         for j, i in enumerate(reversed(range(depth))):
             inputs = channels[i] * (1 if i == depth - 1 else 2)
-            out = channels[i - 1] if i else out_channels
+            out = channels[i - 1] if i else input_skip or out_channels
             layers = [upsample_layer(up, inputs, out, kernel=4, bias=bias or i == 0)]
             if i:
                 layers.append(make_norm(norm, out))
                 if j in with_dropout and dropout:
                     layers.append(nn.Dropout(dropout))
             self.up.append(nn.Sequential(*layers))
+        self.last = GemmConv2d(in_channels + input_skip, out_channels, 3, 1, 1) if input_skip else None
         init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C', H, W), both in [-1, 1]; H and W divisible by `multiple`"""
-        skips = []
+        image, skips = x, []
         for i, down in enumerate(self.down):
             x = checkpoint_stage(self, _encode, down, x) if i else down(x)
             skips.append(x)
         for i, up in enumerate(self.up):
             maps = (skips[-1 - i], x) if i else (x,)
             x = checkpoint_stage(self, _decode, up, *maps)
+        if self.last is not None:
+            x = self.last(torch.cat([image, F.relu(x)], 1))
         return torch.tanh(x)

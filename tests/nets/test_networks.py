@@ -150,7 +150,16 @@ def test_a_unet_halves_both_sides_as_often_as_the_size_allows(size: tuple[int, i
     assert len(G.down) == halvings
 
 
-@pytest.mark.parametrize(("size", "options"), [((50, 50), {}), ((64, 64), {"depth": 7}), ((33, 64), {}), ((64, 64), {"dropout": 1.0}), ((64, 64), {"width": 0})])
+def test_the_input_skip_of_a_unet_can_copy_the_image() -> None:
+    G, x = UNet(1, 3, (32, 32), width=2, input_skip=4), torch.rand(2, 1, 32, 32) - 0.5
+    assert not torch.equal(G(x), G(x.roll(1, 3)).roll(-1, 3))
+    with torch.no_grad():
+        G.last.weight.zero_()[:, 0, 1, 1] = 1
+        G.last.bias.zero_()
+    torch.testing.assert_close(G(x), torch.tanh(x).expand(2, 3, 32, 32))
+
+
+@pytest.mark.parametrize(("size", "options"), [((50, 50), {}), ((64, 64), {"depth": 7}), ((33, 64), {}), ((64, 64), {"dropout": 1.0}), ((64, 64), {"width": 0}), ((64, 64), {"input_skip": -1})])
 def test_sizes_and_options_that_do_not_go_together_are_refused(size: tuple[int, int], options: dict[str, object]) -> None:
     with pytest.raises(RequestError):
         UNet(3, 3, size, **options)
