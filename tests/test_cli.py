@@ -286,3 +286,9 @@ def test_bars_that_are_not_shown_write_nothing(monkeypatch: pytest.MonkeyPatch, 
             bars.update("images", 1, 2)
             bars.update("images", 2)
     assert capsys.readouterr() == ("", "")
+
+
+def test_the_help_of_train_names_the_bundled_data_that_recipes_have_by_default(i2i: Run) -> None:
+    from i2i.training.job import DEFAULT_DATA
+    text = re.sub(r"[\s│|]", "", i2i("train", "--help").out)
+    assert all(name in text for name in DEFAULT_DATA.values())

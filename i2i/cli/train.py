@@ -23,7 +23,9 @@ def train(
         "RECIPE [KEY=VALUE]...",
         "A recipe or preset (pix2pix, cyclegan, dcgan ... stylegan2-ada: i2i list preset) and settings, e.g. "
         "generator=resnet lambda_l1=50 batch_size=8 lr=2e-4 images=400k.")] = None,
-    data: Annotated[str | None, option("DIR|ZIP|MANIFEST|NAME", "Images; by default bundled ones.")] = None,
+    data: Annotated[str | None, option(
+        "DIR|ZIP|MANIFEST|NAME", "Images; by default bundled ones: personas-edges-64 (pairs), "
+                                 "lorelei-hair-64 (unpaired) or peeps-64 (from noise).")] = None,
     out: Annotated[str | None, option(
         "RUN", "The run folder; by default the next free runs/RECIPE. An unfinished run of the same command "
                "is resumed.")] = None,

@@ -80,8 +80,9 @@ def read_run(folder: RunFolder) -> StartedRun:
         if (not isinstance(location, str) or "\0" in location
                 or not all(isinstance(each, dict) for each in (known, pipelines, time_plan))):
             raise TypeError("data.where is no path, or data.fingerprint, data.pipelines or minutes no table")
-        if time_plan and not (float(time_plan["limit"]) > 0 and isinstance(time_plan["chosen"], dict)):
-            raise TypeError("minutes has no limit, or no table of what was chosen")
+        if time_plan and not (float(time_plan["limit"]) > 0 and isinstance(time_plan["chosen"], dict)
+                              and float(time_plan["measured"]["images_per_second"]) > 0):
+            raise TypeError("minutes has no limit, no speed, or no table of what was chosen")
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise RequestError(f"{folder.config} is not the config of a run: {str(error)[:300]}") from None
     return StartedRun(name, requested, recipe, data, train, location, known, formats, pipelines, time_plan)

@@ -121,7 +121,7 @@ class RunPlanner:
         timing = self._measure(job, per_image * job.train.batch_size)
         self._choose_length(job, timing)
         planned = self._with({})
-        measured = {"images_per_second": round(1 / timing.image, 2),
+        measured = {"images_per_second": float(f"{1 / timing.image:.4g}"),
                     "decoding_seconds": round(timing.epoch * timing.decoding, 3),
                     "grid_seconds": round(timing.grid, 3), "evaluation_seconds": round(timing.trial, 3)}
         return replace(planned, time_plan={"limit": self.budget.minutes, "chosen": self.chosen,

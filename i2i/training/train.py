@@ -82,10 +82,7 @@ def cached_dataset(job: Job, runtime: Runtime, folder: Path | None = None) -> An
 def job_batches(job: Job, runtime: Runtime, start: int, on_skip: OnSkip | None = None, *,
                 dataset: AnyDataset | None = None,
                 warn: Callable[[str], None] | None = None) -> Generator[Mapping[str, Tensor]]:
-    """This process's batches from position `start` on.  Closing the generator ends its threads and processes.
-
-    `dataset`: the job's, with a cache that was used before.
-    """
+    """This process's batches from position `start` on.  Closing it ends its threads and processes."""
     return batches(dataset or cached_dataset(job, runtime), start=start, batch_size=job.train.batch_size,
                    rank=runtime.rank, world_size=runtime.world_size, num_workers=job.train.num_workers,
                    prefetch_factor=job.train.prefetch_factor,
@@ -186,7 +183,8 @@ def _train_in_folder(job: Job, folder: RunFolder, runtime: Runtime, sample: Batc
         evaluator = make_evaluator(job, runtime.device, embedding)
         evaluation = Evaluation(evaluator) if evaluator else None
         detector = make_collapse_detector(job, runtime.device, folder, embedding, watching.message)
-        note = PaceNote(job.time_plan) if job.time_plan else LongRunNote(partial(fitting_line, job))
+        note = PaceNote(job.time_plan, len(job.splits["train"])) if job.time_plan else \
+            LongRunNote(partial(fitting_line, job))
         callbacks = [SpeedEstimate(flops, sample), *([detector] if detector else []),
                      SampleGrid(sample), *callbacks,
                      *([evaluation] if evaluation else []), note,

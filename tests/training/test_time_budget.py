@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -190,6 +191,19 @@ def test_a_machine_that_is_slower_or_faster_half_way_is_said(slowdown: float, sa
     assert all(part in notes[0] for part in said)
     assert len(notes) <= 2
     assert abs(machine.now - 240) < 24 or said
+
+
+def test_decoding_in_the_first_epoch_is_part_of_the_plan_and_one_slow_moment_is_not_said() -> None:
+    now, heard = [0.0], list[str]()
+    trainer = SimpleNamespace(images=0, total_images=1000, message=heard.append)
+    note = PaceNote({"limit": 10, "measured": {"images_per_second": 2.0, "decoding_seconds": 100.0}}, 200, lambda: now[0])
+    note.on_start(trainer)      # type: ignore[arg-type]
+    for images in range(10, 1001, 10):
+        trainer.images = images
+        now[0] += 10 * (1.0 if images <= 200 else 0.5) * (2 if images == 410 else 1)
+        note.on_step(trainer, None)     # type: ignore[arg-type]
+        note.on_checkpoint(trainer)     # type: ignore[arg-type]
+    assert heard == []
 
 
 def test_the_arithmetic() -> None:

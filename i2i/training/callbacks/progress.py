@@ -78,15 +78,19 @@ class PaceNote(Callback):
     """Says when a run by the clock turns out slower or faster than measured, so that it misses its time.
 
     Args:
-        time_plan: the limit in minutes, and the measured images per second.
+        time_plan: the limit in minutes, images per second and what decoding adds in the first epoch.
+        epoch: images.
         clock: counts seconds.
     """
 
-    def __init__(self, time_plan: Mapping[str, Any], clock: Callable[[], float] = time.monotonic) -> None:
-        self.limit = 60 * float(time_plan["limit"])
-        self.planned = 1 / float(time_plan["measured"]["images_per_second"])      # Seconds for an image.
+    def __init__(self, time_plan: Mapping[str, Any], epoch: int,
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        self.limit, measured = 60 * float(time_plan["limit"]), time_plan["measured"]
+        self.image = 1 / float(measured["images_per_second"])       # Seconds.
+        self.epoch, self.decoding = epoch, float(measured.get("decoding_seconds", 0)) / epoch
         self.interval = max(FIRST_LINE, PACE_INTERVAL * self.limit)
-        self.clock, self.late, self.said = clock, 0.0, 0.0      # Seconds: behind the plan so far, last said.
+        self.clock, self.late = clock, 0.0      # Seconds behind the plan so far,
+        self.before = self.said = 0.0           # and expected at the end: in the last check, and last said.
 
     def on_start(self, trainer: "Trainer") -> None:
         self.images, self.seconds, self.last_time = trainer.images, 0.0, self.clock()
@@ -100,15 +104,17 @@ class PaceNote(Callback):
         if self.seconds < self.interval:
             return
         images = trainer.images - self.images
-        slower = self.seconds / images - self.planned
+        planned = self.image + (self.decoding if trainer.images <= self.epoch else 0.0)
+        slower = self.seconds / images - planned
         self.late += images * slower
         self.images, self.seconds = trainer.images, 0.0
         late = self.late + (trainer.total_images - trainer.images) * slower
-        if abs(late - self.said) > MAX_LATE * self.limit:
+        if min(abs(late - self.said), abs(self.before - self.said)) > MAX_LATE * self.limit:
             self.said, when = late, "after" if late > 0 else "before"
-            trainer.message(f"note: {1 / (self.planned + slower):.3g} images/s instead of the "
-                            f"{1 / self.planned:.3g} that were measured before: the run ends about "
+            trainer.message(f"note: {1 / (planned + slower):.3g} images/s instead of the {1 / planned:.3g} "
+                            "that were measured before: the run ends about "
                             f"{format_duration(abs(late))} {when} its time is up")
+        self.before = late
 
 
 def format_duration(seconds: float) -> str:
