@@ -1,4 +1,4 @@
-"""Speed, memory and arithmetic throughput of training steps, against plain training loops (bench/plain.py).
+"""Speed, memory and arithmetic throughput of training steps, against plain training loops (bench/plain*.py).
 
 All variants run in turn on the same batches in one process, and ratios are taken round by round, so that
 drift of the machine's speed cancels.  Initial weights are the same, and the losses of the first step are
@@ -29,6 +29,7 @@ import numpy as np
 import plain
 import torch
 from PIL import Image
+from plain_stylegan2 import StyleGAN2
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -51,8 +52,8 @@ WORKLOADS = {
     "pix2pix": ("pix2pix", 256, 1, plain.Pix2Pix, ((1, 1.0),)),
     "cyclegan": ("cyclegan", 256, 1, plain.CycleGAN, ((1, 1.0),)),
     "dcgan": ("dcgan", 64, 32, plain.DCGAN, ((1, 1.0),)),
-    "stylegan2-64": ("stylegan2", 64, 16, plain.StyleGAN2, ((0, 1 / 16), (1, 12 / 16), (4, 3 / 16))),
-    "stylegan2-256": ("stylegan2", 256, 4, plain.StyleGAN2, ((0, 1 / 16), (1, 12 / 16), (4, 3 / 16)))}
+    "stylegan2-64": ("stylegan2", 64, 16, StyleGAN2, ((0, 1 / 16), (1, 12 / 16), (4, 3 / 16))),
+    "stylegan2-256": ("stylegan2", 256, 4, StyleGAN2, ((0, 1 / 16), (1, 12 / 16), (4, 3 / 16)))}
 # Settings that make our network that of the plain loop, whose dropout is not where the paper has it.
 PLAIN_SETTINGS = {"pix2pix": ("generator.dropout_skip=1",)}
 WIDTHS = ("generator.width", "discriminator.width")

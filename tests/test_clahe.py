@@ -30,7 +30,7 @@ from i2i.registry import Spec
 from i2i.training import job as jobs
 from i2i.training import train as training
 from tests.conftest import CYCLE, SMALL, Run
-from tests.planted import pictures
+from tests.planted_collapse import pictures
 
 
 def xray(seed: int, height: int = 96, width: int = 80) -> Array:
@@ -242,7 +242,7 @@ def test_sides_follow_the_data(scans: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("word", "told"), [("data.clahe=0.5", "1 or more"), ("data.clahe=-1", "1 or more"), ("data.clahe=inf", "a number"),
                                             ("data.clahe_tiles=0", "1 to 64"), ("data.clahe_sides=c", "both"), ("data.clahe=x", "data.clahe")])
-def test_wrong_words(scans: Path, i2i: Run, word: str, told: str) -> None:
+def test_wrong_settings_are_one_line(scans: Path, i2i: Run, word: str, told: str) -> None:
     result = i2i("train", "pix2pix", "--data", scans, word, "--dry-run")
     assert result.code == 2
     assert told in result.line

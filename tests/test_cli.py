@@ -17,6 +17,7 @@ from i2i import load
 from i2i.cli.progress import ProgressBars
 from i2i.data.sources import bundled_datasets
 from i2i.runs.folder import RunFolder
+from tests import forked
 from tests.conftest import SMALL, Run, drawing
 
 
@@ -153,19 +154,16 @@ def limited(self):
 train.Trainer.save = limited
 sys.exit(app.run(["train", "pix2pix", *{SMALL!r}, "--data", {str(strips)!r}, "--out", {str(tmp_path / 'run')!r}, "--epochs", "4", "--device", "cpu"]))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = forked.run(code=code, cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1
     assert re.match(r"error: .*model.safetensors could not be written: .*File too large", lines[0])      # Before the state it belongs to.
     assert [path.stem for path in RunFolder(tmp_path / "run").states()] == ["state-00000000", "state-00000008"]
     assert not list((tmp_path / "run").glob(".*.part"))
-    assert app_resumes(tmp_path / "run")
-
-
-def app_resumes(run: Path) -> bool:
-    done = subprocess.run([sys.executable, "-m", "i2i.cli", "train", "--resume", str(run), "--device", "cpu"], capture_output=True, text=True, check=False)
-    return done.returncode == 0 and "40/40 images" in done.stdout
+    done = forked.run("train", "--resume", "run", "--device", "cpu", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "40/40 images" in done.stdout
 
 
 def test_ctrl_c_saves_and_prints_the_resume_line(strips: Path, tmp_path: Path) -> None:

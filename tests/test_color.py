@@ -146,7 +146,7 @@ def test_a_profile_of_gray(dtype: str) -> None:
     assert abs(image.array[8, 0] / (257 if dtype == "uint16" else 1) - 255 * (1.055 * (128 / 255) ** (1.8 / 2.4) - 0.055)) <= 1
 
 
-def test_what_cannot_be_converted_is_said() -> None:
+def test_what_cannot_be_converted_is_reported() -> None:
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, scene().astype(np.float32), photometric="rgb", iccprofile=PROFILES["Display P3"])
     image = decode_bytes("x", buffer.getvalue())

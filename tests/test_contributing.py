@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import forked
+
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text()
 FILES = dict(re.findall(r"^`i2i/\w+/(\w+)\.py`, imported in `i2i/\w+/__init__\.py`:\n\n```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
@@ -56,7 +58,7 @@ print(out.size, bool(np.asarray(out).std() > 0))
 
 
 def test_a_recipe_trains_with_both_and_its_model_translates(environment: dict[str, str], strips: Path, tmp_path: Path) -> None:
-    done = run(environment, "-c", SCRIPT, strips, cwd=tmp_path)
+    done = forked.run(code=f"import sys; sys.argv = ['', {str(strips)!r}]\n{SCRIPT}", cwd=tmp_path, path=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "(45, 37) True"
     config, log = (tmp_path / "run" / "config.json").read_text(), (tmp_path / "run" / "log.jsonl").read_text()
@@ -64,9 +66,9 @@ def test_a_recipe_trains_with_both_and_its_model_translates(environment: dict[st
     assert all(f'"{key}"' in log for key in ("d", "gan", "rec"))
 
 
-def test_the_new_components_are_listed_with_their_options(environment: dict[str, str]) -> None:
+def test_the_new_components_are_listed_with_their_options(environment: dict[str, str], tmp_path: Path) -> None:
     code = "import contributed; from i2i.cli import app; app.run(['list', 'generator', 'encoder-decoder']); app.run(['list', 'recipe', 'context-encoder'])"
-    done = run(environment, "-c", code)
+    done = forked.run(code=code, cwd=tmp_path, path=tmp_path)
     assert "U-Net without skip connections" in done.stdout, done.stderr
     assert re.search(r"lambda_rec +0.999 +Weight of \|G\(a\) - b\|\^2", done.stdout)
     assert re.search(r"generator.width +64 +", done.stdout)

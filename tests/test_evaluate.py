@@ -258,7 +258,7 @@ def test_warnings_are_of_the_metrics_that_were_asked_for(run: Run, reals: Path, 
         assert {words for words in every if words in err} == {words for words, of in every.items() if metric in of}, err
 
 
-def test_strips_among_sets_and_photographs_that_are_cut_as_strips_are_said(run: Run, reals: Path, tmp_path: Path, trained: Path) -> None:
+def test_strips_among_sets_and_photographs_that_are_cut_as_strips_are_reported(run: Run, reals: Path, tmp_path: Path, trained: Path) -> None:
     for folder in ("strips", "halves"):
         (tmp_path / folder).mkdir()
     for path in sorted(reals.iterdir())[:12]:
@@ -345,7 +345,7 @@ def test_the_fid_inception_gives_fid_kid_and_is(run: Run, reals: Path, fakes: Pa
 
 # ---------------------------------------------------------------------------------------------- bad requests and bad input
 
-def test_wrong_words_are_one_line_and_exit_2(run: Run, reals: Path, fakes: Path, tmp_path: Path) -> None:
+def test_wrong_requests_are_one_line_and_exit_2(run: Run, reals: Path, fakes: Path, tmp_path: Path) -> None:
     both = ("evaluate", "--real", reals, "--fake", fakes)
     for words, expected in (
         (("evaluate",), "i2i evaluate --real DIR --fake DIR, or i2i evaluate MODEL"),
@@ -482,7 +482,7 @@ def test_a_model_is_judged_beside_its_inputs(run: Run, model: Path, tmp_path: Pa
     assert "has no tset split; did you mean 'test'" in run("evaluate", model, "--split", "tset").line
 
 
-def test_targets_of_another_size_are_resized_and_that_is_said(run: Run, model: Path, tmp_path: Path) -> None:
+def test_targets_of_another_size_are_resized_and_that_is_reported(run: Run, model: Path, tmp_path: Path) -> None:
     for i in range(3):
         for side, scale in (("A", 1), ("B", 2)):
             picture = np.random.default_rng(i).integers(0, 256, (24, 32, 3), dtype=np.uint8).repeat(scale, 0).repeat(scale, 1)

@@ -400,14 +400,14 @@ def test_truncation_draws_to_the_mean(noisy: Noisy) -> None:
     ("classes", ("--n", 3, "--classes", "red,0"), "each class once"), ("classes", ("--n", 3, "--truncation", 0.7), "style space"),
     ("styles", ("--n", 3, "--truncation", 9), "-2 to 2"), ("plain", ("--n", 3, "--format", "gif"), "--format gif"), ("plain", ("--n", 3, "--device", "tpu"), "tpu"),
     ("plain", ("--n", 3, "--batch", -1), "--batch"), ("plain", ("--only", 1, "--like", "nowhere"), "nowhere holds no generated.json")])
-def test_wrong_words(noisy: Noisy, i2i: Run, tmp_path: Path, name: str, arguments: tuple[object, ...], expected: str) -> None:
+def test_wrong_options_are_one_line(noisy: Noisy, i2i: Run, tmp_path: Path, name: str, arguments: tuple[object, ...], expected: str) -> None:
     result = i2i("generate", noisy[name], *arguments, "--out", "out")
     assert result.code == 2
     assert expected in result.line
     assert not (tmp_path / "out").exists()
 
 
-def test_wrong_places(noisy: Noisy, trained: Path, i2i: Run, tmp_path: Path) -> None:
+def test_outputs_and_models_that_cannot_be_used_are_one_line(noisy: Noisy, trained: Path, i2i: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.png").write_text("x")

@@ -126,7 +126,7 @@ def test_a_translation_lies_where_its_input_lies_and_lacks_the_same(array: Array
     assert Image.open(tmp_path / "out" / "x.tif").size == (48, 32) if channels in (1, 3) else True
 
 
-def test_what_a_result_cannot_hold_is_said(identity: Identity, i2i: Run, tmp_path: Path) -> None:  # noqa: F811
+def test_what_a_result_cannot_hold_is_reported(identity: Identity, i2i: Run, tmp_path: Path) -> None:  # noqa: F811
     (tmp_path / "x.tif").write_bytes(tiff(elevation(), "-9999", *PLACE))
     done = i2i("translate", identity(ImageFormat(1, "float32", (100, 355)), ImageFormat(1)), "x.tif", "--out", "out", "--format", "png", "--device", "cpu")
     assert done.code == 0

@@ -76,7 +76,7 @@ def test_a_partial_judge_is_a_warning_of_one_line(monkeypatch: pytest.MonkeyPatc
     ("timm:tf_efficientnet_lite0", "2", "and timm:tf_efficientnet_lite0 is of the same family,"),
     ("timm:mine", LITE0["efficientnet-lite0"], "was trained with timm:mine, which therefore"),      # The same weights by another name.
     ("inception", "2", ""), ("timm:vit_small_patch14_dinov2", "2", "")])
-def test_relatives_of_what_a_model_was_trained_with_are_said_to_be(monkeypatch: pytest.MonkeyPatch, judge: str, sha: str, warning: str) -> None:
+def test_relatives_of_what_a_model_was_trained_with_are_reported(monkeypatch: pytest.MonkeyPatch, judge: str, sha: str, warning: str) -> None:
     here(monkeypatch, ALL)
     found = judges.partiality_warnings({judge: sha}, LITE0)
     assert (warning in found[0]) if warning else found == []

@@ -131,7 +131,7 @@ def broken(header: dict[str, object], **changes: object) -> dict[str, object]:
     return json.loads(json.dumps(header)) | changes
 
 
-def test_files_that_are_no_model_are_told(trained: Path, tmp_path: Path) -> None:
+def test_files_that_are_no_model_are_reported(trained: Path, tmp_path: Path) -> None:
     tensors, header = checkpoint.load(trained / "model.safetensors", "model")
     cases = {
         "state of a run": (trained / "state-00000024.safetensors", "holds a state, not a model"),

@@ -13,7 +13,7 @@ import pytest
 import i2i as package
 from i2i.runs import checkpoint
 from tests.conftest import SMALL
-from tests.lives import run as i2i  # Plugins are state of a process.
+from tests.forked import run as i2i  # Plugins are state of a process.
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = re.search(r"^`my_loss\.py`:\n\n```python\n(.*?)^```", (ROOT / "docs" / "plugins.md").read_text(), re.MULTILINE | re.DOTALL)[1]
@@ -360,7 +360,7 @@ def test_two_files_of_one_name_are_refused(plugin: Path, tmp_path: Path) -> None
     assert "another plugin of that name is loaded" in error(i2i("list", "--plugin", "my_loss.py", "--plugin", "other/my_loss.py", cwd=tmp_path))
 
 
-def test_a_model_of_a_stranger_runs_nothing(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_untrusted_model_runs_nothing(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Its header names a plugin, with a path to a file that exists: it is only named."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "evil.py").write_text("open('ran', 'w').write('x')\n")

@@ -121,7 +121,7 @@ def test_what_exists_can_be_skipped(trained: Path, inputs: Path, i2i: Run, tmp_p
     assert (tmp_path / "out" / "a.png").read_text() == "mine"
 
 
-def test_strips_that_are_translated_whole_are_said_to_be(trained: Path, i2i: Run, tmp_path: Path) -> None:
+def test_strips_that_are_translated_whole_are_reported(trained: Path, i2i: Run, tmp_path: Path) -> None:
     for folder, size, noted in (("squares", (32, 64), True), ("nearly", (50, 104), True), ("photos", (48, 64), False), ("wide", (20, 60), False)):
         (tmp_path / folder).mkdir()
         Image.fromarray(np.zeros((*size, 3), np.uint8)).save(tmp_path / folder / "s.png")

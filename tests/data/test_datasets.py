@@ -79,27 +79,27 @@ def test_files_without_a_partner_are_named(tmp_path: Path) -> None:
         find_paired(open_source(tmp_path))
 
 
-def test_one_side_only_is_told(tmp_path: Path) -> None:
+def test_one_side_only_is_reported(tmp_path: Path) -> None:
     save(tmp_path / "trainA/0.png", 0)
     with pytest.raises(RequestError, match="only one side"):
         find_paired(open_source(tmp_path))
 
 
-def test_two_files_of_one_name_are_told(tmp_path: Path) -> None:
+def test_two_files_of_one_name_are_reported(tmp_path: Path) -> None:
     for name in ("trainA/0.png", "trainA/0.jpg", "trainB/0.png"):
         save(tmp_path / name, 0)
     with pytest.raises(RequestError, match="same name but for the extension"):
         find_paired(open_source(tmp_path))
 
 
-def test_partners_of_different_size_are_told(tmp_path: Path) -> None:
+def test_partners_of_different_size_are_reported(tmp_path: Path) -> None:
     save(tmp_path / "trainA/0.png", 0)
     save(tmp_path / "trainB/0.png", 0, (32, 48))
     with pytest.raises(RequestError, match=r"is 32x32 but its partner trainB/0\.png is 48x32"):
         inspect_dataset(find_paired(open_source(tmp_path))["train"])
 
 
-def test_an_empty_folder_is_told(tmp_path: Path) -> None:
+def test_an_empty_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="holds no images"):
         find_paired(open_source(tmp_path))
 
@@ -144,7 +144,7 @@ def test_the_fingerprint_changes_with_the_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("size", "noted"), [((48, 64), True), ((54, 96), True), ((48, 72), True), ((40, 76), False), ((32, 64), False), ((48, 128), False)])
 @pytest.mark.parametrize("find", [find_paired, find_unpaired])
-def test_photographs_that_are_taken_for_strips_are_said_to_be(tmp_path: Path, size: tuple[int, int], noted: bool, find: Callable[..., Any]) -> None:
+def test_photographs_that_are_taken_for_strips_are_reported(tmp_path: Path, size: tuple[int, int], noted: bool, find: Callable[..., Any]) -> None:
     for i in range(3):
         save(tmp_path / f"{i}.png", 50 * i, size)
     notes = inspect_dataset(find(open_source(tmp_path))["train"]).notes

@@ -117,7 +117,7 @@ def test_the_stream_stops_at_a_fault_or_goes_on_without_it(strips: Path, fault: 
     assert {problem.name for problem in skipped} == {str(path)}
 
 
-def test_permission_denied_is_told(strips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_permission_denied_is_reported(strips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usual = builtins.open
 
     def refuse(path: object, *words: object, **options: object) -> object:
@@ -148,7 +148,7 @@ def test_a_folder_called_like_a_picture_and_a_loop_of_folders_are_no_pictures(st
 ODD = ["with space.png", "new\nline.png", "größe.png", os.fsdecode(b"bytes\xff\xfe.png"), "'quoted'.png", "-dash.png", "esc\x1b[31m.png"]
 
 
-def test_odd_names_are_trained_on_translated_and_told_in_one_line(tmp_path: Path, i2i: Run, trained: Path) -> None:
+def test_odd_names_are_trained_on_translated_and_reported_in_one_line(tmp_path: Path, i2i: Run, trained: Path) -> None:
     (tmp_path / "odd" / "train").mkdir(parents=True)
     for i, name in enumerate(ODD):
         Image.fromarray(drawing(i)).save(str(tmp_path / "odd" / "train" / name), "png")
@@ -266,14 +266,14 @@ def test_an_unforeseen_error_names_the_file_or_is_passed_over(strips: Path, work
 
 
 @pytest.mark.parametrize(("number", "words"), [(signal.SIGKILL, "SIGKILL.*out of memory"), (signal.SIGSEGV, "SIGSEGV")])
-def test_a_loader_process_that_dies_is_told_with_the_file_it_read(strips: Path, number: int, words: str) -> None:
+def test_a_loader_process_that_dies_is_reported_with_the_file_it_read(strips: Path, number: int, words: str) -> None:
     began = time.monotonic()
     with pytest.raises(JobError, match=rf"a loader process was ended by {words}.* while reading .*train/04\.png"):
         list(islice(failing(strips, lambda: os.kill(os.getpid(), number), 2), 6))
     assert time.monotonic() - began < 60        # Not the time-out of minutes.
 
 
-def test_a_loader_process_that_leaves_is_told_too(strips: Path) -> None:
+def test_a_loader_process_that_leaves_is_reported_too(strips: Path) -> None:
     with pytest.raises(JobError, match=r"ended with exit code 3 while reading .*train/04\.png"):
         list(islice(failing(strips, lambda: os._exit(3), 1), 6))
 

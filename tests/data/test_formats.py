@@ -135,7 +135,7 @@ NOTED = {
 
 
 @pytest.mark.parametrize("name", NOTED)
-def test_what_is_not_in_the_pixels_is_said(name: str) -> None:
+def test_what_is_not_in_the_pixels_is_reported(name: str) -> None:
     data, note = NOTED[name]
     decoded = decode_bytes("x", data)
     assert decoded.notes == (note,)
@@ -210,7 +210,7 @@ def test_a_transparent_color_is_one_of_the_file(bits: int) -> None:
     assert (image.array[0, :, 3] == 0).tolist() == [False, True]
 
 
-def test_dropped_transparency_is_said(tmp_path: Path) -> None:
+def test_dropped_transparency_is_reported(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     for i in range(3):
         rgba = np.random.default_rng(i).integers(0, 256, (40, 40, 4), dtype=np.uint8)
@@ -374,7 +374,7 @@ def test_one_of_another_format_that_was_not_inspected_is_named(tmp_path: Path) -
         next(stream)
 
 
-def test_notes_are_told_once_each_with_an_example(tmp_path: Path) -> None:
+def test_notes_are_reported_once_each_with_an_example(tmp_path: Path) -> None:
     folder = sided(tmp_path, [NOTED["animated GIF"][0]] * 3, [NOTED["CMYK"][0]] * 3)
     notes = inspect_dataset(find_paired(open_source(folder))["train"]).notes
     assert len(notes) == 2

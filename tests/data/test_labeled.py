@@ -166,7 +166,7 @@ def test_folders_that_only_divide_the_files_are_no_classes(name: str, split: str
         assert found.note.startswith(f"the folders {folders[0]} … {folders[-1]} only divide the files, as their names show, and are no classes; a dataset.json")
 
 
-def test_what_was_taken_for_packing_is_said_by_every_command(tmp_path: Path, i2i: Run) -> None:
+def test_what_was_taken_for_packing_is_reported_by_every_command(tmp_path: Path, i2i: Run) -> None:
     for i in range(24):
         save(tmp_path / "faces" / f"{i // 12:05}" / f"img{i:08}.png", 9 * i, (32, 32))
     assert i2i("data", "check", tmp_path / "faces").out.splitlines()[1] == "layout      numbered folders that only divide the files: 24 train images"
@@ -262,7 +262,7 @@ def test_the_bundled_pictures() -> None:
     assert all(images.classes[int(label)] == name.split("/")[0] for name, label in zip(images.names, images.labels, strict=True))
 
 
-def test_classes_that_a_recipe_does_not_learn_are_said(i2i: Run) -> None:
+def test_classes_that_a_recipe_does_not_learn_are_reported(i2i: Run) -> None:
     note = "the 8 classes of the data are ignored; conditional=true learns them"
     assert note in i2i("train", "sngan", "--dry-run").out
     learned = i2i("train", "sngan", "conditional=true", "--dry-run").out

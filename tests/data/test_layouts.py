@@ -220,7 +220,7 @@ def test_files_named_in_an_older_encoding_are_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("word", "split"), [("Train", "train"), ("TRAINING", "train"), ("valid", "val"), ("Validation ", "val"), (" dev", "val"), ("eval", "val"), ("testing", "test"), ("", "train")])
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
-def test_words_for_splits(tmp_path: Path, word: str, split: str, kind: str) -> None:
+def test_names_of_splits(tmp_path: Path, word: str, split: str, kind: str) -> None:
     row = f"file,split\n0.png,{word}\n" if kind == "csv" else json.dumps({"File": "0.png", "Split": word, "id": 7, "size": [3, 4]})
     assert list(find_images(open_source(lay(tmp_path, ["0.png"], {f"manifest.{kind}": row})))) == [split]
 
@@ -232,7 +232,7 @@ def test_labels_that_differ_by_blanks_or_unicode_form_are_one(tmp_path: Path) ->
     assert (split.classes, split.labels.tolist()) == (("caf\u00e9", "cat"), [1, 1, 1, 0, 0])
 
 
-def test_columns_that_are_not_read_are_said(tmp_path: Path) -> None:
+def test_columns_that_are_not_read_are_reported(tmp_path: Path) -> None:
     (split,) = find_paired(open_source(lay(tmp_path, ["0.png", "1.png"], {"manifest.csv": "a,width,b,category\n0.png,3,1.png,x\n"}))).values()
     assert split.layout == "rows of a manifest (not used: width, category)"
 

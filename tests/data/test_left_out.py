@@ -163,7 +163,7 @@ def test_where_no_image_is_left_the_reason_is_in_the_line(command: str, tmp_path
     assert "holds no images; 1 file holds an image and is left out, such as x (PNG, but not by its extension); accepted: PNG, JPEG" in done.line
 
 
-def test_a_folder_that_may_not_be_entered_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_may_not_be_entered_is_reported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests may run as root, who may enter all."""
     (folder / "closed").mkdir()
     usual = os.scandir
@@ -179,7 +179,7 @@ def test_a_folder_that_may_not_be_entered_is_said(folder: Path, monkeypatch: pyt
     assert find_left_out(source).note() == f"{NOTE}; 1 folder cannot be listed, such as {folder}/closed: Permission denied"
 
 
-def test_without_pillow_heif_its_files_are_said_with_the_remedy(folder: Path) -> None:
+def test_without_pillow_heif_its_files_are_reported_with_the_remedy(folder: Path) -> None:
     (folder / "IMG_1.heic").write_bytes(encoded("HEIF"))
     (folder / "IMG_2.jpg").write_bytes(encoded("HEIF"))
     code = """

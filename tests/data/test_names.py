@@ -50,7 +50,7 @@ def test_metrics_of_pairs_and_manifests_pair_them_too(tmp_path: Path) -> None:
         assert len(find_paired(open_source(tmp_path / f"list.{kind}"))["train"]) == 4
 
 
-def test_two_files_of_one_name_in_two_forms_are_said_to_be(tmp_path: Path) -> None:
+def test_two_files_of_one_name_in_two_forms_are_reported(tmp_path: Path) -> None:
     for name in (f"trainA/{NFC}.png", f"trainA/{NFD}.png", f"trainB/{NFC}.png"):
         save(tmp_path / name, 0)
     with pytest.raises(RequestError, match="have the same name but for the extension and the Unicode form; one must go"):

@@ -89,7 +89,7 @@ def test_the_bundled_data(tmp_path: Path) -> None:
             find_paired(open_source(name))
 
 
-def test_one_side_only_is_told(tmp_path: Path) -> None:
+def test_one_side_only_is_reported(tmp_path: Path) -> None:
     save(tmp_path / "trainA/0.png", 0)
     (tmp_path / "trainB").mkdir()
     with pytest.raises(RequestError, match=r"has only one side \(trainA\); both are needed"):

@@ -71,7 +71,7 @@ class TestFaults:
         red = np.zeros((4, 4, 3), np.uint8) + np.array([200, 0, 0], np.uint8)
         assert np.abs(plant(FAULTS["shifted hue"], [red], 120)[0].astype(int) - [0, 200, 0]).max() <= 6        # 120 degrees on: green.
 
-    def test_patches_that_change_places_are_whole_and_as_many_as_told(self) -> None:
+    def test_patches_that_change_places_are_whole_and_as_many_as_requested(self) -> None:
         image = np.repeat(np.repeat(np.arange(16, dtype=np.uint8).reshape(4, 4), 8, 0), 8, 1)[..., None].repeat(3, 2)
         for share in FAULTS["shuffled patches"].strengths:
             out = plant(FAULTS["shuffled patches"], [image], share)[0][::8, ::8, 0]

@@ -78,7 +78,7 @@ def test_precision_recall_density_coverage_are_those_of_prdc(k: int) -> None:
         assert got["f1"] == pytest.approx(EXPECTED["precision_recall_k3_torch_fidelity"]["float64"]["f_score"], abs=1e-6)
 
 
-def test_precision_of_reals_is_one_and_of_strangers_zero() -> None:
+def test_precision_of_reals_is_one_and_of_unrelated_images_zero() -> None:
     same = balls.manifold_scores(REAL[:300], REAL[:300], k=3)
     assert same["precision"] == same["recall"] == same["f1"] == same["coverage"] == 1
     far = balls.manifold_scores(REAL[:300] + 1000, REAL[:300], k=3)

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from i2i.errors import RequestError
+from i2i.nets.norms import uses_batch_statistics
 from i2i.nets.style_generator import W_AVG_DECAY, NoiseInjection
 from i2i.nets.stylegan2 import Discriminator, Generator, SynthesisLayer, ToRGB
 from i2i.recipes.stabilizers.gradient_penalty import check_penalty
@@ -252,7 +253,8 @@ def test_path_length_differentiates_the_synthesis_twice() -> None:
 
 
 def test_gradient_penalties_are_allowed_with_the_minibatch_standard_deviation() -> None:
-    check_penalty(Spec("r1"), discriminator())
+    assert not uses_batch_statistics(discriminator())
+    check_penalty(Spec("r1"), discriminator())      # Raises where images of a batch depend on each other.
 
 
 @pytest.mark.parametrize("classes", [0, 3])

@@ -108,7 +108,7 @@ def test_options_are_typed_after_the_name_of_each_and_kept() -> None:
 @pytest.mark.parametrize(("words", "message"), [
     (["discriminator=patch+patsh"], "did you mean 'pixel'|did you mean 'patch'"), (["discriminator=patch+patch"], "one of them comes twice"), (["generator=dcgan+sagan"], "no such noise_generator"),
     (["discriminator=patch+pixel", "discriminator.width=4"], r"no option 'width'; did you mean 'p\w+.width'"), (["discriminator=patch+"], "there is no such discriminator")])
-def test_what_is_wrong_is_said(words: list[str], message: str) -> None:
+def test_what_is_wrong_is_reported(words: list[str], message: str) -> None:
     with pytest.raises(RequestError, match=message):
         override(GAN(), parse_assignments(words))
 

@@ -92,7 +92,7 @@ def test_what_cannot_be_read_back_never_takes_the_place_of_what_is_there(tmp_pat
     assert [each.name for each in tmp_path.iterdir()] == ["a.safetensors"]
 
 
-def test_a_damaged_model_is_told_in_one_line(trained: Path, tmp_path: Path, i2i: Run) -> None:
+def test_a_damaged_model_is_reported_in_one_line(trained: Path, tmp_path: Path, i2i: Run) -> None:
     model = tmp_path / "model.safetensors"
     shutil.copy(trained / "model.safetensors", model)
     flip(model, model.stat().st_size - 1000, 6)
@@ -154,7 +154,7 @@ def test_a_damaged_state_counts_for_nothing_when_older_ones_are_deleted(strips: 
     assert whole.exists()
 
 
-def test_what_a_killed_process_had_begun_is_deleted(trained: Path, tmp_path: Path) -> None:
+def test_what_a_killed_process_left_unfinished_is_deleted(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path / "run")
     left = [tmp_path / "run" / ".state-00000032.safetensors.part", tmp_path / "run" / "samples" / ".00000032.png.part", tmp_path / "run" / ".tmpQhFZSe"]
     for path in left:

@@ -26,7 +26,7 @@ def test_tensors_and_header_come_back(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
 
 
-def test_what_is_no_checkpoint_is_told_in_one_line(tmp_path: Path) -> None:
+def test_what_is_no_checkpoint_is_reported_in_one_line(tmp_path: Path) -> None:
     good = tmp_path / "good.safetensors"
     checkpoint.save(good, TENSORS, {"kind": "state"})
     cut = tmp_path / "cut.safetensors"
@@ -56,7 +56,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["f"]
 
 
-def test_a_place_that_is_no_folder_is_told(tmp_path: Path) -> None:
+def test_a_place_that_is_no_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(JobError, match="could not be written"):
         write_atomically(tmp_path / "file" / "x", lambda part: part.touch())
@@ -114,7 +114,7 @@ def test_a_run_folder_is_made_once(tmp_path: Path) -> None:
         RunFolder(tmp_path / "file" / "r").create({})
 
 
-def test_what_is_no_run_is_told(tmp_path: Path) -> None:
+def test_what_is_no_run_is_reported(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="does not exist"):
         RunFolder(tmp_path / "x").read_config()
     with pytest.raises(RequestError, match=r"no config\.json"):

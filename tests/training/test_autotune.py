@@ -46,7 +46,7 @@ def test_auto_takes_what_is_worth_it_writes_it_as_settings_and_changes_nothing_e
     assert i2i("train", "--resume", "auto", "--device", "cpu").code == 0
 
 
-def test_what_a_person_said_is_left_alone(strips: Path, told: list[str], i2i: Run) -> None:
+def test_settings_given_by_the_user_are_left_alone(strips: Path, told: list[str], i2i: Run) -> None:
     result = i2i("train", "pix2pix", *SMALL, "train.images=4", "precision=fp32", "train.num_workers=0", "train.memory_format=channels-last",
                  "--autotune", "--data", strips, "--out", "run", "--device", "cpu")
     assert result.code == 0, result.err

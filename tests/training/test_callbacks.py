@@ -260,7 +260,7 @@ def estimated(flops: int, total: int, **changes: Any) -> list[str]:
     return said
 
 
-def test_how_long_a_run_takes_is_said_before_its_first_step() -> None:
+def test_how_long_a_run_takes_is_reported_before_its_first_step() -> None:
     """Four images are 8,000 operations, which the generator makes in 8 seconds."""
     before = Slow.now
     assert estimated(8_000, 43_200) == ["speed: about 0.5 images/s, 24 hours left, estimated from that of the generators; measured after the first step"]
@@ -292,7 +292,7 @@ def test_the_estimate_comes_before_the_first_sample_grid_and_changes_no_result(s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [("cyclegan",), ("stylegan2-ada",), ("dcgan",), ("wgan-gp",), ("pix2pix", "data.size=128"), ("sngan", "data.size=32")])
-def test_the_speed_that_is_said_is_that_of_the_steps(words: tuple[str, ...]) -> None:
+def test_the_reported_speed_is_that_of_the_steps(words: tuple[str, ...]) -> None:
     """Within a factor of two, in this process's own time, as others may have the machine, too."""
     job = jobs.prepare(words[0], words[1:])
     size, modules = job.train.batch_size, job.recipe.modules(job.info)

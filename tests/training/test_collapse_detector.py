@@ -32,7 +32,7 @@ from i2i.training.callbacks.collapse_report import GENERAL, INTER_CLASS, TRANSLA
 from i2i.training.callbacks.fixed_inputs import QUICK_SIZE, THUMBNAIL_SIZE, best_embedding, thumbnails
 from i2i.training.plan import command
 from tests.conftest import CYCLE, SMALL, Run
-from tests.planted import Planted, draw, pictures
+from tests.planted_collapse import Planted, draw, pictures
 from tests.training.test_resume import StopAfter
 
 EVERY = 8           # Images between two looks.
@@ -65,7 +65,7 @@ def rings(entries: list[dict]) -> list[dict]:
 
 @pytest.mark.parametrize(("recipe", "kind", "told"), [("cgan", "inter", "inter-class"), ("cgan", "intra", "intra-class"), ("dcgan", "inter", "inter-class"),
                                                       ("dcgan", "intra", "intra-class")])
-def test_it_rings_once_soon_after_a_planted_collapse(data: Path, tmp_path: Path, recipe: str, kind: str, told: str) -> None:
+def test_it_warns_once_soon_after_a_planted_collapse(data: Path, tmp_path: Path, recipe: str, kind: str, told: str) -> None:
     entries = ran(data, tmp_path / "run", f"generator.kind={kind}", recipe=recipe)
     assert [entry["images"] for entry in entries] == list(range(EVERY, 401, EVERY))
     (rang,) = rings(entries)
@@ -101,7 +101,7 @@ def test_it_is_silent_while_a_run_is_healthy(data: Path, tmp_path: Path, seed: i
     assert entries[-1]["fake_b"]["diversity"] > 0.8
 
 
-def test_a_resumed_run_rings_at_the_same_place_once(data: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_warns_at_the_same_place_once(data: Path, tmp_path: Path) -> None:
     ran(data, tmp_path / "straight", "generator.kind=intra")
     for name, stop in (("before", 212), ("after", 260)):
         with pytest.raises(KeyboardInterrupt):
@@ -110,7 +110,7 @@ def test_a_resumed_run_rings_at_the_same_place_once(data: Path, tmp_path: Path) 
         assert (tmp_path / name / "collapse.jsonl").read_text() == (tmp_path / "straight" / "collapse.jsonl").read_text()
 
 
-def test_what_was_told_after_the_last_state_is_told_again(data: Path, tmp_path: Path) -> None:
+def test_what_was_reported_after_the_last_state_is_reported_again(data: Path, tmp_path: Path) -> None:
     """A killed run: the log is ahead of the state that is left."""
     ran(data, tmp_path / "run", "generator.kind=inter", "train.checkpoint_every=100", "train.keep_checkpoints=9")
     whole = (tmp_path / "run" / "collapse.jsonl").read_text()

@@ -19,7 +19,7 @@ from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
 from i2i.training.callbacks import evaluation
 from i2i.training.trainer import Trainer
-from tests import lives
+from tests import forked
 from tests.conftest import SMALL, Run, drawn_strips
 from tests.training.test_kills import assert_nothing_was_lost
 from tests.training.test_signals import at_call
@@ -77,7 +77,7 @@ def test_a_full_disk_again_and_again(straight: Path, strips: Path, tmp_path: Pat
     state, model = (os.path.getsize(path) for path in (RunFolder(straight).states()[-1], straight / "model.safetensors"))
     for saves, limit, names in ((2, 200, ("00000008.png", "model.safetensors", "log.jsonl")), (1, model - 5000, ("model.safetensors",)),
                                 (1, (model + state) // 2, ("state-00000008.safetensors",))):
-        said = lives.ask(_limited, run, strips, saves, limit)
+        said = forked.ask(_limited, run, strips, saves, limit)
         assert any(f"{name} could not be written" in said for name in names), said
         assert "\n" not in said
         assert valid(run) == [0]
@@ -175,7 +175,7 @@ def test_a_kill_within_a_write(straight: Path, strips: Path, tmp_path: Path) -> 
     run = tmp_path / "run"
     halves = []
     for n in (3, 2, 3):
-        process = lives.begin(_killed_while_writing, run, strips, n)
+        process = forked.begin(_killed_while_writing, run, strips, n)
         process.join()
         assert process.exitcode == -signal.SIGKILL
         halves += [path.name for path in run.glob(".*.part")]

@@ -77,7 +77,7 @@ def test_overfitting_is_karras_equation() -> None:
     assert overfitting(readings | {"fake_logits": 4.0}) == 0.0
 
 
-def test_outputs_that_look_alike_are_told() -> None:
+def test_outputs_that_look_alike_are_reported() -> None:
     readings = {"real_logits_train": 0.0, "fake_logits": 0.0, "real_logits_heldout": 0.0, "diversity": 0.1, "diversity_real": 0.5}
     assert "look alike" in warnings([{"scores": {}, "readings": readings}])[0]
     assert warnings([{"scores": {}, "readings": readings | {"diversity": 0.4}}]) == []

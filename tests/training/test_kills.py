@@ -18,7 +18,7 @@ from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
 from i2i.training.settings import recipe_or_preset
 from tests.conftest import CUT, CYCLE, SMALL, drawing, two_styles
-from tests.lives import FAILPOINTS, Work, images_of, live
+from tests.forked import FAILPOINTS, Work, images_of, live
 from tests.training.test_resume import assert_same
 
 PLAIN = ("generator.width=4", "generator.z_dim=8", "discriminator.width=4", "train.batch_size=4", "train.log_every=12", "train.checkpoint_every=16")

@@ -74,13 +74,13 @@ def test_out_of_memory_names_the_largest_batch(i2i: Run, strips: Path, monkeypat
     assert "no smaller batch would fit" in i2i("train", "--resume", "run", "--device", "cpu").line
 
 
-def test_a_loader_that_was_killed_is_not_said_to_be_training_that_needs_less() -> None:
+def test_a_killed_loader_is_not_answered_by_advice_to_use_less_memory() -> None:
     assert not memory.is_out_of_memory(RuntimeError("some other error"))
     assert not memory.is_out_of_memory(ValueError("out of memory"))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the address space as Linux does")
-def test_under_a_limit_of_the_system_one_line_is_said(tmp_path: Path) -> None:
+def test_under_a_limit_of_the_system_one_line_is_reported(tmp_path: Path) -> None:
     """The address space ends in the middle of a step, and what is said to fit does fit."""
     code = f"""
 import psutil, resource, sys, torch; torch.set_num_threads(1)
@@ -135,7 +135,7 @@ print("peak", memory.peak_memory())
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak where Linux tells it")
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name == "dcgan" else pytest.mark.slow) for name in LOADS])
-def test_the_memory_that_is_said_is_what_a_person_sees(name: str, tmp_path: Path) -> None:
+def test_the_reported_memory_is_what_the_system_shows(name: str, tmp_path: Path) -> None:
     """Everything counted in: torch, libraries, data, saving in the background, sample grids, evaluation with features."""
     done = subprocess.run([sys.executable, "-c", SEEN, *LOADS[name]], capture_output=True, text=True, check=True, cwd=tmp_path)
     said = re.search(r"estimate memory: about .* beside torch itself, ([\d.]+) (MB|GB) in all", done.stdout)

@@ -17,7 +17,7 @@ from i2i.training.config import TrainConfig
 from i2i.training.distributed import Runtime
 from i2i.training.settings import configure, recipe_or_preset
 from i2i.training.trainer import Trainer
-from tests.pair import start
+from tests.two_processes import start
 
 SIZE = 32
 NETWORKS = ("generator.width=4", "discriminator.width=4")

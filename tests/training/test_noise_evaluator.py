@@ -32,7 +32,7 @@ from i2i.training.callbacks.diagnosis import (
 from i2i.training.callbacks.evaluation import Evaluation
 from i2i.training.callbacks.evaluator import Evaluator, kid_by_image
 from tests.conftest import Run
-from tests.planted import pictures
+from tests.planted_collapse import pictures
 
 TINY = ("generator.width=4", "discriminator.width=4", "train.batch_size=4", "train.log_every=8", "train.checkpoint_every=16")
 
@@ -156,7 +156,7 @@ def test_kid_is_the_mean_of_its_parts_and_their_scatter_is_its_error() -> None:
     assert np.mean(errors) == pytest.approx(np.std(values), rel=0.15)
 
 
-def test_what_was_forgotten_is_told() -> None:
+def test_what_was_forgotten_is_reported() -> None:
     def entry(images: int, recall: float) -> dict:
         return {"images": images, "readings": {"diversity": 1.0, "diversity_real": 1.0}, "scores": {
             "recall": {"value": recall, "low": recall - 0.05, "high": recall + 0.05}}}
@@ -204,7 +204,7 @@ def test_losses_that_converge_are_left_alone(seed: int, loss: str) -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_a_loss_that_runs_away_is_told_with_its_figures(seed: int) -> None:
+def test_a_loss_that_runs_away_is_reported_with_its_figures(seed: int) -> None:
     g = np.random.default_rng(seed)
     values = 0.7 + np.linspace(0, 6, LINES) + g.normal(0, 0.3, LINES)
     _, (told,) = loss_warnings(logged(values), GAN())
@@ -214,14 +214,14 @@ def test_a_loss_that_runs_away_is_told_with_its_figures(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_a_discriminator_that_has_won_is_told(seed: int) -> None:
+def test_a_discriminator_that_has_won_is_reported(seed: int) -> None:
     g = np.random.default_rng(seed)
     _, (told,) = loss_warnings(logged(9 + g.normal(0, 0.5, LINES)), GAN())
     assert "D is certain of all generated images" in told
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_swings_that_grow_are_told(seed: int) -> None:
+def test_swings_that_grow_are_reported(seed: int) -> None:
     g = np.random.default_rng(seed)
     size = np.where(np.arange(LINES) < LINES * 3 / 4, 0.2, 1.5)
     _, (told,) = loss_warnings(logged(1.5 + size * g.normal(0, 1, LINES)), GAN())

@@ -21,7 +21,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     torch.set_default_dtype(torch.float64)
     yield train
     torch.set_default_dtype(torch.float32)
-    for name in ("train", "plain"):
+    for name in ("train", "plain", "plain_stylegan2"):
         del sys.modules[name]
 
 

@@ -23,8 +23,8 @@ from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
 from i2i.training.distributed import Runtime
 from tests.conftest import CUT, CYCLE, SMALL, drawing, two_styles
-from tests.pair import Done, environment, free_port, start, together
 from tests.training.test_nan import trainer
+from tests.two_processes import Done, environment, free_port, start, together
 
 FEW = ("train.batch_size=4", "train.images=16", "train.log_every=4", "train.checkpoint_every=8", "train.ema_half_life=0")
 NOISE = ("generator.width=4", "generator.z_dim=8", "discriminator.width=4", *FEW)
@@ -212,7 +212,7 @@ def test_ranks_start_alike_and_draw_different_numbers(tmp_path: Path, monkeypatc
     assert not torch.equal(drawn[0], drawn[1])
 
 
-def test_weights_that_differ_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_differ_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = Runtime(device="cpu")
     runtime.world_size = 2
     other = [torch.zeros(3), torch.tensor([1.0, 2.0])]
@@ -240,16 +240,8 @@ def until(condition: Callable[[], bool], process: subprocess.Popen[str], seconds
         time.sleep(0.1)
 
 
-def test_accelerate_launch_and_an_interruption_under_torchrun(made: Path, tmp_path: Path) -> None:
-    """One run folder though each process looks for a free one, one voice, and an interruption that stops both."""
+def test_an_interruption_under_torchrun_stops_both_and_is_reported_once(made: Path, tmp_path: Path) -> None:
     surroundings = {key: value for key, value in environment(0, 0).items() if not key.startswith(("RANK", "LOCAL_", "WORLD", "MASTER"))}
-    accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no",
-                  "--dynamo_backend=no", f"--main_process_port={free_port()}"]
-    done = subprocess.run([*accelerate, *LONG, "train.images=8", "--data", made / "paired"], capture_output=True, text=True, timeout=240, check=False, cwd=tmp_path, env=surroundings)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("done: model") == 1
-    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["pix2pix"]
-
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1", f"--master_port={free_port()}"]
     process = subprocess.Popen([*torchrun, *LONG, "--data", made / "paired", "--out", "long"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=surroundings)
     until(lambda: len(RunFolder(tmp_path / "long").states()) == 2, process)
@@ -329,7 +321,7 @@ def test_a_signal_to_one_process_that_waits_for_a_file_saves_and_stops_both(made
     assert checkpoint.load(last, "state")[1]["step"] > checkpoint.load(before, "state")[1]["step"]
 
 
-def test_what_either_rank_leaves_out_is_told_once(runs: dict[str, tuple[Done, Done]], made: Path) -> None:
+def test_what_either_rank_leaves_out_is_reported_once(runs: dict[str, tuple[Done, Done]], made: Path) -> None:
     assert runs["skipping"][0].code == 0, runs["skipping"][0].err
     entries = [json.loads(line) for line in (made / "two" / "skipping" / "skipped.jsonl").read_text().splitlines()]
     assert sorted(Path(entry["file"]).name for entry in entries) == ["1.png", "3.png", "4.png"]

@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from i2i.training import resume as resuming
 from i2i.training import train as training
 from i2i.training.callbacks.base import Callback
 from i2i.training.trainer import Trainer
+from tests import forked
 from tests.conftest import CUT, CYCLE, SMALL, Run
 
 VARIANTS = {
@@ -103,29 +102,24 @@ def test_an_interrupted_unpaired_run_resumes_bit_for_bit_with_its_pool(sides: Pa
     assert (tmp_path / "without" / "log.jsonl").read_text() != (tmp_path / "cut" / "log.jsonl").read_text()
 
 
-COMMAND = [sys.executable, "-m", "i2i.cli", "train"]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-
-
 def test_a_killed_run_resumes_bit_for_bit(strips: Path, tmp_path: Path) -> None:
     """kill -9 at moments that fall anywhere: before the first step, between steps, during saves."""
-    words = ["pix2pix", *SMALL, "train.images=60", "train.checkpoint_every=6", "--data", str(strips), "--device", "cpu"]
-    subprocess.run([*COMMAND, *words, "--out", str(tmp_path / "straight")], check=True, env=ENVIRONMENT, capture_output=True)
+    words = ["train", "pix2pix", *SMALL, "train.images=60", "train.checkpoint_every=6", "--data", strips, "--device", "cpu"]
+    straight = forked.begin(forked.command, *words, "--out", tmp_path / "straight")
     run, kills = tmp_path / "killed", 0
-    process = subprocess.Popen([*COMMAND, *words, "--out", str(run)], env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = forked.begin(forked.command, *words, "--out", run)
     for target in (0, 12, 30, 48):
         deadline = time.monotonic() + 60
-        while process.poll() is None and images_seen(run) < target and time.monotonic() < deadline:
+        while process.is_alive() and images_seen(run) < target and time.monotonic() < deadline:
             time.sleep(0.002)
         time.sleep(0.013 * kills)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            kills += 1
-        process.wait()
-        process = subprocess.Popen([*COMMAND, "--resume", str(run), "--device", "cpu", "train.num_workers=1"], env=ENVIRONMENT,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    errors = process.communicate(timeout=120)[1]
-    assert process.returncode == 0, errors
+        process.kill()
+        process.join()
+        kills += process.exitcode == -signal.SIGKILL
+        process = forked.begin(forked.command, "train", "--resume", run, "--device", "cpu", "train.num_workers=1")
+    for each in (process, straight):
+        each.join()
+        assert each.exitcode == 0
     assert kills >= 2
     assert_same(tmp_path / "straight", run)
 
@@ -149,7 +143,7 @@ def test_a_damaged_state_is_passed_over(strips: Path, tmp_path: Path, i2i: Run) 
     assert_same(Path("straight"), Path("run"))
 
 
-def test_if_no_state_is_left_that_can_be_read_it_is_told(strips: Path, i2i: Run) -> None:
+def test_if_no_state_is_left_that_can_be_read_it_is_reported(strips: Path, i2i: Run) -> None:
     assert i2i("train", "pix2pix", *SMALL, "train.images=4", "--data", strips, "--out", "run", "--device", "cpu").code == 0
     for state in RunFolder("run").states():
         state.write_bytes(b"gone")

@@ -22,7 +22,7 @@ from i2i.training import resume as resuming
 from i2i.training.callbacks.base import Callback
 from i2i.training.plan import memory_estimate
 from i2i.training.trainer import Trainer
-from tests import lives
+from tests import forked
 from tests.conftest import CYCLE, SMALL, Run
 from tests.training.test_resume import assert_same
 
@@ -68,7 +68,7 @@ def test_the_same_command_until_it_is_finished(words: tuple[str, ...], strips: P
     assert before == {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
 
 
-def test_without_out_the_unfinished_run_of_the_same_words_goes_on(strips: Path, i2i: Run, preempted: list[int]) -> None:
+def test_without_out_the_unfinished_run_of_the_same_command_is_resumed(strips: Path, i2i: Run, preempted: list[int]) -> None:
     assert i2i("train", *WORDS, "--data", strips, "--out", "straight").code == 0
     preempted[:] = [10]
     assert i2i("train", *WORDS, "--data", strips).code == 143
@@ -94,7 +94,7 @@ def test_a_run_in_which_somebody_trains_is_left_alone(strips: Path, i2i: Run, pr
     assert i2i("train", *WORDS, "--data", strips).code == 143
     job = jobs.prepare("pix2pix", [*SMALL, "train.images=26"], data=strips)
     assert resuming.folder_for("pix2pix", job).path == Path("runs/pix2pix")
-    other = lives.begin(_holding, tmp_path / "runs" / "pix2pix", tmp_path / "ready", 60.0)
+    other = forked.begin(_holding, tmp_path / "runs" / "pix2pix", tmp_path / "ready", 60.0)
     try:
         while not (tmp_path / "ready").exists():
             time.sleep(0.01)
@@ -112,7 +112,7 @@ def test_a_run_in_which_somebody_trains_is_left_alone(strips: Path, i2i: Run, pr
     (["lambda_l1=50", "--out", "run"], "lambda_l1=100.0 instead of lambda_l1=50.0"),
     (["generator.width=6", "train.seed=3", "--out", "run"], "generator.width=4 train.seed=0 instead of generator.width=6 train.seed=3"),
     (["generator=resnet", "generator.width=4", "--out", "run"], "generator=unet"), (["train.batch_size=4", "--out", "run"], "train.batch_size=2 instead of train.batch_size=4")])
-def test_other_words_are_told_what_differs(trained: Path, tmp_path: Path, i2i: Run, words: list[str], differs: str) -> None:
+def test_another_command_is_refused_with_what_differs(trained: Path, tmp_path: Path, i2i: Run, words: list[str], differs: str) -> None:
     shutil.copytree(trained, tmp_path / "run")
     result = i2i("train", "pix2pix", *SMALL, "train.images=24", "--data", trained.parent / "data", "--device", "cpu", *words)
     assert result.code == 2
@@ -121,7 +121,7 @@ def test_other_words_are_told_what_differs(trained: Path, tmp_path: Path, i2i: R
     assert "train.num_workers" in result.line
 
 
-def test_another_recipe_other_data_and_changed_data_are_told(trained: Path, tmp_path: Path, i2i: Run, strips: Path) -> None:
+def test_another_recipe_other_data_and_changed_data_are_reported(trained: Path, tmp_path: Path, i2i: Run, strips: Path) -> None:
     shutil.copytree(trained, tmp_path / "run")
     common = ("train.images=24", "--device", "cpu", "--out", "run")
     result = i2i("train", "cyclegan", *CYCLE, *common, "--data", trained.parent / "data")
@@ -232,7 +232,7 @@ def test_what_was_made_before_settings_were_renamed_says_so(trained: Path, tmp_p
         assert (result.code, message in result.line) == (2, True), words
 
 
-def test_an_option_of_optimizers_alone_is_set_for_both_players_and_said(strips: Path, i2i: Run) -> None:
+def test_an_option_of_optimizers_alone_is_set_for_both_players_and_reported(strips: Path, i2i: Run) -> None:
     common = ("train", "pix2pix", *SMALL[:3], "--data", strips, "--device", "cpu")
     out = i2i(*common, "lr=3e-4", "batch_size=8", "d_optimizer.lr=1e-4", "train.images=16", "--out", "run").out
     assert "note: lr=3e-4 sets g_optimizer.lr and d_optimizer.lr" in out
@@ -263,7 +263,7 @@ def test_what_is_resumed_says_the_preset_and_where_it_goes_on_and_a_finished_run
 
 
 @pytest.mark.parametrize("words", [("pix2pix", *SMALL, "train.images=24"), ("dcgan", "generator.width=8", "discriminator.width=8", "train.images=24", "train.ema_half_life=0")])
-def test_what_the_states_take_on_disk_is_said_before_the_run(words: tuple[str, ...], strips: Path, i2i: Run) -> None:
+def test_what_the_states_take_on_disk_is_reported_before_the_run(words: tuple[str, ...], strips: Path, i2i: Run) -> None:
     out = i2i("train", *words, "train.keep_checkpoints=1", "--data", strips if words[0] == "pix2pix" else strips / "train", "--out", "run", "--dry-run").out
     said = re.search(r"disk +about (\d+) MB: train.keep_checkpoints=1 of (\d+) MB each", out)
     assert said, out

@@ -20,7 +20,7 @@ from i2i.training.callbacks import checkpoint as grids
 from i2i.training.callbacks import evaluation
 from i2i.training.callbacks.evaluator import Evaluator
 from i2i.training.trainer import Trainer
-from tests import lives
+from tests import forked
 from tests.conftest import SMALL, drawn_strips
 from tests.training.test_kills import assert_nothing_was_lost
 from tests.training.test_resume import StopAfter, images_seen
@@ -158,7 +158,7 @@ def _stubborn(out: Path, data: Path, told: Path) -> None:
 
 def test_a_second_signal_acts_at_once(straight: Path, strips: Path, tmp_path: Path) -> None:
     """As kill -15 does where nobody catches it; the run goes on from the state before."""
-    process = lives.begin(_stubborn, tmp_path / "run", strips, tmp_path / "told")
+    process = forked.begin(_stubborn, tmp_path / "run", strips, tmp_path / "told")
     while not (tmp_path / "told").exists():
         assert process.is_alive()
         time.sleep(0.01)
@@ -173,7 +173,7 @@ def test_a_second_signal_acts_at_once(straight: Path, strips: Path, tmp_path: Pa
     assert_nothing_was_lost(straight, tmp_path / "run")
 
 
-def test_a_disk_that_fills_while_a_signal_is_answered_is_told(strips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_while_a_signal_is_answered_is_reported(strips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run was asked to save and could not: that is an error, not a clean stop."""
     def full(tensors: Any, path: Path, metadata: Any) -> None:
         raise OSError(28, "No space left on device")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SMALL
-from tests.pair import ROOT
+from tests.two_processes import ROOT
 
 RUNS = {"pix2pix": ("pix2pix", *SMALL), "dcgan": ("dcgan", "generator.width=4", "generator.z_dim=8", "discriminator.width=4", "train.batch_size=2")}
 GROWTH = 0.02

@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import i2i as package
 from i2i.runs import log
 from i2i.training.callbacks import evaluation, trackers
-from tests import lives
+from tests import forked
 from tests.conftest import SMALL, Run
 from tests.training.test_resume import StopAfter
 
@@ -68,9 +68,9 @@ def test_no_step_is_there_twice_after_a_signal_and_after_kills(strips: Path, tmp
     with pytest.raises(KeyboardInterrupt):
         package.train(*WORDS, "trackers=tensorboard", data=strips, out=run, device="cpu", callbacks=[StopAfter(10)])
     assert_tensorboard_has_the_run(run)
-    work = lives.Work((*WORDS, "trackers=tensorboard"), strips)
+    work = forked.Work((*WORDS, "trackers=tensorboard"), strips)
     for failpoint, n in (("after-step", 5), ("before-log", 2)):         # Beyond the last state by some lines.
-        assert lives.live(work, run, failpoint=failpoint, n=n)[0] != 0
+        assert forked.live(work, run, failpoint=failpoint, n=n)[0] != 0
     package.train(*WORDS, "trackers=tensorboard", data=strips, out=run, device="cpu")
     assert_tensorboard_has_the_run(run)
 
@@ -166,7 +166,7 @@ def test_a_tracker_that_fails_is_one_warning_and_the_run_goes_on(server: Path, s
     assert log.read(Path("run/log.jsonl"))[-1]["images"] == 26
 
 
-def test_what_is_not_installed_is_said_before_the_run(strips: Path, i2i: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_installed_is_reported_before_the_run(strips: Path, i2i: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name in ("tensorboard", "wandb", "mlflow") else find(name, *more))
     for name, more in (("tensorboard", ()), ("wandb", ()), ("mlflow", ("--dry-run",))):

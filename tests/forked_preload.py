@@ -1,4 +1,4 @@
-"""Imported by the process that all lives are forked from: trains for a moment, so that no life has to import and look up what torch needs."""
+"""Imported by the process that the others are forked from: trains for a moment, so that none has to import and look up what torch needs."""
 
 import tempfile
 from pathlib import Path
@@ -11,7 +11,7 @@ import i2i
 import i2i.cli.catalog
 import i2i.evaluation.request
 import i2i.inference.translate
-from tests import lives  # noqa: F401 - the children find it imported.
+from tests import forked  # noqa: F401 - its children find it imported.
 from tests.conftest import SMALL, drawing
 
 torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Lives of a training process that end where a test wants, in children of one process that has imported torch."""
+"""Commands and trainings in processes forked from one that has imported torch, which may be killed where a test wants."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from i2i.training.memory import MemoryEstimate
 
 FAILPOINTS = sorted({name for path in Path(i2i.__file__).parent.rglob("*.py") for name in re.findall(r'failpoint\("([a-z-]+)"\)', path.read_text())})
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.lives_begin"])
+_CONTEXT.set_forkserver_preload(["tests.forked_preload"])
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,11 @@ def _run(words: list[str], code: str, cwd: Path, path: Path | None, outputs: Pat
     if code:
         return exec(code, {"__name__": "__main__"})
     sys.exit(app.run(words))
+
+
+def command(*words: object) -> None:
+    """A command line, for `begin`."""
+    sys.exit(app.run([*map(str, words)]))
 
 
 def ask(question: Callable[..., Any], *details: object) -> Any:
