@@ -17,7 +17,8 @@ from i2i.recipes.pix2pix import Pix2Pix
 from i2i.seeding import Progress
 from i2i.training.config import TrainConfig
 from i2i.training.distributed import Runtime
-from i2i.training.player_optimizers import EMA, PlayerOptimizers
+from i2i.training.ema import EMA
+from i2i.training.player_optimizers import PlayerOptimizers
 
 torch.set_num_threads(1)
 INFO, BATCH, STEPS = DataInfo((32, 32)), 32, 10

@@ -16,7 +16,8 @@ from i2i.runs.folder import RunFolder
 from i2i.seeding import seed_step
 from i2i.training.config import TrainConfig
 from i2i.training.distributed import Runtime
-from i2i.training.player_optimizers import EMA, PlayerOptimizers
+from i2i.training.ema import EMA
+from i2i.training.player_optimizers import PlayerOptimizers
 
 WEIGHTS_SEED = 2**32 - 1        # The "step" whose seed draws the initial weights.
 MAX_MESSAGES = 10       # Skipped files named one by one; all are in skipped.jsonl.

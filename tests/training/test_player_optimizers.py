@@ -14,7 +14,8 @@ from i2i.registry import Spec
 from i2i.seeding import Progress
 from i2i.training.config import TrainConfig
 from i2i.training.distributed import BUCKET_BYTES, Runtime, _buckets
-from i2i.training.player_optimizers import EMA, PlayerOptimizers
+from i2i.training.ema import EMA
+from i2i.training.player_optimizers import PlayerOptimizers
 
 
 def learner(max_skips: int = 3) -> tuple[PlayerOptimizers, nn.ModuleDict]:
