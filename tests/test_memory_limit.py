@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from i2i import Chain, load
 from i2i.data.config import DataConfig
 from i2i.data.image_set import open_image_set
 from i2i.data.labeled import find_images
-from i2i.data.sources import Unreadable, load_image, open_source
+from i2i.data.sources import Folder, Unreadable, base, load_image, open_source
 from i2i.errors import JobError, RequestError
 from i2i.evaluation.feature_extraction import extract_features
 from i2i.images import memory as host
@@ -157,6 +158,46 @@ def test_what_does_not_fit_is_refused_before_it_is_decoded(little: None, tmp_pat
     with pytest.raises(Unreadable, match=r"x\S+: 500 x 400 pixels need about .* GB of memory .* accepted: a smaller image, or more memory$"):
         load_image(source, f"x{suffix}")
     assert load_image(source, f"y{suffix}").array.shape == (50, 60, 3)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])
+def test_a_file_larger_than_the_memory_is_not_read(pictures: Path, trained: Path, i2i: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool) -> None:
+    (pictures / "whole_slide.tif").write_bytes(b"II*\0" + bytes(3 * 10**6))
+    where = pictures
+    if packed:
+        where = tmp_path / "in.zip"
+        with zipfile.ZipFile(where, "w", zipfile.ZIP_DEFLATED) as archive:
+            for each in pictures.iterdir():
+                archive.write(each, each.name)
+    monkeypatch.setattr(base, "LARGE", 10**6)
+    monkeypatch.setattr(base, "available_host_memory", lambda: 2 * 10**6)
+    monkeypatch.setattr(translation, "LARGE_FILE", 2 * 10**6)
+    reason = "whole_slide.tif: the file has 0.0 GB, and 0.0 GB of memory are free; accepted: a smaller image, or more memory"
+    done = i2i("translate", trained, where, "--out", "out", "--device", "cpu")
+    assert (done.code, len(list((tmp_path / "out").iterdir()))) == (1, 4)
+    assert f"{where.name}/{reason}" in done.err
+    done = i2i("data", "check", where)
+    assert "error    1 file too large for the memory that is free" in done.out
+    assert f"{where.name}/{reason}" in i2i("evaluate", "--real", where, "--fake", where, "--metrics", "color").line
+
+
+def test_large_files_are_read_when_their_turn_comes(pictures: Path, trained: Path, i2i: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (pictures / "m_big.png").unlink()
+    assert i2i("translate", trained, pictures, "--out", "whole", "--device", "cpu", "--batch", 1).code == 0
+    monkeypatch.setattr(translation, "LARGE_FILE", 1000)
+    asked: list[tuple[str, int | None]] = []
+    original = Folder.read
+
+    def read(self: Folder, name: str, size: int | None = None) -> bytes:
+        asked.append((name, size))
+        return original(self, name, size)
+
+    monkeypatch.setattr(Folder, "read", read)
+    assert i2i("translate", trained, pictures, "--out", "parts", "--device", "cpu", "--batch", 1).code == 0
+    assert sorted(asked, key=str) == sorted([(f"{name}.png", size) for name in ("a1", "z2", "z3") for size in (1000, None)], key=str)
+    assert asked[-1] == ("z3.png", None)
+    for name in ("a1", "z2", "z3"):
+        assert (tmp_path / "parts" / f"{name}.png").read_bytes() == (tmp_path / "whole" / f"{name}.png").read_bytes()
 
 
 def test_a_check_names_what_does_not_fit_and_examines_the_others(pictures: Path, little: None, i2i: Run) -> None:

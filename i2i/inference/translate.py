@@ -16,16 +16,15 @@ from torch import Tensor
 
 from i2i.data.paired import STRIP_TOLERANCE, split_strip
 from i2i.data.sharding import ProcessGroup, SingleProcess, shard_blocks
-from i2i.data.sources import Source, Unreadable, find_left_out
+from i2i.data.sources import Source, Unreadable, find_left_out, is_url
 from i2i.data.sources.base import decode_bytes, error_reason
 from i2i.errors import JobError, RequestError
 from i2i.files import DISK_ERRORS, atomic_path
 from i2i.images.convert import to_array
-from i2i.images.decode import read_header
+from i2i.images.decode import Header, read_header
 from i2i.images.encode import encode, losses
 from i2i.images.format import DecodedImage, ImageFormat
 from i2i.images.memory import MORE_MEMORY
-from i2i.images.pil import check_pixels
 from i2i.inference.memory import LARGE_IMAGE, format_bytes, is_out_of_memory
 from i2i.inference.model import default_batch_size
 from i2i.inference.targets import Targets, plan_targets
@@ -34,6 +33,7 @@ from i2i.inference.translator import Translator
 # Images dealt to one process at a time.  Batches stay within a block, so that results do not depend on the
 # number of processes.
 BLOCK_SIZE = 64
+LARGE_FILE = 1 << 24    # Bytes of a file that is only read when its turn comes.
 READ_AHEAD = 64         # Images decoded ahead of the network.
 MAX_PENDING_WRITES = 128
 STRIP_NOTE = ("images of the proportions of A|B strips are translated whole; --half left or --half right "
@@ -111,9 +111,6 @@ class _Input:
 class _LargeInput:
     name: str
     target: Path
-    data: bytes
-    height: int
-    width: int
 
 
 @dataclass(frozen=True)
@@ -166,10 +163,14 @@ class _FolderJob:
                 yield
 
     def load(self, large: _LargeInput) -> list[_Input]:
-        """Decode an input if its translation fits in memory; else report it."""
+        """Read an input if its translation fits in memory; else report it."""
         try:
-            self.model.check_memory(large.height, large.width, self.direction)
-            return [self.decode(large.name, large.target, large.data)]
+            data = self.source.read(large.name)
+            header = _header(data)
+            if header and header.width * header.height <= self.source.max_pixels:   # Else it is refused.
+                width = header.width // (2 if self.half else 1)
+                self.model.check_memory(header.height, width, self.direction)
+            return [self.decode(large.name, large.target, data)]
         except Exception as error:
             self.fail_with(large.name, error)
             return []
@@ -208,12 +209,11 @@ class _FolderJob:
         return 1 if self.seed is not None else self.batch_size or default_batch_size(height, width)
 
     def read(self, name: str, target: Path) -> _Input | _LargeInput:
-        data = self.source.read(name)
-        with suppress(Exception):       # Decoding says better what is wrong with a file.
-            header = read_header(data)
-            check_pixels(header.width, header.height, self.source.max_pixels)
-            if header.height * header.width > LARGE_IMAGE:
-                return _LargeInput(name, target, data, header.height, header.width // (2 if self.half else 1))
+        # Servers are asked once.
+        data = self.source.read(name, None if is_url(self.source.root) else LARGE_FILE)
+        header = _header(data)
+        if len(data) >= LARGE_FILE or (header and header.width * header.height > LARGE_IMAGE):
+            return _LargeInput(name, target)
         return self.decode(name, target, data)
 
     def decode(self, name: str, target: Path, data: bytes) -> _Input:
@@ -264,3 +264,9 @@ class _FolderJob:
             raise JobError(f"{problem}; stopped, as --on-error stop asks; after repairing or removing it, "
                            "continue with --skip-existing")
         self.report.failed.append(problem)
+
+
+def _header(data: bytes) -> Header | None:
+    with suppress(Exception):       # Decoding says better what is wrong with a file.
+        return read_header(data)
+    return None

@@ -75,7 +75,7 @@ def examine_file(source: Source, name: str) -> FileFacts | Fault:
     try:
         data = source.read(name)
     except Unreadable as error:
-        return Fault("unreadable", error.reason)
+        return Fault("memory" if error.reason.endswith(MORE_MEMORY) else "unreadable", error.reason)
     except MemoryError as error:
         return Fault("memory", error_reason(error))
     if not data:

@@ -13,7 +13,7 @@ from i2i.errors import RequestError
 from i2i.images.convert import convert_to
 from i2i.images.decode import decode_file
 from i2i.images.format import Array, DecodedImage, ImageFormat
-from i2i.images.memory import MORE_MEMORY
+from i2i.images.memory import LARGE, MORE_MEMORY, available_host_memory
 from i2i.images.pil import MAX_PIXELS, extensions
 
 
@@ -99,6 +99,13 @@ class Source(ABC):
         """The path of a file, for messages."""
         folder = self.root.removesuffix(self.manifest_name)
         return f"{folder.rstrip('/')}/{name}" if folder else name
+
+
+def check_file_size(name: str, size: int) -> None:
+    """Raise Unreadable for a file that is larger than the memory that is available."""
+    if size > LARGE and size > (free := available_host_memory()):
+        raise Unreadable(name, f"the file has {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are "
+                               f"free; {MORE_MEMORY}")
 
 
 def is_hidden(part: str) -> bool:

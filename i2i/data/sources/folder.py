@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from i2i.data.file_list import FileList
-from i2i.data.sources.base import Source, Unreadable, is_hidden, is_image
+from i2i.data.sources.base import Source, Unreadable, check_file_size, is_hidden, is_image
 
 
 class Folder(Source):
@@ -21,8 +21,11 @@ class Folder(Source):
     def read(self, name: str, size: int | None = None) -> bytes:
         path = os.path.join(self.path, name)
         try:
-            if not stat.S_ISREG(os.stat(path).st_mode):     # Reading a named pipe would block.
+            found = os.stat(path)
+            if not stat.S_ISREG(found.st_mode):     # Reading a named pipe would block.
                 raise Unreadable(name, "is not a regular file")
+            if size is None:
+                check_file_size(name, found.st_size)
             with open(path, "rb") as file:
                 return file.read(size)
         except (OSError, ValueError) as error:      # ValueError: a zero byte in the name.

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from i2i.data.file_list import FileList
-from i2i.data.sources.base import Source, Unreadable, is_image
+from i2i.data.sources.base import Source, Unreadable, check_file_size, is_image
 from i2i.data.sources.folder import file_identity
 from i2i.errors import RequestError
 
@@ -59,7 +59,11 @@ class Zip(Source):
     def read(self, name: str, size: int | None = None) -> bytes:
         try:
             with self._open_member(self.inside + name) as member:
+                if size is None:
+                    check_file_size(name, int(self.table[self.files.find(self.inside + name)]["size"]))
                 return member.read(size)
+        except Unreadable:
+            raise
         except Exception as error:      # OSError, BadZipFile, RuntimeError, zlib.error … have no common base.
             raise Unreadable(name, f"cannot be read from {self.path.name}: {error}") from None
 
