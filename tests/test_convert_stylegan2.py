@@ -240,7 +240,7 @@ ATTACKS: dict[str, tuple[Any, str]] = {
     "a command": (Calls(os.system, TOUCH), "posix.system"),
     "an expression": (Calls(eval, "open('owned', 'w')"), "builtins.eval"),
     "statements": (Calls(exec, "open('owned', 'w')"), "builtins.exec"),
-    "a file": (Calls(open, "owned", "w"), "io.open"),
+    "a file": (Calls(open, "owned", "w"), f"{open.__module__}.open"),
     "an import": (Calls(__import__, "os"), "builtins.__import__"),
     "an attribute": (Calls(getattr, 1, "real"), "builtins.getattr"),
     "torch.load": (Calls(torch.load, "owned.pth"), "torch.serialization.load"),
