@@ -6,6 +6,7 @@ Albumentations is imported when the first pipeline is built, not before.
 import json
 import os
 import random
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +27,12 @@ COMPOSITIONS = ("Compose", "Sequential", "OneOf", "OneOrOther", "SomeOf", "Rando
 TARGETS = {"bbox_params": "bounding boxes", "keypoint_params": "keypoints"}     # That images do not have.
 MAX_BYTES = 2**20           # Of a file.
 MAX_VALUES = 10_000         # Values in a file, with those that YAML's aliases repeat.
+MAX_NUMBER = 2**14          # Larger arguments, such as heights, take memory or minutes for each image.
+MAX_ENLARGEMENT = 64        # Pixels of a result by those of the image.
+MOVING = {"geometric", "crops", "mixing"}       # Packages of albumentations whose transforms move pixels.
 TRIALS = 8
+# Their warnings are notes of the plan: see `check`.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"albumentations|i2i\.data\.pipeline")
 
 Content = Mapping[str, Any]     # Setting -> what the file holds.
 
@@ -67,27 +73,33 @@ def _read_file(where: str, path: Path) -> Any:
         data = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
         count = 0
 
-        def plain(value: Any) -> Any:
+        def plain(value: Any, name: str = "") -> Any:
             nonlocal count
             count += 1
             if count > MAX_VALUES:
                 raise ValueError(f"more than {MAX_VALUES:,} values")
+            if isinstance(value, int | float) and abs(value) > MAX_NUMBER and name != "seed":
+                raise ValueError(f"{name}={value} is larger than {MAX_NUMBER:,}")
             if isinstance(value, dict):
-                return {str(key): plain(each) for key, each in value.items()}
-            return [plain(each) for each in value] if isinstance(value, list) else value
+                return {str(key): plain(each, key) for key, each in value.items()}
+            return [plain(each, name) for each in value] if isinstance(value, list) else value
 
         content = plain(data)
         json.dumps(content, allow_nan=False)        # Dates, sets and bytes are no arguments.
     except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
-        reason = error.strerror if isinstance(error, OSError) else _first_line(error)
+        reason = error.strerror if isinstance(error, OSError) else _reason(error)
         raise RequestError(f"{where} cannot be read: {reason}; {accepted}") from None
     if not isinstance(content, dict) or not isinstance(content.get("transform"), dict):
         raise RequestError(f"{where} holds no pipeline; {accepted}")
     return content
 
 
-def _first_line(error: BaseException) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:200]
+def _reason(error: BaseException) -> str:
+    """What went wrong, in one line."""
+    text = f"it needs {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+    if wrong := getattr(error.__cause__, "errors", None):       # Pydantic's, one for each argument.
+        text = "; ".join(f"{each['loc'][0]}={each['input']!r}: {each['msg']}" for each in wrong())
+    return " ".join(text.split())[:200]
 
 
 @dataclass(frozen=True)
@@ -136,8 +148,9 @@ class Pipeline:
         import albumentations
         name = str(data.get("__class_fullname__", "")) if isinstance(data, dict) else ""
         short = name.rpartition(".")[2] if name.startswith("albumentations.") else name
-        known = sorted(each for each, item in vars(albumentations).items() if each != "Lambda"
-                       and isinstance(item, type) and issubclass(item, albumentations.BasicTransform)
+        known = sorted(each for each, item in vars(albumentations).items()
+                       if each not in ("Lambda", "ImageOnlyTransform") and isinstance(item, type)
+                       and issubclass(item, albumentations.BasicTransform)
                        and "Targets.IMAGE" in str(getattr(item, "_targets", "")))
         if short not in (*known, *COMPOSITIONS):
             raise self._refusal(None, f"there is no transform {name[:100]!r} that a file may name; "
@@ -152,6 +165,8 @@ class Pipeline:
                 raise self._refusal(None, f"{short} has no list of transforms")
             options["transforms"] = list(map(self._build, options["transforms"]))
             options.pop("additional_targets", None)
+        if isinstance(p := options.get("p", 1), int | float) and not 0 <= p <= 1:   # Some take others.
+            raise self._refusal(None, f"{short}: p={p} cannot be used; accepted: 0 to 1")
         transform = getattr(albumentations, short)
         owner = next(base for base in transform.__mro__ if "__init__" in vars(base))
         if "InitSchema" in vars(owner):
@@ -159,9 +174,10 @@ class Pipeline:
         try:
             return transform(**options)
         except Exception as error:      # Whatever a constructor of theirs raises.
-            written, here = self.content.get("__version__", ""), albumentations.__version__
+            here = albumentations.__version__
+            written = self.content.get("__version__", here)
             versions = f" (written by albumentations {written}, this is {here})" if written != here else ""
-            raise self._refusal(None, f"{short}: {_first_line(error)}{versions}") from None
+            raise self._refusal(None, f"{short}: {_reason(error)}{versions}") from None
 
     def _refusal(self, transform: Any, reason: str) -> RequestError:
         return RequestError(f"{self.setting}: {type(transform).__name__ + ' ' if transform else ''}{reason}")
@@ -177,7 +193,7 @@ class Pipeline:
             results = self.compose(**self._targets(images))
             changed = {key: self._restore(key, results) for key in self.keys}
         except Exception as error:      # Whatever a transform of theirs raises.
-            raise JobError(f"{self.setting}: {_first_line(error)}") from None
+            raise JobError(f"{self.setting}: {_reason(error)}") from None
         for key, image in changed.items():
             shape = image.shape[:2]
             if num_channels(image) != num_channels(images[key]) or image.dtype != images[key].dtype:
@@ -213,8 +229,8 @@ class Pipeline:
             image = round_to(values if format.dtype == "float32" else values.clip(0, 65535), format.dtype)
         return np.dstack([image, results[f"alpha_{key}"]]) if format.alpha else image
 
-    def check(self, size: Size) -> None:
-        """Try the pipeline on images of this size.  RequestError if a transform cannot be used for them."""
+    def check(self, size: Size) -> tuple[str, ...]:
+        """What albumentations warns of when it is tried.  RequestError if it cannot be used for this size."""
         noise = np.random.default_rng(0)
         images: dict[str, Array] = {}
         for key in self.keys:
@@ -222,30 +238,37 @@ class Pipeline:
             low, high = format.limits
             shape = size if format.channels == 1 else (*size, format.channels)
             images[key] = round_to(noise.uniform(low, high, shape), format.dtype)
-        self._try(self.compose, self._targets(images))
-        try:
-            for seed in range(TRIALS):
-                self(images, seed)
-        except JobError as error:
-            raise RequestError(str(error)) from None
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            self._try(self.compose, self._targets(images), MAX_ENLARGEMENT * size[0] * size[1])
+            try:
+                for seed in range(TRIALS):
+                    self(images, seed)
+            except JobError as error:
+                raise RequestError(str(error)) from None
+        return tuple(dict.fromkeys(f"{self.setting}: {_reason(each.message)}" for each in caught))
 
-    def _try(self, transform: Any, targets: dict[str, Any]) -> dict[str, Any]:
+    def _try(self, transform: Any, targets: dict[str, Any], max_pixels: int) -> dict[str, Any]:
         """Apply all transforms once, those that are chosen by chance too."""
         import albumentations
-        if isinstance(transform, albumentations.BaseCompose):
-            sequential = type(transform).__name__ in ("Compose", "Sequential")
-            results = targets
-            for each in transform.transforms:
-                results = self._try(each, results if sequential else targets)
+        results, sequential = targets, type(transform).__name__ in ("Compose", "Sequential")
+        for each in transform.transforms if isinstance(transform, albumentations.BaseCompose) else ():
+            results = self._try(each, results if sequential else targets, max_pixels)
+        if sequential:
             return results
-        if self.others and type(transform).__module__.split(".")[-2] in ("geometric", "crops", "mixing"):
+        if self.others and any(MOVING & {*base.__module__.split(".")} for base in type(transform).__mro__):
             raise self._refusal(transform, "moves pixels, and the other side of a pair would not follow; "
                                            "accepted: in data.transforms, which changes both")
         try:
-            return transform(force_apply=True, **targets)
+            results = transform(force_apply=True, **targets)
         except Exception as error:      # Whatever a transform of theirs raises.
-            formats = " and ".join(str(self._format(key)) for key in self.keys)
-            raise self._refusal(transform, f"cannot be used for {formats}: {_first_line(error)}") from None
+            formats = " and ".join(dict.fromkeys(str(self._format(key)) for key in self.keys))
+            raise self._refusal(transform, f"cannot be used for {formats}: {_reason(error)}") from None
+        height, width = np.shape(results["image"])[:2]
+        if height * width > max_pixels:
+            raise self._refusal(transform, f"makes images of {width}x{height}; accepted: at most "
+                                           f"{MAX_ENLARGEMENT} times the pixels of the image")
+        return results
 
 
 def make_pipelines(contents: Content, config: DataConfig, streams: Sequence[str],

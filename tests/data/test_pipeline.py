@@ -269,10 +269,17 @@ LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "\n".join(f"{b}: &{b} [{','.join([f'*
     (compose({"__class_fullname__": "load"}), "there is no transform"), (compose({"p": 1}), "there is no transform ''"), (compose(3), "there is no transform ''"),
     (compose({"__class_fullname__": "HorizontalFlip", "always_apply": False}), "always_apply.*not valid.*written by albumentations 1.3.1, this is 2"),
     (compose({"__class_fullname__": "Blur", "blur_limit": "wide"}), "Blur: .*blur_limit"), (compose({"__class_fullname__": "OneOf"}), "OneOf has no list of transforms"),
-    (compose({"__class_fullname__": "HorizontalFlip", "p": 2}), "HorizontalFlip: .*p"),
+    *((compose({"__class_fullname__": "HorizontalFlip", "p": p}), f"HorizontalFlip: p={p} cannot be used; accepted: 0 to 1") for p in (2, -0.5)),
+    (compose({"__class_fullname__": "OneOf", "p": 5, "transforms": [{"__class_fullname__": "Blur"}]}), "OneOf: p=5 cannot be used; accepted: 0 to 1"),
+    (compose({"__class_fullname__": "HorizontalFlip", "p": None}), "HorizontalFlip: p=None: Input should be a valid number"),
+    (compose({"__class_fullname__": "Resize", "height": 10**5, "width": 40}), "height=100000 is larger than 16,384"),
+    (compose({"__class_fullname__": "CoarseDropout", "num_holes_range": [1, 10**8]}), "num_holes_range=100000000 is larger than 16,384"),
+    (compose({"__class_fullname__": "Resize", "height": 400, "width": 400, "p": 0.01}), "Resize makes images of 400x400; accepted: at most 64 times the pixels of the image"),
+    (compose({"__class_fullname__": "SomeOf", "n": -1, "transforms": [{"__class_fullname__": "Blur"}]}), "SomeOf cannot be used for 3 channels of uint8: "),
+    (compose({"__class_fullname__": "ImageOnlyTransform"}), "there is no transform 'ImageOnlyTransform'"),
     (compose({"__class_fullname__": "HorizontalFlip"}, bbox_params={"format": "coco"}), "bbox_params cannot be used: the images have no bounding boxes"),
     (compose({"__class_fullname__": "HorizontalFlip"}, keypoint_params={"format": "xy"}), "have no keypoints"),
-    (compose({"__class_fullname__": "BBoxSafeRandomCrop", "p": 1}), "BBoxSafeRandomCrop cannot be used for .*bboxes"),
+    (compose({"__class_fullname__": "BBoxSafeRandomCrop", "p": 1}), "BBoxSafeRandomCrop cannot be used for 3 channels of uint8: it needs 'bboxes'"),
     (compose({"__class_fullname__": "OneOf", "p": 0.001, "transforms": [{"__class_fullname__": "HorizontalFlip"}, {"__class_fullname__": "MaskDropout"}]}),
      "MaskDropout cannot be used for .*mask"),
     (compose({"__class_fullname__": "OverlayElements"}), "OverlayElements cannot be used for .*overlay_metadata"), (compose({"__class_fullname__": "CubicSymmetry"}), "there is no transform 'CubicSymmetry'"),
@@ -301,10 +308,20 @@ def test_transforms_for_other_channels_are_refused(tmp_path: Path) -> None:
     assert "RandomFog cannot be used for 1 channel of uint8 and 3 channels of uint8: " in refused(path, formats=(GRAY, COLOR))
 
 
-def test_what_moves_one_side_of_a_pair_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "aug.yaml", A.OneOf([A.Blur(), A.Affine()]))
+@pytest.mark.filterwarnings("ignore:TimeReverse is an alias")
+@pytest.mark.parametrize("transforms", [[A.OneOf([A.Blur(), A.Affine()])], [A.Crop(0, 0, 32, 32)], [A.TimeReverse()]], ids=["affine", "crop", "another-name-of-a-flip"])
+def test_what_moves_one_side_of_a_pair_is_refused(tmp_path: Path, transforms: list[Any]) -> None:
+    path = write(tmp_path / "aug.yaml", *transforms)
     assert "moves pixels, and the other side of a pair would not follow; accepted: in data.transforms" in refused(path, "a_transforms")
     made(write(tmp_path / "holes.yaml", A.CoarseDropout(p=1), A.GaussNoise()), "a_transforms")[0].check(SIZE)      # Inpainting.
+
+
+def test_what_albumentations_warns_of_is_a_note_of_the_plan(tmp_path: Path, i2i: Run, recwarn: pytest.WarningsRecorder) -> None:
+    path = tmp_path / "aug.yaml"
+    path.write_text(compose({"__class_fullname__": "SomeOf", "n": 3, "transforms": [{"__class_fullname__": "Blur"}]}))
+    result = i2i("train", "pix2pix", *SMALL, f"data.transforms={path}", "--data", folder(tmp_path, "trainA", "trainB"), "--dry-run")
+    assert (result.code, result.err, len(recwarn)) == (0, "", 0)
+    assert f"  notes      data.transforms={path}: `n` is greater than number of transforms. `n` will be set to 1.\n" in result.out
 
 
 def test_one_side_has_no_setting_of_its_own_where_there_are_not_two(tmp_path: Path) -> None:
