@@ -1,10 +1,13 @@
-"""Every `i2i` command of README and docs runs as it is written; sizes are made small by settings added at the end.
+"""Every `i2i` command and every Python example of README and docs runs as it is written; sizes are made small by settings added at the end.
 
 What cannot be run names only what exists: options in usage lines, scripts of bench and their options, tests and their names.
 """
 
 from __future__ import annotations
 
+import contextlib
+import doctest
+import io
 import re
 import runpy
 import shlex
@@ -21,7 +24,7 @@ from fsspec.registry import _registry
 from PIL import Image
 
 import i2i as package
-from i2i import registry
+from i2i import registry, train
 from i2i.cli import app
 from i2i.recipes.presets import PRESETS
 from i2i.registry import plugins
@@ -126,9 +129,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for name, net in {"latest_net_G": "unet_128_batch_ngf8", "latest_net_G_A": "resnet_6blocks_batch_ngf8", "latest_net_G_B": "resnet_6blocks_batch_ngf8"}.items():
             shutil.copy(reference / f"{net}_net.pth", base / f"{name}.pth")
         sgan = ("generator.width=4", "discriminator.width=4", "generator.z_dim=8", "train.images=8", "train.batch_size=4", "data.size=32")
-        for name, recipe, words, data in (("facades", "pix2pix", SMALL, "facades"), ("sketch", "pix2pix", SMALL, "facades"), ("refine", "pix2pix", SMALL, "facades"),
+        for name, recipe, words, data in (("facades", "pix2pix", SMALL, "facades"), ("demo", "pix2pix", (*SMALL, "generator.up=resize", "generator.dropout=0"), "facades"), ("sketch", "pix2pix", SMALL, "facades"), ("refine", "pix2pix", SMALL, "facades"),
                                           *((name, "cyclegan", ("generator.width=4", "generator.blocks=1", "discriminator.width=4"), "horse2zebra") for name in ("cyclegan", "cyc")),
-                                          ("sngan", "sngan", sgan, "photos"), ("faces", "dcgan", sgan, "photos"), ("cgan", "cgan", sgan, "fluent3d-64")):
+                                          ("sngan", "sngan", (*sgan[:-1], "data.size=64"), "photos"), ("faces", "dcgan", sgan, "photos"), ("cgan", "cgan", sgan, "fluent3d-64")):
             package.train(recipe, *words, "train.images=8", "train.batch_size=4", data=data, out=f"runs/{name}", device="cpu")
         shutil.copy("runs/facades/model.safetensors", "model.safetensors")
         assert app.run(["evaluate", "--real", "photos", "--fake", "generated", "--metrics", "fd,kid", "--json", "old.json"]) == 0
@@ -151,12 +154,17 @@ def run(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]
     return code, capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[f"{page}: {command[4:60]}" for page, command in COMMANDS])
-def test_it_runs_as_written(page: str, command: str, workspace: Path, buckets: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(workspace)
-    monkeypatch.setattr(registry, "_COMPONENTS", {kind: dict(table) for kind, table in registry._COMPONENTS.items()})       # Plugins are gone after it.
+@pytest.fixture
+def registries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What plugins and examples register is gone after the test."""
+    monkeypatch.setattr(registry, "_COMPONENTS", {kind: dict(table) for kind, table in registry._COMPONENTS.items()})
     monkeypatch.setattr(registry, "_ORIGINS", dict(registry._ORIGINS))
     monkeypatch.setattr(plugins, "_FILES", {})
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[f"{page}: {command[4:60]}" for page, command in COMMANDS])
+def test_it_runs_as_written(page: str, command: str, workspace: Path, buckets: None, registries: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace)
     monkeypatch.setattr(TimeBudget, "since_start", classmethod(lambda cls, minutes: cls(minutes)))      # This process began long ago.
     words = made_small(shlex.split(command.replace("file:///mnt", workspace.as_uri()))[1:])
     words = anew(words) if words[0] in ("train", "generate") and "--out" in words else words
@@ -164,7 +172,42 @@ def test_it_runs_as_written(page: str, command: str, workspace: Path, buckets: N
     assert code == 0 or (code == 1 and words[:2] == ["data", "check"] and not err), err     # 1: the data have faults.
 
 
+PYTHON = (r"^```python\n(.*?)^```", r"^python - <<'END'\n(.*?)^END", r"`((?:from|import) [^`\n]*)`")
+
+
+def python_examples() -> list[tuple[str, str]]:
+    """(page and line, source) of all blocks of Python, of what the shell passes to it, and of imports within sentences."""
+    return [(f"{page.name}:{text.count(chr(10), 0, match.start(1)) + 1}", match[1])
+            for page in PAGES for text in [page.read_text()] for pattern in PYTHON for match in re.finditer(pattern, text, re.M | re.S)]
+
+
+def small_train(recipe: str = "", *words: str, **options: Any) -> Path:
+    """`i2i.train` with settings that make it quick."""
+    small = tuple(word for word in TINY if "epochs" not in options or not word.startswith("train.images")) if recipe else ()
+    return train(recipe, *words, *small, **options | ({"epochs": 1} if "epochs" in options else {}), device="cpu")
+
+
+@pytest.mark.parametrize(("where", "source"), python_examples(), ids=[where for where, _ in python_examples()])
+def test_a_python_example_runs_as_written(where: str, source: str, workspace: Path, registries: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions return what stands there; the model of runs/demo is smaller, and addresses in memory are any."""
+    for folder in (*workspace.iterdir(), ROOT / "datasets"):
+        if folder.name not in ("png", "jpg"):       # Which one of them makes.
+            (tmp_path / folder.name).symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(package, "train", small_train)
+    names: dict[str, Any] = {"__name__": "example"}
+    if ">>>" not in source:
+        exec(compile(source, where, "exec", dont_inherit=True), names)
+        return
+    for example in doctest.DocTestParser().get_examples(source):
+        with contextlib.redirect_stdout(io.StringIO()) as shown:
+            exec(compile(example.source, where, "single", dont_inherit=True), names)
+        wanted = example.want.replace("10000", "8").replace("width=32", "width=4")
+        assert re.sub("0x[0-9A-F]+", "0x", shown.getvalue()) == re.sub("0x[0-9A-F]+", "0x", wanted)
+
+
 def test_the_pages_are_read() -> None:
+    assert len(python_examples()) > 10
     found = [command for _, command in documented()]
     assert len(COMMANDS) > 40
     assert {command.split()[1] for _, command in COMMANDS} >= {"train", "translate", "generate", "explore", "evaluate", "report", "convert", "data", "weights", "bench", "list"}

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2 as transforms
 
 import i2i as package
 from i2i import Mixed, Translate, load
@@ -184,12 +185,16 @@ def test_generated_images_are_of_the_type_of_the_real_ones(noisy: Noisy, kind: s
 
 
 def test_a_transform_makes_them_anything_else(noisy: Noisy) -> None:
+    """Those of torchvision, for instance."""
     def transform(picture: Image.Image) -> torch.Tensor:
         assert isinstance(picture, Image.Image)
         return torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1) / 255
 
+    v2 = transforms.Compose([transforms.ToImage(), transforms.Resize(32), transforms.ToDtype(torch.float32, scale=True)])
+    of_torchvision = Mixed(Drawings("float"), noisy["classes"], transform=v2)
     mixed = Mixed(Drawings("float"), noisy["classes"], transform=transform)
     assert [(image.shape, image.dtype) for image, _ in (mixed[0], mixed[1])] == [((3, 32, 32), torch.float32)] * 2
+    assert torch.equal(torch.as_tensor(of_torchvision[1][0]), mixed[1][0])
     assert next(iter(DataLoader(mixed, 20)))[0].shape == (20, 3, 32, 32)
 
 

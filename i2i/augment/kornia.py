@@ -92,6 +92,10 @@ def build_op(name: str, arguments: dict[str, Any], p: float) -> Any:
     """An op of kornia that acts on each image with probability p.  RequestError if there is none such."""
     if name not in known_ops():
         raise RequestError(f"augment.ops={name} cannot be used: {suggest(name, sorted(known_ops()))}")
+    for key in {"p", "p_batch"} & arguments.keys():     # Which kornia takes as they are.
+        value = arguments[key]
+        valid = isinstance(value, int | float) and 0 <= value <= 1
+        require(valid, f"augment.ops={name}: {key}", value, "0 to 1")
     try:
         with torch.device("cpu"):
             return known_ops()[name](**{"p": p, **DEFAULTS.get(name, {}), **arguments})

@@ -154,6 +154,9 @@ def test_trying_the_ops_takes_no_random_numbers() -> None:
     (["augment.ops=ColorJiggle"], DataInfo((16, 16), 3, 4), "ColorJiggle cannot be used: it fails on 3-channel and 4-channel images"),
     (["augment.ops=RandomGaussianNoise"], DataInfo((16, 16), 3, 1), "RandomGaussianNoise cannot be used: it "),
     (["augment.ops=RandomGaussianBlur(kernel_size=63)"], DataInfo((16, 16)), r"RandomGaussianBlur cannot be used: it fails on 3-channel images \("),
+    (["augment.ops=RandomInvert(p=2)"], DataInfo((16, 16)), "augment.ops=RandomInvert: p=2 cannot be used; accepted: 0 to 1"),
+    (["augment.ops=RandomInvert(p='often')"], DataInfo((16, 16)), "augment.ops=RandomInvert: p=often cannot be used; accepted: 0 to 1"),
+    (["augment.ops=RandomInvert(p_batch=-1)"], DataInfo((16, 16)), "augment.ops=RandomInvert: p_batch=-1 cannot be used; accepted: 0 to 1"),
     (["augment.p=1.5"], DataInfo((16, 16)), "augment.p=1.5 cannot be used; accepted: 0 to 1"),
     (["augment.p=nan"], DataInfo((16, 16)), "augment.p=nan cannot be read")])
 def test_what_cannot_be_used_is_refused_in_one_line(words: list[str], info: DataInfo, message: str) -> None:
