@@ -103,6 +103,12 @@ dcgan --seed 3                      | seed=3
 dcgan --max_train_steps 100         | images=3200
 dcgan batch_size=8 --max_steps 100  | images=800
 pix2pix --gradient_checkpointing    | gradient_checkpointing=true
+pix2pix --lambda_identity 0.5       | lambda_identity=0.5 with cyclegan
+pix2pix --epoch latest              | --resume RUN
+pix2pix --use_wandb                 | trackers=wandb
+pix2pix --report_to tensorboard     | trackers=tensorboard
+pix2pix --precision 16-mixed        | precision=bf16
+pix2pix --imgsz 256                 | size=256
 """
 SETTINGS = """
 pix2pix workers=2                   | num_workers=2
@@ -120,6 +126,10 @@ pix2pix learning_rate=1e-4          | lr=1e-4
 pix2pix lambda_A=10                 | lambda_cycle_a=10 with cyclegan
 stylegan2-ada gamma=8               | penalty.gamma=8
 pix2pix batch_size=8 max_steps=6    | images=48
+pix2pix optimizer.lr=1e-4           | lr=1e-4
+pix2pix model.ngf=32                | generator.width=32
+pix2pix pool=50                     | pool=50 with cyclegan
+cyclegan lambda_nce=2               | lambda_nce=2 with cut
 """
 
 
@@ -132,7 +142,8 @@ def check_accepted(recipe: str, answer: str, *given: str) -> None:
     """The answer exists: an option or a command that can be typed, or settings that the recipe takes."""
     options = {option for parameter in typer_command("train").params for option in parameter.opts}
     for each in answer.split(" or "):
-        words = shlex.split(each.replace(" with cyclegan", ""))
+        each, _, other = each.partition(" with ")
+        words = shlex.split(each)
         if words[0].startswith("--"):
             assert words[0] in options, words
         elif words[:2] == ["i2i", "train"]:
@@ -140,7 +151,7 @@ def check_accepted(recipe: str, answer: str, *given: str) -> None:
         elif words[0] in ("i2i", "torchrun"):
             assert words[0] == "torchrun" or lists(*words[1:]), words
         else:
-            configure(*initial_settings("cyclegan" if "with cyclegan" in answer else recipe)[1], parse_assignments([*given, *words]))
+            configure(*initial_settings(other or recipe)[1], parse_assignments([*given, *words]))
 
 
 @cache

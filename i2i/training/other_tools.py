@@ -26,7 +26,8 @@ def _equivalents() -> Mapping[str, dict[str, str]]:
 
 def normalize(word: str) -> str:
     """A word without its dashes and capitals, and without the section before it."""
-    return word.lstrip("-").replace("-", "_").lower().removeprefix("train.").removeprefix("data.")
+    word = word.lstrip("-").replace("-", "_").lower()
+    return re.sub(r"^(train|trainer|data|model|recipe|optimizer|optim)\.", "", word)
 
 
 def what_to_type(word: str, value: str, sections: Mapping[str, Any], accepts: Callable[[str], bool]) -> str:
@@ -48,15 +49,20 @@ def what_to_type(word: str, value: str, sections: Mapping[str, Any], accepts: Ca
         key = texts[0].partition("=")[0]
         if "." in key:
             return f"{texts[0]} with a component that has it (i2i list {key})"
-        recipes = [name for name in names("recipe") if key in settings(lookup("recipe", name))]
-        return f"{texts[0]} with {' or '.join(recipes)}" if recipes else ""
+        return _with_recipes(key, texts[0])
     recipe = sections[""]
     used = [f"{key}.{word}" for key, option in settings(recipe).items()
             if isinstance(spec := getattr(recipe, key), Spec) and word in schema(option.kind, spec.name)]
     for candidates in ([word], used):
         if accepted := [text for key in candidates if accepts(text := f"{key}={value or 'true'}")]:
             return " or ".join(accepted)
-    return ""
+    return _with_recipes(word, f"{word}={value or '…'}")
+
+
+def _with_recipes(key: str, text: str) -> str:
+    """A setting and the recipes that have it; empty if none has."""
+    recipes = [name for name in names("recipe") if key in settings(lookup("recipe", name))]
+    return f"{text} with {' or '.join(recipes)}" if recipes else ""
 
 
 def called_here(word: str) -> str:
