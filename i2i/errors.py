@@ -22,6 +22,15 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def one_line(error: BaseException) -> str:
+    """Class and text of an exception, also of one whose text cannot be had."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def require(condition: bool, key: str, value: object, accepted: str) -> None:
     """Raise RequestError unless the value of a setting is acceptable.
 

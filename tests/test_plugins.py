@@ -319,6 +319,7 @@ def test_packages_are_not_loaded_when_i2i_is_imported(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("source", "target", "reason"), [
     ("import no_such_module", "broken", "ModuleNotFoundError: No module named 'no_such_module'"), (f"{EXAMPLE}\nraise ValueError('two\\nlines')", "broken", "ValueError: two lines"),
     ("x = (", "broken", "SyntaxError"), ("", "broken:nothing", "AttributeError"), ("raise SystemExit(3)", "broken", "SystemExit: 3"),
+    (f"{EXAMPLE}\nregister('norm', 'mine')(dict)", "broken", "ValueError: no signature found"),
     ("from i2i import nets\nfrom i2i.registry import register\nregister('generator', 'unet')(lambda: None)", "broken", "'unet' is registered twice"),
 ])
 def test_a_broken_package_is_one_warning(tmp_path: Path, source: str, target: str, reason: str) -> None:
@@ -345,7 +346,13 @@ def test_i2is_own_components_keep_their_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "text", "said"), [
     ("none.py", None, "none.py is no Python file"), ("my_loss.txt", "", "is no Python file"), ("empty.py", "", "it registers no component"),
     ("syntax.py", "x = (", "SyntaxError"), ("fails.py", "import i2i.nets\n\n1 / 0", "fails.py, line 3: ZeroDivisionError: division by zero"),
-    ("quits.py", "raise SystemExit(0)", "line 1: SystemExit"), ("binary.py", "\0", "source code"),
+    ("quits.py", "raise SystemExit(0)", "line 1: SystemExit"), ("ends.py", "raise GeneratorExit", "line 1: GeneratorExit"),
+    ("lines.py", "raise ValueError('two\\nlines')", "line 1: ValueError: two lines"), ("itself.py", "import i2i\ni2i.load_plugin('itself.py')", "it registers no component"),
+    ("mute.py", "class E(Exception):\n    def __str__(self):\n        raise RuntimeError\nraise E", "mute.py, line 4: E"),
+    ("name.py", "from i2i.registry import register\nregister('norm', 'a b')(print)", "norm 'a b' cannot be typed; accepted: a name such as 'my-norm'"),
+    ("three.py", "from i2i.registry import register\nregister('norm', 3)(print)", "norm 3 cannot be typed"),
+    ("signature.py", "from i2i.registry import register\nregister('norm', 'mine')(dict)", "signature.py: ValueError: no signature found"),
+    ("annotation.py", "from i2i.registry import register\n@register('norm', 'mine')\ndef f(c, *, a: 'Nope' = 1): 'x'", "NameError: name 'Nope' is not defined"), ("binary.py", "\0", "source code"),
     ("taken.py", "import i2i.losses\nfrom i2i.registry import register\n@register('adversarial', 'lsgan')\ndef f(): 'x'", "'lsgan' is registered twice"),
 ])
 def test_a_file_that_cannot_be_a_plugin_is_one_line(tmp_path: Path, name: str, text: str | None, said: str) -> None:

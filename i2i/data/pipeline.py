@@ -246,7 +246,8 @@ class Pipeline:
                     self(images, seed)
             except JobError as error:
                 raise RequestError(str(error)) from None
-        return tuple(dict.fromkeys(f"{self.setting}: {_reason(each.message)}" for each in caught))
+        return tuple(dict.fromkeys(f"{self.setting}: {' '.join(str(each.message).split())}"
+                                   for each in caught))
 
     def _try(self, transform: Any, targets: dict[str, Any], max_pixels: int) -> dict[str, Any]:
         """Apply all transforms once, those that are chosen by chance too."""

@@ -19,7 +19,7 @@ from typing import Annotated, Any, TypeVar
 
 from typing_extensions import Doc
 
-from i2i.errors import RequestError, printable
+from i2i.errors import RequestError, one_line, printable
 
 T = TypeVar("T")
 _COMPONENTS: dict[str, dict[str, Callable[..., Any]]] = {}
@@ -73,6 +73,8 @@ def register(kind: str, name: str) -> Callable[[T], T]:
 
     def add(item: T) -> T:
         table = _COMPONENTS.setdefault(kind, {})
+        if not isinstance(name, str) or not name or not name.isprintable() or set(name) & set(" =,+"):
+            raise ValueError(f"{kind} {name!r} cannot be typed; accepted: a name such as 'my-{kind}'")
         if kind != "preset" and not callable(item):
             raise TypeError(f"{kind} {name!r} is {type(item).__name__} and cannot be called")
         if name in table:
@@ -123,10 +125,16 @@ class _Plugins:
 
 @contextmanager
 def registering(origin: str) -> Iterator[None]:
-    """Components that are registered in this context come from `origin`; none stays if it fails."""
+    """Components that are registered in this context come from `origin`; none stays if it fails.
+
+    It fails, too, where the options of one cannot be read.
+    """
     before, _Plugins.loading = _Plugins.loading, origin
     try:
         yield
+        for kind, name in components_of(origin):
+            if kind != "preset":
+                schema.__wrapped__(kind, name)
     except BaseException:
         for kind, name in [key for key, each in _ORIGINS.items() if each == origin]:
             del _COMPONENTS[kind][name], _ORIGINS[kind, name]
@@ -147,8 +155,10 @@ def _load_installed() -> None:
                 item = point.load()     # A module, or a function that registers components.
                 if callable(item):
                     item()
-        except (Exception, SystemExit) as error:
-            _warn(f"the plugin {package} is left out: {type(error).__name__}: {str(error).strip()[:200]}")
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:      # Such as SystemExit.
+            _warn(f"the plugin {package} is left out: {one_line(error)[:200]}")
 
 
 def _warn(text: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from i2i.errors import RequestError, printable
+from i2i.errors import RequestError, one_line, printable
 from i2i.registry import components_of, names, origin, registering
 
 
@@ -57,19 +57,21 @@ def _run(file: PluginFile) -> None:
     module = ModuleType(f"i2i_plugin_{stem}_{sha256[:8]}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module
+    _FILES[name] = file._replace(path=path.absolute())      # Before it is run: it may load itself.
     try:
         with registering(name):
             exec(compile(source, str(path), "exec"), module.__dict__)
             if not components_of(name):
                 raise RequestError("it registers no component (@i2i.registry.register)")
-    except (Exception, SystemExit) as error:
-        del sys.modules[module.__name__]
+    except BaseException as error:      # Such as SystemExit.
+        del sys.modules[module.__name__], _FILES[name]
+        if isinstance(error, KeyboardInterrupt):
+            raise
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
                  if frame.filename == str(path)]
         line = f", line {lines[-1]}" if lines else ""
-        reason = str(error) if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
-        raise RequestError(f"--plugin {path}{line}: {reason.strip()[:300]}") from None
-    _FILES[name] = file._replace(path=path.absolute())
+        reason = str(error) if isinstance(error, RequestError) else one_line(error)
+        raise RequestError(f"--plugin {path}{line}: {reason[:300]}") from None
 
 
 class LoadedPlugins:

@@ -17,12 +17,12 @@ from i2i.data.sampler import evenly_spaced
 from i2i.data.sources import Unreadable, check_local
 from i2i.errors import I2IError, JobError, RequestError, printable
 from i2i.recipes.base import Batch
-from i2i.registry import Spec, build, lookup
+from i2i.registry import lookup
 from i2i.runs import log
 from i2i.runs.folder import RunFolder
 from i2i.training import memory
 from i2i.training.autotune import TUNED_SETTINGS, Autotuner, assigned_settings
-from i2i.training.callbacks.base import Callback, CallbackList
+from i2i.training.callbacks.base import Callback, CallbackList, check_callbacks, registered_callbacks
 from i2i.training.callbacks.checkpoint import SampleGrid, StateSaver
 from i2i.training.callbacks.collapse_detector import make_collapse_detector
 from i2i.training.callbacks.diagnosis import write_verdict
@@ -123,7 +123,7 @@ def fit_to_time(job: Job, budget: TimeBudget, assignments: Sequence[str], *, dev
 def run_job(job: Job, folder: RunFolder, *, device: str = "auto", callbacks: Sequence[Callback] = (),
             measurements: Mapping[str, Any] | None = None) -> int:
     """Run or continue a job in its folder.  Returns 0, or the signal that ended it after all was saved."""
-    watching = CallbackList([*callbacks, *(build("callback", Spec(name)) for name in job.train.callbacks)])
+    watching = CallbackList([*callbacks, *registered_callbacks(job.train.callbacks)])
     runtime = Runtime(precision=job.train.precision, device=device, threads=job.train.threads,
                       tf32=job.train.tf32)
     available = memory.available_memory(runtime.device)
@@ -231,13 +231,6 @@ def announcement(job: Job, folder: RunFolder) -> list[str]:
             f"-> {folder.path}{resumed}", *(f"note: {note}" for note in job.notes)]
 
 
-def check_watchers(job: Job) -> None:
-    """RequestError for a tracker that is not installed, or a callback that is not registered."""
-    check_installed(job.train.trackers)
-    for name in job.train.callbacks:
-        lookup("callback", name)
-
-
 class TrainingInterrupted(KeyboardInterrupt):
     """A signal ended the training after everything was saved in `folder`."""
 
@@ -273,7 +266,7 @@ def train(recipe: str = "", *assignments: str, data: str | Path | None = None, o
         RequestError, JobError: if the request is wrong; if training fails.
         TrainingInterrupted: after an interruption (a KeyboardInterrupt), with everything saved.
     """
-    message = CallbackList(callbacks).message
+    message = CallbackList(check_callbacks(callbacks)).message
     check_local("--out", out)
     flags = (("data.on_error", on_error), ("train.on_collapse", on_collapse))
     assignments = (*assignments, *(f"{key}={value}" for key, value in flags if value))
@@ -285,7 +278,9 @@ def train(recipe: str = "", *assignments: str, data: str | Path | None = None, o
     if started and not dry_run and is_finished(folder, job):
         message(f"{folder.path} is finished: {job.train.images:,} images, model {folder.model}; {ANOTHER}")
         return folder.path
-    check_watchers(job)
+    check_installed(job.train.trackers)
+    for name in job.train.callbacks:
+        lookup("callback", name)
     if not started and autotune:
         job, measurements = autotune_job(job, assignments, device=device, log=message)
     elif not started and budget:

@@ -1,7 +1,9 @@
 """Callbacks: people's own are called as the page says, an error in one loses nothing, and progress is said early and by time."""
 
+import inspect
 import itertools
 import json
+import re
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -15,14 +17,14 @@ import torch
 
 import i2i as package
 from i2i import registry
-from i2i.errors import JobError
+from i2i.errors import JobError, RequestError
 from i2i.runs import log
 from i2i.runs.folder import RunFolder
 from i2i.seeding import Progress
 from i2i.training import job as jobs
 from i2i.training import memory
 from i2i.training.callbacks import evaluation, speed_estimate
-from i2i.training.callbacks.base import Callback
+from i2i.training.callbacks.base import Callback, CallbackList, registered_callbacks
 from i2i.training.callbacks.progress import DAY, LongRunNote, ProgressLines, format_duration
 from i2i.training.callbacks.speed_estimate import SpeedEstimate
 from i2i.training.flops import FlopCount
@@ -121,6 +123,43 @@ def test_an_error_at_the_end_is_named_after_the_others_have_ended_and_all_is_sav
     assert isinstance(caught.value.__cause__, KeyError)
     assert last.calls[-1] == ("end",)
     assert "is finished" in i2i("train", "--resume", tmp_path / "run", "--device", "cpu").out       # The folder is not locked, either.
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(("error", "text"), [(SystemExit(3), "SystemExit: 3"), (GeneratorExit(), "GeneratorExit"), (Mute(), "Mute"), (StopIteration(), "StopIteration")], ids=repr)
+@pytest.mark.parametrize("method", [name for name in vars(Callback) if name.startswith("on_")])
+def test_whatever_a_callback_raises_is_kept_and_the_others_are_called(method: str, error: BaseException, text: str) -> None:
+    def fail(*args: object) -> None:
+        raise error
+
+    called: list[str] = []
+    watching = CallbackList([type("Bad", (Callback,), {method: fail})(), type("Good", (Callback,), {method: lambda *args: called.append(method)})()])
+    watching.notify(lambda each: getattr(each, method)(*[None] * (len(inspect.signature(getattr(Callback, method)).parameters) - 1)))
+    assert called == [method]
+    assert re.fullmatch(rf"callback Bad failed \(test_callbacks.py, line \d+\): {text}", str(watching.failure))
+    assert watching.failure is not None
+    assert watching.failure.__cause__ is error
+
+
+@pytest.mark.parametrize("callbacks", [[object()], [Recorder], [None], "abc", Recorder(), 3], ids=["object", "class", "none", "text", "no-list", "number"])
+def test_what_is_no_callback_is_refused_before_the_run(callbacks: Any, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r" cannot be used; accepted: a list of callbacks, objects of classes that inherit from i2i\.Callback$"):
+        package.train("pix2pix", out=tmp_path / "run", callbacks=callbacks)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("factory", "text"), [(lambda: 3, "'3' cannot be used; accepted: a list of callbacks"), (lambda: 1 / 0, "train.callbacks=mine cannot be made: ZeroDivisionError: division by zero"),
+                                               (lambda x: x, "train.callbacks=mine cannot be made: TypeError: ")], ids=["no-callback", "fails", "needs-more"])
+def test_a_registered_callback_that_cannot_be_made_is_refused(factory: Any, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry._COMPONENTS, "callback", {"mine": factory})
+    registry.schema.cache_clear()
+    with pytest.raises(RequestError, match=text):
+        registered_callbacks(["mine"])
+    registry.schema.cache_clear()
 
 
 def test_a_callback_can_stop_the_run(strips: Path, tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from i2i.errors import I2IError, JobError
+from i2i.errors import I2IError, JobError, RequestError, one_line
+from i2i.registry import Spec, build
 
 if TYPE_CHECKING:
     from i2i.training.trainer import Trainer
@@ -51,17 +52,39 @@ class CallbackList:
         for callback in self.callbacks:
             try:
                 call(callback)
-            except Exception as error:
+            except BaseException as error:
                 from i2i.training.memory import is_out_of_memory  # Not above: it imports torch.
-                if isinstance(error, I2IError) or is_out_of_memory(error):
+                if isinstance(error, I2IError | KeyboardInterrupt) or is_out_of_memory(error):
                     raise
                 line = traceback.extract_tb(error.__traceback__)[-1]
                 failure = JobError(f"callback {type(callback).__name__} failed ({Path(line.filename).name}, "
-                                   f"line {line.lineno}): {type(error).__name__}: "
-                                   f"{' '.join(str(error).split())}")
+                                   f"line {line.lineno}): {one_line(error)}")
                 failure.__cause__ = error
                 self.failure = self.failure or failure
 
     def message(self, text: str) -> None:
         """Pass on a line that a user should read."""
         self.notify(lambda each: each.on_message(text))
+
+
+def registered_callbacks(names: Sequence[str]) -> list[Callback]:
+    """The registered callbacks of these names.  RequestError for one that cannot be made."""
+    made: list[Callback] = []
+    for name in names:
+        try:
+            made.append(build("callback", Spec(name)))
+        except I2IError:
+            raise
+        except Exception as error:      # Whatever a constructor of theirs raises.
+            raise RequestError(f"train.callbacks={name} cannot be made: {one_line(error)}") from error
+    return check_callbacks(made)
+
+
+def check_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
+    """The callbacks as a list.  RequestError for what is none."""
+    listed = isinstance(callbacks, list | tuple)
+    wrong = [each for each in callbacks if not isinstance(each, Callback)] if listed else [callbacks]
+    if wrong:
+        raise RequestError(f"{str(wrong[0])[:100]!r} cannot be used; accepted: a list of callbacks, objects "
+                           "of classes that inherit from i2i.Callback")
+    return list(callbacks)
