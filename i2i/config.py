@@ -157,7 +157,7 @@ def parse_assignments(assignments: Sequence[str]) -> list[tuple[str, str]]:
     """Split KEY=VALUE assignments; components come before their options, whatever the order was."""
     pairs = []
     for assignment in assignments:
-        key, equals, value = assignment.partition("=")
+        key, equals, value = str(assignment).partition("=")
         if not equals or not key:
             raise RequestError(f"{assignment!r} is not KEY=VALUE, such as lambda_l1=50 or generator.width=32")
         pairs.append((key, value))

@@ -211,6 +211,11 @@ def test_what_does_not_fit_is_refused_in_one_line_before_anything_is_written(mak
         Chain(load(color, device="cpu")).translate(drawing(0), direction="ba")
 
 
+def test_what_is_no_model_is_refused() -> None:
+    with pytest.raises(RequestError, match=r"^'runs/sketch' is no model; accepted: i2i\.load\(PATH\) of each$"):
+        Chain("runs/sketch")        # type: ignore[arg-type]
+
+
 def test_a_name_that_ends_like_a_direction_is_a_name(make: Make, i2i: Run, tmp_path: Path) -> None:
     first, second = make("first", ImageFormat(1)), make("second:ba", ImageFormat(1), shift=0.5)
     image: Array = np.full((16, 16), 100, np.uint8)

@@ -31,6 +31,7 @@ def test_list_takes_patterns(i2i: Run) -> None:
     out = listed(i2i, "*gan*")
     assert {line.split()[0] for line in out.splitlines() if line.startswith("  ")} >= {"cyclegan", "stylegan2-ada", "lsgan", "wgan-gp", "dcgan"}
     assert "unet" not in out
+    assert listed(i2i, "*GAN*") == out
     assert [line.split()[0] for line in listed(i2i, "*batch_size").splitlines()[:2]] == ["settings", "train.batch_size"]
     assert [line.split()[0] for line in listed(i2i, "data", "clahe*").splitlines()] == ["data.clahe", "data.clahe_tiles", "data.clahe_sides"]
     assert listed(i2i, "discriminator", "style*").startswith("stylegan2 (discriminator): ")

@@ -51,15 +51,20 @@ def is_pattern(text: str) -> bool:
     return any(letter in text for letter in "*?[")
 
 
+def matches(text: str, pattern: str) -> bool:
+    """Whether a text matches a pattern, whatever their case."""
+    return fnmatch.fnmatchcase(text.lower(), pattern.lower())
+
+
 def _print_matches(pattern: str) -> None:
     """Print a line for each recipe, preset, component and setting whose name matches."""
     from i2i.cli import catalog
     groups = {kind: [Row(name, "", catalog.summary(kind, name)) for name in names
-                     if fnmatch.fnmatch(name, pattern)] for kind, names in catalog.names().items()}
+                     if matches(name, pattern)] for kind, names in catalog.names().items()}
     tables = {f"settings of {section}": catalog.section_settings(section) for section in catalog.SECTIONS}
     for title, settings in (tables | {"settings of recipes": catalog.recipe_settings()}).items():
-        groups[title] = _rows(each for each in settings if fnmatch.fnmatch(each.key, pattern)
-                              or fnmatch.fnmatch(each.key.partition(".")[2], pattern))
+        groups[title] = _rows(each for each in settings if matches(each.key, pattern)
+                              or matches(each.key.partition(".")[2], pattern))
     groups = {title: rows for title, rows in groups.items() if rows}
     if not groups:
         raise RequestError(f"nothing matches {pattern!r}; i2i list shows everything there is")
@@ -81,11 +86,11 @@ def _print_members(kind: str, name: str) -> None:
         raise RequestError(f"no kind of component is called {kind!r}; {_hint(kind, known, names)}")
     if kind in sections:
         known = [each.key.partition(".")[2] for each in sections[kind]]
-        if rows := _rows(each for each in sections[kind] if fnmatch.fnmatch(each.key, f"{kind}.{name}")):
+        if rows := _rows(each for each in sections[kind] if matches(each.key, f"{kind}.{name}")):
             return _print_table(rows)
     else:
         known = [each for one in kinds for each in names[one]]
-        if found := [(one, each) for one in kinds for each in fnmatch.filter(names[one], name)]:
+        if found := [(one, each) for one in kinds for each in names[one] if matches(each, name)]:
             _print_components(found)
             return _print_combinations(kinds) if name == "*" else None
     raise RequestError(f"no {f'setting of {kind}' if kind in sections else kind} is called {name!r}; "

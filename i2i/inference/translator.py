@@ -135,6 +135,8 @@ class Chain(Translator):
         self.stages = [stage if isinstance(stage, tuple) else (stage, "ab") for stage in stages]
         if not self.stages:
             raise RequestError("a chain of no translators; accepted: one or more")
+        if wrong := [stage for stage, _ in self.stages if not isinstance(stage, Translator)]:
+            raise RequestError(f"{str(wrong[0])[:100]!r} is no model; accepted: i2i.load(PATH) of each")
         ends = [[model.formats[side] for side in model.sides(direction)] for model, direction in self.stages]
         self._conversions = [(before[1], after[0]) for before, after in pairwise(ends)]
         self.formats = {"a": ends[0][0], "b": ends[-1][1]}
