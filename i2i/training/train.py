@@ -231,6 +231,13 @@ def announcement(job: Job, folder: RunFolder) -> list[str]:
             f"-> {folder.path}{resumed}", *(f"note: {note}" for note in job.notes)]
 
 
+def check_watchers(job: Job) -> None:
+    """RequestError for a tracker that is not installed, or a callback that is not registered."""
+    check_installed(job.train.trackers)
+    for name in job.train.callbacks:
+        lookup("callback", name)
+
+
 class TrainingInterrupted(KeyboardInterrupt):
     """A signal ended the training after everything was saved in `folder`."""
 
@@ -278,9 +285,7 @@ def train(recipe: str = "", *assignments: str, data: str | Path | None = None, o
     if started and not dry_run and is_finished(folder, job):
         message(f"{folder.path} is finished: {job.train.images:,} images, model {folder.model}; {ANOTHER}")
         return folder.path
-    check_installed(job.train.trackers)
-    for name in job.train.callbacks:
-        lookup("callback", name)
+    check_watchers(job)
     if not started and autotune:
         job, measurements = autotune_job(job, assignments, device=device, log=message)
     elif not started and budget:
