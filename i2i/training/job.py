@@ -1,6 +1,5 @@
 """A training job: the recipe, data and settings that a request means."""
 
-import itertools
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -117,12 +116,10 @@ class Job:
         return replace(self, recipe=recipe, data=data, train=train)
 
     def check_pipelines(self) -> "Job":
-        """This job, with notes on its albumentations pipelines.
-
-        RequestError if one cannot be used for its images.
-        """
-        notes = (each.check(self.load_size) for each in self.training_dataset.pipelines)
-        return replace(self, notes=tuple(dict.fromkeys([*self.notes, *itertools.chain(*notes)])))
+        """This job.  RequestError if an albumentations pipeline cannot be used for its images."""
+        for pipeline in self.training_dataset.pipelines:
+            pipeline.check(self.load_size)
+        return self
 
     def held_out_pairs(self, name: str) -> PairedDataset | None:
         """A split of pairs whose formats are those of the training pairs, or None."""

@@ -316,14 +316,6 @@ def test_what_moves_one_side_of_a_pair_is_refused(tmp_path: Path, transforms: li
     made(write(tmp_path / "holes.yaml", A.CoarseDropout(p=1), A.GaussNoise()), "a_transforms")[0].check(SIZE)      # Inpainting.
 
 
-def test_what_albumentations_warns_of_is_a_note_of_the_plan(tmp_path: Path, i2i: Run, recwarn: pytest.WarningsRecorder) -> None:
-    path = tmp_path / "aug.yaml"
-    path.write_text(compose({"__class_fullname__": "SomeOf", "n": 3, "transforms": [{"__class_fullname__": "Blur"}]}))
-    result = i2i("train", "pix2pix", *SMALL, f"data.transforms={path}", "--data", folder(tmp_path, "trainA", "trainB"), "--dry-run")
-    assert (result.code, result.err, len(recwarn)) == (0, "", 0)
-    assert f"  notes      data.transforms={path}: `n` is greater than number of transforms. `n` will be set to 1.\n" in result.out
-
-
 def test_one_side_has_no_setting_of_its_own_where_there_are_not_two(tmp_path: Path) -> None:
     assert "the data have one side; accepted: data.transforms" in refused(write(tmp_path / "aug.yaml", A.Blur()), "b_transforms", streams=("b",))
 
