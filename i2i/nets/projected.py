@@ -49,7 +49,7 @@ class FeaturePyramid(nn.Module):
     The network is no part of the state: its name is in the settings.
 
     Args:
-        in_channels: of the images, by which they are told apart if several are joined (`JoinedChannels`).
+        in_channels: channels of the image, or of each of several joined ones (`JoinedChannels`).
         channels: of the mixed features next to the image; doubled with each scale.
         kernel: width of the convolutions across scales.
     """

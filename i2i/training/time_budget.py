@@ -75,7 +75,7 @@ class TimeBudget:
 
     @property
     def remaining(self) -> float:
-        """Seconds."""
+        """Seconds until the deadline; negative after it."""
         return self.deadline - self.clock()
 
 
