@@ -2,11 +2,13 @@
 
 import inspect
 import re
+from typing import Any
 
 import pytest
 
 from i2i import registry
 from i2i.config import settings
+from i2i.recipes.base import Reconstructs, Scores
 from i2i.recipes.presets import PRESETS
 from i2i.training.other_tools import known_words
 from tests.conftest import Run
@@ -97,6 +99,23 @@ def test_settings_of_a_recipe_come_before_those_it_shares_with_others(i2i: Run, 
     positions = {key: keys.index(key) for key in own | inherited}
     assert own
     assert max(positions[key] for key in own) < min(positions[key] for key in inherited)
+
+
+def test_list_says_what_the_models_of_each_recipe_can_do(i2i: Run) -> None:
+    rows = {line.split()[0]: line for line in listed(i2i, "family").splitlines()}
+    assert list(rows) == registry.names("recipe")
+    assert rows["cyclegan"].split(maxsplit=2)[1:] == ["GAN", "density none, inversion approximate, steps to sample 1; learns from unpaired images"]
+    assert listed(i2i, "family", "cycle*").splitlines() == [" ".join(rows["cyclegan"].split()).replace("cyclegan GAN ", "cyclegan  GAN  ")]
+    assert "no recipe is called 'vea'" in i2i("list", "family", "vea").line
+
+
+@pytest.mark.parametrize("name", registry.names("recipe"))
+def test_a_recipe_declares_what_its_methods_can_do(name: str) -> None:
+    recipe: Any = registry.lookup("recipe", name)()
+    assert (recipe.family.density != "none") == isinstance(recipe, Scores)
+    assert not isinstance(recipe, Reconstructs) or recipe.family.inversion != "none"
+    steps = recipe.family.steps
+    assert steps >= 1 if isinstance(steps, int) else steps.partition(".")[0] in settings(recipe)
 
 
 @pytest.mark.parametrize(("words", "answer"), [

@@ -54,6 +54,19 @@ def summary(kind: str, name: str) -> str:
     return description(kind, name).partition("\n")[0] + (f"  [from {source}]" if source else "")
 
 
+def families() -> dict[str, tuple[str, str]]:
+    """What the models of each recipe can do: the name of the family, and the rest as text."""
+    found = {}
+    for name in registry.names("recipe"):
+        recipe = cast(Any, registry.lookup("recipe", name))
+        family = getattr(recipe, "family", None)        # Not of every plugin.
+        learns = f"learns from {'' if recipe.dataset == 'images' else f'{recipe.dataset} '}images"
+        found[name] = ("", learns) if family is None else (
+            family.name, f"density {family.density}, inversion {family.inversion}, steps to sample "
+                         f"{family.steps}; {learns}")
+    return found
+
+
 def section_settings(section: str) -> list[Setting]:
     """The settings of data or of training."""
     return [Setting(f"{section}.{key}", option.default, option)

@@ -31,13 +31,16 @@ class Row(NamedTuple):
 def list_components(
     name: Annotated[str | None, argument(
         "[NAME", "A recipe or preset (pix2pix), a component (unet), a setting (batch_size, generator.width), "
-                 "a kind of component (generator), data, train, or a pattern (\"*gan*\").")] = None,
+                 "a kind of component (generator), data, train, family (what models of each recipe can do), "
+                 "or a pattern (\"*gan*\").")] = None,
     member: Annotated[str | None, argument("[NAME]]", "One of that kind, or a pattern.")] = None,
     plugin: Plugins = None,
 ) -> None:
     """List recipes, presets, components and settings: what each is, its default, and what is accepted."""
     if name is None:
         _print_matches("*")
+    elif name == "family":
+        _print_families(member or "*")
     elif member is not None:
         _print_members(name, member)
     elif is_pattern(name):
@@ -95,6 +98,15 @@ def _print_members(kind: str, name: str) -> None:
             return _print_combinations(kinds) if name == "*" else None
     raise RequestError(f"no {f'setting of {kind}' if kind in sections else kind} is called {name!r}; "
                        f"{_hint(name, known)}")
+
+
+def _print_families(pattern: str) -> None:
+    """Print what the models of each recipe whose name matches can do."""
+    from i2i.cli import catalog
+    rows = [Row(name, *text) for name, text in catalog.families().items() if matches(name, pattern)]
+    if not rows:
+        raise RequestError(f"no recipe is called {pattern!r}; {_hint(pattern, catalog.names()['recipe'])}")
+    _print_table(rows)
 
 
 def _print_combinations(kinds: Sequence[str]) -> None:

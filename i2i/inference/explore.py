@@ -79,7 +79,8 @@ class StyleSpace(NoiseSpace):
 
 def latent_space(model: Model) -> NoiseSpace:
     """The styles of a network that has them, else the noise."""
-    return (StyleSpace if hasattr(model.modules["G"], "synthesize") else NoiseSpace)(model)
+    has_styles = "G" in model.modules and hasattr(model.modules["G"], "synthesize")
+    return (StyleSpace if has_styles else NoiseSpace)(model)
 
 
 def closed_path(space: NoiseSpace, points: Tensor, frames: int) -> Iterator[Tensor]:
@@ -132,8 +133,8 @@ def mix(model: Model, columns: int, rows: int, *, layers: str | None = None, cla
     _check_sheet(model, columns + 1, rows + 1)
     space = latent_space(model)
     if not isinstance(space, StyleSpace):
-        name = cast(Any, model.recipe).generator.name
-        raise RequestError(f"this model's generator ({name}) has no styles to mix; accepted: a model with "
+        name = model.header["recipe"]["name"]
+        raise RequestError(f"the networks of this {name} model have no styles to mix; accepted: a model with "
                            "generator=stylegan or stylegan2")
     count = space.G.num_ws
     finer_half = f"{count // 2}-{count - 1}"

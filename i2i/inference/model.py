@@ -207,12 +207,12 @@ class Model(Translator):
         if self.recipe.sources:
             raise RequestError(f"this {self.header['recipe']['name']} model makes images from images; use "
                                "translate")
-        generator = cast(Any, self.modules["G"])
-        require(hasattr(generator, "truncation") or truncation == 1, "truncation", truncation,
+        truncated: list[Any] = [module for module in self.modules.values() if hasattr(module, "truncation")]
+        require(bool(truncated) or truncation == 1, "truncation", truncation,
                 "1, in a network without a style space")
         require(-2 <= truncation <= 2, "truncation", truncation, "-2 to 2")
-        if hasattr(generator, "truncation"):
-            generator.truncation = truncation
+        for module in truncated:
+            module.truncation = truncation
 
     def batch_size(self) -> int:
         """Default number of images generated at once: fewer for larger images."""

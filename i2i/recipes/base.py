@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -40,6 +40,22 @@ class Player:
     clip: float = 0.0       # Parameters are clamped to [-clip, clip] after each step; 0: no limit.
 
 
+@dataclass(frozen=True)
+class Family:
+    """What the models of a recipe can do, as a declaration for people; `i2i list family` prints it.
+
+    Args:
+        density: whether a model tells how likely an image is, exactly or by a lower bound (see `Scores`).
+        inversion: whether it can go back from an image to what it would be made from.
+        steps: network calls for one image, or the setting that says how many.
+    """
+
+    name: str = "GAN"
+    density: Literal["none", "bound", "exact"] = "none"
+    inversion: Literal["none", "approximate", "exact"] = "none"
+    steps: int | str = 1
+
+
 class Update(Protocol):
     """Take one gradient step for one player: the only way in which a recipe changes parameters."""
 
@@ -48,12 +64,19 @@ class Update(Protocol):
 
 
 class Recipe(Protocol):
-    """A training algorithm: a frozen dataclass whose fields are its settings."""
+    """A training algorithm: a frozen dataclass whose fields are its settings.
 
+    A recipe from noise has a module `Z` with a `noise_dim`, the length of "eps", which holds all that is
+    random in an image: `generate` may call a network many times, and draws nothing of its own.  What a recipe
+    can do beside it are methods that some have: `Discriminates`, `Scores`, `Reconstructs`.
+    """
+
+    family: ClassVar[Family]
     dataset: ClassVar[str]                      # Kind of dataset: paired, unpaired or images.
     targets: ClassVar[Mapping[str, str]]        # Generated key -> batch key of what it should look like.
     sources: ClassVar[Mapping[str, str]]        # Generated key -> batch key of its source; empty: noise.
-    ema_modules: ClassVar[tuple[str, ...]]      # Modules that generate; an average of their weights is kept.
+    # Modules that generate, score and reconstruct; an average of their weights is kept, which is the model.
+    ema_modules: ClassVar[tuple[str, ...]]
 
     @property
     def required_keys(self) -> tuple[str, ...]:
@@ -76,9 +99,32 @@ class Recipe(Protocol):
     def generate(self, m: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
         """Images made from the sources or the noise in a batch; called in eval mode without gradients."""
 
+
+@runtime_checkable
+class Discriminates(Protocol):
+    """A recipe with a discriminator, whose logits are compared and whose generator can collapse."""
+
     def discriminate(self, m: nn.ModuleDict, batch: Batch) -> Tensor | list[Tensor] | tuple[Any, ...]:
         """D's logits of the images in a batch, unaugmented, for each of its outputs if it has several; called
         in eval mode without gradients."""
+
+
+@runtime_checkable
+class Scores(Protocol):
+    """A recipe with a density, exact or bounded as its family says."""
+
+    def score(self, m: nn.ModuleDict, batch: Batch) -> Tensor:
+        """Bits per dimension of the images "b" in a batch, (N,), or an upper bound on them; called in eval
+        mode without gradients.  What is random is drawn by torch's generator, which the caller seeds."""
+
+
+@runtime_checkable
+class Reconstructs(Protocol):
+    """A recipe that encodes images and decodes them."""
+
+    def reconstruct(self, m: nn.ModuleDict, batch: Batch) -> Tensor:
+        """The images "b" in a batch as the model can express them, (N, C, H, W); called in eval mode without
+        gradients."""
 
 
 def get_module(m: nn.ModuleDict, name: str) -> Any:

@@ -14,7 +14,7 @@ from i2i.losses.patch_nce import Negatives, patch_nce
 from i2i.losses.perceptual import check_perceptual, perceptual_term
 from i2i.nets.joined_images import JoinedChannels
 from i2i.nets.patch_projection import PatchProjection, draw_places, mirror_places
-from i2i.recipes.base import Batch, DataInfo, Player, Update, get_module, set_progress
+from i2i.recipes.base import Batch, DataInfo, Family, Player, Update, get_module, set_progress
 from i2i.recipes.discriminator_outputs import Logits, average_logits, build_adversarial
 from i2i.recipes.discriminator_view import DiscriminatorView
 from i2i.recipes.stabilizers import AdversarialLoss, DOptimizer, GOptimizer, Schedule, StabilizerSettings
@@ -56,6 +56,7 @@ class CUT(StabilizerSettings):
     d_optimizer: DOptimizer = component("optimizer", "adam")
     schedule: Schedule = component("schedule", "linear")
 
+    family: ClassVar[Family] = Family("GAN")
     dataset: ClassVar[str] = "unpaired"
     required_keys: ClassVar[tuple[str, ...]] = ("a", "b")
     targets: ClassVar[Mapping[str, str]] = {"fake_b": "b"}

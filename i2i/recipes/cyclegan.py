@@ -16,7 +16,7 @@ from i2i.nets.image_pool import ImagePool
 from i2i.nets.joined_images import JoinedChannels
 from i2i.nets.norms import has_dropout, uses_batch_statistics
 from i2i.nets.virtual_batch_norm import get_reference_batch
-from i2i.recipes.base import Batch, DataInfo, Player, Update, set_progress
+from i2i.recipes.base import Batch, DataInfo, Family, Player, Update, set_progress
 from i2i.recipes.discriminator_outputs import Logits, average_logits, build_adversarial
 from i2i.recipes.discriminator_view import DiscriminatorView
 from i2i.recipes.stabilizers import AdversarialLoss, DOptimizer, GOptimizer, Schedule, StabilizerSettings
@@ -53,6 +53,7 @@ class CycleGAN(StabilizerSettings):
     d_optimizer: DOptimizer = component("optimizer", "adam")
     schedule: Schedule = component("schedule", "linear")
 
+    family: ClassVar[Family] = Family("GAN", inversion="approximate")
     dataset: ClassVar[str] = "unpaired"
     required_keys: ClassVar[tuple[str, ...]] = ("a", "b")
     targets: ClassVar[Mapping[str, str]] = {"fake_b": "b", "fake_a": "a"}

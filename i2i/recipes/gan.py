@@ -14,7 +14,7 @@ from i2i.nets.class_conditioning import LabelChannel
 from i2i.nets.joined_images import JoinedChannels
 from i2i.nets.priors import LatentPrior
 from i2i.nets.virtual_batch_norm import get_reference_batch
-from i2i.recipes.base import Batch, DataInfo, Player, Update, get_module, set_progress
+from i2i.recipes.base import Batch, DataInfo, Family, Player, Update, get_module, set_progress
 from i2i.recipes.discriminator_outputs import Logits, average_logits, build_adversarial
 from i2i.recipes.discriminator_view import DiscriminatorView
 from i2i.recipes.stabilizers import AdversarialLoss, DOptimizer, GOptimizer, Schedule, StabilizerSettings
@@ -45,6 +45,7 @@ class GAN(StabilizerSettings):
     d_optimizer: DOptimizer = component("optimizer", "adam")
     schedule: Schedule = component("schedule", "constant")
 
+    family: ClassVar[Family] = Family("GAN")
     dataset: ClassVar[str] = "images"
     targets: ClassVar[Mapping[str, str]] = {"fake_b": "b"}
     sources: ClassVar[Mapping[str, str]] = {}

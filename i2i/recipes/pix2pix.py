@@ -14,7 +14,7 @@ from i2i.errors import require
 from i2i.losses.perceptual import perceptual_term
 from i2i.nets.joined_images import JoinedChannels
 from i2i.nets.label_maps import SourceEncoder
-from i2i.recipes.base import Batch, DataInfo, Player, Update, set_progress
+from i2i.recipes.base import Batch, DataInfo, Family, Player, Update, set_progress
 from i2i.recipes.discriminator_outputs import Logits, average_logits, build_adversarial
 from i2i.recipes.discriminator_view import DiscriminatorView
 from i2i.recipes.stabilizers import AdversarialLoss, DOptimizer, GOptimizer, Schedule, StabilizerSettings
@@ -49,6 +49,7 @@ class Pix2Pix(StabilizerSettings):
     d_optimizer: DOptimizer = component("optimizer", "adam")
     schedule: Schedule = component("schedule", "linear")
 
+    family: ClassVar[Family] = Family("GAN")
     dataset: ClassVar[str] = "paired"
     required_keys: ClassVar[tuple[str, ...]] = ("a", "b")
     targets: ClassVar[Mapping[str, str]] = {"fake_b": "b"}

@@ -24,6 +24,7 @@ from i2i.data.sampler import evenly_spaced
 from i2i.files import write_atomically
 from i2i.metrics import collapse
 from i2i.metrics.precision_recall import manifold_scores, nearest_neighbors
+from i2i.recipes.base import Discriminates
 from i2i.runs import log as logs
 from i2i.runs.folder import RunFolder
 from i2i.training.callbacks.base import Callback
@@ -261,8 +262,11 @@ class CollapseDetector(Callback):
 def make_collapse_detector(job: Job, device: torch.device, folder: RunFolder,
                            embedding: Callable[[], Embedding],
                            log: Callable[[str], None]) -> CollapseDetector | None:
-    """The detector of a job, or None if it is switched off or there are too few images."""
-    if job.train.on_collapse == "off":
+    """The detector of a job, or None if it is switched off or there is no D or too few images.
+
+    A likelihood or a regression on noise has no such failure, and its early samples are all alike.
+    """
+    if job.train.on_collapse == "off" or not isinstance(job.recipe, Discriminates):
         return None
     dataset = job.splits["train"].for_evaluation(job.formats, job.crop_size)
     if isinstance(dataset, ImageDataset):

@@ -17,7 +17,7 @@ from i2i.data.sampler import evenly_spaced
 from i2i.images.convert import make_grid
 from i2i.metrics import collapse, kid, paired
 from i2i.metrics.set_metrics import MetricContext, Score, frechet_score, manifold_scores, mean_score
-from i2i.recipes.base import Recipe
+from i2i.recipes.base import Discriminates, Recipe
 from i2i.recipes.discriminator_outputs import average_logits
 from i2i.training.callbacks.fixed_inputs import QUICK_SIZE, Embedding, FixedInputs, thumbnails
 from i2i.training.job import AnyDataset, Job
@@ -30,7 +30,7 @@ SHOWN_PAIRS = 6         # Best and worst pairs that are saved as images.
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Evaluates the averaged generator of a run, and D, on the same inputs each time.
+    """Evaluates the averaged generator of a run, and D if there is one, on the same inputs each time.
 
     Translators are compared with the targets of held-out pairs, in 8-bit levels at the training size; L1
     decides which evaluation is the best.  Generators from noise are compared with real images as sets; KID
@@ -87,16 +87,19 @@ class Evaluator:
         for _, batch in self.heldout.batches(self.device):
             fake = self._generate(averaged, batch)
             points.append(embedding.embed(fake))
-            logits["real_logits_heldout"].append(self._logits(live, batch))
-            logits["fake_logits"].append(self._logits(live, batch | {"b": fake}))
+            if isinstance(self.recipe, Discriminates):
+                logits["real_logits_heldout"].append(_logits(self.recipe, live, batch))
+                logits["fake_logits"].append(_logits(self.recipe, live, batch | {"b": fake}))
             for name, values in pair_metrics(fake, batch["b"]).items() if self.is_paired else ():
                 pair_values[name] += values
-        others = {"real_logits_train": self.training}
-        if self.heldout is self.training:
-            logits["real_logits_train"] = logits.pop("real_logits_heldout")
-            others = {"real_logits_heldout": self.test} if self.test else {}
-        for name, samples in others.items():
-            logits[name] = [self._logits(live, batch) for _, batch in samples.batches(self.device)]
+        if isinstance(self.recipe, Discriminates):
+            others = {"real_logits_train": self.training}
+            if self.heldout is self.training:
+                logits["real_logits_train"] = logits.pop("real_logits_heldout")
+                others = {"real_logits_heldout": self.test} if self.test else {}
+            for name, samples in others.items():
+                logits[name] = [_logits(self.recipe, live, batch)
+                                for _, batch in samples.batches(self.device)]
         readings = {name: float(torch.cat(parts).mean()) for name, parts in logits.items()}
         generated = np.concatenate(points)
         readings["diversity"] = collapse.mean_distance(generated)
@@ -117,9 +120,6 @@ class Evaluator:
     def _generate(self, modules: nn.ModuleDict, batch: dict[str, Tensor]) -> Tensor:
         inputs = {key: value for key, value in batch.items() if key != "b"}
         return self.recipe.generate(modules, inputs)["fake_b"].float()
-
-    def _logits(self, live: nn.ModuleDict, batch: dict[str, Tensor]) -> Tensor:
-        return average_logits(self.recipe.discriminate(live, batch)).float().flatten()
 
     @torch.no_grad()
     def save_best_and_worst(self, averaged: nn.ModuleDict, pairs: FixedInputs,
@@ -146,6 +146,10 @@ class Evaluator:
                 summary[name].append({"name": pairs.dataset.name(index), "value": round(value, 4),
                                       "file": file})
         return summary
+
+
+def _logits(recipe: Discriminates, live: nn.ModuleDict, batch: dict[str, Tensor]) -> Tensor:
+    return average_logits(recipe.discriminate(live, batch)).float().flatten()
 
 
 def scores_as_json(scores: Mapping[str, Score]) -> dict[str, Any]:
