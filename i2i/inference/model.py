@@ -209,7 +209,7 @@ class Model(Translator):
                                "translate")
         truncated: list[Any] = [module for module in self.modules.values() if hasattr(module, "truncation")]
         require(bool(truncated) or truncation == 1, "truncation", truncation,
-                "1, in a network without a style space")
+                "1, in a model without a style space or temperature")
         require(-2 <= truncation <= 2, "truncation", truncation, "-2 to 2")
         for module in truncated:
             module.truncation = truncation

@@ -32,6 +32,15 @@ class LatentPrior(nn.Module):
         return 0.0
 
 
+class TemperedPrior(LatentPrior):
+    """z ~ N(0, T^2), where `truncation` sets the temperature T.  Kingma and Dhariwal 2018, section 6."""
+
+    truncation = 1.0
+
+    def forward(self, eps: Tensor) -> Tensor:
+        return eps if self.truncation == 1 else self.truncation * eps
+
+
 def _uniform(eps: Tensor) -> Tensor:
     """Standard normal -> U(-1, 1), by the normal distribution function."""
     return torch.special.erf(eps / 2**0.5)

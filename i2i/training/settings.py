@@ -122,7 +122,7 @@ def check_components(recipe: Recipe) -> None:
     """Find wrong options early: build all components but the networks, which need the size of the data."""
     for name, setting in settings(recipe).items():
         kind = setting.kind
-        if kind and kind not in ("generator", "noise_generator", "discriminator", "latent"):
+        if kind and kind not in ("generator", "noise_generator", "discriminator", "encoder", "latent"):
             layer = torch.nn.Linear(1, 1)
             arguments: dict[str, Any] = {"optimizer": layer.parameters(), "weight_norm": layer,
                                          "unrolling": layer}
