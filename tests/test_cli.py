@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,20 @@ from PIL import Image
 
 import i2i as package
 from i2i import load
+from i2i.cli import app
 from i2i.cli.progress import ProgressBars
 from i2i.data.sources import bundled_datasets
 from i2i.runs.folder import RunFolder
 from tests import forked
 from tests.conftest import SMALL, Run, drawing
+
+
+def test_warnings_of_other_packages_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    monkeypatch.setattr(sys, "argv", ["i2i", "--version"])
+    with pytest.raises(SystemExit):
+        app()
+    assert warnings.formatwarning("two\nlines \33[2J", UserWarning, "f.py", 3) == "warning: two lines \\x1b[2J\n"
 
 
 def test_train_translate_evaluate(strips: Path, i2i: Run, tmp_path: Path) -> None:

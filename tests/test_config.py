@@ -1,8 +1,10 @@
+import importlib
 import inspect
 from dataclasses import dataclass
 from typing import Literal
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,10 +12,12 @@ from i2i.config import from_dict, override, parse, parse_assignments, settings, 
 from i2i.data.config import DataConfig
 from i2i.errors import RequestError
 from i2i.metrics import paired, set_metrics  # noqa: F401 - registers the metrics.
+from i2i.recipes.base import DataInfo, Recipe
 from i2i.recipes.pix2pix import Pix2Pix
-from i2i.registry import Option, Spec, build, kinds, lookup, names, register, schema, to_json
+from i2i.registry import KINDS, Option, Spec, build, kinds, lookup, names, register, schema, to_json
 from i2i.training import job as jobs  # noqa: F401 - registers all components.
 from i2i.training.config import TrainConfig
+from i2i.training.settings import check_components, configure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +80,32 @@ def test_unknown_keys_in_a_stored_config_are_refused() -> None:
 def test_a_name_cannot_be_registered_twice() -> None:
     with pytest.raises(ValueError, match="registered twice"):
         register("generator", "unet")(object)
+
+
+def test_every_kind_is_known_before_its_components_are() -> None:
+    assert importlib.import_module("i2i.cli.catalog").names().keys() | {"callback"} == set(KINDS)
+    with pytest.raises(ValueError, match="no kind of component is called 'generatr'; did you mean 'generator'"):
+        register("generatr", "mine")(object)
+
+
+@pytest.mark.parametrize(("recipe", "words", "said"), [
+    ("gan", ["lr=-1"], "g_optimizer.lr and d_optimizer.lr=-1.0 cannot"), ("gan", ["d_optimizer.eps=0"], "d_optimizer.eps=0.0 cannot"),
+    ("gan", ["lr=-1", "d_optimizer=rmsprop"], "g_optimizer.lr and d_optimizer.lr=-1.0 cannot"), ("pix2pix", ["g_weight_norm=spectral", "g_weight_norm.iterations=0"], "g_weight_norm.iterations=0 cannot"),
+    ("gan", ["g_penalty=path-length", "g_penalty.every=0"], "g_penalty.every=0 cannot"),
+    ("gan", ["discriminator=patch", "discriminator.norm=virtual"], "discriminator.norm=virtual cannot"), ("pix2pix", ["generator.norm=virtual"], "generator.norm=virtual cannot"),
+    ("pix2pix", ["discriminator=patch+pixel", "discriminator.pixel.width=0"], "discriminator.pixel.width=0 cannot"), ("gan", ["generator.width=0"], "generator.width=0 cannot"),
+    ("pix2pix", ["discriminator=patch+pixel", "discriminator.patch.norm=virtual"], "discriminator.patch.norm=virtual cannot"), ("gan", ["latent=mixture", "latent.sigma=0"], "latent.sigma=0.0 cannot"),
+    ("cyclegan", ["d_weight_norm=spectral", "d_weight_norm.eps=0"], "d_weight_norm.eps=0.0 cannot"), ("cut", ["d_weight_norm=spectral", "d_weight_norm.eps=0"], "d_weight_norm.eps=0.0 cannot")])
+def test_errors_name_keys_that_can_be_typed(recipe: str, words: list[str], said: str) -> None:
+    """Also where a setting is not called like its kind, holds several components, or stands for several."""
+    def job(*words: str) -> Recipe:
+        return configure(lookup("recipe", recipe)(), DataConfig(), TrainConfig(), parse_assignments(words))[0]
+
+    with pytest.raises(RequestError) as error, torch.device("meta"):
+        (check_components(job(*words)), job(*words).modules(DataInfo((32, 32))))
+    assert str(error.value).startswith(said)
+    keys, _, value = str(error.value).partition(" cannot")[0].partition("=")
+    assert job(*words, *(f"{key}={value}" for key in keys.split(" and "))) == job(*words)
 
 
 def test_build_refuses_unknown_options() -> None:

@@ -60,7 +60,8 @@ def test_list_shows_all_that_a_recipe_or_preset_uses(i2i: Run) -> None:
     (["unet"], ["unet (generator): U-Net", "  width ", "  norm ", "(batch, instance, none, syncbatch, virtual)"]),
     (["generator", "dcgan"], ["dcgan (noise_generator): DCGAN", "  z_dim "]), (["dcgan"], ["dcgan (preset)", "dcgan (discriminator)", "dcgan (noise_generator)"]),
     (["g_weight_norm", "spectral"], ["spectral (weight_norm): "]), (["generator"], ["resnet (generator)", "unet (generator)", "dcgan (noise_generator)", "stylegan2"]),
-    (["preset", "sngan"], ["adversarial=hinge d_weight_norm=spectral"]), (["data"], ["data.direction "]), (["metric", "kid"], ["kid (metric)", "  subsets "]),
+    (["preset", "sngan"], ["adversarial=hinge d_weight_norm=spectral"]), (["data"], ["data.direction "]), (["unet.width"], ["generator.width  64  Channels", "(in unet)"]),
+    (["adam.lr"], ["g_optimizer.lr ", "d_optimizer.lr "]), (["pix2pix.lambda_l1"], ["lambda_l1  100.0  "]), (["kid.subsets"], ["subsets  "]), (["metric", "kid"], ["kid (metric)", "  subsets "]),
 ])
 def test_list_says_what_a_name_means(i2i: Run, words: list[str], rows: list[str]) -> None:
     out = listed(i2i, *words)
@@ -71,7 +72,7 @@ def test_list_says_what_a_name_means(i2i: Run, words: list[str], rows: list[str]
 @pytest.mark.parametrize(("words", "hint"), [
     (["generators"], "did you mean 'generator'"), (["preset", "dcgn"], "did you mean 'dcgan'"), (["generator", "unett"], "did you mean 'unet'"),
     (["generator", "dcgam"], "did you mean 'dcgan'"), (["batch_sise"], "did you mean 'batch_size'"), (["generator.widht"], "did you mean 'generator.width'"),
-    (["data", "flipp"], "did you mean 'flip'"), (["oops", "unet"], "no kind of component is called 'oops'"), (["data", "zz*"], "no setting of data")])
+    (["unet.widht"], "did you mean 'generator.width'"), (["data", "flipp"], "did you mean 'flip'"), (["oops", "unet"], "no kind of component is called 'oops'"), (["data", "zz*"], "no setting of data")])
 def test_list_refuses_unknown_names(i2i: Run, words: list[str], hint: str) -> None:
     result = i2i("list", *words)
     assert result.code == 2

@@ -2,8 +2,10 @@
 
 import io
 import json
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional as F
 
-from i2i import Chain, Model, load, registry, train
+from i2i import Chain, Mixed, Model, load, registry, train
 from i2i.config import to_dict
 from i2i.errors import RequestError
 from i2i.images.convert import make_grid
@@ -158,6 +160,19 @@ def test_a_model_says_what_it_is(model: Model, noisy: dict[str, Path]) -> None:
     assert repr(model) == "Model(pix2pix: 3 channels of uint8, label maps -> 3 channels of uint8, label maps, ab, 32x32, 24 images seen, on cpu)"
     assert repr(Chain(model, (model, "ab"))) == f"Chain({model!r}, {model!r})"
     assert repr(load(noisy["classes"], device="cpu")) == "Model(gan: noise -> 3 channels of uint8, label maps, 3 classes, 32x32, 160 images seen, on cpu)"
+
+
+@pytest.mark.parametrize("seed", ["a", -1, 1.5, [1]])
+def test_seeds_and_numbers_that_are_none_are_refused(model: Model, noisy: dict[str, Path], seed: Any) -> None:
+    generator, image = load(noisy["plain"], device="cpu"), np.zeros((32, 32, 3), np.uint8)
+    for call in (lambda: model.translate(image, seed=seed), lambda: generator.generate(1, seed=seed), lambda: generator.noise(seed, [0]),
+                 lambda: Mixed([image], noisy["plain"], 0.5, seed=seed)[0]):
+        with pytest.raises(RequestError, match=rf"seed={re.escape(str(seed))} cannot be used; accepted: an integer, 0 or more"):
+            call()
+    for key, numbers in (("n", {"n": seed}), ("batch_size", {"n": 1, "batch_size": seed})):
+        with pytest.raises(RequestError, match=f"{key}=.* cannot be used; accepted: an integer, 1 or more"):
+            generator.generate(**numbers)
+    assert np.array_equal(model.translate(image, seed=np.int64(3)), model.translate(image, seed=3))
 
 
 def test_a_notebook_shows_what_a_generator_makes(model: Model, noisy: dict[str, Path]) -> None:

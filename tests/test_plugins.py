@@ -351,6 +351,8 @@ def test_i2is_own_components_keep_their_names(tmp_path: Path) -> None:
     ("mute.py", "class E(Exception):\n    def __str__(self):\n        raise RuntimeError\nraise E", "mute.py, line 4: E"),
     ("name.py", "from i2i.registry import register\nregister('norm', 'a b')(print)", "norm 'a b' cannot be typed; accepted: a name such as 'my-norm'"),
     ("three.py", "from i2i.registry import register\nregister('norm', 3)(print)", "norm 3 cannot be typed"),
+    ("kind.py", "from i2i.registry import register\nregister('generatr', 'mine')(print)", "no kind of component is called 'generatr'; did you mean 'generator'?"),
+    ("loss.py", "from i2i.registry import register\nregister('loss', 'mine')(print)", "no kind of component is called 'loss'; known: adversarial, augment, "),
     ("signature.py", "from i2i.registry import register\nregister('norm', 'mine')(dict)", "signature.py: ValueError: no signature found"),
     ("annotation.py", "from i2i.registry import register\n@register('norm', 'mine')\ndef f(c, *, a: 'Nope' = 1): 'x'", "NameError: name 'Nope' is not defined"), ("binary.py", "\0", "source code"),
     ("taken.py", "import i2i.losses\nfrom i2i.registry import register\n@register('adversarial', 'lsgan')\ndef f(): 'x'", "'lsgan' is registered twice"),
@@ -359,6 +361,25 @@ def test_a_file_that_cannot_be_a_plugin_is_one_line(tmp_path: Path, name: str, t
     if text is not None:
         (tmp_path / name).write_text(text)
     assert said in error(i2i("list", "adversarial", "--plugin", name, cwd=tmp_path))
+
+
+def test_a_recipe_may_have_kinds_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("""from dataclasses import dataclass
+from i2i.recipes.pix2pix import Pix2Pix
+from i2i.registry import component, register, Spec
+
+@register("recipe", "sharpened")
+@dataclass(frozen=True, kw_only=True)
+class Sharpened(Pix2Pix):
+    'Pix2pix with an edge loss.'
+    edges: Spec = component("edge_loss", "sobel")
+
+@register("edge_loss", "sobel")
+def sobel():
+    'Sobel edges.'
+""")
+    done = i2i("list", "edge_loss", "--plugin", "own.py", cwd=tmp_path)
+    assert done.stdout.startswith("sobel (edge_loss, from own.py): Sobel edges."), done.stderr
 
 
 def test_two_files_of_one_name_are_refused(plugin: Path, tmp_path: Path) -> None:

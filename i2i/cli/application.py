@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+import warnings
 from typing import Any
 
 import typer
@@ -36,6 +37,7 @@ class App(typer.Typer):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line of this process and exit."""
+        warnings.formatwarning = _format_warning
         sys.exit(self.run(sys.argv[1:]))
 
     def run(self, args: list[str]) -> int:
@@ -72,6 +74,11 @@ class App(typer.Typer):
             if message := _explain(error):
                 return _report_error(message, 1)
             raise
+
+
+def _format_warning(message: Warning | str, *where: Any, **line: Any) -> str:
+    """A warning of another package in one line, like those of i2i."""
+    return f"warning: {printable(' '.join(str(message).split()))}\n"
 
 
 def _report_error(message: str, code: int) -> int:

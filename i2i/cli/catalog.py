@@ -123,10 +123,22 @@ def in_use(name: str) -> list[Setting]:
 
 
 def find_settings(key: str) -> list[Setting]:
-    """The settings and options of components of this name, given with or without what stands before it."""
+    """The settings and options of this name, with or without what stands before it when it is typed, or after
+    the name of the recipe or component that has it, such as unet.width."""
+    if owned := _options_of(*key.rpartition(".")[::2]):
+        return owned
     every = [*section_settings("data"), *section_settings("train"), *recipe_settings()]
     return [each for each in (*every, *component_options(key.rpartition(".")[2]))
             if key in (each.key, each.key.rpartition(".")[2])]
+
+
+def _options_of(name: str, option: str) -> list[Setting]:
+    """The settings of this name of a recipe, or of a component, as they are typed."""
+    owners = [kind for kind, listed in names().items() if name in listed and kind != "preset"]
+    settings_of = {kind: [f"{key}." for key, kinds in kinds_by_setting().items() if kind in kinds]
+                   for kind in owners}
+    return [replace(each, users=(name,)) for kind in owners for prefix in settings_of[kind] or [""]
+            for each in options(kind, name, prefix) if each.key.rpartition(".")[2] == option]
 
 
 def component_options(name: str) -> list[Setting]:

@@ -18,7 +18,7 @@ from i2i.data.sources import Unreadable, open_source
 from i2i.errors import JobError, RequestError, require
 from i2i.images.convert import convert_channels, convert_tensors, to_8bit, to_array, to_rgb, to_tensor
 from i2i.images.format import DTYPES, Array, DecodedImage, ImageFormat
-from i2i.inference.model import Model, load
+from i2i.inference.model import Model, check_seed, load
 from i2i.inference.model_file import find_model
 
 # Its version check would use the network at import.
@@ -109,6 +109,7 @@ class Mixed(Dataset[Any]):
                  truncation: float = 1.0, transform: Callable[[Image.Image], Any] | None = None,
                  device: str = "cpu") -> None:
         require(0 <= ratio < 1, "ratio", ratio, "0 or more and less than 1")
+        check_seed(seed)
         require(len(real) >= 1, "real", "an empty set", "a set that holds images")
         self._real, self._transform = real, transform
         self._num_fake = round(len(real) * ratio / (1 - ratio))

@@ -118,6 +118,7 @@ class Model(Translator):
             if isinstance(module, nn.Dropout):
                 module.train(seed is not None)
         if seed is not None:
+            check_seed(seed)
             torch.manual_seed(stable_seed(seed))
         height, width = images.shape[-2:]
         padded, top, left = pad_to_multiple(images.to(self.device), self.multiple, self._min_size)
@@ -166,8 +167,8 @@ class Model(Translator):
             RequestError: if the model makes images from images, has no such class or no style space to
                 truncate, or the numbers of images and labels do not fit.
         """
-        require(n >= 1, "n", n, "1 or more")
-        require(batch_size >= 1, "batch_size", batch_size, "1 or more")
+        for key, value in (("n", n), ("batch_size", batch_size)):
+            require(hasattr(value, "__index__") and value >= 1, key, value, "an integer, 1 or more")
         turn = torch.tensor(self.learned_classes)
         numbers = turn[torch.arange(n) % len(turn)] if self.classes else None
         if labels is not None:
@@ -190,6 +191,7 @@ class Model(Translator):
 
     def noise(self, seed: int, indices: Sequence[int]) -> Tensor:
         """The standard normal noise behind images of a seed, (N, D), on the CPU."""
+        check_seed(seed)
         size = cast(int, self.modules["Z"].noise_dim)
         return torch.stack([noise_for(seed, index, size) for index in indices])
 
@@ -235,6 +237,11 @@ class Model(Translator):
         require(hasattr(label, "__index__") and 0 <= label < len(self.classes), "label", label,
                 f"0 to {len(self.classes) - 1}, or a name")
         return int(label)
+
+
+def check_seed(seed: int) -> None:
+    """RequestError unless this can be a seed."""
+    require(hasattr(seed, "__index__") and seed >= 0, "seed", seed, "an integer, 0 or more")
 
 
 def pad_to_multiple(x: Tensor, multiple: int, minimum: int = 1) -> tuple[Tensor, int, int]:

@@ -98,9 +98,9 @@ class CUT(StabilizerSettings):
         require(bool(self.nce_layers) and all(0 <= i < layers for i in self.nce_layers), "nce_layers",
                 ",".join(map(str, self.nce_layers)), f"layers from 0 to {layers - 1} with this generator")
         m = nn.ModuleDict({
-            "G": build("weight_norm", self.g_weight_norm, G),
+            "G": build("weight_norm", self.g_weight_norm, G, key="g_weight_norm"),
             "F": PatchProjection(G.intermediate_channels(self.nce_layers), self.nce_width),
-            "D": build("weight_norm", self.d_weight_norm, D),
+            "D": build("weight_norm", self.d_weight_norm, D, key="d_weight_norm"),
             "T": build_augment(self.augment, self.adversarial, (b,), info.size,
                                twice=self.needs_second_derivatives),
             "N": build("instance_noise", self.instance_noise)})

@@ -92,12 +92,12 @@ class CycleGAN(StabilizerSettings):
 
         def G(source: int, target: int) -> nn.Module:
             return build("weight_norm", self.g_weight_norm,
-                         build("generator", self.generator, source, target, info.size))
+                         build("generator", self.generator, source, target, info.size), key="g_weight_norm")
 
         def D(channels: int) -> nn.Module:
             return build("weight_norm", self.d_weight_norm,
                          build("discriminator", self.discriminator, JoinedChannels(channels, pack=self.pack),
-                               info.size))
+                               info.size), key="d_weight_norm")
 
         def T(channels: int) -> Augment:        # One for each side, as each D overfits by itself.
             return build_augment(self.augment, self.adversarial, (channels,), info.size,

@@ -76,7 +76,7 @@ class GAN(StabilizerSettings):
         """Z: noise -> z; G: z, label -> image; D: image, label -> logits; T: augmentation; P: penalty of G;
         L: label -> channel; N: instance noise; U: unrolling of D; H_D, H_G: historical averages."""
         classes = info.num_classes if self.conditional else 0
-        G = build("noise_generator", self.generator, info.b_channels, info.size, classes)
+        G = build("noise_generator", self.generator, info.b_channels, info.size, classes, key="generator")
         images = (info.b_channels, 1) if self.label_channels else (info.b_channels,)
         D = build("discriminator", self.discriminator, JoinedChannels(*images, pack=self.pack), info.size,
                   0 if self.label_channels else classes)
@@ -91,8 +91,8 @@ class GAN(StabilizerSettings):
             reference.initialize(Z(torch.randn(reference.count, Z.noise_dim)))
         m = nn.ModuleDict({
             "Z": Z,
-            "G": build("weight_norm", self.g_weight_norm, G),
-            "D": build("weight_norm", self.d_weight_norm, D),
+            "G": build("weight_norm", self.g_weight_norm, G, key="g_weight_norm"),
+            "D": build("weight_norm", self.d_weight_norm, D, key="d_weight_norm"),
             "T": build_augment(self.augment, self.adversarial, (info.b_channels,), info.size,
                                twice=self.needs_second_derivatives),
             "P": P})

@@ -92,8 +92,8 @@ class Pix2Pix(StabilizerSettings):
                   JoinedChannels(E.out_channels, info.b_channels, pack=self.pack), info.size)
         m = nn.ModuleDict({
             "E": E,
-            "G": build("weight_norm", self.g_weight_norm, G),
-            "D": build("weight_norm", self.d_weight_norm, D),
+            "G": build("weight_norm", self.g_weight_norm, G, key="g_weight_norm"),
+            "D": build("weight_norm", self.d_weight_norm, D, key="d_weight_norm"),
             "T": build_augment(self.augment, self.adversarial, (E.out_channels, info.b_channels), info.size,
                                twice=self.needs_second_derivatives),
             "N": build("instance_noise", self.instance_noise)})

@@ -10,6 +10,7 @@ import functools
 import importlib.metadata
 import inspect
 import os
+import re
 import sys
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,6 +26,10 @@ T = TypeVar("T")
 _COMPONENTS: dict[str, dict[str, Callable[..., Any]]] = {}
 _COMBINERS: dict[str, Callable[..., Any]] = {}
 _ORIGINS: dict[tuple[str, str], str] = {}       # Of components that are not i2i's own: a package or a file.
+KINDS = ("adversarial", "augment", "callback", "dataset", "discriminator", "feature_matching",
+         "feature_network", "generator", "generator_penalty", "instance_noise", "latent", "metric",
+         "noise_generator", "norm", "optimizer", "paired_metric", "penalty", "perceptual", "preset", "recipe",
+         "resize", "schedule", "unrolling", "weight_norm")
 ENTRY_POINTS = "i2i.components"     # The group in which installed packages name what registers components.
 MAX_NAME_LENGTH = 100       # Characters of a user's input that are compared with the known names.
 
@@ -67,11 +72,14 @@ def component(kind: str, name: str, **options: Any) -> Any:
 def register(kind: str, name: str) -> Callable[[T], T]:
     """Decorator: register a callable, or a preset, as component `name` of a kind.
 
-    ValueError if the name is taken, TypeError for what cannot be called.
+    A kind of one's own is that of a setting of a recipe that is registered before.  ValueError if there is no
+    such kind or the name is taken, TypeError for what cannot be called.
     """
     package = str(sys._getframe(1).f_globals.get("__name__", "")).partition(".")[0]
 
     def add(item: T) -> T:
+        if kind not in KINDS and not _is_setting(kind):
+            raise ValueError(f"no kind of component is called {kind!r}; {suggest(str(kind), KINDS)}")
         table = _COMPONENTS.setdefault(kind, {})
         if not isinstance(name, str) or not name or not name.isprintable() or set(name) & set(" =,+"):
             raise ValueError(f"{kind} {name!r} cannot be typed; accepted: a name such as 'my-{kind}'")
@@ -86,6 +94,12 @@ def register(kind: str, name: str) -> Callable[[T], T]:
             _ORIGINS[kind, name] = _Plugins.loading or package
         return item
     return add
+
+
+def _is_setting(kind: str) -> bool:
+    """Whether a recipe has a component of this kind."""
+    return any(field.metadata.get("kind") == kind for recipe in _COMPONENTS.get("recipe", {}).values()
+               for field in getattr(recipe, "__dataclass_fields__", {}).values())
 
 
 def register_combination(kind: str) -> Callable[[T], T]:
@@ -228,12 +242,29 @@ def schema(kind: str, name: str) -> Mapping[str, Option]:
     return options
 
 
-def build(kind: str, spec: Spec, *supplied: Any) -> Any:
-    """Build a component from its spec and arguments supplied by code.  RequestError for an unknown name."""
+def build(kind: str, spec: Spec, *supplied: Any, key: str = "") -> Any:
+    """Build a component from its spec and arguments supplied by code.
+
+    Args:
+        key: the setting that the spec is of, which errors name, if that is not the kind.
+
+    Raises:
+        RequestError: for an unknown name, and if a value cannot be used.
+    """
     check_options(kind, spec.name, spec.options)
-    if len(found := parts(kind, spec.name)) > 1:
-        return _COMBINERS[kind]({part: build(kind, _part(spec, part), *supplied) for part in found})
-    return lookup(kind, spec.name)(*supplied, **spec.options)
+    if len(names := parts(kind, spec.name)) > 1:
+        return _COMBINERS[kind]({part: build(kind, _part(spec, part), *supplied, key=f"{kind}.{part}")
+                                 for part in names})
+    try:
+        return lookup(kind, spec.name)(*supplied, **spec.options)
+    except RequestError as error:
+        text, key = str(error), key or kind
+        head, sign = found.groups() if (found := re.match(r"(\w+)([.=])", text)) else ("", "")
+        if head == kind and (sign == "." or "." not in key):
+            text = key + text[len(kind):]
+        elif head in KINDS and head in schema(kind, spec.name):     # Such as norm=virtual.
+            text = f"{key}.{text}"
+        raise RequestError(text) from None
 
 
 def _part(spec: Spec, name: str) -> Spec:

@@ -120,10 +120,18 @@ def optimizer_keys(recipe: Recipe, option: str) -> list[str]:
 
 def check_components(recipe: Recipe) -> None:
     """Find wrong options early: build all components but the networks, which need the size of the data."""
+    refused: dict[str, list[str]] = {}      # An unprefixed option, such as lr, is one of several components.
     for name, setting in settings(recipe).items():
         kind = setting.kind
         if kind and kind not in ("generator", "noise_generator", "discriminator", "encoder", "latent"):
             layer = torch.nn.Linear(1, 1)
             arguments: dict[str, Any] = {"optimizer": layer.parameters(), "weight_norm": layer,
                                          "unrolling": layer}
-            build(kind, getattr(recipe, name), *([arguments[kind]] if kind in arguments else []))
+            try:
+                build(kind, getattr(recipe, name), *([arguments[kind]] if kind in arguments else []))
+            except RequestError as error:
+                refused.setdefault(str(error).removeprefix(kind), []).append(name)
+    for text, keys in refused.items():
+        option, equals, rest = text.partition("=")
+        named = " and ".join(key + option for key in keys) if text.startswith(".") else option
+        raise RequestError(named + equals + rest)

@@ -81,7 +81,7 @@ class TimeBudget:
 
 def requested_budget(minutes: float | TimeBudget | None, autotune: bool, resume: object) -> TimeBudget | None:
     """The time of a run, if it is limited.  RequestError if the ways of measuring do not go together."""
-    budget = TimeBudget(minutes) if isinstance(minutes, int | float) else minutes
+    budget = minutes if isinstance(minutes, TimeBudget | None) else TimeBudget(minutes)
     if autotune and resume:
         raise RequestError("--autotune cannot be given with --resume: the run keeps its settings")
     if autotune and budget:

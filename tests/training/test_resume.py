@@ -200,6 +200,16 @@ def test_states_are_kept_as_asked(strips: Path, i2i: Run) -> None:
     assert [path.stem for path in RunFolder("run").states()] == ["state-00000024", "state-00000032", "state-00000040"]
 
 
+@pytest.mark.parametrize("minutes", [{"limit": 2, "chosen": {}}, {"limit": 2, "chosen": {}, "measured": {}}, {"limit": 2, "chosen": {}, "measured": {"images_per_second": 0}}, [2],
+                                     {"limit": 0, "chosen": {}, "measured": {"images_per_second": 3}}, {"limit": 2, "chosen": [], "measured": {"images_per_second": 3}}])
+def test_a_run_by_the_clock_without_its_measured_speed_is_refused(trained: Path, tmp_path: Path, i2i: Run, minutes: object) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config | {"minutes": minutes}))
+    result = i2i("train", "--resume", "run", "--device", "cpu")
+    assert (result.code, "run/config.json is not the config of a run: " in result.line) == (2, True)
+
+
 def test_a_state_of_another_network_is_refused(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path / "run")
     config = json.loads((tmp_path / "run" / "config.json").read_text())
