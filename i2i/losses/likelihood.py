@@ -35,6 +35,18 @@ def quantize(y: Tensor, levels: int) -> Tensor:
     return ((y * levels - 0.5) * (2 / (levels - 1)) - 1).clamp(-1, 1) if levels else y
 
 
+def logit(y: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """Logit of alpha + (1 - 2 alpha) y, and the logarithm of its determinant, (N).  Dinh et al. 2017, 4.1."""
+    y = alpha + (1 - 2 * alpha) * y
+    log_y, log_rest = y.log(), (-y).log1p()
+    return log_y - log_rest, (math.log(1 - 2 * alpha) - log_y - log_rest).flatten(1).sum(1)
+
+
+def inverse_logit(v: Tensor, alpha: float) -> Tensor:
+    """What `logit` turns into v."""
+    return (torch.sigmoid(v) - alpha) / (1 - 2 * alpha)
+
+
 def bits_per_dim(log_density: Tensor, dimensions: int, levels: int) -> Tensor:
     """Bits per dimension of images with log densities (N), in nats, of what `dequantize` returns."""
     bits: Tensor = math.log2(levels or 1) - log_density / (dimensions * math.log(2))

@@ -11,6 +11,7 @@ from i2i.nets import (
     pix2pixhd,
     priors,
     projected,
+    realnvp,
     resnet,
     sagan,
     several_discriminators,
@@ -22,5 +23,5 @@ from i2i.nets import (
 )
 
 __all__ = ["dcgan", "encoders", "fastgan", "mlp", "multiscale", "patchgan", "pix2pixhd", "priors",
-           "projected", "resnet", "sagan", "several_discriminators", "spade", "stylegan", "stylegan2", "unet",
-           "weight_norm"]
+           "projected", "realnvp", "resnet", "sagan", "several_discriminators", "spade", "stylegan",
+           "stylegan2", "unet", "weight_norm"]

@@ -63,6 +63,7 @@ _PRESETS = (
     ("unrolled", "gan", f"unrolling=adam unrolling.steps=5 {_32}", "Metz et al. 2017"),
     ("deligan", "gan", f"latent=mixture {_32}", "Gurumurthy et al. 2017"),
     ("vae", "vae", _32, "Kingma and Welling 2014"),
+    ("flow", "flow", _32, "Dinh et al. 2017"),
     ("cut", "cut", "", "Park et al. 2020"),
     ("fastcut", "cut", "lambda_nce=10 nce_identity=false flip_equivariance=true",
      "Park et al. 2020: half the time, for images whose layout stays"),

@@ -16,6 +16,8 @@ from i2i.training import optimizers, schedules  # noqa: F401 - registers them.
 from i2i.training.config import TrainConfig
 from i2i.training.other_tools import what_to_type
 
+# Kinds of component that are built for data of a size.
+NEED_SIZES = ("generator", "noise_generator", "discriminator", "encoder", "invertible_network", "latent")
 Settings = tuple[Recipe, DataConfig, TrainConfig]
 SECTIONS: Mapping[str, Any] = {"data": DataConfig, "train": TrainConfig}
 
@@ -123,7 +125,7 @@ def check_components(recipe: Recipe) -> None:
     refused: dict[str, list[str]] = {}      # An unprefixed option, such as lr, is one of several components.
     for name, setting in settings(recipe).items():
         kind = setting.kind
-        if kind and kind not in ("generator", "noise_generator", "discriminator", "encoder", "latent"):
+        if kind and kind not in NEED_SIZES:
             layer = torch.nn.Linear(1, 1)
             arguments: dict[str, Any] = {"optimizer": layer.parameters(), "weight_norm": layer,
                                          "unrolling": layer}

@@ -53,6 +53,7 @@ RUNS = {        # name -> recipe, words, whether one process with the joint batc
     "deligan": ("deligan", [*NOISE, "generator.norm=virtual", "generator.reference=6", "discriminator.norm=none", "latent.components=3"], False),
     "infogan-bf16": ("infogan", [*NOISE, *PLAIN, "generator.z_dim=14", "train.precision=bf16"], False),
     "vae": ("vae", ["generator.width=4", "generator.z_dim=8", "encoder.width=4", *FEW], False),
+    "flow": ("flow", ["network.width=4", "network.couplings=2", *FEW], False),
     "stylegan2-ada": ("stylegan2-ada", [*STYLE], False),
     "stylegan2": ("stylegan2", [*STYLE, "discriminator.group=0", "g_penalty=none", "augment=ada", "augment.speed=100", "augment.interval=1"], False),
     "stylegan2-bf16": ("stylegan2", [*STYLE, "train.precision=bf16"], False)}
