@@ -1,6 +1,7 @@
 """Position in a training run, and random numbers that depend only on a seed and a position."""
 
 import functools
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,3 +65,27 @@ def noise_for(seed: int, index: int, noise_dim: int) -> Tensor:
     """Standard normal noise of generated image `index` of a seed, (noise_dim); the same in every batch and on
     every device."""
     return torch.randn(noise_dim, generator=torch.Generator().manual_seed(stable_seed(seed, index)))
+
+
+class ImageNoise:
+    """Standard normal noise for each image of a batch, as often as it is asked for.
+
+    The noise of an image is a function of `seed` and of its own row of `keys`, whatever else is in the batch.
+
+    Args:
+        keys: (N, ...), such as the noise that images start from, or their sources.
+        shape: of the noise of one image.
+    """
+
+    def __init__(self, keys: Tensor, shape: tuple[int, ...], seed: int = 0) -> None:
+        self.device, self.shape, self.generators = keys.device, (len(keys), *shape), list[torch.Generator]()
+        for key in () if keys.is_meta else keys.detach().float().cpu():
+            digest = zlib.crc32(key.contiguous().numpy().tobytes())
+            self.generators.append(torch.Generator().manual_seed(stable_seed(seed, digest)))
+
+    def __call__(self) -> Tensor:
+        """The next noise, (N, *shape), on the device of the keys."""
+        if self.device.type == "meta":
+            return torch.empty(self.shape, device="meta")
+        return torch.stack([torch.randn(self.shape[1:], generator=generator)
+                            for generator in self.generators]).to(self.device)

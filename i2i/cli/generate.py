@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from i2i.cli.options import FORMATS, Classes, Device, NoiseModel, Plugins, option
+from i2i.cli.options import FORMATS, Classes, Device, NoiseModel, Plugins, Steps, option
 from i2i.cli.progress import ProgressBars, process_group
 from i2i.errors import RequestError
 
@@ -25,6 +25,9 @@ def generate(
     classes: Classes = None,
     truncation: Annotated[float | None, option(
         None, "Below 1: styles nearer to their mean, less variety. Style networks only.")] = None,
+    steps: Steps = None,
+    guidance: Annotated[float | None, option(
+        None, "Weight of the label, in models with steps; above 1: more typical images.")] = None,
     seed: Annotated[int | None, option(None, "Another seed, other images; by default 0.", min=0)] = None,
     batch: Annotated[int | None, option(
         None, "Images per batch; by default, and for 0, chosen by their size.", min=0)] = None,
@@ -44,8 +47,8 @@ def generate(
     check_local("--out", out)
     processes = process_group(device)
     loaded = load(model, device)
-    options = {"classes": classes, "truncation": truncation, "seed": seed, "batch_size": batch,
-               "suffix": suffix}
+    options = {"classes": classes, "truncation": truncation, "steps": steps, "guidance": guidance,
+               "seed": seed, "batch_size": batch, "suffix": suffix}
     plan = _plan(model, loaded, like, {key: value for key, value in options.items() if value is not None})
     untrained = [plan.classes[label] for label in plan.turn if label not in loaded.learned_classes]
     if untrained and not processes.rank:

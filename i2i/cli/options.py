@@ -33,4 +33,5 @@ JsonFile = Annotated[str | None, option("FILE", "Write everything as JSON, too."
 Plugins = Annotated[list[str] | None, option(
     "FILE.py", "Run a Python file that registers components of yours; can be repeated.", "--plugin",
     callback=_load_plugins)]
+Steps = Annotated[int | None, option(None, "Steps to an image, in models that sample in steps.")]
 Classes = Annotated[str | None, option("NAME,NAME|balanced", "Which classes, in turns; by default all.")]

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import sys
 import time
+from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
-from i2i.cli.options import FORMATS, Device, MaxPixels, Model, Plugins, argument, option
+from i2i.cli.options import FORMATS, Device, MaxPixels, Model, Plugins, Steps, argument, option
 from i2i.cli.progress import ProgressBars, process_group
 from i2i.errors import JobError, RequestError, printable
 
 if TYPE_CHECKING:
+    from i2i.inference.model import Model as TrainedModel
     from i2i.inference.translate import TranslationReport
+
+Samples = Annotated[int, option(
+    "N", "With --spread: samples of each input, of which the first is the result.", min=1)]
+SpreadFolder = Annotated[str | None, option(
+    "DIR", "The standard deviation of the samples by pixel goes here; white is 64 levels.")]
 
 
 def translate(
@@ -27,7 +34,8 @@ def translate(
         "left|right", "Inputs are A|B strips: translate this half of each.")] = None,
     batch: Annotated[int, option(None, "Images per batch; 0 chooses by their size.", min=0)] = 0,
     seed: Annotated[int | None, option(
-        None, "Draw a dropout sample instead of the deterministic result.", min=0)] = None,
+        None, "Draw a sample, of dropout or noise, instead of the deterministic result.", min=0)] = None,
+    steps: Steps = None, samples: Samples = 1, spread: SpreadFolder = None,
     statistics: Annotated[str | None, option(
         "running|image", "Batch norm statistics; by default running.")] = None,
     suffix: Annotated[str | None, option(FORMATS, "File format; by default the input's.", "--format")] = None,
@@ -41,29 +49,41 @@ def translate(
     from i2i.data.sources import open_source
     from i2i.inference import translate as translation
     from i2i.inference.generation_plan import parse_suffix
-    from i2i.inference.model import load
     from i2i.inference.translator import Chain
     _check_choice("--on-error", on_error, "stop", "skip")
     _check_choice("--half", half or "left", "left", "right")
     suffix = parse_suffix(suffix) if suffix else ""
     processes = process_group(device)
-    stages = [(load(path, device), way) for path, way in ((model, direction), *map(_stage, chain or ()))]
-    for stage, way in stages:
-        stage.sides(way)     # Raises for a direction that was not learned, before anything is written.
-        stage.statistics = statistics or stage.statistics
+    stages = _load_stages([(model, direction), *map(_stage, chain or ())], device, statistics, steps)
+    _check_samples(samples, spread, out, [stage for stage, _ in stages])
     translator, direction = (Chain(*stages), "ab") if chain else stages[0]
-    folder = _writable_folder(out, processes.rank)
+    folder = _writable_folder("--out", out, processes.rank)
+    spread_folder = _writable_folder("--spread", spread, processes.rank) if spread else None
     start = time.monotonic()
     with ProgressBars(processes.rank, keep=True) as bars:
         report = translation.translate(
             translator, open_source(source, max_pixels=max_pixels), folder, direction=direction,
             half=cast(Literal["left", "right"] | None, half), batch_size=batch, seed=seed,
-            skip_existing=skip_existing, suffix=suffix, stop=on_error == "stop", group=processes,
+            samples=samples, spread=spread_folder, skip_existing=skip_existing, suffix=suffix,
+            stop=on_error == "stop", group=processes,
             progress=lambda report, total: bars.update(
                 "images", report.done + report.skipped + len(report.failed), total))
     if processes.rank:
         return
     _print_report(report, out, max(time.monotonic() - start, 1e-9))
+
+
+def _load_stages(paths: list[tuple[str, str]], device: str, statistics: str | None,
+                 steps: int | None) -> list[tuple[TrainedModel, str]]:
+    """Load the models that translate one after the other, as the options say, before anything is written."""
+    from i2i.inference.model import load
+    stages = [(load(path, device), direction) for path, direction in paths]
+    for stage, direction in stages:
+        stage.sides(direction)      # Raises for a direction that was not learned.
+        stage.statistics = statistics or stage.statistics
+    for stage in [stage for stage, _ in stages if stage.samples_in_steps] or [stages[0][0]]:
+        stage.set_sampling(steps)
+    return stages
 
 
 def _print_report(report: TranslationReport, out: str, seconds: float) -> None:
@@ -87,17 +107,32 @@ def _check_choice(flag: str, value: str, *choices: str) -> None:
         raise RequestError(f"{flag} {value} is not known; accepted: {separator.join(choices)}")
 
 
-def _writable_folder(out: str, rank: int) -> Path:
-    """Create the output folder.  RequestError if files cannot be written to it."""
+def _check_samples(samples: int, spread: str | None, out: str, stages: list[TrainedModel]) -> None:
+    """RequestError for samples without a usable folder for their spread, or that would all be the same."""
+    from i2i.inference.spread import is_stochastic
+    if (samples > 1) != (spread is not None):
+        raise RequestError("--samples N, 2 or more, and --spread DIR go together: the standard deviation of "
+                           "the samples is what they are for")
+    if spread and any(one == other or one in other.parents for one, other in permutations(
+            [Path(spread).resolve(), Path(out).resolve()])):
+        raise RequestError(f"--spread {spread} and --out {out} hold files of the same names; accepted: "
+                           "folders beside each other")
+    if spread and not any(map(is_stochastic, stages)):
+        raise RequestError(f"--samples {samples}: this {stages[0].header['recipe']['name']} model makes the "
+                           "same image each time; accepted: one with dropout, or that samples noise")
+
+
+def _writable_folder(flag: str, out: str, rank: int) -> Path:
+    """Create an output folder.  RequestError if files cannot be written to it."""
     from i2i.data.sources import check_local
-    check_local("--out", out)
+    check_local(flag, out)
     folder, test_file = Path(out), Path(out) / f".i2i-write-test-{rank}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         test_file.touch()
         test_file.unlink()
     except OSError as error:
-        raise RequestError(f"--out {out} cannot be written: {error.strerror}") from None
+        raise RequestError(f"{flag} {out} cannot be written: {error.strerror}") from None
     return folder
 
 

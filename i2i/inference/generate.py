@@ -91,7 +91,8 @@ def generate_batch(model: Model, plan: GenerationPlan, first: int) -> Tensor:
     """The batch from image `first` on, (batch_size, C, H, W): always whole, so that bits are equal."""
     indices = range(first, first + plan.batch_size)
     labels = torch.tensor([plan.label(index) for index in indices]) if plan.turn else None
-    return model.render(indices, labels, seed=plan.seed, truncation=plan.truncation)
+    return model.render(indices, labels, seed=plan.seed, truncation=plan.truncation, steps=plan.steps,
+                        guidance=plan.guidance)
 
 
 def _encode(model: Model, plan: GenerationPlan, image: Tensor) -> bytes:

@@ -38,6 +38,8 @@ class GenerationPlan:
     i2i: str                    # Version of the package.
     # Those that the model was trained with: name, sha256.
     feature_networks: Mapping[str, str] = field(default_factory=dict)
+    steps: int | None = None            # Of models that sample in steps; None: the model's own.
+    guidance: float | None = None       # The same.
 
     @cached_property
     def folders(self) -> tuple[str, ...]:
@@ -56,11 +58,12 @@ class GenerationPlan:
     def line(self, index: int) -> str:
         """The line of an image in the manifest, as JSON."""
         label = self.label(index)
+        sampling = {"steps": self.steps, "guidance": self.guidance}
         return json.dumps({
             "file": self.file(index), "index": index, "seed": self.seed,
             "class": None if label is None else self.classes[label], "class_number": label,
             "truncation": self.truncation, "batch_size": self.batch_size, "model": self.model,
-            "i2i": self.i2i}) + "\n"
+            "i2i": self.i2i, **{key: value for key, value in sampling.items() if value is not None}}) + "\n"
 
     def labels(self, n: int) -> Iterator[str]:
         """The text of the `dataset.json` of the first n images, in parts."""
@@ -97,13 +100,15 @@ class GenerationPlan:
 
 
 def plan_generation(path: str | Path, model: Model, *, seed: int = 0, truncation: float = 1.0,
-                    classes: str | None = None, batch_size: int = 0, suffix: str = "") -> GenerationPlan:
+                    steps: int | None = None, guidance: float | None = None, classes: str | None = None,
+                    batch_size: int = 0, suffix: str = "") -> GenerationPlan:
     """Plan a set of images by the model of a file or run folder; RequestError if it cannot make them.
 
     `classes`: names or numbers, separated by commas, that take turns; by default, and as "balanced", all.
     `batch_size` 0 fits the image size.  `suffix`: by default ".png" if that format holds the model's images.
     """
     model.set_truncation(truncation)
+    model.set_sampling(steps, guidance)
     require(seed >= 0, "--seed", seed, "0 or more")
     require(batch_size >= 0, "--batch", batch_size, "1 or more; 0 goes by the size of the images")
     image_format = model.formats["b"]
@@ -113,7 +118,7 @@ def plan_generation(path: str | Path, model: Model, *, seed: int = 0, truncation
                            f"{', '.join(formats_for(image_format))}")
     return GenerationPlan(sha256(path), seed, float(truncation), model.classes, parse_classes(model, classes),
                           batch_size or model.batch_size(), suffix, VERSION,
-                          model.header.get("feature_networks", {}))
+                          model.header.get("feature_networks", {}), steps, guidance)
 
 
 def parse_suffix(text: str) -> str:

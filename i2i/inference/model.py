@@ -107,7 +107,7 @@ class Model(Translator):
 
         Args:
             images: (N, C, H, W) in [-1, 1]; the result is (N, C', H, W) float32, on the device of the model.
-            seed: samples dropout with this seed; without one the result is deterministic.
+            seed: samples dropout and noise with this seed; without one the result is deterministic.
             direction: "ab", or "ba" in models that learned both.
 
         Raises:
@@ -117,6 +117,8 @@ class Model(Translator):
         for module in self.modules.modules():
             if isinstance(module, nn.Dropout):
                 module.train(seed is not None)
+        if self.samples_in_steps:
+            cast(Any, self.modules["S"]).seed = seed or 0
         if seed is not None:
             check_seed(seed)
             torch.manual_seed(stable_seed(seed))
@@ -152,7 +154,7 @@ class Model(Translator):
         return tuple(self.header.get("classes", ()))
 
     def generate(self, n: int, *, labels: Labels = None, seed: int = 0, truncation: float = 1.0,
-                 batch_size: int = 64) -> Tensor:
+                 steps: int | None = None, guidance: float | None = None, batch_size: int = 64) -> Tensor:
         """Generate the first `n` images of a seed: (n, C, H, W) in [-1, 1], on the CPU.
 
         Image i depends only on (seed, i), its label and the truncation, up to rounding, which changes with
@@ -161,11 +163,12 @@ class Model(Translator):
         Args:
             labels: a class, by number or name, for each image, or one for all; by default in turn.
             truncation: below 1 moves styles towards their mean (Karras et al. 2019, appendix B); -2 to 2.
+            steps, guidance: see `set_sampling`.
             batch_size: images per pass through the network.
 
         Raises:
-            RequestError: if the model makes images from images, has no such class or no style space to
-                truncate, or the numbers of images and labels do not fit.
+            RequestError: if the model makes images from images, has no such class, no style space to
+                truncate, or no steps, or the numbers of images and labels do not fit.
         """
         for key, value in (("n", n), ("batch_size", batch_size)):
             require(hasattr(value, "__index__") and value >= 1, key, value, "an integer, 1 or more")
@@ -180,13 +183,15 @@ class Model(Translator):
             numbers = torch.tensor(chosen).expand(n)
         batches = [slice(i, min(i + batch_size, n)) for i in range(0, n, batch_size)]
         return torch.cat([self.render(range(n)[batch], None if numbers is None else numbers[batch], seed=seed,
-                                      truncation=truncation) for batch in batches])
+                                      truncation=truncation, steps=steps, guidance=guidance)
+                          for batch in batches])
 
     @torch.inference_mode()
     def render(self, indices: Sequence[int], labels: Tensor | None, *, seed: int,
-               truncation: float = 1.0) -> Tensor:
+               truncation: float = 1.0, steps: int | None = None, guidance: float | None = None) -> Tensor:
         """Generate images of a seed by indices and (N,) class numbers as one batch, as `generate` does."""
         self.set_truncation(truncation)
+        self.set_sampling(steps, guidance)
         return self.generate_from(self.noise(seed, indices), labels)
 
     def noise(self, seed: int, indices: Sequence[int]) -> Tensor:
@@ -215,6 +220,20 @@ class Model(Translator):
         require(-2 <= truncation <= 2, "truncation", truncation, "-2 to 2")
         for module in truncated:
             module.truncation = truncation
+
+    def set_sampling(self, steps: int | None = None, guidance: float | None = None) -> None:
+        """Set the number of steps and the weight of labels; None: as trained.  RequestError if not known."""
+        if self.samples_in_steps:
+            cast(Any, self.modules["S"]).set(steps, guidance)
+            return
+        for key, value in {"steps": steps, "guidance": guidance}.items():
+            require(value is None, key, value, f"none in this {self.header['recipe']['name']} model, which "
+                    "makes an image in one step")
+
+    @property
+    def samples_in_steps(self) -> bool:
+        """Whether images are made in several steps, whose number can be set."""
+        return "S" in self.modules
 
     def batch_size(self) -> int:
         """Default number of images generated at once: fewer for larger images."""

@@ -11,8 +11,8 @@ from i2i.images.format import ImageFormat
 Targets = list[tuple[str, Path]]        # Name of an input, file of its result.
 
 
-def plan_targets(source: Source, out: Path, suffix: str,
-                 image_format: ImageFormat) -> tuple[Targets, list[str]]:
+def plan_targets(source: Source, out: Path, suffix: str, image_format: ImageFormat,
+                 flag: str = "--out") -> tuple[Targets, list[str]]:
     """Plan where each result is to be written.
 
     Args:
@@ -39,7 +39,7 @@ def plan_targets(source: Source, out: Path, suffix: str,
                                "formats or translate them apart")
         original = _real_path(base / name) if base else None
         if original and os.path.exists(original) and _real_path(target) == original:
-            raise RequestError(f"--out {out} would overwrite the inputs, such as {name}; choose another "
+            raise RequestError(f"{flag} {out} would overwrite the inputs, such as {name}; choose another "
                                "folder")
         targets[target] = name
     # Results of earlier jobs, in a folder within the inputs, are no inputs.

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from functools import partial
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +28,7 @@ from i2i.images.format import DecodedImage, ImageFormat
 from i2i.images.memory import MORE_MEMORY
 from i2i.inference.memory import LARGE_IMAGE, format_bytes, is_out_of_memory
 from i2i.inference.model import default_batch_size
+from i2i.inference.spread import sample_spread
 from i2i.inference.targets import Targets, plan_targets
 from i2i.inference.translator import Translator
 
@@ -58,15 +60,17 @@ class TranslationReport:
 
 def translate(model: Translator, source: Source, out: Path, *, direction: str = "ab",
               half: Literal["left", "right"] | None = None, batch_size: int = 0, seed: int | None = None,
-              skip_existing: bool = False, suffix: str = "", stop: bool = False,
-              group: ProcessGroup | None = None,
+              samples: int = 1, spread: Path | None = None, skip_existing: bool = False, suffix: str = "",
+              stop: bool = False, group: ProcessGroup | None = None,
               progress: Callable[[TranslationReport, int], None] | None = None) -> TranslationReport:
     """Write the translation of every image of a source under the same name below a folder.
 
     Args:
         half: inputs are A|B strips, of which this half is the source.
         batch_size: images per pass through the network; 0 fits the image size.
-        seed: samples dropout from (seed, name), one image at a time.
+        seed: samples dropout and noise from (seed, name), one image at a time.
+        samples: with `spread`, how many there are of each image; the result is the first, of seed 0 if none.
+        spread: folder for the standard deviation of the samples by pixel, under the same names.
         skip_existing: leave out images whose results exist.
         suffix: format of the results (".png"); by default that of each input.
         stop: raise at the first image that cannot be read or written, instead of reporting it.
@@ -77,14 +81,18 @@ def translate(model: Translator, source: Source, out: Path, *, direction: str = 
     """
     group, target_format = group or SingleProcess(), model.formats[model.sides(direction)[1]]
     targets, refused = plan_targets(source, out, suffix, target_format)
+    if spread:
+        plan_targets(source, spread, suffix, target_format, "--spread")     # Not where the inputs are.
     report = TranslationReport(failed=refused, left_out=find_left_out(source).note())
     blocks = [[targets[i] for i in block] for block in shard_blocks(len(targets), BLOCK_SIZE, group)]
     report = TranslationReport() if group.rank else report
     total = sum(map(len, blocks)) + len(report.failed)
     if skip_existing:
-        blocks = [[target for target in block if not os.path.exists(target[1])] for block in blocks]
+        blocks = [[target for target in block if not _exists(target[1], out, spread)] for block in blocks]
         report.skipped = total - len(report.failed) - sum(map(len, blocks))
-    job = _FolderJob(model, source, direction, target_format, half, batch_size, seed, stop, report)
+    seed = 0 if spread and seed is None else seed
+    job = _FolderJob(model, source, direction, target_format, half, batch_size, seed, stop, report, out,
+                     samples, spread)
     for _ in job.run(blocks):
         if progress:
             progress(report, total)
@@ -124,6 +132,9 @@ class _FolderJob:
     seed: int | None
     stop: bool
     report: TranslationReport
+    out: Path
+    samples: int
+    spread: Path | None
 
     def run(self, blocks: list[Targets]) -> Iterator[None]:
         """Translate all blocks; yields whenever the report has grown."""
@@ -141,8 +152,13 @@ class _FolderJob:
                 seed = None if self.seed is None else (
                     self.seed * 2**32 + zlib.crc32(inputs[0].name.encode("utf-8", "surrogateescape")))
                 images = torch.stack([item.image for item in inputs])
+                spreads = images[:0]
                 try:
-                    results = self.model(images, seed=seed, direction=self.direction).cpu()
+                    if self.spread and seed is not None:
+                        results, spreads = sample_spread(partial(self.translate, images), seed, self.samples,
+                                                         self.target_format)
+                    else:
+                        results = self.translate(images, seed)
                 except Exception as error:
                     if not is_out_of_memory(error):
                         raise
@@ -153,14 +169,17 @@ class _FolderJob:
                     for item in inputs:
                         self.fail(f"{item.name}: {width}x{height} pixels, which need about {needed} once "
                                   f"decoded, do not fit in memory; accepted: {remedy}, or more memory")
-                for item, result in zip(inputs, results, strict=False):
-                    writing.append((item.name, pool.submit(self.write, item, result)))
+                for item, result, spread in zip_longest(inputs[:len(results)], results, spreads):
+                    writing.append((item.name, pool.submit(self.write, item, result, spread)))
                 while len(writing) > MAX_PENDING_WRITES or (writing and writing[0][1].done()):
                     self.finish(writing)
                 yield
             while writing:
                 self.finish(writing)
                 yield
+
+    def translate(self, images: Tensor, seed: int | None) -> Tensor:
+        return self.model(images, seed=seed, direction=self.direction).cpu()
 
     def load(self, large: _LargeInput) -> list[_Input]:
         """Read an input if its translation fits in memory; else report it."""
@@ -228,10 +247,14 @@ class _FolderJob:
         metadata = replace(image, array=image.array[:0], notes=notes)
         return _Input(name, target, self.model.prepare(image, self.direction), metadata)
 
-    def write(self, item: _Input, result: Tensor) -> None:
-        array = to_array(result, self.target_format)
-        with atomic_path(item.target) as part:
-            part.write_bytes(encode(item.target.suffix, array, self.target_format, item.metadata))
+    def write(self, item: _Input, result: Tensor, spread: Tensor | None) -> None:
+        images = {item.target: result}
+        if spread is not None and self.spread:
+            images = {self.spread / item.target.relative_to(self.out): spread, **images}
+        for target, image in images.items():        # The result last: it says that all is done.
+            array = to_array(image, self.target_format)
+            with atomic_path(target) as part:
+                part.write_bytes(encode(target.suffix, array, self.target_format, item.metadata))
 
     def finish(self, writing: deque[tuple[str, Future[None]]]) -> None:
         """Wait for the first of the pending writes and report it."""
@@ -264,6 +287,10 @@ class _FolderJob:
             raise JobError(f"{problem}; stopped, as --on-error stop asks; after repairing or removing it, "
                            "continue with --skip-existing")
         self.report.failed.append(problem)
+
+
+def _exists(target: Path, out: Path, spread: Path | None) -> bool:
+    return target.exists() and (spread is None or (spread / target.relative_to(out)).exists())
 
 
 def _header(data: bytes) -> Header | None:

@@ -3,6 +3,7 @@
 # norms and progressive come with those that use them.
 from i2i.nets import (
     dcgan,
+    denoiser,
     encoders,
     fastgan,
     mlp,
@@ -22,6 +23,6 @@ from i2i.nets import (
     weight_norm,
 )
 
-__all__ = ["dcgan", "encoders", "fastgan", "mlp", "multiscale", "patchgan", "pix2pixhd", "priors",
-           "projected", "realnvp", "resnet", "sagan", "several_discriminators", "spade", "stylegan",
-           "stylegan2", "unet", "weight_norm"]
+__all__ = ["dcgan", "denoiser", "encoders", "fastgan", "mlp", "multiscale", "patchgan", "pix2pixhd",
+           "priors", "projected", "realnvp", "resnet", "sagan", "several_discriminators", "spade",
+           "stylegan", "stylegan2", "unet", "weight_norm"]

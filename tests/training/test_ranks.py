@@ -45,6 +45,8 @@ RUNS = {        # name -> recipe, words, whether one process with the joint batc
     "cyclegan-bf16": ("cyclegan", [*CYCLE, *FEW, "pool=0", "train.precision=bf16"], True),
     "cut": ("cut", [*CUT, *FEW], False),
     "dcgan": ("dcgan", [*NOISE], False),
+    "diffusion": ("diffusion", ["denoiser.width=4", "conditional=true", "steps=2", *FEW], False),
+    "bbdm-bf16": ("bbdm", ["denoiser.width=4", "steps=2", "train.precision=bf16", *FEW], False),
     "fastgan": ("gan", [*NOISE, "generator=fastgan", "g_weight_norm=spectral", "discriminator=fastgan", "discriminator.decoder_width=4"], False),
     "wgan-gp": ("wgan-gp", [*NOISE, *PLAIN, "d_steps=2"], False),
     "sngan-bf16": ("sngan", [*NOISE, "train.precision=bf16"], False),
@@ -100,7 +102,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def data_of(recipe: str) -> str:
-    return {"pix2pix": "paired", "cyclegan": "unpaired", "cut": "unpaired", "fastcut": "unpaired", "spade": "paired"}.get(recipe, "images")
+    return {"pix2pix": "paired", "cyclegan": "unpaired", "cut": "unpaired", "fastcut": "unpaired", "spade": "paired", "bbdm": "paired"}.get(recipe, "images")
 
 
 def train(base: Path, recipe: str, words: Sequence[str], out: str) -> list[object]:
