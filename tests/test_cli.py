@@ -1,5 +1,6 @@
 """What a user types, and what happens when it is wrong: one line, the right exit code, no traceback, nothing lost."""
 
+import errno
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from PIL import Image
 import i2i as package
 from i2i import load
 from i2i.cli import app
+from i2i.cli.application import App
 from i2i.cli.progress import ProgressBars
 from i2i.data.sources import bundled_datasets
 from i2i.runs.folder import RunFolder
@@ -29,6 +31,17 @@ def test_warnings_of_other_packages_are_one_line(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(SystemExit):
         app()
     assert warnings.formatwarning("two\nlines \33[2J", UserWarning, "f.py", 3) == "warning: two lines \\x1b[2J\n"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.ELOOP])
+def test_what_the_disk_does_not_allow_is_one_line_wherever_it_is_noticed(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    def fails() -> None:
+        raise OSError(number, os.strerror(number), "run/x.png")
+
+    command = App(help="")
+    command.command()(fails)
+    assert command.run(["--"]) == 2
+    assert capsys.readouterr().err == f"error: run/x.png: {os.strerror(number)}\n"
 
 
 def test_train_translate_evaluate(strips: Path, i2i: Run, tmp_path: Path) -> None:

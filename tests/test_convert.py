@@ -163,6 +163,8 @@ def bad_files(folder: Path) -> dict[str, Path]:
     paths["zip"] = folder / "zip.pth"
     paths["folder"] = folder
     paths["absent"] = folder / "absent.pth"
+    paths["loop"] = folder / "loop.pth"
+    paths["loop"].symlink_to("loop.pth")
     return paths
 
 

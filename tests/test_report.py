@@ -197,6 +197,18 @@ def test_odd_entries_do_not_stop_the_report(run: Path) -> None:
     assert problems[1] == "../other.png lies outside the run folder"
 
 
+def test_lines_that_are_no_entries_are_named(run: Path) -> None:
+    """But for the last one, which may be being written."""
+    (run / "metrics.jsonl").write_bytes(b'\xff\xfe\n[1]\n{"images": 1%s}\n{"images": 5, "scores": {}}\n{"imag' % (b"0" * 400))
+    assert write_report(run).problems == ("metrics.jsonl: 3 of 4 lines are not what i2i writes",)
+
+
+def test_links_that_lead_nowhere_do_not_stop_the_report(run: Path) -> None:
+    for name, target in (("00000700.png", "nowhere.png"), ("00000800.png", "00000800.png")):
+        (run / "samples" / name).symlink_to(target)
+    assert [problem.split()[0] for problem in write_report(run).problems] == ["samples/00000700.png", "samples/00000800.png"]
+
+
 @pytest.mark.parametrize(("words", "said"), [
     (("nowhere",), "nowhere does not exist"),
     (("empty",), "no run folder"),

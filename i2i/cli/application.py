@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from i2i.errors import I2IError, printable
+from i2i.files import DISK_ERRORS
 
 # Newer versions of Typer vendor click, older ones depend on it; the base classes are the right ones in both.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -16,8 +17,7 @@ _ClickException: type[Exception] = _UsageError.__bases__[0]
 _SETTINGS: dict[str, Any] = {"rich_markup_mode": None,
                              "context_settings": {"help_option_names": ["-h", "--help"]}}
 # What a path or a disk of the user's does not allow, wherever it is noticed.
-NOT_OURS = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EROFS,
-            errno.ENOSPC)
+NOT_OURS = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, *DISK_ERRORS)
 
 
 def command_group(help: str) -> typer.Typer:

@@ -1,5 +1,6 @@
 """i2i convert."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -27,7 +28,7 @@ def convert(
     target = Path(out) if out else beside.with_suffix(".safetensors")
     if target.suffix != ".safetensors":
         raise RequestError(f"--out {out} must end in .safetensors")
-    if file and target.resolve() == Path(file).resolve():
+    if file and os.path.realpath(target) == os.path.realpath(file):     # Unlike resolve(), of any link.
         raise RequestError(f"{target} would be overwritten; choose another --out")
     header = (converter.convert_generator(Path(file), target) if file
               else converter.convert_cyclegan(Path(str(ab)), Path(str(ba)), target))

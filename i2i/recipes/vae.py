@@ -58,7 +58,7 @@ class VAE(OnePlayer):
         """G: z, label -> mean of an image; E: image, label -> mean and log-variance of z; Z: noise -> z;
         L: likelihood."""
         classes = info.num_classes if self.conditional else 0
-        G = build("noise_generator", self.generator, info.b_channels, info.size, classes)
+        G = build("noise_generator", self.generator, info.b_channels, info.size, classes, key="generator")
         Z = TemperedPrior(G.z_dim)
         if (reference := get_reference_batch(G)) is not None:
             reference.initialize(Z(torch.randn(reference.count, Z.noise_dim)))

@@ -3,7 +3,7 @@
 import base64
 import io
 import json
-import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,8 +108,7 @@ def evenly_spaced(items: Sequence[T], most: int) -> list[T]:
 
 def number(value: object) -> float | None:
     """A finite number, or None."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) else None      # type: ignore[arg-type]
+    return float(value) if log.is_number(value) else None       # type: ignore[arg-type]
 
 
 def part(entry: Entry, key: str) -> Entry:
@@ -122,12 +121,13 @@ def _read_log(path: Path, problems: list[str]) -> list[Entry]:
     """The entries of a log that have an image count, sorted by it."""
     try:
         found = log.read(path)
+        lines = path.read_bytes().count(b"\n") if path.exists() else 0     # The last one may be incomplete.
     except (OSError, UnicodeDecodeError) as error:
         problems.append(f"{path.name} cannot be read ({_reason(error)})")
         return []
     good = [entry for entry in found if isinstance(entry, dict) and number(entry.get("images")) is not None]
-    if len(good) < len(found):
-        problems.append(f"{path.name}: {len(found) - len(good):,} lines without an image count")
+    if len(good) < lines:
+        problems.append(f"{path.name}: {lines - len(good):,} of {lines:,} lines are not what i2i writes")
     return sorted(good, key=lambda entry: entry["images"])
 
 
@@ -148,7 +148,7 @@ def _read_object(path: Path, problems: list[str]) -> Entry:
 def _read_image(folder: Path, file: str, problems: list[str]) -> EmbeddedImage | None:
     """An image of the run folder, decoded to be sure that a browser can; None, and a problem, otherwise."""
     try:
-        if not (folder / file).resolve().is_relative_to(folder.resolve()):
+        if not Path(os.path.realpath(folder / file)).is_relative_to(os.path.realpath(folder)):
             raise ValueError("lies outside the run folder")
         data = (folder / file).read_bytes()
         if not data.startswith(PNG):
@@ -169,7 +169,7 @@ def _read_samples(folder: Path, contents: RunContents) -> None:
     paths = sorted((path for path in folder.glob("samples/*.png") if path.stem.isdecimal()),
                    key=lambda path: int(path.stem))
     contents.samples_found = len(paths)
-    size = sum(path.stat().st_size for path in paths)
+    size = sum(path.stat().st_size for path in paths if path.exists())
     most = max(2, min(MAX_SAMPLE_SHEETS, MAX_SAMPLE_BYTES * len(paths) // max(size, 1)))
     for path in evenly_spaced(paths, most):
         if image := _read_image(folder, f"samples/{path.name}", contents.problems):

@@ -57,10 +57,9 @@ class SpeedEstimate(Callback):
                 return count.flops / max(self.clock() - start, 1e-9)
 
         start = self.clock()
-        rate, seconds = trial(1), self.clock() - start
-        if seconds < TRIAL_SECONDS:         # The first call is slower.
-            rate = trial(min(trainer.config.batch_size, max(1, int(TRIAL_SECONDS / max(seconds, 1e-9)))))
-        return rate
+        first, seconds = trial(1), self.clock() - start     # Slower, by seconds on a busy machine.
+        return max(first, trial(min(trainer.config.batch_size,
+                                    max(1, int(TRIAL_SECONDS / max(seconds, 1e-9))))))
 
 
 def approximate_duration(seconds: float) -> str:
