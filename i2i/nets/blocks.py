@@ -34,6 +34,17 @@ class GemmConv2d(nn.Conv2d):
         return out if self.bias is None else out + self.bias[:, None, None]
 
 
+class InputSkip(GemmConv2d):
+    """A last 3x3 convolution that sees the generator's input beside its features, to copy details."""
+
+    def __init__(self, in_channels: int, channels: int, out_channels: int) -> None:
+        super().__init__(in_channels + channels, out_channels, 3, 1, 1)
+
+    def forward(self, image: Tensor, features: Tensor) -> Tensor:        # type: ignore[override]
+        """(N, C, H, W), (N, c, H, W) -> (N, C', H, W) in [-1, 1]"""
+        return torch.tanh(super().forward(torch.cat([image, features], 1)))
+
+
 class GemmConvTranspose2d(nn.ConvTranspose2d):
     """The transposed counterpart of `GemmConv2d`."""
 

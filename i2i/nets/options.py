@@ -13,6 +13,8 @@ Up = Annotated[Literal["transposed", "resize", "bilinear"], Doc(
     "checkerboard")]
 Down = Annotated[Literal["strided", "blurpool"], Doc(
     "Downsampling: strided convolution, or stride 1 and then every second pixel of a blur (Zhang 2019)")]
+InputSkipChannels = Annotated[int, Doc(
+    "Channels that a last 3x3 convolution sees beside the input image, whose details it may copy; 0: none")]
 Dropout = Annotated[float, Doc("Probability of dropout, less than 1; 0: none")]
 
 # Of generators from noise.

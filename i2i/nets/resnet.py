@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from typing_extensions import Doc
 
 from i2i.errors import require
-from i2i.nets.blocks import MAX_LAYERS, init_weights, upsample_layer
+from i2i.nets.blocks import MAX_LAYERS, InputSkip, init_weights, upsample_layer
 from i2i.nets.gradient_checkpointing import checkpoint_sequential
 from i2i.nets.norms import make_norm, needs_bias
-from i2i.nets.options import Down, Dropout, Norm, Up, Width
+from i2i.nets.options import Down, Dropout, InputSkipChannels, Norm, Up, Width
 from i2i.nets.padding import ReflectionPad2d
 from i2i.nets.resampling import BlurPool
 from i2i.registry import register
@@ -42,11 +42,12 @@ class ResNet(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int], *, width: Width = 64,
                  blocks: Annotated[int, Doc("Residual blocks; 0: nine from 256 pixels on, else six")] = 0,
                  norm: Norm = "instance", dropout: Dropout = 0.0, down: Down = "strided",
-                 up: Up = "transposed") -> None:
+                 up: Up = "transposed", input_skip: InputSkipChannels = 0) -> None:
         super().__init__()
         blocks = blocks or (9 if min(size) >= 256 else 6)
         require(width >= 1, "generator.width", width, "1 or more")
         require(1 <= blocks <= MAX_LAYERS, "generator.blocks", blocks, f"0 (by size) to {MAX_LAYERS}")
+        require(input_skip >= 0, "generator.input_skip", input_skip, "0 or more")
         require(0 <= dropout < 1, "generator.dropout", dropout, "0 or more and less than 1")
         require(min(size) >= self.smallest and not any(side % 4 for side in size), "data.size",
                 f"{size[0]}x{size[1]}", "multiples of 4 from 16 up, for generator=resnet")
@@ -59,8 +60,10 @@ class ResNet(nn.Module):
         layers += [ResidualBlock(4 * width, norm, dropout) for _ in range(blocks)]
         for c in (4 * width, 2 * width):
             layers += [upsample_layer(up, c, c // 2, kernel=3, bias=bias), make_norm(norm, c // 2), nn.ReLU()]
-        layers += [ReflectionPad2d(3), nn.Conv2d(width, out_channels, 7), nn.Tanh()]
+        layers += [ReflectionPad2d(3), nn.Conv2d(width, input_skip or out_channels, 7),
+                   nn.ReLU() if input_skip else nn.Tanh()]
         self.in_channels, self.layers = in_channels, nn.Sequential(*layers)
+        self.last = InputSkip(in_channels, input_skip, out_channels) if input_skip else None
         init_weights(self)
 
     def forward(self, x: Tensor, indices: Sequence[int] = ()) -> Tensor | tuple[Tensor, list[Tensor]]:
@@ -69,10 +72,12 @@ class ResNet(nn.Module):
         With indices of layers, also their outputs as a list.
         """
         *features, image = self.intermediates(x, [*indices, -1])
+        if self.last is not None:
+            image = self.last(x, image)
         return (image, features) if indices else image
 
     def intermediates(self, x: Tensor, indices: Sequence[int]) -> list[Tensor]:
-        """Outputs (N, c, h, w) of layers, which are computed up to the last of them; -1 is the image."""
+        """Outputs (N, c, h, w) of layers, which are computed up to the last of them; -1: the last one."""
         wanted, outputs, start = [range(len(self.layers))[i] for i in indices], {}, 0
         for index in sorted(set(wanted)):
             x = checkpoint_sequential(self, self.layers[start:index + 1], (nn.ReLU, ResidualBlock), x)

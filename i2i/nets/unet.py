@@ -8,10 +8,17 @@ from torch.nn import functional as F
 from typing_extensions import Doc
 
 from i2i.errors import RequestError, require
-from i2i.nets.blocks import GemmConv2d, channels_per_level, init_weights, max_halvings, upsample_layer
+from i2i.nets.blocks import (
+    GemmConv2d,
+    InputSkip,
+    channels_per_level,
+    init_weights,
+    max_halvings,
+    upsample_layer,
+)
 from i2i.nets.gradient_checkpointing import checkpoint_stage
 from i2i.nets.norms import make_norm, needs_bias
-from i2i.nets.options import Dropout, Norm, Up, Width
+from i2i.nets.options import Dropout, InputSkipChannels, Norm, Up, Width
 from i2i.registry import register
 
 
@@ -39,9 +46,7 @@ class UNet(nn.Module):
                  depth: Annotated[int, Doc("Number of halvings; 0: as many as the size allows")] = 0,
                  norm: Norm = "batch", dropout: Dropout = 0.5, dropout_skip: Annotated[int, Doc(
                      "Layers by which dropout is moved outwards; 1 in pytorch-CycleGAN-and-pix2pix")] = 0,
-                 up: Up = "transposed", input_skip: Annotated[int, Doc(
-                     "Channels that a last 3x3 convolution sees beside the input image, whose details it may "
-                     "copy; 0: none")] = 0) -> None:
+                 up: Up = "transposed", input_skip: InputSkipChannels = 0) -> None:
         super().__init__()
         require(input_skip >= 0, "generator.input_skip", input_skip, "0 or more")
         depth = depth or max_halvings(size)
@@ -71,7 +76,7 @@ class UNet(nn.Module):
                 if j in with_dropout and dropout:
                     layers.append(nn.Dropout(dropout))
             self.up.append(nn.Sequential(*layers))
-        self.last = GemmConv2d(in_channels + input_skip, out_channels, 3, 1, 1) if input_skip else None
+        self.last = InputSkip(in_channels, input_skip, out_channels) if input_skip else None
         init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -83,6 +88,4 @@ class UNet(nn.Module):
         for i, up in enumerate(self.up):
             maps = (skips[-1 - i], x) if i else (x,)
             x = checkpoint_stage(self, _decode, up, *maps)
-        if self.last is not None:
-            x = self.last(torch.cat([image, F.relu(x)], 1))
-        return torch.tanh(x)
+        return torch.tanh(x) if self.last is None else self.last(image, F.relu(x))

@@ -1,5 +1,8 @@
 """A contract over all image-to-image generators, and the papers' statements about the default networks.  Discriminators: test_noise_generators.py."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -8,6 +11,7 @@ from i2i.errors import RequestError
 from i2i.nets import norms
 from i2i.nets.blocks import GemmConv2d, GemmConvTranspose2d
 from i2i.nets.padding import ReflectionPad2d
+from i2i.nets.resnet import ResNet
 from i2i.nets.unet import UNet
 from i2i.registry import Spec, build, names, schema
 
@@ -150,8 +154,9 @@ def test_a_unet_halves_both_sides_as_often_as_the_size_allows(size: tuple[int, i
     assert len(G.down) == halvings
 
 
-def test_the_input_skip_of_a_unet_can_copy_the_image() -> None:
-    G, x = UNet(1, 3, (32, 32), width=2, input_skip=4), torch.rand(2, 1, 32, 32) - 0.5
+@pytest.mark.parametrize("network", [UNet, ResNet])
+def test_the_input_skip_can_copy_the_image(network: Callable[..., Any]) -> None:
+    G, x = network(1, 3, (32, 32), width=2, input_skip=4), torch.rand(2, 1, 32, 32) - 0.5
     assert not torch.equal(G(x), G(x.roll(1, 3)).roll(-1, 3))
     with torch.no_grad():
         G.last.weight.zero_()[:, 0, 1, 1] = 1
