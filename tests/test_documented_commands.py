@@ -36,6 +36,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 SYNOPSIS = re.compile(r"[A-Z]{3,}|…|\[|\|[a-zA-Z ]")       # `--real DIR`, `warn|stop|off`: a usage line, not a command.
 TINY = ("generator.width=4", "discriminator.width=4", "train.images=4", "train.batch_size=2", "data.size=32")
 NOISE = ("generator.width=4", "discriminator.width=4", "train.images=8", "train.batch_size=4", "data.size=32")
+DENOISING = ("denoiser.width=4", "steps=2", "train.images=8", "train.batch_size=4", "data.size=32")
 MORE = {"stylegan2-ada": ("generator.max_channels=8", "discriminator.max_channels=8", "generator.z_dim=8", "generator.w_dim=8", "generator.mapping_layers=1"),
         "cyclegan": ("generator.norm=instance",)}
 
@@ -88,7 +89,7 @@ def made_small(words: list[str]) -> list[str]:
         for length, value in (("--epochs", "1"), ("--minutes", "0.5")):
             if length in words:
                 return [*words, length, value, *(["--dry-run"] if length == "--minutes" else []), *(word for word in TINY if not word.startswith("train.images"))]
-        small = TINY if words[1] in ("pix2pix", "cyclegan") else NOISE
+        small = TINY if words[1] in ("pix2pix", "cyclegan") else DENOISING if words[1] in ("diffusion", "palette") else NOISE
         return [*words, *small, *(MORE.get(words[1], ()) if "generator.norm=instance" not in words else ())]
     if verb == "generate":
         return [*words, "--n", "16"]

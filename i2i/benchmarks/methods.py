@@ -1,4 +1,4 @@
-"""The methods that the benchmarks compare: each is a row of settings, as they may follow `i2i train gan`."""
+"""The methods that the benchmarks compare: each is a row of settings that may follow `i2i train RECIPE`."""
 
 import csv
 from collections.abc import Sequence
@@ -17,12 +17,14 @@ class Method:
     """Settings that a method adds to those of a benchmark, and the paper they come from.
 
     Values may refer to the benchmark's settings: `*0.25` multiplies its value, `//3` rounds it down to a
-    multiple of three, and the name of a setting stands for that setting's value.
+    multiple of three, and the name of a setting stands for that setting's value.  Of another `recipe` than
+    `gan`, whose networks are for points, the settings are all there are.
     """
 
     name: str
     settings: tuple[str, ...]
     source: str
+    recipe: str = "gan"
 
     @property
     def d_steps(self) -> int:
@@ -53,8 +55,8 @@ class Method:
 
 
 with open(Path(__file__).with_name("methods.csv"), encoding="utf-8", newline="") as _file:
-    METHODS = {row["name"]: Method(row["name"], tuple(row["settings"].split()), row["source"])
-               for row in csv.DictReader(_file)}
+    METHODS = {row["name"]: Method(row["name"], tuple(row["settings"].split()), row["source"],
+                                   row["recipe"] or "gan") for row in csv.DictReader(_file)}
 
 
 def select_methods(only: str | None) -> list[Method]:

@@ -112,7 +112,8 @@ def samples_plot(schedule: Schedule, benchmark: Benchmark, methods: Sequence[str
 def write(schedule: Schedule, folder: Path, lines: Sequence[Mapping[str, Any]],
           page: Path | None) -> list[str]:
     """Write table.md, table.json and plots to the folder, insert the tables into a page, and return them."""
-    methods = ([f"`{method.name}`", " ".join(f"`{setting}`" for setting in method.settings) or "–",
+    methods = ([f"`{method.name}`", " ".join(f"`{setting}`" for setting in (
+        *([] if method.recipe == "gan" else [f"recipe {method.recipe}:"]), *method.settings)) or "–",
                 method.source] for method in METHODS.values())
     tables, data = {"methods": "\n".join(_table(["method", "settings", "source"], methods))}, {}
     for benchmark in schedule.benchmarks:

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from i2i.benchmarks.benchmark import BENCHMARKS, Benchmark, Target, build_target
-from i2i.benchmarks.methods import BASELINE
+from i2i.benchmarks.benchmark import BENCHMARKS, STACKED_MNIST, Benchmark, Target, build_target
+from i2i.benchmarks.methods import BASELINE, METHODS
 from i2i.benchmarks.train_and_score import Task, execute_and_save, measure_cost
 from i2i.errors import JobError, RequestError
 from i2i.files import write_text
@@ -42,10 +42,12 @@ class Schedule:
         """All runs of a benchmark, or those of the first seeds.
 
         In the order of the seeds, so that an interrupted benchmark has compared all methods on the finished
-        ones.  Methods that equal the baseline on this benchmark are left out.
+        ones.  Methods that equal the baseline on this benchmark are left out, and on images those of other
+        recipes, whose networks are for points.
         """
         baseline = Task(benchmark.name, BASELINE, 0, self.steps or benchmark.steps, self.extra, images)
-        first = [replace(baseline, method=method) for method in self.methods]
+        first = [replace(baseline, method=method) for method in self.methods
+                 if METHODS[method].recipe == "gan" or benchmark.name != STACKED_MNIST.name]
         first = [task for task in first if task == baseline or task.settings != baseline.settings]
         return [replace(task, seed=seed) for seed in range(seeds or self.seeds) for task in first]
 

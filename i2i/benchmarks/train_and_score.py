@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,9 +14,10 @@ from torch import Tensor
 
 from i2i.benchmarks.benchmark import BENCHMARKS, Target
 from i2i.benchmarks.methods import BASELINE, METHODS
-from i2i.config import parse_assignments
+from i2i.config import parse_assignments, settings
 from i2i.errors import JobError
 from i2i.recipes.base import Recipe, get_module
+from i2i.registry import lookup
 from i2i.runs.folder import RunFolder
 from i2i.seeding import seed_step, stable_seed
 from i2i.training.config import TrainConfig
@@ -36,15 +38,19 @@ class Task:
     method: str
     seed: int
     steps: int                      # Updates of G.
-    extra: tuple[str, ...] = ()     # The user's settings for all methods.
+    extra: tuple[str, ...] = ()     # The user's settings for all methods whose recipe has them.
     images: str = ""                # `Target.images`
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """Settings of the recipe `gan`, as on the command line."""
+        """Settings of the method's recipe, as on the command line."""
         benchmark, method = BENCHMARKS[self.benchmark], METHODS[self.method]
         penalty = benchmark.penalty_settings if method.has_gradient_penalty else ()
-        return method.combine((*benchmark.settings, *penalty, *self.extra), benchmark.batch_size)
+        common = (*benchmark.settings, *penalty, *self.extra)
+        if method.recipe != "gan":
+            known = {*settings(lookup("recipe", method.recipe)), "train"}
+            common = tuple(word for word in self.extra if re.split(r"[.=]", word)[0] in known)
+        return method.combine(common, benchmark.batch_size)
 
     @property
     def key(self) -> str:
@@ -52,6 +58,8 @@ class Task:
         benchmark = BENCHMARKS[self.benchmark]
         identity = [self.benchmark, self.seed, self.steps, benchmark.batch_size, benchmark.samples,
                     self.settings, *([self.images] if self.images else [])]
+        if METHODS[self.method].recipe != "gan":
+            identity.append(METHODS[self.method].recipe)
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
 
     def configure(self) -> tuple[Recipe, TrainConfig]:
@@ -60,7 +68,7 @@ class Task:
         steps = self.steps * METHODS[self.method].d_steps
         initial = TrainConfig(images=steps * batch_size, batch_size=batch_size, seed=self.seed,
                               ema_half_life=0)
-        recipe, data, _ = initial_settings("gan")[1]
+        recipe, data, _ = initial_settings(METHODS[self.method].recipe)[1]
         recipe, _, train = configure(recipe, data, initial, parse_assignments(self.settings))
         return recipe, replace(train, images=steps * train.batch_size)     # As many steps at any batch size.
 

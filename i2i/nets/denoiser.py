@@ -25,6 +25,7 @@ HEAD_CHANNELS = 32          # Of attention.
 MAX_MULTIPLE = 4            # 128 channels for a width of 32.
 LOWEST_SIDE = 8             # The size is halved to this shorter side or fewer pixels, if it can be,
 MAX_LOWEST_SIDE = 16        # and at least to this one, whose attention map has 256 x 256 numbers.
+FREQUENCIES = (1.0, 2.0, 4.0, 8.0)     # Of the waves of its inputs that an MLP sees.  Tancik et al. 2020.
 TIME_SCALE = 1000.0         # Of Ho et al. 2020, whose times are 0 to 999.
 
 
@@ -194,7 +195,7 @@ class MLPDenoiser(nn.Module):
         require(1 <= layers <= MAX_LAYERS, "denoiser.layers", layers, f"1 to {MAX_LAYERS}")
         self.size, self.out_channels, self.num_classes = size, out_channels, num_classes
         self.time = TimeEmbedding(width, width, num_classes)
-        self.first = nn.Linear(in_channels * math.prod(size), width)
+        self.first = nn.Linear((1 + 2 * len(FREQUENCIES)) * in_channels * math.prod(size), width)
         self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
         self.gains = nn.ModuleList(nn.Linear(width, 2 * width) for _ in range(layers))
         self.last = nn.Linear(width, out_channels * math.prod(size))
@@ -203,7 +204,9 @@ class MLPDenoiser(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
         """(N, C, H, W), (N) times in [0, 1], (N) labels -> (N, C', H, W)"""
-        time, h = F.silu(self.time(t, c)), self.first(x.flatten(1))
+        x = x.flatten(1)
+        angles = torch.cat([frequency * x for frequency in FREQUENCIES], 1)
+        time, h = F.silu(self.time(t, c)), self.first(torch.cat([x, angles.sin(), angles.cos()], 1))
         for layer, gains in zip(self.layers, self.gains, strict=True):
             gain, bias = gains(time).chunk(2, 1)
             h = h + F.silu(layer(h) * (1 + gain) + bias)

@@ -64,6 +64,8 @@ _PRESETS = (
     ("deligan", "gan", f"latent=mixture {_32}", "Gurumurthy et al. 2017"),
     ("vae", "vae", _32, "Kingma and Welling 2014"),
     ("flow", "flow", _32, "Dinh et al. 2017"),
+    ("diffusion", "diffusion", _32, "Ho et al. 2020; DDIM: Song et al. 2021a"),
+    ("rectified-flow", "rectified-flow", _32, "Liu et al. 2023; Lipman et al. 2023"),
     ("cut", "cut", "", "Park et al. 2020"),
     ("fastcut", "cut", "lambda_nce=10 nce_identity=false flip_equivariance=true",
      "Park et al. 2020: half the time, for images whose layout stays"),
@@ -73,6 +75,8 @@ _PRESETS = (
      "Wang et al. 2018, without the perceptual loss"),
     ("spade", "pix2pix", f"generator=spade adversarial=hinge {_PYRAMID} train.batch_size=8 "
      f"{_adam(1e-4, 0.0, 0.9, 4e-4)}", "Park et al. 2019, without the perceptual loss"),
+    ("palette", "palette", "train.batch_size=16", "Saharia et al. 2022"),
+    ("bbdm", "bbdm", "train.batch_size=16", "Li et al. 2023, in pixels"),
 )
 PRESETS = {name: Preset(recipe, tuple(settings.split()), source)
            for name, recipe, settings, source in _PRESETS}

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from i2i.benchmarks import results_table, schedule, train_and_score
-from i2i.benchmarks.benchmark import RING
+from i2i.benchmarks.benchmark import RING, STACKED_MNIST
 from i2i.benchmarks.methods import METHODS, Method
 from i2i.benchmarks.mixtures import ring
 from i2i.benchmarks.train_and_score import Task, TrainingRun
@@ -154,6 +154,16 @@ def test_every_method_fits_the_networks_for_images(name: str) -> None:
     """Also gradient penalties, for which D has to go without batch norm."""
     recipe, _ = Task("stacked-mnist", name, 0, 2, ("generator.width=2", "discriminator.width=2")).configure()
     assert set(recipe.modules(DataInfo((28, 28), 3, 3)))
+
+
+def test_methods_of_other_recipes_take_their_own_networks_and_are_for_points() -> None:
+    task = Task("ring", "diffusion", 0, 5, ("generator.width=8", "optimizer.lr=3e-3", "train.batch_size=16"))
+    recipe, train = task.configure()
+    assert (type(recipe).__name__, recipe.denoiser.name, train.batch_size) == ("Diffusion", "mlp", 16)
+    assert "optimizer.lr=2e-3" in task.settings         # The method's own, as with all methods.
+    assert task.key != Task("ring", "rectified-flow", 0, 5, task.extra).key
+    methods = schedule.Schedule((STACKED_MNIST, RING), ("gan", "diffusion"), 1)
+    assert [[each.method for each in methods.tasks(benchmark)] for benchmark in (STACKED_MNIST, RING)] == [["gan"], ["gan", "diffusion"]]
 
 
 def test_settings_that_refer_to_the_benchmark_take_its_values() -> None:

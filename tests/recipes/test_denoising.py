@@ -20,7 +20,6 @@ from i2i.recipes.base import DataInfo
 from i2i.recipes.bbdm import bridge_point, bridge_source, bridge_step
 from i2i.recipes.denoising import Denoising
 from i2i.recipes.diffusion_process import alphas_cumprod
-from i2i.runs.folder import RunFolder
 from i2i.seeding import ImageNoise, Progress
 from i2i.training.distributed import Runtime
 from i2i.training.player_optimizers import PlayerOptimizers
@@ -28,7 +27,7 @@ from tests.conftest import Run, drawing, drawn_strips
 
 INFO = DataInfo((8, 8), num_classes=3)
 CLOCK = Progress(0, 4, 1000)
-TINY = ("denoiser.width=4", "steps=3", "train.batch_size=2", "train.images=8", "train.checkpoint_every=4", "data.size=32")
+TINY = ("denoiser.width=4", "steps=3", "train.batch_size=2", "train.images=8", "data.size=32")
 
 
 def recipe(name: str, *words: str) -> Denoising:
@@ -325,16 +324,3 @@ def test_the_spread_is_the_standard_deviation_of_the_samples() -> None:
     expected = torch.stack([*values.values()]).std(0, correction=0)[:, :3].mean(1, keepdim=True)
     torch.testing.assert_close(spread[:, :3], (4 * expected - 1).expand(-1, 3, -1, -1))
     assert (spread[:, 3] == 1).all()
-
-
-@pytest.mark.parametrize("name", ["bbdm", "diffusion", "rectified-flow"])
-def test_a_run_is_resumed_exactly(data: dict[str, Path], i2i: Run, tmp_path: Path, name: str) -> None:
-    """Without its last state, a run makes the same again: noise and times are functions of the step."""
-    words = ("conditional=true",) if name == "diffusion" else ()
-    train(i2i, data, name, *words)
-    (tmp_path / "run").rename(tmp_path / "whole")
-    train(i2i, data, name, *words)
-    RunFolder(tmp_path / "run").state(8).unlink()
-    assert i2i("train", "--resume", "run", "--device", "cpu").code == 0
-    for file in ("log.jsonl", "model.safetensors", RunFolder(tmp_path / "run").state(8).name):
-        assert (tmp_path / "run" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
