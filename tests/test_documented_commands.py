@@ -114,7 +114,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             two_styles(base / name)
         for name, first in {"photos": 0, "sketches": 20, "zebras": 40, "generated": 60, "png": 80, "jpg": 80}.items():
             (base / name).mkdir()
-            for i in range(12):
+            for i in range(24):
                 Image.fromarray(drawing(first + i, 32)[:, 32:]).save(base / name / f"{i}.{'jpg' if name == 'jpg' else 'png'}")
         for split in ("train", "test"):
             shutil.copytree(base / "facades" / split, base / "openmoji-64" / split)

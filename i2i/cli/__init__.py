@@ -14,6 +14,7 @@ from i2i.cli import (
     evaluate,
     explore,
     generate,
+    leaks,
     listing,
     report,
     train,
@@ -39,8 +40,8 @@ def _root(version: Annotated[bool, typer.Option(
     pass
 
 
-for _command in (train.train, translate.translate, generate.generate, evaluate.evaluate, report.report,
-                 convert.convert):
+for _command in (train.train, translate.translate, generate.generate, evaluate.evaluate, leaks.leaks,
+                 report.report, convert.convert):
     app.command()(_command)
 app.command("list")(listing.list_components)
 for _group in (explore, data, weights, bench):

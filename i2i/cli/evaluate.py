@@ -91,7 +91,7 @@ def evaluate(
     try:
         columns |= protocol.compare(outcome, previous, str(against))
     finally:        # A result that cannot be compared, or saved, is a result.
-        _print_results(outcome, columns)
+        print_results(outcome, columns)
         if json_file:
             write_text(Path(json_file), protocol.to_json(outcome))
 
@@ -202,7 +202,8 @@ def _make_request(default: Sequence[str], trained_with: Mapping[str, str] = Mapp
         batch, cache, weights, tuple(partiality_warnings(networks, trained_with)), group=group), judges
 
 
-def _print_results(outcome: Mapping[str, Any], columns: Mapping[str, Mapping[str, Any]]) -> None:
+def print_results(outcome: Mapping[str, Any], columns: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print a table of scores, the intervals of the first column, and warnings to stderr."""
     first = next(iter(columns.values()))
     width = max([len(name) for name in first] + [6])
     has_intervals = any("low" in figure for figure in first.values())

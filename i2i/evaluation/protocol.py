@@ -108,11 +108,16 @@ def result(scores: Mapping[str, Score], stamp: Stamp, fake: ImageSetFacts,
     """The result of an evaluation as JSON data.  Versions are recorded, not compared."""
     versions = {"i2i": VERSION, "python": platform.python_version(),
                 **{name: metadata.version(name) for name in ("numpy", "pillow", "torch", "timm")}}
-    return {"results": {name: {key: value for key, value in asdict(score).items() if value not in (None, "")}
-                        for name, score in scores.items()},
+    return {"results": scores_as_data(scores),
             "interval": INTERVAL if any(score.low is not None for score in scores.values()) else None,
             "stamp": json.loads(json.dumps(asdict(stamp))), "fakes": asdict(fake), "versions": versions,
             "warnings": warnings}
+
+
+def scores_as_data(scores: Mapping[str, Score]) -> dict[str, dict[str, Any]]:
+    """Scores as JSON data, without what they do not have."""
+    return {name: {key: value for key, value in asdict(score).items() if value not in (None, "")}
+            for name, score in scores.items()}
 
 
 def to_json(data: Any) -> str:

@@ -54,13 +54,22 @@ def f1(precision: float, recall: float) -> float:
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-def nearest_neighbors(x: Array, y: Array) -> tuple[Array, Array]:
-    """The nearest row of y (M, D) for each row of x (N, D), as distances (N,) and indices (N,)."""
+def nearest_neighbors(x: Array, y: Array, exclude: Array | None = None) -> tuple[Array, Array]:
+    """The nearest row of y (M, D) for each row of x (N, D), as distances (N,) and indices (N,).
+
+    Distances are exact, 0 between equal rows.  `exclude`: a row of y for each row of x that does not count.
+    """
     distance, index = np.full(len(x), np.inf), np.zeros(len(x), int)
     for rows, columns, block in distance_blocks(x, y):
+        if exclude is not None:
+            own = np.flatnonzero((exclude[rows] >= columns.start) & (exclude[rows] < columns.stop))
+            block[own, exclude[rows][own] - columns.start] = np.inf
         column = block.argmin(1)
         value = block[np.arange(len(block)), column]
         closer = value < distance[rows]
         distance[rows] = np.where(closer, value, distance[rows])
         index[rows] = np.where(closer, column + columns.start, index[rows])
+    for i in range(0, len(x), BLOCK):       # Products of matrices leave 1e-8 of the norm between equal rows.
+        difference = np.asarray(x[i:i + BLOCK], np.float64) - np.asarray(y[index[i:i + BLOCK]], np.float64)
+        distance[i:i + BLOCK] = np.linalg.norm(difference, axis=1)
     return distance, index
