@@ -43,6 +43,11 @@ def part_path(target: Path, suffix: str = ".part") -> Path:
     return target.with_name(f".{name}{suffix}")
 
 
+def is_device(path: Path) -> bool:
+    """Whether a path is that of a device or a pipe, such as /dev/stdout, which is written into."""
+    return path.exists() and not path.is_dir() and (not path.is_file() or path.parent == Path("/dev"))
+
+
 @contextlib.contextmanager
 def atomic_path(target: Path, *, sync: bool = False, unique: bool = False) -> Iterator[Path]:
     """Replace `target` by what the block writes to the path it gets: readers see the old or the new file.
@@ -52,6 +57,11 @@ def atomic_path(target: Path, *, sync: bool = False, unique: bool = False) -> It
         unique: whether several processes or threads may write the same target at once; `remove_stale` with
             the pattern ".*.part" removes what they leave behind if they are killed.
     """
+    if is_device(target):
+        with tempfile.TemporaryDirectory(prefix="i2i-") as folder:
+            yield Path(folder, target.name)
+            target.write_bytes(Path(folder, target.name).read_bytes())
+        return
     writer = f".{os.getpid()}.{threading.get_ident()}" if unique else ""
     part = part_path(target, f"{writer}.part")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -131,6 +141,8 @@ def write_text(path: Path, text: str) -> None:
 def check_file(flag: str, file: str | None) -> None:
     """RequestError if an output file cannot be written, before the work whose result it is for."""
     if file is not None:
+        if is_device(Path(file)) and os.access(file, os.W_OK):
+            return
         folder = next(folder for folder in Path(file).absolute().parents if os.path.lexists(folder))
         if os.path.isdir(file) or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
             raise RequestError(f"{flag} {file} cannot be written; accepted: a file in a folder that can be "

@@ -33,6 +33,12 @@ def test_warnings_of_other_packages_are_one_line(monkeypatch: pytest.MonkeyPatch
     assert warnings.formatwarning("two\nlines \33[2J", UserWarning, "f.py", 3) == "warning: two lines \\x1b[2J\n"
 
 
+@pytest.mark.parametrize("words", [("train", "pix2pix", "--out", ""), ("report", "run", "--out", ""), ("evaluate", "--real", "a", "--fake", "b", "--json", ""), ("convert", "x.pth", "--out", "")])
+def test_an_empty_value_is_not_the_default(i2i: Run, words: tuple[str, ...]) -> None:
+    result = i2i(*words)
+    assert (result.code, result.line) == (2, f"error: the value of {words[-2]} is empty")
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.ELOOP])
 def test_what_the_disk_does_not_allow_is_one_line_wherever_it_is_noticed(number: int, capsys: pytest.CaptureFixture[str]) -> None:
     def fails() -> None:

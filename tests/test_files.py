@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,24 @@ if os.fork() == 0:      # As a loader process that outlives its trainer.
     print("locked", flush=True)
 time.sleep(60)
 """
+
+
+def test_devices_and_pipes_are_written_into_and_not_replaced(tmp_path: Path) -> None:
+    """Who is root in a container could replace /dev/null."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        with ThreadPoolExecutor(1) as pool:
+            text = pool.submit((tmp_path / name).read_text)
+            files.write_text(tmp_path / name, "ü" * 100_000)
+            assert text.result() == "ü" * 100_000
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe"]
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "link").is_symlink()
+    if Path("/dev/full").exists():
+        with pytest.raises(JobError, match=r"^/dev/full could not be written: No space left on device$"):
+            files.write_text(Path("/dev/full"), "x")
+        assert not Path("/dev/full").is_file()
 
 
 def test_a_target_is_replaced_whole_or_left_alone(tmp_path: Path) -> None:
@@ -89,6 +108,7 @@ def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
             files.check_file("--json", str(place))
     files.check_file("--json", str(tmp_path / "absent" / "x"))
     files.check_file("--json", None)
+    files.check_file("--json", os.devnull)
 
 
 def test_an_output_file_in_a_folder_that_may_not_be_written_is_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

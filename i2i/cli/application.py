@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 import warnings
+from itertools import pairwise
 from typing import Any
 
 import typer
@@ -45,6 +46,9 @@ class App(typer.Typer):
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")       # File names may not be valid text.
+        for option, value in pairwise(args):
+            if option.startswith("--") and not value:     # Such as a variable that is not set.
+                return _report_error(f"the value of {option} is empty", 2)
         try:
             command = typer.main.get_command(self)
             return int(command.main(args or ["--help"], prog_name="i2i", standalone_mode=False) or 0)
