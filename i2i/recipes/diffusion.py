@@ -47,7 +47,7 @@ class Diffusion(Denoising):
     spacing: Spacing = "trailing"
     clip: Annotated[bool, Doc("Predicted images are clipped to [-1, 1] in every step of sampling")] = True
 
-    family: ClassVar[Family] = Family("diffusion", inversion="approximate", steps="steps")
+    family: ClassVar[Family] = Family("diffusion", steps="steps")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -29,7 +29,7 @@ class RectifiedFlow(Denoising):
     shift: Annotated[float, Doc(
         "More than 1: more of the steps where there is more noise (Esser et al. 2024)")] = 1.0
 
-    family: ClassVar[Family] = Family("flow matching", inversion="approximate", steps="steps")
+    family: ClassVar[Family] = Family("flow matching", steps="steps")
 
     def __post_init__(self) -> None:
         super().__post_init__()
