@@ -37,6 +37,8 @@ SYNOPSIS = re.compile(r"[A-Z]{3,}|…|\[|\|[a-zA-Z ]")       # `--real DIR`, `wa
 TINY = ("generator.width=4", "discriminator.width=4", "train.images=4", "train.batch_size=2", "data.size=32")
 NOISE = ("generator.width=4", "discriminator.width=4", "train.images=8", "train.batch_size=4", "data.size=32")
 DENOISING = ("denoiser.width=4", "steps=2", "train.images=8", "train.batch_size=4", "data.size=32")
+FAMILIES = {"vae": ("generator.width=4", "encoder.width=4", *NOISE[2:]), "flow": ("network.width=4", "network.couplings=1", *NOISE[2:]),
+            **dict.fromkeys(("diffusion", "palette"), DENOISING)}
 MORE = {"stylegan2-ada": ("generator.max_channels=8", "discriminator.max_channels=8", "generator.z_dim=8", "generator.w_dim=8", "generator.mapping_layers=1"),
         "cyclegan": ("generator.norm=instance",)}
 
@@ -89,7 +91,7 @@ def made_small(words: list[str]) -> list[str]:
         for length, value in (("--epochs", "1"), ("--minutes", "0.5")):
             if length in words:
                 return [*words, length, value, *(["--dry-run"] if length == "--minutes" else []), *(word for word in TINY if not word.startswith("train.images"))]
-        small = TINY if words[1] in ("pix2pix", "cyclegan") else DENOISING if words[1] in ("diffusion", "palette") else NOISE
+        small = FAMILIES.get(words[1], TINY if words[1] in ("pix2pix", "cyclegan") else NOISE)
         return [*words, *small, *(MORE.get(words[1], ()) if "generator.norm=instance" not in words else ())]
     if verb == "generate":
         return [*words, "--n", "16"]
@@ -112,7 +114,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             drawn_strips(base / name)
         for name in ("horse2zebra", "x"):
             two_styles(base / name)
-        for name, first in {"photos": 0, "sketches": 20, "zebras": 40, "generated": 60, "png": 80, "jpg": 80}.items():
+        for name, first in {"photos": 0, "sketches": 20, "zebras": 40, "generated": 60, "odd": 60, "png": 80, "jpg": 80}.items():
             (base / name).mkdir()
             for i in range(24):
                 Image.fromarray(drawing(first + i, 32)[:, 32:]).save(base / name / f"{i}.{'jpg' if name == 'jpg' else 'png'}")
@@ -132,7 +134,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         sgan = ("generator.width=4", "discriminator.width=4", "generator.z_dim=8", "train.images=8", "train.batch_size=4", "data.size=32")
         for name, recipe, words, data in (("facades", "pix2pix", SMALL, "facades"), ("demo", "pix2pix", (*SMALL, "generator.up=resize", "generator.dropout=0"), "facades"), ("sketch", "pix2pix", SMALL, "facades"), ("refine", "pix2pix", SMALL, "facades"),
                                           *((name, "cyclegan", ("generator.width=4", "generator.blocks=1", "discriminator.width=4"), "horse2zebra") for name in ("cyclegan", "cyc")),
-                                          ("sngan", "sngan", (*sgan[:-1], "data.size=64"), "photos"), ("faces", "dcgan", sgan, "photos"), ("cgan", "cgan", sgan, "fluent3d-64")):
+                                          ("sngan", "sngan", (*sgan[:-1], "data.size=64"), "photos"), ("faces", "dcgan", sgan, "photos"), ("vae", "vae", FAMILIES["vae"], "photos"), ("cgan", "cgan", sgan, "fluent3d-64")):
             package.train(recipe, *words, "train.images=8", "train.batch_size=4", data=data, out=f"runs/{name}", device="cpu")
         shutil.copy("runs/facades/model.safetensors", "model.safetensors")
         assert app.run(["evaluate", "--real", "photos", "--fake", "generated", "--metrics", "fd,kid", "--json", "old.json"]) == 0

@@ -17,6 +17,7 @@ from i2i.cli import (
     leaks,
     listing,
     report,
+    score,
     train,
     translate,
     weights,
@@ -40,8 +41,8 @@ def _root(version: Annotated[bool, typer.Option(
     pass
 
 
-for _command in (train.train, translate.translate, generate.generate, evaluate.evaluate, leaks.leaks,
-                 report.report, convert.convert):
+for _command in (train.train, translate.translate, generate.generate, score.score, evaluate.evaluate,
+                 leaks.leaks, report.report, convert.convert):
     app.command()(_command)
 app.command("list")(listing.list_components)
 for _group in (explore, data, weights, bench):

@@ -61,9 +61,11 @@ def families() -> dict[str, tuple[str, str]]:
         recipe = cast(Any, registry.lookup("recipe", name))
         family = getattr(recipe, "family", None)        # Not of every plugin.
         learns = f"learns from {'' if recipe.dataset == 'images' else f'{recipe.dataset} '}images"
+        steps = getattr(family, "steps", 1)
+        steps = steps if isinstance(steps, int) else f"by the setting {steps}"
         found[name] = ("", learns) if family is None else (
             family.name, f"density {family.density}, inversion {family.inversion}, steps to sample "
-                         f"{family.steps}; {learns}")
+                         f"{steps}; {learns}")
     return found
 
 

@@ -18,6 +18,7 @@ def plan_targets(source: Source, out: Path, suffix: str, image_format: ImageForm
     Args:
         suffix: format of the results (".png"); "" for that of each input.
         image_format: of the results.
+        flag: the option that names the folder.
 
     Returns:
         The targets, and a message for each input that leads out of the output folder.

@@ -12,7 +12,7 @@ from scipy.special import logsumexp
 from scipy.stats import rankdata
 
 from i2i.images.format import Array
-from i2i.metrics.intervals import Z95, proportion_interval
+from i2i.metrics.detection import auroc
 from i2i.metrics.precision_recall import nearest_neighbors
 
 MIN_IN_CELL = 20            # Fakes, above which a cell counts.
@@ -190,12 +190,6 @@ def membership_auc(train: Array, held_out: Array) -> tuple[float, float, float]:
         train, held_out: distances to the nearest fake, (N,) and (M,).
 
     Returns:
-        The area with its 95 % interval by DeLong et al. 1988, never narrower than Wilson's.
+        The area with its 95 % interval, as of `auroc`.
     """
-    n, m = len(train), len(held_out)
-    ranks = rankdata(np.concatenate([train, held_out]))
-    wins = 1 - (ranks[:n] - rankdata(train)) / m            # Share of held-out images that are farther.
-    losses = (ranks[n:] - rankdata(held_out)) / n
-    area = float(wins.mean())
-    margin = Z95 * math.sqrt(wins.var(ddof=1) / n + losses.var(ddof=1) / m)
-    return area, *proportion_interval(area, n + m, margin)
+    return auroc(train, held_out)
