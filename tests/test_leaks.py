@@ -110,6 +110,20 @@ def test_held_out_images_that_are_or_look_like_training_images_are_named_and_lef
     assert json.loads(Path("leaks.json").read_text())["stamp"]["metrics"]["leaks"]["n_test"] == 30
 
 
+def test_fakes_of_other_kinds_are_said_in_one_line_each(i2i: Run, sets: Path, tmp_path: Path) -> None:
+    gray = save(tmp_path / "gray", [image[:48, :, 0] for image in scenes(20)])
+    (tmp_path / "float").mkdir()
+    for i in range(20):
+        np.save(tmp_path / f"float/{i}.npy", np.zeros((8, 8, 3), np.float32))
+    words = ("leaks", "--train", sets / "data/train", "--features", "random", "--fake")
+    lines = i2i(*words, gray).err.splitlines()
+    assert "warning: 20 of 20 fakes are gray: repeated to three channels" in lines
+    assert "warning: fakes are 64x48 and training images 64x64: what the resize does differs between them" in lines
+    found = i2i(*words, tmp_path / "float")
+    assert found.code == 1
+    assert "0.npy is float32, which has no fixed range" in found.line
+
+
 def test_what_cannot_be_judged_is_said_in_one_line(i2i: Run, sets: Path, tmp_path: Path, trained: Path) -> None:
     data, fake = sets / "data", sets / "fake"
     few = save(tmp_path / "few", list(scenes(5)))
