@@ -303,7 +303,7 @@ def test_how_long_a_run_takes_is_reported_before_its_first_step() -> None:
     """Four images are 8,000 operations, which the generator makes in 8 seconds."""
     before = Slow.now
     assert estimated(8_000, 43_200) == ["speed: about 0.5 images/s, 24 hours left, estimated from that of the generators; measured after the first step"]
-    assert Slow.now == before + 2           # The first call, and one image, where that takes long.
+    assert Slow.now == before + 1 + 4       # The first call, and a batch.
     assert "0.5 images/s, 10 days left" in estimated(8_000, 432_000)[0]
     assert "0.5 images/s, 5 days left" in estimated(8_000, 432_000, images=216_000)[0]
     assert estimated(8_000, 29) == []       # It is over before one has read it.

@@ -15,7 +15,7 @@ from i2i.training.flops import FlopCount
 if TYPE_CHECKING:
     from i2i.training.trainer import Trainer
 
-TRIAL_SECONDS = 0.5         # About as long as generating images is timed.
+TRIAL_SECONDS = 4.0     # At most, about, for as many images of a batch as fit: a call has costs of its own.
 SHORT_RUN = 60.0            # Seconds; of shorter runs nothing is said.
 
 
