@@ -72,7 +72,7 @@ def test_list_says_what_a_name_means(i2i: Run, words: list[str], rows: list[str]
 @pytest.mark.parametrize(("words", "hint"), [
     (["generators"], "did you mean 'generator'"), (["preset", "dcgn"], "did you mean 'dcgan'"), (["generator", "unett"], "did you mean 'unet'"),
     (["generator", "dcgam"], "did you mean 'dcgan'"), (["batch_sise"], "did you mean 'batch_size'"), (["generator.widht"], "did you mean 'generator.width'"),
-    (["unet.widht"], "did you mean 'generator.width'"), (["data", "flipp"], "did you mean 'flip'"), (["oops", "unet"], "no kind of component is called 'oops'"), (["data", "zz*"], "no setting of data")])
+    (["unet.widht"], "did you mean 'unet.width'"), (["data", "flipp"], "did you mean 'flip'"), (["oops", "unet"], "no kind of component is called 'oops'"), (["data", "zz*"], "no setting of data")])
 def test_list_refuses_unknown_names(i2i: Run, words: list[str], hint: str) -> None:
     result = i2i("list", *words)
     assert result.code == 2

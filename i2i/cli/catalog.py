@@ -154,7 +154,8 @@ def component_options(name: str) -> list[Setting]:
 def known_words() -> list[str]:
     """All words that can be listed, for suggestions."""
     keys = [each.key for section in SECTIONS for each in section_settings(section)]
-    optional = [f"{key}.{option}" for key, kinds in kinds_by_setting().items() for kind in kinds
-                for component in registry.names(kind) for option in registry.schema(kind, component)]
+    optional = [f"{word}.{option}" for key, kinds in kinds_by_setting().items() for kind in kinds
+                for component in registry.names(kind) for option in registry.schema(kind, component)
+                for word in (key, component)]
     return [*(word for kind, listed in names().items() for word in (kind, *listed)), *SECTIONS, *keys,
             *(key.partition(".")[2] for key in keys), *(each.key for each in recipe_settings()), *optional]
