@@ -47,7 +47,7 @@ class Family:
     Args:
         density: whether a model tells how likely an image is, exactly or by a lower bound (see `Scores`).
         inversion: whether it can go back from an image to what it would be made from.
-        steps: network calls for one image, or the setting that says how many.
+        steps: network calls for one image, the setting that says how many, or "pixels", one for each.
     """
 
     name: str = "GAN"
