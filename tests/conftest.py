@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,9 @@ from i2i.cli import app
 REFERENCE = Path(__file__).parent / "reference"
 CYCLE = ("generator.width=4", "generator.blocks=1", "discriminator.width=4", "discriminator.layers=1", "pool=3", "train.batch_size=2", "train.log_every=6", "train.checkpoint_every=8")
 CUT = (*(word for word in CYCLE if word != "pool=3"), "nce_width=8", "nce_patches=16", "nce_layers=0,4,8,12")
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]
 SMALL = ("generator.width=4", "discriminator.width=4", "discriminator.layers=1", "train.batch_size=2", "train.log_every=6", "train.checkpoint_every=8")
 
 
@@ -169,3 +173,15 @@ def noisy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     (base / "data" / "dataset.json").write_text(json.dumps({"labels": [[f"{i}.png", i % 3] for i in range(6)], "classes": CLASSES}))
     return {name: package.train(recipe, *words, "train.batch_size=4", "train.images=160", "train.ema_half_life=0", data=base / "data", out=base / name, device="cpu")
             for name, (recipe, *words) in NOISY.items()}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium by Playwright."""
+    api = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is not installed (Debian package chromium)")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()

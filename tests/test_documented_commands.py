@@ -99,6 +99,8 @@ def made_small(words: list[str]) -> list[str]:
         return [*words, "--frames", "4"]
     if words[:2] == ["bench", "modes"]:
         return [*words, "--steps", "2", "--seeds", "1", "--no-costs", *(() if "--only" in words else ("--only", "pack-2"))]
+    if words[:2] == ["hype", "build"]:
+        return [*words, "--images", "4", "--qualification", "4", "--practice", "2", "--pool", "9"]
     if words[:2] == ["bench", "judges"]:
         return [*words, "random", "--n", "20"]
     return words

@@ -33,9 +33,6 @@ from i2i.report.svg_chart import (
 
 from .conftest import Run
 
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]
 CONFIG = {
     "i2i": "0.1.0",
     "recipe": {"name": "pix2pix", "settings": {"generator": {"name": "unet", "options": {"width": 4}}, "lambda_l1": 100.0}},
@@ -323,17 +320,6 @@ def test_numbers_are_formatted_for_reading() -> None:
 
 
 # ------------------------------------------------------------------------------------------ in a browser
-
-
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is not installed (Debian package chromium)")
-    with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

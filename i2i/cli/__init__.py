@@ -14,6 +14,7 @@ from i2i.cli import (
     evaluate,
     explore,
     generate,
+    hype,
     leaks,
     listing,
     report,
@@ -45,5 +46,5 @@ for _command in (train.train, translate.translate, generate.generate, score.scor
                  leaks.leaks, report.report, convert.convert):
     app.command()(_command)
 app.command("list")(listing.list_components)
-for _group in (explore, data, weights, bench):
+for _group in (explore, data, weights, hype, bench):
     app.add_typer(_group.app, name=_group.__name__.rpartition(".")[2])

@@ -35,20 +35,25 @@ def make_environment() -> Environment:
     return environment
 
 
-def render(contents: RunContents) -> str:
-    """The whole HTML document."""
-    style, script = (files("i2i.report").joinpath(name).read_text(encoding="utf-8")
-                     for name in ("report.css", "report.js"))
+def assets(name: str) -> dict[str, Markup]:
+    """Style and script of a page, and the policy that lets it run no other script and load nothing."""
+    style, script = (files("i2i.report").joinpath(f"{name}.{kind}").read_text(encoding="utf-8")
+                     for kind in ("css", "js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
               "base-uri 'none'; form-action 'none'")
+    return {"style": Markup(style), "script": Markup(script), "policy": Markup(policy)}
+
+
+def render(contents: RunContents) -> str:
+    """The whole HTML document."""
     settings = part(part(contents.config, "recipe"), "settings")
     curve = run_charts.make_curve("images_per_second", contents.speed, "images/s")
     speed = Chart("images per second", [curve],
                   note="Between two log entries; evaluations and samples included.")
     return make_environment().get_template("page.html").render(
-        policy=Markup(policy), style=Markup(style), script=Markup(script), run=contents,
-        facts=_facts(contents), settings=_settings(contents.config), metrics=_metrics(contents),
+        **assets("report"), run=contents, facts=_facts(contents), settings=_settings(contents.config),
+        metrics=_metrics(contents),
         collapse=draw(run_charts.collapse_charts(contents.collapse, contents.detection)),
         losses=draw(run_charts.loss_charts(contents.log)), skipped=run_charts.skipped_steps(contents.log),
         has_means=len(contents.log) >= svg_chart.MIN_POINTS_FOR_MEAN, speed=draw([speed]),
