@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from i2i.nets.precision import fp32_island, to_float32
 from i2i.registry import register
 
 Synthesis = Callable[[Tensor], Tensor]      # (N, num_ws, w_dim) -> (N, C, H, W)
+NoiseGenerator = Callable[[Tensor, Tensor | None], Tensor]      # A noise generator: z, labels -> images.
 
 
 @register("generator_penalty", "none")
@@ -21,9 +22,10 @@ class NoGeneratorPenalty(nn.Module):
 
     every: ClassVar[int] = 0        # Never due.
     shrink: ClassVar[int] = 1
+    differentiates_styles: ClassVar[bool] = False
 
-    def forward(self, synthesize: Synthesis, ws: Tensor) -> Tensor:
-        return ws.new_zeros(())
+    def forward(self, G: Any, z: Tensor, c: Tensor | None) -> Tensor:
+        return z.new_zeros(())
 
 
 @register("generator_penalty", "path-length")
@@ -35,6 +37,7 @@ class PathLengthPenalty(nn.Module):
     implementation, which takes the penalty every 8 turns (4 in its smallest configurations).
     """
 
+    differentiates_styles: ClassVar[bool] = True
     synced_buffers: ClassVar[tuple[str, ...]] = ("mean",)
     mean: Tensor
 
@@ -51,7 +54,11 @@ class PathLengthPenalty(nn.Module):
         self.weight, self.every, self.decay, self.shrink = weight, every, decay, shrink
         self.register_buffer("mean", torch.zeros(()))
 
-    def forward(self, synthesize: Synthesis, ws: Tensor) -> Tensor:
+    def forward(self, G: Any, z: Tensor, c: Tensor | None) -> Tensor:
+        """The penalty of the styles of z, (N, z_dim), and labels.  Updates the mean."""
+        return self.of_styles(G.synthesize, G.styles(z, c))
+
+    def of_styles(self, synthesize: Synthesis, ws: Tensor) -> Tensor:
         """The penalty for styles `ws`, (N, num_ws, w_dim), in float32; updates the mean."""
         with fp32_island(ws):
             lengths = path_lengths(synthesize, to_float32(ws))

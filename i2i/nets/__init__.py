@@ -10,7 +10,6 @@ from i2i.nets import (
     multiscale,
     patchgan,
     pix2pixhd,
-    pixelcnn,
     priors,
     projected,
     realnvp,
@@ -25,5 +24,5 @@ from i2i.nets import (
 )
 
 __all__ = ["dcgan", "denoiser", "encoders", "fastgan", "mlp", "multiscale", "patchgan", "pix2pixhd",
-           "pixelcnn", "priors", "projected", "realnvp", "resnet", "sagan", "several_discriminators",
-           "spade", "stylegan", "stylegan2", "unet", "weight_norm"]
+           "priors", "projected", "realnvp", "resnet", "sagan", "several_discriminators", "spade",
+           "stylegan", "stylegan2", "unet", "weight_norm"]

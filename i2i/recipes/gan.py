@@ -64,7 +64,8 @@ class GAN(StabilizerSettings):
 
     @property
     def second_order_modules(self) -> tuple[str, ...]:
-        twice = {"D": self.needs_second_derivatives, "G": build("generator_penalty", self.g_penalty).every}
+        P = build("generator_penalty", self.g_penalty)
+        twice = {"D": self.needs_second_derivatives, "G": P.differentiates_styles}
         return tuple(name for name, differentiated in twice.items() if differentiated)
 
     @property
@@ -81,7 +82,7 @@ class GAN(StabilizerSettings):
         D = build("discriminator", self.discriminator, JoinedChannels(*images, pack=self.pack), info.size,
                   0 if self.label_channels else classes)
         P = build("generator_penalty", self.g_penalty)
-        require(not P.every or hasattr(G, "synthesize"), "g_penalty", self.g_penalty.name,
+        require(not P.differentiates_styles or hasattr(G, "synthesize"), "g_penalty", self.g_penalty.name,
                 f"none with generator={self.generator.name}, which has no style space; or "
                 "generator=stylegan2")
         check_penalty(self.penalty, D)
@@ -158,8 +159,8 @@ class GAN(StabilizerSettings):
         if not P.every or g_update % P.every:
             return prior
         subset = slice(max(1, len(z) // P.shrink))
-        styles = G.styles(z[subset].detach(), None if c is None else c[subset])
-        return prior + P.every * cast(Tensor, P(G.synthesize, styles))
+        labels = None if c is None else c[subset]
+        return prior + P.every * cast(Tensor, P(G, z[subset].detach(), labels))
 
     def generate(self, m: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
         """{"eps" or "z"[, "c"]} -> {"fake_b"}"""

@@ -46,7 +46,7 @@ def test_the_penalty_and_its_mean() -> None:
     lengths = torch.einsum("liw,ni->nlw", a, y).square().sum(2).mean(1).sqrt()
     P = build("generator_penalty", Spec("path-length", {"weight": 3.0, "decay": 0.25})).double()
     P.mean.fill_(2.0)
-    value = P(linear(a), styles())
+    value = P.of_styles(linear(a), styles())
     mean = 0.75 * 2 + 0.25 * lengths.mean()
     torch.testing.assert_close(P.mean, mean)
     torch.testing.assert_close(value, 3 * (lengths - mean).square().mean())
@@ -60,7 +60,7 @@ def test_the_penalty_is_near_zero_for_an_orthogonal_synthesis_and_large_for_a_st
     for name, scale in (("even", torch.ones(64)), ("stretched", torch.tensor([8.0] + [0.1] * 63))):
         P = PathLengthPenalty(decay=1.0)
         torch.manual_seed(0)
-        costs[name] = P(lambda ws, a=even * scale: (ws[:, 0] @ a.t()).unflatten(1, (3, 10, 100)), torch.randn(200, 1, 64)).item() / P.mean.item()**2
+        costs[name] = P.of_styles(lambda ws, a=even * scale: (ws[:, 0] @ a.t()).unflatten(1, (3, 10, 100)), torch.randn(200, 1, 64)).item() / P.mean.item()**2
     assert costs["even"] < 0.05
     assert costs["stretched"] > 10 * costs["even"]
 
@@ -71,7 +71,7 @@ def test_its_gradients_match_finite_differences() -> None:
 
     def loss(a: torch.Tensor, ws: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(0)
-        return PathLengthPenalty(decay=0.5).double()(lambda w: linear(a)(w).tanh(), ws)
+        return PathLengthPenalty(decay=0.5).double().of_styles(lambda w: linear(a)(w).tanh(), ws)
 
     # The mean is a constant to the gradient, so the differences must not see it move.
     def fixed(a: torch.Tensor, ws: torch.Tensor) -> torch.Tensor:
@@ -101,7 +101,7 @@ def test_training_with_it_makes_path_lengths_more_equal() -> None:
     before = spread()
     for _ in range(100):
         optimizer.zero_grad()
-        P(image, 3 * torch.randn(64, 1, 8)).backward()
+        P.of_styles(image, 3 * torch.randn(64, 1, 8)).backward()
         optimizer.step()
     assert spread() < 0.7 * before
 
@@ -115,7 +115,7 @@ def test_it_is_computed_in_float32_under_autocast() -> None:
         return out.unflatten(1, (3, 2, 2))
 
     with torch.autocast("cpu", torch.bfloat16):
-        value = PathLengthPenalty()(image, torch.randn(2, 3, 4).bfloat16())
+        value = PathLengthPenalty().of_styles(image, torch.randn(2, 3, 4).bfloat16())
     assert seen == [(torch.float32, torch.float32)]
     assert value.dtype == torch.float32
     value.backward()
@@ -123,12 +123,12 @@ def test_it_is_computed_in_float32_under_autocast() -> None:
 
 
 def test_none_is_never_due_and_the_other_runs_on_meta_tensors() -> None:
-    assert set(names("generator_penalty")) == {"none", "path-length"}
+    assert set(names("generator_penalty")) == {"none", "path-length", "mode-seeking"}
     none = build("generator_penalty", Spec("none"))
-    assert (none.every, none(linear(matrices()), styles()).item()) == (0, 0.0)
+    assert (none.every, none(nn.Identity(), torch.ones(2, 3), None).item()) == (0, 0.0)
     with torch.device("meta"):
         P, layer = PathLengthPenalty(), nn.Linear(4, 12)
-        P(lambda ws: layer(ws.mean(1)).unflatten(1, (3, 2, 2)), torch.empty(2, 3, 4)).backward()
+        P.of_styles(lambda ws: layer(ws.mean(1)).unflatten(1, (3, 2, 2)), torch.empty(2, 3, 4)).backward()
 
 
 @pytest.mark.parametrize("options", [{"weight": -1}, {"every": 0}, {"decay": 0}, {"decay": 1.5}, {"shrink": 0}])
