@@ -37,7 +37,7 @@ SYNOPSIS = re.compile(r"[A-Z]{3,}|…|\[|\|[a-zA-Z ]")       # `--real DIR`, `wa
 TINY = ("generator.width=4", "discriminator.width=4", "train.images=4", "train.batch_size=2", "data.size=32")
 NOISE = ("generator.width=4", "discriminator.width=4", "train.images=8", "train.batch_size=4", "data.size=32")
 DENOISING = ("denoiser.width=4", "steps=2", "train.images=8", "train.batch_size=4", "data.size=32")
-FAMILIES = {"vae": ("generator.width=4", "encoder.width=4", *NOISE[2:]), "flow": ("network.width=4", "network.couplings=1", *NOISE[2:]),
+FAMILIES = {"vae": ("generator.width=4", "encoder.width=4", *NOISE[2:]), "flow": ("network.width=4", "network.couplings=1", *NOISE[2:]), "autoregressive": ("network.width=4", "network.blocks=1", *NOISE[2:-1], "data.size=16"),
             **dict.fromkeys(("diffusion", "palette"), DENOISING)}
 MORE = {"stylegan2-ada": ("generator.max_channels=8", "discriminator.max_channels=8", "generator.z_dim=8", "generator.w_dim=8", "generator.mapping_layers=1"),
         "cyclegan": ("generator.norm=instance",)}

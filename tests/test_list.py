@@ -8,7 +8,7 @@ import pytest
 
 from i2i import registry
 from i2i.config import settings
-from i2i.recipes.base import Reconstructs, Scores
+from i2i.recipes.base import Inverts, Reconstructs, Scores
 from i2i.recipes.presets import PRESETS
 from i2i.training.other_tools import known_words
 from tests.conftest import Run
@@ -115,8 +115,9 @@ def test_a_recipe_declares_what_its_methods_can_do(name: str) -> None:
     recipe: Any = registry.lookup("recipe", name)()
     assert (recipe.family.density != "none") == isinstance(recipe, Scores)
     assert not isinstance(recipe, Reconstructs) or recipe.family.inversion != "none"
+    assert recipe.sources or (recipe.family.inversion != "none") == isinstance(recipe, Inverts)
     steps = recipe.family.steps
-    assert steps >= 1 if isinstance(steps, int) else steps.partition(".")[0] in settings(recipe)
+    assert steps >= 1 if isinstance(steps, int) else steps == "pixels" or steps.partition(".")[0] in settings(recipe)
 
 
 @pytest.mark.parametrize(("words", "answer"), [

@@ -33,7 +33,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in range(3):
         Image.fromarray(np.random.default_rng(i).integers(0, 256, (20, 24)).astype(np.uint8)).save(base / "odd" / f"{i}.png")
     runs = {"vae": ("vae", "generator.width=4", "generator.z_dim=4", "encoder.width=4"), "flow": ("flow", "network.width=4", "network.couplings=1", "conditional=true"),
-            "dcgan": ("dcgan", "generator.width=4", "generator.z_dim=4", "discriminator.width=4", "pack=2")}
+            "autoregressive": ("autoregressive", "network.width=4", "network.blocks=1", "components=2"), "dcgan": ("dcgan", "generator.width=4", "generator.z_dim=4", "discriminator.width=4", "pack=2")}
     for name, (recipe, *words) in runs.items():
         package.train(recipe, *words, *FEW, data=base / "data", out=base / name, device="cpu")
     return base
@@ -56,7 +56,7 @@ def test_the_interval_is_as_wide_as_areas_scatter() -> None:
     assert ((found[:, 2] - found[:, 1]) / 2 / 1.96).mean() == pytest.approx(found[:, 0].std(), rel=0.1)
 
 
-@pytest.mark.parametrize(("name", "score", "said"), [("vae", "bits_per_dim", "an upper bound"), ("flow", "bits_per_dim", "exact"), ("dcgan", "minus_logit", "no density")])
+@pytest.mark.parametrize(("name", "score", "said"), [("vae", "bits_per_dim", "an upper bound"), ("flow", "bits_per_dim", "exact"), ("autoregressive", "bits_per_dim", "exact"), ("dcgan", "minus_logit", "no density")])
 def test_every_family_scores_images(base: Path, i2i: Run, name: str, score: str, said: str) -> None:
     words = ("score", base / name, base / "data", "--anomalies", base / "odd", "--json", "scores.json", "--csv", "scores.csv", "--device", "cpu")
     result = i2i(*words)

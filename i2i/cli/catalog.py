@@ -62,7 +62,8 @@ def families() -> dict[str, tuple[str, str]]:
         family = getattr(recipe, "family", None)        # Not of every plugin.
         learns = f"learns from {'' if recipe.dataset == 'images' else f'{recipe.dataset} '}images"
         steps = getattr(family, "steps", 1)
-        steps = steps if isinstance(steps, int) else f"by the setting {steps}"
+        if isinstance(steps, str):
+            steps = "one for each pixel" if steps == "pixels" else f"by the setting {steps}"
         found[name] = ("", learns) if family is None else (
             family.name, f"density {family.density}, inversion {family.inversion}, steps to sample "
                          f"{steps}; {learns}")

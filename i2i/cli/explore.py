@@ -1,12 +1,13 @@
-"""i2i explore: interpolate, mix, walk."""
+"""i2i explore: interpolate, reconstruct, mix, walk."""
 
 from typing import Annotated
 
 from i2i.cli.application import command_group
-from i2i.cli.options import Classes, Device, NoiseModel, Plugins, option
+from i2i.cli.options import Classes, Device, NoiseModel, Plugins, argument, option
 from i2i.errors import RequestError, require
 
-app = command_group("Look at what a model from noise has learned: interpolations, mixed styles, walks.")
+app = command_group("Look at what a model from noise has learned: interpolations, reconstructions, mixed "
+                    "styles, walks.")
 
 SheetFile = Annotated[str, option("FILE.png|jpg", "The image to write.")]
 Truncation = Annotated[float, option(
@@ -19,6 +20,8 @@ def interpolate(
     model: NoiseModel, out: SheetFile,
     grid: Annotated[str, option(
         "COLUMNS[xROWS]", "With ROWS the plane between four images, else a row for each class.")] = "8",
+    image: Annotated[list[str] | None, option(
+        "FILE", "Between these instead, of models that invert; twice, or four times with ROWS.")] = None,
     classes: Classes = None, truncation: Truncation = 1.0, seed: Seed = 0, device: Device = "auto",
     plugin: Plugins = None,
 ) -> None:
@@ -27,9 +30,25 @@ def interpolate(
     from i2i.inference.model import load
     path, (columns, rows) = animation.check_output(out, animation.SHEETS), explore.parse_grid(grid)
     steps = explore.interpolate(load(model, device), columns, rows, classes=classes, truncation=truncation,
-                                seed=seed)
+                                seed=seed, images=image or ())
     animation.save_sheet(path, explore.sheet(steps))
     print(path)
+
+
+@app.command()
+def reconstruct(
+    model: NoiseModel, images: Annotated[str, argument("INPUT", "An image, a folder tree or a zip.")],
+    out: SheetFile,
+    n: Annotated[int, option("N", "How many of the images.", "--n", min=1)] = 8,
+    classes: Classes = None, device: Device = "auto", plugin: Plugins = None,
+) -> None:
+    """Show images, and below them what the model makes of the noise it finds for each."""
+    from i2i.inference import animation, explore
+    from i2i.inference.model import load
+    path = animation.check_output(out, animation.SHEETS)
+    rows, psnr = explore.reconstruct(load(model, device), [images], n, classes=classes)
+    animation.save_sheet(path, explore.sheet(rows))
+    print(f"{path}  (PSNR {psnr:.1f} dB)")
 
 
 @app.command()

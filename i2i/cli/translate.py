@@ -21,6 +21,14 @@ Samples = Annotated[int, option(
 SpreadFolder = Annotated[str | None, option(
     "DIR", "The standard deviation of the samples by pixel goes here; white is 64 levels.")]
 
+Stages = Annotated[list[str] | None, option(
+    "MODEL[:ba]", "Translate the results by another model, too; can be repeated.")]
+Task = Annotated[str, option(
+    "translate|denoise", "denoise: reconstructions by a model from noise, such as vae.")]
+Half = Annotated[str | None, option("left|right", "Inputs are A|B strips: translate this half of each.")]
+OnError = Annotated[str, option(
+    "skip|stop", "skip: report inputs that fail at the end; stop: end the job at the first.")]
+
 
 def translate(
     model: Model,
@@ -28,10 +36,7 @@ def translate(
     out: Annotated[str, option("DIR", "Where results go, under the inputs' names.")],
     direction: Annotated[str, option(
         "ab|ba", "ba: from b to a, in models that learned both ways.")] = "ab",
-    chain: Annotated[list[str] | None, option(
-        "MODEL[:ba]", "Translate the results by another model, too; can be repeated.")] = None,
-    half: Annotated[str | None, option(
-        "left|right", "Inputs are A|B strips: translate this half of each.")] = None,
+    chain: Stages = None, task: Task = "translate", half: Half = None,
     batch: Annotated[int, option(None, "Images per batch; 0 chooses by their size.", min=0)] = 0,
     seed: Annotated[int | None, option(
         None, "Draw a sample, of dropout or noise, instead of the deterministic result.", min=0)] = None,
@@ -41,22 +46,25 @@ def translate(
     suffix: Annotated[str | None, option(FORMATS, "File format; by default the input's.", "--format")] = None,
     skip_existing: Annotated[bool, option(
         None, "Skip inputs whose results are in DIR already.", "--skip-existing")] = False,
-    on_error: Annotated[str, option(
-        "skip|stop", "skip: report inputs that fail at the end; stop: end the job at the first.")] = "skip",
+    on_error: OnError = "skip",
     max_pixels: MaxPixels = None, device: Device = "auto", plugin: Plugins = None,
 ) -> None:
     """Translate images: any size in, exactly that size out."""
     from i2i.data.sources import open_source
     from i2i.inference import translate as translation
+    from i2i.inference.denoise import Denoiser
     from i2i.inference.generation_plan import parse_suffix
-    from i2i.inference.translator import Chain
+    from i2i.inference.translator import Chain, Translator
     _check_choice("--on-error", on_error, "stop", "skip")
+    _check_choice("--task", task, "translate", "denoise")
     _check_choice("--half", half or "left", "left", "right")
     suffix = parse_suffix(suffix) if suffix else ""
     processes = process_group(device)
-    stages = _load_stages([(model, direction), *map(_stage, chain or ())], device, statistics, steps)
+    stages = _load_stages([(model, direction), *map(_stage, chain or ())], device, statistics, steps,
+                          task == "denoise")
     _check_samples(samples, spread, out, [stage for stage, _ in stages])
-    translator, direction = (Chain(*stages), "ab") if chain else stages[0]
+    first: tuple[Translator, str] = (Denoiser(stages[0][0]), direction) if task == "denoise" else stages[0]
+    translator, direction = (Chain(first, *stages[1:]), "ab") if chain else first
     folder = _writable_folder("--out", out, processes.rank)
     spread_folder = _writable_folder("--spread", spread, processes.rank) if spread else None
     start = time.monotonic()
@@ -74,11 +82,11 @@ def translate(
 
 
 def _load_stages(paths: list[tuple[str, str]], device: str, statistics: str | None,
-                 steps: int | None) -> list[tuple[TrainedModel, str]]:
+                 steps: int | None, denoise: bool) -> list[tuple[TrainedModel, str]]:
     """Load the models that translate one after the other, as the options say, before anything is written."""
     from i2i.inference.model import load
     stages = [(load(path, device), direction) for path, direction in paths]
-    for stage, direction in stages:
+    for stage, direction in stages[denoise:]:
         stage.sides(direction)      # Raises for a direction that was not learned.
         stage.statistics = statistics or stage.statistics
     for stage in [stage for stage, _ in stages if stage.samples_in_steps] or [stages[0][0]]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -13,6 +14,7 @@ from i2i.images.convert import make_grid
 from i2i.images.format import Array
 from i2i.inference.animation import check_size
 from i2i.inference.generation_plan import parse_classes
+from i2i.inference.latents import invert, read_images
 from i2i.inference.model import Model
 
 GAP = 2                     # Pixels between the images of a sheet.
@@ -99,11 +101,11 @@ def _prepare(model: Model, classes: str | None, seed: int, truncation: float) ->
 
 
 def interpolate(model: Model, columns: int, rows: int | None = None, *, classes: str | None = None,
-                seed: int = 0, truncation: float = 1.0) -> Rows:
+                seed: int = 0, truncation: float = 1.0, images: Sequence[str | Path] = ()) -> Rows:
     """Interpolate between images of a seed: linearly in the styles of networks that have them, else in noise.
 
     Without `rows`, from the first image to the second in `columns` steps, with a row for each class; with
-    `rows`, the plane between four images of one class.
+    `rows`, the plane between four images of one class.  With `images`, between those instead.
     """
     labels = _prepare(model, classes, seed, truncation)
     grid = str(columns) if rows is None else f"{columns}x{rows}"
@@ -114,15 +116,33 @@ def interpolate(model: Model, columns: int, rows: int | None = None, *, classes:
                            f"accepted: --classes NAME with it, or --grid {columns} for a row of each class")
     _check_sheet(model, columns, rows or len(labels))
     space, steps = latent_space(model), torch.linspace(0, 1, columns).tolist()
-    result = []
+    count, result = 2 if rows is None else 4, list[list[Tensor]]()
+    if len(images) not in (0, count):
+        raise RequestError(f"{len(images)} images to go between; accepted: {count} with --grid {grid}")
     for label in labels:
-        corners = space.points(seed, range(2 if rows is None else 4), label).split(1)
+        corners = (invert(model, read_images(model, images, count), label) if images
+                   else space.points(seed, range(count), label)).split(1)
         for t in [0.0] if rows is None else torch.linspace(0, 1, rows).tolist():
             left, right = corners if rows is None else (space.between(corners[0], corners[2], t),
                                                         space.between(corners[1], corners[3], t))
             points = torch.cat([space.between(left, right, s) for s in steps])
             result.append(list(space.images(points, label)))
     return result
+
+
+def reconstruct(model: Model, images: Sequence[str | Path], n: int, *, classes: str | None = None
+                ) -> tuple[Rows, float]:
+    """The first images of files and folders, below them what a model makes of their noise, and the mean
+    peak signal-to-noise ratio in dB."""
+    labels = _prepare(model, classes, 0, 1.0)
+    require(n >= 1, "--n", n, "1 or more")
+    if len(labels) > 1:
+        raise RequestError("the class of an image is not known; accepted: --classes NAME with one")
+    _check_sheet(model, n, 2)
+    originals = read_images(model, images, n)
+    made = latent_space(model).images(invert(model, originals, labels[0]), labels[0])
+    error = ((made.clamp(-1, 1) - originals) / 2).square().flatten(1).mean(1).clamp(min=1e-10)
+    return [list(originals), list(made)], float(-10 * error.log10().mean())
 
 
 def mix(model: Model, columns: int, rows: int, *, layers: str | None = None, classes: str | None = None,

@@ -17,6 +17,7 @@ from i2i.errors import RequestError
 from i2i.files import write_atomically
 from i2i.images.convert import make_grid, to_8bit, to_array, to_rgb, to_tensor
 from i2i.images.format import DecodedImage, ImageFormat
+from i2i.inference.latents import dataset_for
 from i2i.inference.model import Model
 from i2i.inference.targets import plan_targets
 from i2i.recipes.base import Batch, DataInfo, Discriminates, Reconstructs, Scores
@@ -132,8 +133,7 @@ def score_set(scorer: Scorer, where: str | Path, *, seed: int = 0, max_pixels: i
     if heat_maps:
         targets, refused = plan_targets(source, heat_maps, ".png", ImageFormat(), flag="--heatmaps")
         files, names = dict(targets), [name for name, _ in targets]
-    dataset = ImageDataset(source, "all", names).for_evaluation(
-        (model.formats["a"], model.formats["b"]), tuple(model.header["info"]["size"]))
+    dataset = dataset_for(model, source, names)
     result = SetScores(failed=refused)
     for rows, images in _batches(dataset, model.batch_size(), result.failed):
         chosen = [names[row] for row in rows]

@@ -10,6 +10,7 @@ from i2i.nets import (
     multiscale,
     patchgan,
     pix2pixhd,
+    pixelcnn,
     priors,
     projected,
     realnvp,
@@ -24,5 +25,5 @@ from i2i.nets import (
 )
 
 __all__ = ["dcgan", "denoiser", "encoders", "fastgan", "mlp", "multiscale", "patchgan", "pix2pixhd",
-           "priors", "projected", "realnvp", "resnet", "sagan", "several_discriminators", "spade",
-           "stylegan", "stylegan2", "unet", "weight_norm"]
+           "pixelcnn", "priors", "projected", "realnvp", "resnet", "sagan", "several_discriminators",
+           "spade", "stylegan", "stylegan2", "unet", "weight_norm"]

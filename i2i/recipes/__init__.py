@@ -2,6 +2,7 @@
 
 from i2i import augment, losses, nets
 from i2i.recipes import (
+    autoregressive,
     bbdm,
     cut,
     cyclegan,
@@ -15,5 +16,5 @@ from i2i.recipes import (
     vae,
 )
 
-__all__ = ["augment", "bbdm", "cut", "cyclegan", "diffusion", "flow", "gan", "infogan", "losses", "nets",
-           "pix2pix", "presets", "rectified_flow", "vae"]
+__all__ = ["augment", "autoregressive", "bbdm", "cut", "cyclegan", "diffusion", "flow", "gan", "infogan",
+           "losses", "nets", "pix2pix", "presets", "rectified_flow", "vae"]

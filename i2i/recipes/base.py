@@ -47,7 +47,7 @@ class Family:
     Args:
         density: whether a model tells how likely an image is, exactly or by a lower bound (see `Scores`).
         inversion: whether it can go back from an image to what it would be made from.
-        steps: network calls for one image, or the setting that says how many.
+        steps: network calls for one image, the setting that says how many, or "pixels", one for each.
     """
 
     name: str = "GAN"
@@ -68,7 +68,7 @@ class Recipe(Protocol):
 
     A recipe from noise has a module `Z` with a `noise_dim`, the length of "eps", which holds all that is
     random in an image: `generate` may call a network many times, and draws nothing of its own.  What a recipe
-    can do beside it are methods that some have: `Discriminates`, `Scores`, `Reconstructs`.
+    can do beside it are methods that some have: `Discriminates`, `Scores`, `Reconstructs`, `Inverts`.
     """
 
     family: ClassVar[Family]
@@ -125,6 +125,15 @@ class Reconstructs(Protocol):
     def reconstruct(self, m: nn.ModuleDict, batch: Batch) -> Tensor:
         """The images "b" in a batch as the model can express them, (N, C, H, W); called in eval mode without
         gradients."""
+
+
+@runtime_checkable
+class Inverts(Protocol):
+    """A recipe from noise that goes back from an image to the noise it would be made from."""
+
+    def invert(self, m: nn.ModuleDict, batch: Batch) -> Tensor:
+        """"eps", (N, noise_dim), from which `generate` makes the images "b" in a batch, exactly or nearly as
+        its family says; called in eval mode without gradients."""
 
 
 def get_module(m: nn.ModuleDict, name: str) -> Any:

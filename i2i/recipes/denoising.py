@@ -106,6 +106,14 @@ class Denoising(OnePlayer):
         """Noise (N, C, H, W) -> images; `noise` makes more of it, if the sampler needs it."""
         raise NotImplementedError
 
+    def to_noise(self, predict: Predict, x: Tensor, steps: int) -> Tensor:
+        """Images (N, C, H, W) -> noise from which `sample` makes them again, nearly."""
+        raise NotImplementedError
+
+    def invert(self, m: nn.ModuleDict, batch: Batch) -> Tensor:
+        """{"b"[, "c"]} -> noise (N, D), by the steps of sampling in the other direction"""
+        return self.to_noise(self.predict(m, batch), batch["b"], get_module(m, "S").steps).flatten(1)
+
     def generate(self, m: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
         """{"eps"[, "c"]} or {"a"[, "c"]} -> {"fake_b"}; all noise is that of each image's own seed."""
         G, S = get_module(m, "G"), get_module(m, "S")

@@ -47,7 +47,7 @@ class Diffusion(Denoising):
     spacing: Spacing = "trailing"
     clip: Annotated[bool, Doc("Predicted images are clipped to [-1, 1] in every step of sampling")] = True
 
-    family: ClassVar[Family] = Family("diffusion", steps="steps")
+    family: ClassVar[Family] = Family("diffusion", inversion="approximate", steps="steps")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -83,11 +83,20 @@ class Diffusion(Denoising):
                 x = ddpm_step(x, x0, ab, ab_next, noise() if t_next >= 0 else None, variance)
         return x
 
+    def to_noise(self, predict: Predict, x: Tensor, steps: int) -> Tensor:
+        """DDIM in the other direction.  Song et al. 2021a, section 5.4."""
+        table = alphas_cumprod(self.noise_schedule).tolist()
+        for t, t_next in pairwise([0, *reversed(sampling_times(steps, self.spacing))]):
+            x0, eps = split_prediction(predict(x, t / TIMESTEPS), x, table[t], self.prediction)
+            x = add_noise(x0, eps, table[t_next])
+        return x
+
 
 @register("recipe", "palette")
 @dataclass(frozen=True, kw_only=True)
 class Palette(Diffusion):
     """Diffusion whose network also sees the source image.  Saharia et al. 2022, arXiv:2111.05826."""
 
+    family: ClassVar[Family] = Family("diffusion", steps="steps")
     dataset: ClassVar[str] = "paired"
     sources: ClassVar[Mapping[str, str]] = {"fake_b": "a"}

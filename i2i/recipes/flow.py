@@ -76,6 +76,10 @@ class Flow(OnePlayer):
         z, of_class = m["P"](z, batch["c"])
         return z, log_determinant + change + of_class
 
+    def invert(self, m: nn.ModuleDict, batch: Batch) -> Tensor:
+        """{"b"[, "c"]} -> noise, of the middle of each level"""
+        return self.encode(m, dequantize(batch["b"], self.levels, torch.full_like(batch["b"], 0.5)), batch)[0]
+
     def generate(self, m: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
         """{"eps" or "z"[, "c"]} -> {"fake_b"}"""
         z = batch["z"] if "z" in batch else m["Z"](batch["eps"])

@@ -64,6 +64,7 @@ _PRESETS = (
     ("deligan", "gan", f"latent=mixture {_32}", "Gurumurthy et al. 2017"),
     ("vae", "vae", _32, "Kingma and Welling 2014"),
     ("flow", "flow", _32, "Dinh et al. 2017"),
+    ("autoregressive", "autoregressive", _32, "Salimans et al. 2017"),
     ("diffusion", "diffusion", _32, "Ho et al. 2020; DDIM: Song et al. 2021a"),
     ("rectified-flow", "rectified-flow", _32, "Liu et al. 2023; Lipman et al. 2023"),
     ("cut", "cut", "", "Park et al. 2020"),

@@ -29,7 +29,7 @@ class RectifiedFlow(Denoising):
     shift: Annotated[float, Doc(
         "More than 1: more of the steps where there is more noise (Esser et al. 2024)")] = 1.0
 
-    family: ClassVar[Family] = Family("flow matching", steps="steps")
+    family: ClassVar[Family] = Family("flow matching", inversion="approximate", steps="steps")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -47,7 +47,13 @@ class RectifiedFlow(Denoising):
 
     def sample(self, predict: Predict, x: Tensor, steps: int, noise: ImageNoise) -> Tensor:
         """Follow the velocity from noise, s = 1, to an image, s = 0."""
-        for s, s_next in pairwise(flow_times(steps, self.shift)):
+        return self._follow(predict, x, flow_times(steps, self.shift))
+
+    def to_noise(self, predict: Predict, x: Tensor, steps: int) -> Tensor:
+        return self._follow(predict, x, flow_times(steps, self.shift)[::-1])
+
+    def _follow(self, predict: Predict, x: Tensor, times: list[float]) -> Tensor:
+        for s, s_next in pairwise(times):
             x = (heun_step(x, predict, s, s_next) if self.sampler == "heun"
                  else euler_step(x, predict(x, s), s, s_next))
         return x

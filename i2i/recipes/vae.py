@@ -108,6 +108,10 @@ class VAE(OnePlayer):
         reconstructed: Tensor = m["G"](self.encode(m, batch)[0], self.labels(batch))
         return reconstructed
 
+    def invert(self, m: nn.ModuleDict, batch: Batch) -> Tensor:
+        """{"b"[, "c"]} -> the means of their z"""
+        return self.encode(m, batch)[0]
+
     def score(self, m: nn.ModuleDict, batch: Batch) -> Tensor:
         """{"b"[, "c"]} -> upper bounds on bits per dimension, (N)"""
         log_likelihood, kl = self.terms(m, batch)

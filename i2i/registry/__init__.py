@@ -26,10 +26,11 @@ T = TypeVar("T")
 _COMPONENTS: dict[str, dict[str, Callable[..., Any]]] = {}
 _COMBINERS: dict[str, Callable[..., Any]] = {}
 _ORIGINS: dict[tuple[str, str], str] = {}       # Of components that are not i2i's own: a package or a file.
-KINDS = ("adversarial", "augment", "callback", "dataset", "denoiser", "discriminator", "encoder",
-         "feature_matching", "feature_network", "generator", "generator_penalty", "instance_noise",
-         "invertible_network", "latent", "metric", "noise_generator", "norm", "optimizer", "paired_metric",
-         "penalty", "perceptual", "preset", "recipe", "resize", "schedule", "unrolling", "weight_norm")
+KINDS = ("adversarial", "augment", "autoregressive_network", "callback", "dataset", "denoiser",
+         "discriminator", "encoder", "feature_matching", "feature_network", "generator", "generator_penalty",
+         "instance_noise", "invertible_network", "latent", "metric", "noise_generator", "norm", "optimizer",
+         "paired_metric", "penalty", "perceptual", "preset", "recipe", "resize", "schedule", "unrolling",
+         "weight_norm")
 ENTRY_POINTS = "i2i.components"     # The group in which installed packages name what registers components.
 MAX_NAME_LENGTH = 100       # Characters of a user's input that are compared with the known names.
 

@@ -18,6 +18,7 @@ from i2i.training.other_tools import what_to_type
 
 # Kinds of component that are built for data of a size.
 NEED_SIZES = ("generator", "noise_generator", "discriminator", "encoder", "denoiser", "invertible_network",
+              "autoregressive_network",
               "latent")
 Settings = tuple[Recipe, DataConfig, TrainConfig]
 SECTIONS: Mapping[str, Any] = {"data": DataConfig, "train": TrainConfig}

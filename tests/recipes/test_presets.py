@@ -32,7 +32,7 @@ from tests.conftest import drawn_strips, two_styles
 
 TINY = ("generator.width=4", "discriminator.width=4", "train.batch_size=4", "train.images=24", "train.log_every=8", "train.checkpoint_every=12")
 
-FEWER = ("generator.blocks=1", "generator.hidden=4", "encoder.width=4", "network.width=4", "network.couplings=1", "denoiser.width=4", "steps=2")        # Where a network has the option.
+FEWER = ("generator.blocks=1", "generator.hidden=4", "encoder.width=4", "network.width=4", "network.couplings=1", "network.blocks=1", "denoiser.width=4", "steps=2")        # Where a network has the option.
 
 
 def accepts(name: str, word: str) -> bool:

@@ -24,7 +24,7 @@ from i2i.training.trainer import Trainer
 
 SMALL = {"generator.width": 4, "generator.max_channels": 8, "generator.z_dim": 16, "generator.w_dim": 8, "generator.mapping_layers": 2, "generator.blocks": 1,
          "discriminator.width": 4, "discriminator.max_channels": 8, "discriminator.layers": 1,
-         "encoder.width": 4, "network.width": 4, "network.couplings": 1, "denoiser.width": 4}
+         "encoder.width": 4, "network.width": 4, "network.couplings": 1, "network.blocks": 1, "denoiser.width": 4}
 READS = {torch.ops.aten._local_scalar_dense, torch.ops.aten.equal, torch.ops.aten.nonzero, torch.ops.aten.masked_select, torch.ops.aten.is_nonzero}
 VARIANTS = {    # Components that no preset has.
     "pix2pix stabilizers": ("pix2pix", "augment=ada", "g_weight_norm=spectral", "feature_matching=layers", "lambda_history=0.1", "instance_noise=normal"),

@@ -1,0 +1,53 @@
+"""Images as the noise that a generator would make them from."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from i2i.data.labeled import ImageDataset
+from i2i.data.sources import Source, Unreadable, check_not_empty, open_source
+from i2i.errors import RequestError
+from i2i.inference.model import Model
+from i2i.recipes.base import Inverts
+
+
+def dataset_for(model: Model, source: Source, names: Sequence[str]) -> ImageDataset:
+    """Images as a generator makes them: of its size and format."""
+    return ImageDataset(source, "all", names).for_evaluation(
+        (model.formats["a"], model.formats["b"]), tuple(model.header["info"]["size"]))
+
+
+def read_images(model: Model, paths: Sequence[str | Path], limit: int) -> Tensor:
+    """The first `limit` images of files, folders and zips together, (N, C, H, W); RequestError if one cannot
+    be read."""
+    images = list[Tensor]()
+    for path in paths:
+        source = open_source(path)
+        names = source.names()
+        check_not_empty(source.root, source, names)
+        names = names[:limit - len(images)]
+        dataset = dataset_for(model, source, names)
+        try:
+            images += [dataset.tensors(i)["b"] for i in range(len(names))]
+        except Unreadable as error:
+            raise RequestError(str(error)) from None
+    return torch.stack(images)
+
+
+@torch.inference_mode()
+def invert(model: Model, images: Tensor, label: int | None = None) -> Tensor:
+    """The standard normal noise of images, (N, C, H, W) in [-1, 1] -> (N, D) on the CPU.
+
+    `Model.generate_from` makes them again from it, or something near.  RequestError if the model cannot.
+    """
+    recipe, name = model.recipe, model.header["recipe"]["name"]
+    if not isinstance(recipe, Inverts) or model.directions:
+        raise RequestError(f"this {name} model does not go back from an image to noise; accepted: a model of "
+                           "vae, flow, diffusion or rectified-flow (i2i list family)")
+    found = []
+    for batch in images.split(model.batch_size()):
+        labels = {} if label is None else {"c": torch.full((len(batch),), label, device=model.device)}
+        found.append(recipe.invert(model.modules, {"b": batch.to(model.device)} | labels).float().cpu())
+    return torch.cat(found)
