@@ -95,7 +95,7 @@ def made_small(words: list[str]) -> list[str]:
         return [*words, *small, *(MORE.get(words[1], ()) if "generator.norm=instance" not in words else ())]
     if verb == "generate":
         return [*words, "--n", "16"]
-    if verb == "explore":
+    if words[:2] == ["explore", "walk"]:
         return [*words, "--frames", "4"]
     if words[:2] == ["bench", "modes"]:
         return [*words, "--steps", "2", "--seeds", "1", "--no-costs", *(() if "--only" in words else ("--only", "pack-2"))]
@@ -116,10 +116,12 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             drawn_strips(base / name)
         for name in ("horse2zebra", "x"):
             two_styles(base / name)
-        for name, first in {"photos": 0, "sketches": 20, "zebras": 40, "generated": 60, "odd": 60, "png": 80, "jpg": 80}.items():
+        for name, first in {"photos": 0, "sketches": 20, "zebras": 40, "generated": 60, "odd": 60, "noisy": 60, "png": 80, "jpg": 80}.items():
             (base / name).mkdir()
             for i in range(24):
                 Image.fromarray(drawing(first + i, 32)[:, 32:]).save(base / name / f"{i}.{'jpg' if name == 'jpg' else 'png'}")
+        for i in range(2):
+            shutil.copy(base / "photos" / f"{i}.png", base / f"{'AB'[i]}.png")
         for split in ("train", "test"):
             shutil.copytree(base / "facades" / split, base / "openmoji-64" / split)
         shutil.copytree(base / "facades", base / "drawings")
