@@ -59,6 +59,11 @@ def score(
         write_text(Path(json_file), json.dumps(result, indent=1) + "\n")
     if csv_file:
         write_text(Path(csv_file), _to_csv(scorer, sets))
+    for name, each in sets.items():
+        if each.converted:
+            print(f"note: {len(each.converted):,} of the {name} had other channels than the model's, such as "
+                  f"{printable(each.converted[0])}: the scores are those of what they were converted to",
+                  file=sys.stderr)
     if failed := [line for each in sets.values() for line in each.failed]:
         for line in failed:
             print(f"failed: {printable(line)}", file=sys.stderr)

@@ -227,8 +227,8 @@ class Model(Translator):
             cast(Any, self.modules["S"]).set(steps, guidance)
             return
         for key, value in {"steps": steps, "guidance": guidance}.items():
-            require(value is None, key, value, f"none in this {self.header['recipe']['name']} model, which "
-                    "makes an image in one step")
+            require(value is None, key, value, f"none in this {self.header['recipe']['name']} model, whose "
+                    "sampling has no such setting")
 
     @property
     def samples_in_steps(self) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from i2i.config import from_dict
 from i2i.data.labeled import ImageDataset
-from i2i.data.sources import Unreadable, check_not_empty, open_source
+from i2i.data.sources import Unreadable, check_not_empty, convert_or_unreadable, open_source
 from i2i.errors import RequestError
 from i2i.files import write_atomically
 from i2i.images.convert import make_grid, to_8bit, to_array, to_rgb, to_tensor
@@ -105,6 +105,7 @@ class SetScores:
 
     scores: dict[str, float] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)     # "name: reason"
+    converted: list[str] = field(default_factory=list)  # Names of those that had other channels.
 
 
 def score_set(scorer: Scorer, where: str | Path, *, seed: int = 0, max_pixels: int | None = None,
@@ -135,7 +136,7 @@ def score_set(scorer: Scorer, where: str | Path, *, seed: int = 0, max_pixels: i
         files, names = dict(targets), [name for name, _ in targets]
     dataset = dataset_for(model, source, names)
     result = SetScores(failed=refused)
-    for rows, images in _batches(dataset, model.batch_size(), result.failed):
+    for rows, images in _batches(dataset, model.batch_size(), result):
         chosen = [names[row] for row in rows]
         result.scores |= dict(zip(chosen, scorer(images, seed=seed), strict=True))
         if heat_maps:
@@ -145,16 +146,23 @@ def score_set(scorer: Scorer, where: str | Path, *, seed: int = 0, max_pixels: i
     return result
 
 
-def _batches(dataset: ImageDataset, size: int, failed: list[str]) -> Iterator[tuple[list[int], Tensor]]:
-    """The rows that can be read, so many at a time, and their images; reasons for the others in `failed`."""
+def _batches(dataset: ImageDataset, size: int, result: SetScores) -> Iterator[tuple[list[int], Tensor]]:
+    """The rows that can be read, so many at a time, and their images; `result` says what became of others."""
+    image_format = dataset.format("b")
     for start in range(0, len(dataset), size):
         rows, images = [], []
         for row in range(start, min(start + size, len(dataset))):
             try:
-                images.append(dataset.tensors(row)["b"])
-                rows.append(row)
+                (stored,) = dataset.decode("b", row)
+                array = dataset.transform.resize(convert_or_unreadable(stored, image_format),
+                                                 image_format.resize)
             except Unreadable as error:
-                failed.append(str(error))
+                result.failed.append(str(error))
+                continue
+            images.append(to_tensor(array, image_format))
+            rows.append(row)
+            if stored.channels != image_format.channels:
+                result.converted.append(dataset.names[row])
         if rows:
             yield rows, torch.stack(images)
 
