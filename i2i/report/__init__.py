@@ -1,11 +1,13 @@
 """A run folder as one self-contained HTML file, made without torch and without a network."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from i2i.errors import JobError, RequestError
-from i2i.files import write_atomically
-from i2i.report.page import render
+from i2i.files import write_atomically, write_text
+from i2i.report.data_card import make_card
+from i2i.report.page import render, render_markdown
 from i2i.report.run_contents import read_run
 
 __all__ = ["ReportResult", "write_report"]
@@ -20,9 +22,16 @@ class ReportResult:
     problems: tuple[str, ...]
 
 
-def write_report(run: str | Path, out: str | Path | None = None) -> ReportResult:
-    """Write the report of a run folder, by default as `report.html` in it, or raise RequestError."""
+def write_report(run: str | Path, out: str | Path | None = None, *, data_card: bool = False,
+                 results: Sequence[str | Path] = ()) -> ReportResult:
+    """Write the report of a run folder, by default as `report.html` in it, or raise RequestError.
+
+    With `data_card` it has a synthetic-data card, which is also written as `data-card.md` beside it: from the
+    JSON files of tests in the run folder and in `results`, files or folders.
+    """
     contents = read_run(run)
+    if data_card:
+        contents.card = make_card(Path(run), contents, [Path(each) for each in results])
     path = Path(out) if out else Path(run) / "report.html"
     if path.suffix.lower() not in (".html", ".htm"):
         raise RequestError(f"--out {path} must end in .html")
@@ -34,4 +43,6 @@ def write_report(run: str | Path, out: str | Path | None = None) -> ReportResult
     except (JobError, OSError) as error:
         why = str(error) if isinstance(error, JobError) else f"{path} could not be written: {error.strerror}"
         raise RequestError(f"{why}; choose another place with --out FILE.html") from None
+    if contents.card:
+        write_text(path.with_name("data-card.md"), render_markdown(contents.card))
     return ReportResult(path, len(data), tuple(contents.problems))

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from i2i.report import run_charts, svg_chart
+from i2i.report.data_card import QUESTIONS, DataCard
 from i2i.report.run_contents import Entry, RunContents, evenly_spaced, number, part
 from i2i.report.svg_chart import Chart, draw, format_number
 
@@ -28,10 +29,11 @@ def make_environment() -> Environment:
                               keep_trailing_newline=True)
     environment.filters |= {"number": format_number, "point": svg_chart.format_point,
                             "setting": format_setting, "finite": number,
-                            "items_of": lambda value: value if isinstance(value, list) else []}
+                            "items_of": lambda value: value if isinstance(value, list) else [],
+                            "cell": format_cell}
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     environment.globals |= {"chart_size": f"{svg_chart.WIDTH:g} {svg_chart.HEIGHT:g}",
-                            "num_colors": svg_chart.NUM_COLORS, "part": part}
+                            "num_colors": svg_chart.NUM_COLORS, "part": part, "questions": QUESTIONS}
     return environment
 
 
@@ -58,6 +60,19 @@ def render(contents: RunContents) -> str:
         losses=draw(run_charts.loss_charts(contents.log)), skipped=run_charts.skipped_steps(contents.log),
         has_means=len(contents.log) >= svg_chart.MIN_POINTS_FOR_MEAN, speed=draw([speed]),
         sample_note=next(note for key, note in SAMPLE_NOTES.items() if not key or key in settings))
+
+
+def render_markdown(card: DataCard) -> str:
+    """A data card as Markdown, for the page of a data set or model on a hub."""
+    return make_environment().get_template("card.md").render(card=card)
+
+
+def format_cell(text: object) -> Markup:
+    """Text as the cell of a Markdown table that shows it as it is."""
+    escaped = str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    for sign in "\\`*_[]|":
+        escaped = escaped.replace(sign, "\\" + sign)
+    return Markup(" ".join(escaped.split()))
 
 
 def _facts(contents: RunContents) -> list[str]:

@@ -63,6 +63,7 @@ class RunContents:
     collapse: list[Entry] = field(default_factory=list)
     collapse_image: EmbeddedImage | None = None
     problems: list[str] = field(default_factory=list)
+    card: Any = None            # A DataCard, if one is wanted.
 
     @property
     def images(self) -> int:
