@@ -110,7 +110,7 @@ def test_a_density_of_classes_is_their_mean(base: Path) -> None:
 
 def test_heat_maps_show_original_reconstruction_and_difference(base: Path, i2i: Run) -> None:
     result = i2i("score", base / "vae", base / "data", "--anomalies", base / "odd", "--heatmaps", "heat", "--device", "cpu")
-    assert (result.code, result.err) == (0, "")
+    assert (result.code, result.err.startswith("note: 3 of the anomalies had other channels")) == (0, True), result.err
     assert sorted(path.relative_to("heat").as_posix() for path in Path("heat").rglob("*.png")) == sorted(
         [f"images/{'ab'[i % 2]}/{i}.png" for i in range(6)] + [f"anomalies/{i}.png" for i in range(3)])
     strip = np.asarray(Image.open("heat/images/a/0.png")).astype(float)
