@@ -142,6 +142,11 @@ def test_results_from_elsewhere_are_added(run: Path, tmp_path: Path, i2i: Run) -
     assert "is for --data-card" in i2i("report", run, "--results", "scores.json").line
 
 
+def test_names_that_are_no_text_are_written_escaped(run: Path) -> None:
+    save(run, {"hype": json.loads(json.dumps(HYPE).replace("cyc <gan>", "\\udcff"))})
+    assert "udcff: people err on" in card_of(run)
+
+
 def test_without_the_option_there_is_no_card(run: Path) -> None:
     save(run, ALL)
     page = write_report(run).path.read_text()

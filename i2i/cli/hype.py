@@ -108,7 +108,7 @@ def score(
                            "files of a page of i2i hype build")
     _print(outcome)
     if json_file:
-        write_text(Path(json_file), json.dumps(outcome, indent=1, ensure_ascii=False) + "\n")
+        write_text(Path(json_file), json.dumps(outcome, indent=1) + "\n")
     if damaged:
         raise JobError(f"{len(damaged)} of {len(paths)} files could not be used")
 

@@ -73,8 +73,8 @@ def _find_problem(data: Mapping[str, Any]) -> str:
     settings = data["settings"]
     if settings.get("protocol") not in ("time", "infinity") or data["ended"] not in ("complete", *ENDINGS):
         return "protocol or ending is not one of the page's"
-    numbers = [settings.get(name) for name in SETTINGS]
-    if not all(type(value) in (int, float) for value in numbers) or type(numbers[0]) is not int:
+    blocks, *numbers = (settings.get(name) for name in SETTINGS)
+    if type(blocks) is not int or blocks < 1 or not all(type(value) in (int, float) for value in numbers):
         return "settings are missing"
     for i, trial in enumerate(data["trials"], 1):
         if not isinstance(trial, dict) or trial.get("kind") not in KINDS or "answer" not in trial or \
@@ -83,6 +83,8 @@ def _find_problem(data: Mapping[str, Any]) -> str:
             return f"trial {i} is not one of the page's"
     if data["ended"] == "complete":
         test = [trial for trial in data["trials"] if trial["phase"] == "test"]
+        if len(test) != settings["blocks"] * settings["images"]:
+            return f"it has {len(test)} trials, not {settings['blocks'] * settings['images']}"
         for block in range(settings["blocks"]):
             trials = [trial for trial in test if trial.get("block") == block]
             if len(trials) != settings["images"] or len({t["kind"] for t in trials if t["answer"]}) < 2:

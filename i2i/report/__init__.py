@@ -44,5 +44,6 @@ def write_report(run: str | Path, out: str | Path | None = None, *, data_card: b
         why = str(error) if isinstance(error, JobError) else f"{path} could not be written: {error.strerror}"
         raise RequestError(f"{why}; choose another place with --out FILE.html") from None
     if contents.card:
-        write_text(path.with_name("data-card.md"), render_markdown(contents.card))
+        text = render_markdown(contents.card).encode(errors="backslashreplace").decode()
+        write_text(path.with_name("data-card.md"), text)
     return ReportResult(path, len(data), tuple(contents.problems))
