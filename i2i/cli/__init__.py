@@ -22,6 +22,7 @@ from i2i.cli import (
     train,
     translate,
     weights,
+    worth,
 )
 from i2i.cli.application import App
 
@@ -43,7 +44,7 @@ def _root(version: Annotated[bool, typer.Option(
 
 
 for _command in (train.train, translate.translate, generate.generate, score.score, evaluate.evaluate,
-                 leaks.leaks, report.report, convert.convert):
+                 leaks.leaks, worth.worth, report.report, convert.convert):
     app.command()(_command)
 app.command("list")(listing.list_components)
 for _group in (explore, data, weights, hype, bench):

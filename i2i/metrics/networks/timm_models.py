@@ -3,8 +3,9 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
+import torch
 from torch import Tensor, nn
 from typing_extensions import Doc
 
@@ -33,14 +34,9 @@ class TimmNetwork(FeatureNetwork):
             self.name = f"timm:{architecture}"
         if path is None:
             raise RequestError(f"--features {self.name} needs its weights as a local file: --weights FILE")
-        if not timm.is_model(architecture):
-            near = difflib.get_close_matches(architecture, timm.list_models(), 3)
-            raise RequestError(f"timm has no model {architecture!r}; nearest: {', '.join(near) or 'none'}")
+        check_architecture(architecture)
         model: Any = timm.create_model(architecture, pretrained=False)
-        try:
-            model.load_state_dict(self.read(path))
-        except RuntimeError as error:
-            raise RequestError(f"{path} does not hold {architecture}: {last_line(error)}") from None
+        _load(model, self.read(path), path, architecture)
         config: dict[str, Any] = timm.data.resolve_model_data_config(model)  # type: ignore[attr-defined]
         self.model = model
         self.weights, self.size = sha256(path), int(config["input_size"][1])
@@ -110,3 +106,38 @@ def lite_name(name: str, depths: Sequence[int]) -> str:
               "_project_conv": "conv_pwl", "_bn2": "bn3"} if stage else
              {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"})
     return f"blocks.{stage}.{index}.{names[layer]}.{tensor}"
+
+
+def check_architecture(name: str) -> None:
+    """RequestError unless timm has an architecture of this name."""
+    import timm
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), 3)
+        raise RequestError(f"timm has no model {name!r}; nearest: {', '.join(near) or 'none'}")
+
+
+def _load(model: nn.Module, state: Mapping[str, Tensor], path: Path, architecture: str) -> None:
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise RequestError(f"{path} does not hold {architecture}: {last_line(error)}") from None
+
+
+def make_classifier(architecture: str, classes: int, side: int, weights: Path | None = None) -> nn.Module:
+    """A classifier of square images by a timm architecture, all but its last layer from a weights file.
+
+    RequestError if there is no such architecture, the file holds another, or it does not take such images.
+    """
+    import timm
+    check_architecture(architecture)
+    model: Any = timm.create_model(architecture, pretrained=False)
+    if weights is not None:
+        _load(model, read_state(weights), weights, architecture)
+    model.reset_classifier(classes)
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 3, side, side))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise RequestError(f"timm's {architecture} does not take images of {side}x{side} "
+                           f"({last_line(error)}); accepted: another --size or --backbone") from None
+    return cast(nn.Module, model)

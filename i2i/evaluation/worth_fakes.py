@@ -1,0 +1,126 @@
+"""The fakes of `i2i worth`: a labeled set, what a model makes, or translations of labeled sources."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from i2i.data.labeled import ImageDataset
+from i2i.data.sources import open_source
+from i2i.errors import JobError, RequestError
+from i2i.evaluation.request import Progress
+from i2i.evaluation.worth_sets import LABELED, LabeledImages, check_classes, open_labeled
+from i2i.images.encode import formats_for
+from i2i.inference import generate as generation
+from i2i.inference import translate as translation
+from i2i.inference.generation_plan import plan_generation
+from i2i.inference.image_store import open_store
+from i2i.inference.model import Model, load
+
+MOST_GENERATED = 20_000
+FAKES, TRANSLATED = "fakes", "translated"       # Folders in --out.
+
+
+@dataclass(frozen=True)
+class FakeRequest:
+    """Where fakes come from."""
+
+    fake: str
+    task: str = "classify"
+    source: str | None = None       # Labeled images that are translated.
+    direction: str = "ab"
+    n: int | None = None            # How many a model makes.
+    seed: int = 0
+    device: str = "auto"
+    max_pixels: int | None = None
+
+    @property
+    def is_model(self) -> bool:
+        return Path(self.fake).suffix == ".safetensors" or (Path(self.fake) / "model.safetensors").exists()
+
+    def open_model(self) -> Model | None:
+        """The model, if there is one; RequestError if it is of the wrong kind for the task."""
+        if self.task not in ("classify", "translate"):
+            raise RequestError(f"--task {self.task} is not known; accepted: classify or translate")
+        if self.source and self.task == "classify":
+            raise RequestError(f"--source {self.source} is for --task translate")
+        if not self.is_model or self.task == "translate":
+            if self.n is not None:
+                raise RequestError(f"--n {self.n} is for a --fake MODEL that makes images from noise")
+            if not self.is_model:
+                return None
+        model = load(self.fake, self.device)
+        name = model.header["recipe"]["name"]
+        if self.task == "translate":
+            model.sides(self.direction)
+            if not self.source:
+                raise RequestError(f"--fake {self.fake} translates images; --source DATA says which labeled "
+                                   "ones")
+        elif model.recipe.sources:
+            raise RequestError(f"--fake {self.fake} ({name}) translates images; accepted: --task translate "
+                               "--source DATA, or a model that makes images from noise and classes")
+        elif not model.classes:
+            raise RequestError(f"--fake {self.fake} ({name}) was trained without labels, and labels of its "
+                               "images are needed; accepted: a model trained with conditional=true, or "
+                               f"{LABELED}")
+        return model
+
+    def number(self, real: int, ratio: float) -> int:
+        """How many images a model makes: as many as the largest ratio takes, at most MOST_GENERATED."""
+        return self.n or min(round(real * ratio), MOST_GENERATED)
+
+
+def open_fakes(request: FakeRequest, model: Model | None, real: LabeledImages, classes: Sequence[str],
+               ratio: float, out: Path, progress: Progress) -> tuple[ImageDataset, ImageDataset | None]:
+    """The fakes, and the sources they were translated from; what a model makes is kept in `out`."""
+    sources = None
+    if request.source:
+        sources = open_labeled(request.source, "--source", max_pixels=request.max_pixels)
+        assert sources is not None
+        check_classes("--source", _learned(sources), classes)
+    if model is None:
+        fakes = open_labeled(request.fake, "--fake", max_pixels=request.max_pixels)
+        assert fakes is not None
+        return fakes, sources
+    if sources is not None:
+        return _translate(request, model, sources, out / TRANSLATED, progress), sources
+    check_classes(f"--fake {request.fake}", [model.classes[i] for i in model.learned_classes], classes)
+    return _generate(request, model, real, classes, ratio, out / FAKES, progress), None
+
+
+def _learned(images: ImageDataset) -> list[str]:
+    return [name for i, name in enumerate(images.classes) if i not in images.empty_classes]
+
+
+def _generate(request: FakeRequest, model: Model, real: LabeledImages, classes: Sequence[str], ratio: float,
+              folder: Path, progress: Progress) -> ImageDataset:
+    """Images whose classes are as frequent as those of the real ones."""
+    count = request.number(len(real), ratio)
+    generation.check_number(count)
+    order = np.random.default_rng(request.seed).permutation(len(real))
+    turn = tuple(model.class_number(classes[number]) for number in real.labels[order])
+    plan = replace(plan_generation(request.fake, model, seed=request.seed), turn=turn)
+    store = open_store(folder, plan, count)
+    try:
+        generation.generate(model, store, count,
+                            progress=lambda each: progress("generated", each.done + each.skipped, count))
+    finally:
+        store.close()
+    found = open_labeled(str(folder), "--fake")
+    assert found is not None
+    return found
+
+
+def _translate(request: FakeRequest, model: Model, sources: ImageDataset, folder: Path,
+               progress: Progress) -> ImageDataset:
+    """Translations under the names of their sources, with the labels of these."""
+    suffix = "." + formats_for(model.formats[model.sides(request.direction)[1]])[0]
+    report: Any = translation.translate(
+        model, sources.source, folder, direction=request.direction, skip_existing=True, suffix=suffix,
+        progress=lambda each, total: progress("translated", each.done + each.skipped, total))
+    if report.failed:
+        raise JobError(f"{len(report.failed)} sources could not be translated, such as {report.failed[0]}")
+    names = [str(PurePosixPath(name).with_suffix(suffix)) for name in sources.names]
+    return replace(sources, source=open_source(folder), names=names)

@@ -1,0 +1,84 @@
+"""What `i2i worth` compares, before and after fakes are made, and the plan in words."""
+
+from pathlib import Path
+
+from i2i.data.labeled import ImageDataset
+from i2i.errors import RequestError
+from i2i.evaluation.request import Progress
+from i2i.evaluation.worth_fakes import FakeRequest, open_fakes
+from i2i.evaluation.worth_sets import (
+    MIN_IMAGES,
+    LabeledImages,
+    check_numbers,
+    class_names,
+    default_size,
+    hold_out,
+    open_labeled,
+    read_labeled,
+    without_test_images,
+)
+from i2i.evaluation.worth_trainings import Comparison, Sets, seconds_per_training
+from i2i.inference.model import Model
+
+
+class Preparation:
+    """The real images, and what is known of the fakes before they are made."""
+
+    def __init__(self, real: str, test: str | None, request: FakeRequest, model: Model | None, *,
+                 size: int | None = None, progress: Progress = lambda stage, done, total: None) -> None:
+        self.request, self.model, self.progress, self.warnings = request, model, progress, list[str]()
+        max_pixels = request.max_pixels
+        train = open_labeled(real, "--real", ("train",), max_pixels=max_pixels)
+        if train is None:
+            raise RequestError(f"--real {real} has no training images; accepted: a folder of class folders, "
+                               "or one with train/")
+        others = open_labeled(test, "--test", ("test", "val", "train"), max_pixels=max_pixels) \
+            if test else open_labeled(real, "--real", ("test", "val"), max_pixels=max_pixels)
+        if others is None and model is not None and str(model.header.get("data")) == real:
+            raise RequestError(f"--real {real} has no test images, and the model was trained on all of it; "
+                               "accepted: --test DATA of images that it has not seen")
+        self.classes = class_names(train)
+        self.size = size or default_size(train, *filter(None, [others]))
+        self.real = self._read(train, "--real", "real")
+        if others is None:
+            self.real, self.test = hold_out(self.real, request.seed)
+            self.warnings.append(f"--real {real} has no test images: {len(self.test):,} of it, a quarter of "
+                                 "each class, are held out; the fakes must not come from them")
+        else:
+            self.test = self._read(others, "--test", "test")
+        check_numbers("--test", self.test, self.classes)
+        notes = list[str]()
+        self.real = without_test_images(self.real, self.test, "training images", notes.append)
+        if notes and len(self.real) < MIN_IMAGES:
+            raise RequestError(f"{notes[0]}, {len(self.real)} are left, and {MIN_IMAGES} are needed")
+        self.warnings += notes
+        check_numbers("--real", self.real, self.classes)
+
+    def _read(self, images: ImageDataset, option: str, stage: str) -> LabeledImages:
+        return read_labeled(images, option, self.classes, self.size,
+                            lambda done: self.progress(stage, done, len(images)))
+
+    def plan(self, comparison: Comparison) -> str:
+        """What will be done, and the minutes it takes."""
+        schedule = comparison.schedule
+        count = comparison.count(self.request.source is not None)
+        minutes = count / 60 * seconds_per_training(self.real, self.test, len(self.classes), schedule)
+        made = ""
+        if self.model is not None and self.request.task == "classify":
+            ratio = float(max(comparison.ratios))
+            made = f"; before, {self.request.number(len(self.real), ratio):,} images are generated"
+        elif self.model is not None:
+            made = "; before, the sources are translated"
+        return (f"plan: up to {count:,} trainings of {schedule.updates:,} updates of {schedule.batch_size} "
+                f"images of {self.size}x{self.size}, on {len(self.real):,} real images of "
+                f"{len(self.classes)} classes, tested on {len(self.test):,}: about {max(0.1, minutes):.1f} "
+                f"minutes on {schedule.device}{made}")
+
+    def sets(self, ratio: float, folder: Path) -> Sets:
+        """All sets; makes the fakes."""
+        fakes, sources = open_fakes(self.request, self.model, self.real, self.classes, ratio, folder,
+                                    self.progress)
+        read = [without_test_images(self._read(images, f"--{option}", option), self.test, f"{option}s",
+                                    self.warnings.append)
+                for images, option in ((fakes, "fake"), (sources, "source")) if images is not None]
+        return Sets(self.real, self.test, read[0], read[1] if sources else None, self.classes)
