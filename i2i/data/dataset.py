@@ -18,6 +18,7 @@ from i2i.data.sampler import Order
 from i2i.data.sources import Source, Unreadable, convert_or_unreadable
 from i2i.data.sources.base import error_reason
 from i2i.data.transforms import JointCropFlip, Resize, Size
+from i2i.errors import RequestError
 from i2i.images.convert import to_tensors
 from i2i.images.format import Array, DecodedImage, ImageFormat
 from i2i.seeding import stable_seed
@@ -143,7 +144,12 @@ class Dataset(ABC):
                 type(self.transform).__name__, self.transform.load, self.formats)))
         elif limit and (kind == "memory" or nbytes <= limit):
             images = sum(stream.size for stream in self.streams)
-            cache = MemoryCache(images, int(min(limit, SIZE_MARGIN * nbytes)))
+            try:
+                cache = MemoryCache(images, int(min(limit, SIZE_MARGIN * nbytes)))
+            except OSError as error:        # Such as a limit on the size of files, which shared memory is.
+                if kind == "memory":
+                    raise RequestError(f"data.cache=memory is not possible here: {error.strerror}; "
+                                       "accepted: auto, disk or off") from error
         return replace(self, cache=cache)
 
     def decoded_bytes(self, image_size: Size) -> int:

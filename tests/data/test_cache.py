@@ -1,5 +1,6 @@
 """What is decoded once is kept, and nothing that is learned depends on it."""
 
+import errno
 import multiprocessing
 import os
 import pickle
@@ -184,6 +185,16 @@ def test_a_killed_process_that_has_the_lock_holds_up_nobody() -> None:
     image = np.zeros((2, 2), np.uint8)
     assert np.array_equal(memory(0, "", (), lambda: [image])[0], image)
     assert memory.used == 0
+
+
+def test_a_limit_on_file_sizes_turns_the_memory_cache_off(strips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(file: int, size: int) -> None:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+    monkeypatch.setattr(os, "ftruncate", refuse)
+    assert type(prepared(split_of(strips, "pairs"), "auto").cache) is Cache
+    with pytest.raises(RequestError, match="data.cache=memory is not possible here: File too large; accepted: auto, disk or off"):
+        prepared(split_of(strips, "pairs"), "memory")
 
 
 def test_auto_keeps_all_of_a_small_set_and_nothing_of_a_large_one(strips: Path) -> None:
