@@ -67,8 +67,9 @@ class Autoregressive(OnePlayer):
         """{"eps" or "z"[, "c"]} -> {"fake_b"}, pixel by pixel"""
         G, c = get_module(m, "G"), batch["c"] if self.conditional else None
         z = batch["z"] if "z" in batch else m["Z"](batch["eps"])
-        height, width = G.size
-        noise = z.unflatten(1, (-1, height, width))
+        noise = z.unflatten(1, (-1, *G.size))
+        # All that is kept is there after the first pixel, which is enough to estimate memory without data.
+        height, width = (1, 1) if z.is_meta else G.size
         image = noise[:, 1:].new_zeros(noise[:, 1:].shape)
         scan, features = Scan(G.size), Features()
         above = torch.cat([image[:, :1], image], 1)[:, :, :1]

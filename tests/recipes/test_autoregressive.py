@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from i2i.config import override, parse_assignments
 from i2i.errors import RequestError
 from i2i.losses.logistic_mixture import count_parameters, log_prob, sample
-from i2i.nets.pixelcnn import CausalConv2d, PixelCNN
+from i2i.nets.pixelcnn import CausalConv2d, PixelCNN, Scan
+from i2i.recipes import autoregressive
 from i2i.recipes.autoregressive import Autoregressive
 from i2i.recipes.base import DataInfo
 from i2i.registry import Spec
@@ -134,6 +135,27 @@ def test_sampling_pixel_by_pixel_is_sampling_from_the_whole_network(block: str, 
     levels = (image + 1) * 127.5
     torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-9)
     assert len(image.unique()) > 20
+
+
+def test_memory_is_estimated_by_the_first_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It allocates all that a scan keeps, so the others, of which there are thousands, are left out on tensors without data."""
+    recipe = Autoregressive(network=Spec("pixelcnn", DEEP), components=2)
+
+    def kept(device: str) -> tuple[int, list[tuple[int, ...]]]:
+        """Pixels computed, and the shapes of what the scan keeps."""
+        scans, calls = list[Scan](), list[int]()
+        with torch.device(device):
+            m = recipe.modules(DataInfo((4, 8), b_channels=2))
+            eps = torch.empty(2, 3 * 32).zero_()
+        monkeypatch.setattr(autoregressive, "Scan", lambda size: scans.append(Scan(size)) or scans[-1])
+        m["G"].left.register_forward_hook(lambda *args: calls.append(1))        # type: ignore[union-attr, operator]
+        with torch.no_grad():
+            assert recipe.generate(m, {"eps": eps})["fake_b"].shape == (2, 2, 4, 8)
+        return len(calls), sorted(tuple(tensor.shape) for tensor in scans[0].memory.values())
+
+    (first, estimated), (every, found) = kept("meta"), kept("cpu")
+    assert (first, every) == (1, 32)
+    assert estimated == found
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4])
