@@ -25,12 +25,12 @@ FROM_NOISE, TRANSLATOR = "from noise", "translator"
 COMMANDS = {
     FROM_NOISE: {
         "evaluation": "i2i evaluate --real DATA --fake DIR --json {run}/evaluation.json",
-        "worth": "",
+        "worth": "i2i worth --real DATA --fake {run} --out {run}/worth",
         "leaks": "i2i leaks --train DATA --fake {run} --json {run}/leaks.json",
         "hype": "i2i hype build --real DATA --fake {run}"},
     TRANSLATOR: {
         "evaluation": "i2i evaluate {run} --json {run}/evaluation.json",
-        "worth": "",
+        "worth": "i2i worth --real DATA --fake DIR --out {run}/worth",
         "leaks": "i2i leaks --train DATA --fake DIR --json {run}/leaks.json",
         "hype": "i2i hype build --real DATA --fake DIR",
         "audit": ""}}
@@ -79,7 +79,8 @@ def make_card(run: Path, contents: RunContents, more: Sequence[Path] = ()) -> Da
     `contents`.
     """
     findings: dict[str, list[Finding]] = {kind: [] for kind in QUESTIONS}
-    own = [path for path in sorted(run.glob("*.json")) if path.name not in OTHERS and path.is_file()]
+    own = [path for path in (*sorted(run.glob("*.json")), *sorted(run.glob("*/results.json")))
+           if path.name not in OTHERS and path.is_file()]
     given = [path for each in more for path in (sorted(each.glob("*.json")) if each.is_dir() else [each])
              if path.name not in OTHERS or path.parent != run]
     for path in dict.fromkeys([*own, *given]):
@@ -87,7 +88,7 @@ def make_card(run: Path, contents: RunContents, more: Sequence[Path] = ()) -> Da
             data = json.loads(path.read_bytes())
             kind = recognize(data)
             if kind:
-                findings[kind].append(READERS[kind](path.name, data))
+                findings[kind].append(READERS[kind](_name(path, run), data))
             elif path in more:
                 raise RequestError(f"--results {path} is no result of {', '.join(QUESTIONS)} that i2i writes "
                                    "with --json")
@@ -101,6 +102,10 @@ def make_card(run: Path, contents: RunContents, more: Sequence[Path] = ()) -> Da
     tested = {key: found for key, found in findings.items() if found}
     return DataCard(contents.name, kind, _made_of(contents), tested,
                     {key: COMMANDS[kind][key].format(run=run) for key in COMMANDS[kind] if not findings[key]})
+
+
+def _name(path: Path, run: Path) -> str:
+    return path.relative_to(run).as_posix() if path.is_relative_to(run) else path.name
 
 
 def _report(path: Path, what: str, given: bool, contents: RunContents) -> None:
