@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from i2i.cli import (
+    audit,
     bench,
     convert,
     data,
@@ -44,7 +45,7 @@ def _root(version: Annotated[bool, typer.Option(
 
 
 for _command in (train.train, translate.translate, generate.generate, score.score, evaluate.evaluate,
-                 leaks.leaks, worth.worth, report.report, convert.convert):
+                 leaks.leaks, worth.worth, audit.audit, report.report, convert.convert):
     app.command()(_command)
 app.command("list")(listing.list_components)
 for _group in (explore, data, weights, hype, bench):

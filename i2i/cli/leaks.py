@@ -44,7 +44,7 @@ def leaks(
     with ProgressBars() as bars, open_fakes(
             fake, n, len(known), device=device, seed=seed, max_pixels=max_pixels,
             progress=bars.update) as (fakes, trained_with):
-        judges, request = _judges(features, weights, device, trained_with, seed=seed, batch_size=batch,
+        judges, request = choose_judges(features, weights, device, trained_with, seed=seed, batch_size=batch,
                                   cache=cache, progress=bars.update)
         outcome, copies = leaking.find_leaks(known, fakes, held_out, judges, request)
         picture = Image.fromarray(leaking.pair_sheet(known, fakes, copies)) if sheet else None
@@ -61,7 +61,7 @@ def leaks(
         raise typer.Exit(1)
 
 
-def _judges(features: str | None, weights: str | None, device: str, trained_with: Mapping[str, str],
+def choose_judges(features: str | None, weights: str | None, device: str, trained_with: Mapping[str, str],
             **settings: Any) -> tuple[list[Any], Any]:
     """Two feature networks by default, and the request."""
     from i2i.evaluation.request import EvaluationRequest, choose_features

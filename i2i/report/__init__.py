@@ -1,16 +1,17 @@
-"""A run folder as one self-contained HTML file, made without torch and without a network."""
+"""A run folder, or an audit, as one self-contained HTML file, made without torch and without a network."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from i2i.errors import JobError, RequestError
-from i2i.files import write_atomically, write_text
+from i2i.files import write_text
+from i2i.report.audit_page import write_audit
 from i2i.report.data_card import make_card
 from i2i.report.page import render, render_markdown
 from i2i.report.run_contents import read_run
+from i2i.report.write import check_page, write_page
 
-__all__ = ["ReportResult", "write_report"]
+__all__ = ["ReportResult", "check_page", "write_audit", "write_report"]
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,8 @@ def write_report(run: str | Path, out: str | Path | None = None, *, data_card: b
     if data_card:
         contents.card = make_card(Path(run), contents, [Path(each) for each in results])
     path = Path(out) if out else Path(run) / "report.html"
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise RequestError(f"--out {path} must end in .html")
-    if path.is_dir():
-        raise RequestError(f"--out {path} is a folder; accepted: a file such as {path / 'report.html'}")
-    data = render(contents).encode(errors="backslashreplace")   # File names may hold bytes that are no text.
-    try:
-        write_atomically(path, lambda part: part.write_bytes(data))
-    except (JobError, OSError) as error:
-        why = str(error) if isinstance(error, JobError) else f"{path} could not be written: {error.strerror}"
-        raise RequestError(f"{why}; choose another place with --out FILE.html") from None
+    size = write_page(path, render(contents), "--out")
     if contents.card:
         text = render_markdown(contents.card).encode(errors="backslashreplace").decode()
         write_text(path.with_name("data-card.md"), text)
-    return ReportResult(path, len(data), tuple(contents.problems))
+    return ReportResult(path, size, tuple(contents.problems))

@@ -1,0 +1,209 @@
+"""The images of an audit: sources, their translations and, where there are any, images of the target side."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from i2i import registry
+from i2i.data.labeled import ImageDataset
+from i2i.data.paired import MIN_STRIP_ASPECT, PairedDataset, TwoSidedDataset
+from i2i.data.sampler import evenly_spaced
+from i2i.data.sources import Source, Unreadable, check_not_empty, open_source
+from i2i.errors import JobError, RequestError
+from i2i.images.convert import convert_to, to_8bit, to_array, to_rgb, to_tensor
+from i2i.images.decode import read_header
+from i2i.images.format import Array, DecodedImage, ImageFormat
+from i2i.inference.model import Model
+
+MIN_IMAGES = 8
+MAX_SIDE = 512              # Of larger images the middle is audited.
+HALF_RANGE = 127.5          # Levels of 255 in a unit of [-1, 1].
+Read = Callable[[int], DecodedImage]
+
+
+@dataclass(frozen=True)
+class Side:
+    """Images of one side of a data set, decoded when they are read."""
+
+    format: ImageFormat
+    names: Sequence[str]
+    read: Read
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def take(self, most: int) -> "Side":
+        """At most so many, evenly spaced."""
+        chosen = list(evenly_spaced(len(self), most))
+        return replace(self, names=[self.names[i] for i in chosen], read=lambda i: self.read(chosen[i]))
+
+    def tensor(self, index: int) -> Tensor:
+        """An image as the network sees it, (C, H, W) in [-1, 1].  JobError if it cannot be read."""
+        try:
+            return to_tensor(convert_to(self.read(index), self.format), self.format)
+        except Unreadable as error:
+            raise JobError(str(error)) from None
+        except ValueError as error:
+            raise JobError(f"{self.names[index]} {error}") from None
+
+    def rgb(self, index: int) -> Array:
+        """An image as people see it, (H, W, 3) uint8."""
+        return as_rgb(self.tensor(index), self.format)
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What an audit is made of: sources, images of the target side if there are any, and what they are."""
+
+    sources: Side
+    targets: Side | None
+    paired: bool            # Target i is what source i should become.
+    split: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Audited:
+    """A model and what it made of some sources: tensors (C, H, W) in [-1, 1], not rounded."""
+
+    model: Model
+    direction: str
+    sides: Sides
+    sources: list[Tensor]
+    translations: list[Tensor]
+    targets: list[Tensor] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    @property
+    def written(self) -> list[Tensor]:
+        """The translations as 8-bit files hold them."""
+        return [round_to_levels(image) for image in self.translations]
+
+    def name(self, index: int) -> str:
+        """The file of a source."""
+        return self.sides.sources.names[index]
+
+    def show_source(self, image: Tensor) -> Tensor:
+        """An image of the source side for a sheet, (3, H, W)."""
+        return to_tensor(as_rgb(image, self.sides.sources.format))
+
+    def show(self, image: Tensor) -> Tensor:
+        """An image of the target side for a sheet, (3, H, W)."""
+        return to_tensor(as_rgb(image, self.model.formats[self.direction[1]]))
+
+
+def open_sides(model: Model, where: str, *, split: str | None = None, direction: str = "ab",
+               own: bool = False, training: bool = False, max_pixels: int | None = None) -> Sides:
+    """The images of both sides of a data set, or of a folder of sources alone.
+
+    Args:
+        split: which split; by default test, else val, else train, which is noted.
+        direction: which way the model translates.
+        own: whether these are the data that the model was trained on, whose layout is known.
+        training: take the training split by default.
+
+    Raises:
+        RequestError: if the model does not translate that way, or there is no such split.
+    """
+    keys = model.sides(direction)
+    source = open_source(where, max_pixels=max_pixels)
+    splits: dict[str, Any] = registry.build("dataset", registry.Spec(model.recipe.dataset), source,
+                                            model.header.get("direction", "ab"))
+    if split is not None and split not in splits:
+        raise RequestError(f"{where} has no {split} split; {registry.suggest(split, splits)}")
+    order = ("train", "val", "test") if training else ("test", "val", "train")
+    name = split or next(name for name in order if name in splits)
+    dataset: TwoSidedDataset = splits[name]
+    if not own and dataset.strips and not _looks_like_strip(source, dataset.a[0]):
+        names = source.names()
+        check_not_empty(where, source, names)
+        images = ImageDataset(source, "all", names)
+        side = Side(model.formats[keys[0]], names, lambda i: images.decode("b", i)[0])
+        return Sides(side, None, False, "all images")
+    notes = () if split or name != "train" else (
+        f"{where} has no test or val split: the model may have been trained on what is audited",)
+    first, second = (_side(dataset, key, model.formats[key]) for key in keys)
+    return Sides(first, second, isinstance(dataset, PairedDataset), name, notes)
+
+
+def check_translates(model: Model, name: str) -> None:
+    """RequestError unless a model makes images from images."""
+    if not model.recipe.sources:
+        raise RequestError(f"{name} makes images from noise, and an audit is of models that translate "
+                           "images; accepted: i2i leaks or i2i evaluate, for what it makes")
+
+
+def _looks_like_strip(source: Source, name: str) -> bool:
+    header = read_header(source.read(name))
+    return header.width >= MIN_STRIP_ASPECT * header.height
+
+
+def _side(dataset: TwoSidedDataset, key: str, image_format: ImageFormat) -> Side:
+    keys = next(keys for keys in dataset.stream_sizes if key in keys)
+    files = dataset.a if dataset.direction.index(key) == 0 else dataset.b
+    return Side(image_format, files, lambda i: dataset.decode(keys, i)[keys.index(key)])
+
+
+def translate_sides(model: Model, sides: Sides, n: int, direction: str,
+                    progress: Callable[[int, int], None]) -> Audited:
+    """Translate at most n sources.  RequestError if there are too few, or one does not fit in memory."""
+    count = min(n, len(sides.sources))
+    if count < MIN_IMAGES:
+        raise RequestError(f"{count} images are too few for a statement; {MIN_IMAGES} are needed, and 64 "
+                           "make intervals narrow enough for most questions")
+    sources = sides.sources.take(n)
+    targets = sides.targets.take(n) if sides.targets else None
+    chosen = replace(sides, sources=sources, targets=targets)
+    tensors, results = [], []
+    for i in range(count):
+        tensors.append(middle(sources.tensor(i)))
+        model.check_memory(tensors[-1].shape[1], tensors[-1].shape[2], direction)
+        results.append(model(tensors[-1][None], direction=direction)[0].cpu())
+        progress(i + 1, count)
+    of_targets = [middle(targets.tensor(i)) for i in range(len(targets))] if targets else []
+    return Audited(model, direction, chosen, tensors, results, of_targets)
+
+
+def translate_all(model: Model, images: Sequence[Tensor], direction: str) -> list[Tensor]:
+    """Translate images of any sizes, those of one size that follow each other in batches."""
+    results: list[Tensor] = []
+    for batch in _batches(images, model.batch_size()):
+        results += model(torch.stack(batch), direction=direction).cpu()
+    return results
+
+
+def _batches(images: Sequence[Tensor], most: int) -> Iterator[list[Tensor]]:
+    batch: list[Tensor] = []
+    for image in images:
+        if batch and (len(batch) == most or batch[0].shape != image.shape):
+            yield batch
+            batch = []
+        batch.append(image)
+    if batch:
+        yield batch
+
+
+def middle(image: Tensor, height: int = MAX_SIDE, width: int = MAX_SIDE) -> Tensor:
+    """The middle of an image, at most so large."""
+    top, left = max(0, image.shape[-2] - height) // 2, max(0, image.shape[-1] - width) // 2
+    return image[..., top:top + height, left:left + width]
+
+
+def round_to_levels(image: Tensor) -> Tensor:
+    """Round to the 256 levels of [-1, 1], as 8-bit files do."""
+    return ((image + 1) * HALF_RANGE).round().clamp(0, 255) / HALF_RANGE - 1
+
+
+def uint8_format(image_format: ImageFormat) -> ImageFormat:
+    """The 8-bit levels of a format's range; CLAHE has been applied before."""
+    return replace(image_format, dtype="uint8", range=None, clahe=0.0)
+
+
+def as_rgb(image: Tensor, image_format: ImageFormat) -> Array:
+    """(C, H, W) in [-1, 1] -> (H, W, 3) uint8, as people and feature networks see it"""
+    return to_rgb(to_8bit(DecodedImage(to_array(image, uint8_format(image_format)), image_format.alpha)))
