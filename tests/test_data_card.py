@@ -106,7 +106,7 @@ def test_what_was_not_tested_has_the_command_that_would(run: Path, config: dict[
 
 def test_the_commands_exist_with_their_options() -> None:
     root = typer.main.get_command(app)
-    for command in {command for commands in COMMANDS.values() for command in commands.values() if command}:
+    for command in {command for commands in COMMANDS.values() for command in commands.values()}:
         found, words = the_command(root, command.split()[1:])
         assert not hasattr(found, "commands"), command
         known = {way for option in found.params for way in option.opts}

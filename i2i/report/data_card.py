@@ -33,7 +33,7 @@ COMMANDS = {
         "worth": "i2i worth --real DATA --fake DIR --out {run}/worth",
         "leaks": "i2i leaks --train DATA --fake DIR --json {run}/leaks.json",
         "hype": "i2i hype build --real DATA --fake DIR",
-        "audit": ""}}
+        "audit": "i2i audit {run} --json {run}/audit.json"}}
 Row = tuple[str, str]       # What, and its value.
 
 
