@@ -353,6 +353,10 @@ def test_an_image_that_cannot_be_read_is_named(i2i: Run, cycle: Path, tmp_path: 
     found = i2i("audit", cycle, "--data", "set", "--features", "random")
     assert found.code == 1
     assert "4.png" in found.line
+    (tmp_path / "set/0.png").write_text("no image")
+    found = i2i("audit", cycle, "--data", "set", "--features", "random")
+    assert found.code == 1
+    assert "0.png" in found.line
 
 
 ANSWERS = [

@@ -139,7 +139,10 @@ def check_translates(model: Model, name: str) -> None:
 
 
 def _looks_like_strip(source: Source, name: str) -> bool:
-    header = read_header(source.read(name))
+    try:
+        header = read_header(source.read(name))
+    except Exception:       # Image.open raises OSError, SyntaxError, ValueError; named when decoded.
+        return False
     return header.width >= MIN_STRIP_ASPECT * header.height
 
 
