@@ -40,7 +40,7 @@ def judge_shift(audited: Audited) -> Answer:
                 f"{HALF_RANGE * numerators.mean() / 2:.2g} "
                 f"levels than the shifted translation, {number[0]:.0%} of what the shift itself changes.",
         red="Films will flicker and tiles will not fit: train with crops at random places (a larger "
-            "data.load), with generator.up=bilinear, and generator.down=blurpool in a resnet.",
+            "data.load_size), with generator.up=bilinear, and generator.down=blurpool in a resnet.",
         picture=_difference_sheet(audited, differences, worst),
         caption="Source, translation, and where the translation of the shifted source differs (8 times as "
                 "strong).")
