@@ -167,7 +167,7 @@ def test_colors_that_drift_are_found(pictures: np.ndarray) -> None:
     assert "less colorful by" in gray.finding
     few = judge_colors(translated(pictures, lambda x: x + 0.08, targets=np.asarray(scenes(2 * N))[N:]))
     assert few.light == YELLOW
-    assert f"Cannot be told with {N} images" in few.advice
+    assert f"Undecided with {N} images" in few.advice
     assert judge_colors(translated(pictures, same)).light == NOT_TESTED
 
 
@@ -263,7 +263,7 @@ def test_a_light_is_green_below_its_limit_red_above_and_yellow_where_the_interva
     assert [light(0.5, 0.2, 0.9).light, light(2, 1.5, 2.5).light] == [GREEN, RED]
     unsure = light(1.2, 0.6, 1.8)
     assert unsure.light == YELLOW
-    assert unsure.advice == "Cannot be told with 10 images; about 91 images would tell.  If it is so: train longer."
+    assert unsure.advice == "Undecided with 10 images; about 91 would decide.  If it is so: train longer."
     assert unsure.number() == "120 (60 … 180) %, limit 100"
     assert worst_light([light(0.5), unsure]) == YELLOW
     assert worst_light([]) == NOT_TESTED

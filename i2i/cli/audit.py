@@ -66,7 +66,7 @@ def audit(
 
 
 def _check(html: str | None, json_file: str | None, fail_on: str | None) -> None:
-    """RequestError for what could not be written, or told, after the work."""
+    """RequestError for an unknown light or a file that cannot be written, before the work."""
     from i2i.files import check_file
     from i2i.report import check_page
     if fail_on not in (None, *LIGHTS):

@@ -76,8 +76,8 @@ def answer(name: str, question: str, number: tuple[float, float | None, float | 
     advice = {GREEN: green, RED: red}.get(light, "")
     if light == YELLOW:
         enough = math.ceil(n * ((most - least) / 2 / max(abs(value - limit), 1e-9))**2)
-        more_images = f"; about {enough:,} images would tell" if n < enough < 100_000 else ""
-        advice = f"Cannot be told with {n} images{more_images}.  If it is so: {red[0].lower()}{red[1:]}"
+        more_images = f"; about {enough:,} would decide" if n < enough < 100_000 else ""
+        advice = f"Undecided with {n} images{more_images}.  If it is so: {red[0].lower()}{red[1:]}"
     return Answer(name, question, worst if light == RED else light, finding, advice, value, low, high, limit,
                   table=more.pop("table", ()), **more)
 

@@ -168,8 +168,9 @@ def _luma(audited: Audited) -> tuple[list[Array], list[Array]]:
     """(H, W) of the sources and of their translations, 0 to 255."""
     source_format = audited.sides.sources.format
     target_format = audited.model.formats[audited.direction[1]]
-    return tuple([as_rgb(image, kind) @ np.array(LUMA) for image in images] for images, kind in (  # type: ignore
-        (audited.sources, source_format), (audited.translations, target_format)))
+    weights = np.array(LUMA)
+    return ([as_rgb(image, source_format) @ weights for image in audited.sources],
+            [as_rgb(image, target_format) @ weights for image in audited.translations])
 
 
 def _luma_of(audited: Audited, target: Tensor, like: Array) -> Array:

@@ -64,8 +64,8 @@ def class_names(real: ImageDataset) -> tuple[str, ...]:
     """The classes that have images; RequestError if that is one."""
     classes = tuple(name for i, name in enumerate(real.classes) if i not in real.empty_classes)
     if len(classes) < 2:
-        raise RequestError(f"--real {real.source.root}: all images are of one class, {classes[0]}; two or "
-                           "more can be told apart")
+        raise RequestError(f"--real {real.source.root}: all images are of one class, {classes[0]}; "
+                           "accepted: two or more classes")
     return classes
 
 

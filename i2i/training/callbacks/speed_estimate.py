@@ -24,7 +24,7 @@ class SpeedEstimate(Callback):
     """Says at the start about how long a run on a CPU takes, long before its first steps are made.
 
     Images are generated for a moment, and a step is taken to make as many operations per second.  That is
-    within a factor of two or so: optimizers are not counted, and not every network makes as many.
+    within a factor of two or so: optimizers are not counted, and some networks run faster.
 
     Args:
         flops: operations of a step, in one process.
