@@ -53,6 +53,11 @@ _PRESETS = (
      f"d_weight_norm=spectral {_32} {_adam(1e-4, 0.0, 0.9, 4e-4)}",
      "Zhang et al. 2019; two time scales: Heusel et al. 2017"),
     ("cgan", "gan", f"conditional=true {_32}", "Mirza and Osindero 2014"),
+    ("msgan", "gan", f"adversarial=hinge d_weight_norm=spectral {_NO_NORM} conditional=true "
+     "discriminator.condition=projection generator.width=32 discriminator.width=32 g_penalty=mode-seeking "
+     "g_penalty.weight=0.1 g_penalty.shrink=4 augment=diffaugment augment.policy=translation schedule=linear "
+     f"train.ema_half_life=4k {_adam(4e-4, 0.5, 0.999)}",
+     "Mao et al. 2019; projection: Miyato and Koyama 2018"),
     ("infogan", "infogan", _32, "Chen et al. 2016"),
     ("progan", "gan", f"generator=progressive adversarial=wasserstein penalty=wgan-gp {_PROGRESSIVE}",
      "Karras et al. 2018"),
