@@ -27,8 +27,10 @@ FORMATS = "png|jpg|webp|bmp|tif|npy"
 MaxPixels = Annotated[int | None, option(
     None, "Refuse images of more pixels as decompression bombs; by default 89,478,485.", min=1)]
 Device = Annotated[str, option(None, "auto, cpu, cuda or mps.")]
-Model = Annotated[str, argument("MODEL", "A model file or a run folder.")]
-NoiseModel = Annotated[str, argument("MODEL", "A model file or a run folder that makes images from noise.")]
+Model = Annotated[str, argument(
+    "MODEL", "A model file, a run folder, or RUN@IMAGES, RUN@best: that of an earlier checkpoint.")]
+NoiseModel = Annotated[str, argument(
+    "MODEL", "A model file, a run folder or RUN@IMAGES, of a model that makes images from noise.")]
 JsonFile = Annotated[str | None, option("FILE", "Write everything as JSON, too.", "--json")]
 Plugins = Annotated[list[str] | None, option(
     "FILE.py", "Run a Python file that registers components of yours; can be repeated.", "--plugin",

@@ -8,7 +8,8 @@ from i2i.errors import JobError, RequestError
 
 
 def report(
-    run: Annotated[str, argument("RUN", "A run folder, of a finished or a running training.")],
+    run: Annotated[str, argument(
+        "RUN", "A run folder, of a finished or a running training, or RUN@IMAGES, the run until then.")],
     out: Annotated[str | None, option("FILE.html", "The file to write; by default RUN/report.html.")] = None,
     data_card: Annotated[bool, option(
         None, "Add a synthetic-data card, also as data-card.md: what was tested, by the JSON files of "

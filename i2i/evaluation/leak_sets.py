@@ -22,6 +22,7 @@ from i2i.inference import generate as generation
 from i2i.inference.generation_plan import plan_generation
 from i2i.inference.image_store import open_store, trained_with
 from i2i.inference.model import load
+from i2i.inference.model_file import is_model
 from i2i.metrics.copies import SIDE, thumbnail
 
 MIN_IMAGES = 20
@@ -62,8 +63,7 @@ def open_fakes(where: str, n: int | None, train: int, *, device: str, seed: int,
     Yields:
         The images, and the feature networks that their model was trained with.
     """
-    path = Path(where)
-    if path.suffix != ".safetensors" and not (path / "model.safetensors").exists():
+    if not is_model(where):
         if n is not None:
             raise RequestError(f"--n {n} is for --fake MODEL; {where} is taken as a set of images")
         yield open_image_set(where, "--fake", max_pixels=max_pixels), dict(trained_with(where))

@@ -18,6 +18,7 @@ from i2i.inference import translate as translation
 from i2i.inference.generation_plan import plan_generation
 from i2i.inference.image_store import open_store
 from i2i.inference.model import Model, load
+from i2i.inference.model_file import is_model
 
 MOST_GENERATED = 20_000
 FAKES, TRANSLATED = "fakes", "translated"       # Folders in --out.
@@ -38,7 +39,7 @@ class FakeRequest:
 
     @property
     def is_model(self) -> bool:
-        return Path(self.fake).suffix == ".safetensors" or (Path(self.fake) / "model.safetensors").exists()
+        return is_model(self.fake)
 
     def open_model(self) -> Model | None:
         """The model, if there is one; RequestError if it is of the wrong kind for the task."""

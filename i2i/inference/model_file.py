@@ -1,5 +1,6 @@
 """Model files: the header that describes a model, and the networks it describes."""
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -8,18 +9,19 @@ import torch
 from torch import nn
 
 from i2i import recipes  # noqa: F401 - registers the recipes.
-from i2i.config import check_not_renamed, from_dict, validate
+from i2i.config import check_not_renamed, from_dict, parse, validate
 from i2i.errors import RequestError, require
 from i2i.images.convert import palette_values
 from i2i.images.format import ImageFormat
 from i2i.recipes.base import DataInfo, Recipe
 from i2i.recipes.meta_device import build_on_meta
-from i2i.registry import lookup
+from i2i.registry import MAX_NAME_LENGTH, lookup, suggest
 from i2i.registry.plugins import check_plugins
 from i2i.runs import checkpoint
-from i2i.runs.folder import RunFolder
+from i2i.runs.folder import RunFolder, split_run
 
 MAX_TRAINING_SIZE = 2**15       # Pixels per side, of the images a model was trained on.
+MAX_LISTED = 12         # Models of checkpoints that a message names one by one.
 # What a header that was not written by `model_header` can raise when networks are built from it.
 HEADER_ERRORS = (KeyError, TypeError, AttributeError, ValueError, RuntimeError, IndexError, ArithmeticError,
                  RecursionError)
@@ -32,15 +34,40 @@ def model_header(recipe_name: str, settings: Mapping[str, Any], info: DataInfo,
             "formats": {"a": vars(formats[0]).copy(), "b": vars(formats[1]).copy()}, **more}
 
 
-def find_model(path: str | Path) -> Path:
-    """The model file at a path or in that run folder.  RequestError if a folder has none."""
-    path = Path(path)
-    if not path.is_dir():
-        return path
-    if not (file := RunFolder(path).model).exists():
-        raise RequestError(f"{path} is a folder without model.safetensors; accepted: a run folder made by "
-                           "i2i train, or a model file")
-    return file
+def find_model(model: str | Path) -> Path:
+    """The file that a MODEL argument means: a model file, a run folder, RUN@IMAGES, RUN@best or RUN@last.
+
+    RequestError if the run folder has no such model; whether a file exists is found out by reading it.
+    """
+    path, which = split_run(model)
+    return _model_of_run(RunFolder(path), which) if Path(path).is_dir() else Path(model)
+
+
+def _model_of_run(run: RunFolder, which: str) -> Path:
+    if not run.model.exists():
+        raise RequestError(f"{run.path} is a folder without model.safetensors; accepted: a run folder made "
+                           "by i2i train, or a model file")
+    named = {"last": run.model} | ({"best": run.best} if run.best.exists() else {})
+    if not which or which in named:
+        return named[which or "last"]
+    kept = run.models()
+    with contextlib.suppress(RequestError):
+        images = parse("images", which, int)
+        if images in kept:
+            return kept[images]
+        for file in named.values():
+            if checkpoint.read_header(file, "model").get("images") == images:
+                return file
+    known = [*map(str, kept), *named]
+    listed = known if len(kept) <= MAX_LISTED else [f"{len(kept)} from {known[0]} to {max(kept)}", *named]
+    raise RequestError(f"{run.path} has no model @{which[:MAX_NAME_LENGTH]}; {suggest(which, known, listed)} "
+                       "(train.keep_models=every keeps those of all checkpoints)")
+
+
+def is_model(text: str | Path) -> bool:
+    """Whether an argument that may also mean images means a model."""
+    path, _ = split_run(text)
+    return Path(path).suffix == ".safetensors" or RunFolder(path).model.exists()
 
 
 def read_networks(file: Path) -> tuple[Recipe, nn.ModuleDict, dict[str, Any]]:

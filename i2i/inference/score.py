@@ -83,18 +83,22 @@ def _minus_logit(recipe: Discriminates, modules: nn.ModuleDict, batch: Batch) ->
 
 
 def _load_discriminator(model: Model, info: DataInfo) -> nn.ModuleDict:
-    """All networks of the run that a model lies in, from its newest training state, in eval mode."""
+    """All networks of the run that a model lies in, from the training state of the model, in eval mode."""
+    images = model.header.get("images")
     states = RunFolder(model.path.parent).states() if model.path else []
-    if not states:
+    state = next((path for path in states if int(path.stem.rpartition("-")[2]) == images), None)
+    if state is None:
         raise RequestError("a model file holds no discriminator, which is what scores images without a "
-                           "density; accepted: a run folder with a training state, or a model of a recipe "
-                           "with a density (i2i list family)")
-    tensors, _ = checkpoint.load(states[-1], "state")
+                           "density; accepted: a run folder with the training state "
+                           + (f"of {images} images (there: {', '.join(path.name for path in states)})"
+                              if states else "of the model")
+                           + ", or a model of a recipe with a density (i2i list family)")
+    tensors, _ = checkpoint.load(state, "state")
     modules = model.recipe.modules(info)
     try:
         modules.load_state_dict(checkpoint.subset(tensors, "modules"))
     except RuntimeError as error:
-        raise RequestError(f"{states[-1]} does not fit {model.path}: "
+        raise RequestError(f"{state} does not fit {model.path}: "
                            f"{str(error).splitlines()[-1].strip()[:200]}") from None
     return modules.to(model.device).eval().requires_grad_(False)
 

@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from i2i.errors import RequestError
 from i2i.runs import log
-from i2i.runs.folder import RunFolder
+from i2i.runs.folder import RunFolder, split_run
 
 PNG = b"\x89PNG\r\n\x1a\n"
 MAX_SAMPLE_SHEETS = 60
@@ -77,8 +77,9 @@ class RunContents:
 
 
 def read_run(run: str | Path) -> RunContents:
-    """Read a run folder.  RequestError if it is none or has no logs yet."""
-    folder = RunFolder(run)
+    """Read a run folder, or RUN@IMAGES, the run until then.  RequestError if it is none or has no logs."""
+    path, which = split_run(run)
+    folder = RunFolder(path)
     if folder.path.is_file():
         raise RequestError(f"{folder.path} is a file; accepted: a run folder made by i2i train")
     config = folder.read_config()
@@ -97,7 +98,30 @@ def read_run(run: str | Path) -> RunContents:
     if isinstance(file := contents.detection.get("image"), str):
         contents.collapse_image = _read_image(folder.path, file, problems)
     _read_pairs(folder.path, contents)
+    if which not in ("", "last"):
+        _cut(contents, which)
     return contents
+
+
+def _cut(contents: RunContents, which: str) -> None:
+    """Leave what the run was after so many images, or at its best evaluation."""
+    best = part(contents.verdict, "best").get("images")
+    images = number(best if which == "best" else int(which) if which.isdecimal() and len(which) < 16 else 0)
+    if not images:
+        raise RequestError(f"{contents.name}@{which[:16]} cannot be shown; accepted: {contents.name}@ and "
+                           "a number of images, such as 10000, or best in a run that has one")
+    if images >= contents.images:
+        return
+    contents.name += f"@{images:.0f}"
+    for name in ("log", "speed", "metrics", "collapse"):
+        setattr(contents, name, [entry for entry in getattr(contents, name) if entry["images"] <= images])
+    contents.samples = [sample for sample in contents.samples if sample[0] <= images]
+    contents.samples_found = len(contents.samples)
+    contents.verdict, contents.pairs = {}, {"best": [], "worst": []}
+    if not contents.log and not contents.metrics:
+        raise RequestError(f"{contents.name} has no log entries: the first is later")
+    if not contents.detection:
+        contents.collapse_image = None
 
 
 def evenly_spaced(items: Sequence[T], most: int) -> list[T]:

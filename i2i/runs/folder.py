@@ -32,8 +32,19 @@ class RunFolder:
 
     def states(self) -> list[Path]:
         """All training states, oldest first."""
-        return sorted((path for path in self.path.glob("state-*.safetensors")
-                       if path.stem[len("state-"):].isdecimal()), key=_images)
+        return self._numbered("state")
+
+    def model_at(self, images: int) -> Path:
+        """Path of the model that is kept of the checkpoint after so many images."""
+        return self.path / f"model-{images:08d}.safetensors"
+
+    def models(self) -> dict[int, Path]:
+        """The models of checkpoints that are kept, by images, oldest first."""
+        return {_images(path): path for path in self._numbered("model")}
+
+    def _numbered(self, kind: str) -> list[Path]:
+        return sorted((path for path in self.path.glob(f"{kind}-*.safetensors")
+                       if path.stem[len(kind) + 1:].isdecimal()), key=_images)
 
     @property
     def images(self) -> int:
@@ -44,6 +55,11 @@ class RunFolder:
         """Delete all but the last `keep` states up to this one, which is known to be undamaged."""
         for old in [path for path in self.states() if _images(path) <= images][:-keep]:
             old.unlink()
+
+    def retire_models(self, images: int, keep: int) -> None:
+        """Delete all but the last `keep` models of checkpoints up to this one."""
+        for old in [path for count, path in self.models().items() if count <= images][:-keep]:
+            old.unlink(missing_ok=True)
 
     def partial_files(self) -> list[Path]:
         """What a killed process left half written."""
@@ -108,5 +124,11 @@ class RunFolder:
             raise RequestError(f"{self.config} cannot be read: {error}") from None
 
 
-def _images(state: Path) -> int:
-    return int(state.stem[len("state-"):])
+def split_run(text: str | Path) -> tuple[str, str]:
+    """The folder, and what follows the last @: images, "best" or "last"; "" if that is part of a path."""
+    run, at, which = str(text).rpartition("@")
+    return (run, which) if run and at and not Path(text).exists() else (str(text), "")
+
+
+def _images(file: Path) -> int:
+    return int(file.stem.rpartition("-")[2])

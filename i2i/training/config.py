@@ -1,5 +1,6 @@
 """Settings of training: what `train.KEY=VALUE` sets."""
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -41,6 +42,8 @@ class TrainConfig:
     on_collapse: Annotated[Literal["warn", "stop", "off"], Doc(
         "If the generator has collapsed: warn, warn and stop, or do not check")] = "warn"
     keep_checkpoints: Annotated[int, Doc("Number of training states kept")] = 2
+    keep_models: Annotated[str, Doc(
+        "Models of checkpoints kept for RUN@IMAGES: the newest so many, or every")] = "0"
     num_workers: Annotated[int, Doc("Loader processes; 0: images are read in the training process")] = 0
     prefetch_factor: Annotated[int, Doc(
         "Batches read ahead by each loader process, or by a thread; 0 (without processes): none")] = 2
@@ -61,6 +64,8 @@ class TrainConfig:
             require(getattr(self, key) >= 0, f"train.{key}", getattr(self, key), "0 or more")
         for key, maximum in MAXIMA.items():
             require(getattr(self, key) <= maximum, f"train.{key}", getattr(self, key), f"{maximum} or fewer")
+        require(bool(re.fullmatch(r"\d{1,9}|every", self.keep_models)), "train.keep_models",
+                self.keep_models, "a number, 0 or more, or every")
         require(self.prefetch_factor >= 1 or not self.num_workers, "train.prefetch_factor",
                 self.prefetch_factor, "1 or more, with loader processes (train.num_workers)")
         require(not (self.gradient_checkpointing and self.compile), "train.gradient_checkpointing", "true",
@@ -80,4 +85,5 @@ class TrainConfig:
 
 # Settings that may change on resuming, as they change no result.
 OPERATIONAL = ("num_workers", "prefetch_factor", "pin_memory", "async_writes", "keep_checkpoints",
-               "gradient_checkpointing", "collapse_every", "on_collapse", "trackers", "callbacks")
+               "keep_models", "gradient_checkpointing", "collapse_every", "on_collapse", "trackers",
+               "callbacks")

@@ -23,7 +23,7 @@ from i2i.runs.folder import RunFolder
 from i2i.training import memory
 from i2i.training.autotune import TUNED_SETTINGS, Autotuner, assigned_settings
 from i2i.training.callbacks.base import Callback, CallbackList, check_callbacks, registered_callbacks
-from i2i.training.callbacks.checkpoint import SampleGrid, StateSaver
+from i2i.training.callbacks.checkpoint import ModelKeeper, SampleGrid, StateSaver
 from i2i.training.callbacks.collapse_detector import make_collapse_detector
 from i2i.training.callbacks.diagnosis import write_verdict
 from i2i.training.callbacks.evaluation import Evaluation
@@ -186,7 +186,7 @@ def _train_in_folder(job: Job, folder: RunFolder, runtime: Runtime, sample: Batc
         note = PaceNote(job.time_plan, len(job.splits["train"])) if job.time_plan else \
             LongRunNote(partial(fitting_line, job))
         callbacks = [SpeedEstimate(flops, sample), *([detector] if detector else []),
-                     SampleGrid(sample), *callbacks,
+                     SampleGrid(sample), *callbacks, ModelKeeper(),
                      *([evaluation] if evaluation else []), note,
                      *([Trackers(job)] if job.train.trackers else []), *watching.callbacks]
     watching.callbacks = callbacks

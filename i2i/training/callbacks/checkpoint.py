@@ -70,3 +70,16 @@ class StateSaver(Callback):
         if trainer.state.saved_step != trainer.state.step:
             trainer.save()
         failpoint("after-save")
+
+
+class ModelKeeper(Callback):
+    """Keeps the models of checkpoints, as many as `train.keep_models` says."""
+
+    def on_checkpoint(self, trainer: Trainer) -> None:
+        keep, folder, images = trainer.config.keep_models, trainer.folder, trainer.images
+        if not images or keep == "0":
+            return
+        if not (path := folder.model_at(images)).exists():
+            trainer.state.save_model(path, trainer.writer)
+        if keep != "every":
+            trainer.writer.submit(partial(folder.retire_models, images, int(keep)))
