@@ -64,18 +64,11 @@ def generate(
 
 
 def _generate_all(loaded: Model, plan: GenerationPlan, out: str, n: int, processes: ProcessGroup) -> None:
-    from i2i.inference import generate as generation
-    from i2i.inference.image_store import open_store
-    generation.check_number(n)
-    store = open_store(out, plan, n, processes)
+    from i2i.inference.generate import generate_set
     start = time.monotonic()
-    try:
-        with ProgressBars(processes.rank, keep=True) as bars:
-            report = generation.generate(
-                loaded, store, n, group=processes,
-                progress=lambda report: bars.update("images", report.done + report.skipped, n))
-    finally:
-        store.close()
+    with ProgressBars(processes.rank, keep=True) as bars:
+        report = generate_set(loaded, plan, out, n, group=processes,
+                              progress=lambda report: bars.update("images", report.done + report.skipped, n))
     if processes.rank:
         return
     seconds = max(time.monotonic() - start, 1e-9)

@@ -2,12 +2,14 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from i2i.data.file_list import FileList
 from i2i.data.layouts import pair_all
+from i2i.data.sharding import map_in_threads
 from i2i.data.sources import Source, Unreadable, check_not_empty, load_image, open_source
 from i2i.data.sources.base import error_reason
 from i2i.errors import JobError
@@ -15,6 +17,8 @@ from i2i.images.convert import to_8bit, to_rgb
 from i2i.images.decode import Header, read_header
 from i2i.images.format import Array, DecodedImage
 
+T = TypeVar("T")
+READERS = 4         # Threads that decode a set.
 LOSSY = ("JPEG", "WEBP", "MPO")     # WebP may be lossless, which its header does not always say.
 
 
@@ -80,6 +84,17 @@ class ImageSet:
             raise JobError(f"{image.name} is {image.array.dtype}, which has no fixed range for 8-bit levels; "
                            "accepted: 8 or 16 bits, or i2i evaluate MODEL, which knows the range")
         return image
+
+    def take(self, indices: Iterable[int]) -> "ImageSet":
+        """Some of the images."""
+        return ImageSet(self.source, [self.names[int(i)] for i in indices])
+
+    def measure(self, call: Callable[[Array], T], progress: Callable[[int], None]) -> Iterator[T]:
+        """What a call finds in each image, several of which are decoded at a time."""
+        results = map_in_threads(lambda index: call(self.read(index)), range(len(self)), threads=READERS)
+        for done, found in enumerate(results, 1):
+            yield found
+            progress(done)
 
     def headers(self, indices: Iterable[int]) -> Iterator[tuple[bytes, Header]]:
         """The sha256 of some files and their headers.  JobError names one that is no image."""

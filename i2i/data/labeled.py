@@ -60,6 +60,11 @@ class ImageDataset(Dataset):
         found = set() if self.labels is None else set(self.labels.tolist())
         return [number for number in range(len(self.classes)) if number not in found]
 
+    @property
+    def learned_classes(self) -> tuple[str, ...]:
+        """The names of the classes with images in this split."""
+        return tuple(name for i, name in enumerate(self.classes) if i not in self.empty_classes)
+
     def label(self, index: int) -> dict[str, int]:
         return {} if self.labels is None else {"c": int(self.labels[index])}
 

@@ -1,6 +1,5 @@
 """The colors of label maps: all that the images of a side have."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy as np
 from i2i.data.config import DataConfig
 from i2i.data.dataset import Dataset
 from i2i.data.format_detection import DatasetSummary
+from i2i.data.sharding import map_in_threads
 from i2i.data.sources import Unreadable
 from i2i.images.convert import convert_to
 from i2i.images.format import Array
@@ -47,11 +47,10 @@ def find_colors(dataset: Dataset, summary: DatasetSummary, channels: int) -> tup
             return set()
 
     found: set[Color] = set()
-    with ThreadPoolExecutor() as pool:
-        for start in range(0, stream.size, READ_AHEAD):
-            found = found.union(*pool.map(read, range(start, min(start + READ_AHEAD, stream.size))))
-            if len(found) > MAX_CLASSES:
-                return None
+    for colors in map_in_threads(read, range(stream.size), chunk=READ_AHEAD):
+        found |= colors
+        if len(found) > MAX_CLASSES:
+            return None
     return tuple(sorted(found)) or None
 
 

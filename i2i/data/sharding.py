@@ -1,7 +1,11 @@
-"""Split work among the processes of a job, without knowing about devices and launchers."""
+"""Split work among the processes of a job, without knowing about devices and launchers, and among threads."""
 
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 class ProcessGroup(Protocol):
@@ -42,3 +46,11 @@ def shard_blocks(n: int, size: int, group: ProcessGroup) -> Iterator[range]:
     for first in range(0, n, size * group.world_size):
         start = min(n, first + group.rank * size)
         yield range(start, min(n, start + size))
+
+
+def map_in_threads(call: Callable[[S], T], items: Sequence[S], *, threads: int | None = None,
+                   chunk: int = 256) -> Iterator[T]:
+    """The results of a call for each item in order, made by several threads, a chunk of them at a time."""
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(items), chunk):
+            yield from pool.map(call, items[start:start + chunk])

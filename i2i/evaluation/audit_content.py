@@ -1,7 +1,6 @@
 """Do colors drift, are light and dark swapped, are edges and the layout of an image kept?"""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from i2i.evaluation.audit_answers import YELLOW, Answer, answer, not_tested, ratio_with_interval
-from i2i.evaluation.audit_images import Audited, as_rgb
+from i2i.evaluation.audit_images import Audited
 from i2i.images.convert import make_grid, to_tensor
 from i2i.images.format import LUMA, Array
 from i2i.metrics.color import to_lab
@@ -61,7 +60,7 @@ def judge_colors(audited: Audited) -> Answer:
 
 def _mean_color(audited: Audited, image: Tensor) -> list[float]:
     """Mean lightness, a, b and chroma of an image of the target side."""
-    rgb = as_rgb(image, audited.model.formats[audited.direction[1]])
+    rgb = audited.target_rgb(image)
     step = max(1, round((rgb.shape[0] * rgb.shape[1] / MAX_COLOR_PIXELS)**0.5))
     lab = to_lab(rgb[::step, ::step])
     return [*lab.mean((0, 1)), float(np.hypot(lab[..., 1], lab[..., 2]).mean())]
@@ -91,67 +90,65 @@ def judge_inversion(audited: Audited) -> Answer:
 
 def judge_edges(audited: Audited) -> Answer:
     """Whether the edges of sources are edges of their translations."""
-    sources, made = _luma(audited)
-    of_sources, of_made = ([_edges(image) for image in images] for images in (sources, made))
-
-    def recall(i: int, found: Array) -> float:
-        """The share of a source's edges that are found, at most a pixel away."""
-        height, width = (min(a, b) for a, b in zip(found.shape, of_sources[i].shape, strict=True))
-        mine = of_sources[i][:height, :width]
-        return float(_widen(found)[:height, :width][mine].mean()) if mine.any() else 1.0
-
-    own = [recall(i, found) for i, found in enumerate(of_made)]
-    other = [recall(i, of_made[(i + 1) % len(of_made)]) for i in range(len(of_made))]
-    best = [recall(i, _edges(_luma_of(audited, image, sources[i])))
-            for i, image in enumerate(audited.targets)] if _true_pairs(audited) else None
+    luma, made_luma = _luma(audited)
+    sources, made = ([_edges(image) for image in images] for images in (luma, made_luma))
+    targets = [_edges(_luma_of(audited, image, like))
+               for image, like in zip(audited.targets, luma, strict=True)] if _true_pairs(audited) else None
     invented = np.mean([(found & ~_widen(source)).sum() / max(1, found.sum())
-                        for source, found in zip(of_sources, of_made, strict=True)])
-    order = np.argsort(own)[:SHOWN].tolist()
-    return _kept("edges", "Are edges kept?", "share of the sources' edges that are found", own, other, best,
-                 audited,
+                        for source, found in zip(sources, made, strict=True)])
+    return _kept("edges", "Are edges kept?", "share of the sources' edges that are found", _recall,
+                 (sources, made, targets),
                  extra=f"; {invented:.0%} of the translations' edges are none of the source",
-                 picture=_edge_picture(audited, order, of_sources, of_made),
+                 picture=lambda order: _edge_picture(audited, order, sources, made),
                  caption="Source, translation, and edges: kept (gray), lost (red), invented (blue).")
+
+
+def _recall(source: Array, found: Array) -> float:
+    """The share of a source's edges that are found, at most a pixel away."""
+    height, width = (min(a, b) for a, b in zip(found.shape, source.shape, strict=True))
+    mine = source[:height, :width]
+    return float(_widen(found)[:height, :width][mine].mean()) if mine.any() else 1.0
 
 
 def judge_layout(audited: Audited, judge: str) -> Answer:
     """Whether the places of an image that are alike stay alike: self-similarity of features (Tumanyan et al.
     2022, arXiv 2201.00424, equation 3, with the networks that are here)."""
     network = frozen_network(judge, audited.model.device)
-    target = audited.model.formats[audited.direction[1]]
-    sources = [_self_similarity(network, audited.show_source(image)) for image in audited.sources]
-    made = [_self_similarity(network, to_tensor(as_rgb(image, target))) for image in audited.translations]
-    own = [_correlation(x, y) for x, y in zip(sources, made, strict=True)]
-    other = [_correlation(x, made[(i + 1) % len(made)]) for i, x in enumerate(sources)]
-    best = [_correlation(x, _self_similarity(network, to_tensor(as_rgb(image, target))))
-            for x, image in zip(sources, audited.targets, strict=True)] if _true_pairs(audited) else None
-    order = np.argsort(own)[:SHOWN].tolist()
+    sources, made = ([_self_similarity(network, show(image)) for image in images] for show, images in (
+        (audited.show_source, audited.sources), (audited.show, audited.translations)))
+    targets = [_self_similarity(network, audited.show(image))
+               for image in audited.targets] if _true_pairs(audited) else None
     return _kept("layout", "Do the same places still belong together?",
-                 f"correlation of the self-similarity ({judge})", own, other, best, audited,
-                 picture=_rows(audited, order),
+                 f"correlation of the self-similarity ({judge})", _correlation, (sources, made, targets),
+                 picture=lambda order: _rows(audited, order),
                  caption="Source and translation of the images whose layout changed most.")
 
 
-class _Kept(NamedTuple):
-    own: float
-    other: float
-    best: float
+def _kept(name: str, question: str, what: str, likeness: Callable[[Array, Array], float],
+          measured: tuple[Sequence[Array], Sequence[Array], Sequence[Array] | None], *,
+          picture: Callable[[Sequence[int]], Array], caption: str, extra: str = "") -> Answer:
+    """How much of what sources share with their translations is lost, 0: nothing, 1: as of other images.
 
-
-def _kept(name: str, question: str, what: str, own: Sequence[float], other: Sequence[float],
-          best: Sequence[float] | None, audited: Audited, extra: str = "", **more: object) -> Answer:
-    """How much of what sources share with their translations is lost, 0: nothing, 1: as of other images."""
-    means = _Kept(*(float(np.mean(each)) for each in (own, other, best or [1.0])))
-    if means.best - means.other < TELLING:
+    Args:
+        likeness: 1 for what is alike.
+        measured: of sources, translations and, where these are known, targets.
+        picture: of the images that changed most.
+    """
+    sources, made, targets = measured
+    own, other = ([likeness(source, made[(i + step) % len(made)]) for i, source in enumerate(sources)]
+                  for step in (0, 1))
+    best = [likeness(*pair) for pair in zip(sources, targets, strict=True)] if targets else [1.0] * len(own)
+    mean, mean_other, mean_best = (float(np.mean(each)) for each in (own, other, best))
+    if mean_best - mean_other < TELLING:
         return not_tested(name, question, f"Not tested: other images are as alike as what belongs "
-                          f"together ({what}: {means.other:.2f} and {means.best:.2f} of 1).")
-    tops = np.array(best if best is not None else np.ones(len(own)))
-    number = ratio_with_interval(tops - np.array(own), tops - np.array(other))
-    reference = f"; in targets {means.best:.2f}" if best is not None else ""
+                          f"together ({what}: {mean_other:.2f} and {mean_best:.2f} of 1).")
+    number = ratio_with_interval(np.subtract(best, own), np.subtract(best, other))
+    reference = f"; in targets {mean_best:.2f}" if targets else ""
     return answer(
-        name, question, number, LOST_LIMIT, len(own), **more,  # type: ignore[arg-type]
-        finding=f"{what[0].upper()}{what[1:]} in translations: {means.own:.2f} of 1 (in those of other "
-                f"images {means.other:.2f}{reference}){extra}.",
+        name, question, number, LOST_LIMIT, len(own), picture=picture(np.argsort(own)[:SHOWN].tolist()),
+        caption=caption,
+        finding=f"{what[0].upper()}{what[1:]} in translations: {mean:.2f} of 1 (in those of other "
+                f"images {mean_other:.2f}{reference}){extra}.",
         red="Look at the sheet for what was lost or invented: if it should stay, give the generator "
             "input_skip, train with lambda_identity or perceptual, or on pairs.")
 
@@ -166,16 +163,14 @@ def _true_pairs(audited: Audited) -> bool:
 
 def _luma(audited: Audited) -> tuple[list[Array], list[Array]]:
     """(H, W) of the sources and of their translations, 0 to 255."""
-    source_format = audited.sides.sources.format
-    target_format = audited.model.formats[audited.direction[1]]
     weights = np.array(LUMA)
-    return ([as_rgb(image, source_format) @ weights for image in audited.sources],
-            [as_rgb(image, target_format) @ weights for image in audited.translations])
+    return ([audited.source_rgb(image) @ weights for image in audited.sources],
+            [audited.target_rgb(image) @ weights for image in audited.translations])
 
 
 def _luma_of(audited: Audited, target: Tensor, like: Array) -> Array:
     """(H, W) of an image of the target side, of the size of another."""
-    values = as_rgb(target, audited.model.formats[audited.direction[1]]) @ np.array(LUMA)
+    values = audited.target_rgb(target) @ np.array(LUMA)
     if values.shape != like.shape:
         values = F.interpolate(torch.from_numpy(values)[None, None], like.shape, mode="bilinear",
                                antialias=True)[0, 0].numpy()

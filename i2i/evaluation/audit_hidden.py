@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from i2i.evaluation.audit_answers import Answer, answer, not_tested, ratio_with_interval
 from i2i.evaluation.audit_images import HALF_RANGE, Audited, middle, round_to_levels, translate_all
-from i2i.images.convert import make_grid
+from i2i.images.convert import make_grid, to_levels
 from i2i.images.format import Array
 from i2i.metrics.planted_faults import blur, jpeg
 
@@ -80,7 +80,7 @@ def _fit(detail: Tensor, like: Tensor) -> Tensor:
 
 def _on_levels(image: Tensor, change: Callable[[Array], Array]) -> Tensor:
     """Change the levels of an image, one channel or three at a time.  (C, H, W)"""
-    levels = ((image + 1) * HALF_RANGE).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+    levels = to_levels(image).byte().permute(1, 2, 0).numpy()
     groups = [levels] if levels.shape[2] == 3 else np.split(levels, levels.shape[2], 2)
     changed = [np.atleast_3d(change(np.ascontiguousarray(group if group.shape[2] == 3 else group[..., 0])))
                for group in groups]

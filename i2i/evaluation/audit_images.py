@@ -1,7 +1,8 @@
 """The images of an audit: sources, their translations and, where there are any, images of the target side."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from i2i.data.paired import MIN_STRIP_ASPECT, PairedDataset, TwoSidedDataset
 from i2i.data.sampler import evenly_spaced
 from i2i.data.sources import Source, Unreadable, check_not_empty, open_source
 from i2i.errors import JobError, RequestError
-from i2i.images.convert import convert_to, to_8bit, to_array, to_rgb, to_tensor
+from i2i.images.convert import convert_to, tensor_to_rgb, to_levels, to_tensor
 from i2i.images.decode import read_header
 from i2i.images.format import Array, DecodedImage, ImageFormat
 from i2i.inference.model import Model
@@ -51,7 +52,7 @@ class Side:
 
     def rgb(self, index: int) -> Array:
         """An image as people see it, (H, W, 3) uint8."""
-        return as_rgb(self.tensor(index), self.format)
+        return tensor_to_rgb(self.tensor(index), self.format)
 
 
 @dataclass(frozen=True)
@@ -84,17 +85,21 @@ class Audited:
         """The translations as 8-bit files hold them."""
         return [round_to_levels(image) for image in self.translations]
 
-    def name(self, index: int) -> str:
-        """The file of a source."""
-        return self.sides.sources.names[index]
+    def source_rgb(self, image: Tensor) -> Array:
+        """An image of the source side as people see it, (H, W, 3) uint8."""
+        return tensor_to_rgb(image, self.sides.sources.format)
+
+    def target_rgb(self, image: Tensor) -> Array:
+        """An image of the target side as people see it, (H, W, 3) uint8."""
+        return tensor_to_rgb(image, self.model.formats[self.direction[1]])
 
     def show_source(self, image: Tensor) -> Tensor:
         """An image of the source side for a sheet, (3, H, W)."""
-        return to_tensor(as_rgb(image, self.sides.sources.format))
+        return to_tensor(self.source_rgb(image))
 
     def show(self, image: Tensor) -> Tensor:
         """An image of the target side for a sheet, (3, H, W)."""
-        return to_tensor(as_rgb(image, self.model.formats[self.direction[1]]))
+        return to_tensor(self.target_rgb(image))
 
 
 def open_sides(model: Model, where: str, *, split: str | None = None, direction: str = "ab",
@@ -175,20 +180,10 @@ def translate_sides(model: Model, sides: Sides, n: int, direction: str,
 def translate_all(model: Model, images: Sequence[Tensor], direction: str) -> list[Tensor]:
     """Translate images of any sizes, those of one size that follow each other in batches."""
     results: list[Tensor] = []
-    for batch in _batches(images, model.batch_size()):
-        results += model(torch.stack(batch), direction=direction).cpu()
+    for _, group in groupby(images, lambda image: image.shape):
+        for batch in torch.stack(list(group)).split(model.batch_size()):
+            results += model(batch, direction=direction).cpu()
     return results
-
-
-def _batches(images: Sequence[Tensor], most: int) -> Iterator[list[Tensor]]:
-    batch: list[Tensor] = []
-    for image in images:
-        if batch and (len(batch) == most or batch[0].shape != image.shape):
-            yield batch
-            batch = []
-        batch.append(image)
-    if batch:
-        yield batch
 
 
 def middle(image: Tensor, height: int = MAX_SIDE, width: int = MAX_SIDE) -> Tensor:
@@ -199,14 +194,4 @@ def middle(image: Tensor, height: int = MAX_SIDE, width: int = MAX_SIDE) -> Tens
 
 def round_to_levels(image: Tensor) -> Tensor:
     """Round to the 256 levels of [-1, 1], as 8-bit files do."""
-    return ((image + 1) * HALF_RANGE).round().clamp(0, 255) / HALF_RANGE - 1
-
-
-def uint8_format(image_format: ImageFormat) -> ImageFormat:
-    """The 8-bit levels of a format's range; CLAHE has been applied before."""
-    return replace(image_format, dtype="uint8", range=None, clahe=0.0)
-
-
-def as_rgb(image: Tensor, image_format: ImageFormat) -> Array:
-    """(C, H, W) in [-1, 1] -> (H, W, 3) uint8, as people and feature networks see it"""
-    return to_rgb(to_8bit(DecodedImage(to_array(image, uint8_format(image_format)), image_format.alpha)))
+    return to_levels(image) / HALF_RANGE - 1

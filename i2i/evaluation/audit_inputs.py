@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from i2i.data.transforms import resize
 from i2i.evaluation.audit_answers import Answer, answer, not_tested
 from i2i.evaluation.audit_images import Audited, Side
-from i2i.images.convert import make_grid, to_tensor
+from i2i.images.convert import make_grid, middle_square, to_tensor
 from i2i.images.format import Array
 from i2i.metrics.feature_networks import FeatureExtractor
 from i2i.metrics.intervals import proportion_interval
@@ -58,14 +58,11 @@ def _features(side: Side, judge: FeatureExtractor, progress: Callable[[int], Non
     found = []
     for start in range(0, len(side), BATCH):
         chosen = range(start, min(start + BATCH, len(side)))
-        found.append(judge(torch.stack([judge.prepare(side.rgb(i)) for i in chosen]))[0].numpy())
+        found.append(judge.extract([side.rgb(i) for i in chosen])[0].numpy())
         progress(chosen.stop)
     return np.concatenate(found)
 
 
 def _square(image: Array) -> Tensor:
     """The middle square of an image for a sheet, by nearest pixels."""
-    side = min(image.shape[:2])
-    top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
-    chosen = np.linspace(0, side - 1, SIDE).round().astype(int)
-    return to_tensor(image[top:top + side, left:left + side][chosen][:, chosen])
+    return to_tensor(resize(middle_square(image), (SIDE, SIDE), "nearest"))

@@ -42,7 +42,7 @@ def evaluate_model(model: Model, pairs: PairedDataset, judges: Sequence[FeatureE
     """
     pairs = _in_direction(pairs, direction)
     source_format, target_format = (model.formats[side] for side in model.sides(direction))
-    suffix = ".png" if pil_supports(_to_uint8(target_format)) else ".npy"
+    suffix = ".png" if pil_supports(target_format.as_uint8()) else ".npy"
     with temporary_folder() as where:
         folders = {name: where / name for name in ("translations", "targets", "inputs")}
         resized, has_inputs = _write_sets(model, pairs, request, folders, suffix, direction)
@@ -101,7 +101,7 @@ def _write_sets(model: Model, pairs: PairedDataset, request: EvaluationRequest, 
     for block in shard_blocks(len(pairs), request.batch_size, request.group):
         own = []
         for index, pair in zip(block, _translate(model, pairs, block, direction), strict=True):
-            files = _encode(pair, source_format.alpha, suffix, _to_uint8(target_format))
+            files = _encode(pair, source_format.alpha, suffix, target_format.as_uint8())
             own.append((index, files, pair.resized))
             request.progress("translations", done + len(own), len(pairs))
         gathered = list(chain.from_iterable(request.group.gather_objects(own)))
@@ -112,11 +112,6 @@ def _write_sets(model: Model, pairs: PairedDataset, request: EvaluationRequest, 
         resized += [each for _, _, each in gathered if each]
         done += len(gathered)
     return resized, request.group.broadcast(has_inputs)
-
-
-def _to_uint8(image_format: ImageFormat) -> ImageFormat:
-    """The 8-bit levels of a format's range; CLAHE has been applied before."""
-    return replace(image_format, dtype="uint8", range=None, clahe=0.0)
 
 
 def _in_direction(pairs: PairedDataset, direction: str) -> PairedDataset:
@@ -153,8 +148,8 @@ def _translate(model: Model, pairs: PairedDataset, indices: Iterable[int], direc
             translation = model(a[None], direction=direction)[0].cpu()
         except RequestError as error:
             raise JobError(f"{pairs.name(index)}: {error}") from None
-        yield _Pair(to_array(a, _to_uint8(source_format)), to_array(translation, _to_uint8(target_format)),
-                    to_array(b, _to_uint8(target_format)), resized)
+        yield _Pair(to_array(a, source_format.as_uint8()), to_array(translation, target_format.as_uint8()),
+                    to_array(b, target_format.as_uint8()), resized)
 
 
 def _encode(pair: _Pair, alpha: bool, suffix: str, image_format: ImageFormat) -> dict[str, bytes]:

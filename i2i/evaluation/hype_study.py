@@ -17,6 +17,7 @@ from i2i.data.sources import open_source
 from i2i.data.transforms import resize
 from i2i.errors import RequestError, require
 from i2i.evaluation.request import Progress
+from i2i.images.convert import middle_square
 from i2i.images.encode import encode
 from i2i.images.format import Array, ImageFormat
 
@@ -88,8 +89,7 @@ def make_study(reals: tuple[str, ImageSet], fakes: Sequence[tuple[str, ImageSet]
             raise RequestError(
                 f"{option} has {len(images):,} images, and one person judges up to {need:,} of them; "
                 f"accepted: {need:,} images, or smaller --images, --qualification and --practice")
-        order = np.sort(rng.permutation(len(images))[:max(pool, need)])
-        chosen.append(ImageSet(images.source, [images.names[int(i)] for i in order]))
+        chosen.append(images.take(np.sort(rng.permutation(len(images))[:max(pool, need)])))
     frame, size = _framing(chosen, side)
     total, done = sum(map(len, chosen)), 0
     packed = list[list[list[str]]]()
@@ -117,13 +117,7 @@ def _framing(sets: Sequence[ImageSet], side: int) -> tuple[Callable[[Array], Arr
     if len(sizes) == 1 and max(first) <= side:
         return lambda image: image, first
     target = min(side, *(min(size) for size in sizes))
-
-    def middle_square(image: Array) -> Array:
-        short = min(image.shape[:2])
-        top, left = ((length - short) // 2 for length in image.shape[:2])
-        return resize(np.ascontiguousarray(image[top:top + short, left:left + short]), (target, target))
-
-    return middle_square, (target, target)
+    return lambda image: resize(middle_square(image), (target, target)), (target, target)
 
 
 def scramble(image: Array, rng: np.random.Generator) -> Array:

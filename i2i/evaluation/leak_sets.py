@@ -1,7 +1,6 @@
 """The sets of `i2i leaks`: training images, held-out ones without what looks like them, and fakes."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,9 @@ from i2i.errors import RequestError
 from i2i.evaluation.request import Progress
 from i2i.files import temporary_folder
 from i2i.images.format import Array, DecodedImage
-from i2i.inference import generate as generation
+from i2i.inference.generate import generate_set
 from i2i.inference.generation_plan import plan_generation
-from i2i.inference.image_store import open_store, trained_with
+from i2i.inference.image_store import trained_with
 from i2i.inference.model import load
 from i2i.inference.model_file import is_model
 from i2i.metrics.copies import SIDE, thumbnail
@@ -28,7 +27,6 @@ from i2i.metrics.copies import SIDE, thumbnail
 MIN_IMAGES = 20
 TELLING = 381               # Fakes, none of which is a copy, that bound the share of copies by 1 %.
 FEWEST_GENERATED, MOST_GENERATED = 400, 5000
-CHUNK = 256
 
 
 def open_training_set(train: str, test: str | None,
@@ -73,14 +71,9 @@ def open_fakes(where: str, n: int | None, train: int, *, device: str, seed: int,
         raise RequestError(f"--fake {where} translates images, and no sources are known; accepted: "
                            f"i2i translate {where} SOURCES --out DIR, and then --fake DIR")
     count = n or min(max(train, FEWEST_GENERATED), MOST_GENERATED)
-    generation.check_number(count)
     with temporary_folder() as folder:
-        store = open_store(folder / "fakes", plan_generation(where, model, seed=seed), count)
-        try:
-            generation.generate(model, store, count,
-                                progress=lambda report: progress("generated", report.done, count))
-        finally:
-            store.close()
+        generate_set(model, plan_generation(where, model, seed=seed), folder / "fakes", count,
+                     progress=lambda report: progress("generated", report.done, count))
         yield open_image_set(folder / "fakes", "--fake"), dict(model.header.get("feature_networks", {}))
 
 
@@ -99,25 +92,21 @@ class ScannedSet:
 
     def take(self, indices: Array) -> "ScannedSet":
         """Some of the images, with their thumbnails in memory."""
-        names = [self.images.names[int(i)] for i in indices]
-        return ScannedSet(ImageSet(self.images.source, names), self.thumbnails[indices], self.small[indices],
+        return ScannedSet(self.images.take(indices), self.thumbnails[indices], self.small[indices],
                           self.aspects[indices], [self.digests[int(i)] for i in indices])
 
 
 def scan(images: ImageSet, file: Path, progress: Callable[[int], None]) -> ScannedSet:
     """Decode a set once, a few images at a time; its thumbnails go to a file."""
-    def measure(index: int) -> tuple[Array, Array, float, str]:
-        image = images.read(index)
+    def measure(image: Array) -> tuple[Array, Array, float, str]:
         return (thumbnail(image), make_thumbnail(DecodedImage(image, False), 0, 255),
                 image.shape[1] / image.shape[0], pixel_digest(image))
 
     rest: list[tuple[Any, ...]] = []
-    with open(file, "wb") as out, ThreadPoolExecutor(4) as pool:
-        for start in range(0, len(images), CHUNK):
-            for large, *others in pool.map(measure, range(start, min(start + CHUNK, len(images)))):
-                out.write(large.tobytes())
-                rest.append(tuple(others))
-            progress(len(rest))
+    with open(file, "wb") as out:
+        for large, *others in images.measure(measure, progress):
+            out.write(large.tobytes())
+            rest.append(tuple(others))
     small, aspects, digests = zip(*rest, strict=True)
     return ScannedSet(images, np.memmap(file, np.uint8, "r", shape=(len(images), SIDE, SIDE, 3)),
                       np.stack(small).reshape(-1, THUMBNAIL_SIZE), np.array(aspects), digests)

@@ -69,9 +69,9 @@ def find_leaks(train: ImageSet, fake: ImageSet, test: ImageSet | None, judges: S
         held_out = without_overlap(scanned["test"], scanned["train"], warnings.append) if test else None
         copies = find_copies(scanned["train"], scanned["fake"], held_out, request)
         warnings += _copy_warnings(copies, held_out)
-        chosen = {"train": train, "fake": _some(fake, request.seed)}
+        chosen = {"train": train, "fake": fake.take(sample(len(fake), MAX_COMPARED, request.seed))}
         if held_out:
-            chosen["test"] = _some(held_out.images, request.seed)
+            chosen["test"] = held_out.images.take(sample(len(held_out), MAX_COMPARED, request.seed))
         if len(chosen["fake"]) < len(fake):
             warnings.append(f"features of {MAX_COMPARED:,} of {len(fake):,} fakes are compared; all are "
                             "searched for copies")
@@ -107,12 +107,6 @@ def _nearest(copies: Copies, train: ImageSet, fake: ImageSet) -> list[dict[str, 
 
 def _stage(request: EvaluationRequest, name: str, images: Sized) -> Callable[[int], None]:
     return lambda done: request.progress(name, done, len(images))
-
-
-def _some(images: ImageSet, seed: int) -> ImageSet:
-    if len(images) <= MAX_COMPARED:
-        return images
-    return ImageSet(images.source, [images.names[int(i)] for i in sample(len(images), MAX_COMPARED, seed)])
 
 
 def _features(images: ImageSet, judge: FeatureExtractor, folder: Path, request: EvaluationRequest,

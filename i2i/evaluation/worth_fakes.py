@@ -13,10 +13,9 @@ from i2i.errors import JobError, RequestError
 from i2i.evaluation.request import Progress
 from i2i.evaluation.worth_sets import LABELED, LabeledImages, check_classes, open_labeled
 from i2i.images.encode import formats_for
-from i2i.inference import generate as generation
 from i2i.inference import translate as translation
+from i2i.inference.generate import generate_set
 from i2i.inference.generation_plan import plan_generation
-from i2i.inference.image_store import open_store
 from i2i.inference.model import Model, load
 from i2i.inference.model_file import is_model
 
@@ -37,21 +36,16 @@ class FakeRequest:
     device: str = "auto"
     max_pixels: int | None = None
 
-    @property
-    def is_model(self) -> bool:
-        return is_model(self.fake)
-
     def open_model(self) -> Model | None:
         """The model, if there is one; RequestError if it is of the wrong kind for the task."""
         if self.task not in ("classify", "translate"):
             raise RequestError(f"--task {self.task} is not known; accepted: classify or translate")
         if self.source and self.task == "classify":
             raise RequestError(f"--source {self.source} is for --task translate")
-        if not self.is_model or self.task == "translate":
-            if self.n is not None:
-                raise RequestError(f"--n {self.n} is for a --fake MODEL that makes images from noise")
-            if not self.is_model:
-                return None
+        if self.n is not None and (self.task == "translate" or not is_model(self.fake)):
+            raise RequestError(f"--n {self.n} is for a --fake MODEL that makes images from noise")
+        if not is_model(self.fake):
+            return None
         model = load(self.fake, self.device)
         name = model.header["recipe"]["name"]
         if self.task == "translate":
@@ -78,40 +72,26 @@ def open_fakes(request: FakeRequest, model: Model | None, real: LabeledImages, c
     """The fakes, and the sources they were translated from; what a model makes is kept in `out`."""
     sources = None
     if request.source:
-        sources = open_labeled(request.source, "--source", max_pixels=request.max_pixels)
-        assert sources is not None
-        check_classes("--source", _learned(sources), classes)
+        sources = open_labeled(request.source, "--source", request.max_pixels)
+        check_classes("--source", sources.learned_classes, classes)
     if model is None:
-        fakes = open_labeled(request.fake, "--fake", max_pixels=request.max_pixels)
-        assert fakes is not None
-        return fakes, sources
+        return open_labeled(request.fake, "--fake", request.max_pixels), sources
     if sources is not None:
         return _translate(request, model, sources, out / TRANSLATED, progress), sources
     check_classes(f"--fake {request.fake}", [model.classes[i] for i in model.learned_classes], classes)
     return _generate(request, model, real, classes, ratio, out / FAKES, progress), None
 
 
-def _learned(images: ImageDataset) -> list[str]:
-    return [name for i, name in enumerate(images.classes) if i not in images.empty_classes]
-
-
 def _generate(request: FakeRequest, model: Model, real: LabeledImages, classes: Sequence[str], ratio: float,
               folder: Path, progress: Progress) -> ImageDataset:
     """Images whose classes are as frequent as those of the real ones."""
     count = request.number(len(real), ratio)
-    generation.check_number(count)
     order = np.random.default_rng(request.seed).permutation(len(real))
     turn = tuple(model.class_number(classes[number]) for number in real.labels[order])
     plan = replace(plan_generation(request.fake, model, seed=request.seed), turn=turn)
-    store = open_store(folder, plan, count)
-    try:
-        generation.generate(model, store, count,
-                            progress=lambda each: progress("generated", each.done + each.skipped, count))
-    finally:
-        store.close()
-    found = open_labeled(str(folder), "--fake")
-    assert found is not None
-    return found
+    generate_set(model, plan, folder, count,
+                 progress=lambda each: progress("generated", each.done + each.skipped, count))
+    return open_labeled(str(folder), "--fake")
 
 
 def _translate(request: FakeRequest, model: Model, sources: ImageDataset, folder: Path,

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from i2i.data.labeled import ImageDataset
+from i2i.data.labeled import ImageDataset, find_images
+from i2i.data.sources import open_source
 from i2i.errors import RequestError
 from i2i.evaluation.request import Progress
 from i2i.evaluation.worth_fakes import FakeRequest, open_fakes
@@ -10,10 +11,10 @@ from i2i.evaluation.worth_sets import (
     MIN_IMAGES,
     LabeledImages,
     check_numbers,
+    choose_labeled,
     class_names,
     default_size,
     hold_out,
-    open_labeled,
     read_labeled,
     without_test_images,
 )
@@ -27,13 +28,14 @@ class Preparation:
     def __init__(self, real: str, test: str | None, request: FakeRequest, model: Model | None, *,
                  size: int | None = None, progress: Progress = lambda stage, done, total: None) -> None:
         self.request, self.model, self.progress, self.warnings = request, model, progress, list[str]()
-        max_pixels = request.max_pixels
-        train = open_labeled(real, "--real", ("train",), max_pixels=max_pixels)
+        splits = find_images(open_source(real, max_pixels=request.max_pixels))
+        train = choose_labeled(splits, ("train",), real, "--real")
         if train is None:
             raise RequestError(f"--real {real} has no training images; accepted: a folder of class folders, "
                                "or one with train/")
-        others = open_labeled(test, "--test", ("test", "val", "train"), max_pixels=max_pixels) \
-            if test else open_labeled(real, "--real", ("test", "val"), max_pixels=max_pixels)
+        others = choose_labeled(splits, ("test", "val"), real, "--real") if test is None else choose_labeled(
+            find_images(open_source(test, max_pixels=request.max_pixels)), ("test", "val", "train"), test,
+            "--test")
         if others is None and model is not None and str(model.header.get("data")) == real:
             raise RequestError(f"--real {real} has no test images, and the model was trained on all of it; "
                                "accepted: --test DATA of images that it has not seen")

@@ -1,8 +1,7 @@
 """The labeled sets of `i2i worth` as small images in memory, and what is wrong with them."""
 
 import hashlib
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,6 @@ MIN_IMAGES, MIN_OF_CLASS = 20, 2
 TELLING = 628       # Test images that show a gain of 5 points if two trainings differ in one of five answers.
 HELD_OUT_SHARE = 0.25
 MAX_SIDE = 64       # Of the images that are classified, by default.
-CHUNK = 256
 LABELED = "class folders, dataset.json with labels, or a manifest"
 
 
@@ -50,11 +48,16 @@ class LabeledImages:
         return hashlib.sha256(repr(rows).encode()).hexdigest()
 
 
-def open_labeled(where: str, option: str, splits: Sequence[str] = ("train", "test", "val"), *,
-                 max_pixels: int | None = None) -> ImageDataset | None:
-    """The first of some splits that a labeled set has; RequestError if its images have no classes."""
-    found = find_images(open_source(where, max_pixels=max_pixels))
-    split = next((found[name] for name in splits if name in found), None)
+def open_labeled(where: str, option: str, max_pixels: int | None = None) -> ImageDataset:
+    """The training images of a labeled set, or its test or validation images if it has no others."""
+    splits = find_images(open_source(where, max_pixels=max_pixels))
+    return choose_labeled(splits, ("train", "test", "val"), where, option) or next(iter(splits.values()))
+
+
+def choose_labeled(splits: Mapping[str, ImageDataset], names: Sequence[str], where: str,
+                   option: str) -> ImageDataset | None:
+    """The first of some splits that there is; RequestError if its images have no classes."""
+    split = next((splits[name] for name in names if name in splits), None)
     if split is not None and split.labels is None:
         raise RequestError(f"{option} {where}: its images have no classes; accepted: {LABELED}")
     return split
@@ -62,7 +65,7 @@ def open_labeled(where: str, option: str, splits: Sequence[str] = ("train", "tes
 
 def class_names(real: ImageDataset) -> tuple[str, ...]:
     """The classes that have images; RequestError if that is one."""
-    classes = tuple(name for i, name in enumerate(real.classes) if i not in real.empty_classes)
+    classes = real.learned_classes
     if len(classes) < 2:
         raise RequestError(f"--real {real.source.root}: all images are of one class, {classes[0]}; "
                            "accepted: two or more classes")
@@ -79,20 +82,11 @@ def read_labeled(images: ImageDataset, option: str, classes: Sequence[str], size
     """Decode the middle squares of a set; RequestError if its classes are not those of the real images."""
     assert images.labels is not None
     check_classes(option, [images.classes[i] for i in np.unique(images.labels)], classes)
-    files = ImageSet(images.source, images.names)
-
-    def measure(index: int) -> tuple[Array, str]:
-        image = files.read(index)
-        return thumbnail(image, size), pixel_digest(image)
-
-    found: list[tuple[Array, str]] = []
-    with ThreadPoolExecutor(4) as pool:
-        for start in range(0, len(files), CHUNK):
-            found += pool.map(measure, range(start, min(start + CHUNK, len(files))))
-            progress(len(found))
+    found = ImageSet(images.source, images.names).measure(
+        lambda image: (thumbnail(image, size), pixel_digest(image)), progress)
+    pixels, digests = zip(*found, strict=True)
     numbers = np.array([classes.index(images.classes[i]) for i in images.labels], np.int64)
-    return LabeledImages(np.stack([pixels for pixels, _ in found]), numbers,
-                         [digest for _, digest in found],
+    return LabeledImages(np.stack(pixels), numbers, digests,
                          [images.source.path_of(name) for name in images.names])
 
 

@@ -204,6 +204,23 @@ def to_rgb(array: Array) -> Array:
     return convert_channels(array, 3)
 
 
+def tensor_to_rgb(image: Tensor, format: ImageFormat) -> Array:
+    """An image in 8-bit levels of its range, alpha over white.  (C, H, W) in [-1, 1] -> (H, W, 3) uint8"""
+    return to_rgb(to_8bit(DecodedImage(to_array(image, format.as_uint8()), format.alpha)))
+
+
+def to_levels(images: Tensor) -> Tensor:
+    """[-1, 1] to the integers 0 to 255, as 8-bit files would be saved, on one scale for all image formats."""
+    return ((images.float() + 1) * 127.5).round().clamp(0, 255)
+
+
+def middle_square(image: Array) -> Array:
+    """The middle square of an image, (H, W) or (H, W, C)."""
+    side = min(image.shape[:2])
+    top, left = ((length - side) // 2 for length in image.shape[:2])
+    return np.ascontiguousarray(image[top:top + side, left:left + side])
+
+
 def make_grid(rows: Sequence[Sequence[Tensor]], *, gap: int = 2) -> Array:
     """Rows of images of one size on a white sheet, as `to_rgb` shows them.
 

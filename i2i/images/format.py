@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -85,6 +85,10 @@ class ImageFormat:
     def colors(self) -> int:
         """Channels without alpha."""
         return self.channels - self.alpha
+
+    def as_uint8(self) -> "ImageFormat":
+        """The 8-bit levels of its range; CLAHE has been applied before."""
+        return replace(self, dtype="uint8", range=None, clahe=0.0)
 
     @property
     def labels(self) -> bool:

@@ -18,7 +18,7 @@ from i2i.files import write_atomically
 from i2i.images.convert import to_array
 from i2i.images.encode import encode
 from i2i.inference.generation_plan import MAX_IMAGES, GenerationPlan
-from i2i.inference.image_store import PLAN, FolderStore, read_plan
+from i2i.inference.image_store import PLAN, FolderStore, open_store, read_plan
 from i2i.inference.model import Model
 
 PENDING_WRITES = 128        # Images that are encoded while the network makes the next ones.
@@ -85,6 +85,18 @@ def generate(model: Model, store: FolderStore, n: int, *, group: ProcessGroup | 
     finally:
         pool.shutdown(cancel_futures=True)
     return report
+
+
+def generate_set(model: Model, plan: GenerationPlan, out: str | Path, n: int, *,
+                 group: ProcessGroup | None = None,
+                 progress: Callable[[GenerationReport], None] | None = None) -> GenerationReport:
+    """`generate` into a folder or zip, which an earlier job may have begun."""
+    check_number(n)
+    store = open_store(out, plan, n, group)
+    try:
+        return generate(model, store, n, group=group, progress=progress)
+    finally:
+        store.close()
 
 
 def generate_batch(model: Model, plan: GenerationPlan, first: int) -> Tensor:

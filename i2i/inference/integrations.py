@@ -16,10 +16,18 @@ from i2i.data.labeled import ImageDataset, find_images
 from i2i.data.sampler import Order
 from i2i.data.sources import Unreadable, open_source
 from i2i.errors import JobError, RequestError, require
-from i2i.images.convert import convert_channels, convert_tensors, to_8bit, to_array, to_rgb, to_tensor
-from i2i.images.format import DTYPES, Array, DecodedImage, ImageFormat
+from i2i.images.convert import (
+    convert_channels,
+    convert_tensors,
+    tensor_to_rgb,
+    to_8bit,
+    to_array,
+    to_rgb,
+    to_tensor,
+)
+from i2i.images.format import DTYPES, Array, ImageFormat
 from i2i.inference.model import Model, check_seed, load
-from i2i.inference.model_file import find_model
+from i2i.inference.model_file import find_model, is_model
 
 # Its version check would use the network at import.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -114,8 +122,7 @@ class Mixed(Dataset[Any]):
         self._real, self._transform = real, transform
         self._num_fake = round(len(real) * ratio / (1 - ratio))
         self._fake: GeneratedImages | StoredImages
-        if (isinstance(fake, Model) or Path(fake).suffix == ".safetensors"
-                or (Path(fake) / "model.safetensors").exists()):
+        if isinstance(fake, Model) or is_model(fake):
             self._fake = GeneratedImages(fake, seed, truncation, device)
         else:
             self._fake = StoredImages(str(fake), seed)
@@ -188,8 +195,7 @@ class GeneratedImages:
         label = turn[index % len(turn)] if self.classes else None
         image = self.model.render([index], None if label is None else torch.tensor([label]), seed=self.seed,
                                   truncation=self.truncation)[0]
-        array = to_array(image, ImageFormat(len(image)))
-        return to_rgb(to_8bit(DecodedImage(array, self.model.formats["b"].alpha))), label
+        return tensor_to_rgb(image, self.model.formats["b"]), label
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_loaded": None}

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from i2i.config import from_dict
 from i2i.errors import RequestError, require
-from i2i.images.convert import make_grid, to_8bit, to_array, to_rgb, to_tensor
+from i2i.images.convert import make_grid, tensor_to_rgb, to_tensor
 from i2i.images.encode import encode
-from i2i.images.format import DecodedImage, ImageFormat
+from i2i.images.format import ImageFormat
 from i2i.inference.device import best_device
 from i2i.inference.memory import available_memory, bytes_per_pixel
 from i2i.inference.model_file import find_model, read_networks
@@ -69,8 +69,7 @@ class Model(Translator):
             return self._sample_grid()
         columns = min(len(self.classes) or 6, 12)
         labels = list(range(columns)) * 3 if self.classes else None
-        image_format = self.formats["b"]
-        rgb = [to_tensor(to_rgb(to_8bit(DecodedImage(to_array(image, image_format), image_format.alpha))))
+        rgb = [to_tensor(tensor_to_rgb(image, self.formats["b"]))
                for image in self.generate(3 * columns, labels=labels)]
         sheet = make_grid([rgb[i:i + columns] for i in range(0, len(rgb), columns)])
         return encode(".png", sheet, ImageFormat())

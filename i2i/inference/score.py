@@ -15,8 +15,8 @@ from i2i.data.labeled import ImageDataset
 from i2i.data.sources import Unreadable, check_not_empty, convert_or_unreadable, open_source
 from i2i.errors import RequestError
 from i2i.files import write_atomically
-from i2i.images.convert import make_grid, to_8bit, to_array, to_rgb, to_tensor
-from i2i.images.format import DecodedImage, ImageFormat
+from i2i.images.convert import make_grid, tensor_to_rgb, to_tensor
+from i2i.images.format import ImageFormat
 from i2i.inference.latents import dataset_for
 from i2i.inference.model import Model
 from i2i.inference.targets import plan_targets
@@ -179,8 +179,7 @@ def _write_heat_maps(model: Model, images: Tensor, targets: Sequence[Path]) -> N
     for image, reconstruction, target in zip(images, made, targets, strict=True):
         error = ((image - reconstruction) / 2).abs().mean(0)
         heat = (2 * error / FULL_HEAT - 1).clamp(max=1).expand(3, -1, -1)
-        shown = [to_tensor(to_rgb(to_8bit(DecodedImage(to_array(each, image_format), image_format.alpha))))
-                 for each in (image, reconstruction)]
+        shown = [to_tensor(tensor_to_rgb(each, image_format)) for each in (image, reconstruction)]
         target.parent.mkdir(parents=True, exist_ok=True)
         save = partial(Image.fromarray(make_grid([[*shown, heat]])).save, format="png")
         write_atomically(target, save)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from i2i.images.convert import middle_square
 from i2i.images.format import Array
 
 SIDE = 64                   # Of the thumbnails that are compared.
@@ -32,12 +33,9 @@ _WINDOW = np.outer(*2 * [np.hanning(SPECTRUM_SIDE + 2)[1:-1]]).astype(np.float32
 
 def thumbnail(image: Array, side: int = SIDE) -> Array:
     """The middle square of an image, (H, W, 3) uint8 -> (side, side, 3)."""
-    height, width = image.shape[:2]
-    whole = min(height, width)
-    y, x = (height - whole) // 2, (width - whole) // 2
-    square = np.ascontiguousarray(image[y:y + whole, x:x + whole])
-    how = Image.Resampling.BOX if whole > side else Image.Resampling.BICUBIC
-    return square if whole == side else np.asarray(Image.fromarray(square).resize((side, side), how))
+    square = middle_square(image)
+    how = Image.Resampling.BOX if len(square) > side else Image.Resampling.BICUBIC
+    return square if len(square) == side else np.asarray(Image.fromarray(square).resize((side, side), how))
 
 
 @dataclass(frozen=True)

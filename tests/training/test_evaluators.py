@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from i2i import load
+from i2i.images.convert import to_levels
 from i2i.metrics.intervals import Evaluation, describe_progress, mean_interval, paired_difference
 from i2i.runs import log
 from i2i.runs.folder import RunFolder
 from i2i.training.callbacks import evaluation as evaluations
 from i2i.training.callbacks.diagnosis import overfitting, warnings
-from i2i.training.callbacks.evaluator import Evaluator, to_levels
+from i2i.training.callbacks.evaluator import Evaluator
 from i2i.training.callbacks.fixed_inputs import THUMBNAIL_SIZE, thumbnails
 from tests.conftest import SMALL, Run
 

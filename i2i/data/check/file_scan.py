@@ -3,8 +3,7 @@
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,9 +11,9 @@ from functools import partial
 from i2i.data.check.file_facts import Fault, FileFacts, examine_file
 from i2i.data.layouts import stem
 from i2i.data.sampler import evenly_spaced
+from i2i.data.sharding import map_in_threads
 from i2i.data.sources import Source, Unreadable, load_image
 
-PENDING_FILES = 256         # Files that wait for a thread.
 MAX_FILES = 20_000          # Files examined unless all are asked for.
 TIMED_FILES, TIMING_SECONDS = 64, 3.0
 
@@ -42,16 +41,13 @@ def scan_files(source: Source, names: Sequence[str], *, most: int, progress: Pro
         name for name in names
         if zlib.crc32(stem(name.rsplit("/", 1)[-1]).encode("utf-8", "surrogateescape")) < limit]
     result = FileScan(len(names))
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for start in range(0, len(chosen), PENDING_FILES):
-            part = chosen[start:start + PENDING_FILES]
-            examined: Iterable[FileFacts | Fault] = pool.map(partial(examine_file, source), part)
-            for position, (name, facts) in enumerate(zip(part, examined, strict=True), start + 1):
-                if isinstance(facts, Fault):
-                    result.faults[name] = facts
-                else:
-                    result.images[name] = facts
-                progress(position, len(chosen))
+    examined = map_in_threads(partial(examine_file, source), chosen, threads=os.cpu_count() or 1)
+    for position, (name, facts) in enumerate(zip(chosen, examined, strict=True), 1):
+        if isinstance(facts, Fault):
+            result.faults[name] = facts
+        else:
+            result.images[name] = facts
+        progress(position, len(chosen))
     return result
 
 

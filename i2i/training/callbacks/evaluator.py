@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from i2i.data.labeled import ImageDataset
 from i2i.data.sampler import evenly_spaced
-from i2i.images.convert import make_grid
+from i2i.images.convert import make_grid, to_levels
 from i2i.metrics import collapse, kid, paired
 from i2i.metrics.set_metrics import MetricContext, Score, frechet_score, manifold_scores, mean_score
 from i2i.recipes.base import Discriminates, Recipe
@@ -171,11 +171,6 @@ def pair_metrics(fake: Tensor, real: Tensor) -> dict[str, list[float]]:
     if min(fake.shape[-2:]) >= paired.WINDOW_SIZE:
         values["ssim"] = paired.ssim(fake, real, data_range=255)
     return {name: each.tolist() for name, each in values.items()}
-
-
-def to_levels(images: Tensor) -> Tensor:
-    """[-1, 1] to the integers 0 to 255, as 8-bit files would be saved, on one scale for all image formats."""
-    return ((images.float() + 1) * 127.5).round().clamp(0, 255)
 
 
 def set_metrics(fake: Matrix, real: Matrix, features: str) -> tuple[list[float], dict[str, Score]]:
