@@ -1,13 +1,14 @@
 """What `i2i leaks` finds of copies that are planted, and how often it takes other images for copies.
 
     python bench/planted_copies.py                  the table of docs/leaks.md
-    python bench/planted_copies.py --time 5000      seconds of each stage, of so many images
+    python bench/planted_copies.py --time 5000      seconds of each stage and memory, of so many images
 """
 
 import argparse
 import resource
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -72,7 +73,13 @@ def table(name: str) -> None:
         print(f"  {kind:36} {hits} of {COPIES}, distance at most {largest:.1f}")
 
 
-def measure(n: int) -> None:
+def anonymous_memory() -> int:
+    """MiB of this process that no file backs (Linux); pages of mapped files can be dropped at any time."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines["RssAnon"].split()[0]) >> 10
+
+
+def measure(n: int, side: int, features: str) -> None:
     """Print the processor time of each stage for n training images and fakes, variants of peeps-64."""
     train = find_images(open_source("peeps-64"))["train"]
     reals, rng = ImageSet(train.source, train.names), np.random.default_rng(0)
@@ -81,28 +88,34 @@ def measure(n: int) -> None:
             (folder / name).mkdir()
             for i in range(count):
                 image = np.roll(reals.read(int(rng.integers(len(reals)))), rng.integers(64, size=2), (0, 1))
-                Image.fromarray(scale(image, *rng.uniform(0.3, 1, 3))).save(folder / name / f"{i:06}.png")
+                varied = Image.fromarray(scale(image, *rng.uniform(0.3, 1, 3))).resize((side, side))
+                varied.save(folder / name / f"{i:06}.png", compress_level=1)
         sets = [open_image_set(folder / name, "") for name in ("train", "fake", "test")]
-        judges = choose_features("efficientnet-lite0,random", None, "clean")
-        start, last = time.process_time(), ["", 0.0]
+        judges = choose_features(features, None, "clean")
+        start, last, largest = time.process_time(), "begin", anonymous_memory()
+        print(f"memory before: {largest} MiB that no file backs")
 
         def progress(stage: str, done: int, total: int) -> None:
-            now = time.process_time() - start
-            if stage != last[0]:
-                print(f"{last[0]:36} to {now:7.1f} s", flush=True)
-                last[0] = stage
+            nonlocal last, largest
+            largest = max(largest, anonymous_memory())
+            if stage != last:
+                print(f"{last:36} to {time.process_time() - start:7.1f} s, {largest} MiB", flush=True)
+                last = stage
 
         find_leaks(*sets, judges, EvaluationRequest((), False, cache=False, progress=progress))
         progress("end", 0, 0)
-        print(f"largest memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB")
+        print(f"largest memory {largest} MiB that no file backs, with mapped files "
+              f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--time", type=int, metavar="N")
+    parser.add_argument("--side", type=int, default=64, help="of the images of --time")
+    parser.add_argument("--features", default="efficientnet-lite0,random", help="for --time")
     options = parser.parse_args()
     if options.time:
-        measure(options.time)
+        measure(options.time, options.side, options.features)
     else:
         for data in ("peeps-64", "fluent3d-64"):
             table(data)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 import i2i as package
@@ -25,7 +26,7 @@ from i2i.evaluation.audit_answers import (
 )
 from i2i.evaluation.audit_content import judge_colors, judge_edges, judge_inversion, judge_layout
 from i2i.evaluation.audit_hidden import faint, find_hidden
-from i2i.evaluation.audit_images import Audited, Side, Sides, translate_sides
+from i2i.evaluation.audit_images import Audited, Side, Sides, open_sides, translate_sides
 from i2i.evaluation.audit_inputs import judge_inputs
 from i2i.evaluation.audit_stability import judge_batch, judge_noise, judge_shift, shift
 from i2i.evaluation.request import EvaluationRequest, choose_features
@@ -325,6 +326,35 @@ def test_a_folder_of_sources_is_enough(i2i: Run, cycle: Path, trained: Path) -> 
     assert "NOT TESTED  Does it hide its input in its output?  Not tested: the model has no backward generator" in one_way.out
 
 
+def wide_files(folder: Path, count: int = 9, size: tuple[int, int] = (64, 32)) -> Path:
+    folder.mkdir(parents=True)
+    for i in range(count):
+        Image.new("RGB", size, (20 * i, 0, 0)).save(folder / f"{i}.png")
+    return folder
+
+
+def test_a_folder_of_images_twice_as_wide_as_high_is_one_of_sources_and_in_a_split_one_of_strips(tmp_path: Path) -> None:
+    model, root = make_model(same), tmp_path / "panoramas"
+    photos, divided = wide_files(root), wide_files(tmp_path / "divided/test").parent
+    narrow = wide_files(tmp_path / "narrow/test", 3, (32, 32)).parent
+    wide_files(narrow / "train", 5, (32, 32))
+    mixed = wide_files(tmp_path / "mixed/test")
+    Image.new("RGB", (40, 32)).save(mixed / "5.png")
+    sources = f"{root}: its images are taken for sources; --split train takes them for A|B strips"
+    strips = f"{divided}: its images are taken for A|B strips; --data {divided}/test takes them for sources"
+    for where, words, expected in (
+            (photos, {}, (64, 9, False, "all images", (sources,))), (photos, {"split": "train"}, (32, 9, True, "train", ())),
+            (photos, {"training": True}, (32, 9, True, "train", ...)), (photos, {"own": True}, (32, 9, True, "train", ...)),
+            (divided, {}, (32, 9, True, "test", (strips,))), (divided, {"split": "test"}, (32, 9, True, "test", ())),
+            (divided / "test", {}, (64, 9, False, "all images", ...)),
+            (mixed.parent, {}, (64, 9, False, "test", ())),
+            (narrow, {}, (32, 3, False, "test", ())), (narrow, {"split": "train"}, (32, 5, False, "train", ()))):
+        found = open_sides(model, str(where), **words)
+        width, count, both, split, notes = expected
+        assert (found.sources.tensor(0).shape[-1], len(found.sources), found.targets is not None, found.split) == (width, count, both, split), where
+        assert notes in (..., found.notes)
+
+
 def test_wrong_requests_are_one_line(i2i: Run, cycle: Path, trained: Path, noisy: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for words, expected in (
@@ -368,7 +398,6 @@ ANSWERS = [
 def test_the_page_shows_lights_numbers_and_pictures(tmp_path: Path, browser: Any) -> None:
     import io
 
-    from PIL import Image
     buffer = io.BytesIO()
     Image.new("RGB", (400, 200), "blue").save(buffer, "png")
     write_audit(tmp_path / "audit.html", "run <1>", ["cyclegan"], ANSWERS, {"hidden": (buffer.getvalue(), 400, 200)}, ["few & small"])

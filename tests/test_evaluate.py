@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -282,6 +283,14 @@ def test_strips_among_sets_and_photographs_that_are_cut_as_strips_are_reported(r
         assert done.code == 0
         noted = f"warning: {tmp_path}/data{i}/test/0.png: {width}x48 is taken for an A|B strip and cut into halves of {width // 2}x48; images of one side each go into two folders, such as testA and testB"
         assert (noted in done.err) is (i == 0)
+
+
+def test_the_data_that_a_model_was_trained_on_are_known_however_their_folder_is_written(run: Run, trained: Path, tmp_path: Path) -> None:
+    own = trained.parent / "data"
+    (tmp_path / "link").symlink_to(own)
+    shutil.copytree(own, tmp_path / "copy")
+    for where, known in ((own, True), (os.path.relpath(own), True), (tmp_path / "link", True), (tmp_path / "copy", False)):
+        assert ("the last model of its run, as" in run("evaluate", trained, "--data", where, "--metrics", "l1").out) is known, where
 
 
 def test_warnings_of_formats_sizes_and_conversions(run: Run, reals: Path, tmp_path: Path) -> None:

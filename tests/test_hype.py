@@ -1,6 +1,8 @@
 """`i2i hype`: the page in a real browser with a simulated observer and a simulated display; merged results; the figures of a published study."""
 
+import base64
 import csv
+import io
 import json
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -322,6 +324,21 @@ def test_images_of_different_sizes_are_shown_in_one(i2i: Run, tmp_path: Path) ->
     other = json.loads((tmp_path / "b.html").read_text().split('id="study">')[1].split("</script>")[0])
     assert len(other["real"]) == 11
     assert other["id"] != study["id"]
+
+
+def test_of_a_model_the_page_shows_images_that_it_makes(i2i: Run, noisy: dict[str, Path], trained: Path) -> None:
+    """The same as `i2i generate` makes with the same seed, under the name of the run."""
+    words = ("hype", "build", "--real", noisy["plain"].parent / "data", "--images", 4, "--qualification", 0, "--practice", 0, "--pool", 6, "--seed", 5, "--device", "cpu", "--fake")
+    found = i2i(*words, noisy["plain"])
+    assert found.code == 0, found.err
+    assert "6 of plain; 32x32 pixels" in found.out
+    study = json.loads(Path("hype.html").read_text().split('id="study">')[1].split("</script>")[0])
+    names, packed = zip(*study["fakes"][0]["images"], strict=True)
+    assert i2i("generate", noisy["plain"], "--n", 400, "--seed", 5, "--device", "cpu", "--out", "made").code == 0
+    for name, data in zip(names, packed, strict=True):
+        with Image.open(f"made/{name}") as made, Image.open(io.BytesIO(base64.b64decode(data))) as shown:
+            assert (np.asarray(made) == np.asarray(shown)).all()
+    assert "translates images, and no sources are known; accepted: i2i translate" in i2i(*words, trained).line
 
 
 def test_masks_have_the_spectrum_of_an_image_and_nothing_in_its_place() -> None:

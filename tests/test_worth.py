@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import xml.etree.ElementTree as ElementTree
 from fractions import Fraction
 from pathlib import Path
@@ -204,6 +205,22 @@ def test_a_model_makes_as_many_of_each_class_as_the_real_images_have(i2i: Run, t
     assert again.out.splitlines()[1:] == found.out.splitlines()[1:]
 
 
+def test_a_model_that_was_trained_on_test_images_is_refused_however_their_folder_is_written(i2i: Run, data: Path, tmp_path: Path, noisy: dict[str, Path]) -> None:
+    from tests.conftest import CLASSES as names
+    learned, model = noisy["classes"].parent / "data", noisy["classes"]
+    (tmp_path / "link").symlink_to(learned)
+    others = save(tmp_path / "others", *TRAIN, ("0", "1", "2"))
+    rows = [[f"{path.parent.name}/{path.name}", int(path.parent.name)] for path in sorted(others.rglob("*.png"))]
+    (others / "dataset.json").write_text(json.dumps({"labels": rows, "classes": names}))
+    for words, count in ((("--real", learned), 3), (("--real", os.path.relpath(learned)), 3), (("--real", "link"), 3), (("--real", others, "--test", learned), 6)):
+        found = i2i("worth", *words, "--fake", model, *QUICK)
+        assert found.code == 2, words
+        assert f"--fake {model} was trained on {count} of {count} test images, such as " in found.line
+        assert found.line.endswith("accepted: --test DATA of images that it has not seen")
+    found = i2i("worth", "--real", learned, "--test", others, "--fake", model, *QUICK)
+    assert "--real: 6 images are too few" in found.line        # It may learn from what the model did.
+
+
 def test_of_a_translator_the_labels_of_the_sources_are_carried_along(i2i: Run, data: Path, trained: Path) -> None:
     found = i2i("worth", "--real", data / "data", "--fake", trained, "--task", "translate", "--source", data / "fake", *QUICK, "--ratios", 1, "--shares", 100)
     assert found.code == 0, found.err
@@ -242,15 +259,21 @@ def test_what_cannot_be_compared_is_said_in_one_line(i2i: Run, data: Path, tmp_p
     real, fake = data / "data", data / "fake"
     plain = drawn_strips(tmp_path / "plain")
     one = save(tmp_path / "one/train", *gratings(30, 8, 1)).parent
+    named = save(tmp_path / "named", *gratings(30, 8, 1))
+    (named / "dataset.json").write_text(json.dumps({"classes": ["left", "right"], "labels": [[f"left/{i:03}.png", 0] for i in range(30)]}))
+    packed = save(tmp_path / "packed", OTHERS[0][:6], np.arange(6) // 2, ("00000", "00001", "00002"))
     other = save(tmp_path / "other", *OTHERS, ("left", "right", "steep"))
     two = save(tmp_path / "two", *gratings(30, 8, 2))
     few = save(tmp_path / "few", *gratings(3, 9))
     lone = save(tmp_path / "lone", OTHERS[0][:41], np.array([0, 1] * 20 + [2]))
     for words, expected in (
-            (("--real", plain, "--fake", fake), f"--real {plain}: its images have no classes; accepted: class folders"),
+            (("--real", plain, "--fake", fake), f"--real {plain}: its images have no classes: all lie in {plain}/train; accepted: two or more class folders, dataset.json with labels"),
             (("--real", real, "--fake", plain), f"--fake {plain}: its images have no classes"),
             (("--real", real, "--fake", fake, "--test", plain), f"--test {plain}: its images have no classes"),
-            (("--real", one, "--fake", fake), "have no classes"),
+            (("--real", one, "--fake", fake), f"--real {one}: its images have no classes: all lie in {one}/train/left; accepted: two or more class folders"),
+            (("--real", one / "train", "--fake", fake), f"--real {one}/train: its images have no classes: all lie in {one}/train/left; accepted"),
+            (("--real", named, "--fake", fake), f"--real {named}: all images are of one class, left; accepted: two or more classes"),
+            (("--real", packed, "--fake", fake), "its images have no classes: the folders 00000 … 00002 only divide the files"),
             (("--real", real, "--fake", other), "--fake has a class steep that the real training images do not have; those of --real are left, level, right"),
             (("--real", real, "--fake", two), "--fake has no images of class level"),
             (("--real", real, "--fake", fake, "--test", two), "--test has no images of class level"),

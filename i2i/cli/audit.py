@@ -34,6 +34,7 @@ def audit(
     plugin: Plugins = None,
 ) -> None:
     """Audit a translator: hidden information, colors, structure, unknown inputs, stability."""
+    from i2i.data.sources import same_location
     from i2i.evaluation.audit import audit as audit_model
     from i2i.evaluation.audit import fails
     from i2i.evaluation.audit_images import check_translates, open_sides
@@ -43,17 +44,17 @@ def audit(
     _check(html, json_file, fail_on)
     loaded = load(model, device)
     check_translates(loaded, model)
-    own = loaded.header.get("data")
-    where = data or own
+    known = loaded.header.get("data") or ""
+    where = data or known
     if not where:
         raise RequestError(f"{model} does not say what it was trained on; give --data")
-    sides = open_sides(loaded, where, split=split, direction=direction, own=where == own,
-                       max_pixels=max_pixels)
-    known, notes = _open_training(loaded, train, direction, max_pixels)
+    sides = open_sides(loaded, where, split=split, direction=direction, max_pixels=max_pixels,
+                       own=bool(known) and same_location(where, known))
+    inputs, notes = _open_training(loaded, train, direction, max_pixels)
     with ProgressBars() as bars:
         judges, request = choose_judges(features, weights, device, loaded.header.get("feature_networks", {}),
                                         seed=seed, progress=bars.update)
-        result = audit_model(loaded, sides, judges, request, n=n, direction=direction, train=known)
+        result = audit_model(loaded, sides, judges, request, n=n, direction=direction, train=inputs)
     outcome = {"model": model, "data": str(where)} | result.outcome()
     outcome["warnings"] += notes
     _print(result, outcome)

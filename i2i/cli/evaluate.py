@@ -150,12 +150,13 @@ def _pairs(path: str, model: Model, data: str | None, split: str,
     """Where the data are, the pairs of a split of them, and whether these are held out."""
     from i2i import registry
     from i2i.data.paired import PairedDataset
-    from i2i.data.sources import open_source
+    from i2i.data.sources import open_source, same_location
     from i2i.metrics.judges import describe_selection
     if not model.recipe.sources:
         raise RequestError(f"{path} makes images from noise, which have no targets; accepted: i2i generate "
                            f"{path} --n 5000 --out DIR, and then i2i evaluate --fake DIR --real DIR")
-    where = data or model.header.get("data")
+    known = model.header.get("data") or ""
+    where = data or known
     if not where:
         raise RequestError(f"{path} does not say what it was trained on; give --data")
     source = open_source(where, max_pixels=max_pixels)
@@ -167,7 +168,7 @@ def _pairs(path: str, model: Model, data: str | None, split: str,
         raise RequestError(f"the {split} images of {where} are not pairs ({splits[split].layout}): nothing "
                            f"to compare translations with; accepted: {split}A and {split}B with the same "
                            "names, or the translations as --fake and a folder as --real")
-    own = str(where) == str(model.header.get("data"))
+    own = bool(known) and same_location(where, known)
     picked_on = str(model.header.get("picked_on", ""))
     return str(where), splits[split], \
         describe_selection(split, picked_on, has_val="val" in splits) if own else ""

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from i2i import registry
-from i2i.data.labeled import ImageDataset
 from i2i.data.paired import MIN_STRIP_ASPECT, PairedDataset, TwoSidedDataset
 from i2i.data.sampler import evenly_spaced
-from i2i.data.sources import Source, Unreadable, check_not_empty, open_source
+from i2i.data.sources import Unreadable, load_image, open_source
 from i2i.errors import JobError, RequestError
 from i2i.images.convert import convert_to, tensor_to_rgb, to_levels, to_tensor
 from i2i.images.decode import read_header
@@ -20,6 +19,7 @@ from i2i.images.format import Array, DecodedImage, ImageFormat
 from i2i.inference.model import Model
 
 MIN_IMAGES = 8
+SAMPLED = 16                # Files that tell strips from other images.
 MAX_SIDE = 512              # Of larger images the middle is audited.
 HALF_RANGE = 127.5          # Levels of 255 in a unit of [-1, 1].
 Read = Callable[[int], DecodedImage]
@@ -124,16 +124,22 @@ def open_sides(model: Model, where: str, *, split: str | None = None, direction:
     order = ("train", "val", "test") if training else ("test", "val", "train")
     name = split or next(name for name in order if name in splits)
     dataset: TwoSidedDataset = splits[name]
-    if not own and dataset.strips and not _looks_like_strip(source, dataset.a[0]):
-        names = source.names()
-        check_not_empty(where, source, names)
-        images = ImageDataset(source, "all", names)
-        side = Side(model.formats[keys[0]], names, lambda i: images.decode("b", i)[0])
-        return Sides(side, None, False, "all images")
-    notes = () if split or name != "train" else (
-        f"{where} has no test or val split: the model may have been trained on what is audited",)
+    divided = bool(dataset.manifest) or dataset.a[0].startswith(f"{name}/")
+    notes = [] if split or name != "train" else [
+        f"{where} has no test or val split: the model may have been trained on what is audited"]
+    if dataset.strips and not own:
+        wide = _look_like_strips(dataset)
+        if not wide or not (split or divided or training):
+            notes = notes if divided else [
+                f"{where}: its images are taken for sources; --split train takes them for A|B strips"] * wide
+            side = _whole_files(dataset if divided else replace(dataset, source=source, a=source.names()),
+                                model.formats[keys[0]])
+            return Sides(side, None, False, name if divided else "all images", tuple(notes))
+        if not (split or dataset.manifest):
+            notes.append(f"{where}: its images are taken for A|B strips; --data "
+                         f"{dataset.source.path_of(name)} takes them for sources")
     first, second = (_side(dataset, key, model.formats[key]) for key in keys)
-    return Sides(first, second, isinstance(dataset, PairedDataset), name, notes)
+    return Sides(first, second, isinstance(dataset, PairedDataset), name, tuple(notes))
 
 
 def check_translates(model: Model, name: str) -> None:
@@ -143,12 +149,21 @@ def check_translates(model: Model, name: str) -> None:
                            "images; accepted: i2i leaks or i2i evaluate, for what it makes")
 
 
-def _looks_like_strip(source: Source, name: str) -> bool:
-    try:
-        header = read_header(source.read(name))
-    except Exception:       # Image.open raises OSError, SyntaxError, ValueError; named when decoded.
-        return False
-    return header.width >= MIN_STRIP_ASPECT * header.height
+def _look_like_strips(dataset: TwoSidedDataset) -> bool:
+    """Whether no file of a sample is narrower than two squares; those that cannot be read do not count."""
+    for i in evenly_spaced(len(dataset.a), SAMPLED):
+        try:
+            header = read_header(dataset.source.read(dataset.a[i]))
+        except Exception:       # Image.open raises OSError, SyntaxError, ValueError; named when decoded.
+            continue
+        if header.width < MIN_STRIP_ASPECT * header.height:
+            return False
+    return True
+
+
+def _whole_files(dataset: TwoSidedDataset, image_format: ImageFormat) -> Side:
+    """The files of a data set, not cut into halves."""
+    return Side(image_format, dataset.a, lambda i: load_image(dataset.source, dataset.a[i]))
 
 
 def _side(dataset: TwoSidedDataset, key: str, image_format: ImageFormat) -> Side:

@@ -1,5 +1,6 @@
 """The fakes of `i2i worth`: a labeled set, what a model makes, or translations of labeled sources."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from i2i import registry
 from i2i.data.labeled import ImageDataset
 from i2i.data.sources import open_source
 from i2i.errors import JobError, RequestError
@@ -62,9 +64,28 @@ class FakeRequest:
                                f"{LABELED}")
         return model
 
+    def check_unseen(self, model: Model | None, test: Sequence[str]) -> None:
+        """RequestError if test images, given by their paths, are known to have trained the model."""
+        learned = _training_files(model) if model else set()
+        if seen := [path for path in test if os.path.realpath(path) in learned]:
+            raise RequestError(f"--fake {self.fake} was trained on {len(seen):,} of {len(test):,} test "
+                               f"images, such as {seen[0]}; accepted: --test DATA of images that it has not "
+                               "seen")
+
     def number(self, real: int, ratio: float) -> int:
         """How many images a model makes: as many as the largest ratio takes, at most MOST_GENERATED."""
         return self.n or min(round(real * ratio), MOST_GENERATED)
+
+
+def _training_files(model: Model) -> set[str]:
+    """The paths, without links, of the images that a model was trained on; none if these are not found."""
+    try:
+        source = open_source(model.header.get("data", ""))
+        train = registry.build("dataset", registry.Spec(model.recipe.dataset), source)["train"]
+    except (RequestError, JobError, KeyError):
+        return set()
+    return {os.path.realpath(train.source.path_of(file)) for keys, count in train.stream_sizes.items()
+            for i in range(count) for file in train.files(keys, i)}
 
 
 def open_fakes(request: FakeRequest, model: Model | None, real: LabeledImages, classes: Sequence[str],

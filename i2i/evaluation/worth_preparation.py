@@ -36,9 +36,6 @@ class Preparation:
         others = choose_labeled(splits, ("test", "val"), real, "--real") if test is None else choose_labeled(
             find_images(open_source(test, max_pixels=request.max_pixels)), ("test", "val", "train"), test,
             "--test")
-        if others is None and model is not None and str(model.header.get("data")) == real:
-            raise RequestError(f"--real {real} has no test images, and the model was trained on all of it; "
-                               "accepted: --test DATA of images that it has not seen")
         self.classes = class_names(train)
         self.size = size or default_size(train, *filter(None, [others]))
         self.real = self._read(train, "--real", "real")
@@ -48,6 +45,7 @@ class Preparation:
                                  "each class, are held out; the fakes must not come from them")
         else:
             self.test = self._read(others, "--test", "test")
+        request.check_unseen(model, self.test.paths)
         check_numbers("--test", self.test, self.classes)
         notes = list[str]()
         self.real = without_test_images(self.real, self.test, "training images", notes.append)

@@ -1,6 +1,7 @@
 """The labeled sets of `i2i worth` as small images in memory, and what is wrong with them."""
 
 import hashlib
+import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ MIN_IMAGES, MIN_OF_CLASS = 20, 2
 TELLING = 628       # Test images that show a gain of 5 points if two trainings differ in one of five answers.
 HELD_OUT_SHARE = 0.25
 MAX_SIDE = 64       # Of the images that are classified, by default.
-LABELED = "class folders, dataset.json with labels, or a manifest"
+LABELED = "two or more class folders, dataset.json with labels, or a manifest"
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,10 @@ def choose_labeled(splits: Mapping[str, ImageDataset], names: Sequence[str], whe
     """The first of some splits that there is; RequestError if its images have no classes."""
     split = next((splits[name] for name in names if name in splits), None)
     if split is not None and split.labels is None:
-        raise RequestError(f"{option} {where}: its images have no classes; accepted: {LABELED}")
+        folder, *others = {posixpath.dirname(name) for name in split.names}
+        why = split.note or ("" if others else f"all lie in {split.source.path_of(folder).rstrip('/')}")
+        raise RequestError(f"{option} {where}: its images have no classes{': ' * bool(why)}{why}; accepted: "
+                           f"{LABELED}")
     return split
 
 

@@ -26,6 +26,7 @@ UNLIKE = 255.0              # The distance of such.
 RARE = 0.01                 # The share of held-out images that may look like copies.
 MAX_DIFFERENCE = 20.0       # Of copies; those saved as JPEG of quality 50 differ by up to 12 levels.
 BATCH = 256
+MAX_COMPARED = 2_000_000    # Pairs of spectra at once, 24 MB.
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)         # ITU-R BT.601
 _SHIFTS = [(y, x) for y in range(2 * MAX_SHIFT + 1) for x in range(2 * MAX_SHIFT + 1)]
 _WINDOW = np.outer(*2 * [np.hanning(SPECTRUM_SIDE + 2)[1:-1]]).astype(np.float32)
@@ -71,19 +72,24 @@ class CopyFinder:
         `exclude`: for each the training image that does not count, because it is the same.
         """
         mirrored = np.ascontiguousarray(images[:, :, ::-1])
-        count = min(CANDIDATES, len(self.thumbnails))
-        nearest = []
-        for each in (images, mirrored):
-            likeness = _spectra(each) @ self._spectra.T
-            if exclude is not None:
-                likeness[np.arange(len(images)), exclude] = -np.inf
-            nearest.append(np.argpartition(-likeness, count - 1, axis=1)[:, :count])
+        nearest = [self._candidates(each, exclude) for each in (images, mirrored)]
         matches = []
         for i in range(len(images)):
             found = (self._match(images[i], nearest[0][i], False),
                      self._match(mirrored[i], nearest[1][i], True))
             matches.append(min(found, key=lambda match: match.distance))
         return matches
+
+    def _candidates(self, images: Array, exclude: Array | None) -> Array:
+        """The training images with the most similar spectra, (N, up to 8), unsorted."""
+        count, rows = min(CANDIDATES, len(self.thumbnails)), max(1, MAX_COMPARED // len(self.thumbnails))
+        spectra, found = _spectra(images), list[Array]()
+        for i in range(0, len(images), rows):
+            unlike = -spectra[i:i + rows] @ self._spectra.T
+            if exclude is not None:
+                unlike[np.arange(len(unlike)), exclude[i:i + rows]] = np.inf
+            found.append(np.argpartition(unlike, count - 1, axis=1)[:, :count])
+        return np.concatenate(found)
 
     def _match(self, image: Array, candidates: Array, mirrored: bool) -> Match:
         candidates = np.sort(candidates)
@@ -110,20 +116,29 @@ def _spectra(thumbnails: Array) -> Array:
 
 
 def _align(image: Array, candidates: Array) -> tuple[Array, Array]:
-    """The distance of each candidate (N, 64, 64, 3) where its luma fits best, and which shift that is."""
+    """The distance of each candidate (N, 64, 64, 3) where its luma fits best, and which shift that is.
+
+    Colors are compared of those alone that can be the nearest; the distances of others are those of luma.
+    """
     sums, own = _integrals(candidates @ _LUMA), _integrals(image[None] @ _LUMA)
     shifted = np.stack([_cell_means(sums, y, x, LUMA_CELL) for y, x in _SHIFTS], 1)
     own_cells = _cell_means(own, MAX_SHIFT, MAX_SHIFT, LUMA_CELL)[0]
     differences, alike = _compare(shifted, own_cells)
     shifts, rows = differences.argmin(1), np.arange(len(candidates))
     distances = np.where(alike[rows, shifts], differences[rows, shifts], UNLIKE)
-    color_sums, own = (_integrals(np.moveaxis(each, -1, 1).astype(np.float32))
-                       for each in (candidates, image[None]))
-    own_colors = _cell_means(own, MAX_SHIFT, MAX_SHIFT, COLOR_CELL)[0]
-    for i, (y, x) in enumerate(_SHIFTS[shift] for shift in shifts):
-        colors, _ = _compare(_cell_means(color_sums[i], y, x, COLOR_CELL), own_colors)
+    own_colors, nearest = _color_cells(image, (MAX_SHIFT, MAX_SHIFT)), math.inf
+    for i in np.argsort(distances, kind="stable"):
+        if distances[i] > nearest or distances[i] >= UNLIKE:
+            break
+        colors, _ = _compare(_color_cells(candidates[i], _SHIFTS[shifts[i]]), own_colors)
         distances[i] = max(distances[i], colors.max())
+        nearest = min(nearest, distances[i])
     return distances, shifts
+
+
+def _color_cells(image: Array, shift: tuple[int, int]) -> Array:
+    """Means of the color cells of an image (64, 64, 3), (3, 36)."""
+    return _cell_means(_integrals(np.moveaxis(image, -1, 0).astype(np.float32)), *shift, COLOR_CELL)
 
 
 def _integrals(planes: Array) -> Array:

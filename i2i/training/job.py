@@ -18,7 +18,7 @@ from i2i.data.labeled import ImageDataset
 from i2i.data.paired import PairedDataset
 from i2i.data.palette import with_palette
 from i2i.data.pipeline import make_pipelines, read_pipelines
-from i2i.data.sources import Unreadable, bundled_datasets, find_left_out, is_url, open_source
+from i2i.data.sources import Unreadable, absolute_location, find_left_out, open_source
 from i2i.data.unpaired import UnpairedDataset, unpair
 from i2i.errors import RequestError
 from i2i.images.convert import palette_values
@@ -187,8 +187,7 @@ def prepare(recipe_name: str, assignments: Sequence[str] = (), *, data: str | Pa
         if recipe.dataset not in DEFAULT_DATA:      # Of a plugin.
             raise RequestError(f"--data is needed: nothing bundled is a dataset of kind {recipe.dataset!r}")
         data = DEFAULT_DATA[recipe.dataset]
-    is_bundled = str(data).partition("/")[0] in bundled_datasets() and not Path(data).exists()
-    location = str(data) if is_bundled or is_url(data) else str(Path(data).absolute())
+    location = absolute_location(data)
     source = open_source(data, max_pixels=data_config.max_pixels)
     splits = build("dataset", Spec(recipe.dataset), source, data_config.direction)
     if "train" not in splits:

@@ -14,11 +14,13 @@ from i2i.data.sources import (
     SingleFile,
     Unreadable,
     Zip,
+    absolute_location,
     bundled_datasets,
     decode_bytes,
     is_image,
     load_image,
     open_source,
+    same_location,
 )
 from i2i.errors import RequestError
 from i2i.images.pil import MAX_PIXELS, open_image
@@ -81,6 +83,21 @@ def test_bundled_data_is_found_by_name_and_split() -> None:
     assert "openmoji-64" in bundled_datasets()
     assert len(open_source("openmoji-64").names()) == 1167 + 96 + 208
     assert len(open_source("openmoji-64/test").names()) == 208
+
+
+def test_one_location_can_be_written_in_several_ways(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tree)
+    for one, other in ((tree, "tree"), ("tree/deep", "tree/../link/deep/"), ("link", tree), (bundled_datasets()["openmoji-64"], "openmoji-64"),
+                       ("openmoji-64/test", bundled_datasets()["openmoji-64"] / "test"), ("https://a.b/c", "https://a.b/c")):
+        assert same_location(one, other)
+        assert same_location(absolute_location(one), other)
+        assert not same_location(one, "tree/other")
+    assert absolute_location("tree") == str(tree)
+    assert absolute_location("openmoji-64/test") == "openmoji-64/test"
+    (tmp_path / "openmoji-64").mkdir()
+    assert absolute_location("openmoji-64") == str(tmp_path / "openmoji-64")     # What lies here comes first.
+    assert not same_location("openmoji-64", bundled_datasets()["openmoji-64"])
 
 
 @pytest.mark.parametrize("where", ["nothing-here", "openmoji-65"])

@@ -25,6 +25,22 @@ def bundled_datasets() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.zip"))}
 
 
+def absolute_location(where: str | Path) -> str:
+    """A location that means the same in every working folder: a path, URL or the name of a bundled set."""
+    bundled = str(where).partition("/")[0] in bundled_datasets() and not Path(where).exists()
+    return str(where) if bundled or is_url(str(where)) else str(Path(where).absolute())
+
+
+def same_location(one: str | Path, other: str | Path) -> bool:
+    """Whether two locations are one, also through links, and of a bundled set by name and by path."""
+    def resolve(where: str | Path) -> str:
+        name, _, rest = absolute_location(where).partition("/")
+        return str(where) if is_url(str(where)) else os.path.realpath(
+            bundled_datasets()[name] / rest if name else where)
+
+    return resolve(one) == resolve(other)
+
+
 def open_source(where: str | Path, *, max_pixels: int | None = None) -> Source:
     """Open a folder, a zip, a folder in one (`some.zip/folder`), a manifest, an image, a URL of these, or a
     bundled data set by name.
