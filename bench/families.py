@@ -3,14 +3,15 @@ dimension, time per sample and peak memory, as a table and a sheet of what each 
 
     python bench/families.py --data peeps-64.zip --real peeps-64.zip/test --minutes 20 --out runs/families
     python bench/families.py --data peeps-64.zip --real peeps-64.zip/test --only vae "diffusion min_snr=5"
+    python bench/families.py --data openmoji-64 --real openmoji-64/test --only pix2pix palette bbdm
     python bench/families.py --data FOLDER --minutes 0.1 --n 24 --size 16 --width 4     # a trial
 
 The same command continues: what is trained and measured is not trained again.  Each is trained on one thread
 until its process has used that much CPU time, evaluations included, and is then interrupted, which saves.
 `--n` images of the averaged model are judged against `--real`, by the features of open-nsfw and of a random
-network, with which none was trained; bits per dimension are those of `--real`, at the size that is learned.
-The time of a sample is CPU time within one batch of 16; memory is the peak of the whole training process,
-libraries included.
+network, with which none was trained; of recipes of pairs, the translations of the test split.  Bits per
+dimension are those of `--real`, at the size that is learned.  The time of a sample is CPU time within one
+batch of 16; memory is the peak of the whole training process, libraries included.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +44,8 @@ FAMILIES = {"dcgan": "generator.width discriminator.width",
             "autoregressive": "network.width network.blocks=1 network.block=gated",
             "diffusion": "denoiser.width",
             "rectified-flow": "denoiser.width"}
+PAIRED = {"pix2pix": "generator.width discriminator.width", "palette": "denoiser.width",
+          "bbdm": "denoiser.width"}
 JUDGES = ("open-nsfw", "random")
 SHOWN, GAP, BATCH = 12, 2, 16
 
@@ -48,7 +53,8 @@ SHOWN, GAP, BATCH = 12, 2, 16
 def words_of(family: str, width: int) -> list[str]:
     """The recipe and settings of a family; what follows its name on the command line comes last."""
     name, *more = family.split()
-    settings = [word if "=" in word else f"{word}={width}" for word in FAMILIES.get(name, "").split()]
+    own = (FAMILIES | PAIRED).get(name, "")
+    settings = [word if "=" in word else f"{word}={width}" for word in own.split()]
     return [name, *settings, *more]
 
 
@@ -60,8 +66,8 @@ def cpu_seconds(pid: int) -> float:
 
 def train(words: list[str], minutes: float, run: Path) -> dict[str, float]:
     """Train until the time is used; CPU minutes and peak memory of the process, in GB."""
-    command = [*CLI, "train", *words, "train.images=100M", "train.checkpoint_every=20k",
-               "train.log_every=500", "--out", str(run), "--device", "cpu"]
+    command = [*CLI, "train", *words, "data.flip=false", "train.images=100M", "train.log_every=500",
+               "train.checkpoint_every=20k", "--out", str(run), "--device", "cpu"]
     told = run.parent / f"{run.name}.log"
     with told.open("w") as log:
         process = subprocess.Popen(command, env=ONE, stdout=log, stderr=log)
@@ -80,9 +86,12 @@ def sample_seconds(run: str) -> None:
     """Print the CPU time of a sample, in a process of its own."""
     torch.set_num_threads(1)
     model = load(run, device="cpu")
-    model.generate(1)
+    make: Callable[[], object] = partial(model.generate, BATCH, batch_size=BATCH)
+    if model.recipe.sources:
+        make = partial(model, torch.zeros(BATCH, model.formats["a"].channels, *model.header["info"]["size"]))
+    make()
     start = time.process_time()
-    model.generate(BATCH, batch_size=BATCH)
+    make()
     print((time.process_time() - start) / BATCH)
 
 
@@ -96,9 +105,13 @@ def run_cli(*words: object) -> None:
 def measure(run: Path, real: str, n: int) -> dict[str, float]:
     """All figures of a trained run."""
     made, told = run / "made", run / "judged.json"
-    run_cli("generate", run, "--n", n, "--out", made)
-    run_cli("evaluate", "--real", real, "--fake", made, "--features", ",".join(JUDGES), "--metrics",
-            "kid,precision_recall", "--json", told)
+    judged = ["--features", ",".join(JUDGES), "--json", told, "--metrics"]
+    if load(run, "cpu").recipe.sources:
+        run_cli("evaluate", run, *judged, "kid,precision_recall,l1", "--sheet", run / "sheet.png")
+        run_cli("translate", run, real, "--half", "left", "--out", made)
+    else:
+        run_cli("generate", run, "--n", n, "--out", made)
+        run_cli("evaluate", "--real", real, "--fake", made, *judged, "kid,precision_recall")
     figures = {name: found["value"] for name, found in json.loads(told.read_text())["results"].items()}
     if load(run, "cpu").recipe.family.density != "none":
         run_cli("score", run, real, "--json", told)
@@ -111,7 +124,7 @@ def measure(run: Path, real: str, n: int) -> dict[str, float]:
 
 
 COLUMNS = {"images": "images seen", "kid_open_nsfw": "KID, open-nsfw", "kid_random": "KID, random",
-           "recall_open_nsfw": "recall, open-nsfw", "recall_random": "recall, random",
+           "recall_open_nsfw": "recall, open-nsfw", "recall_random": "recall, random", "l1": "L1",
            "bits": "bits/dim", "seconds": "s per sample", "memory": "peak memory, GB"}
 
 

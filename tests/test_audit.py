@@ -151,8 +151,10 @@ def test_images_of_several_sizes_and_of_one_channel_are_audited() -> None:
     gray = Side(ImageFormat(1), [str(i) for i in range(N)], lambda i: DecodedImage(images[i]))
     model = make_model(same)
     model.formats = dict.fromkeys("ab", ImageFormat(1))
-    answers = audit(model, Sides(gray, gray, True, "test"), choose_features("random", None, "clean"), EvaluationRequest((), False), n=N).answers
-    assert {each.name: each.light for each in answers} == {
+    color = Side(gray.format, gray.names, lambda i: DecodedImage(np.stack([images[i]] * 3, 2)))
+    found = audit(model, Sides(color, gray, True, "test"), choose_features("random", None, "clean"), EvaluationRequest((), False), n=N)
+    assert found.warnings == ("in color, converted to gray: 12 of the sources, such as 0",)
+    assert {each.name: each.light for each in found.answers} == {
         "hidden": GREEN, "color": GREEN, "inverted": GREEN, "edges": GREEN, "layout": GREEN, "inputs": NOT_TESTED, "shift": GREEN, "noise": GREEN, "batch": GREEN}
 
 

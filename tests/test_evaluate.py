@@ -501,3 +501,5 @@ def test_targets_of_another_size_are_resized_and_that_is_reported(run: Run, mode
     assert done.code == 0, done.err
     assert "3 of 3 targets were resized to their inputs, such as testA/0.png, 64x48 to 32x24" in done.err
     assert result(tmp_path / "r.json")["scores"]["copy the input"]["l1"] == 0
+    Image.open(tmp_path / "two" / "testA" / "1.png").convert("L").save(tmp_path / "two" / "testA" / "1.png")
+    assert "input gray, converted to color: 1 of the pairs, such as testA/1.png" in run("evaluate", model, "--data", tmp_path / "two", "--metrics", "l1", "--device", "cpu").err

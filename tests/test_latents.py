@@ -93,6 +93,25 @@ def test_reconstructions_and_ways_between_images(base: Path, i2i: Run) -> None:
     assert (result.code, Image.open("way.png").size) == (0, (5 * 18 + 2, 20)), result.err
 
 
+def test_what_is_converted_is_said(base: Path, i2i: Run) -> None:
+    for i, mode in enumerate(("L", "CMYK", "RGBA", "RGB")):
+        image = Image.fromarray(picture(i)).convert(mode)
+        if mode == "RGBA":
+            image.putalpha(image.getchannel("R"))
+        Path("in").mkdir(exist_ok=True)
+        image.save(Path("in") / f"{mode}.tif")
+    gray, cmyk, clear = ("gray, converted to color", "CMYK, read as RGB without a profile", "transparent, composited over the background")
+    found = list[str]()
+    read_images(load(base / "vae", device="cpu"), ["in"], 4, warn=found.append)
+    assert found == [f"{cmyk}: 1 of the images, such as CMYK.tif", f"{gray}: 1 of the images, such as L.tif", f"{clear}: 1 of the images, such as RGBA.tif"]
+    reconstructed = i2i("explore", "reconstruct", base / "vae", "in", "--out", "sheet.png", "--device", "cpu")
+    between = i2i("explore", "interpolate", base / "vae", "--image", "in/L.tif", "--image", "in/RGB.tif", "--out", "way.png", "--device", "cpu")
+    assert (reconstructed.err, between.err) == ("".join(f"note: {line}\n" for line in found), f"note: {gray}: 1 of the images, such as L.tif\n")
+    for words in (("translate", base / "vae", "in", "--task", "denoise", "--out", "out"), ("score", base / "vae", "in")):
+        result = i2i(*words, "--device", "cpu")
+        assert (result.code, all(f"note: {note}" in result.err for note in (gray, cmyk, clear))) == (0, True), result.err
+
+
 def test_what_cannot_be_inverted_is_refused(base: Path, trained: Path, i2i: Run, tmp_path: Path) -> None:
     image = base / "data" / "a" / "0.png"
     (tmp_path / "broken.png").write_bytes(image.read_bytes()[:60])

@@ -60,7 +60,7 @@ def test_the_interval_is_as_wide_as_areas_scatter() -> None:
 def test_every_family_scores_images(base: Path, i2i: Run, name: str, score: str, said: str) -> None:
     words = ("score", base / name, base / "data", "--anomalies", base / "odd", "--json", "scores.json", "--csv", "scores.csv", "--device", "cpu")
     result = i2i(*words)
-    note = "note: 3 of the anomalies had other channels than the model's, such as 0.png: the scores are those of what they were converted to\n"
+    note = "note: gray, converted to color: 3 of the anomalies, such as 0.png\n"
     assert (result.code, result.err) == (0, note)       # Gray ones.
     assert said in result.out
     found = json.loads(Path("scores.json").read_text())
@@ -110,7 +110,7 @@ def test_a_density_of_classes_is_their_mean(base: Path) -> None:
 
 def test_heat_maps_show_original_reconstruction_and_difference(base: Path, i2i: Run) -> None:
     result = i2i("score", base / "vae", base / "data", "--anomalies", base / "odd", "--heatmaps", "heat", "--device", "cpu")
-    assert (result.code, result.err.startswith("note: 3 of the anomalies had other channels")) == (0, True), result.err
+    assert (result.code, result.err.startswith("note: gray, converted to color: 3 of the anomalies")) == (0, True), result.err
     assert sorted(path.relative_to("heat").as_posix() for path in Path("heat").rglob("*.png")) == sorted(
         [f"images/{'ab'[i % 2]}/{i}.png" for i in range(6)] + [f"anomalies/{i}.png" for i in range(3)])
     strip = np.asarray(Image.open("heat/images/a/0.png")).astype(float)

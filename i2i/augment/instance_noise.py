@@ -12,7 +12,7 @@ from i2i.registry import register
 
 @register("instance_noise", "none")
 class NoNoise(nn.Identity):
-    """No instance noise."""
+    """Leave the images that D sees as they are."""
 
 
 @register("instance_noise", "normal")

@@ -1,10 +1,11 @@
 """i2i explore: interpolate, reconstruct, mix, walk."""
 
+import sys
 from typing import Annotated
 
 from i2i.cli.application import command_group
 from i2i.cli.options import Classes, Device, NoiseModel, Plugins, argument, option
-from i2i.errors import RequestError, require
+from i2i.errors import RequestError, printable, require
 
 app = command_group("Look at what a model from noise has learned: interpolations, reconstructions, mixed "
                     "styles, walks.")
@@ -30,7 +31,7 @@ def interpolate(
     from i2i.inference.model import load
     path, (columns, rows) = animation.check_output(out, animation.SHEETS), explore.parse_grid(grid)
     steps = explore.interpolate(load(model, device), columns, rows, classes=classes, truncation=truncation,
-                                seed=seed, images=image or ())
+                                seed=seed, images=image or (), warn=_warn)
     animation.save_sheet(path, explore.sheet(steps))
     print(path)
 
@@ -46,7 +47,7 @@ def reconstruct(
     from i2i.inference import animation, explore
     from i2i.inference.model import load
     path = animation.check_output(out, animation.SHEETS)
-    rows, psnr = explore.reconstruct(load(model, device), [images], n, classes=classes)
+    rows, psnr = explore.reconstruct(load(model, device), [images], n, classes=classes, warn=_warn)
     animation.save_sheet(path, explore.sheet(rows))
     print(f"{path}  (PSNR {psnr:.1f} dB)")
 
@@ -99,3 +100,7 @@ def walk(
     else:
         animation.save_animation(path, map(explore.frame, images), frames, fps)
     print(path)
+
+
+def _warn(line: str) -> None:
+    print(f"note: {printable(line)}", file=sys.stderr)

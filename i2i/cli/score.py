@@ -60,10 +60,8 @@ def score(
     if csv_file:
         write_text(Path(csv_file), _to_csv(scorer, sets))
     for name, each in sets.items():
-        if each.converted:
-            print(f"note: {len(each.converted):,} of the {name} had other channels than the model's, such as "
-                  f"{printable(each.converted[0])}: the scores are those of what they were converted to",
-                  file=sys.stderr)
+        for line in each.converted.lines(name):
+            print(f"note: {printable(line)}", file=sys.stderr)
     if failed := [line for each in sets.values() for line in each.failed]:
         for line in failed:
             print(f"failed: {printable(line)}", file=sys.stderr)

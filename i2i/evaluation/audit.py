@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from i2i.config import VERSION
+from i2i.errors import printable
 from i2i.evaluation.audit_answers import LIGHTS, Answer, worst_light
 from i2i.evaluation.audit_content import judge_colors, judge_edges, judge_inversion, judge_layout
 from i2i.evaluation.audit_hidden import find_hidden
@@ -69,11 +70,13 @@ def audit(model: Model, sides: Sides, judges: Sequence[FeatureExtractor], reques
     larger = sum(max(side.shape[-2:]) == MAX_SIDE for side in audited.sources)
     notes = [f"of {larger} of {len(audited)} images, at least {MAX_SIDE} pixels on a side, the middle was "
              "audited"] if larger else []
+    converted = [printable(line) for name in ("sources", "targets") if (side := getattr(sides, name))
+                 for line in side.converted.lines(name)]
     facts = {"recipe": model.header["recipe"]["name"], "images": model.header.get("images"),
              "direction": direction, "split": sides.split, "n": len(audited), "targets": len(audited.targets),
              "paired": sides.paired, "judges": {judge.name: judge.weights for judge in judges},
              "seed": request.seed, "i2i": VERSION}
-    return Audit(answers, facts, (*request.warnings, *sides.notes, *notes))
+    return Audit(answers, facts, (*request.warnings, *sides.notes, *notes, *converted))
 
 
 def fails(light: str, limit: str) -> bool:

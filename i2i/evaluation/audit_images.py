@@ -13,7 +13,7 @@ from i2i.data.paired import MIN_STRIP_ASPECT, PairedDataset, TwoSidedDataset
 from i2i.data.sampler import evenly_spaced
 from i2i.data.sources import Unreadable, load_image, open_source
 from i2i.errors import JobError, RequestError
-from i2i.images.convert import convert_to, tensor_to_rgb, to_levels, to_tensor
+from i2i.images.convert import ConversionLog, convert_to, tensor_to_rgb, to_levels, to_tensor
 from i2i.images.decode import read_header
 from i2i.images.format import Array, DecodedImage, ImageFormat
 from i2i.inference.model import Model
@@ -32,6 +32,7 @@ class Side:
     format: ImageFormat
     names: Sequence[str]
     read: Read
+    converted: ConversionLog = field(default_factory=ConversionLog)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -44,7 +45,9 @@ class Side:
     def tensor(self, index: int) -> Tensor:
         """An image as the network sees it, (C, H, W) in [-1, 1].  JobError if it cannot be read."""
         try:
-            return to_tensor(convert_to(self.read(index), self.format), self.format)
+            image = self.read(index)
+            self.converted.add(self.names[index], image, self.format)
+            return to_tensor(convert_to(image, self.format), self.format)
         except Unreadable as error:
             raise JobError(str(error)) from None
         except ValueError as error:

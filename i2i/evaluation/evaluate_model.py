@@ -12,14 +12,22 @@ from i2i.data.image_set import ImageSet
 from i2i.data.paired import PairedDataset, strip_note
 from i2i.data.sampler import evenly_spaced
 from i2i.data.sharding import shard_blocks
-from i2i.data.sources import Folder, Unreadable
+from i2i.data.sources import Folder, Unreadable, convert_or_unreadable
 from i2i.data.transforms import resize
-from i2i.errors import JobError, RequestError
+from i2i.errors import JobError, RequestError, printable
 from i2i.evaluation.evaluate_sets import evaluate_sets, left_out_warnings
 from i2i.evaluation.feature_extraction import set_facts
 from i2i.evaluation.request import EvaluationRequest
 from i2i.files import temporary_folder
-from i2i.images.convert import convert_to, make_grid, to_array, to_rgb, to_tensor
+from i2i.images.convert import (
+    ConversionLog,
+    conversion_notes,
+    convert_to,
+    make_grid,
+    to_array,
+    to_rgb,
+    to_tensor,
+)
 from i2i.images.encode import encode
 from i2i.images.format import Array, DecodedImage, ImageFormat
 from i2i.images.pil import pil_supports
@@ -45,7 +53,7 @@ def evaluate_model(model: Model, pairs: PairedDataset, judges: Sequence[FeatureE
     suffix = ".png" if pil_supports(target_format.as_uint8()) else ".npy"
     with temporary_folder() as where:
         folders = {name: where / name for name in ("translations", "targets", "inputs")}
-        resized, has_inputs = _write_sets(model, pairs, request, folders, suffix, direction)
+        resized, converted, has_inputs = _write_sets(model, pairs, request, folders, suffix, direction)
         names = tuple(f"{i:08}{suffix}" for i in range(len(pairs)))
         sets = {name: ImageSet(Folder(folder), names) for name, folder in folders.items()}
         for each in sets.values():
@@ -66,6 +74,7 @@ def evaluate_model(model: Model, pairs: PairedDataset, judges: Sequence[FeatureE
     if resized:
         warnings.append(f"{len(resized)} of {len(pairs)} targets were resized to their inputs, such as "
                         f"{resized[0]}")
+    warnings += map(printable, converted.lines("pairs"))
     return results
 
 
@@ -89,29 +98,33 @@ def sample_sheet(model: Model, pairs: PairedDataset, *, direction: str = "ab", c
 
 
 def _write_sets(model: Model, pairs: PairedDataset, request: EvaluationRequest, folders: Mapping[str, Path],
-                suffix: str, direction: str) -> tuple[list[str], bool]:
+                suffix: str, direction: str) -> tuple[list[str], ConversionLog, bool]:
     """Write translations, targets and inputs: the main process all, the others those that they will read.
 
-    Returns which targets were resized (in the main process), and whether all inputs can be compared.
+    Returns which targets were resized, what was converted (in the main process), and whether all inputs can
+    be compared.
     """
     source_format, target_format = (model.formats[side] for side in model.sides(direction))
-    resized, has_inputs, done = list[str](), True, 0
+    resized, converted, has_inputs, done = list[str](), ConversionLog(), True, 0
     for folder in folders.values():
         folder.mkdir()
     for block in shard_blocks(len(pairs), request.batch_size, request.group):
         own = []
         for index, pair in zip(block, _translate(model, pairs, block, direction), strict=True):
             files = _encode(pair, source_format.alpha, suffix, target_format.as_uint8())
-            own.append((index, files, pair.resized))
+            own.append((index, files, pair.resized, pair.notes))
             request.progress("translations", done + len(own), len(pairs))
         gathered = list(chain.from_iterable(request.group.gather_objects(own)))
-        for index, files, _ in gathered or own:
+        for index, files, *_ in gathered or own:
             for name, data in files.items():
                 (folders[name] / f"{index:08}{suffix}").write_bytes(data)
             has_inputs &= "inputs" in files
-        resized += [each for _, _, each in gathered if each]
+        resized += [each for _, _, each, _ in gathered if each]
+        for index, _, _, notes in gathered:
+            for note in notes:
+                converted.setdefault(note, set()).add(pairs.name(index))
         done += len(gathered)
-    return resized, request.group.broadcast(has_inputs)
+    return resized, converted, request.group.broadcast(has_inputs)
 
 
 def _in_direction(pairs: PairedDataset, direction: str) -> PairedDataset:
@@ -120,12 +133,13 @@ def _in_direction(pairs: PairedDataset, direction: str) -> PairedDataset:
 
 
 class _Pair(NamedTuple):
-    """Images (H, W) or (H, W, C) uint8; `resized` says which target was, and how."""
+    """Images (H, W) or (H, W, C) uint8; `resized`: which target was, and how; `notes`: on conversions."""
 
     source: Array
     translation: Array
     target: Array
     resized: str
+    notes: list[str]
 
 
 def _translate(model: Model, pairs: PairedDataset, indices: Iterable[int], direction: str) -> Iterator[_Pair]:
@@ -133,10 +147,12 @@ def _translate(model: Model, pairs: PairedDataset, indices: Iterable[int], direc
     pairs = pairs.for_evaluation((source_format, target_format))
     for index in indices:
         try:
-            sample = pairs.sample(index)
+            stored = list(zip(pairs.decode("ab", index), pairs.formats, strict=True))
+            source, target = (convert_or_unreadable(*each) for each in stored)
         except Unreadable as error:
             raise JobError(str(error)) from None
-        source, target = sample["a"], sample["b"]
+        notes = [f"{side} {note}" for side, each in zip(("input", "target"), stored, strict=True)
+                 for note in conversion_notes(*each)]
         resized = ""
         if target.shape[:2] != source.shape[:2]:
             resized = (f"{pairs.name(index)}, {target.shape[1]}x{target.shape[0]} to "
@@ -149,7 +165,7 @@ def _translate(model: Model, pairs: PairedDataset, indices: Iterable[int], direc
         except RequestError as error:
             raise JobError(f"{pairs.name(index)}: {error}") from None
         yield _Pair(to_array(a, source_format.as_uint8()), to_array(translation, target_format.as_uint8()),
-                    to_array(b, target_format.as_uint8()), resized)
+                    to_array(b, target_format.as_uint8()), resized, notes)
 
 
 def _encode(pair: _Pair, alpha: bool, suffix: str, image_format: ImageFormat) -> dict[str, bytes]:

@@ -79,6 +79,30 @@ def convert_to(image: DecodedImage, format: ImageFormat) -> Array:
     return apply_clahe(_convert(image, format), format)
 
 
+def conversion_notes(image: DecodedImage, format: ImageFormat) -> tuple[str, ...]:
+    """What decoding and `convert_to` change of an image's colors and alpha, for people."""
+    notes, colors = list(image.notes), image.channels - image.alpha
+    if colors != format.colors and image.channels != format.channels:
+        notes.append("gray, converted to color" if colors == 1 else "in color, converted to gray")
+    if image.transparent and not format.alpha:
+        notes.append("transparent, composited over the background")
+    return tuple(notes)
+
+
+class ConversionLog(dict[str, set[str]]):
+    """The notes on images that were read for a model, with the names of the images."""
+
+    def add(self, name: str, image: DecodedImage, format: ImageFormat) -> None:
+        """Keep the notes on an image that is converted to a format."""
+        for note in conversion_notes(image, format):
+            self.setdefault(note, set()).add(name)
+
+    def lines(self, what: str = "images") -> list[str]:
+        """A line for each note, such as "gray, converted to color: 3 of the images, such as a.png"."""
+        return [f"{note}: {len(names):,} of the {what}, such as {min(names)}"
+                for note, names in self.items()]
+
+
 def _convert(image: DecodedImage, format: ImageFormat) -> Array:
     factor = _integer_scale(image.array.dtype.name, format)
     array = image.array if factor == 1 else image.array.astype(np.uint16) * np.uint16(factor)

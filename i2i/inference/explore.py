@@ -1,7 +1,7 @@
 """Images of what a generator has learned: interpolations, mixed styles and walks, by the seed alone."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -101,11 +101,13 @@ def _prepare(model: Model, classes: str | None, seed: int, truncation: float) ->
 
 
 def interpolate(model: Model, columns: int, rows: int | None = None, *, classes: str | None = None,
-                seed: int = 0, truncation: float = 1.0, images: Sequence[str | Path] = ()) -> Rows:
+                seed: int = 0, truncation: float = 1.0, images: Sequence[str | Path] = (),
+                warn: Callable[[str], None] = lambda line: None) -> Rows:
     """Interpolate between images of a seed: linearly in the styles of networks that have them, else in noise.
 
     Without `rows`, from the first image to the second in `columns` steps, with a row for each class; with
-    `rows`, the plane between four images of one class.  With `images`, between those instead.
+    `rows`, the plane between four images of one class.  With `images`, between those instead; `warn` is
+    called with each line on what was converted of them.
     """
     labels = _prepare(model, classes, seed, truncation)
     grid = str(columns) if rows is None else f"{columns}x{rows}"
@@ -119,8 +121,9 @@ def interpolate(model: Model, columns: int, rows: int | None = None, *, classes:
     count, result = 2 if rows is None else 4, list[list[Tensor]]()
     if len(images) not in (0, count):
         raise RequestError(f"{len(images)} images to go between; accepted: {count} with --grid {grid}")
+    originals = read_images(model, images, count, warn=warn) if images else None
     for label in labels:
-        corners = (invert(model, read_images(model, images, count), label) if images
+        corners = (invert(model, originals, label) if originals is not None
                    else space.points(seed, range(count), label)).split(1)
         for t in [0.0] if rows is None else torch.linspace(0, 1, rows).tolist():
             left, right = corners if rows is None else (space.between(corners[0], corners[2], t),
@@ -130,16 +133,16 @@ def interpolate(model: Model, columns: int, rows: int | None = None, *, classes:
     return result
 
 
-def reconstruct(model: Model, images: Sequence[str | Path], n: int, *, classes: str | None = None
-                ) -> tuple[Rows, float]:
+def reconstruct(model: Model, images: Sequence[str | Path], n: int, *, classes: str | None = None,
+                warn: Callable[[str], None] = lambda line: None) -> tuple[Rows, float]:
     """The first images of files and folders, below them what a model makes of their noise, and the mean
-    peak signal-to-noise ratio in dB."""
+    peak signal-to-noise ratio in dB; `warn` is called with each line on what was converted."""
     labels = _prepare(model, classes, 0, 1.0)
     require(n >= 1, "--n", n, "1 or more")
     if len(labels) > 1:
         raise RequestError("the class of an image is not known; accepted: --classes NAME with one")
     _check_sheet(model, n, 2)
-    originals = read_images(model, images, n)
+    originals = read_images(model, images, n, warn=warn)
     made = latent_space(model).images(invert(model, originals, labels[0]), labels[0])
     error = ((made.clamp(-1, 1) - originals) / 2).square().flatten(1).mean(1).clamp(min=1e-10)
     return [list(originals), list(made)], float(-10 * error.log10().mean())

@@ -1,6 +1,6 @@
 """Images as the noise that a generator would make them from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 from i2i.data.labeled import ImageDataset
 from i2i.data.sources import Source, Unreadable, check_not_empty, open_source
 from i2i.errors import RequestError
+from i2i.images.convert import ConversionLog
 from i2i.inference.model import Model
 from i2i.recipes.base import Inverts
 
@@ -19,10 +20,17 @@ def dataset_for(model: Model, source: Source, names: Sequence[str]) -> ImageData
         (model.formats["a"], model.formats["b"]), tuple(model.header["info"]["size"]))
 
 
-def read_images(model: Model, paths: Sequence[str | Path], limit: int) -> Tensor:
-    """The first `limit` images of files, folders and zips together, (N, C, H, W); RequestError if one cannot
-    be read."""
-    images = list[Tensor]()
+def read_images(model: Model, paths: Sequence[str | Path], limit: int, *,
+                warn: Callable[[str], None] = lambda line: None) -> Tensor:
+    """The first `limit` images of files, folders and zips together, (N, C, H, W) of the model's size.
+
+    Args:
+        warn: called with each line on what was converted.
+
+    Raises:
+        RequestError: if one cannot be read.
+    """
+    images, converted = list[Tensor](), ConversionLog()
     for path in paths:
         source = open_source(path)
         names = source.names()
@@ -30,9 +38,13 @@ def read_images(model: Model, paths: Sequence[str | Path], limit: int) -> Tensor
         names = names[:limit - len(images)]
         dataset = dataset_for(model, source, names)
         try:
-            images += [dataset.tensors(i)["b"] for i in range(len(names))]
+            for i, name in enumerate(names):
+                images.append(dataset.tensors(i)["b"])
+                converted.add(name, dataset.decode("b", i)[0], dataset.format("b"))
         except Unreadable as error:
             raise RequestError(str(error)) from None
+    for line in converted.lines():
+        warn(line)
     return torch.stack(images)
 
 

@@ -15,7 +15,7 @@ from i2i.data.labeled import ImageDataset
 from i2i.data.sources import Unreadable, check_not_empty, convert_or_unreadable, open_source
 from i2i.errors import RequestError
 from i2i.files import write_atomically
-from i2i.images.convert import make_grid, tensor_to_rgb, to_tensor
+from i2i.images.convert import ConversionLog, make_grid, tensor_to_rgb, to_tensor
 from i2i.images.format import ImageFormat
 from i2i.inference.latents import dataset_for
 from i2i.inference.model import Model
@@ -109,7 +109,7 @@ class SetScores:
 
     scores: dict[str, float] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)     # "name: reason"
-    converted: list[str] = field(default_factory=list)  # Names of those that had other channels.
+    converted: ConversionLog = field(default_factory=ConversionLog)
 
 
 def score_set(scorer: Scorer, where: str | Path, *, seed: int = 0, max_pixels: int | None = None,
@@ -165,8 +165,7 @@ def _batches(dataset: ImageDataset, size: int, result: SetScores) -> Iterator[tu
                 continue
             images.append(to_tensor(array, image_format))
             rows.append(row)
-            if stored.channels != image_format.channels:
-                result.converted.append(dataset.names[row])
+            result.converted.add(dataset.names[row], stored, image_format)
         if rows:
             yield rows, torch.stack(images)
 

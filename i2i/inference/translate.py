@@ -21,7 +21,7 @@ from i2i.data.sources import Source, Unreadable, find_left_out, is_url
 from i2i.data.sources.base import decode_bytes, error_reason
 from i2i.errors import JobError, RequestError
 from i2i.files import DISK_ERRORS, atomic_path
-from i2i.images.convert import to_array
+from i2i.images.convert import conversion_notes, to_array
 from i2i.images.decode import Header, read_header
 from i2i.images.encode import encode, losses
 from i2i.images.format import DecodedImage, ImageFormat
@@ -243,7 +243,8 @@ class _FolderJob:
             image = replace(image, array=split_strip(image.array, name)[right], missing=missing, tags=())
         height, width = image.array.shape[:2]
         strip = not self.half and abs(width / height - 2) <= STRIP_TOLERANCE and width % 2 == 0
-        notes = (*image.notes, *losses(target.suffix, self.target_format, image), *[STRIP_NOTE] * strip)
+        notes = (*conversion_notes(image, self.model.formats[self.model.sides(self.direction)[0]]),
+                 *losses(target.suffix, self.target_format, image), *[STRIP_NOTE] * strip)
         metadata = replace(image, array=image.array[:0], notes=notes)
         return _Input(name, target, self.model.prepare(image, self.direction), metadata)
 

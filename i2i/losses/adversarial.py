@@ -1,5 +1,9 @@
-"""Adversarial losses of G and D.  Logits may have any shape; losses are means over all of them."""
+"""Adversarial losses of G and D.  Logits may have any shape; losses are means over all of them.
 
+In formulas D(x) is the logit of x and s the sigmoid; real and fake are the images that D sees.
+"""
+
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -11,7 +15,7 @@ from i2i.errors import require
 from i2i.registry import register
 
 
-class Adversarial:
+class Adversarial(ABC):
     """Base class of the losses of D and G.
 
     Attributes:
@@ -22,13 +26,13 @@ class Adversarial:
     relativistic: ClassVar[bool] = False
     decision_boundary: float | None = None
 
+    @abstractmethod
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
         """Loss of the discriminator, from its logits of real and of generated images."""
-        raise NotImplementedError
 
+    @abstractmethod
     def g(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
         """Loss of the generator, from the logits of generated and, if relativistic, of real images."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +54,14 @@ class NonSaturating(SmoothedLabels):
     decision_boundary = 0.0
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
-        """-(1 - smooth) log D(real) - smooth log(1 - D(real)) - log(1 - D(fake))"""
+        """-(1 - smooth) log s(D(real)) - smooth log(1 - s(D(real))) - log(1 - s(D(fake))).
+
+        Minus equation 1, with the smoothed target of Salimans et al. 2016, section 3.4.
+        """
         return (F.softplus(-real) + self.smooth * real).mean() + F.softplus(fake).mean()
 
     def g(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
-        """-log D(fake)"""
+        """-log s(D(fake)): steep where D rejects, unlike equation 1 (Goodfellow et al. 2014, section 3)."""
         return F.softplus(-fake).mean()
 
 
@@ -64,7 +71,7 @@ class Minimax(NonSaturating):
     Goodfellow et al. 2014, equation 1."""
 
     def g(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
-        """log(1 - D(fake))"""
+        """log(1 - s(D(fake))), the second term of equation 1."""
         return -F.softplus(fake).mean()
 
 
@@ -80,11 +87,11 @@ class LeastSquares(SmoothedLabels):
         return (1 - self.smooth) / 2
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
-        """(D(real) - 1 + smooth)^2 + D(fake)^2"""
+        """(D(real) - 1 + smooth)^2 + D(fake)^2: twice equation 2 with a = 0 and b = 1 - smooth."""
         return (real - (1 - self.smooth)).square().mean() + fake.square().mean()
 
     def g(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
-        """(D(fake) - 1 + smooth)^2"""
+        """(D(fake) - 1 + smooth)^2: twice equation 2 with c = b."""
         return (fake - (1 - self.smooth)).square().mean()
 
 
@@ -95,11 +102,11 @@ class Hinge(Adversarial):
     decision_boundary = 0.0
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
-        """max(0, 1 - D(real)) + max(0, 1 + D(fake))"""
+        """max(0, 1 - D(real)) + max(0, 1 + D(fake)) (equation 16)."""
         return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
 
     def g(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
-        """-D(fake)"""
+        """-D(fake), without a margin (equation 17)."""
         return -fake.mean()
 
 
@@ -108,11 +115,11 @@ class Wasserstein(Adversarial):
     """Wasserstein GAN loss, for a critic that a penalty keeps Lipschitz.  Arjovsky et al. 2017."""
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
-        """D(fake) - D(real)"""
+        """D(fake) - D(real): minus the estimated Wasserstein-1 distance (equations 2 and 3)."""
         return fake.mean() - real.mean()
 
     def g(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
-        """-D(fake)"""
+        """-D(fake): the part of the estimated distance that G can change."""
         return -fake.mean()
 
 
@@ -127,11 +134,11 @@ class RelativisticPairing(Adversarial):
     relativistic = True
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
-        """-log sigmoid(D(real) - D(fake))"""
+        """-log s(D(real) - D(fake)): that the real image of each pair is the more realistic one."""
         return F.softplus(fake - real).mean()
 
     def g(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
-        """-log sigmoid(D(fake) - D(real))"""
+        """-log s(D(fake) - D(real)): that the generated image of each pair is."""
         assert real is not None
         return F.softplus(real - fake).mean()
 
@@ -146,11 +153,11 @@ class RelativisticAverage(Adversarial):
     relativistic = True
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
-        """-log sigmoid(D(real) - E D(fake)) - log(1 - sigmoid(D(fake) - E D(real)))"""
+        """-log s(D(real) - E D(fake)) - log(1 - s(D(fake) - E D(real))), E over the batch."""
         return F.softplus(fake.mean() - real).mean() + F.softplus(fake - real.mean()).mean()
 
     def g(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
-        """`d` with real and fake exchanged"""
+        """The loss of D with real and fake exchanged."""
         assert real is not None
         return self.d(fake, real)
 
@@ -161,5 +168,5 @@ class RelativisticAverageLeastSquares(RelativisticAverage):
     Jolicoeur-Martineau 2019, without the factor 1/2 of the author's code."""
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
-        """(D(real) - E D(fake) - 1)^2 + (D(fake) - E D(real) + 1)^2"""
+        """(D(real) - E D(fake) - 1)^2 + (D(fake) - E D(real) + 1)^2, E over the batch."""
         return (real - fake.mean() - 1).square().mean() + (fake - real.mean() + 1).square().mean()

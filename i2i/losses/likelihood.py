@@ -43,7 +43,7 @@ def logit(y: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
 
 
 def inverse_logit(v: Tensor, alpha: float) -> Tensor:
-    """What `logit` turns into v."""
+    """The y in [0, 1] whose `logit` is v."""
     return (torch.sigmoid(v) - alpha) / (1 - 2 * alpha)
 
 
@@ -54,7 +54,7 @@ def bits_per_dim(log_density: Tensor, dimensions: int, levels: int) -> Tensor:
 
 
 def standard_normal(z: Tensor) -> Tensor:
-    """Log density, (N, D) -> (N)"""
+    """Log density of N(0, I), (N, D) -> (N), in nats."""
     return -0.5 * (z.square() + math.log(2 * math.pi)).sum(1)
 
 
@@ -93,6 +93,6 @@ class GaussianLikelihood(nn.Module):
         return -0.5 * (error.square() + math.log(2 * math.pi)) - log_sigma
 
     def forward(self, y: Tensor, mean: Tensor) -> Tensor:
-        """(N, C, H, W) twice -> (N)"""
+        """Log density of images y given their means, (N, C, H, W) each -> (N), in nats."""
         with fp32_island(y):
             return self.values(y, mean).flatten(1).sum(1)

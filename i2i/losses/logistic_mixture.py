@@ -15,7 +15,7 @@ MIN_LOG_SCALE = -7.0        # With 256 levels; with others as far below the dist
 
 
 def count_parameters(channels: int, components: int) -> int:
-    """P of a mixture."""
+    """Parameters of a pixel: for each component a weight, means, scales and coefficients of the channels."""
     return components * (1 + 2 * channels + channels * (channels - 1) // 2)
 
 

@@ -18,7 +18,7 @@ NoiseGenerator = Callable[[Tensor, Tensor | None], Tensor]      # A noise genera
 
 @register("generator_penalty", "none")
 class NoGeneratorPenalty(nn.Module):
-    """No generator penalty."""
+    """Leave the loss of G as it is."""
 
     every: ClassVar[int] = 0        # Never due.
     shrink: ClassVar[int] = 1

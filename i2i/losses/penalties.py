@@ -59,7 +59,7 @@ def gradients(critic: Critic, images: Tensor) -> Tensor:
 
 
 def gradient_norm(critic: Critic, images: Tensor) -> Tensor:
-    """E[|grad D|^2].  (N, C, H, W) -> scalar"""
+    """Mean squared length of the critic's gradient, E[|grad D|^2].  (N, C, H, W) -> scalar"""
     return gradients(critic, images).square().sum(1).mean()
 
 

@@ -57,7 +57,7 @@ def instance(channels: int) -> nn.Module:
 
 @register("norm", "none")
 def none(channels: int) -> nn.Module:
-    """No normalization."""
+    """The identity, in place of a normalization layer."""
     return nn.Identity()
 
 

@@ -1,5 +1,6 @@
 """Parts of StyleGAN and StyleGAN2 generators: mapping network, noise, style mixing and truncation."""
 
+from abc import ABC, abstractmethod
 from itertools import pairwise
 from typing import ClassVar
 
@@ -60,7 +61,7 @@ class NoiseInjection(nn.Module):
         return noise * self.strength.to(x.dtype)
 
 
-class StyleGenerator(nn.Module):
+class StyleGenerator(nn.Module, ABC):
     """Base class of generators with a mapping network and `synthesize`, which a subclass defines.
 
     In training, a share `mixing` of the images takes the styles of its later layers from a second z (Karras
@@ -106,9 +107,9 @@ class StyleGenerator(nn.Module):
         """Number of layers that contribute to the image, fewer than `num_ws` in a network that grows."""
         return self.num_ws
 
+    @abstractmethod
     def synthesize(self, ws: Tensor) -> Tensor:
-        """(N, num_ws, w_dim) -> (N, C, H, W)"""
-        raise NotImplementedError
+        """Images from a style for each layer, (N, num_ws, w_dim) -> (N, C, H, W) in [-1, 1]."""
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """(N, z_dim), (N) labels -> (N, C, H, W)"""

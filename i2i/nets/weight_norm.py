@@ -41,7 +41,7 @@ def output_dim(layer: Layer) -> int:
 
 @register("weight_norm", "none")
 def none(network: nn.Module) -> nn.Module:
-    """No reparametrization."""
+    """Leave the weights of the network as they are."""
     return network
 
 

@@ -50,7 +50,7 @@ class Autoregressive(OnePlayer):
         return nn.ModuleDict({"G": G, "Z": LatentPrior((1 + info.b_channels) * math.prod(info.size))})
 
     def step(self, m: nn.ModuleDict, batch: Batch, progress: Progress, update: Update) -> None:
-        """Maximum likelihood."""
+        """Maximize log p(x), the sum of log p(x_i | x_1 ... x_(i-1)); van den Oord et al. 2016, eq. 1."""
         set_progress(m, progress)
         bits = self.score(m, batch).mean()
         update("model", bits, bits_per_dim=bits)

@@ -65,7 +65,8 @@ class BBDM(Denoising):
         require(0 <= self.eta <= 1, "eta", self.eta, "0 to 1")
 
     def step(self, m: nn.ModuleDict, batch: Batch, progress: Progress, update: Update) -> None:
-        """Algorithm 1: the network predicts how far a point of the bridge is from the target."""
+        """Li et al. 2023, algorithm 1: the network predicts how far a point of the bridge is from the target,
+        E |f(x_t, t) - (x_t - x_0)|^2."""
         x0 = batch["b"]
         y = bridge_source(batch["a"], x0.shape[1])
         t = torch.rand(len(x0), device=x0.device)
@@ -75,7 +76,7 @@ class BBDM(Denoising):
         update("model", loss, mse=loss)
 
     def generate(self, m: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
-        """Algorithm 2.  {"a"[, "c"]} -> {"fake_b"}"""
+        """{"a"[, "c"]} -> {"fake_b"}, by algorithm 2 of Li et al. 2023"""
         S, y = get_module(m, "S"), bridge_source(batch["a"], get_module(m, "G").out_channels)
         noise, predict, x = ImageNoise(batch["a"], tuple(y.shape[1:]), S.seed), self.predict(m, batch), y
         for time, time_next in pairwise(flow_times(S.steps)):

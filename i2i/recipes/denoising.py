@@ -1,6 +1,7 @@
 """What recipes share whose network removes noise: settings, guidance, sampling in steps."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, cast
@@ -49,10 +50,7 @@ class Sampling(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Denoising(OnePlayer):
-    """Settings, modules and generation of a recipe whose network predicts what noise hides.
-
-    A subclass says how it trains (`step`), and how noise becomes images (`sample`).
-    """
+    """Settings, modules and guided predictions of a recipe whose network predicts what noise hides."""
 
     denoiser: Annotated[Spec, Doc("Network from a noisy image and its time to a prediction")] = component(
         "denoiser", "unet")
@@ -91,7 +89,7 @@ class Denoising(OnePlayer):
         return torch.cat([x, *(batch[key] for key in self.sources.values())], 1)
 
     def predict(self, m: nn.ModuleDict, batch: Batch) -> Predict:
-        """The guided prediction for the images of a batch, for `sample`."""
+        """The guided prediction for the images of a batch."""
         G, S, c = m["G"], get_module(m, "S"), batch["c"] if self.conditional else None
 
         def guided(x: Tensor, t: float) -> Tensor:
@@ -102,13 +100,18 @@ class Denoising(OnePlayer):
             return G(x, times, None).float().lerp(prediction, S.guidance)       # Beyond it above 1.
         return guided
 
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseToImage(Denoising, ABC):
+    """A recipe of denoising that goes from noise to images in steps, and back."""
+
+    @abstractmethod
     def sample(self, predict: Predict, x: Tensor, steps: int, noise: ImageNoise) -> Tensor:
         """Noise (N, C, H, W) -> images; `noise` makes more of it, if the sampler needs it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def to_noise(self, predict: Predict, x: Tensor, steps: int) -> Tensor:
         """Images (N, C, H, W) -> noise from which `sample` makes them again, nearly."""
-        raise NotImplementedError
 
     def invert(self, m: nn.ModuleDict, batch: Batch) -> Tensor:
         """{"b"[, "c"]} -> noise (N, D), by the steps of sampling in the other direction"""

@@ -11,7 +11,7 @@ from typing_extensions import Doc
 
 from i2i.errors import require
 from i2i.recipes.base import Batch, Family, Update
-from i2i.recipes.denoising import Denoising, Predict
+from i2i.recipes.denoising import NoiseToImage, Predict
 from i2i.recipes.diffusion_process import (
     TIMESTEPS,
     NoiseSchedule,
@@ -32,7 +32,7 @@ from i2i.seeding import ImageNoise, Progress
 
 @register("recipe", "diffusion")
 @dataclass(frozen=True, kw_only=True)
-class Diffusion(Denoising):
+class Diffusion(NoiseToImage):
     """Ho et al. 2020, arXiv:2006.11239, with the sampler of Song et al. 2021a (DDIM), arXiv:2010.02502."""
 
     noise_schedule: NoiseSchedule = "cosine"
@@ -55,7 +55,8 @@ class Diffusion(Denoising):
         require(0 <= self.eta <= 1, "eta", self.eta, "0 to 1")
 
     def step(self, m: nn.ModuleDict, batch: Batch, progress: Progress, update: Update) -> None:
-        """Algorithm 1."""
+        """Ho et al. 2020, algorithm 1: the squared error of the prediction, E |f(x_t, t) - target|^2, with
+        x_t = sqrt(ab_t) x_0 + sqrt(1 - ab_t) noise at a random time t."""
         x0 = batch["b"]
         t = torch.randint(TIMESTEPS, (len(x0),), device="cpu")      # Where the schedule is.
         ab = alphas_cumprod(self.noise_schedule)[t][:, None, None, None]
@@ -69,7 +70,7 @@ class Diffusion(Denoising):
         update("model", loss.mean(), mse=mse.mean())
 
     def sample(self, predict: Predict, x: Tensor, steps: int, noise: ImageNoise) -> Tensor:
-        """Algorithm 2 with `sampler=ddpm`, or DDIM's equation 12."""
+        """Ho et al. 2020, algorithm 2, with `sampler=ddpm`; else Song et al. 2021a, equation 12 (DDIM)."""
         table = [*alphas_cumprod(self.noise_schedule).tolist(), 1.0]        # The last: no noise, time -1.
         for t, t_next in pairwise([*sampling_times(steps, self.spacing), -1]):
             ab, ab_next = table[t], table[t_next]

@@ -41,7 +41,7 @@ def noise_betas(schedule: str, timesteps: int = TIMESTEPS) -> Tensor:
 @functools.cache
 @torch.inference_mode(False)      # Else it could not be used in training afterwards.
 def alphas_cumprod(schedule: str, timesteps: int = TIMESTEPS) -> Tensor:
-    """`ab` of each time, (timesteps) float64."""
+    """The share of the image's variance that is left at each time, `ab`, (timesteps) float64."""
     return (1 - noise_betas(schedule, timesteps)).cumprod(0)
 
 
@@ -58,7 +58,7 @@ def add_noise(x0: Tensor, noise: Tensor, ab: AlphaBar) -> Tensor:
 
 
 def prediction_target(x0: Tensor, noise: Tensor, ab: AlphaBar, prediction: str) -> Tensor:
-    """What the network should say of `add_noise(x0, noise, ab)`."""
+    """The target of the network for `add_noise(x0, noise, ab)`: velocity, noise or image."""
     if prediction == "v":
         image, sigma = _roots(ab, x0)
         return image * noise - sigma * x0
@@ -66,7 +66,7 @@ def prediction_target(x0: Tensor, noise: Tensor, ab: AlphaBar, prediction: str) 
 
 
 def split_prediction(output: Tensor, x: Tensor, ab: AlphaBar, prediction: str) -> tuple[Tensor, Tensor]:
-    """The image and the noise in `x`, by what the network says of it."""
+    """The image and the noise in `x` that follow from the network's output for it."""
     image, sigma = _roots(ab, x)
     if prediction == "v":
         return image * x - sigma * output, image * output + sigma * x

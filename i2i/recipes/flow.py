@@ -56,7 +56,7 @@ class Flow(OnePlayer):
                               "P": ClassNormal(classes, dimensions) if classes else nn.Identity()})
 
     def step(self, m: nn.ModuleDict, batch: Batch, progress: Progress, update: Update) -> None:
-        """Maximum likelihood."""
+        """Maximize log p(x) = log N(F(x); 0, I) + log |det dF/dx|, Dinh et al. 2017, equation 3."""
         set_progress(m, progress)
         bits = self.score(m, batch).mean()
         update("model", bits, bits_per_dim=bits)

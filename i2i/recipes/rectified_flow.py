@@ -11,7 +11,7 @@ from typing_extensions import Doc
 
 from i2i.errors import require
 from i2i.recipes.base import Batch, Family, Update
-from i2i.recipes.denoising import Denoising, Predict
+from i2i.recipes.denoising import NoiseToImage, Predict
 from i2i.recipes.flow_process import euler_step, flow_times, heun_step, interpolate
 from i2i.registry import register
 from i2i.seeding import ImageNoise, Progress
@@ -19,7 +19,7 @@ from i2i.seeding import ImageNoise, Progress
 
 @register("recipe", "rectified-flow")
 @dataclass(frozen=True, kw_only=True)
-class RectifiedFlow(Denoising):
+class RectifiedFlow(NoiseToImage):
     """Liu et al. 2023, arXiv:2209.03003, and Lipman et al. 2023 (flow matching), arXiv:2210.02747."""
 
     times: Annotated[Literal["uniform", "logit-normal"], Doc(

@@ -66,7 +66,10 @@ class VAE(OnePlayer):
         return nn.ModuleDict({"G": G, "Z": Z, "E": E, "L": GaussianLikelihood(self.sigma)})
 
     def step(self, m: nn.ModuleDict, batch: Batch, progress: Progress, update: Update) -> None:
-        """Algorithm 1 with the analytic KL divergence of appendix B."""
+        """Minimize beta KL(q(z|x) | N(0, I)) - E log p(x|z), with one z of q(z|x) for each image.
+
+        Kingma and Welling 2014, algorithm 1, with the analytic KL divergence of appendix B.
+        """
         set_progress(m, progress)
         log_likelihood, kl = self.terms(m, batch)
         to_bits = 1 / (batch["b"][0].numel() * math.log(2))

@@ -1,5 +1,6 @@
 """The interface of feature networks: frozen networks that turn images into features."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -17,12 +18,13 @@ class Layer(NamedTuple):
     stride: int     # Pixels of the image for each position of the map, rounded.
 
 
-class FeatureNetwork(nn.Module):
+class FeatureNetwork(nn.Module, ABC):
     """A frozen network: always in eval mode, without gradients of its own, but differentiable in its input.
 
     A new network is a subclass in a file of its own, registered as a `feature_network` by the name that users
     give, and called with the path of its weights file (None if the catalog of weights does not have it and
-    the user gives none).  It sets the attributes below, and implements `forward` and `walk` (or `maps`).
+    the user gives none).  It sets the attributes below and defines `forward`, and `walk` or `maps` if
+    it has layers.
 
     Keep it out of the modules that are saved: it is the same in every run.  Its `weights` say which it is.
 
@@ -45,9 +47,9 @@ class FeatureNetwork(nn.Module):
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
 
+    @abstractmethod
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Normalized images (N, 3, size, size) to pooled features (N, D) and logits (N, K) or None."""
-        raise NotImplementedError
 
     def feature_maps(self, images: Tensor, layers: Sequence[str] | None = None) -> list[Tensor]:
         """The outputs of layers for images (N, 3, H, W) in [-1, 1] at their own size, differentiable.
@@ -88,7 +90,7 @@ class FeatureNetwork(nn.Module):
 
     def walk(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Yield the name and output of each layer of `layers` in turn, for normalized images (N, 3, H, W)."""
-        raise NotImplementedError
+        return iter(())
 
     def freeze(self) -> None:
         """Into eval mode, without gradients of the weights, channels last."""
