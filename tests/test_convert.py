@@ -12,7 +12,8 @@ import torch
 
 from i2i import load
 from i2i.convert.checkpoint_files import read_tensors
-from i2i.convert.cyclegan_pix2pix import convert
+from i2i.convert.cyclegan_pix2pix import read
+from i2i.convert.fitting import fit
 from i2i.errors import RequestError
 from i2i.recipes.base import DataInfo
 from i2i.registry import Spec, build
@@ -103,7 +104,7 @@ def test_a_generator_of_cut_is_a_model_of_cut(name: str, i2i: Run, tmp_path: Pat
     assert "cut, resnet(width=8, blocks=6, norm=instance, dropout=0.0, down=blurpool, up=bilinear), 3 -> 3 channels" in result.out
     model = load(tmp_path / "g.safetensors", device="cpu")
     G = build("generator", Spec("resnet", {"width": 8, "blocks": 6, "down": "blurpool", "up": "bilinear"}), 3, 3, (32, 32))
-    G.load_state_dict(convert(read_tensors(path)).tensors)
+    G.load_state_dict(fit(read(read_tensors(path))))
     x = torch.rand(2, 3, 32, 40) * 2 - 1
     with torch.no_grad():
         torch.testing.assert_close(model.translate(x), G(x))
@@ -128,8 +129,9 @@ def test_an_instance_norm_unet_is_recognized() -> None:
         prefix = "model" + ".model.1" * (level > 0) + ".model.3" * (level - 1)
         inner = {("down", "0"): 0 if level == 0 else 1, ("up", "0"): 3 if level in (0, 5) else 5}[part, j]
         theirs[f"{prefix}.model.{inner}.{leaf}"] = value
-    spec, tensors, info = convert(theirs)
-    assert (spec.options["norm"], spec.options["depth"], info) == ("instance", 6, DataInfo((64, 64), 3, 1))
+    found = read(theirs)
+    spec, tensors = found.recipe.generator, fit(found)
+    assert (spec.options["norm"], spec.options["depth"], found.info) == ("instance", 6, DataInfo((64, 64), 3, 1))
     assert all(torch.equal(tensors[key], value) for key, value in ours.state_dict().items())
 
 

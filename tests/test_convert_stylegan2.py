@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from i2i import load
 from i2i.convert import unpickle
-from i2i.convert.stylegan2 import convert
+from i2i.convert.fitting import fit
+from i2i.convert.stylegan2 import read
 from i2i.convert.unpickle import read_network
 from i2i.errors import RequestError
 from i2i.nets.style_generator import NoiseInjection
@@ -208,8 +209,9 @@ def theirs(ours: dict[str, Tensor]) -> dict[str, Tensor]:
 def test_any_size_is_read_from_the_tensors(options: dict[str, int], side: int, colors: int, classes: int) -> None:
     torch.manual_seed(0)
     G = build("noise_generator", Spec("stylegan2", options), colors, (side, side), classes).eval()
-    spec, state, info = convert(theirs(G.state_dict()))
-    assert info == DataInfo((side, side), colors, colors, classes)
+    found = read(theirs(G.state_dict()))
+    spec, state = found.recipe.generator, fit(found)
+    assert found.info == DataInfo((side, side), colors, colors, classes)
     same = build("noise_generator", spec, colors, (side, side), classes).eval()
     same.load_state_dict(state)
     z, c = torch.randn(2, options["z_dim"]), torch.zeros(2, dtype=torch.int64) if classes else None
@@ -330,7 +332,7 @@ def misfits() -> dict[str, tuple[dict[str, Tensor], str]]:
     gap = {key: value for key, value in good.items() if ".b16." not in key}
     rgba = theirs(build("noise_generator", Spec("stylegan2", {"z_dim": 2, "w_dim": 2, "width": 1, "max_channels": 1}), 4, (8, 8), 0).state_dict())
     flat = good | {"synthesis.b64.conv1.weight": torch.zeros(3)}
-    return {"missing": (without, "nothing for up.1.weight"), "narrow": (narrow, "unexpected synthesis.b16.conv0.weight (32, 5, 3, 3)"),
+    return {"missing": (without, "nothing for synthesis.b16.conv0.weight"), "narrow": (narrow, "unexpected synthesis.b16.conv0.weight (32, 5, 3, 3)"),
             "wide": (wide, "its maps have 64, 32, 32, 32, 32 channels"), "filter": (filtered, "synthesis.b8.resample_filter is another filter"),
             "gap": (gap, "its maps are of 4, 8, 32, 64 pixels"), "more": (good | {"synthesis.b8.skip.weight": torch.zeros(32, 32, 1, 1)}, "unexpected synthesis.b8.skip.weight"),
             "rgba": (rgba, "images of 4 channels"), "flat": (flat, "nothing of 4 dimensions for synthesis.b64.conv1.weight"),

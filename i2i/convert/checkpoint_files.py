@@ -2,9 +2,8 @@
 
 import pickle
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,49 +12,15 @@ from torch import Tensor
 
 from i2i.convert.unpickle import read_network
 from i2i.errors import RequestError
-from i2i.recipes.base import DataInfo
-from i2i.registry import Spec, build
 
 # About unusual pickles and TorchScript, which are refused anyway.
-for start in ("Detected pickle protocol", "'torch.load' received a zip file"):
+for start in ("Detected pickle protocol", "'torch.load' received a zip file", "Validating sparse tensor"):
     warnings.filterwarnings("ignore", start, UserWarning)
-Tensors = dict[str, Tensor]
 AVERAGE = "G_ema"       # What NVIDIA's projects call the averaged generator.
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "weight_u", "weight_v")
 
 
-class Generator(NamedTuple):
-    """A converted generator: its architecture, our state dict, and the sizes and channels of its images."""
-
-    spec: Spec
-    tensors: Tensors
-    info: DataInfo
-
-
-def misfit(project: str, difference: str) -> RequestError:
-    """The error for a generator that differs from those of its project."""
-    return RequestError(f"this looks like a generator of {project} but does not fit it: {difference}")
-
-
-def fit(project: str, kind: str, spec: Spec, info: DataInfo,
-        renamed: Mapping[str, tuple[str, Tensor]]) -> Generator:
-    """A generator from our name and the tensor by their name; RequestError where they do not fit."""
-    with torch.device("meta"):
-        network = build(kind, spec, *(
-            (info.a_channels, info.b_channels, info.size) if kind == "generator" else
-            (info.b_channels, info.size, info.num_classes)))
-    expected: Tensors = network.state_dict()
-    tensors = {name: torch.zeros((), dtype=torch.int64) for name in expected
-               if name.endswith("num_batches_tracked")}         # Missing in files from before torch 0.4.1.
-    for key, (name, tensor) in renamed.items():
-        if name not in expected or expected[name].squeeze().shape != tensor.squeeze().shape:
-            raise misfit(project, f"unexpected {key} {tuple(tensor.shape)}")
-        tensors[name] = tensor.detach().to(expected[name].dtype).reshape(expected[name].shape).clone()
-    if missing := sorted(expected.keys() - tensors.keys()):
-        raise misfit(project, f"nothing for {missing[0]}")
-    return Generator(spec, tensors, info)
-
-
-def read_tensors(path: Path) -> Tensors:
+def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read the state dict of a network, the averaged generator if there are several, from a .pth, .npz or
     .safetensors file or a network pickle (.pkl).  RequestError for anything else."""
     if not path.is_file():
@@ -73,8 +38,7 @@ def read_tensors(path: Path) -> Tensors:
         reason = str(error).partition("\n")[0]
         reason = f": {reason}" if " " in reason else ""         # A mere key explains nothing.
         raise RequestError(f"{path} cannot be read as {kind}{reason}") from None
-    is_dict = isinstance(tensors, dict) and all(isinstance(value, Tensor) for value in tensors.values())
-    if not is_dict or not tensors:
+    if not isinstance(tensors, dict) or not tensors or not all(map(_is_plain, tensors.values())):
         raise RequestError(f"{path} is not a state dict of tensors; accepted: a generator such as "
                            "latest_net_G.pth")
     tensors = {str(key).removeprefix("module."): value for key, value in tensors.items()}
@@ -92,4 +56,20 @@ def _read(path: Path) -> Any:
         case ".safetensors":
             return load_file(path)
     data = torch.load(path, map_location="cpu", weights_only=True)
-    return data.get(AVERAGE, data) if isinstance(data, dict) else data
+    return _generator(data) if isinstance(data, dict) else data
+
+
+def _generator(data: dict[Any, Any]) -> Any:
+    """The generator in a file that may hold more: NVIDIA's average, or FastGAN's `g` with the average of its
+    parameters as a list beside it."""
+    if isinstance(found := data.get("g"), dict) and isinstance(average := data.get("g_ema"), list):
+        parameters = [key for key in found if not str(key).endswith(BUFFERS)]
+        return found | dict(zip(parameters, average, strict=True))
+    return data.get(AVERAGE, data.get("g", data))
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether this is a tensor of real numbers, all of which are in the file."""
+    return (isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+            and not value.is_quantized and not value.is_complex()
+            and value.numel() * value.element_size() <= value.untyped_storage().nbytes())

@@ -24,6 +24,7 @@ from i2i.registry import register
 # fourth doubling as at the third.
 MULTIPLES = (16, 8, 4, 2, 2, 1, 0.5, 0.25, 0.125)
 G_SKIP, D_SKIP = 4, 3       # Levels between the features that a skip-layer excitation joins.  Figure 3.
+MAX_EXCITATIONS = 4         # In G: up to 512 pixels, of 1024.
 LOGIT_WINDOW = 4            # Width of D's last convolutions.
 
 
@@ -83,15 +84,16 @@ class Generator(NoiseGenerator):
     """FastGAN generator: light upsampling blocks whose channels are scaled by those of small resolutions
     (skip-layer excitation).  Liu et al. 2021, section 3.1.
 
-    It ends with tanh, and makes one picture; the authors' code also has one of half the size, which D takes
-    in place of the reduced picture.
+    It makes one picture; the authors' code also has one of half the size, which D takes in place of the
+    reduced picture.
     """
 
     gradient_checkpointing = False
 
     def __init__(self, out_channels: int, size: tuple[int, int], num_classes: int = 0, *, z_dim: ZDim = 256,
                  width: Width = 16, norm: Norm = "batch", condition: Condition = "concat",
-                 reference: Reference = 64) -> None:
+                 reference: Reference = 64, tanh: Annotated[bool, Doc(
+                     "Tanh at the end, which the authors' code has from 1024 pixels on")] = True) -> None:
         base, levels = base_resolution(size, "fastgan")
         super().__init__(z_dim, num_classes, concat=condition == "concat", norm=norm, reference=reference)
         require(width >= 1, "generator.width", width, "1 or more")
@@ -115,23 +117,25 @@ class Generator(NoiseGenerator):
                     (base[0] << level, base[1] << level)) if noisy else None)
                 for inner in ((a, b) if noisy else (a,))]))
         self.skip = min(G_SKIP, levels)
-        self.excitations = nn.ModuleList(SkipLayerExcitation(a, b, base)
-                                         for a, b in zip(channels, channels[self.skip:], strict=False))
+        self.excitations = nn.ModuleList(SkipLayerExcitation(a, b, base) for a, b in zip(
+            channels[:MAX_EXCITATIONS], channels[self.skip:], strict=False))
         self.out = nn.Conv2d(channels[-1], out_channels, 3, 1, 1)
+        self.tanh = tanh
         # Of the scale of the noise; to spectral norm, which the paper has, the scale makes no difference.
         init_weights(self, partial(nn.init.kaiming_normal_, nonlinearity="linear"))
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
-        """(N, z_dim), (N) labels -> (N, C, H, W) in [-1, 1]"""
+        """(N, z_dim), (N) labels -> (N, C, H, W), in [-1, 1] with tanh"""
         x, c = self.inputs(z, c)
         x = F.glu(self.first_norm(self.first(x[:, :, None, None]), c), 1)
         features = [x]
         for level, block in enumerate(self.blocks, 1):
             x = checkpoint_stage(self, block, x, c)
-            if level >= self.skip:
+            if self.skip <= level < self.skip + len(self.excitations):
                 x = self.excitations[level - self.skip](features[level - self.skip], x)
             features.append(x)
-        return torch.tanh(self.out(x[self.reference.count:]))
+        image = self.out(x[self.reference.count:])
+        return torch.tanh(image) if self.tanh else image
 
 
 class DownBlock(nn.Module):

@@ -40,6 +40,13 @@ def save(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -
     write_atomically(path, write)
 
 
+def save_state_dict(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors atomically as a PyTorch file, for other projects: the only pickle that i2i writes, which
+    `torch.load(weights_only=True)` reads.  JobError if that fails."""
+    plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, lambda part: torch.save(plain, part))
+
+
 def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read and verify tensors and header of a "model" or "state".  RequestError if damaged or other."""
     header = _read_header(path, kind)

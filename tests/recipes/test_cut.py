@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from i2i import load
 from i2i.config import override, parse_assignments
 from i2i.convert.checkpoint_files import read_tensors
-from i2i.convert.cyclegan_pix2pix import convert
+from i2i.convert.cyclegan_pix2pix import read
+from i2i.convert.fitting import fit
 from i2i.errors import RequestError
 from i2i.images.convert import to_tensor
 from i2i.nets.norms import InstanceNorm
@@ -164,7 +165,8 @@ def as_recorded(patch: pytest.MonkeyPatch) -> None:
 def test_four_steps_follow_the_reference_implementation(name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = REFERENCE / "cut"
     settings, recorded = json.loads((folder / f"{name}.json").read_text()), np.load(folder / f"{name}.npz")
-    spec, g, _ = convert(read_tensors(folder / f"{name}_0_net_G.pth"))
+    found = read(read_tensors(folder / f"{name}_0_net_G.pth"))
+    spec, g = found.recipe.generator, fit(found)
     recipe = recorded_recipe(name, settings["options"], spec)
     m = recipe.modules(INFO)
     m["G"].load_state_dict(g)

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from i2i.config import override, parse_assignments
 from i2i.convert.checkpoint_files import read_tensors
-from i2i.convert.cyclegan_pix2pix import convert
+from i2i.convert.cyclegan_pix2pix import read
+from i2i.convert.fitting import fit
 from i2i.images.convert import to_tensor
 from i2i.losses.adversarial import NonSaturating
 from i2i.recipes.base import DataInfo
@@ -125,7 +126,8 @@ def test_the_rate_is_constant_then_falls_to_zero() -> None:
 def test_six_steps_follow_the_reference_implementation(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = REFERENCE / "pix2pix_trajectory"
     settings, recorded = json.loads((folder / "settings.json").read_text()), np.load(folder / "trajectory.npz")
-    spec, g, _ = convert(read_tensors(REFERENCE / "networks" / "unet_128_batch_ngf8_net.pth"))
+    found = read(read_tensors(REFERENCE / "networks" / "unet_128_batch_ngf8_net.pth"))
+    spec, g = found.recipe.generator, fit(found)
     d = {key.replace("model.", "layers."): value for key, value in read_tensors(REFERENCE / "networks" / "D_basic_batch_ndf8_in6_net.pth").items()}
     recipe = Pix2Pix(generator=Spec("unet", {**spec.options, "dropout": 0.0}), discriminator=Spec("patch", {"width": 8}),
                      schedule=Spec("constant"))
