@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from i2i.errors import RequestError
 from i2i.evaluation import worth_trainings
 from i2i.evaluation.worth import measure_worth
 from i2i.evaluation.worth_classifier import Schedule, flip_and_crop
@@ -27,6 +29,8 @@ from i2i.evaluation.worth_trainings import (
     training_images,
 )
 from i2i.metrics.classification import paired_gain
+from i2i.metrics.feature_networks import frozen_network
+from i2i.metrics.networks.timm_models import make_classifier
 from tests.conftest import Run, drawn_strips
 
 CLASSES = ("left", "right", "level")
@@ -184,6 +188,17 @@ def test_a_backbone_of_timm_is_trained_too(i2i: Run, data: Path) -> None:
     assert i2i(*words, "--backbone", "test_resnet").code == 0
     assert json.loads(Path("worth/plan.json").read_text())["backbone"] == "test_resnet"
     assert "nearest: resnet18" in i2i(*words, "--backbone", "resnet_18").line
+
+
+def test_a_backbone_by_the_name_of_a_judge_begins_with_its_weights_and_all_of_it_learns(tmp_path: Path) -> None:
+    state = frozen_network("efficientnet-lite0").state_dict()
+    model = make_classifier("efficientnet-lite0", 3, 32)
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
+    assert all(weight.requires_grad for weight in model.parameters())
+    assert all(torch.equal(tensor, state[f"model.{name}"]) for name, tensor in model.state_dict().items() if not name.startswith("classifier"))
+    (tmp_path / "other.pth").write_bytes(b"other")
+    with pytest.raises(RequestError, match=r"other\.pth"):
+        make_classifier("efficientnet-lite0", 3, 32, tmp_path / "other.pth")
 
 
 def test_a_model_makes_as_many_of_each_class_as_the_real_images_have(i2i: Run, tmp_path: Path, noisy: dict[str, Path]) -> None:

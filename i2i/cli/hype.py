@@ -56,7 +56,7 @@ def build(
     reals, split = study.open_reals(real, needs[0], max_pixels)
     with ExitStack() as stack:
         bars = stack.enter_context(ProgressBars())
-        sets = [stack.enter_context(open_fakes(each, None, max(pool, needs[1]), device=device, seed=seed,
+        sets = [stack.enter_context(open_fakes(each, max(pool, needs[1]), device=device, seed=seed,
                                                max_pixels=max_pixels, progress=bars.update))[0]
                 for each in fake]
         easy = open_image_set(qualifying, "--qualifying", max_pixels=max_pixels) if qualifying else None

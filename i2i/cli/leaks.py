@@ -36,14 +36,14 @@ def leaks(
 
     from i2i.evaluation import leaks as leaking
     from i2i.evaluation import protocol
-    from i2i.evaluation.leak_sets import open_fakes, open_training_set
+    from i2i.evaluation.leak_sets import number_generated, open_fakes, open_training_set
     from i2i.files import check_file, write_atomically, write_text
     check_file("--sheet", sheet)
     check_file("--json", json_file)
     known, held_out = open_training_set(train, test, max_pixels)
-    with ProgressBars() as bars, open_fakes(
-            fake, n, len(known), device=device, seed=seed, max_pixels=max_pixels,
-            progress=bars.update) as (fakes, trained_with):
+    count = number_generated(fake, n, len(known))
+    with ProgressBars() as bars, open_fakes(fake, count, device=device, seed=seed, max_pixels=max_pixels,
+                                            progress=bars.update) as (fakes, trained_with):
         judges, request = choose_judges(features, weights, device, trained_with, seed=seed, batch_size=batch,
                                   cache=cache, progress=bars.update)
         outcome, copies = leaking.find_leaks(known, fakes, held_out, judges, request)

@@ -39,7 +39,9 @@ def worth(
     ratios: Annotated[str, option("RATIO,…", "Fakes for each real image.")] = "1/4,1/2,1,2,4",
     seeds: Annotated[int, option(None, "Trainings of each kind.", min=2)] = 5,
     updates: Updates = 0, size: Size = None,
-    backbone: Annotated[str, option("NAME", "A timm architecture; by default a small network.")] = "",
+    backbone: Annotated[str, option(
+        "NAME", "efficientnet-lite0 with its ImageNet weights, or a timm architecture; by default a small "
+                "network.")] = "",
     weights: Annotated[str | None, option("FILE", "What the backbone starts from.")] = None,
     seed: Annotated[int, option(None, "Of the images that a model makes, and of held-out ones.", min=0)] = 0,
     dry_run: Annotated[bool, option(None, "Print the plan and exit.", "--dry-run")] = False,
@@ -105,12 +107,12 @@ def _numbers(flag: str, text: str, most: int) -> tuple[Fraction, ...]:
 
 def _schedule(images: int, updates: int, backbone: str, weights: str | None, device: str) -> Any:
     from i2i.evaluation.worth_classifier import Schedule
-    from i2i.metrics.networks.timm_models import check_architecture
+    from i2i.metrics.networks.timm_models import check_backbone
     if weights and not backbone:
         raise RequestError(f"--weights {weights} is for --backbone NAME")
     if weights and not Path(weights).is_file():
         raise RequestError(f"--weights {weights} does not exist")
     if backbone:
-        check_architecture(backbone)
+        check_backbone(backbone)
     return Schedule(updates or min(3000, max(1000, 20 * images // BATCH)), BATCH, backbone,
                     Path(weights) if weights else None, device)

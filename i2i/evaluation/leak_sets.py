@@ -53,24 +53,28 @@ def check_numbers(**sets: ImageSet | None) -> None:
                                f"are needed, and {TELLING} fakes can tell that fewer than 1 % are copies")
 
 
+def number_generated(fake: str, n: int | None, train: int) -> int:
+    """How many images a model makes, by default as many as trained it; RequestError if --fake is none."""
+    if n is not None and not is_model(fake):
+        raise RequestError(f"--n {n} is for --fake MODEL; {fake} is taken as a set of images")
+    return n or min(max(train, FEWEST_GENERATED), MOST_GENERATED)
+
+
 @contextmanager
-def open_fakes(where: str, n: int | None, train: int, *, device: str, seed: int, progress: Progress,
+def open_fakes(where: str, count: int, *, device: str, seed: int, progress: Progress,
                max_pixels: int | None = None) -> Iterator[tuple[ImageSet, dict[str, str]]]:
-    """Images of a folder or zip, or that a model makes from noise for this block.
+    """Images of a folder or zip, or `count` that a model makes from noise for this block.
 
     Yields:
         The images, and the feature networks that their model was trained with.
     """
     if not is_model(where):
-        if n is not None:
-            raise RequestError(f"--n {n} is for --fake MODEL; {where} is taken as a set of images")
         yield open_image_set(where, "--fake", max_pixels=max_pixels), dict(trained_with(where))
         return
     model = load(where, device)
     if model.recipe.sources:
         raise RequestError(f"--fake {where} translates images, and no sources are known; accepted: "
                            f"i2i translate {where} SOURCES --out DIR, and then --fake DIR")
-    count = n or min(max(train, FEWEST_GENERATED), MOST_GENERATED)
     with temporary_folder() as folder:
         generate_set(model, plan_generation(where, model, seed=seed), folder / "fakes", count,
                      progress=lambda report: progress("generated", report.done, count))

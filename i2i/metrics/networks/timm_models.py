@@ -12,7 +12,7 @@ from typing_extensions import Doc
 from i2i.errors import RequestError
 from i2i.metrics.networks.base import FeatureNetwork, Layer
 from i2i.metrics.state_dict import last_line, read_state
-from i2i.metrics.weights import sha256
+from i2i.metrics.weights import find_weights, sha256
 from i2i.registry import register
 
 # Blocks in each stage: Tan and Le 2019, table 1; for Lite2 times 1.2, except for the first and the last.
@@ -108,6 +108,16 @@ def lite_name(name: str, depths: Sequence[int]) -> str:
     return f"blocks.{stage}.{index}.{names[layer]}.{tensor}"
 
 
+PRETRAINED: Mapping[str, type[EfficientNetLite]] = {
+    kind.name: kind for kind in (EfficientNetLite0, EfficientNetLite2)}
+
+
+def check_backbone(name: str) -> None:
+    """RequestError unless `make_classifier` knows this name."""
+    if name not in PRETRAINED:
+        check_architecture(name)
+
+
 def check_architecture(name: str) -> None:
     """RequestError unless timm has an architecture of this name."""
     import timm
@@ -126,13 +136,18 @@ def _load(model: nn.Module, state: Mapping[str, Tensor], path: Path, architectur
 def make_classifier(architecture: str, classes: int, side: int, weights: Path | None = None) -> nn.Module:
     """A classifier of square images by a timm architecture, all but its last layer from a weights file.
 
+    By the name of a feature network, such as efficientnet-lite0, it begins with the weights of its package.
     RequestError if there is no such architecture, the file holds another, or it does not take such images.
     """
     import timm
-    check_architecture(architecture)
-    model: Any = timm.create_model(architecture, pretrained=False)
-    if weights is not None:
-        _load(model, read_state(weights), weights, architecture)
+    model: Any
+    if architecture in PRETRAINED:
+        model = PRETRAINED[architecture](find_weights(architecture, weights)).model.requires_grad_(True)
+    else:
+        check_architecture(architecture)
+        model = timm.create_model(architecture, pretrained=False)
+        if weights is not None:
+            _load(model, read_state(weights), weights, architecture)
     model.reset_classifier(classes)
     try:
         with torch.no_grad():
