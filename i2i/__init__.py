@@ -27,7 +27,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    """Import torch only when something that needs it is asked for."""
+    """Import torch only when something that needs it is used."""
     for module, names in _MODULES.items():
         if name in names:
             return getattr(importlib.import_module(f"i2i.{module}"), name)

@@ -1,7 +1,6 @@
 """Settings: KEY=VALUE assignments of the command line, frozen dataclasses and JSON."""
 
 import dataclasses
-import json
 import math
 import typing
 from collections.abc import Mapping, Sequence
@@ -134,14 +133,6 @@ def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
         else:
             values[key] = validate(key, value, known[key].type)
     return cls(**values)
-
-
-def check_not_renamed(config: Mapping[str, Any], path: object) -> None:
-    """RequestError for a run or model that was written before settings got their present names."""
-    text = json.dumps(config)
-    if any(f'"{name}": ' in text for name in ("kinds", "g_optimiser", "d_optimiser", "optimiser")):
-        raise RequestError(f"{path} was made by 0.1 before its settings were renamed; train again or use i2i "
-                           "convert")
 
 
 def _spec(key: str, kind: str, data: Mapping[str, Any]) -> Spec:

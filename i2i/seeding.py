@@ -68,7 +68,7 @@ def noise_for(seed: int, index: int, noise_dim: int) -> Tensor:
 
 
 class ImageNoise:
-    """Standard normal noise for each image of a batch, as often as it is asked for.
+    """Standard normal noise for each image of a batch, drawn as often as needed.
 
     The noise of an image is a function of `seed` and of its own row of `keys`, whatever else is in the batch.
 

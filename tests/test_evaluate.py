@@ -320,7 +320,7 @@ def test_the_reference_set_is_measured_once(run: Run, reals: Path, fakes: Path, 
     assert result(tmp_path / "3.json") == result(tmp_path / "1.json")
     assert run(*words, tmp_path / "4.json", "--resize", "legacy-pytorch").code == 0
     assert measured == [14, 14]     # Another protocol is another entry.
-    for file in (tmp_path / "cache" / "references").glob("*/features.npy"):
+    for file in (tmp_path / "cache" / "references").glob("*.npz"):
         file.write_bytes(file.read_bytes()[:1000])
     assert run(*words, tmp_path / "5.json").code == 0       # A damaged entry is measured anew.
     assert measured == [14, 14, 14]

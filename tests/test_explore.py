@@ -35,7 +35,7 @@ def classes(noisy: Noisy) -> Model:
     return load(noisy["classes"], device="cpu")
 
 
-def near(a: torch.Tensor, b: torch.Tensor) -> None:
+def assert_near(a: torch.Tensor, b: torch.Tensor) -> None:
     torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
@@ -44,15 +44,15 @@ def near(a: torch.Tensor, b: torch.Tensor) -> None:
 def test_slerp_goes_along_the_arc() -> None:
     a, b = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 2.0]])
     for t in (0.0, 0.25, 0.5, 1.0):
-        near(explore.slerp(a, b, t), 2 * torch.tensor([[math.cos(t * math.pi / 2), math.sin(t * math.pi / 2)]]))
-    near(explore.slerp(a, a, 0.3), a)
+        assert_near(explore.slerp(a, b, t), 2 * torch.tensor([[math.cos(t * math.pi / 2), math.sin(t * math.pi / 2)]]))
+    assert_near(explore.slerp(a, a, 0.3), a)
 
 
 @given(st.integers(0, 1000), st.floats(0, 1))
 def test_slerp_keeps_the_length_of_noise(seed: int, t: float) -> None:
     """Between points of equal length all points have that length; a straight line would cut the corner (Karras et al. 2019, 4.1; White 2016)."""
     a, b = (torch.nn.functional.normalize(noise_for(seed, i, 16)[None], dim=1) for i in range(2))
-    near(explore.slerp(a, b, t).norm(), torch.tensor(1.0))
+    assert_near(explore.slerp(a, b, t).norm(), torch.tensor(1.0))
 
 
 def test_an_interpolation_goes_from_the_first_image_to_the_second(classes: Model, styles: Model) -> None:
@@ -61,8 +61,8 @@ def test_an_interpolation_goes_from_the_first_image_to_the_second(classes: Model
         assert [len(row) for row in rows] == [4, 4, 4]
         for label, row in enumerate(rows):
             first, second = model.generate(2, labels=label, seed=3)
-            near(row[0], first)
-            near(row[3], second)
+            assert_near(row[0], first)
+            assert_near(row[3], second)
 
 
 def test_halfway_is_halfway_in_noise_or_style(classes: Model, styles: Model) -> None:
@@ -70,10 +70,10 @@ def test_halfway_is_halfway_in_noise_or_style(classes: Model, styles: Model) -> 
     c = torch.tensor([1])
     middle = explore.slerp(eps[:1], eps[1:], 0.5)
     with torch.no_grad():
-        near(explore.interpolate(classes, 3, classes="train")[0][1], classes.modules["G"](middle, c)[0])
+        assert_near(explore.interpolate(classes, 3, classes="train")[0][1], classes.modules["G"](middle, c)[0])
         G = styles.modules["G"]
         w = G.mapping(eps, torch.tensor([1, 1])).mean(0)
-        near(explore.interpolate(styles, 3, classes="train")[0][1], G.synthesize(w.expand(1, G.num_ws, -1))[0])
+        assert_near(explore.interpolate(styles, 3, classes="train")[0][1], G.synthesize(w.expand(1, G.num_ws, -1))[0])
 
 
 def test_a_plane_has_an_image_in_each_corner(noisy: Noisy, styles: Model) -> None:
@@ -81,15 +81,15 @@ def test_a_plane_has_an_image_in_each_corner(noisy: Noisy, styles: Model) -> Non
         plane = explore.interpolate(model, 3, 4, **arguments)
         corners = model.generate(4, labels=0 if arguments else None)
         for corner, image in zip(corners, (plane[0][0], plane[0][2], plane[3][0], plane[3][2]), strict=True):
-            near(image, corner)
+            assert_near(image, corner)
 
 
 def test_mixing_takes_the_columns_styles_in_some_layers(styles: Model) -> None:
     """Karras et al. 2019, figure 3, written out."""
     sheet = explore.mix(styles, 3, 2, layers="4-5", classes="red")
     pure = styles.generate(5, labels=0)
-    near(torch.stack(sheet[0][1:]), pure[2:])
-    near(torch.stack([row[0] for row in sheet[1:]]), pure[:2])
+    assert_near(torch.stack(sheet[0][1:]), pure[2:])
+    assert_near(torch.stack([row[0] for row in sheet[1:]]), pure[:2])
     assert torch.equal(sheet[0][0], torch.ones(3, 32, 32))
     G = styles.modules["G"]
     w = G.mapping(torch.stack([noise_for(0, i, 8) for i in range(5)]), torch.zeros(5, dtype=torch.long))
@@ -97,14 +97,14 @@ def test_mixing_takes_the_columns_styles_in_some_layers(styles: Model) -> None:
         for j in range(3):
             ws = w[i].repeat(1, G.num_ws, 1)
             ws[:, 4:6] = w[2 + j]
-            near(sheet[1 + i][1 + j], G.synthesize(ws)[0])
+            assert_near(sheet[1 + i][1 + j], G.synthesize(ws)[0])
 
 
 def test_mixing_all_layers_gives_the_column_and_half_of_them_neither(styles: Model) -> None:
     count = styles.modules["G"].num_ws
     whole = explore.mix(styles, 2, 2, layers=f"0-{count - 1}")
-    near(whole[1][1], whole[0][1])
-    near(whole[2][2], whole[0][2])
+    assert_near(whole[1][1], whole[0][1])
+    assert_near(whole[2][2], whole[0][2])
     half, same = explore.mix(styles, 2, 2), explore.mix(styles, 2, 2, layers=f"{count // 2}-{count - 1}")
     assert all(torch.equal(a, b) for one, other in zip(half, same, strict=True) for a, b in zip(one, other, strict=True))
     assert (half[1][1] - half[0][1]).abs().max() > 1e-2
@@ -117,7 +117,7 @@ def test_a_walk_is_closed_and_passes_its_stops(classes: Model, styles: Model) ->
         assert len(frames) == 9
         for label in range(3):
             for stop, image in enumerate(model.generate(3, labels=label, seed=1)):
-                near(frames[3 * stop][label], image)
+                assert_near(frames[3 * stop][label], image)
     space = explore.NoiseSpace(classes)
     points = space.points(0, range(3), None)
     way = list(explore.closed_path(space, points, 30))
@@ -127,7 +127,9 @@ def test_a_walk_is_closed_and_passes_its_stops(classes: Model, styles: Model) ->
 
 def test_truncation_acts_on_interpolations_mixes_and_walks(styles: Model) -> None:
     for images in (explore.interpolate(styles, 3, truncation=0)[0], explore.mix(styles, 1, 1, truncation=0)[1], next(explore.walk(styles, 4, truncation=0))):
-        near(images[0], images[1])
+        assert_near(images[0], images[1])
+    first, *_, last = explore.interpolate(styles, 3)[0]
+    assert (first - last).abs().max() > 1e-2        # Without it they differ.
 
 
 # ---------------------------------------------------------------------------------------------- the files

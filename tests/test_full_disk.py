@@ -1,5 +1,7 @@
 """A disk that fills up while a cache is written: one warning, the same result, and no file that is cut off."""
 
+from __future__ import annotations
+
 import errno
 import os
 import tempfile
@@ -15,7 +17,7 @@ from i2i.data.cache import DiskCache
 from i2i.data.image_set import ImageSetFacts
 from i2i.data.sources import open_source
 from i2i.errors import JobError
-from i2i.evaluation import feature_store
+from i2i.evaluation import feature_extraction
 from i2i.evaluation.feature_extraction import cached_features, extract_features
 from i2i.files import temporary_folder
 from i2i.metrics.set_metrics import SetFeatures
@@ -47,19 +49,19 @@ class Nearly:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.file, name)
 
+    def __enter__(self) -> Nearly:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.file.close()
+
 
 def fill_up(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
     """Have the disk full when something is written."""
     if when.isdecimal():
-        monkeypatch.setattr(feature_store, "open", lambda path, mode: Nearly(path.open(mode), int(when)), raising=False)
-    elif when == "replace":
-        monkeypatch.setattr(os, "replace", full)
-    elif when == "mkdtemp":
-        monkeypatch.setattr(tempfile, "mkdtemp", full)
-    elif when == "savez":
-        monkeypatch.setattr(np, "savez", full)
+        monkeypatch.setattr(feature_extraction, "open", lambda path, mode: Nearly(path.open(mode), int(when)), raising=False)
     else:
-        monkeypatch.setattr(Path, "write_text", full)
+        monkeypatch.setattr(os, when, full)
 
 
 def assert_same(one: SetFeatures | None, other: SetFeatures | None) -> None:
@@ -72,47 +74,28 @@ def assert_same(one: SetFeatures | None, other: SetFeatures | None) -> None:
     assert one.colors.n == other.colors.n
 
 
-@pytest.mark.parametrize("when", ["0", "1", "2", "4", "savez", "write_text", "replace", "mkdtemp"])
+@pytest.mark.parametrize("when", ["0", "1", "4", "replace"])
 def test_features_are_kept_in_memory_where_their_cache_is_full(when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("I2I_CACHE", str(tmp_path / "cache"))
     images = pictures(30)
-    whole = extract_features(images, extractor(), tmp_path / "whole", batch_size=8)
+    whole = extract_features(images, extractor(), batch_size=8)
     facts = ImageSetFacts.of(images.headers(range(30)))
     warned: list[str] = []
     measure = partial(cached_features, images, extractor(), facts=facts, warn=warned.append, batch_size=8)
     with monkeypatch.context() as patch:
         fill_up(patch, when)
-        found = measure(folder=tmp_path / "other")
+        found = measure()
     assert_same(found, whole)
     assert warned == [f"{tmp_path}/cache/references could not be written (No space left on device), so the features are not kept; set I2I_CACHE, or --no-cache"]
     assert list((tmp_path / "cache" / "references").iterdir()) == []
-    assert_same(measure(folder=tmp_path / "again"), whole)      # Once there is space, they are kept.
+    assert_same(measure(), whole)       # Once there is space, they are kept.
     assert len(warned) == 1
-    assert len(list((tmp_path / "cache" / "references").iterdir())) == 1
-
-
-@pytest.mark.parametrize("when", ["0", "3", "savez"])
-def test_features_that_are_not_cached_are_kept_in_memory_too(when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = extract_features(pictures(30), extractor(), tmp_path / "whole", batch_size=8)
-    fill_up(monkeypatch, when)
-    assert_same(extract_features(pictures(30), extractor(), tmp_path / "full", batch_size=8), whole)
-    (tmp_path / "file").touch()
-    assert_same(extract_features(pictures(30), extractor(), tmp_path / "file" / "folder", batch_size=8), whole)
-
-
-def test_another_process_may_write_the_same_features_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("I2I_CACHE", str(tmp_path / "cache"))
-    images, replaced, warned = pictures(30), os.replace, list[str]()
-    facts = ImageSetFacts.of(images.headers(range(30)))
-
-    def late(part: Path, kept: Path) -> None:
-        kept.mkdir()
-        (kept / "features.npy").touch()
-        replaced(part, kept)
-
-    monkeypatch.setattr(os, "replace", late)
-    found = cached_features(images, extractor(), tmp_path / "other", facts=facts, warn=warned.append)
-    assert_same(found, extract_features(images, extractor(), tmp_path / "whole"))
+    (kept,) = (tmp_path / "cache" / "references").iterdir()
+    changed = os.stat(kept).st_mtime_ns
+    assert_same(measure(), whole)
+    assert os.stat(kept).st_mtime_ns == changed
+    kept.write_bytes(kept.read_bytes()[:-100])
+    assert_same(measure(), whole)       # A damaged file is made anew.
     assert len(warned) == 1
 
 
@@ -158,11 +141,10 @@ def test_what_killed_processes_left_in_the_caches_is_removed(tmp_path: Path, mon
     cache(0, "b", ["000.png"], lambda: [np.zeros((4, 5), np.uint8)])
     (entry,) = (path for path in (tmp_path / "kept").rglob("*") if path.is_file())
     entry.unlink()
-    left = [leftover(entry.with_name(".other.7.7.part")), leftover(tmp_path / "cache" / "references" / ".part-x" / "y").parent]
-    os.utime(left[1], (0, 0))
+    left = [leftover(entry.with_name(".other.7.7.part")), leftover(tmp_path / "cache" / "references" / ".other.npz.7.7.part")]
     DiskCache(tmp_path / "kept", source, "")(0, "b", ["000.png"], lambda: [np.zeros((4, 5), np.uint8)])
     images = pictures(3)
-    cached_features(images, extractor(), tmp_path / "other", facts=ImageSetFacts.of(images.headers(range(3))), warn=print)
+    cached_features(images, extractor(), facts=ImageSetFacts.of(images.headers(range(3))), warn=print)
     assert entry.exists()
     assert not [path for path in left if path.exists()]
 

@@ -95,7 +95,7 @@ def test_a_model_that_makes_images_from_noise_is_judged_by_its_images(i2i: Run, 
     found = i2i("leaks", "--train", sets / "data", "--fake", noisy["classes"], "--n", 30, "--features", "random", "--device", "cpu")
     assert found.code == 0
     assert "0 of 30 fakes are copies of training images" in found.out
-    assert "none of 30 fakes is a copy, and of more up to 11.4% may be; 381 would bound that by 1 %" in found.err
+    assert "none of 30 fakes is a copy, but up to 11.4% of all may be; 381 would bound that by 1 %" in found.err
     assert "fakes are 32x32 and training images 64x64" in found.err
 
 
@@ -131,7 +131,7 @@ def test_what_cannot_be_judged_is_said_in_one_line(i2i: Run, sets: Path, tmp_pat
     save(tmp_path / "sides/trainA", list(scenes(2)))
     save(tmp_path / "sides/trainB", list(scenes(2)))
     for words, expected in (
-            (("--train", data, "--fake", few), "--fake: 5 images are too few for a statement; 20 are needed, and 381 fakes can tell that fewer than 1 % are copies"),
+            (("--train", data, "--fake", few), "--fake: 5 images are too few for a statement; 20 are needed, and 381 fakes can show that fewer than 1 % are copies"),
             (("--train", few, "--fake", fake), "--train: 5 images are too few"),
             (("--train", data, "--fake", fake, "--test", few), "--test: 5 images are too few"),
             (("--train", data, "--fake", fake, "--test", data / "train"), f"100 of 100 held-out images are training images, such as {data}/train/000.png and {data}/train/000.png: 0 are left"),

@@ -255,7 +255,7 @@ def test_evaluation_of_sets_names_what_does_not_fit(pictures: Path, i2i: Run, tm
         prepare = staticmethod(out_of_memory)
 
     with pytest.raises(JobError, match=r"in/a1\.png: does not fit in memory; accepted"):
-        extract_features(open_image_set(pictures, "--real"), Extractor(), tmp_path / "kept")     # type: ignore[arg-type]
+        extract_features(open_image_set(pictures, "--real"), Extractor())    # type: ignore[arg-type]
     monkeypatch.setattr("i2i.evaluation.feature_extraction._to_levels", out_of_memory)
     done = i2i("evaluate", "--real", pictures, "--fake", pictures, "--metrics", "l1")
     assert "a1.png or its partner does not fit in memory" in done.line

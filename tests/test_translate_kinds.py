@@ -308,7 +308,7 @@ CORNERS = ((LEAST, LEAST), (LEAST, MOST), (MOST, LEAST))
 CARRIERS = ((ImageFormat(1), "x.png"), (ImageFormat(3), "x.bmp"), (ImageFormat(1, "uint16", (0, 4095)), "x.tif"), (ImageFormat(7), "x.npy"))
 
 
-def comes_back(model: Path, i2i: Run, kind: ImageFormat, name: str, size: tuple[int, int]) -> None:
+def assert_comes_back(model: Path, i2i: Run, kind: ImageFormat, name: str, size: tuple[int, int]) -> None:
     """A picture of random values goes through the command and returns as it was, in every pixel."""
     shape = (*size, kind.channels) if kind.channels > 1 else size
     image = np.random.default_rng(size).integers(0, kind.limits[1] + 1, shape).astype(kind.dtype)
@@ -326,7 +326,7 @@ def comes_back(model: Path, i2i: Run, kind: ImageFormat, name: str, size: tuple[
 def test_any_size_comes_back_from_the_command_unchanged(identity: Identity, i2i: Run, monkeypatch: pytest.MonkeyPatch, multiple: int,
                                                         size: tuple[int, int], carrier: tuple[ImageFormat, str]) -> None:
     monkeypatch.setattr(Same, "multiple", multiple)
-    comes_back(identity(carrier[0]), i2i, *carrier, size)
+    assert_comes_back(identity(carrier[0]), i2i, *carrier, size)
 
 
 def test_the_sizes_that_are_drawn_are_of_every_magnitude() -> None:
@@ -349,7 +349,7 @@ def test_the_sizes_that_are_drawn_are_of_every_magnitude() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("carrier", CARRIERS, ids=lambda carrier: carrier[1])
 def test_4096_pixels_each_way_come_back_unchanged(identity: Identity, i2i: Run, carrier: tuple[ImageFormat, str]) -> None:
-    comes_back(identity(carrier[0]), i2i, *carrier, (MOST, MOST))
+    assert_comes_back(identity(carrier[0]), i2i, *carrier, (MOST, MOST))
 
 
 @settings(max_examples=15, deadline=None)

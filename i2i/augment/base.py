@@ -22,7 +22,7 @@ class Augment(nn.Module):
 
     Attributes:
         synced_buffers: buffers that the engine averages over processes after each step.
-        adaptive: whether it uses what D says of real images (`observe`).
+        adaptive: whether it uses D's outputs for real images (`observe`).
     """
 
     synced_buffers: ClassVar[tuple[str, ...]] = ()

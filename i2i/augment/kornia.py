@@ -99,7 +99,7 @@ def build_op(name: str, arguments: dict[str, Any], p: float) -> Any:
     try:
         with torch.device("cpu"):
             return known_ops()[name](**{"p": p, **DEFAULTS.get(name, {}), **arguments})
-    except Exception as error:      # Whatever kornia says of arguments that a person has chosen.
+    except Exception as error:      # Whatever kornia raises for arguments that a person has chosen.
         raise RequestError(f"augment.ops={name} cannot be used: {_first_line(error)}") from None
 
 

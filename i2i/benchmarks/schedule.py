@@ -28,7 +28,7 @@ RESULTS = "results.jsonl"
 
 @dataclass(frozen=True)
 class Schedule:
-    """What the user asked for."""
+    """The requested runs."""
 
     benchmarks: tuple[Benchmark, ...]
     methods: tuple[str, ...]

@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 import warnings
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -41,6 +42,10 @@ class App(typer.Typer):
         warnings.formatwarning = _format_warning
         sys.exit(self.run(sys.argv[1:]))
 
+    @cached_property
+    def _command(self) -> Any:
+        return typer.main.get_command(self)
+
     def run(self, args: list[str]) -> int:
         """Run one command line and return its exit code."""
         for stream in (sys.stdout, sys.stderr):
@@ -50,8 +55,7 @@ class App(typer.Typer):
             if option.startswith("--") and not value:     # Such as a variable that is not set.
                 return _report_error(f"the value of {option} is empty", 2)
         try:
-            command = typer.main.get_command(self)
-            return int(command.main(args or ["--help"], prog_name="i2i", standalone_mode=False) or 0)
+            return int(self._command.main(args or ["--help"], prog_name="i2i", standalone_mode=False) or 0)
         except _ClickException as error:
             message = str(getattr(error, "format_message", error.__str__)())
             if message.startswith("Usage:"):        # The help of a group that was called without a command.

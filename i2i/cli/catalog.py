@@ -126,7 +126,7 @@ def in_use(name: str) -> list[Setting]:
 
 
 def find_settings(key: str) -> list[Setting]:
-    """The settings and options of this name, with or without what stands before it when it is typed, or after
+    """The settings and options of this name, with or without the prefix that it is typed with, or after
     the name of the recipe or component that has it, such as unet.width."""
     if owned := _options_of(*key.rpartition(".")[::2]):
         return owned

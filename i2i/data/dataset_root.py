@@ -4,7 +4,7 @@ zips of a folder look."""
 from i2i.data.file_list import FileList
 from i2i.data.layouts import SIDE_FOLDERS, SPLITS
 from i2i.data.manifest import Manifest
-from i2i.data.sources import Source, Unreadable, check_not_empty
+from i2i.data.sources import Source, Unreadable, image_names
 
 LABELS = "dataset.json"
 
@@ -42,9 +42,7 @@ def find_root(source: Source) -> tuple[Source, Manifest | None, FileList]:
         The source at the root, and its manifest, or else the sorted names of all its images.
     """
     manifest = source.manifest()
-    names = FileList.of(()) if manifest else source.names()
-    if not manifest:
-        check_not_empty(source.root, source, names)
+    names = FileList.of(()) if manifest else image_names(source)
     while not manifest and not source.has(LABELS):
         folder, separator, _ = names[0].partition("/")
         inside = names.within(f"{folder}/")

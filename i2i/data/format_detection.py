@@ -24,7 +24,7 @@ SAMPLED_SIDE = 256                # Rows and columns of an image in which colors
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """What a few images of a dataset tell; where it has one side, `a` is `b`."""
+    """Formats and sizes found in a few images of a dataset; where it has one side, `a` is `b`."""
 
     height: int                     # The smallest.
     width: int

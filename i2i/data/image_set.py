@@ -10,7 +10,7 @@ from typing import TypeVar
 from i2i.data.file_list import FileList
 from i2i.data.layouts import pair_all
 from i2i.data.sharding import map_in_threads
-from i2i.data.sources import Source, Unreadable, check_not_empty, load_image, open_source
+from i2i.data.sources import Source, Unreadable, image_names, load_image, open_source
 from i2i.data.sources.base import error_reason
 from i2i.errors import JobError
 from i2i.images.convert import to_8bit, to_rgb
@@ -112,9 +112,7 @@ class ImageSet:
 def open_image_set(where: str | Path, option: str, *, max_pixels: int | None = None) -> ImageSet:
     """All images of a source.  RequestError names the command-line option if there are none."""
     source = open_source(where, max_pixels=max_pixels)
-    names = source.names()
-    check_not_empty(f"{option} {where}", source, names)
-    return ImageSet(source, names)
+    return ImageSet(source, image_names(source, f"{option} {where}"))
 
 
 def pixel_digest(image: Array) -> str:

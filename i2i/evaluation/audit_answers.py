@@ -68,7 +68,7 @@ def answer(name: str, question: str, number: tuple[float, float | None, float | 
         n: how many images it is of.
         finding: what was found, which the light does not change.
         red, green: what to do.
-        worst: YELLOW where only people can tell whether this is wrong.
+        worst: YELLOW where only people can judge whether this is wrong.
     """
     value, low, high = number
     least, most = (value if end is None else end for end in (low, high))

@@ -22,7 +22,7 @@ COLOR_NAMES = (("lighter", "darker"), ("redder", "greener"), ("yellower", "bluer
 MAX_COLOR_PIXELS = 1 << 16  # Of larger images, whole rows and columns are left out.
 INVERTED, INVERTED_LIMIT = -0.2, 0.25       # Correlation of lightness below which, and share of images.
 LOST_LIMIT = 0.5
-TELLING = 0.1               # How much more alike what belongs together must be than other images.
+MIN_CONTRAST = 0.1          # How much more alike what belongs together must be than other images.
 GRID, MIN_GRID = 12, 8      # Places on a side whose features are compared, and how many must be apart.
 EDGE = 0.25                 # Of the strongest gradient, from which on there is an edge.
 SHOWN = 4
@@ -139,7 +139,7 @@ def _kept(name: str, question: str, what: str, likeness: Callable[[Array, Array]
                   for step in (0, 1))
     best = [likeness(*pair) for pair in zip(sources, targets, strict=True)] if targets else [1.0] * len(own)
     mean, mean_other, mean_best = (float(np.mean(each)) for each in (own, other, best))
-    if mean_best - mean_other < TELLING:
+    if mean_best - mean_other < MIN_CONTRAST:
         return not_tested(name, question, f"Not tested: other images are as alike as what belongs "
                           f"together ({what}: {mean_other:.2f} and {mean_best:.2f} of 1).")
     number = ratio_with_interval(np.subtract(best, own), np.subtract(best, other))

@@ -1,8 +1,7 @@
 """Evaluate a set of images against a reference set, and pairs of images of the same name."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from i2i.data.image_set import ImageSet, ImageSetFacts
@@ -11,7 +10,6 @@ from i2i.errors import RequestError
 from i2i.evaluation import protocol
 from i2i.evaluation.feature_extraction import cached_features, extract_features, paired_values, set_facts
 from i2i.evaluation.request import EvaluationRequest, metric_kind
-from i2i.files import temporary_folder
 from i2i.metrics.feature_networks import FeatureExtractor
 from i2i.metrics.paired import BETTER
 from i2i.metrics.set_metrics import (
@@ -69,7 +67,11 @@ def evaluate_sets(fake: ImageSet, real: ImageSet, judges: Sequence[FeatureExtrac
     if not scores:
         raise RequestError("none of the metrics could be computed: " + "; ".join(warnings))
     warnings += protocol.color_warnings(fake_facts, real_facts) + left_out_warnings(fake, real)
-    stamp = _stamp(fake_facts, real_facts, judges if set_specs else (), request)
+    options = {spec.name: dict(spec.options) for spec in request.metrics}
+    if "kid" in options:
+        options["kid"]["size"] = min(options["kid"]["size"], fake_facts.n, real_facts.n)
+    stamp = make_stamp(fake_facts, real_facts, judges if set_specs else (), options, request.seed,
+                       request.bootstrap)
     return protocol.result(scores, stamp, fake_facts, warnings)
 
 
@@ -78,25 +80,30 @@ def _set_scores(fake: ImageSet, real: ImageSet, judge: FeatureExtractor, specs: 
                 is_first: bool) -> dict[str, Score]:
     """The scores of one judge, to which warnings are added; {} except in the main process."""
     scores: dict[str, Score] = {}
-    batches: Any = {"batch_size": request.batch_size, "group": request.group}
     prefix = "" if is_first else f"{judge.name}: "
-    with temporary_folder() as folder:
-        fakes = extract_features(fake, judge, folder / "fakes", **batches,
-                                 progress=lambda done: request.progress(f"{prefix}fakes", done, len(fake)))
-        extract = partial(cached_features, facts=real_facts, warn=warnings.append) \
-            if request.cache else extract_features
-        reals = extract(real, judge, folder / "reals", **batches,
-                        progress=lambda done: request.progress(f"{prefix}reals", done, len(real)))
-        if fakes and reals:
-            context = MetricContext(judge.name, request.seed, request.bootstrap)
-            for spec in specs:
-                try:
-                    scores |= build("metric", spec, fakes, reals, context)
-                except ValueError as error:
-                    _skip(spec, str(error), request, warnings)
-            if is_first:
-                warnings += _copy_warnings(fakes, reals, request.seed)
+    fakes = request_features(fake, judge, request, f"{prefix}fakes")
+    reals = request_features(real, judge, request, f"{prefix}reals", real_facts, warnings.append)
+    if fakes and reals:
+        context = MetricContext(judge.name, request.seed, request.bootstrap)
+        for spec in specs:
+            try:
+                scores |= build("metric", spec, fakes, reals, context)
+            except ValueError as error:
+                _skip(spec, str(error), request, warnings)
+        if is_first:
+            warnings += _copy_warnings(fakes, reals, request.seed)
     return scores
+
+
+def request_features(images: ImageSet, judge: FeatureExtractor, request: EvaluationRequest, stage: str,
+                     facts: ImageSetFacts | None = None,
+                     warn: Callable[[str], None] = lambda line: None) -> SetFeatures | None:
+    """The features of a set; those of sets with facts are kept for the next time, if that is wanted."""
+    options: Any = {"batch_size": request.batch_size, "group": request.group,
+                    "progress": lambda done: request.progress(stage, done, len(images))}
+    if facts and request.cache:
+        return cached_features(images, judge, facts=facts, warn=warn, **options)
+    return extract_features(images, judge, **options)
 
 
 def _with_judge(name: str, judge: FeatureExtractor) -> str:
@@ -147,17 +154,10 @@ def _copy_warnings(fake: SetFeatures, real: SetFeatures, seed: int) -> list[str]
     return warnings
 
 
-def _stamp(fake: ImageSetFacts, real: ImageSetFacts, judges: Sequence[FeatureExtractor],
-           request: EvaluationRequest) -> protocol.Stamp:
-    options = {spec.name: dict(spec.options) for spec in request.metrics}
-    if "kid" in options:
-        options["kid"]["size"] = min(options["kid"]["size"], fake.n, real.n)
-    first = judges[0] if judges else None
-    network: dict[str, Any] = {
-        key: getattr(first, attribute, "none") for key, attribute in
-        (("features", "name"), ("weights", "weights"), ("resize", "resize"))}
-    network["more_features"] = {judge.name: judge.weights for judge in judges[1:]}
-    return protocol.Stamp(**network, quantized=protocol.QUANTIZATION, channels=protocol.CHANNELS,
-                          n_fake=fake.n, n_real=real.n, real=real.content,
-                          real_formats=tuple(real.formats), fake_formats=tuple(fake.formats), metrics=options,
-                          seed=request.seed, bootstrap=request.bootstrap)
+def make_stamp(fake: ImageSetFacts, real: ImageSetFacts, judges: Sequence[FeatureExtractor],
+               metrics: Mapping[str, Any], seed: int, bootstrap: int) -> protocol.Stamp:
+    """The stamp of values that depend on two sets, on feature networks and on the options of metrics."""
+    name, weights, resize = (judges[0].name, judges[0].weights, judges[0].resize) if judges else ["none"] * 3
+    return protocol.Stamp(name, weights, {judge.name: judge.weights for judge in judges[1:]}, resize,
+                          protocol.QUANTIZATION, protocol.CHANNELS, fake.n, real.n, real.content,
+                          tuple(real.formats), tuple(fake.formats), metrics, seed, bootstrap)

@@ -1,19 +1,20 @@
-"""Turn image files into features, moments, colors and digests, and pairs of files into values of metrics.
+"""Turn image files into features, colors and digests, and pairs of files into values of metrics.
 
-Features are streamed to a file.  Processes take blocks of `batch_size` images in turns; the
-main process joins the results in the order of the images, the others get nothing.
+Processes take blocks of `batch_size` images in turns; the main process joins the results in the order of the
+images, the others get nothing.
 """
 
 import hashlib
 import json
 import os
-import shutil
-import tempfile
+import zipfile
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +24,8 @@ from i2i.data.image_set import ImageSet, ImageSetFacts, pair_sets, pixel_digest
 from i2i.data.sharding import ProcessGroup, SingleProcess, shard_blocks
 from i2i.data.sources.base import error_reason
 from i2i.errors import JobError, RequestError
-from i2i.evaluation.feature_store import FeatureStore, open_features
 from i2i.evaluation.protocol import STRIP_HINT
-from i2i.files import remove_stale
+from i2i.files import atomic_path, remove_stale
 from i2i.images.format import Array
 from i2i.inference.memory import is_out_of_memory
 from i2i.metrics.color import BINS, LabHistogram
@@ -34,7 +34,7 @@ from i2i.metrics.paired import PairedMetric
 from i2i.metrics.set_metrics import SetFeatures
 from i2i.metrics.weights import cache_folder
 
-CACHE_VERSION = 2               # Changes when what is stored, or how it is computed, changes.
+CACHE_VERSION = 3               # Changes when what is stored, or how it is computed, changes.
 MAX_COLOR_PIXELS = 1 << 20      # Larger images lose whole rows and columns before their colors are counted.
 SINGLE_PROCESS = SingleProcess()
 Progress = Callable[[int], None]
@@ -51,27 +51,28 @@ def set_facts(images: ImageSet, *, batch_size: int = 32,
     return group.broadcast(ImageSetFacts.of(headers))
 
 
-def extract_features(images: ImageSet, extractor: FeatureExtractor, folder: Path, *, batch_size: int = 32,
+def extract_features(images: ImageSet, extractor: FeatureExtractor, *, batch_size: int = 32,
                      group: ProcessGroup = SINGLE_PROCESS,
-                     progress: Progress = lambda done: None,
-                     on_error: Callable[[OSError], None] = lambda error: None) -> SetFeatures | None:
-    """Extract the features of a set into `folder`; None except in the main process.
+                     progress: Progress = lambda done: None) -> SetFeatures | None:
+    """Extract the features of a set; None except in the main process.
 
-    They are kept in memory where it cannot be written, which `on_error` is called for.  JobError if an image
-    cannot be read or a feature is not finite.
+    JobError if an image cannot be read or a feature is not finite.
     """
-    colors, digests = LabHistogram(), list[str]()
-    store = None if group.rank else FeatureStore(folder, images, on_error)
+    colors, digests, found = LabHistogram(), list[str](), dict[str, Array]()
     for own in _extract_batches(images, extractor, batch_size, group):
         for batch in filter(None, group.gather_objects(own)):
-            batch_features, batch_logits, batch_colors, batch_digests = batch
-            assert store
-            store.add(batch_features, batch_logits)
+            features, logits, batch_colors, batch_digests = batch
+            for name, rows in (("features", features), ("logits", logits)):
+                if rows is not None:
+                    if name not in found:
+                        found[name] = np.empty((len(images), rows.shape[1]), np.float32)
+                    found[name][len(digests):len(digests) + len(rows)] = rows
             for frequencies in batch_colors:
                 colors.add(frequencies)
             digests += batch_digests
             progress(len(digests))
-    return store.finish(colors, digests) if store else None
+    return None if group.rank else SetFeatures(found["features"], found.get("logits"), colors, digests,
+                                               images.read)
 
 
 def _extract_batches(images: ImageSet, extractor: FeatureExtractor, batch_size: int,
@@ -116,55 +117,49 @@ def cache_key(facts: ImageSetFacts, extractor: FeatureExtractor) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def cached_features(images: ImageSet, extractor: FeatureExtractor, folder: Path, *, facts: ImageSetFacts,
+def cached_features(images: ImageSet, extractor: FeatureExtractor, *, facts: ImageSetFacts,
                     warn: Callable[[str], None], batch_size: int = 32,
                     group: ProcessGroup = SINGLE_PROCESS,
                     progress: Progress = lambda done: None) -> SetFeatures | None:
-    """`extract_features`, unless the user's cache has the features of the same files by the same network.
-
-    Where the cache cannot be written, they are kept in `folder` or in memory, with a warning.
-    """
-    kept, cached = cache_folder() / "references" / cache_key(facts, extractor), None
-    if not group.rank:
-        try:
-            cached = open_features(kept, images)
-            progress(len(images))
-        except (OSError, ValueError, KeyError, EOFError):
-            pass                # Absent or damaged.
+    """`extract_features`, unless the user's cache has the features of the same files by the same network."""
+    kept = cache_folder() / "references" / f"{cache_key(facts, extractor)}.npz"
+    cached = None if group.rank else _read_features(kept, images)
     if group.broadcast(cached is not None):
+        progress(len(images))
         return cached
-    if group.rank:
-        return extract_features(images, extractor, kept, batch_size=batch_size, group=group)
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        remove_stale(kept.parent, ".part-*")
-        part = Path(tempfile.mkdtemp(prefix=".part-", dir=kept.parent))
-    except OSError as error:
-        _warn_of_cache(kept.parent, error, warn)
-        return extract_features(images, extractor, folder, batch_size=batch_size, group=group,
-                                progress=progress)
-    errors: list[OSError] = []
-    try:
-        found = extract_features(images, extractor, part, batch_size=batch_size, group=group,
-                                 progress=progress, on_error=errors.append)
-        if not errors:
-            shutil.rmtree(kept, ignore_errors=True)
-            try:
-                os.replace(part, kept)
-                found = open_features(kept, images)
-            except OSError as error:        # Another process has written or removed it meanwhile, too.
-                errors.append(error)
-                found = found and found.in_memory()
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    if errors:
-        _warn_of_cache(kept.parent, errors[0], warn)
+    found = extract_features(images, extractor, batch_size=batch_size, group=group, progress=progress)
+    if found:
+        try:
+            _write_features(kept, found)
+        except OSError as error:
+            warn(f"{kept.parent} could not be written ({error.strerror or error}), so the features are not "
+                 "kept; set I2I_CACHE, or --no-cache")
     return found
 
 
-def _warn_of_cache(folder: Path, error: OSError, warn: Callable[[str], None]) -> None:
-    warn(f"{folder} could not be written ({error.strerror or error}), so the features are not kept; set "
-         "I2I_CACHE, or --no-cache")
+def _read_features(file: Path, images: ImageSet) -> SetFeatures | None:
+    """The features of a set in a file; None if it is absent or damaged."""
+    colors = LabHistogram()
+    try:
+        with np.load(file) as arrays:
+            digests = arrays["digests"].astype(str).tolist()
+            colors.n, colors.counts = len(images), [arrays[f"colors_{channel}"] for channel in "Lab"]
+            features, logits = arrays["features"], arrays.get("logits")
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+    if not len(features) == len(digests) == len(images):
+        return None
+    return SetFeatures(features, logits, colors, digests, images.read)
+
+
+def _write_features(file: Path, found: SetFeatures) -> None:
+    arrays: Any = {
+        "features": found.features, "digests": np.array(found.digests, "S64"),
+        **{f"colors_{channel}": each for channel, each in zip("Lab", found.colors.counts, strict=True)},
+        **({} if found.logits is None else {"logits": found.logits})}
+    remove_stale(file.parent, ".*.part")
+    with atomic_path(file, unique=True) as part, open(part, "wb") as out:
+        np.savez(out, **arrays)
 
 
 def paired_values(fake: ImageSet, real: ImageSet, metrics: Mapping[str, PairedMetric], *,

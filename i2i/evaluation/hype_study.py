@@ -110,7 +110,7 @@ def make_study(reals: tuple[str, ImageSet], fakes: Sequence[tuple[str, ImageSet]
 
 
 def _framing(sets: Sequence[ImageSet], side: int) -> tuple[Callable[[Array], Array], tuple[int, int]]:
-    """How images are brought to one size, and that size; a difference in size would tell which are real."""
+    """A function that brings images to one size, and that size: different sizes would give fakes away."""
     sizes = {(header.height, header.width) for images in sets
              for _, header in images.headers(range(len(images)))}
     first = next(iter(sizes))
@@ -132,5 +132,5 @@ def scramble(image: Array, rng: np.random.Generator) -> Array:
 
 
 def _pack(image: Array) -> str:
-    """Lossless, so that what tells fakes from reals is not the file format."""
+    """A lossless WebP in base64, so that no artifact of a file format gives fakes away."""
     return base64.b64encode(encode(".webp", image, ImageFormat())).decode()

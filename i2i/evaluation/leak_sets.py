@@ -25,7 +25,7 @@ from i2i.inference.model_file import is_model
 from i2i.metrics.copies import SIDE, thumbnail
 
 MIN_IMAGES = 20
-TELLING = 381               # Fakes, none of which is a copy, that bound the share of copies by 1 %.
+ENOUGH_FAKES = 381          # If none of so many is a copy, the share of copies is below 1 %.
 FEWEST_GENERATED, MOST_GENERATED = 400, 5000
 
 
@@ -50,7 +50,8 @@ def check_numbers(**sets: ImageSet | None) -> None:
     for option, images in sets.items():
         if images is not None and len(images) < MIN_IMAGES:
             raise RequestError(f"--{option}: {len(images)} images are too few for a statement; {MIN_IMAGES} "
-                               f"are needed, and {TELLING} fakes can tell that fewer than 1 % are copies")
+                               f"are needed, and {ENOUGH_FAKES} fakes can show that fewer than 1 % are "
+                               "copies")
 
 
 def number_generated(fake: str, n: int | None, train: int) -> int:

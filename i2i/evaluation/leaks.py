@@ -1,19 +1,17 @@
 """Does a model leak its training images?  Copies and memorization, beside the same of held-out images."""
 
 import math
-from collections.abc import Callable, Sequence, Sized
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from i2i.data.image_set import ImageSet, ImageSetFacts
 from i2i.evaluation import protocol
-from i2i.evaluation.evaluate_sets import left_out_warnings
-from i2i.evaluation.feature_extraction import cached_features, extract_features, set_facts
+from i2i.evaluation.evaluate_sets import left_out_warnings, make_stamp, request_features
+from i2i.evaluation.feature_extraction import set_facts
 from i2i.evaluation.leak_scores import leak_scores, sample, share_score
-from i2i.evaluation.leak_sets import TELLING, ScannedSet, check_numbers, scan, without_overlap
+from i2i.evaluation.leak_sets import ENOUGH_FAKES, ScannedSet, check_numbers, scan, without_overlap
 from i2i.evaluation.request import EvaluationRequest
 from i2i.files import temporary_folder
 from i2i.images.convert import make_grid, to_tensor
@@ -80,9 +78,7 @@ def find_leaks(train: ImageSet, fake: ImageSet, test: ImageSet | None, judges: S
         scores, others = {"copies": copies.score}, {"copies": copies.held_out}
         for judge in judges:
             notes = list[str]()
-            features = {name: _features(images, judge, folder / f"{name}-{slug(judge.name)}", request,
-                                        None if name == "fake" else facts[name], warnings.append)
-                        for name, images in chosen.items()}
+            features = _features(chosen, facts, judge, request, warnings.append)
             found = leak_scores(features["train"], features["fake"], features.get("test"), seed=request.seed,
                                 warn=notes.append)
             warnings += [f"{judge.name}: {note}" for note in notes]
@@ -91,7 +87,10 @@ def find_leaks(train: ImageSet, fake: ImageSet, test: ImageSet | None, judges: S
     warnings += [line.replace("reals", "training images") for line in
                  protocol.warnings(facts["fake"], facts["train"], {"leaks"})]
     warnings += left_out_warnings(*filter(None, (train, fake, test)))
-    outcome = protocol.result(scores, _stamp(facts, judges, request), facts["fake"], warnings)
+    compared = facts.get("test")
+    options = {"test": compared.content if compared else "none", "n_test": compared.n if compared else 0}
+    stamp = make_stamp(facts["fake"], facts["train"], judges, {"leaks": options}, request.seed, 0)
+    outcome = protocol.result(scores, stamp, facts["fake"], warnings)
     outcome |= {"interval": INTERVAL, "held_out": protocol.scores_as_data(others), "chance": copies.chance,
                 "threshold": copies.threshold, "nearest": _nearest(copies, train, fake)}
     return Leaks(outcome, copies)
@@ -105,19 +104,17 @@ def _nearest(copies: Copies, train: ImageSet, fake: ImageSet) -> list[dict[str, 
             for i, match in copies.matches[:listed]]
 
 
+def _features(sets: Mapping[str, ImageSet], facts: Mapping[str, ImageSetFacts], judge: FeatureExtractor,
+              request: EvaluationRequest, warn: Callable[[str], None]) -> dict[str, Array]:
+    """The features of each set; all but those of fakes are kept for the next time."""
+    found = {name: request_features(images, judge, request, f"{judge.name}: {name}",
+                                    None if name == "fake" else facts[name], warn)
+             for name, images in sets.items()}
+    return {name: cast(SetFeatures, each).features for name, each in found.items()}
+
+
 def _stage(request: EvaluationRequest, name: str, images: Sized) -> Callable[[int], None]:
     return lambda done: request.progress(name, done, len(images))
-
-
-def _features(images: ImageSet, judge: FeatureExtractor, folder: Path, request: EvaluationRequest,
-              facts: ImageSetFacts | None, warn: Callable[[str], None]) -> Array:
-    """Features (N, D); those of sets with facts are kept for the next time."""
-    extract: Any = extract_features
-    if request.cache and facts:
-        extract = partial(cached_features, facts=facts, warn=warn)
-    found = extract(images, judge, folder, batch_size=request.batch_size,
-                    progress=_stage(request, f"{judge.name}: {folder.name.partition('-')[0]}", images))
-    return cast(SetFeatures, found).features
 
 
 def find_copies(train: ScannedSet, fake: ScannedSet, held_out: ScannedSet | None,
@@ -161,33 +158,22 @@ def _copy_warnings(copies: Copies, held_out: ScannedSet | None) -> list[str]:
                         f"{unseen} unseen images counts as a copy; 99 would make that 1 in 100")
     value, low, high = copies.score.value, copies.score.low or 0, copies.score.high or 1
     n = len(copies.matches)
-    if not value and n < TELLING:
-        warnings.append(f"none of {n} fakes is a copy, and of more up to {high:.1%} may be; {TELLING} would "
-                        "bound that by 1 %")
+    if not value and n < ENOUGH_FAKES:
+        warnings.append(f"none of {n} fakes is a copy, but up to {high:.1%} of all may be; {ENOUGH_FAKES} "
+                        "would bound that by 1 %")
     elif low <= copies.chance < value:
         enough = math.ceil(Z95**2 * value * (1 - value) / (value - copies.chance)**2)
-        warnings.append(f"{value:.1%} of {n} fakes are copies and {copies.chance:.1%} are by chance, which "
-                        f"cannot be told apart; at the same shares {max(enough, n + 1):,} fakes could")
+        warnings.append(f"{value:.1%} of {n} fakes are copies and {copies.chance:.1%} are by chance: "
+                        f"too few to see a difference; at the same shares {max(enough, n + 1):,} would do")
     return warnings
 
 
 def describe_copies(outcome: dict[str, Any]) -> str:
-    """One sentence on copies."""
+    """How many fakes are copies, and whether that is more than by chance, as a sentence."""
     score, n, chance = outcome["results"]["copies"], outcome["stamp"]["n_fake"], outcome["chance"]
     copies, verdict = round(score["value"] * n), "more than" if score["low"] > chance else "no more than"
     return (f"{copies:,} of {n:,} fakes are copies of training images ({score['value']:.1%}, 95 % interval "
             f"{score['low']:.1%} … {score['high']:.1%}): {verdict} by chance, {chance:.1%}")
-
-
-def _stamp(facts: dict[str, ImageSetFacts], judges: Sequence[FeatureExtractor],
-           request: EvaluationRequest) -> protocol.Stamp:
-    held_out = facts.get("test")
-    options = {"test": held_out.content if held_out else "none", "n_test": held_out.n if held_out else 0}
-    return protocol.Stamp(
-        judges[0].name, judges[0].weights, {judge.name: judge.weights for judge in judges[1:]},
-        judges[0].resize, protocol.QUANTIZATION, protocol.CHANNELS, facts["fake"].n, facts["train"].n,
-        facts["train"].content, tuple(facts["train"].formats), tuple(facts["fake"].formats),
-        {"leaks": options}, request.seed, 0)
 
 
 def pair_sheet(train: ImageSet, fake: ImageSet, copies: Copies) -> Array:

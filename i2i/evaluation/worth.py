@@ -122,7 +122,7 @@ def _on_fakes(entries: Sequence[dict[str, Any]], sets: Sets) -> dict[str, Any] |
 
 
 def _verdict(rows: Sequence[_Row], share: float, comparison: Comparison, task: str) -> dict[str, Any]:
-    """What is to be said at a share, as a sentence and as data."""
+    """The verdict at a share of the real images, as a sentence and as data."""
     ratios = [row.condition.ratio for row in rows if row.share == share and row.condition.ratio
               and row.condition.real and not row.condition.augmented]
     ratio = main_ratio([each for each in ratios if each is not None])

@@ -15,7 +15,7 @@ from i2i.images.format import Array
 from i2i.metrics.copies import thumbnail
 
 MIN_IMAGES, MIN_OF_CLASS = 20, 2
-TELLING = 628       # Test images that show a gain of 5 points if two trainings differ in one of five answers.
+ENOUGH_TESTED = 628     # They show a gain of 5 points if two trainings differ in one of five answers.
 HELD_OUT_SHARE = 0.25
 MAX_SIDE = 64       # Of the images that are classified, by default.
 LABELED = "two or more class folders, dataset.json with labels, or a manifest"
@@ -131,7 +131,7 @@ def check_numbers(option: str, images: LabeledImages, classes: Sequence[str]) ->
     counts = images.counts(len(classes))
     if len(images) < MIN_IMAGES:
         raise RequestError(f"{option}: {len(images)} images are too few for a statement; {MIN_IMAGES} are "
-                           f"needed, and {TELLING} test images can show a gain of 5 points")
+                           f"needed, and {ENOUGH_TESTED} test images can show a gain of 5 points")
     if counts.min() < MIN_OF_CLASS:
         raise RequestError(f"{option}: {counts.min()} images of class {classes[int(counts.argmin())]} are "
                            f"too few for a statement; {MIN_OF_CLASS} of each class are needed")

@@ -86,7 +86,7 @@ class Comparison:
 
     def conditions(self, sets: Sets, share: float, warn: Callable[[str], None] = lambda line: None
                    ) -> list[Condition]:
-        """The conditions at a share for which there are enough fakes; the others are said."""
+        """The conditions at a share for which there are enough fakes; `warn` gets the others."""
         possible = [ratio for ratio in self.ratios if not lacking(sets, share, ratio)]
         if left_out := [ratio for ratio in self.ratios if ratio not in possible]:
             warn(f"at {share:g} % of the real images, {', '.join(map(str, left_out))} fake to a real image "
@@ -98,7 +98,7 @@ class Comparison:
         return found + [each for each in alone if share == 100 and not lacking(sets, 100, Fraction(1))]
 
     def trainings(self, sets: Sets) -> Iterator[Training]:
-        """All of them, seed by seed, so that what is there early covers everything."""
+        """All of them, seed by seed, so that an unfinished job has compared everything."""
         for seed in range(self.seeds):
             for share in sorted(self.shares, reverse=True):
                 for condition in self.conditions(sets, share):

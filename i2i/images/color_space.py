@@ -18,7 +18,7 @@ ADOBE_RGB = 2               # Value of ColorSpace; the standard has it as the in
 
 
 def declared_space(data: bytes, image: Image.Image) -> str:
-    """What an opened file without a profile says of its colors, for people; "" if they are those of sRGB."""
+    """The colors that an opened file without a profile declares, for people; "" if they are those of sRGB."""
     if data.startswith(b"\x89PNG"):
         return _png_space(data)
     if (start := data.find(NCLX, 0, 1 << 16)) >= 0:

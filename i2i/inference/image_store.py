@@ -110,7 +110,7 @@ class ZipStore(FolderStore):
     def __init__(self, out: Path, plan: GenerationPlan) -> None:
         super().__init__(out, plan)
         self.folder = out.with_name(f"{out.name}.part")
-        self.complete = False       # Whether the zip has all images that are asked for.
+        self.complete = False       # Whether the zip already has all requested images.
 
     def resume(self, n: int) -> None:
         if self.out.exists():

@@ -102,7 +102,7 @@ class Mixed(Dataset[Any]):
     Args:
         real: a dataset with a length, of images or (image, label).  If it has `classes`, as torchvision's
             datasets do, they must be those of `fake`.
-        fake: a model (a file, a run folder or loaded), which generates images when they are asked for, its
+        fake: a model (a file, a run folder or loaded), which generates images on demand, its
             classes in turn; or a folder or zip of images, as `i2i generate` writes, all of which come once,
             in an order of the seed, before one comes again.
         ratio: share of generated images, 0 or more and less than 1.

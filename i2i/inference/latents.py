@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from i2i.data.labeled import ImageDataset
-from i2i.data.sources import Source, Unreadable, check_not_empty, open_source
+from i2i.data.sources import Source, Unreadable, image_names, open_source
 from i2i.errors import RequestError
 from i2i.images.convert import ConversionLog
 from i2i.inference.model import Model
@@ -33,9 +33,7 @@ def read_images(model: Model, paths: Sequence[str | Path], limit: int, *,
     images, converted = list[Tensor](), ConversionLog()
     for path in paths:
         source = open_source(path)
-        names = source.names()
-        check_not_empty(source.root, source, names)
-        names = names[:limit - len(images)]
+        names = image_names(source)[:limit - len(images)]
         dataset = dataset_for(model, source, names)
         try:
             for i, name in enumerate(names):

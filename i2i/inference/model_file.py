@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from i2i import recipes  # noqa: F401 - registers the recipes.
-from i2i.config import check_not_renamed, from_dict, parse, validate
+from i2i.config import from_dict, parse, validate
 from i2i.errors import RequestError, require
 from i2i.images.convert import palette_values
 from i2i.images.format import ImageFormat
@@ -73,7 +73,6 @@ def is_model(text: str | Path) -> bool:
 def read_networks(file: Path) -> tuple[Recipe, nn.ModuleDict, dict[str, Any]]:
     """Read the recipe, the networks with their weights, and the header.  RequestError if it is damaged."""
     header = checkpoint.read_header(file, "model")
-    check_not_renamed(header, file)
     check_plugins(header.get("plugins", []), file, exact=False)
     try:
         recipe, modules = networks_from_header(header)

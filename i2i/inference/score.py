@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from i2i.config import from_dict
 from i2i.data.labeled import ImageDataset
-from i2i.data.sources import Unreadable, check_not_empty, convert_or_unreadable, open_source
+from i2i.data.sources import Unreadable, convert_or_unreadable, image_names, open_source
 from i2i.errors import RequestError
 from i2i.files import write_atomically
 from i2i.images.convert import ConversionLog, make_grid, tensor_to_rgb, to_tensor
@@ -122,7 +122,7 @@ def score_set(scorer: Scorer, where: str | Path, *, seed: int = 0, max_pixels: i
         progress: called with the images done and their number.
 
     Raises:
-        RequestError: if there are no images, or heat maps are asked for of a model that reconstructs nothing.
+        RequestError: if there are no images, or heat maps are requested of a model that reconstructs nothing.
     """
     model = scorer.model
     source = open_source(where, max_pixels=max_pixels)
@@ -131,10 +131,8 @@ def score_set(scorer: Scorer, where: str | Path, *, seed: int = 0, max_pixels: i
                            f"{model.header['recipe']['name']} does not; accepted: a model of vae")
     if heat_maps and model.classes:
         raise RequestError("--heatmaps are of models without classes: the class of an image is not known")
-    names: Sequence[str] = source.names()
-    refused = list[str]()
-    check_not_empty(source.root, source, names)
-    files: dict[str, Path] = {}
+    names: Sequence[str] = image_names(source)
+    refused, files = list[str](), dict[str, Path]()
     if heat_maps:
         targets, refused = plan_targets(source, heat_maps, ".png", ImageFormat(), flag="--heatmaps")
         files, names = dict(targets), [name for name, _ in targets]

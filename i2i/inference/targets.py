@@ -3,7 +3,7 @@
 import os
 from pathlib import Path, PurePosixPath
 
-from i2i.data.sources import Source, check_not_empty
+from i2i.data.sources import Source, image_names
 from i2i.errors import RequestError
 from i2i.images.encode import FILE_FORMATS, formats_for
 from i2i.images.format import ImageFormat
@@ -26,8 +26,7 @@ def plan_targets(source: Source, out: Path, suffix: str, image_format: ImageForm
     Raises:
         RequestError: if results would overwrite inputs or one another, or a file format does not hold them.
     """
-    names, base, targets, refused = source.names(), source.local, dict[Path, str](), list[str]()
-    check_not_empty(source.root, source, names)
+    names, base, targets, refused = image_names(source), source.local, dict[Path, str](), list[str]()
     out_path = _real_path(out)
     for name in names:
         path = PurePosixPath(name)

@@ -1,9 +1,9 @@
-"""Is an image a copy of a training image, also a mirrored, shifted, recompressed or recolored one?
+"""Copies of training images, including mirrored, shifted, recompressed and recolored ones.
 
-Candidates are the training images whose power spectra are most alike, as these hardly change with a shift.
-Each is laid over the image at every shift, and its brightness and contrast are fitted.  The distance is the
-largest difference of any small part, so that drawings that differ in one feature only are told apart, while
-the errors of JPEG, which are small everywhere, do not count.
+Candidates are the training images with the most similar power spectra, which hardly change with a shift.
+Each is aligned with the image at every shift, and its brightness and contrast are fitted.  The distance is
+the largest difference of any small part.  So two drawings that differ in a single feature are not copies of
+each other, while the errors of JPEG, which are small everywhere, do not count.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""How well a score tells two kinds of images apart."""
+"""How well a score separates two kinds of images: the area under the ROC curve."""
 
 import math
 from collections.abc import Sequence

@@ -70,8 +70,8 @@ def margins(statistics: Statistics, *sets: Array, seed: int, rounds: int, limit:
 def proportion_interval(p: float, n: int, margin: float = 0.0) -> tuple[float, float]:
     """Wilson's 95 % interval (1927) of a proportion of n images, never narrower than of independent ones.
 
-    `margin`: half the width of the symmetric interval, from which follows how many independent images tell
-    as much (Korn and Graubard 1998).
+    `margin`: half the width of the symmetric interval, which is that of an effective number of independent
+    images (Korn and Graubard 1998).
     """
     x = max(Z95**2 / n, margin**2 / (p * (1 - p)) if 0 < p < 1 else 0)
     center, half = p + x / 2, (x * p * (1 - p) + x**2 / 4) ** 0.5

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from i2i.errors import RequestError
 from i2i.metrics.feature_networks import exact_float32
-from i2i.metrics.state_dict import read_state
+from i2i.metrics.state_dict import last_line, read_state
 
 Net = Literal["alex", "vgg", "squeeze"]
 MODELS = {"alex": "alexnet", "vgg": "vgg16", "squeeze": "squeezenet1_1"}        # Of torchvision.
@@ -87,5 +87,4 @@ def load(net: Net, backbone: Path, lins: Path) -> LPIPS:
     try:
         return LPIPS(net, read_state(backbone), read_lins(lins))
     except (KeyError, RuntimeError) as error:
-        reason = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
-        raise RequestError(f"{backbone} does not hold the layers of {net}: {reason[:160]}") from None
+        raise RequestError(f"{backbone} does not hold the layers of {net}: {last_line(error)}") from None

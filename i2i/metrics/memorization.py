@@ -12,7 +12,6 @@ from scipy.special import logsumexp
 from scipy.stats import rankdata
 
 from i2i.images.format import Array
-from i2i.metrics.detection import auroc
 from i2i.metrics.precision_recall import nearest_neighbors
 
 MIN_IN_CELL = 20            # Fakes, above which a cell counts.
@@ -179,17 +178,3 @@ def fit_variances(squared: Array, dimensions: int) -> tuple[Array, list[float]]:
         if epoch > 6 and max(abs(losses[-1] - each) for each in losses[-5:]) < FLD_TOLERANCE:
             break
     return log_variances, losses
-
-
-def membership_auc(train: Array, held_out: Array) -> tuple[float, float, float]:
-    """How well nearness to fakes tells training from held-out images: area under the ROC curve; 0.5: not.
-
-    The attack of Chen et al. 2020 (GAN-Leaks, arXiv 1909.03935, section 5.2) on generated images alone.
-
-    Args:
-        train, held_out: distances to the nearest fake, (N,) and (M,).
-
-    Returns:
-        The area with its 95 % interval, as of `auroc`.
-    """
-    return auroc(train, held_out)

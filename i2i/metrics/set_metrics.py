@@ -45,7 +45,7 @@ def mean_score(values: Sequence[float], better: str = "") -> Score:
 class SetFeatures:
     """What the metrics need of one set of images."""
 
-    features: Array                 # (N, D), possibly memory-mapped.
+    features: Array                 # (N, D)
     logits: Array | None            # (N, K), None if the network has none.
     colors: LabHistogram
     digests: Sequence[str]          # A hash of each image's pixels.
@@ -53,11 +53,6 @@ class SetFeatures:
 
     def __len__(self) -> int:
         return len(self.features)
-
-    def in_memory(self) -> "SetFeatures":
-        """The same without its files."""
-        return replace(self, features=np.array(self.features),
-                       logits=None if self.logits is None else np.array(self.logits))
 
     @cached_property
     def gaussian(self) -> frechet.Gaussian:

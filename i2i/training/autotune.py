@@ -15,7 +15,6 @@ from torch import Tensor
 
 from i2i.errors import RequestError
 from i2i.recipes.base import DataInfo, Recipe
-from i2i.runs.folder import RunFolder
 from i2i.training.config import TrainConfig
 from i2i.training.distributed import Runtime
 from i2i.training.trainer import Trainer
@@ -99,10 +98,7 @@ class Autotuner:
 
     def _trainer(self, config: TrainConfig) -> Trainer:
         gc.collect()                # Networks of earlier trials may contain reference cycles.
-        runtime = Runtime(precision=config.precision, device=self.device, threads=config.threads,
-                          tf32=config.tf32)
-        return Trainer(self.recipe, self.info, replace(config, async_writes=False), runtime,
-                       RunFolder(os.devnull), {})       # Nothing is written.
+        return Trainer.for_trials(self.recipe, self.info, config, self.device)
 
     def _try_step(self, config: TrainConfig, batch: Mapping[str, Tensor]) -> None:
         """Time steps on one batch, and adopt the config if it is faster."""
@@ -111,7 +107,7 @@ class Autotuner:
         trainer.advance(batch)      # Allocates the optimizers' state and compiles.
         seconds: list[float] = []
         while len(seconds) < TRIAL_STEPS and sum(seconds) < TRIAL_SECONDS:
-            seconds.append(_time(trainer, lambda: trainer.advance(batch)))
+            seconds.append(trainer.seconds(lambda: trainer.advance(batch)))
         best = min(seconds)         # Whatever else runs on the machine only adds.
         if self._record(config, best, self.step_seconds, steps=len(seconds)):
             self.step_seconds = best
@@ -143,7 +139,7 @@ class Autotuner:
                 # Use up what was prefetched.
                 for _ in range(min(8, 1 + workers * config.prefetch_factor)):
                     step()
-                seconds = statistics.median(_time(trainer, step) for _ in range(steps))
+                seconds = statistics.median(trainer.seconds(step) for _ in range(steps))
             if not self._record(config, seconds, best, batches="read"):
                 break
             best = seconds
@@ -162,11 +158,3 @@ class Autotuner:
                 f"{device.type}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}")
         return {"device": name, "torch": torch.__version__, "chosen": self.chosen,
                 "assigned": list(self.assigned), "trials": self.trials, "skipped": self.skipped}
-
-
-def _time(trainer: Trainer, job: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    job()
-    if trainer.runtime.device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start

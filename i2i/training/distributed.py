@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from i2i.errors import JobError, RequestError
 from i2i.inference.device import best_device, num_launched
+from i2i.training.config import TrainConfig
 
 T = TypeVar("T")
 BUCKET_BYTES = 25 * 2**20       # Gradients averaged in one message, as in DistributedDataParallel.
@@ -45,6 +46,11 @@ class Runtime:
             torch.set_num_threads(threads)
         if self.world_size > 1:     # A process that leaves its group open may abort at exit.
             atexit.register(self._state.destroy_process_group)
+
+    @classmethod
+    def for_config(cls, config: TrainConfig, device: str) -> "Runtime":
+        """What the settings of a run and the device that was requested make."""
+        return cls(precision=config.precision, device=device, threads=config.threads, tf32=config.tf32)
 
     @property
     def local_world_size(self) -> int:

@@ -53,7 +53,7 @@ class Job:
 
     Args:
         name: of the recipe.
-        requested: the recipe or preset that was asked for.
+        requested: the recipe or preset as the user named it.
         location: the data: a path, a URL or the name of a bundled dataset.
         crop_size, load_size: height and width.
         notes: what the user should know about how the request was understood.

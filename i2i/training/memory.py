@@ -45,7 +45,7 @@ class MemoryEstimate:
         working: activations, gradients and temporary tensors of a step, at their peak.
         evaluation: what generating and comparing images takes at its peak.
         gradients: what a process averages with others in a step.
-        flops: floating-point operations of a step, which tell how long it takes.
+        flops: floating-point operations of a step, from which its time is estimated.
     """
 
     weights: int

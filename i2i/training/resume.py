@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from i2i.config import check_not_renamed, from_dict, parse_assignments, settings
+from i2i.config import from_dict, parse_assignments, settings
 from i2i.data.config import DataConfig
 from i2i.data.format_detection import inspect_dataset, training_sizes
 from i2i.data.pipeline import read_pipelines
@@ -66,7 +66,6 @@ class Measured:
 def read_run(folder: RunFolder) -> StartedRun:
     """Read what a run was started with.  RequestError if its config.json is damaged or too old."""
     config = folder.read_config()
-    check_not_renamed(config, folder.path)
     check_plugins(config.get("plugins", []) if isinstance(config, dict) else [], folder.path, exact=True)
     try:
         name, location = config["recipe"]["name"], config["data"]["where"]

@@ -1,7 +1,6 @@
 """Runs by the clock: measure the speed of this machine, and choose a length that ends in time."""
 
 import math
-import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
@@ -16,7 +15,6 @@ from i2i.config import settings
 from i2i.errors import RequestError, require
 from i2i.recipes.base import Batch
 from i2i.registry import Spec, schema
-from i2i.runs.folder import RunFolder
 from i2i.training.callbacks.checkpoint import sample_grid
 from i2i.training.callbacks.evaluation import TRIAL_IMAGES
 from i2i.training.callbacks.evaluator import MAX_IMAGES, Evaluator
@@ -183,18 +181,11 @@ class RunPlanner:
         return self.runtime.broadcast(needed <= self.available)
 
     def _trainer(self, job: Job) -> Trainer:
-        runtime = Runtime(precision=job.train.precision, device=self.device, threads=job.train.threads,
-                          tf32=job.train.tf32)
-        return Trainer(job.recipe, job.info, replace(job.train, async_writes=False), runtime,
-                       RunFolder(os.devnull), {})       # Nothing is written.
+        return Trainer.for_trials(job.recipe, job.info, job.train, self.device)
 
     def _seconds(self, trainer: Trainer, work: Callable[[], object]) -> float:
         """Seconds of some work, those of the main process in all."""
-        start = self.budget.clock()
-        work()
-        if trainer.device.type == "cuda":
-            torch.cuda.synchronize()
-        return self.runtime.broadcast(self.budget.clock() - start)
+        return self.runtime.broadcast(trainer.seconds(work, self.budget.clock))
 
     def _try(self, job: Job) -> float:
         """Seconds for an image, by a few steps; those of the first alone if they are hopelessly many."""

@@ -124,8 +124,7 @@ def run_job(job: Job, folder: RunFolder, *, device: str = "auto", callbacks: Seq
             measurements: Mapping[str, Any] | None = None) -> int:
     """Run or continue a job in its folder.  Returns 0, or the signal that ended it after all was saved."""
     watching = CallbackList([*callbacks, *registered_callbacks(job.train.callbacks)])
-    runtime = Runtime(precision=job.train.precision, device=device, threads=job.train.threads,
-                      tf32=job.train.tf32)
+    runtime = Runtime.for_config(job.train, device)
     available = memory.available_memory(runtime.device)
     estimate = memory_estimate(job, runtime.world_size)
     for line in check_memory(job, runtime, estimate, available):
@@ -224,7 +223,7 @@ def report_results(folder: RunFolder, message: Callable[[str], None]) -> None:
 
 
 def announcement(job: Job, folder: RunFolder) -> list[str]:
-    """What is said before training."""
+    """The lines that a user reads before training."""
     resumed = f", resumed at {folder.images:,} images" if folder.config.exists() else ""
     return [f"{job.requested}: {job.splits['train'].description} to learn from in {job.location}, "
             f"{job.train.images:,} images in {job.train.steps:,} steps of {job.train.batch_size} "

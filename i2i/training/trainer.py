@@ -1,8 +1,10 @@
 """The one training loop."""
 
+import os
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -76,6 +78,20 @@ class Trainer:
     def message(self, text: str) -> None:
         """Tell the user something."""
         self.callbacks.message(text)
+
+    @classmethod
+    def for_trials(cls, recipe: Recipe, info: DataInfo, config: TrainConfig, device: str) -> "Trainer":
+        """A trainer that measures the speed of settings and writes nothing."""
+        return cls(recipe, info, replace(config, async_writes=False), Runtime.for_config(config, device),
+                   RunFolder(os.devnull), {})
+
+    def seconds(self, work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+        """Seconds of some work, until the device has done it."""
+        start = clock()
+        work()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return clock() - start
 
     def stop(self, reason: str) -> None:
         """End the run after this step, with its state saved, by a JobError that says why."""

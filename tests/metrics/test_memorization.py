@@ -7,6 +7,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from i2i.metrics import memorization
+from i2i.metrics.detection import auroc
 from i2i.metrics.precision_recall import nearest_neighbors
 from tests.conftest import REFERENCE
 
@@ -70,17 +71,17 @@ def test_float32_features_and_features_without_variance_change_little() -> None:
 
 
 def test_nearness_to_fakes_tells_members_from_others() -> None:
-    area, low, high = memorization.membership_auc(np.array([1., 2, 3, 6]), np.array([4., 5, 7]))
+    area, low, high = auroc(np.array([1., 2, 3, 6]), np.array([4., 5, 7]))
     assert area == pytest.approx(10 / 12)       # The pairs in which the training image is nearer.
     assert low < area < high
-    assert memorization.membership_auc(np.ones(50), np.ones(50))[0] == 0.5
-    assert memorization.membership_auc(np.zeros(50), np.ones(50))[1:] == pytest.approx((0.963, 1), abs=1e-3)
+    assert auroc(np.ones(50), np.ones(50))[0] == 0.5
+    assert auroc(np.zeros(50), np.ones(50))[1:] == pytest.approx((0.963, 1), abs=1e-3)
 
 
 def test_the_interval_of_the_area_holds_the_truth() -> None:
     rng = np.random.default_rng(0)
     truth = 0.7602          # P(x < y) of normal distributions one deviation apart.
-    found = [memorization.membership_auc(rng.normal(0, 1, 80), rng.normal(1, 1, 60)) for _ in range(300)]
+    found = [auroc(rng.normal(0, 1, 80), rng.normal(1, 1, 60)) for _ in range(300)]
     assert 0.91 < np.mean([low <= truth <= high for _, low, high in found]) < 0.985
 
 

@@ -1,13 +1,14 @@
 """`--autotune` measures, writes ordinary settings, and leaves alone what a person said."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 import i2i as package
-from i2i.training import autotune
+from i2i.training.trainer import Trainer
 from tests.conftest import SMALL, Run
 from tests.training.test_resume import assert_same
 
@@ -19,13 +20,13 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Steps are made, but the clock is ours: bf16 halves their time, channels-last saves 3 %."""
     settings: list[str] = []
 
-    def timed(trainer: object, job: object) -> float:
-        job()
+    def timed(trainer: Trainer, work: Callable[[], object]) -> float:
+        work()
         config = trainer.config
         settings.append(f"{config.precision} {config.memory_format} {config.compile} {config.num_workers}")
         return 0.1 * (0.5 if config.precision == "bf16" else 1) * (0.97 if config.memory_format == "channels-last" else 1)
 
-    monkeypatch.setattr(autotune, "_time", timed)
+    monkeypatch.setattr(Trainer, "seconds", timed)
     return settings
 
 
@@ -58,7 +59,7 @@ def test_settings_given_by_the_user_are_left_alone(strips: Path, told: list[str]
 
 
 def test_without_gains_nothing_changes_and_a_plan_needs_no_folder(strips: Path, i2i: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(autotune, "_time", lambda trainer, job: (job() and 1.0) or 1.0)
+    monkeypatch.setattr(Trainer, "seconds", lambda trainer, work: (work() and 1.0) or 1.0)
     result = i2i("train", "dcgan", "generator.width=4", "discriminator.width=4", "train.batch_size=2", "train.images=8", "--autotune", "--dry-run", "--data",
                  strips / "train", "--device", "cpu", "data.size=32")
     assert result.code == 0, result.err

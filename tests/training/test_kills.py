@@ -94,7 +94,7 @@ def hit(run: Path, life: Callable[[int], int], n: int, last: int) -> None:
         n //= 2
 
 
-def kill_and_compare(name: str, words: tuple[str, ...], folder: Path, kills: int, clocked: bool) -> None:
+def assert_kills_change_nothing(name: str, words: tuple[str, ...], folder: Path, kills: int, clocked: bool) -> None:
     """Each kill is at another failpoint, beginning with another one for each run; one more, the first, is of the clock.  All hit.
 
     They are far enough from each other for the run to get on, and near enough for it to be killed until its end: the clock's leaves
@@ -132,11 +132,11 @@ def test_a_run_killed_before_its_last_save_retires_older_states_does_so_when_it_
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_killed_three_times_ends_as_one_that_was_not(tmp_path: Path, name: str) -> None:
     """Three times each of eight, and three of them a fourth time: 27 kills."""
-    kill_and_compare(name, RUNS[name], tmp_path, kills=3, clocked=name in CLOCKED)
+    assert_kills_change_nothing(name, RUNS[name], tmp_path, kills=3, clocked=name in CLOCKED)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*RUNS, *(preset for preset in PRESETS if preset not in RUNS)])
 def test_a_run_killed_twenty_times_ends_as_one_that_was_not(tmp_path: Path, name: str) -> None:
     words = tuple(word for word in RUNS.get(name, (name, *(STYLED if name.startswith("stylegan2") else TINY))) if not word.startswith("train.images="))
-    kill_and_compare(name, (*words, f"train.images={12 * 8 if translates(name) else 12 * 16}"), tmp_path, kills=19, clocked=True)
+    assert_kills_change_nothing(name, (*words, f"train.images={12 * 8 if translates(name) else 12 * 16}"), tmp_path, kills=19, clocked=True)

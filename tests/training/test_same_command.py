@@ -14,7 +14,6 @@ import pytest
 import i2i as package
 from i2i.cli import train as terminal
 from i2i.errors import RequestError
-from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
 from i2i.training import job as jobs
 from i2i.training import memory
@@ -217,19 +216,6 @@ def test_an_alarms_verdict_does_not_make_a_run_finished(trained: Path, tmp_path:
     assert not any(seen)
     aside.unlink()
     assert resuming.is_finished(run, job)
-
-
-@pytest.mark.parametrize("old", [("formats", "kinds"), ("g_optimizer", "g_optimiser")])
-def test_what_was_made_before_settings_were_renamed_says_so(trained: Path, tmp_path: Path, i2i: Run, old: tuple[str, str]) -> None:
-    shutil.copytree(trained, tmp_path / "run")
-    config, model = tmp_path / "run" / "config.json", tmp_path / "run" / "model.safetensors"
-    config.write_text(config.read_text().replace(f'"{old[0]}"', f'"{old[1]}"'))
-    tensors, header = checkpoint.load(model, "model")
-    checkpoint.save(model, tensors, json.loads(json.dumps(header).replace(f'"{old[0]}"', f'"{old[1]}"')))
-    message = "was made by 0.1 before its settings were renamed; train again or use i2i convert"
-    for words in (("train", "--resume", "run"), ("translate", "run", trained.parent / "data" / "test", "--out", "out")):
-        result = i2i(*words)
-        assert (result.code, message in result.line) == (2, True), words
 
 
 def test_an_option_of_optimizers_alone_is_set_for_both_players_and_reported(strips: Path, i2i: Run) -> None:

@@ -22,7 +22,7 @@ from i2i.data.check.findings import (
 from i2i.data.check.layout import Layout, assign_roles, detect_layout
 from i2i.data.check.names import inspect_names
 from i2i.data.dataset_root import find_root
-from i2i.data.sources import check_not_empty, open_source
+from i2i.data.sources import image_names, open_source
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,7 @@ def check_dataset(where: str | Path, *, most: int = MAX_FILES, max_pixels: int |
         RequestError: if there are no images.
     """
     whole = open_source(where, max_pixels=max_pixels)
-    every = whole.names()
-    check_not_empty(where, whole, every)
+    every = image_names(whole, where)
     source, manifest, names = find_root(whole)
     found = scan_files(source, source.names() if manifest else names, most=most,
                        progress=progress or (lambda done, total: None))

@@ -14,7 +14,7 @@ from i2i.data.sampler import evenly_spaced
 from i2i.data.sharding import map_in_threads
 from i2i.data.sources import Source, Unreadable, load_image
 
-MAX_FILES = 20_000          # Files examined unless all are asked for.
+MAX_FILES = 20_000          # Files examined by default.
 TIMED_FILES, TIMING_SECONDS = 64, 3.0
 
 Progress = Callable[[int, int], None]

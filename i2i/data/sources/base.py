@@ -132,7 +132,7 @@ def decode_bytes(name: str, data: bytes, max_pixels: int = MAX_PIXELS) -> Decode
 
 
 def error_reason(error: Exception) -> str:
-    """What a library says of an image that cannot be used, in one line."""
+    """A library's error about an image that cannot be used, in one line."""
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or "OutOfMemoryError" in text:        # The latter is OpenCV's.
         return f"does not fit in memory; {MORE_MEMORY}"

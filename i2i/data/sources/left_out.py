@@ -1,9 +1,9 @@
 """Files that hold images, or may, and are not listed as images."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
+from i2i.data.file_list import FileList
 from i2i.data.manifest import MANIFESTS, SUFFIXES
 from i2i.data.sources.base import Source, Unreadable, is_hidden
 from i2i.data.sources.url import is_url
@@ -72,8 +72,11 @@ def find_left_out(source: Source) -> LeftOut:
     return found
 
 
-def check_not_empty(where: object, source: Source, names: Sequence[str]) -> None:
-    """Raise RequestError if a source holds no images."""
+def image_names(source: Source, where: object = None) -> FileList:
+    """The names of the images of a source.  RequestError if it (`where` in the message) holds none."""
+    names = source.names()
     if not len(names):
         note = find_left_out(source).note()
-        raise RequestError(f"{where} holds no images{f'; {note}' if note else ''}; accepted: {ACCEPTED}")
+        raise RequestError(f"{where or source.root} holds no images{f'; {note}' if note else ''}; accepted: "
+                           f"{ACCEPTED}")
+    return names

@@ -236,7 +236,7 @@ class CollapseDetector(Callback):
 
     def _report(self, entry: dict[str, Any], embedding: Embedding, observation: Observation, output: str,
                 ratio: str) -> None:
-        """Write the image, then the entry that refers to it, and tell the user."""
+        """Write the image, then the entry that refers to it, and report the collapse."""
         figures, images = observation.figures(), entry["images"]
         kind, file = collapse_kind(figures), f"collapse-{images:08d}.png"
         others = {"real": self._thorough_images(self.thorough.sample, self.recipe.targets[output])}

@@ -41,7 +41,7 @@ class Evaluator:
         heldout: samples of the validation split; the same object as `training` if there are none.
         training: training samples, which D's logits on held-out ones are compared with.
         test: test samples, by which nothing is picked: the finished model is shown on them, and where there
-            is no validation split D's logits on them tell whether it overfits.
+            is no validation split D's logits on them show whether it overfits.
         embedding: gives the space in which diversity, and sets, are measured.
         limit: the most samples of a set.
     """

@@ -9,11 +9,11 @@ from i2i.training.callbacks.base import Callback
 if TYPE_CHECKING:
     from i2i.training.trainer import Trainer
 
-FIRST_LINE = 5.0            # Seconds of training, or one step, before the speed is said.
+FIRST_LINE = 5.0            # Seconds of training, or one step, before the first line about speed.
 INTERVAL_GROWTH = 0.2       # Of the time so far is the interval between two lines,
 MIN_INTERVAL, MAX_INTERVAL = 10.0, 600.0        # within these limits in seconds.
 HIDDEN_METRICS = ("grad_norm_", "real_logits", "fake_logits")       # In log.jsonl, but not on the screen.
-PACE_INTERVAL, MAX_LATE = 0.02, 0.1     # Of the time of a run by the clock: between checks; what is said.
+PACE_INTERVAL, MAX_LATE = 0.02, 0.1     # Of the time of a run by the clock: between checks; reported.
 HOUR, DAY = 3_600, 86_400
 
 
@@ -90,7 +90,7 @@ class PaceNote(Callback):
         self.epoch, self.decoding = epoch, float(measured.get("decoding_seconds", 0)) / epoch
         self.interval = max(FIRST_LINE, PACE_INTERVAL * self.limit)
         self.clock, self.late = clock, 0.0      # Seconds behind the plan so far,
-        self.before = self.said = 0.0           # and expected at the end: in the last check, and last said.
+        self.before = self.reported = 0.0       # and expected at the end: in the last check, last reported.
 
     def on_start(self, trainer: "Trainer") -> None:
         self.images, self.seconds, self.last_time = trainer.images, 0.0, self.clock()
@@ -109,8 +109,8 @@ class PaceNote(Callback):
         self.late += images * slower
         self.images, self.seconds = trainer.images, 0.0
         late = self.late + (trainer.total_images - trainer.images) * slower
-        if min(abs(late - self.said), abs(self.before - self.said)) > MAX_LATE * self.limit:
-            self.said, when = late, "after" if late > 0 else "before"
+        if min(abs(late - self.reported), abs(self.before - self.reported)) > MAX_LATE * self.limit:
+            self.reported, when = late, "after" if late > 0 else "before"
             trainer.message(f"note: {1 / (planned + slower):.3g} images/s instead of the {1 / planned:.3g} "
                             "that were measured before: the run ends about "
                             f"{format_duration(abs(late))} {when} its time is up")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TRIALS = 4          # Of a batch, at most.
 TRIAL_SECONDS = 4.0     # At most, about, for as many images of a batch as fit: a call has costs of its own.
-SHORT_RUN = 60.0            # Seconds; of shorter runs nothing is said.
+SHORT_RUN = 60.0            # Seconds; shorter runs get no estimate.
 
 
 class SpeedEstimate(Callback):
