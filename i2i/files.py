@@ -43,6 +43,12 @@ def part_path(target: Path, suffix: str = ".part") -> Path:
     return target.with_name(f".{name}{suffix}")
 
 
+def bundled_folder(name: str) -> Path:
+    """A folder of files that come with i2i: within the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    return package / name if (package / name).is_dir() else package.parent / name
+
+
 def is_device(path: Path) -> bool:
     """Whether a path is that of a device or a pipe, such as /dev/stdout, which is written into."""
     return path.exists() and not path.is_dir() and (not path.is_file() or path.parent == Path("/dev"))

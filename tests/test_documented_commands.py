@@ -97,6 +97,8 @@ def made_small(words: list[str]) -> list[str]:
         return [*words, "--n", "16"]
     if words[:2] == ["explore", "walk"]:
         return [*words, "--frames", "4"]
+    if words[:2] == ["explore", "invert"]:
+        return [*words, "--n", "2", *(() if "runs/vae" in words else ("--steps", "2", "--perceptual", "0"))]
     if words[:2] == ["bench", "modes"]:
         return [*words, "--steps", "2", "--seeds", "1", "--no-costs", *(() if "--only" in words else ("--only", "pack-2"))]
     if words[:2] == ["hype", "build"]:
@@ -142,6 +144,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             package.train(recipe, *words, "train.images=8", "train.batch_size=4", data=data, out=f"runs/{name}", device="cpu")
         shutil.copy("runs/facades/model.safetensors", "model.safetensors")
         assert app.run(["evaluate", "--real", "photos", "--fake", "generated", "--metrics", "fd,kid", "--json", "old.json"]) == 0
+        for model, out in (("vae", "there-and-back"), ("sngan", "inverted")):
+            assert app.run(made_small(["explore", "invert", f"runs/{model}", "photos", "--out", out])) == 0
         yield base
 
 

@@ -18,6 +18,7 @@ from i2i.cli import (
     hype,
     leaks,
     listing,
+    models,
     report,
     score,
     train,
@@ -45,7 +46,8 @@ def _root(version: Annotated[bool, typer.Option(
 
 
 for _command in (train.train, translate.translate, generate.generate, score.score, evaluate.evaluate,
-                 leaks.leaks, worth.worth, audit.audit, report.report, convert.convert):
+                 leaks.leaks, worth.worth, audit.audit, report.report, convert.convert,
+                 models.models):
     app.command()(_command)
 app.command("list")(listing.list_components)
 for _group in (explore, data, weights, hype, bench):

@@ -1,55 +1,81 @@
-"""i2i explore: interpolate, reconstruct, mix, walk."""
+"""i2i explore: interpolate, invert, mix, walk."""
+
+from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from i2i.cli.application import command_group
 from i2i.cli.options import Classes, Device, NoiseModel, Plugins, argument, option
 from i2i.errors import RequestError, printable, require
 
-app = command_group("Look at what a model from noise has learned: interpolations, reconstructions, mixed "
-                    "styles, walks.")
+if TYPE_CHECKING:
+    from i2i.inference.model import Model as TrainedModel
+
+app = command_group("Look at what a model from noise has learned: interpolations, mixed styles, walks, and "
+                    "the latents of images.")
 
 SheetFile = Annotated[str, option("FILE.png|jpg", "The image to write.")]
 Truncation = Annotated[float, option(
     None, "Below 1: styles nearer to their mean, less variety. Style networks only.")]
 Seed = Annotated[int, option(None, "Another seed, other images.", min=0)]
+Seeds = Annotated[str | None, option("SEED,SEED", "The first image of each of these seeds.")]
+LatentsFile = Annotated[str | None, option(
+    "FILE.npz", "The images of these latents, which i2i explore invert finds.")]
 
 
 @app.command()
 def interpolate(
     model: NoiseModel, out: SheetFile,
     grid: Annotated[str, option(
-        "COLUMNS[xROWS]", "With ROWS the plane between four images, else a row for each class.")] = "8",
-    image: Annotated[list[str] | None, option(
-        "FILE", "Between these instead, of models that invert; twice, or four times with ROWS.")] = None,
-    classes: Classes = None, truncation: Truncation = 1.0, seed: Seed = 0, device: Device = "auto",
-    plugin: Plugins = None,
+        "COLUMNS[xROWS]", "With ROWS the plane between four images, else a row from each to the next, "
+                          "for each class.")] = "8",
+    seeds: Seeds = None, latents: LatentsFile = None, classes: Classes = None, truncation: Truncation = 1.0,
+    seed: Seed = 0, device: Device = "auto", plugin: Plugins = None,
 ) -> None:
     """Interpolate between images: on arcs in the noise, on lines in the styles of networks that have them."""
     from i2i.inference import animation, explore
     from i2i.inference.model import load
     path, (columns, rows) = animation.check_output(out, animation.SHEETS), explore.parse_grid(grid)
-    steps = explore.interpolate(load(model, device), columns, rows, classes=classes, truncation=truncation,
-                                seed=seed, images=image or (), warn=_warn)
+    loaded = load(model, device)
+    steps = explore.interpolate(loaded, columns, rows, classes=classes, truncation=truncation, seed=seed,
+                                **_chosen(loaded, seeds, latents))
     animation.save_sheet(path, explore.sheet(steps))
     print(path)
 
 
 @app.command()
-def reconstruct(
-    model: NoiseModel, images: Annotated[str, argument("INPUT", "An image, a folder tree or a zip.")],
-    out: SheetFile,
-    n: Annotated[int, option("N", "How many of the images.", "--n", min=1)] = 8,
-    classes: Classes = None, device: Device = "auto", plugin: Plugins = None,
+def invert(
+    model: NoiseModel, images: Annotated[list[str], argument("INPUT...", "Images, folder trees or zips.")],
+    out: Annotated[str, option("DIR", "Where a picture of each image and its result goes, and latents.npz.")],
+    n: Annotated[int | None, option("N", "How many of the images; by default all.", "--n", min=1)] = None,
+    steps: Annotated[int | None, option(None, "Steps of the search for each image; by default 200.")] = None,
+    starts: Annotated[int | None, option(None, "Points it starts from; by default 8.")] = None,
+    perceptual: Annotated[float | None, option(
+        None, "Weight of the distance in the features of EfficientNet-Lite0; by default 0.1; 0: pixels "
+              "alone.")] = None,
+    classes: Classes = None, seed: Seed = 0, device: Device = "auto", plugin: Plugins = None,
 ) -> None:
-    """Show images, and below them what the model makes of the noise it finds for each."""
-    from i2i.inference import animation, explore
+    """Find the latents (styles, in networks that have them) from which a model makes images, or nearly so."""
+    from i2i.cli.options import writable_folder
+    from i2i.cli.progress import ProgressBars
+    from i2i.inference.inversion import invert_images
     from i2i.inference.model import load
-    path = animation.check_output(out, animation.SHEETS)
-    rows, psnr = explore.reconstruct(load(model, device), [images], n, classes=classes, warn=_warn)
-    animation.save_sheet(path, explore.sheet(rows))
-    print(f"{path}  (PSNR {psnr:.1f} dB)")
+    loaded, folder = load(model, device), writable_folder("--out", out)
+    with ProgressBars() as bars:
+        found = invert_images(
+            loaded, images, folder, classes=classes, n=n, steps=steps, starts=starts, perceptual=perceptual,
+            seed=seed, warn=lambda line: print(f"note: {printable(line)}", file=sys.stderr),
+            progress=lambda done, total: bars.update("images", done, total))
+    print(f"{len(found.names)} images -> {out}  (PSNR {sum(found.psnr) / len(found.psnr):.1f} dB on average, "
+          f"{min(found.psnr):.1f} at worst)")
+
+
+def _chosen(model: TrainedModel, seeds: str | None, latents: str | None) -> dict[str, Any]:
+    from i2i.config import parse
+    from i2i.inference.latents import Latents
+    return {"seeds": parse("--seeds", seeds, tuple[int, ...]) if seeds is not None else (),
+            "latents": None if latents is None else Latents.read(latents, model)}
 
 
 @app.command()
@@ -80,8 +106,9 @@ def walk(
         "FILE.gif|mp4|png|jpg", "A film that can run in a loop; as png or jpg a strip.")],
     frames: Annotated[int, option(None, "How many in all.")] = 96,
     fps: Annotated[int | None, option(None, "Frames per second of a film; by default 24.")] = None,
-    stops: Annotated[int, option(None, "How many images it passes.")] = 4,
-    classes: Classes = None, truncation: Truncation = 1.0, seed: Seed = 0, device: Device = "auto",
+    stops: Annotated[int, option(None, "How many images of a seed it passes.")] = 4,
+    seeds: Seeds = None, latents: LatentsFile = None, classes: Classes = None,
+    truncation: Truncation = 1.0, seed: Seed = 0, device: Device = "auto",
     plugin: Plugins = None,
 ) -> None:
     """Walk in a closed loop past some images, for all classes at once."""
@@ -93,14 +120,11 @@ def walk(
         raise RequestError(f"--fps {fps} is for films; {out} is a strip")
     fps = animation.DEFAULT_FPS if fps is None else fps
     require(max_fps is None or 1 <= fps <= max_fps, "--fps", fps, f"1 to {max_fps}")
-    images = explore.walk(load(model, device), frames, stops=stops, classes=classes, truncation=truncation,
-                          seed=seed)
+    loaded = load(model, device)
+    images = explore.walk(loaded, frames, stops=stops, classes=classes, truncation=truncation, seed=seed,
+                          **_chosen(loaded, seeds, latents))
     if max_fps is None:
         animation.save_sheet(path, explore.strip(images, frames))
     else:
         animation.save_animation(path, map(explore.frame, images), frames, fps)
     print(path)
-
-
-def _warn(line: str) -> None:
-    print(f"note: {printable(line)}", file=sys.stderr)

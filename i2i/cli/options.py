@@ -1,8 +1,11 @@
 """Options that several commands share, and short ways to write the others."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from i2i.errors import RequestError
 
 
 def option(metavar: str | None, help: str, *flags: str, **settings: Any) -> Any:
@@ -28,12 +31,27 @@ MaxPixels = Annotated[int | None, option(
     None, "Refuse images of more pixels as decompression bombs; by default 89,478,485.", min=1)]
 Device = Annotated[str, option(None, "auto, cpu, cuda or mps.")]
 Model = Annotated[str, argument(
-    "MODEL", "A model file, a run folder, or RUN@IMAGES, RUN@best: that of an earlier checkpoint.")]
+    "MODEL", "A model file, a run folder, RUN@IMAGES, RUN@best (of an earlier checkpoint), or a name of "
+             "i2i models.")]
 NoiseModel = Annotated[str, argument(
-    "MODEL", "A model file, a run folder or RUN@IMAGES, of a model that makes images from noise.")]
+    "MODEL", "A model file, a run folder, RUN@IMAGES or a name of i2i models, that makes images from noise.")]
 JsonFile = Annotated[str | None, option("FILE", "Write everything as JSON, too.", "--json")]
 Plugins = Annotated[list[str] | None, option(
     "FILE.py", "Run a Python file that registers components of yours; can be repeated.", "--plugin",
     callback=_load_plugins)]
 Steps = Annotated[int | None, option(None, "Steps to an image, in models that sample in steps.")]
 Classes = Annotated[str | None, option("NAME,NAME|balanced", "Which classes, in turns; by default all.")]
+
+
+def writable_folder(flag: str, out: str, rank: int = 0) -> Path:
+    """Create an output folder.  RequestError if files cannot be written to it."""
+    from i2i.data.sources import check_local
+    check_local(flag, out)
+    folder, test_file = Path(out), Path(out) / f".i2i-write-test-{rank}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        test_file.touch()
+        test_file.unlink()
+    except OSError as error:
+        raise RequestError(f"{flag} {out} cannot be written: {error.strerror}") from None
+    return folder

@@ -8,7 +8,17 @@ from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
-from i2i.cli.options import FORMATS, Device, MaxPixels, Model, Plugins, Steps, argument, option
+from i2i.cli.options import (
+    FORMATS,
+    Device,
+    MaxPixels,
+    Model,
+    Plugins,
+    Steps,
+    argument,
+    option,
+    writable_folder,
+)
 from i2i.cli.progress import ProgressBars, process_group
 from i2i.errors import JobError, RequestError, printable
 
@@ -65,8 +75,8 @@ def translate(
     _check_samples(samples, spread, out, [stage for stage, _ in stages])
     first: tuple[Translator, str] = (Denoiser(stages[0][0]), direction) if task == "denoise" else stages[0]
     translator, direction = (Chain(first, *stages[1:]), "ab") if chain else first
-    folder = _writable_folder("--out", out, processes.rank)
-    spread_folder = _writable_folder("--spread", spread, processes.rank) if spread else None
+    folder = writable_folder("--out", out, processes.rank)
+    spread_folder = writable_folder("--spread", spread, processes.rank) if spread else None
     start = time.monotonic()
     with ProgressBars(processes.rank, keep=True) as bars:
         report = translation.translate(
@@ -128,20 +138,6 @@ def _check_samples(samples: int, spread: str | None, out: str, stages: list[Trai
     if spread and not any(map(is_stochastic, stages)):
         raise RequestError(f"--samples {samples}: this {stages[0].header['recipe']['name']} model makes the "
                            "same image each time; accepted: one with dropout, or that samples noise")
-
-
-def _writable_folder(flag: str, out: str, rank: int) -> Path:
-    """Create an output folder.  RequestError if files cannot be written to it."""
-    from i2i.data.sources import check_local
-    check_local(flag, out)
-    folder, test_file = Path(out), Path(out) / f".i2i-write-test-{rank}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        test_file.touch()
-        test_file.unlink()
-    except OSError as error:
-        raise RequestError(f"{flag} {out} cannot be written: {error.strerror}") from None
-    return folder
 
 
 def _stage(text: str) -> tuple[str, str]:

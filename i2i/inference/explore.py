@@ -1,20 +1,19 @@
-"""Images of what a generator has learned: interpolations, mixed styles and walks, by the seed alone."""
+"""Images of what a generator has learned: interpolations, mixed styles and walks, from seeds or latents."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, cast
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from i2i.errors import RequestError, require
 from i2i.images.convert import make_grid
 from i2i.images.format import Array
 from i2i.inference.animation import check_size
 from i2i.inference.generation_plan import parse_classes
-from i2i.inference.latents import invert, read_images
+from i2i.inference.latent_space import NoiseSpace, StyleSpace, closed_path, latent_space
+from i2i.inference.latents import Latents
 from i2i.inference.model import Model
 
 GAP = 2                     # Pixels between the images of a sheet.
@@ -22,130 +21,73 @@ MAX_FRAMES = 100_000        # Over an hour; the frames of a GIF are in memory to
 Rows = list[list[Tensor]]   # Images, (C, H, W) each.
 
 
-def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
-    """Spherical interpolation of (N, D) and (N, D), which keeps the length of normal noise.  White 2016."""
-    angle = torch.acos((normalize(a, dim=1) * normalize(b, dim=1)).sum(1, keepdim=True).clamp(-1, 1))
-    if float(angle.abs().max()) < 1e-4:         # So near that the arc is a line.
-        return a.lerp(b, t)
-    return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)
-
-
-class NoiseSpace:
-    """The normal noise from which the prior makes z; paths are arcs, on which noise stays equally likely."""
-
-    def __init__(self, model: Model) -> None:
-        self.model = model
-
-    def points(self, seed: int, indices: Sequence[int], label: int | None) -> Tensor:
-        """The points of the images with these indices of a seed, (N, D)."""
-        return self.model.noise(seed, indices)
-
-    def between(self, a: Tensor, b: Tensor, t: float) -> Tensor:
-        """The points at t, from 0 to 1, of the paths from a to b, (N, D)."""
-        return slerp(a, b, t)
-
-    def images(self, points: Tensor, label: int | None) -> Tensor:
-        """Images at points, (N, D) -> (N, C, H, W) on the CPU."""
-        images = []
-        for batch in points.split(self.model.batch_size()):
-            labels = None if label is None else torch.full((len(batch),), label)
-            images.append(self.model.generate_from(batch, labels))
-        return torch.cat(images)
-
-
-class StyleSpace(NoiseSpace):
-    """The styles w, less entangled than z; paths are straight.  Karras et al. 2019, section 4.1."""
-
-    def __init__(self, model: Model) -> None:
-        super().__init__(model)
-        self.G = cast(Any, model.modules["G"])
-
-    @torch.inference_mode()
-    def points(self, seed: int, indices: Sequence[int], label: int | None) -> Tensor:
-        z = self.model.modules["Z"](super().points(seed, indices, label).to(self.model.device))
-        w = self.G.mapping(z, None if label is None else torch.full((len(z),), label, device=z.device))
-        return w if self.G.truncation == 1 else self.G.w_avg.lerp(w, self.G.truncation)
-
-    def between(self, a: Tensor, b: Tensor, t: float) -> Tensor:
-        return a.lerp(b, t)
-
-    def images(self, points: Tensor, label: int | None) -> Tensor:
-        return self.synthesize(points[:, None].expand(-1, self.G.num_ws, -1))
-
-    @torch.inference_mode()
-    def synthesize(self, ws: Tensor) -> Tensor:
-        """Images from a style for each layer, (N, num_ws, D) -> (N, C, H, W) on the CPU."""
-        batches = ws.split(self.model.batch_size())
-        return torch.cat([self.G.synthesize(batch).float().cpu() for batch in batches])
-
-
-def latent_space(model: Model) -> NoiseSpace:
-    """The styles of a network that has them, else the noise."""
-    has_styles = "G" in model.modules and hasattr(model.modules["G"], "synthesize")
-    return (StyleSpace if has_styles else NoiseSpace)(model)
-
-
-def closed_path(space: NoiseSpace, points: Tensor, frames: int) -> Iterator[Tensor]:
-    """A closed path through all points in steps of equal t, (1, D) each; one more step would be the first."""
-    for frame in range(frames):
-        i, rest = divmod(frame * len(points), frames)
-        start, end = points[i], points[(i + 1) % len(points)]
-        yield space.between(start[None], end[None], rest / frames)
-
-
-def _prepare(model: Model, classes: str | None, seed: int, truncation: float) -> tuple[int | None, ...]:
+def _prepare(model: Model, classes: str | None, seed: int, truncation: float,
+             seeds: Sequence[int] = (), latents: Latents | None = None) -> tuple[int | None, ...]:
     """Set the truncation; the labels to show, (None,) for a model without classes."""
     model.set_truncation(truncation)
     require(seed >= 0, "--seed", seed, "0 or more")
-    return parse_classes(model, classes) or (None,)
+    require(all(each >= 0 for each in seeds), "--seeds", ",".join(map(str, seeds)), "0 or more each")
+    if sum((bool(seed), bool(seeds), latents is not None)) > 1:
+        raise RequestError("--seed, --seeds and --latents say the same; accepted: one of them")
+    if latents is None or not model.classes:
+        return parse_classes(model, classes) or (None,)
+    if latents.space == StyleSpace.name:        # A style holds its class.
+        require(classes is None, "--classes", classes, "none, with --latents that are styles of a class")
+        return (None,)
+    found = dict.fromkeys(latents.labels.tolist())
+    if classes is None and len(found) > 1:
+        raise RequestError(f"--latents hold images of {len(found)} classes, "
+                           f"{', '.join(model.classes[label] for label in found)}; accepted: --classes NAME "
+                           "to show them as one, or latents of one class")
+    return tuple(found) if classes is None else parse_classes(model, classes)
+
+
+def _points(space: NoiseSpace, label: int | None, count: int, seed: int, seeds: Sequence[int],
+            latents: Latents | None) -> Tensor:
+    """The points of latents, of the first image of each of several seeds, or of `count` images of one."""
+    if latents is not None:
+        return latents.points.to(space.model.device if latents.space == StyleSpace.name else "cpu")
+    return torch.cat([space.points(each, [0], label) for each in seeds]) if seeds else space.points(
+        seed, range(count), label)
 
 
 def interpolate(model: Model, columns: int, rows: int | None = None, *, classes: str | None = None,
-                seed: int = 0, truncation: float = 1.0, images: Sequence[str | Path] = (),
-                warn: Callable[[str], None] = lambda line: None) -> Rows:
-    """Interpolate between images of a seed: linearly in the styles of networks that have them, else in noise.
+                seed: int = 0, seeds: Sequence[int] = (), latents: Latents | None = None,
+                truncation: float = 1.0) -> Rows:
+    """Interpolate between images: linearly in the styles of networks that have them, else in noise.
 
-    Without `rows`, from the first image to the second in `columns` steps, with a row for each class; with
-    `rows`, the plane between four images of one class.  With `images`, between those instead; `warn` is
-    called with each line on what was converted of them.
+    Without `rows`, from each image to the next in `columns` steps, for each class; with `rows`, the plane
+    between four images of one class.
+
+    Args:
+        seed: between its first two, or four, images; by default.
+        seeds: between the first image of each of these.
+        latents: between these.
     """
-    labels = _prepare(model, classes, seed, truncation)
+    labels = _prepare(model, classes, seed, truncation, seeds, latents)
     grid = str(columns) if rows is None else f"{columns}x{rows}"
     require(columns >= 2 and (rows is None or rows >= 2), "--grid", grid,
             "2 columns or more, and for a plane 2 rows or more")
     if rows is not None and len(labels) > 1:
         raise RequestError(f"--grid {grid} is the plane between four images of one class; "
                            f"accepted: --classes NAME with it, or --grid {columns} for a row of each class")
-    _check_sheet(model, columns, rows or len(labels))
-    space, steps = latent_space(model), torch.linspace(0, 1, columns).tolist()
-    count, result = 2 if rows is None else 4, list[list[Tensor]]()
-    if len(images) not in (0, count):
-        raise RequestError(f"{len(images)} images to go between; accepted: {count} with --grid {grid}")
-    originals = read_images(model, images, count, warn=warn) if images else None
+    count = len(seeds or (latents.names if latents else ())) or (2 if rows is None else 4)
+    if count < 2 or (rows is not None and count != 4):
+        accepted = "2 or more" if rows is None else "4"
+        raise RequestError(f"{count} images to go between; accepted: {accepted} with --grid {grid}")
+    _check_sheet(model, columns, rows or (count - 1) * len(labels))
+    space, result = latent_space(model, latents.space if latents else None), list[list[Tensor]]()
     for label in labels:
-        corners = (invert(model, originals, label) if originals is not None
-                   else space.points(seed, range(count), label)).split(1)
-        for t in [0.0] if rows is None else torch.linspace(0, 1, rows).tolist():
-            left, right = corners if rows is None else (space.between(corners[0], corners[2], t),
-                                                        space.between(corners[1], corners[3], t))
-            points = torch.cat([space.between(left, right, s) for s in steps])
-            result.append(list(space.images(points, label)))
+        points = _points(space, label, count, seed, seeds, latents).split(1)
+        ends: Iterable[tuple[Tensor, Tensor]] = pairwise(points)
+        if rows is not None:
+            steps = torch.linspace(0, 1, rows).tolist()
+            ends = ((space.between(points[0], points[2], t), space.between(points[1], points[3], t))
+                    for t in steps)
+        for left, right in ends:
+            way = [space.between(left, right, t) for t in torch.linspace(0, 1, columns).tolist()]
+            result.append(list(space.images(torch.cat(way), label)))
     return result
-
-
-def reconstruct(model: Model, images: Sequence[str | Path], n: int, *, classes: str | None = None,
-                warn: Callable[[str], None] = lambda line: None) -> tuple[Rows, float]:
-    """The first images of files and folders, below them what a model makes of their noise, and the mean
-    peak signal-to-noise ratio in dB; `warn` is called with each line on what was converted."""
-    labels = _prepare(model, classes, 0, 1.0)
-    require(n >= 1, "--n", n, "1 or more")
-    if len(labels) > 1:
-        raise RequestError("the class of an image is not known; accepted: --classes NAME with one")
-    _check_sheet(model, n, 2)
-    originals = read_images(model, images, n, warn=warn)
-    made = latent_space(model).images(invert(model, originals, labels[0]), labels[0])
-    error = ((made.clamp(-1, 1) - originals) / 2).square().flatten(1).mean(1).clamp(min=1e-10)
-    return [list(originals), list(made)], float(-10 * error.log10().mean())
 
 
 def mix(model: Model, columns: int, rows: int, *, layers: str | None = None, classes: str | None = None,
@@ -175,14 +117,18 @@ def mix(model: Model, columns: int, rows: int, *, layers: str | None = None, cla
 
 
 def walk(model: Model, frames: int, *, stops: int = 4, classes: str | None = None, seed: int = 0,
-         truncation: float = 1.0) -> Iterator[list[Tensor]]:
-    """A closed walk past the first `stops` images of a seed: per frame a (C, H, W) image of each class."""
-    labels = _prepare(model, classes, seed, truncation)
+         seeds: Sequence[int] = (), latents: Latents | None = None, truncation: float = 1.0
+         ) -> Iterator[list[Tensor]]:
+    """A closed walk past the first `stops` images of a seed, the first of each of several, or latents: per
+    frame a (C, H, W) image of each class."""
+    labels = _prepare(model, classes, seed, truncation, seeds, latents)
+    stops = len(seeds or (latents.names if latents else ())) or stops
     require(stops >= 2, "--stops", stops, "2 or more")
     require(stops <= frames <= MAX_FRAMES, "--frames", frames,
             f"{stops} or more, one for each stop, and at most {MAX_FRAMES:,}")
-    space = latent_space(model)
-    paths = [(label, closed_path(space, space.points(seed, range(stops), label), frames)) for label in labels]
+    space = latent_space(model, latents.space if latents else None)
+    paths = [(label, closed_path(space, _points(space, label, stops, seed, seeds, latents), frames))
+             for label in labels]
     return ([space.images(next(path), label)[0] for label, path in paths] for _ in range(frames))
 
 

@@ -289,7 +289,7 @@ def load(path: str | Path, device: str = "auto") -> Model:
     """Load a trained model.
 
     Args:
-        path: a `.safetensors` file or a run folder.
+        path: a `.safetensors` file, a run folder, or the name of a bundled model.
         device: "cpu", "cuda", "mps", or "auto" for a GPU if there is one.
 
     Raises:

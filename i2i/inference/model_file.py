@@ -13,6 +13,7 @@ from i2i.config import from_dict, parse, validate
 from i2i.errors import RequestError, require
 from i2i.images.convert import palette_values
 from i2i.images.format import ImageFormat
+from i2i.inference.bundled_models import bundled_model, bundled_models
 from i2i.recipes.base import DataInfo, Recipe
 from i2i.recipes.meta_device import build_on_meta
 from i2i.registry import MAX_NAME_LENGTH, lookup, suggest
@@ -35,12 +36,15 @@ def model_header(recipe_name: str, settings: Mapping[str, Any], info: DataInfo,
 
 
 def find_model(model: str | Path) -> Path:
-    """The file that a MODEL argument means: a model file, a run folder, RUN@IMAGES, RUN@best or RUN@last.
+    """The file that a MODEL argument means: a model file, a run folder, RUN@IMAGES, RUN@best, RUN@last, or a
+    bundled model by name.  What exists as a file or a folder is no name.
 
     RequestError if the run folder has no such model; whether a file exists is found out by reading it.
     """
     path, which = split_run(model)
-    return _model_of_run(RunFolder(path), which) if Path(path).is_dir() else Path(model)
+    if Path(path).is_dir():
+        return _model_of_run(RunFolder(path), which)
+    return bundled_model(str(model)).file if _is_name(model) else Path(model)
 
 
 def _model_of_run(run: RunFolder, which: str) -> Path:
@@ -67,7 +71,14 @@ def _model_of_run(run: RunFolder, which: str) -> Path:
 def is_model(text: str | Path) -> bool:
     """Whether an argument that may also mean images means a model."""
     path, _ = split_run(text)
-    return Path(path).suffix == ".safetensors" or RunFolder(path).model.exists()
+    return (Path(path).suffix == ".safetensors" or RunFolder(path).model.exists()
+            or (_is_name(text) and str(text) in bundled_models()))
+
+
+def _is_name(model: str | Path) -> bool:
+    """Whether this cannot be a path: a word without folder and suffix, of nothing that exists."""
+    path = Path(model)
+    return str(model) == path.name and not path.suffix and not path.exists()
 
 
 def read_networks(file: Path) -> tuple[Recipe, nn.ModuleDict, dict[str, Any]]:
@@ -79,7 +90,7 @@ def read_networks(file: Path) -> tuple[Recipe, nn.ModuleDict, dict[str, Any]]:
         stored = checkpoint.shapes(file)        # Before memory is allocated.
         expected = {key: (tuple(tensor.shape), tensor.dtype) for key, tensor in modules.state_dict().items()}
         for key in sorted(expected.keys() | stored.keys()):
-            if expected.get(key) != stored.get(key):
+            if stored.get(key) not in (expected.get(key), _half(expected.get(key))):
                 raise ValueError(f"{key[:80]} is {_describe(stored.get(key))}, and "
                                  f"{_describe(expected.get(key))} by the header")
     except HEADER_ERRORS as error:
@@ -112,6 +123,11 @@ def networks_from_header(header: Mapping[str, Any]) -> tuple[Recipe, nn.ModuleDi
     require(header.get("direction", "ab") in ("ab", "ba"), "direction", "this", "ab or ba")
     networks = build_on_meta(recipe, info)
     return recipe, nn.ModuleDict({name: networks[name] for name in recipe.ema_modules})
+
+
+def _half(tensor: tuple[tuple[int, ...], torch.dtype] | None) -> tuple[tuple[int, ...], torch.dtype] | None:
+    """What a tensor of single precision may be stored as."""
+    return (tensor[0], torch.float16) if tensor and tensor[1] == torch.float32 else tensor
 
 
 def _describe(tensor: tuple[tuple[int, ...], torch.dtype] | None) -> str:

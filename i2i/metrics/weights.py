@@ -2,7 +2,6 @@
 
 import hashlib
 import http.client
-import importlib.resources
 import importlib.util
 import json
 import os
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from i2i.errors import JobError, RequestError
-from i2i.files import atomic_path, remove_stale
+from i2i.files import atomic_path, bundled_folder, remove_stale
 from i2i.registry import suggest
 
 TIMEOUT = 30        # Seconds without an answer.
@@ -55,8 +54,7 @@ def sha256(path: Path) -> str:
 
 def bundled_weights() -> Path:
     """The folder `weights/` of the checkout, or of the installed package."""
-    packaged = Path(str(importlib.resources.files("i2i"))) / "weights"
-    return packaged if packaged.is_dir() else packaged.parents[1] / "weights"
+    return bundled_folder("weights")
 
 
 def cache_folder() -> Path:

@@ -47,6 +47,14 @@ def save_state_dict(path: Path, tensors: Mapping[str, Tensor]) -> None:
     write_atomically(path, lambda part: torch.save(plain, part))
 
 
+def in_half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of single precision in half of the bytes, but those with values that half precision cannot
+    hold."""
+    halves = {name: tensor.half() if tensor.dtype == torch.float32 else tensor
+              for name, tensor in tensors.items()}
+    return {name: half if half.isfinite().all() else tensors[name] for name, half in halves.items()}
+
+
 def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read and verify tensors and header of a "model" or "state".  RequestError if damaged or other."""
     header = _read_header(path, kind)

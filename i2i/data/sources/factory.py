@@ -1,6 +1,5 @@
 """Open a source by its path, URL or name."""
 
-import importlib.resources
 import os
 from pathlib import Path, PurePosixPath
 
@@ -12,6 +11,7 @@ from i2i.data.sources.remote import RemoteFile, RemoteFolder, RemoteZip
 from i2i.data.sources.url import Location, is_url
 from i2i.data.sources.zip_file import Zip
 from i2i.errors import RequestError
+from i2i.files import bundled_folder
 from i2i.images.pil import MAX_PIXELS
 from i2i.registry import suggest
 
@@ -20,9 +20,7 @@ ACCEPTED_FILES = f"a zip, a manifest ({', '.join(SUFFIXES)}) or an image ({ACCEP
 
 def bundled_datasets() -> dict[str, Path]:
     """The data sets included in the package: name -> zip file."""
-    packaged = Path(str(importlib.resources.files("i2i"))) / "datasets"
-    folder = packaged if packaged.is_dir() else packaged.parents[1] / "datasets"
-    return {path.stem: path for path in sorted(folder.glob("*.zip"))}
+    return {path.stem: path for path in sorted(bundled_folder("datasets").glob("*.zip"))}
 
 
 def absolute_location(where: str | Path) -> str:
