@@ -46,7 +46,7 @@ Against = Annotated[str | None, option(
 
 def evaluate(
     model: Annotated[str | None, argument(
-        "[MODEL]", "A model file, a run folder, RUN@IMAGES or a name of i2i models; or none.")] = None,
+        "[MODEL]", "A model, by file, run folder, RUN@IMAGES or name; or give --real and --fake.")] = None,
     real: Annotated[str | None, option("DIR|ZIP|NAME", "The reference set.")] = None,
     fake: Annotated[str | None, option("DIR|ZIP|NAME", "The set to evaluate.")] = None,
     data: Annotated[str | None, option(
