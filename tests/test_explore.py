@@ -144,6 +144,8 @@ def test_a_walk_is_closed_and_passes_its_stops(classes: Model, styles: Model) ->
 def test_truncation_acts_on_interpolations_mixes_and_walks(styles: Model) -> None:
     for images in (explore.interpolate(styles, 3, truncation=0)[0], explore.mix(styles, 1, 1, truncation=0)[1], next(explore.walk(styles, 4, truncation=0))):
         assert_near(images[0], images[1])
+    first, *_, last = explore.interpolate(styles, 3)[0]
+    assert (first - last).abs().max() > 1e-2        # Without it they differ.
 
 
 # ---------------------------------------------------------------------------------------------- the files
