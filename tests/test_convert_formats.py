@@ -56,8 +56,8 @@ def test_a_generator_of_spade_translates_label_maps(spade: dict[str, Tensor], i2
     torch.save(spade, tmp_path / "latest_net_G.pth")
     result = i2i("convert", "latest_net_G.pth", "source_encoding=one-hot")
     assert result.code == 0, result.err
-    assert "pix2pix, spade(width=4, depth=5, norm=batch, hidden=128, spectral_norm=True), label maps of 5 classes -> 3 channels" in result.out
-    assert "for more, add generator.depth=6" in result.out
+    assert "pix2pix, spade(width=4, depth=5, norm=batch, hidden=128, spectral_norm=true), label maps of 5 classes -> 3 channels" in result.out
+    assert "if it was more, add generator.depth=6" in result.out
     model, recorded = load("latest_net_G.safetensors", device="cpu"), arrays(SPADE / "generator.npz")
     with torch.no_grad():
         torch.testing.assert_close(model.modules["G"](one_hot(recorded["label"], 5)), recorded["eval"], atol=1e-4, rtol=0)
@@ -99,7 +99,7 @@ def test_a_generator_of_fastgan_gives_the_recorded_images(fastgan: dict[str, Ten
     torch.save({"g": {f"module.{key}": value for key, value in fastgan.items()}, "d": {"module.a": torch.zeros(1)}}, tmp_path / "50000.pth")
     result = i2i("convert", "50000.pth")
     assert result.code == 0, result.err
-    assert "gan, fastgan(z_dim=32, width=4, tanh=False), noise -> 256x256, 3 channels" in result.out
+    assert "gan, fastgan(z_dim=32, width=4, tanh=false), noise -> 256x256, 3 channels" in result.out
     assert "eval.py draws noise anew" in result.out
     model, recorded = load("50000.safetensors", device="cpu"), arrays(FASTGAN / "generator_256.npz")
     noises = [layer.noise for block in model.modules["G"].blocks for layer in block.layers if layer.noise is not None]

@@ -10,7 +10,7 @@ from i2i.errors import RequestError
 NOTES = {
     "batch": "batch norms use their running statistics, as test.py --eval does; without --eval it used each "
              "image's own: i2i translate --statistics image",
-    "spade": "the depth is that of num_upsampling_layers=normal, as no tensor shows it; for more, add "
+    "spade": "num_upsampling_layers=normal is assumed, as the tensors do not show it; if it was more, add "
              "generator.depth=6",
     "fastgan": "noise within the network is the same for every image and batch norms use their running "
                "statistics; eval.py draws noise anew and uses the statistics of each batch"}
@@ -21,7 +21,7 @@ def convert(
         "FILE|MODEL [KEY=VALUE]...",
         "A generator of pytorch-CycleGAN-and-pix2pix, CUT, pix2pixHD, SPADE or FastGAN (.pth), or of "
         "stylegan2-ada-pytorch (.pkl, of which no code is run, or its state dict as .pth, .npz or "
-        ".safetensors), and settings that no tensor tells, e.g. source_encoding=one-hot "
+        ".safetensors), and settings that its tensors do not show, e.g. source_encoding=one-hot "
         "instance_channel=true generator.depth=6. With --to: a model of i2i.")] = None,
     ab: Annotated[str | None, option(
         "FILE.pth", "With --ba: a CycleGAN's generator from A to B, G_A.", "--ab")] = None,

@@ -1,6 +1,7 @@
 """Convert generators of other projects to model files, and ours to theirs.
 
-The architecture is read from the tensors; settings are what no tensor tells, such as what the channels mean.
+The architecture is read from the tensors; settings supply what they do not show, such as the meaning of the
+source's channels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -95,8 +96,10 @@ def _fit(path: Path, name: str, found: Found) -> Tensors:
 
 
 def _source_side(path: Path, recipe: Recipe, info: DataInfo) -> tuple[DataInfo, ImageFormat]:
-    """Sizes and channels with those of the source images, and their format: label maps have one channel, the
-    number of the class, and one more for instances where the network sees their edges."""
+    """The channels of the source images in place of those of the network, and the format of these images.
+
+    Label maps have one channel, the number of the class, and a second one with `instance_channel`.
+    """
     channels = info.a_channels
     if info.b_channels not in (1, 3):
         raise RequestError(f"{path} makes images of {info.b_channels} channels; accepted: 1 (gray) or 3 "

@@ -25,13 +25,13 @@ from i2i.errors import RequestError, one_line, printable
 T = TypeVar("T")
 _COMPONENTS: dict[str, dict[str, Callable[..., Any]]] = {}
 _COMBINERS: dict[str, Callable[..., Any]] = {}
-_ORIGINS: dict[tuple[str, str], str] = {}       # Of components that are not i2i's own: a package or a file.
+_ORIGINS: dict[tuple[str, str], str] = {}       # Package or file of each component of a plugin.
 KINDS = ("adversarial", "augment", "autoregressive_network", "callback", "dataset", "denoiser",
          "discriminator", "encoder", "feature_matching", "feature_network", "generator", "generator_penalty",
          "instance_noise", "invertible_network", "latent", "metric", "noise_generator", "norm", "optimizer",
          "paired_metric", "penalty", "perceptual", "preset", "recipe", "resize", "schedule", "unrolling",
          "weight_norm")
-ENTRY_POINTS = "i2i.components"     # The group in which installed packages name what registers components.
+ENTRY_POINTS = "i2i.components"     # Group of the entry points of installed plugins.
 MAX_NAME_LENGTH = 100       # Characters of a user's input that are compared with the known names.
 
 
@@ -43,7 +43,8 @@ class Spec:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
-        options = ", ".join(f"{key}={to_json(value)}" for key, value in self.options.items())
+        options = ", ".join(f"{key}={str(value).lower() if isinstance(value, bool) else to_json(value)}"
+                            for key, value in self.options.items())
         return f"{self.name}({options})" if options else self.name
 
 
@@ -73,8 +74,8 @@ def component(kind: str, name: str, **options: Any) -> Any:
 def register(kind: str, name: str) -> Callable[[T], T]:
     """Decorator: register a callable, or a preset, as component `name` of a kind.
 
-    A kind of one's own is that of a setting of a recipe that is registered before.  ValueError if there is no
-    such kind or the name is taken, TypeError for what cannot be called.
+    A kind beyond KINDS needs a recipe, registered before, with a setting of it.  ValueError if there is
+    no such kind or the name is taken, TypeError if the item cannot be called.
     """
     package = str(sys._getframe(1).f_globals.get("__name__", "")).partition(".")[0]
 
@@ -132,7 +133,7 @@ def parts(kind: str, name: str) -> tuple[str, ...]:
 
 
 class _Plugins:
-    """What the registry knows of the plugins of this process."""
+    """State of the loading of plugins in this process."""
 
     loading = ""                # The package or file that is registering components.
     installed_loaded = False
@@ -140,9 +141,9 @@ class _Plugins:
 
 @contextmanager
 def registering(origin: str) -> Iterator[None]:
-    """Components that are registered in this context come from `origin`; none stays if it fails.
+    """Record `origin` as the origin of the components that are registered in the block.
 
-    It fails, too, where the options of one cannot be read.
+    They are removed if the block fails or the options of one of them cannot be read.
     """
     before, _Plugins.loading = _Plugins.loading, origin
     try:
@@ -232,7 +233,7 @@ def lookup(kind: str, name: str) -> Callable[..., Any]:
 # Cached, as recipes build their losses in each step; it took a tenth of the time of small networks.
 @functools.cache
 def schema(kind: str, name: str) -> Mapping[str, Option]:
-    """The options of a component: its keyword-only parameters.  Of several: after the name of each."""
+    """The options of a component, its keyword-only parameters; of `patch+pixel`: `patch.width` and so on."""
     if len(found := parts(kind, name)) > 1:
         return {f"{part}.{key}": option for part in found for key, option in schema(kind, part).items()}
     options = {}
@@ -247,7 +248,7 @@ def build(kind: str, spec: Spec, *supplied: Any, key: str = "") -> Any:
     """Build a component from its spec and arguments supplied by code.
 
     Args:
-        key: the setting that the spec is of, which errors name, if that is not the kind.
+        key: the setting that holds the spec, for error messages; by default the kind.
 
     Raises:
         RequestError: for an unknown name, and if a value cannot be used.

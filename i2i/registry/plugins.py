@@ -1,4 +1,4 @@
-"""Plugins: components of other people's packages and files, and what a run or model says about them.
+"""Plugins: components of other packages and files, and their record in runs and models.
 
 Installed packages register components by an entry point of the group `i2i.components`, loaded when a name is
 looked up.  A file is run only if the user names it.
@@ -75,9 +75,9 @@ def _run(file: PluginFile) -> None:
 
 
 class LoadedPlugins:
-    """The plugin files of this process: where this is unpickled, they have been run by then.
+    """Pickles as the plugin files of this process, and runs them in the process that unpickles it.
 
-    To be pickled before objects of their classes, for processes that are spawned and not forked.
+    Spawned processes need it before the objects whose classes the plugins define.
     """
 
     def __init__(self, *files: PluginFile) -> None:
@@ -98,7 +98,7 @@ def describe_plugins(components: Iterable[tuple[str, str]]) -> list[dict[str, An
 
 
 def loaded_files(except_for: Iterable[str] = ()) -> list[dict[str, Any]]:
-    """The files that were loaded as plugins, but for those of these names, as JSON data."""
+    """The files that were loaded as plugins, except those with these names, as JSON data."""
     return [{"name": name, **_identity(name), "components": []} for name in _FILES if name not in except_for]
 
 

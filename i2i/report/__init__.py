@@ -8,9 +8,8 @@ from i2i.errors import RequestError
 from i2i.files import write_text
 from i2i.report.audit_page import write_audit
 from i2i.report.data_card import make_card
-from i2i.report.page import render, render_markdown
+from i2i.report.page import check_page, render, render_markdown, write_page
 from i2i.report.run_contents import read_run
-from i2i.report.write import check_page, write_page
 from i2i.runs.folder import split_run
 
 __all__ = ["ReportResult", "check_page", "write_audit", "write_report"]

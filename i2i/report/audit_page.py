@@ -1,6 +1,5 @@
 """The page of an audit: traffic lights, and for each question a number, an advice and a picture."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -8,10 +7,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from i2i.report.page import make_environment
+from i2i.report.page import make_environment, write_page
 from i2i.report.run_contents import EmbeddedImage
 from i2i.report.svg_chart import format_number
-from i2i.report.write import write_page
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 METER = 2.0         # Limits that fit on a meter, unless the value is larger.
@@ -33,7 +31,8 @@ def write_audit(path: str | Path, title: str, facts: Sequence[str], answers: Seq
     environment = make_environment()
     environment.filters["cell"] = format_cell
     shown = [{"caption": "", "advice": "", "number": "", **answer, "meter": _meter(answer),
-              "rows": list(answer.get("table", ())), "picture": _embed(pictures.get(answer["name"]))}
+              "rows": list(answer.get("table", ())),
+             "picture": EmbeddedImage.of(*pictures[answer["name"]]) if answer["name"] in pictures else None}
              for answer in answers]
     style = files("i2i.report").joinpath("report.css").read_text(encoding="utf-8")
     return write_page(Path(path), environment.get_template("audit.html").render(
@@ -57,10 +56,3 @@ def _meter(answer: Mapping[str, Any]) -> dict[str, float] | None:
     most = max(METER * limit, high, value)
     return {key: round(100 * max(0.0, each) / most, 1)
             for key, each in (("limit", limit), ("value", value), ("low", low), ("high", high))}
-
-
-def _embed(picture: tuple[bytes, int, int] | None) -> EmbeddedImage | None:
-    if picture is None:
-        return None
-    data, width, height = picture
-    return EmbeddedImage("data:image/png;base64," + base64.b64encode(data).decode(), width, height)

@@ -1,4 +1,4 @@
-"""A synthetic-data card: what images of a run are made of and good for, what was tested and what was not.
+"""A synthetic-data card: origin and use of the images of a run, and which tests were made of them.
 
 It is made from the JSON files of `i2i evaluate`, `worth`, `leaks`, `hype score` and `audit`.
 """
@@ -21,7 +21,7 @@ QUESTIONS = {
     "hype": "Do people take them for real?",
     "audit": "What does the translator hide or change?"}
 FROM_NOISE, TRANSLATOR = "from noise", "translator"
-# What tests what; of a translator, its translations are saved first.
+# The command that answers each question; DIR is a folder of saved translations or images.
 COMMANDS = {
     FROM_NOISE: {
         "evaluation": "i2i evaluate --real DATA --fake DIR --json {run}/evaluation.json",
@@ -39,7 +39,7 @@ Row = tuple[str, str]       # What, and its value.
 
 @dataclass
 class Finding:
-    """What one file says."""
+    """The content of one result file for the card."""
 
     file: str
     sentences: list[str]
@@ -50,22 +50,22 @@ class Finding:
 
 @dataclass
 class DataCard:
-    """What the card shows."""
+    """Contents of the card."""
 
     name: str
     kind: str                               # TRANSLATOR or FROM_NOISE.
     made_of: list[Row]
     findings: dict[str, list[Finding]]      # By the keys of QUESTIONS.
-    not_tested: dict[str, str]              # The command that would.
+    not_tested: dict[str, str]              # Commands of the tests that are missing, by the same keys.
 
     @property
     def good_for(self) -> list[str]:
-        """What a test has shown them to be good for."""
+        """Uses of the images that a test supports."""
         return [each for finding in self._all() for each in finding.good_for]
 
     @property
     def cautions(self) -> list[str]:
-        """What a test has found that a user has to know."""
+        """Findings that users of the images need to know."""
         return list(dict.fromkeys(each for finding in self._all() for each in finding.cautions))
 
     def _all(self) -> Iterator[Finding]:
@@ -115,7 +115,7 @@ def _report(path: Path, what: str, given: bool, contents: RunContents) -> None:
 
 
 def recognize(data: Any) -> str:
-    """Which command wrote this, a key of QUESTIONS; empty if none did."""
+    """The key of QUESTIONS that a result file answers; empty if it is none."""
     if not isinstance(data, dict):
         return ""
     if data.get("i2i") == "hype score":

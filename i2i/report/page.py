@@ -1,15 +1,18 @@
-"""The report page: what its template inserts.  The same run folder gives the same bytes."""
+"""Render the report page and write pages.  The same run folder gives the same bytes."""
 
 import base64
 import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from i2i.errors import JobError, RequestError
+from i2i.files import write_atomically
 from i2i.report import run_charts, svg_chart
 from i2i.report.data_card import QUESTIONS, DataCard
 from i2i.report.run_contents import Entry, RunContents, evenly_spaced, number, part
@@ -38,13 +41,33 @@ def make_environment() -> Environment:
 
 
 def assets(name: str) -> dict[str, Markup]:
-    """Style and script of a page, and the policy that lets it run no other script and load nothing."""
+    """Style and script of a page, and a policy that forbids all other scripts and all loading."""
     style, script = (files("i2i.report").joinpath(f"{name}.{kind}").read_text(encoding="utf-8")
                      for kind in ("css", "js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
               "base-uri 'none'; form-action 'none'")
     return {"style": Markup(style), "script": Markup(script), "policy": Markup(policy)}
+
+
+def check_page(path: Path, option: str) -> None:
+    """RequestError unless this can be the name of a page."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise RequestError(f"{option} {path} must end in .html")
+    if path.is_dir():
+        raise RequestError(f"{option} {path} is a folder; accepted: a file such as {path / 'report.html'}")
+
+
+def write_page(path: Path, page: str, option: str) -> int:
+    """Write a page, and return its size in bytes.  RequestError if that is not possible."""
+    check_page(path, option)
+    data = page.encode(errors="backslashreplace")       # File names may hold bytes that are no text.
+    try:
+        write_atomically(path, lambda part: part.write_bytes(data))
+    except (JobError, OSError) as error:
+        why = str(error) if isinstance(error, JobError) else f"{path} could not be written: {error.strerror}"
+        raise RequestError(f"{why}; choose another place with {option} FILE.html") from None
+    return len(data)
 
 
 def render(contents: RunContents) -> str:
@@ -68,7 +91,7 @@ def render_markdown(card: DataCard) -> str:
 
 
 def format_cell(text: object) -> Markup:
-    """Text as the cell of a Markdown table that shows it as it is."""
+    """Escape text for the cell of a Markdown table."""
     escaped = str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     for sign in "\\`*_[]|":
         escaped = escaped.replace(sign, "\\" + sign)
@@ -101,7 +124,7 @@ def _settings(config: Entry) -> dict[str, dict[str, object]]:
 
 
 def format_setting(value: object) -> str:
-    """A setting as one would type it."""
+    """A setting as it is typed, with thousands separated."""
     if isinstance(value, Mapping):
         if set(value) == {"name", "options"} and isinstance(value["options"], Mapping):
             options = (f"{key}={format_setting(each)}" for key, each in value["options"].items())

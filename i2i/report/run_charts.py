@@ -40,7 +40,7 @@ def _loss_group(name: str) -> tuple[int, str]:
 
 
 def skipped_steps(entries: Sequence[Entry]) -> list[tuple[float, str]]:
-    """Image counts at which steps were skipped, and whose steps."""
+    """Image counts at which steps were skipped, with the players whose steps they were."""
     marks = []
     for entry in entries:
         counts = {name[8:]: number(entry[name]) for name in entry if name.startswith("skipped_")}

@@ -31,8 +31,13 @@ class EmbeddedImage:
     width: int
     height: int
 
+    @staticmethod
+    def of(png: bytes, width: int, height: int) -> "EmbeddedImage":
+        """The image in a PNG file."""
+        return EmbeddedImage(f"data:image/png;base64,{base64.b64encode(png).decode()}", width, height)
+
     def zoom(self, available: int) -> int:
-        """Screen pixels per image pixel in so much width: a whole number, so that the image stays sharp."""
+        """The largest whole number of screen pixels per image pixel, so that the image stays sharp."""
         return max(1, available // self.width)
 
 
@@ -47,7 +52,7 @@ class ImagePair:
 
 @dataclass
 class RunContents:
-    """What a run folder holds."""
+    """Contents of a run folder, as the report shows them."""
 
     name: str
     config: Entry
@@ -104,7 +109,7 @@ def read_run(run: str | Path) -> RunContents:
 
 
 def _cut(contents: RunContents, which: str) -> None:
-    """Leave what the run was after so many images, or at its best evaluation."""
+    """Cut the contents back to an image count, or to the best evaluation."""
     best = part(contents.verdict, "best").get("images")
     images = number(best if which == "best" else int(which) if which.isdecimal() and len(which) < 16 else 0)
     if not images:
@@ -125,7 +130,7 @@ def _cut(contents: RunContents, which: str) -> None:
 
 
 def evenly_spaced(items: Sequence[T], most: int) -> list[T]:
-    """At most so many items, evenly spaced, with the first and the last."""
+    """At most `most` items, evenly spaced, with the first and the last."""
     if len(items) <= most:
         return list(items)
     return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
@@ -180,7 +185,7 @@ def _read_image(folder: Path, file: str, problems: list[str]) -> EmbeddedImage |
             raise ValueError("is not a PNG image")
         with PngImageFile(io.BytesIO(data)) as image:       # Unlike Image.open, of any size.
             image.load()
-        return EmbeddedImage(f"data:image/png;base64,{base64.b64encode(data).decode()}", *image.size)
+        return EmbeddedImage.of(data, *image.size)
     except FileNotFoundError:
         problems.append(f"{file} does not exist")
     except (OSError, SyntaxError) as error:         # SyntaxError: broken chunks.

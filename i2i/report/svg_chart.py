@@ -88,7 +88,7 @@ class Axis:
 
 
 def thin(points: Sequence[Point], most: int = MAX_POINTS) -> list[Point]:
-    """Keep at most so many points: the ends, and of each stretch between the extremes and a gap."""
+    """Keep at most `most` points: the ends, and the extremes and one gap of each stretch between them."""
     if len(points) <= most:
         return list(points)
     stretches, inner, chosen = (most - 2) // 3, range(1, len(points) - 1), {0, len(points) - 1}
@@ -132,7 +132,7 @@ def _format_tick(value: float) -> str:
 
 
 class Drawing:
-    """A chart with at least one finite value, drawn as SVG: what the template inserts."""
+    """A chart with at least one finite value, as SVG."""
 
     def __init__(self, chart: Chart) -> None:
         self.chart = chart
@@ -152,12 +152,12 @@ class Drawing:
             self.views["log"] = Axis(low / 1.1, high * 1.1, BOTTOM, TOP, log=True)
 
     def svg(self) -> Markup:
-        """The whole picture but for the cursor."""
+        """The picture without the cursor."""
         views = (f'<g class="{name}">{self._view(up)}</g>' for name, up in self.views.items())
         return Markup(self._x_axis() + "".join(views) + self._marks())
 
     def summary(self) -> str:
-        """What the chart shows, for screen readers."""
+        """A description for screen readers."""
         parts = []
         for curve in self.curves:
             if finite := curve.finite:
@@ -169,7 +169,7 @@ class Drawing:
         return f"{self.chart.title}: {'; '.join(parts)}{skipped}"
 
     def data(self) -> dict[str, Any]:
-        """What the page's script needs for the cursor."""
+        """Data of the cursor, for the page's script."""
         def digits(value: float | None) -> float | None:
             return None if value is None else float(f"{value:.5g}")
 

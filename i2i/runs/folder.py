@@ -12,7 +12,7 @@ from i2i.files import try_lock, write_text
 
 
 class RunFolder:
-    """Paths of everything in a run folder, and the lock that keeps a second trainer out."""
+    """Paths of the files in a run folder, and its lock against a second trainer."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -23,11 +23,11 @@ class RunFolder:
         self._lock: FileLock | None = None
 
     def state(self, images: int) -> Path:
-        """Path of the training state after so many images."""
+        """Path of the training state at an image count."""
         return self.path / f"state-{images:08d}.safetensors"
 
     def sample(self, images: int) -> Path:
-        """Path of the sample grid after so many images."""
+        """Path of the sample grid at an image count."""
         return self.path / "samples" / f"{images:08d}.png"
 
     def states(self) -> list[Path]:
@@ -62,7 +62,7 @@ class RunFolder:
             old.unlink(missing_ok=True)
 
     def partial_files(self) -> list[Path]:
-        """What a killed process left half written."""
+        """Temporary files that a killed process left behind."""
         return [path for pattern in (".*.part", "*/.*.part", ".tmp*")       # .tmp*: of safetensors.
                 for path in self.path.glob(pattern)]
 

@@ -18,7 +18,7 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_NUMBER
 
 
-# By file: what the engine relies on when a run is resumed.
+# Whether an entry is valid, by file: the engine relies on this when it resumes a run.
 SCHEMAS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     "log.jsonl": lambda entry: all(map(is_number, entry.values())),
     "speed.jsonl": lambda entry: is_number(entry["images_per_second"]),
@@ -40,7 +40,7 @@ def is_valid(entry: Mapping[str, Any], name: str) -> bool:
 
 
 def cut(path: Path, images: int) -> None:
-    """Drop entries after so many images, which a resumed run writes again, and lines no run has written."""
+    """Drop invalid lines, and entries beyond an image count, which a resumed run writes again."""
     if path.exists():
         entries = [entry for entry in read(path) if is_valid(entry, path.name) and entry["images"] <= images]
         write_text(path, "".join(json.dumps(entry) + "\n" for entry in entries))
