@@ -121,7 +121,7 @@ def _judge(audited: Audited, before: Images, reconstruct: Callable[[Images], lis
            losses: Sequence[Loss]) -> Answer:
     worst = max((loss for loss in losses if loss.invisible), key=lambda loss: loss.lost[0])
     known = _distance(before, audited.sources)
-    finding = (f"Sources are reconstructed with an error of {known:.2g} levels, and of {worst.error:.2g} "
+    finding = (f"Sources are reconstructed with an error of {known:.3g} levels, and of {worst.error:.3g} "
                f"after a change that nobody sees ({worst.name}): {worst.lost[0]:.1%} of what was known "
                "is lost.")
     picture = _picture(audited, before, reconstruct)

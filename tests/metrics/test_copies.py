@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from i2i.metrics import copies
 from i2i.metrics.copies import MAX_DIFFERENCE, CopyFinder, copy_threshold, thumbnail
 from i2i.metrics.planted_faults import jpeg, noise
 
@@ -71,6 +72,13 @@ def test_one_small_part_that_differs_makes_another_image() -> None:
 def test_an_image_is_not_its_own_copy() -> None:
     assert all(match.distance > 1 and match.index != i
                for i, match in enumerate(FINDER.find(TRAIN[:20], exclude=np.arange(20))))
+
+
+def test_matches_do_not_depend_on_how_many_spectra_are_compared_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.arange(3, 9)
+    expected = FINDER.find(OTHERS[:6]), FINDER.find(TRAIN[rows], exclude=rows)
+    monkeypatch.setattr(copies, "MAX_COMPARED", 2 * len(TRAIN))
+    assert (FINDER.find(OTHERS[:6]), FINDER.find(TRAIN[rows], exclude=rows)) == expected
 
 
 def test_faint_images_are_not_copies_of_the_faintest_training_image() -> None:
