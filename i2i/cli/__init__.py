@@ -14,6 +14,7 @@ from i2i.cli import (
     data,
     evaluate,
     explore,
+    export,
     generate,
     hype,
     leaks,
@@ -47,7 +48,7 @@ def _root(version: Annotated[bool, typer.Option(
 
 for _command in (train.train, translate.translate, generate.generate, score.score, evaluate.evaluate,
                  leaks.leaks, worth.worth, audit.audit, report.report, convert.convert,
-                 models.models):
+                 models.models, export.export):
     app.command()(_command)
 app.command("list")(listing.list_components)
 for _group in (explore, data, weights, hype, bench):

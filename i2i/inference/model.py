@@ -50,7 +50,7 @@ class Model(Translator):
         self._bytes_per_pixel: dict[str, float] = {}        # By source.
         translators = list(modules.values()) if recipe.sources else []
         self.multiple = max((getattr(network, "multiple", 1) for network in translators), default=1)
-        self._min_size = max((getattr(network, "smallest", 1) for network in translators), default=1)
+        self.min_size = max((getattr(network, "smallest", 1) for network in translators), default=1)
 
     def __repr__(self) -> str:
         name, (height, width) = self.header["recipe"]["name"], self.header["info"]["size"]
@@ -122,7 +122,7 @@ class Model(Translator):
             check_seed(seed)
             torch.manual_seed(stable_seed(seed))
         height, width = images.shape[-2:]
-        padded, top, left = pad_to_multiple(images.to(self.device), self.multiple, self._min_size)
+        padded, top, left = pad_to_multiple(images.to(self.device), self.multiple, self.min_size)
         result = self.recipe.generate(self.modules, {source: padded})[self.directions[direction]]
         return result[..., top:top + height, left:left + width].float()
 
@@ -140,7 +140,7 @@ class Model(Translator):
         if source not in self._bytes_per_pixel:
             info = from_dict(DataInfo, self.header["info"])
             self._bytes_per_pixel[source] = bytes_per_pixel(self.recipe, info, source, self.multiple)
-        height, width = (-(-max(side, self._min_size) // self.multiple) * self.multiple
+        height, width = (-(-max(side, self.min_size) // self.multiple) * self.multiple
                          for side in (height, width))
         return int(height * width * self._bytes_per_pixel[source])
 
@@ -271,9 +271,9 @@ def pad_to_multiple(x: Tensor, multiple: int, minimum: int = 1) -> tuple[Tensor,
     added = []
     for dim in (-2, -1):
         size = x.shape[dim]
-        extra = -(-max(size, minimum) // multiple) * multiple - size
-        added.append(extra // 2)
-        if extra:
+        extra = (torch.sym_max(size, minimum) + multiple - 1) // multiple * multiple - size
+        added.append(cast(int, extra // 2))
+        if isinstance(extra, torch.SymInt) or extra:        # A symbol where the model is exported.
             positions = torch.arange(-added[-1], size + extra - added[-1], device=x.device)
             index = reflect_index(positions, size)
             x = x[..., index, :] if dim == -2 else x[..., index]

@@ -22,9 +22,16 @@ MAX_LAYERS = 1000       # Of a kind in one network: beyond what fits into any me
 class GemmConv2d(nn.Conv2d):
     """Convolution as one matrix product where that is up to ten times as fast: few positions on a CPU."""
 
+    gemm = True
+
+    def prepare_export(self) -> None:
+        """Let the graph not depend on the number of positions."""
+        self.gemm = False
+
     def forward(self, x: Tensor) -> Tensor:
         positions = x.shape[0] * x.shape[2] * x.shape[3]
-        if x.device.type != "cpu" or positions > MAX_GEMM_POSITIONS * self.stride[0] * self.stride[1]:
+        few = self.gemm and positions <= MAX_GEMM_POSITIONS * self.stride[0] * self.stride[1]
+        if x.device.type != "cpu" or not few:
             return super().forward(x)
         padding = cast(tuple[int, int], self.padding)
         h, w = ((side + 2 * padding[i] - self.kernel_size[i]) // self.stride[i] + 1
@@ -48,8 +55,15 @@ class InputSkip(GemmConv2d):
 class GemmConvTranspose2d(nn.ConvTranspose2d):
     """The transposed counterpart of `GemmConv2d`."""
 
+    gemm = True
+
+    def prepare_export(self) -> None:
+        """Let the graph not depend on the number of positions."""
+        self.gemm = False
+
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if x.device.type != "cpu" or x.shape[0] * x.shape[2] * x.shape[3] > MAX_GEMM_POSITIONS:
+        few = self.gemm and x.shape[0] * x.shape[2] * x.shape[3] <= MAX_GEMM_POSITIONS
+        if x.device.type != "cpu" or not few:
             return super().forward(x, output_size)
         padding = cast(tuple[int, int], self.padding)
         size = tuple((side - 1) * s - 2 * p + k + o for side, s, p, k, o in zip(

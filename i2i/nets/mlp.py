@@ -42,7 +42,7 @@ class Dense(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """(N, in_features) -> (N, out_features)"""
-        alone = len(h) == 1 and self.training and isinstance(self.norm, nn.modules.batchnorm._BatchNorm)
+        alone = self.training and len(h) == 1 and isinstance(self.norm, nn.modules.batchnorm._BatchNorm)
         require(not alone, "train.batch_size", 1,
                 "2 or more for each process, with batch norm over single values; or norm=virtual or none")
         h = self.linear(h)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 def reflect_index(index: Tensor, size: int) -> Tensor:
     """Map coordinates into [0, size - 1] by reflection at the outermost pixels, as often as needed."""
-    period = max(2 * (size - 1), 1)
+    period = index.new_full((), torch.sym_max(2 * (size - 1), 1))
     index = index.remainder(period)
     return torch.minimum(index, period - index)
 

@@ -35,10 +35,10 @@ class LatentPrior(nn.Module):
 class TemperedPrior(LatentPrior):
     """z ~ N(0, T^2), where `truncation` sets the temperature T.  Kingma and Dhariwal 2018, section 6."""
 
-    truncation = 1.0
+    truncation: float | Tensor = 1.0
 
     def forward(self, eps: Tensor) -> Tensor:
-        return eps if self.truncation == 1 else self.truncation * eps
+        return self.truncation * eps
 
 
 def _uniform(eps: Tensor) -> Tensor:

@@ -39,6 +39,7 @@ class Growth(nn.Module):
         require(0 <= fade <= 1, f"{player}.fade", fade, "from 0 (sudden) to 1 (all the time)")
         self.levels, self.grown, self.fade = levels, grown, fade
         self.register_buffer("level", torch.tensor(float(levels)))
+        self.constant = False
         self._host_level: float | None = None       # As set by `set_progress`, so that no step reads it back.
         self.register_load_state_dict_post_hook(lambda module, keys: setattr(module, "_host_level", None))
 
@@ -52,12 +53,17 @@ class Growth(nn.Module):
         self.level.fill_(level)
         self._host_level, = struct.unpack("f", struct.pack("f", level))     # As the buffer rounds it.
 
+    def prepare_export(self) -> None:
+        """Let the level be a constant of the graph."""
+        self.constant, self._host_level = True, self.level.item()
+
     def stage(self) -> tuple[int, Tensor | None]:
         """Doublings in full use, and alpha of the next or None."""
         if self.level.is_meta:
             level = float(self.levels)
         else:       # In eval mode the buffer may have been copied from another network.
-            level = self._host_level if self.training and self._host_level is not None else self.level.item()
+            known = (self.training or self.constant) and self._host_level is not None
+            level = self._host_level if known else self.level.item()    # type: ignore[assignment]
         k = int(level)
         return k, self.level - k if level > k else None
 

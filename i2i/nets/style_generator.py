@@ -70,6 +70,7 @@ class StyleGenerator(nn.Module, ABC):
     """
 
     gradient_checkpointing = False
+    truncation: float | Tensor
     synced_buffers: ClassVar[tuple[str, ...]] = ("w_avg",)
     w_avg: Tensor
 
@@ -89,7 +90,7 @@ class StyleGenerator(nn.Module, ABC):
         """(N, z_dim), (N) labels -> (N, num_ws, w_dim), mixed in training and truncated in eval mode"""
         if not self.training:
             w = self.mapping(z, c)
-            w = w if self.truncation == 1 else self.w_avg.lerp(w, self.truncation)
+            w = self.w_avg.lerp(w, self.truncation)         # Exactly w where truncation is 1.
             return w[:, None].expand(-1, self.num_ws, -1)
         if self.mixing:
             w, other = self.mapping(torch.cat([z, torch.randn_like(z)]),

@@ -62,7 +62,7 @@ class ConstantInput(nn.Module):
 
     def forward(self, w: Tensor) -> Tensor:
         """(N, w_dim) -> (N, C, H, W)"""
-        x = self.constant.expand(len(w), -1, -1, -1)
+        x = self.constant.expand(w.shape[0], -1, -1, -1)
         return self.adain(leaky_relu(x + self.noise(x), 1), w)
 
 

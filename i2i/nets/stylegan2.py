@@ -112,7 +112,7 @@ class Generator(StyleGenerator):
     def synthesize(self, ws: Tensor) -> Tensor:
         """(N, num_ws, w_dim) -> (N, C, H, W).  `rgb` has the style of the next layer."""
         w = ws.unbind(1)
-        x = self.first(self.constant.expand(len(ws), -1, -1, -1), w[0])
+        x = self.first(self.constant.expand(ws.shape[0], -1, -1, -1), w[0])
         image = self.rgb[0](x, w[1])
         for i, (up, layer, rgb) in enumerate(zip(self.up, self.layers, self.rgb[1:], strict=True)):
             x, image = checkpoint_stage(self, _stage, up, layer, rgb, x, image, *w[2 * i + 1:2 * i + 4])
