@@ -301,11 +301,12 @@ def odd(layer: nn.Module) -> Model:
 @pytest.mark.parametrize(("layer", "suffix", "message"), [
     (Branch(), "pt2", r"layer G\.inner\.1 \(Branch\) cannot be exported: "), (Branch(), "onnx", r"layer G\.inner\.1 \(Branch\) cannot be exported: "),
     (Solve(), "onnx", r"layer G\.inner\.1 \(Solve\) cannot be exported to ONNX, which has no aten\.linalg_solve_triangular")])
-def test_what_cannot_be_exported_names_the_layer_in_one_line(layer: nn.Module, suffix: str, message: str, tmp_path: Path) -> None:
+def test_what_cannot_be_exported_names_the_layer_in_one_line(layer: nn.Module, suffix: str, message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RequestError, match=message) as caught:
         export(odd(layer), tmp_path / f"model.{suffix}")
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 450
+    assert capfd.readouterr().err == ""
     assert not list(tmp_path.iterdir())
 
 

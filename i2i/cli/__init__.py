@@ -16,6 +16,7 @@ from i2i.cli import (
     explore,
     export,
     generate,
+    hub,
     hype,
     leaks,
     listing,
@@ -48,7 +49,7 @@ def _root(version: Annotated[bool, typer.Option(
 
 for _command in (train.train, translate.translate, generate.generate, score.score, evaluate.evaluate,
                  leaks.leaks, worth.worth, audit.audit, report.report, convert.convert,
-                 models.models, export.export):
+                 models.models, export.export, hub.push, hub.pull):
     app.command()(_command)
 app.command("list")(listing.list_components)
 for _group in (explore, data, weights, hype, bench):

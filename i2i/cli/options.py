@@ -31,10 +31,11 @@ MaxPixels = Annotated[int | None, option(
     None, "Refuse images of more pixels as decompression bombs; by default 89,478,485.", min=1)]
 Device = Annotated[str, option(None, "auto, cpu, cuda or mps.")]
 Model = Annotated[str, argument(
-    "MODEL", "A model file, a run folder, RUN@IMAGES, RUN@best (of an earlier checkpoint), or a name of "
-             "i2i models.")]
+    "MODEL", "A model file, a run folder, RUN@IMAGES, RUN@best (of an earlier checkpoint), hf:USER/NAME, or "
+             "a name of i2i models.")]
 NoiseModel = Annotated[str, argument(
-    "MODEL", "A model file, a run folder, RUN@IMAGES or a name of i2i models, that makes images from noise.")]
+    "MODEL", "A model that makes images from noise: a file, a run folder, RUN@IMAGES, hf:USER/NAME or a name "
+             "of i2i models.")]
 JsonFile = Annotated[str | None, option("FILE", "Write everything as JSON, too.", "--json")]
 Plugins = Annotated[list[str] | None, option(
     "FILE.py", "Run a Python file that registers components of yours; can be repeated.", "--plugin",

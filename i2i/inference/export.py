@@ -26,7 +26,6 @@ from i2i.inference.export_graph import (
     ExportableGenerator,
     ExportableTranslator,
     find_operation,
-    quiet,
     trace,
 )
 from i2i.inference.model import Model, load
@@ -146,12 +145,12 @@ def _write(path: Path, write: Callable[[Path], object], run: Callable[[Path, Arr
 # ------------------------------------------------------------------------------------------- torch.export
 
 def _save_program(program: ExportedProgram, part: Path) -> None:
-    with quiet(), open(part, "wb") as file:
+    with open(part, "wb") as file:
         torch.export.save(program, file)
 
 
 def _run_program(part: Path, inputs: Arrays) -> Array:
-    with torch.no_grad(), quiet(), open(part, "rb") as file:
+    with torch.no_grad(), open(part, "rb") as file:
         module = torch.export.load(file).module()
         output: Tensor = module(**{name: torch.from_numpy(array) for name, array in inputs.items()})
         return output.numpy()
@@ -172,7 +171,7 @@ def _to_onnx(program: ExportedProgram, module: Exportable, inputs: Mapping[str, 
     require(size <= MAX_ONNX_BYTES, "--format", "onnx", f"pt2 for {size / 1e9:.1f} GB of weights; a file of "
             "ONNX holds 2 GB")
     try:
-        with torch.no_grad(), quiet():
+        with torch.no_grad():
             converted = torch.onnx.export(program, (), kwargs=dict(inputs), dynamo=True, verbose=False,
                                           input_names=list(module.axes), output_names=["output"])
     except Exception as error:
@@ -212,8 +211,11 @@ def _explain(error: Exception, module: Exportable, inputs: Mapping[str, Tensor])
 
 
 def _run_onnx(part: Path, inputs: Arrays) -> Array:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime  # type: ignore[import-untyped]
-    session = onnxruntime.InferenceSession(str(part), providers=["CPUExecutionProvider"])
+    options: Any = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(part), options, providers=["CPUExecutionProvider"])
     output: Array = session.run(None, dict(inputs))[0]
     return output
 

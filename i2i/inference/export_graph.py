@@ -1,11 +1,11 @@
 """A trained model as one module from its inputs to its images, and the graph of that module."""
 
+import io
 import logging
 import sys
 import traceback
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, redirect_stderr
 from copy import deepcopy
 from types import FrameType
 from typing import Any
@@ -25,6 +25,8 @@ from i2i.recipes.base import get_module
 ROW_AXES = {0: "batch"}
 IMAGE_AXES, PIXEL_AXES = {**ROW_AXES, 2: "height", 3: "width"}, {**ROW_AXES, 1: "height", 2: "width"}
 Axes = Mapping[str, Mapping[int, str]]
+
+logging.getLogger("torch.fx.experimental.symbolic_shapes").setLevel(logging.ERROR)
 
 
 class Exportable(nn.Module):
@@ -123,7 +125,7 @@ def trace(module: Exportable, inputs: Mapping[str, Tensor]) -> ExportedProgram:
     dims = {name: Dim(name, min=1) for axes in module.axes.values() for name in axes.values()}
     shapes = {name: {axis: dims[dim] for axis, dim in axes.items()} for name, axes in module.axes.items()}
     try:
-        with torch.no_grad(), quiet(), _any_size():
+        with torch.no_grad(), _any_size(), redirect_stderr(io.StringIO()):     # It prints the graph so far.
             return torch.export.export(module.eval(), (), dict(inputs), dynamic_shapes=shapes, strict=False)
     except Exception as error:
         frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
@@ -162,19 +164,6 @@ def _callers(frame: FrameType | None) -> list[FrameType]:
         found.append(frame)
         frame = frame.f_back
     return found
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No warnings and logs, of which exporting has many about itself."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        disabled = logging.root.manager.disable
-        logging.disable(logging.CRITICAL)
-        try:
-            yield
-        finally:
-            logging.disable(disabled)
 
 
 def _any_size() -> AbstractContextManager[object]:

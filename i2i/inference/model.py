@@ -289,11 +289,12 @@ def load(path: str | Path, device: str = "auto") -> Model:
     """Load a trained model.
 
     Args:
-        path: a `.safetensors` file, a run folder, or the name of a bundled model.
+        path: a `.safetensors` file, a run folder, hf:USER/NAME of the Hub, or the name of a bundled model.
         device: "cpu", "cuda", "mps", or "auto" for a GPU if there is one.
 
     Raises:
         RequestError: if there is no model at the path, its file is damaged, or the device is not available.
+        JobError: if the Hub cannot be reached and the model has not been downloaded before.
     """
     file = find_model(path)
     return Model(*read_networks(file), best_device(device), file)

@@ -14,6 +14,7 @@ from i2i.errors import RequestError, require
 from i2i.images.convert import palette_values
 from i2i.images.format import ImageFormat
 from i2i.inference.bundled_models import bundled_model, bundled_models
+from i2i.inference.hub import download, is_hub_model
 from i2i.recipes.base import DataInfo, Recipe
 from i2i.recipes.meta_device import build_on_meta
 from i2i.registry import MAX_NAME_LENGTH, lookup, suggest
@@ -36,11 +37,13 @@ def model_header(recipe_name: str, settings: Mapping[str, Any], info: DataInfo,
 
 
 def find_model(model: str | Path) -> Path:
-    """The file that a MODEL argument means: a model file, a run folder, RUN@IMAGES, RUN@best, RUN@last, or a
-    bundled model by name.  What exists as a file or a folder is no name.
+    """The file that a MODEL argument means: a model file, a run folder, RUN@IMAGES, RUN@best, RUN@last,
+    hf:USER/NAME, or a bundled model by name.  What exists as a file or a folder is no name.
 
     RequestError if the run folder has no such model; whether a file exists is found out by reading it.
     """
+    if is_hub_model(model):
+        return download(model)
     path, which = split_run(model)
     if Path(path).is_dir():
         return _model_of_run(RunFolder(path), which)
@@ -71,7 +74,7 @@ def _model_of_run(run: RunFolder, which: str) -> Path:
 def is_model(text: str | Path) -> bool:
     """Whether an argument that may also mean images means a model."""
     path, _ = split_run(text)
-    return (Path(path).suffix == ".safetensors" or RunFolder(path).model.exists()
+    return (is_hub_model(text) or Path(path).suffix == ".safetensors" or RunFolder(path).model.exists()
             or (_is_name(text) and str(text) in bundled_models()))
 
 
