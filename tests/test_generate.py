@@ -399,7 +399,7 @@ def test_truncation_draws_to_the_mean(noisy: Noisy) -> None:
     ("classes", ("--n", 3, "--classes", "rde"), "did you mean 'red'"), ("classes", ("--n", 3, "--classes", "7"), "0 to 2"),
     ("classes", ("--n", 3, "--classes", "red,0"), "each class once"), ("classes", ("--n", 3, "--truncation", 0.7), "style space"),
     ("styles", ("--n", 3, "--truncation", 9), "-2 to 2"), ("plain", ("--n", 3, "--format", "gif"), "--format gif"), ("plain", ("--n", 3, "--device", "tpu"), "tpu"),
-    ("plain", ("--n", 3, "--batch", -1), "--batch"), ("plain", ("--only", 1, "--like", "nowhere"), "nowhere holds no generated.json")])
+    ("plain", ("--n", 3, "--batch", -1), "--batch"), ("plain", ("--n", 3, "--batch", 10**12), "are free; accepted: fewer, or 0"), ("plain", ("--only", 1, "--like", "nowhere"), "nowhere holds no generated.json")])
 def test_wrong_options_are_one_line(noisy: Noisy, i2i: Run, tmp_path: Path, name: str, arguments: tuple[object, ...], expected: str) -> None:
     result = i2i("generate", noisy[name], *arguments, "--out", "out")
     assert result.code == 2

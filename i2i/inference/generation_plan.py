@@ -2,18 +2,20 @@
 
 import hashlib
 import json
+import math
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from i2i.config import VERSION
 from i2i.data.layouts import SIDE_FOLDERS, SPLITS
 from i2i.errors import RequestError, require
 from i2i.images.encode import FILE_FORMATS, formats_for
+from i2i.inference.memory import format_bytes
 from i2i.inference.model import Model
 from i2i.inference.model_file import find_model
 
@@ -110,7 +112,7 @@ def plan_generation(path: str | Path, model: Model, *, seed: int = 0, truncation
     model.set_truncation(truncation)
     model.set_sampling(steps, guidance)
     require(seed >= 0, "--seed", seed, "0 or more")
-    require(batch_size >= 0, "--batch", batch_size, "1 or more; 0 goes by the size of the images")
+    _check_batch(model, batch_size)
     image_format = model.formats["b"]
     suffix = parse_suffix(suffix or formats_for(image_format)[0])
     if not FILE_FORMATS[suffix].supports(image_format):
@@ -119,6 +121,18 @@ def plan_generation(path: str | Path, model: Model, *, seed: int = 0, truncation
     return GenerationPlan(sha256(path), seed, float(truncation), model.classes, parse_classes(model, classes),
                           batch_size or model.batch_size(), suffix, VERSION,
                           model.header.get("feature_networks", {}), steps, guidance)
+
+
+def _check_batch(model: Model, batch_size: int) -> None:
+    """RequestError for a batch whose noise and images alone do not fit in memory."""
+    require(batch_size >= 0, "--batch", batch_size, "1 or more; 0 goes by the size of the images")
+    values = cast(int, model.modules["Z"].noise_dim) + model.formats["b"].channels * math.prod(
+        model.header["info"]["size"])
+    needed, available = 4 * values * batch_size, model.available_memory()
+    if needed > available:
+        raise RequestError(f"--batch {batch_size:,} takes {format_bytes(needed)} of memory or more, and "
+                           f"{format_bytes(available)} are free; accepted: fewer, or 0, which goes by the "
+                           "size of the images")
 
 
 def parse_suffix(text: str) -> str:

@@ -60,7 +60,7 @@ class Denoising(OnePlayer):
         "generating can change it")] = 1.0
     label_dropout: Annotated[float, Doc("Share of the images that are trained without their label")] = 0.1
     optimizer: Annotated[Spec, Doc("Optimizer of all networks")] = component(
-        "optimizer", "adam", lr=2e-3, beta1=0.9)
+        "optimizer", "adam", lr=5e-4, beta1=0.9)
 
     ema_modules: ClassVar[tuple[str, ...]] = ("G", "Z", "S")
 

@@ -143,6 +143,20 @@ def test_noise_of_an_image_is_normal_and_another_for_another_image_seed_or_call(
     assert float(first.std()) == pytest.approx(1, abs=0.01)
 
 
+def test_the_first_steps_do_not_blow_up_a_network_that_halves_twice() -> None:
+    torch.manual_seed(0)
+    G, rate = registry.build("denoiser", registry.Spec("unet", {"depth": 2}), 3, 3, (32, 32), 0), Denoising().optimizer.options["lr"]
+    optimizer, seen = torch.optim.Adam(G.parameters(), rate, betas=(0.9, 0.999)), list[float]()
+    G.last[0].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].detach().square().mean().sqrt().item()))
+    for _ in range(12):
+        image, noise, t = torch.ones(4, 3, 32, 32), torch.randn(4, 3, 32, 32), torch.rand(4, 1, 1, 1)
+        image[:, :, 8:20, 4:28] = torch.rand(4, 3, 1, 1) * 2 - 1
+        optimizer.zero_grad()
+        (G((1 - t) * image + t * noise, t.flatten()) - (noise - image)).square().mean().backward()
+        optimizer.step()
+    assert 0.1 < seen[0] < max(seen) < 25       # 0.5 and 11; hundreds with a rate of 2e-3, after which nothing is learned for long.
+
+
 def test_guidance_extrapolates_from_the_prediction_without_a_label() -> None:
     r, x = recipe("rectified-flow", "conditional=true", "steps=1", "guidance=3"), batch()
     m, eps = built(r), torch.randn(4, 192)
