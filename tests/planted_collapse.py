@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from i2i.training.callbacks.fixed_inputs import to_uint8
+from i2i.images.convert import tensor_to_rgb
 
 Z = 8
 CLASSES = 3
@@ -36,7 +36,7 @@ def pictures(folder: Path, *splits: tuple[str, int], size: int = 16) -> Path:
         for i, image in enumerate(draw(torch.randn(count, Z, generator=g), c, (size, size))):
             path = folder / split / f"class{int(c[i])}" / f"{i:03}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(to_uint8(image)).save(path)
+            Image.fromarray(tensor_to_rgb(image)).save(path)
     return folder
 
 

@@ -172,6 +172,7 @@ def test_a_grid_shows_the_first_three_channels_or_the_first(channels: int) -> No
     cell = make_grid([[image]], gap=0)
     assert cell.shape == (2, 2, 3)
     first = ((image[0] + 1) * 127.5).round()
+    assert np.array_equal(make_grid([[cell, image]], gap=0), np.concatenate([cell, cell], 1))     # Of what is RGB already, too.
     assert np.array_equal(cell[..., 0], first.numpy())
     assert np.array_equal(cell[..., 1], (first if channels < 3 else ((image[1] + 1) * 127.5).round()).numpy())
 

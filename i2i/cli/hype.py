@@ -50,8 +50,8 @@ def build(
     settings = study.make_settings(protocol, images, qualification, practice)
     names = [Path(each).resolve().name.removesuffix(".zip").removesuffix(".safetensors") for each in fake]
     if len(set(names)) < len(names):
-        raise RequestError(f"--fake {', '.join(names)}: two have the same name, by which results tell them "
-                           "apart; accepted: folders with different names")
+        raise RequestError(f"--fake {', '.join(names)}: two have the same name, which results are listed "
+                           "under; accepted: folders with different names")
     needs = study.images_needed(settings, len(fake), qualifying is not None)
     reals, split = study.open_reals(real, needs[0], max_pixels)
     with ExitStack() as stack:

@@ -114,9 +114,9 @@ def judge_layout(audited: Audited, judge: str) -> Answer:
     """Whether the places of an image that are alike stay alike: self-similarity of features (Tumanyan et al.
     2022, arXiv 2201.00424, equation 3, with the networks that are here)."""
     network = frozen_network(judge, audited.model.device)
-    sources, made = ([_self_similarity(network, show(image)) for image in images] for show, images in (
-        (audited.show_source, audited.sources), (audited.show, audited.translations)))
-    targets = [_self_similarity(network, audited.show(image))
+    sources, made = ([_self_similarity(network, rgb(image)) for image in images] for rgb, images in (
+        (audited.source_rgb, audited.sources), (audited.target_rgb, audited.translations)))
+    targets = [_self_similarity(network, audited.target_rgb(image))
                for image in audited.targets] if _true_pairs(audited) else None
     return _kept("layout", "Do the same places still belong together?",
                  f"correlation of the self-similarity ({judge})", _correlation, (sources, made, targets),
@@ -192,8 +192,9 @@ def _edges(luma: Array) -> Array:
 
 
 @torch.inference_mode()
-def _self_similarity(network: FeatureNetwork, image: Tensor) -> Array:
-    """Cosines between the features of the places of an image.  (3, H, W) in [-1, 1] -> (pairs,)"""
+def _self_similarity(network: FeatureNetwork, rgb: Array) -> Array:
+    """Cosines between the features of the places of an image.  (H, W, 3) uint8 -> (pairs,)"""
+    image = to_tensor(rgb)
     device = next(iter([*network.parameters(), *network.buffers()])).device
     fine = [name for name, layer in network.layers.items() if min(image.shape[1:]) >= MIN_GRID * layer.stride]
     with exact_float32():
@@ -209,8 +210,8 @@ def _rows(audited: Audited, indices: Sequence[int], *, with_targets: bool = Fals
     size = audited.translations[indices[0]].shape[-2:]
     chosen = [i for i in indices if audited.translations[i].shape[-2:] == size and not (
         with_targets and (i >= len(audited.targets) or audited.targets[i].shape[-2:] != size))][:SHOWN]
-    return make_grid([[audited.show_source(audited.sources[i]), audited.show(audited.translations[i]),
-                       *([audited.show(audited.targets[i])] if with_targets else [])]
+    return make_grid([[audited.source_rgb(audited.sources[i]), audited.target_rgb(audited.translations[i]),
+                       *([audited.target_rgb(audited.targets[i])] if with_targets else [])]
                       for i in chosen or indices[:1]])
 
 
@@ -225,8 +226,8 @@ def _edge_picture(audited: Audited, indices: Sequence[int], sources: Sequence[Ar
         sheet[sources[i] & near_made] = (150, 150, 150)
         sheet[made[i] & ~near_source] = (40, 90, 220)
         sheet[sources[i] & ~near_made] = (220, 30, 30)
-        rows.append([audited.show_source(audited.sources[i]), audited.show(audited.translations[i]),
-                     to_tensor(sheet)])
+        rows.append([audited.source_rgb(audited.sources[i]), audited.target_rgb(audited.translations[i]),
+                     sheet])
     return make_grid(rows)
 
 

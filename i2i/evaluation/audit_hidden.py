@@ -172,10 +172,10 @@ def _picture(audited: Audited, before: Images, reconstruct: Callable[[Images], l
     size = written[0].shape
     same = [i for i, image in enumerate(written) if image.shape == size]
     chosen = sorted(same, key=lambda i: -float((after[i] - before[i]).square().mean()))[:SHOWN]
-    rows = []
+    rows = list[list[Tensor | Array]]()
     for i in chosen:
         difference = (4 * (after[i] - before[i]).abs().mean(0) - 1).clamp(-1, 1).expand(3, -1, -1)
         strong = (faint(written[i]) * (HALF_RANGE / FAINT)).clamp(-1, 1).mean(0).expand(3, -1, -1)
-        rows.append([audited.show_source(audited.sources[i]), audited.show(written[i]), strong,
-                     audited.show_source(before[i]), audited.show_source(after[i]), difference])
+        source, *others = (audited.source_rgb(image) for image in (audited.sources[i], before[i], after[i]))
+        rows.append([source, audited.target_rgb(written[i]), strong, *others, difference])
     return make_grid(rows)

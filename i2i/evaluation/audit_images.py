@@ -19,7 +19,7 @@ from i2i.images.format import Array, DecodedImage, ImageFormat
 from i2i.inference.model import Model
 
 MIN_IMAGES = 8
-SAMPLED = 16                # Files that tell strips from other images.
+SAMPLED = 16                # Files that decide whether images are strips.
 MAX_SIDE = 512              # Of larger images the middle is audited.
 HALF_RANGE = 127.5          # Levels of 255 in a unit of [-1, 1].
 Read = Callable[[int], DecodedImage]
@@ -95,14 +95,6 @@ class Audited:
     def target_rgb(self, image: Tensor) -> Array:
         """An image of the target side as people see it, (H, W, 3) uint8."""
         return tensor_to_rgb(image, self.model.formats[self.direction[1]])
-
-    def show_source(self, image: Tensor) -> Tensor:
-        """An image of the source side for a sheet, (3, H, W)."""
-        return to_tensor(self.source_rgb(image))
-
-    def show(self, image: Tensor) -> Tensor:
-        """An image of the target side for a sheet, (3, H, W)."""
-        return to_tensor(self.target_rgb(image))
 
 
 def open_sides(model: Model, where: str, *, split: str | None = None, direction: str = "ab",

@@ -3,12 +3,11 @@
 from collections.abc import Callable
 
 import numpy as np
-from torch import Tensor
 
 from i2i.data.transforms import resize
 from i2i.evaluation.audit_answers import Answer, answer, not_tested
 from i2i.evaluation.audit_images import Audited, Side
-from i2i.images.convert import make_grid, middle_square, to_tensor
+from i2i.images.convert import make_grid, middle_square
 from i2i.images.format import Array
 from i2i.metrics.feature_networks import FeatureExtractor
 from i2i.metrics.intervals import proportion_interval
@@ -63,6 +62,6 @@ def _features(side: Side, judge: FeatureExtractor, progress: Callable[[int], Non
     return np.concatenate(found)
 
 
-def _square(image: Array) -> Tensor:
+def _square(image: Array) -> Array:
     """The middle square of an image for a sheet, by nearest pixels."""
-    return to_tensor(resize(middle_square(image), (SIDE, SIDE), "nearest"))
+    return resize(middle_square(image), (SIDE, SIDE), "nearest")

@@ -99,9 +99,9 @@ def _difference_sheet(audited: Audited, differences: list[Tensor], worst: Array)
     """The images that change most."""
     order = sorted(range(len(worst)), key=lambda i: -worst[i])
     size = differences[order[0]].shape
-    rows = []
+    rows = list[list[Tensor | Array]]()
     for i in [i for i in order if differences[i].shape == size][:SHOWN]:
         heat = (8 * differences[i].mean(0) - 1).clamp(max=1).expand(3, -1, -1)
-        rows.append([_inside(audited.show_source(audited.sources[i])),
-                     _inside(audited.show(audited.translations[i])), heat])
+        rows.append([audited.source_rgb(_inside(audited.sources[i])),
+                     audited.target_rgb(_inside(audited.translations[i])), heat])
     return make_grid(rows)

@@ -92,7 +92,7 @@ def sample_sheet(model: Model, pairs: PairedDataset, *, direction: str = "ab", c
     """Sheet (H, W, C) uint8 of input, translation and target of evenly spaced pairs of the first's size."""
     chosen = evenly_spaced(len(pairs), count)
     triples = [pair[:3] for pair in _translate(model, _in_direction(pairs, direction), chosen, direction)]
-    images = [to_tensor(to_rgb(image)) for triple in triples
+    images = [to_rgb(image) for triple in triples
               if triple[0].shape[:2] == triples[0][0].shape[:2] for image in triple]
     return make_grid([images[i:i + 3 * across] for i in range(0, len(images), 3 * across)])
 

@@ -14,7 +14,7 @@ from i2i.evaluation.leak_scores import leak_scores, sample, share_score
 from i2i.evaluation.leak_sets import ENOUGH_FAKES, ScannedSet, check_numbers, scan, without_overlap
 from i2i.evaluation.request import EvaluationRequest
 from i2i.files import temporary_folder
-from i2i.images.convert import make_grid, to_tensor
+from i2i.images.convert import make_grid
 from i2i.images.format import Array
 from i2i.metrics.copies import BATCH, MAX_DIFFERENCE, RARE, CopyFinder, Match, copy_threshold, thumbnail
 from i2i.metrics.feature_networks import FeatureExtractor
@@ -186,5 +186,5 @@ def pair_sheet(train: ImageSet, fake: ImageSet, copies: Copies) -> Array:
         for k, image in enumerate(both):
             x = FRAME + k * (SHEET_SIDE + FRAME)
             tile[FRAME:-FRAME, x:x + SHEET_SIDE] = image
-        tiles.append(to_tensor(tile))
+        tiles.append(tile)
     return make_grid([tiles[i:i + ACROSS] for i in range(0, len(tiles), ACROSS)], gap=8)

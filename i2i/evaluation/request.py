@@ -13,7 +13,7 @@ from i2i.metrics import feature_networks, judges, paired, set_metrics, weights  
 from i2i.metrics.feature_networks import FeatureExtractor
 from i2i.registry import Spec, lookup, names, schema, suggest
 
-FID_ALIASES = {"fid": "fd", "fid_infinity": "fd_infinity"}     # Names that ask for the FID Inception.
+FID_ALIASES = {"fid": "fd", "fid_infinity": "fd_infinity"}     # Names that mean the FID Inception.
 DEFAULT_SET_METRICS = ("fd", "kid", "precision_recall", "density_coverage", "diversity", "color")
 DEFAULT_MODEL_METRICS = ("l1", "psnr", "ssim", "ms_ssim", "fd")
 Progress = Callable[[str, int, int], None]      # Stage, images done, images in total.
@@ -62,7 +62,7 @@ def choose_metrics(listed: str | None, options: Sequence[str], default: Sequence
             raise RequestError(f"--metrics: no metric is called {name!r}; {suggest(name, known)}")
         if name in FID_ALIASES and features != "inception":
             raise RequestError(f"--metrics {name} is of the FID Inception, and the features are {features}: "
-                               f"ask for {FID_ALIASES[name]}, or --features inception")
+                               f"use {FID_ALIASES[name]}, or --features inception")
         name = FID_ALIASES.get(name, name)
         chosen[name] = {key: option.default for key, option in schema(metric_kind(name), name).items()}
     for override in options:

@@ -228,8 +228,12 @@ def to_rgb(array: Array) -> Array:
     return convert_channels(array, 3)
 
 
-def tensor_to_rgb(image: Tensor, format: ImageFormat) -> Array:
-    """An image in 8-bit levels of its range, alpha over white.  (C, H, W) in [-1, 1] -> (H, W, 3) uint8"""
+def tensor_to_rgb(image: Tensor, format: ImageFormat | None = None) -> Array:
+    """An image in 8-bit levels of its range, alpha over white.  (C, H, W) in [-1, 1] -> (H, W, 3) uint8
+
+    By default it has 8 bits and no alpha.
+    """
+    format = format or ImageFormat(len(image))
     return to_rgb(to_8bit(DecodedImage(to_array(image, format.as_uint8()), format.alpha)))
 
 
@@ -245,21 +249,23 @@ def middle_square(image: Array) -> Array:
     return np.ascontiguousarray(image[top:top + side, left:left + side])
 
 
-def make_grid(rows: Sequence[Sequence[Tensor]], *, gap: int = 2) -> Array:
-    """Rows of images of one size on a white sheet, as `to_rgb` shows them.
+def make_grid(rows: Sequence[Sequence[Tensor | Array]], *, gap: int = 2) -> Array:
+    """Rows of images of one size on a white sheet.
 
     Args:
-        rows: (C, H, W) images in [-1, 1].
+        rows: images, (C, H, W) in [-1, 1] or (H, W, 3) uint8.
         gap: pixels between images.
 
     Returns:
         (H', W', 3) uint8.
     """
-    height, width = rows[0][0].shape[-2:]
+    first = rows[0][0]
+    height, width = first.shape[-2:] if isinstance(first, Tensor) else first.shape[:2]
     columns = max(len(row) for row in rows)
     sheet = np.full((len(rows) * (height + gap) + gap, columns * (width + gap) + gap, 3), 255, np.uint8)
     for i, row in enumerate(rows):
         for j, image in enumerate(row):
             y, x = gap + i * (height + gap), gap + j * (width + gap)
-            sheet[y:y + height, x:x + width] = to_rgb(to_array(image, ImageFormat(len(image))))
+            rgb = tensor_to_rgb(image) if isinstance(image, Tensor) else image
+            sheet[y:y + height, x:x + width] = rgb
     return sheet

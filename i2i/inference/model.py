@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from i2i.config import from_dict
 from i2i.errors import RequestError, require
-from i2i.images.convert import make_grid, tensor_to_rgb, to_tensor
+from i2i.images.convert import make_grid, tensor_to_rgb
 from i2i.images.encode import encode
 from i2i.images.format import ImageFormat
 from i2i.inference.device import best_device
@@ -69,7 +69,7 @@ class Model(Translator):
             return self._sample_grid()
         columns = min(len(self.classes) or 6, 12)
         labels = list(range(columns)) * 3 if self.classes else None
-        rgb = [to_tensor(tensor_to_rgb(image, self.formats["b"]))
+        rgb = [tensor_to_rgb(image, self.formats["b"])
                for image in self.generate(3 * columns, labels=labels)]
         sheet = make_grid([rgb[i:i + columns] for i in range(0, len(rgb), columns)])
         return encode(".png", sheet, ImageFormat())

@@ -176,7 +176,7 @@ def _write_heat_maps(model: Model, images: Tensor, targets: Sequence[Path]) -> N
     for image, reconstruction, target in zip(images, made, targets, strict=True):
         error = ((image - reconstruction) / 2).abs().mean(0)
         heat = (2 * error / FULL_HEAT - 1).clamp(max=1).expand(3, -1, -1)
-        shown = [to_tensor(tensor_to_rgb(each, image_format)) for each in (image, reconstruction)]
+        shown = [tensor_to_rgb(each, image_format) for each in (image, reconstruction)]
         target.parent.mkdir(parents=True, exist_ok=True)
         save = partial(Image.fromarray(make_grid([[*shown, heat]])).save, format="png")
         write_atomically(target, save)

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from i2i.data.sampler import evenly_spaced
+from i2i.images.convert import tensor_to_rgb
 from i2i.registry import build
-from i2i.training.callbacks.fixed_inputs import to_uint8
 from i2i.training.job import Job
 from i2i.training.plan import command
 
@@ -67,7 +67,7 @@ def shrink(images: Tensor) -> Tensor:
 
 def tile(image: Tensor, *, framed: bool = False) -> Pixels:
     """An image (C, H, W) with a margin, in which a frame is drawn."""
-    inner = ImageOps.expand(Image.fromarray(to_uint8(image)), 1, "white")
+    inner = ImageOps.expand(Image.fromarray(tensor_to_rgb(image)), 1, "white")
     return np.asarray(ImageOps.expand(inner, GAP - 1, FRAME_COLOR if framed else "white"))
 
 

@@ -16,8 +16,7 @@ from i2i.data.labeled import ImageDataset
 from i2i.data.sampler import evenly_spaced
 from i2i.data.sources import Unreadable
 from i2i.errors import RequestError
-from i2i.images.convert import to_array, to_rgb
-from i2i.images.format import ImageFormat
+from i2i.images.convert import tensor_to_rgb
 from i2i.metrics.feature_networks import load_extractor
 from i2i.metrics.judges import partiality_warnings, training_judge
 from i2i.metrics.set_metrics import slug
@@ -61,12 +60,6 @@ def thumbnails(size: int) -> Embedding:
     return Embedding("pixels", embed, embed_shifted)
 
 
-def to_uint8(image: Tensor) -> NDArray[np.uint8]:
-    """(C, H, W) in [-1, 1] to (H, W, 3) uint8."""
-    levels: NDArray[np.uint8] = to_rgb(to_array(image.float().cpu(), ImageFormat(len(image))))
-    return levels
-
-
 def best_embedding(device: torch.device, log: Callable[[str], None],
                    trained_with: Mapping[str, str] = MappingProxyType({})) -> Embedding:
     """Features of EfficientNet-Lite0, or of another network if the run trains with that one.
@@ -88,7 +81,7 @@ def features_of(name: str, device: torch.device) -> Embedding:
     extractor = load_extractor(name, device=str(device))
 
     def embed(images: Tensor) -> Matrix:
-        points: Matrix = extractor.extract([to_uint8(image) for image in images])[0].double().numpy()
+        points: Matrix = extractor.extract([*map(tensor_to_rgb, images)])[0].double().numpy()
         return points
 
     return Embedding(slug(extractor.name), embed, thumbnails(THUMBNAIL_SIZE).embed_shifted)
