@@ -19,11 +19,13 @@ class Progress:
         step: number of finished steps.
         batch_size: images per step, over all processes.
         total: images in the whole run.
+        growth: images over which networks grow and noise fades; 0: the whole run.
     """
 
     step: int
     batch_size: int
     total: int
+    growth: int = 0
 
     @property
     def images(self) -> int:
@@ -34,6 +36,11 @@ class Progress:
     def fraction(self) -> float:
         """Finished share of the run, in [0, 1]."""
         return min(1.0, self.images / self.total)
+
+    @property
+    def growth_fraction(self) -> float:
+        """How far networks have grown and noise has faded, in [0, 1]."""
+        return min(1.0, self.images / (self.growth or self.total))
 
     def every(self, steps: int) -> bool:
         """Whether this is one of every `steps` steps, the first included."""

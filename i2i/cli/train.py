@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from i2i.training.trainer import Trainer
 
 
+Minutes = Annotated[float | None, option(
+    "N", "Time of the whole run: measures the speed of this machine and sets the length, and width, batch, "
+         "precision and intervals unless they are given.")]
+Extend = Annotated[str | None, option("RUN", "Go on with this finished run to the length --images.")]
+Init = Annotated[str | None, option(
+    "MODEL", "Start from the weights of this model or run, where they fit; see freeze=.")]
+
+
 def train(
     args: Annotated[list[str] | None, argument(
         "RECIPE [KEY=VALUE]...",
@@ -30,10 +38,10 @@ def train(
         "RUN", "The run folder; by default the next free runs/RECIPE. An unfinished run of the same command "
                "is resumed.")] = None,
     epochs: Annotated[float | None, option(None, "Length in epochs instead of train.images.")] = None,
-    minutes: Annotated[float | None, option(
-        "N", "Time of the whole run: measures the speed of this machine and sets the length, and width, "
-             "batch, precision and intervals unless they are given.")] = None,
+    minutes: Minutes = None,
+    images: Annotated[str | None, option("N", "Length in images, such as 500k; as train.images.")] = None,
     resume: Annotated[str | None, option("RUN", "Resume this run exactly where it stopped.")] = None,
+    extend: Extend = None, init: Init = None,
     on_error: Annotated[str | None, option(
         "stop|skip", "At an image that cannot be read: stop (the default), or skip it and list it in "
                      "RUN/skipped.jsonl.", "--on-error")] = None,
@@ -52,12 +60,13 @@ def train(
     from i2i.training.time_budget import TimeBudget
     if resume and Path(resume).suffix in (".pkl", ".pt", ".pth", ".ckpt"):
         raise RequestError(f"--resume takes a run folder of i2i, and {resume} is none; networks of another "
-                           f"tool become a model by i2i convert {resume}")
+                           f"tool become a model by i2i convert {resume}, which --init takes")
     recipe, *overrides = args if args and "=" not in args[0] else ["", *(args or ())]
     budget = None if minutes is None else TimeBudget.since_start(minutes)
     try:
-        training.train(recipe, *overrides, data=data, out=out, epochs=epochs, minutes=budget, resume=resume,
-                       on_error=on_error, on_collapse=on_collapse, device=device, autotune=autotune,
+        training.train(recipe, *overrides, data=data, out=out, epochs=epochs, minutes=budget, images=images,
+                       resume=resume, extend=extend, init=init, on_error=on_error,
+                       on_collapse=on_collapse, device=device, autotune=autotune,
                        dry_run=dry_run, callbacks=[terminal_callback()])
     except training.TrainingInterrupted as interruption:
         if is_main_process():

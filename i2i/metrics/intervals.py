@@ -97,25 +97,34 @@ def paired_difference(a: Evaluation, b: Evaluation, comparisons: int = 1) -> tup
     return (-math.inf, math.inf) if low is None or high is None else (low, high)
 
 
-def describe_progress(history: Sequence[Evaluation], metric: str) -> str:
-    """One sentence: still improving, flat since image N, or worse since image N.
+def progress_state(history: Sequence[Evaluation]) -> tuple[str, Evaluation]:
+    """Whether a run is "improving", "flat" or "worse", with the evaluation since when.
 
     Differences are paired by image, and their intervals corrected for choosing the best of all evaluations.
-    "Worse": the last evaluation is worse than the best beyond its interval.  "Flat": evaluation N was the
-    first that cannot be distinguished from the best.  Otherwise the run was still improving when it ended.
+    "worse": the last evaluation is worse than the best beyond its interval.  "flat": an evaluation before the
+    last was the first that cannot be distinguished from the best.  "unknown" of fewer than three.
     """
     if len(history) < 3:
-        return f"too few evaluations ({len(history)}) to tell whether it is still improving"
+        return "unknown", history[-1]
     best, last, others = min(history, key=lambda each: each.mean), history[-1], len(history) - 1
-    low, high = paired_difference(last, best, others)
-    if low > 0:
-        return (f"worse since image {best.images:,}: {metric} went from {best.mean:.4g} to {last.mean:.4g} "
-                f"(by {low:.2g} to {high:.2g}, 95 % interval); best.safetensors is from image "
-                f"{best.images:,}")
+    if paired_difference(last, best, others)[0] > 0:
+        return "worse", best
     flat = next(each for each in history if paired_difference(each, best, others)[0] <= 0)
-    if flat is last:
+    return "improving" if flat is last else "flat", flat
+
+
+def describe_progress(history: Sequence[Evaluation], metric: str) -> str:
+    """One sentence: still improving, flat since image N, or worse since image N."""
+    if len(history) < 3:
+        return f"too few evaluations ({len(history)}) to tell whether it is still improving"
+    (state, since), last = progress_state(history), history[-1]
+    low, high = paired_difference(last, since, len(history) - 1)
+    if state == "worse":
+        return (f"worse since image {since.images:,}: {metric} went from {since.mean:.4g} to {last.mean:.4g} "
+                f"(by {low:.2g} to {high:.2g}, 95 % interval); best.safetensors is from image "
+                f"{since.images:,}")
+    if state == "improving":
         return (f"still improving at image {last.images:,}: {metric} {last.mean:.4g}, "
                 f"before {history[-2].mean:.4g}; longer training should help")
-    low, high = paired_difference(last, flat, others)
-    return (f"flat since image {flat.images:,}: {metric} {flat.mean:.4g} then and {last.mean:.4g} now "
+    return (f"flat since image {since.images:,}: {metric} {since.mean:.4g} then and {last.mean:.4g} now "
             f"(change {low:+.2g} to {high:+.2g}, 95 % interval); longer training is unlikely to help")

@@ -142,10 +142,10 @@ def get_module(m: nn.ModuleDict, name: str) -> Any:
 
 
 def set_progress(m: nn.ModuleDict, progress: Progress) -> None:
-    """Pass the fraction of the run that is done to growing networks, fading noise and the like."""
+    """Pass how far they should be to growing networks, fading noise and the like."""
     for module in m.values():
         if callable(method := getattr(module, "set_progress", None)):
-            method(progress.fraction)
+            method(progress.growth_fraction)
 
 
 def data_defaults(recipe: Recipe, info: DataInfo) -> dict[str, tuple[Any, str]]:

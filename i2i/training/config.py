@@ -33,7 +33,13 @@ class TrainConfig:
         "Half-life of the generators' moving average in images; 0: no average")] = 10_000
     ema_ramp_up: Annotated[float, Doc(
         "The half-life is at most this share of the images seen (Karras et al. 2020a, code)")] = 0.05
+    freeze: Annotated[tuple[str, ...], Doc(
+        "Parameters that do not learn: player or network and path, such as D.layers.0-2,G.down.*")] = ()
     log_every: Annotated[int, Doc("Images per line in log.jsonl, with losses averaged over them")] = 1_000
+    growth_images: Annotated[int, Doc(
+        "Images over which growing networks grow and instance noise fades; 0: the whole run")] = 0
+    stop_when: Annotated[Literal["never", "flat", "worse"], Doc(
+        "End early: once the evaluations no longer improve, or get worse, by their 95 % interval")] = "never"
     checkpoint_every: Annotated[int, Doc(
         "Images between checkpoints: sample grid, training state, model")] = 10_000
     gradient_checkpointing: Annotated[bool, Doc(
@@ -60,7 +66,8 @@ class TrainConfig:
         for key in ("batch_size", "log_every", "checkpoint_every", "collapse_every", "keep_checkpoints",
                     "max_skips"):
             require(getattr(self, key) >= 1, f"train.{key}", getattr(self, key), "1 or more")
-        for key in ("images", "seed", "ema_half_life", "num_workers", "prefetch_factor", "threads"):
+        for key in ("images", "seed", "ema_half_life", "num_workers", "prefetch_factor", "threads",
+                    "growth_images"):
             require(getattr(self, key) >= 0, f"train.{key}", getattr(self, key), "0 or more")
         for key, maximum in MAXIMA.items():
             require(getattr(self, key) <= maximum, f"train.{key}", getattr(self, key), f"{maximum} or fewer")
@@ -85,5 +92,5 @@ class TrainConfig:
 
 # Settings that may change on resuming, as they change no result.
 OPERATIONAL = ("num_workers", "prefetch_factor", "pin_memory", "async_writes", "keep_checkpoints",
-               "keep_models", "gradient_checkpointing", "collapse_every", "on_collapse", "trackers",
-               "callbacks")
+               "keep_models", "gradient_checkpointing", "collapse_every", "on_collapse", "stop_when",
+               "trackers", "callbacks")

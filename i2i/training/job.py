@@ -38,6 +38,8 @@ from i2i.registry import Spec, build
 from i2i.registry.plugins import describe_plugins, loaded_files
 from i2i.seeding import noise_for
 from i2i.training.config import TrainConfig
+from i2i.training.freezing import frozen_parameters
+from i2i.training.initial_weights import InitialWeights, absolute
 from i2i.training.settings import check_components, configure, initial_settings, optimizer_keys
 
 DEFAULT_DATA = {"paired": "personas-edges-64", "unpaired": "lorelei-hair-64", "images": "peeps-64"}
@@ -59,6 +61,7 @@ class Job:
         notes: what the user should know about how the request was understood.
         pipelines: contents of the files of data.transforms and its like, by setting.
         time_plan: what was chosen for a run by the clock: the limit in minutes, settings, measurements.
+        initial_weights: what the run starts from, if it is another model.
     """
 
     name: str
@@ -74,6 +77,7 @@ class Job:
     notes: tuple[str, ...] = ()
     pipelines: Mapping[str, Any] = field(default_factory=dict)
     time_plan: Mapping[str, Any] = field(default_factory=dict)
+    initial_weights: InitialWeights | None = None
 
     @property
     def info(self) -> DataInfo:
@@ -147,7 +151,8 @@ class Job:
         """The header of the model file."""
         empty = getattr(self.splits["train"], "empty_classes", []) if self.classes else []
         plugins = describe_plugins([("recipe", self.name), *components_in_use(self.recipe)])
-        networks = {name: frozen_network(name).weights for name in feature_networks(self.recipe)}
+        networks = dict(self.initial_weights.feature_networks) if self.initial_weights else {}
+        networks |= {name: frozen_network(name).weights for name in feature_networks(self.recipe)}
         more = {"empty_classes": empty, "plugins": plugins, "feature_networks": networks}
         return model_header(self.name, to_dict(self.recipe), self.info, self.formats, i2i=VERSION,
                             direction=self.data.direction, data=self.location, classes=list(self.classes),
@@ -166,6 +171,7 @@ class Job:
                      "fingerprint": fingerprint(self.splits), "pipelines": dict(self.pipelines)},
             "train": to_dict(self.train),
             **({"minutes": dict(self.time_plan)} if self.time_plan else {}),
+            **({"init": vars(self.initial_weights).copy()} if self.initial_weights else {}),
             "sizes": {"crop": list(self.crop_size), "load": list(self.load_size)},
             "formats": self.header()["formats"],
             "versions": {"python": platform.python_version(), "torch": torch.__version__,
@@ -178,7 +184,7 @@ def fingerprint(splits: Mapping[str, AnyDataset]) -> dict[str, str]:
 
 
 def prepare(recipe_name: str, assignments: Sequence[str] = (), *, data: str | Path | None = None,
-            epochs: float | None = None) -> Job:
+            epochs: float | None = None, init: str | Path | None = None) -> Job:
     """Make a job from a recipe's or preset's name and KEY=VALUE assignments.  RequestError if it is wrong."""
     requested, (recipe_name, initial) = recipe_name, initial_settings(recipe_name)
     recipe, data_config, train_config = configure(*initial, parse_assignments(assignments))
@@ -212,8 +218,11 @@ def prepare(recipe_name: str, assignments: Sequence[str] = (), *, data: str | Pa
     further = [line for line in (_unused_classes(recipe, splits["train"]), left_out) if line]
     job = Job(recipe_name, requested, recipe, data_config, train_config, location, splits, summary,
               crop_size, load_size, (*shared, *summary.notes, *further),
-              read_pipelines(data_config)).check_pipelines()
-    return _with_data_defaults(job, {key for key, _ in parse_assignments(assignments)})
+              read_pipelines(data_config), {}, InitialWeights(absolute(init)) if init else None)
+    job = _with_data_defaults(job.check_pipelines(), {key for key, _ in parse_assignments(assignments)})
+    if job.train.freeze:
+        frozen_parameters(job.recipe, build_on_meta(job.recipe, job.info), job.train.freeze)
+    return job
 
 
 def _unused_classes(recipe: Recipe, split: AnyDataset) -> str:

@@ -5,19 +5,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import psutil
 import torch
+from torch import nn
 
-from i2i.config import parse_assignments, settings
+from i2i.config import from_dict, parse_assignments, settings
 from i2i.data.config import DataConfig
 from i2i.data.labeled import ImageDataset
 from i2i.data.paired import PairedDataset
 from i2i.errors import RequestError
+from i2i.inference.model_file import find_model
+from i2i.recipes.base import Recipe
+from i2i.recipes.meta_device import build_on_meta
 from i2i.recipes.presets import PRESETS, Preset
-from i2i.registry import Spec, lookup, schema
+from i2i.registry import Spec, build, lookup, schema
+from i2i.runs import checkpoint
+from i2i.runs.folder import RunFolder
+from i2i.seeding import Progress
 from i2i.training import memory
 from i2i.training.config import TrainConfig
+from i2i.training.distributed import Runtime
+from i2i.training.freezing import describe_frozen
+from i2i.training.initial_weights import Match, match_weights
 from i2i.training.job import DEFAULT_DATA, Job
-from i2i.training.settings import Settings, check_components, configure
+from i2i.training.settings import NEED_SIZES, Settings, check_components, configure
+
+MAX_OVERCOMMIT = 4          # Jobs estimated to take this many times the available memory are refused.
 
 
 def describe(job: Job) -> list[str]:
@@ -43,7 +56,51 @@ def describe(job: Job) -> list[str]:
     return [f"recipe {job.name}",
             *format_table({name: getattr(job.recipe, name) for name in settings(job.recipe)}),
             f"data {job.location}", *format_table(data), "networks", *format_table(networks),
-            "training", *format_table(_describe_training(job, estimate))]
+            "training", *format_table(_describe_training(job, estimate)), *describe_start(job)]
+
+
+def describe_start(job: Job) -> list[str]:
+    """What a run takes from another model and what it does not, and what it freezes.
+
+    RequestError if nothing of the model fits.
+    """
+    weights, patterns = job.initial_weights, job.train.freeze
+    modules = build_on_meta(job.recipe, job.info) if weights or patterns else nn.ModuleDict()
+    try:
+        match = match_weights(weights, job.recipe, modules) if weights else Match()
+    except RequestError as error:
+        raise RequestError(f"{error}{_networks_of(weights.model if weights else '', job)}") from None
+    frozen = describe_frozen(job.recipe, modules, patterns, match.sources) if patterns else ""
+    return [*match.lines, *([f"frozen: {frozen}"] if frozen else [])]
+
+
+def _networks_of(model: str, job: Job) -> str:
+    """The settings with which this job would have the networks of a model; empty if that is unknown."""
+    recipe: Any = job.recipe
+    try:
+        header = checkpoint.read_header(find_model(model), "model")["recipe"]
+        theirs = from_dict(type(recipe), header["settings"]) if header["name"] == job.name else recipe
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return ""
+    kinds = {key: option.kind for key, option in settings(recipe).items()}
+    words = [word for word in differences(theirs, recipe)
+             if kinds[word.partition("=")[0].partition(".")[0]] in NEED_SIZES]
+    return f"; it was trained with {' '.join(words)}" if words else ""
+
+
+def describe_extension(job: Job, recipe: Recipe, train: TrainConfig, images: int) -> str:
+    """What the schedule does in a job that goes on, after so many images, where a shorter run has ended."""
+    batch = train.batch_size
+
+    def factor(recipe: Recipe, train: TrainConfig, images: int) -> float:
+        schedule = build("schedule", next(iter(recipe.players.values())).schedule)
+        return float(schedule(Progress(images // batch, batch, train.steps * batch)))
+
+    before, after = factor(recipe, train, images - batch), factor(job.recipe, job.train, images)
+    name = next(iter(job.recipe.players.values())).schedule.name
+    rates = "the learning rates stay" if before == after else (
+        f"the learning rates had come to {before:.1%} of their base and go on at {after:.1%}")
+    return f"extended from {train.images:,} images; schedule {name} over all {job.train.images:,}: {rates}"
 
 
 def format_table(rows: Mapping[str, Any]) -> list[str]:
@@ -168,3 +225,36 @@ def _assignments(preset: Preset, settings: Settings) -> list[str]:
                      parse_assignments(preset.settings))
     return [assignment for new, old, prefix in zip(settings, base, ("", "data.", "train."), strict=True)
             for assignment in differences(new, old, prefix)]
+
+
+def announcement(job: Job, folder: RunFolder) -> list[str]:
+    """The lines that a user reads before training."""
+    resumed = f", resumed at {folder.images:,} images" if folder.config.exists() else ""
+    return [f"{job.requested}: {job.splits['train'].description} to learn from in {job.location}, "
+            f"{job.train.images:,} images in {job.train.steps:,} steps of {job.train.batch_size} "
+            f"-> {folder.path}{resumed}", *(f"note: {note}" for note in job.notes),
+            *([] if resumed else describe_start(job))]
+
+
+def finished_line(folder: RunFolder, job: Job) -> str:
+    """That a run is finished, and how to train on."""
+    return (f"{folder.path} is finished: {folder.images:,} images, model {folder.model}; choose another "
+            "--out to train again, or to go on: i2i train "
+            f"--extend {folder.path} --images {2 * job.train.images}")
+
+
+def check_memory(job: Job, runtime: Runtime, estimate: memory.MemoryEstimate,
+                 available: int) -> list[str]:
+    """Lines about the memory and the disk a run takes.  RequestError if far more memory than is available."""
+    needed, size = estimate.total, memory.format_bytes
+    if needed > MAX_OVERCOMMIT * available:
+        raise RequestError(f"a step takes about {size(needed)} of memory, more than {MAX_OVERCOMMIT} times "
+                           f"the {size(available)} that are available; to reduce it: "
+                           f"train.batch_size={job.train.batch_size // runtime.world_size}, "
+                           f"data.size={job.crop_size[0]},{job.crop_size[1]}, generator.width")
+    present = psutil.Process().memory_info().rss
+    where = ("on the GPU" if runtime.device.type == "cuda" else
+             f"beside torch itself, {size(present + needed)} in all")
+    return [f"memory: about {size(needed)} {where}" + (" in each process" if runtime.world_size > 1 else "")
+            + (f"; warning: only {size(available)} are available" if available < needed else ""),
+            f"disk: {describe_disk(job, estimate)}"]

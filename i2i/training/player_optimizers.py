@@ -1,6 +1,6 @@
 """Gradient steps: what `update("D", loss)` of a recipe does."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -19,15 +19,17 @@ class PlayerOptimizers:
 
     An update whose gradients are not finite is skipped on the device, in all processes alike.  The host reads
     nothing within a step: `means` and `state`, called between steps, raise JobError after too many skips in a
-    row.
+    row.  The parameters whose names are `frozen` get no gradients and no updates.
     """
 
-    def __init__(self, recipe: Recipe, modules: nn.ModuleDict, runtime: Runtime, *, max_skips: int) -> None:
+    def __init__(self, recipe: Recipe, modules: nn.ModuleDict, runtime: Runtime, *, max_skips: int,
+                 frozen: Collection[str] = ()) -> None:
         self.runtime, self.max_skips = runtime, max_skips
         self.players = dict(recipe.players)
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         for name, player in self.players.items():
-            parameters = [p for module in player.modules for p in modules[module].parameters()]
+            parameters = [p for module in player.modules for key, p in modules[module].named_parameters()
+                          if f"{module}.{key}" not in frozen]
             self.optimizers[name] = build("optimizer", player.optimizer, parameters)
             _make_moments(self.optimizers[name])
         self._base_lr = {name: optimizer.param_groups[0]["lr"] for name, optimizer in self.optimizers.items()}

@@ -17,6 +17,7 @@ from i2i.seeding import seed_step
 from i2i.training.config import TrainConfig
 from i2i.training.distributed import Runtime
 from i2i.training.ema import EMA
+from i2i.training.freezing import frozen_parameters
 from i2i.training.player_optimizers import PlayerOptimizers
 
 WEIGHTS_SEED = 2**32 - 1        # The "step" whose seed draws the initial weights.
@@ -88,7 +89,9 @@ class RunState:
         self.modules = modules.to(memory_format=config.torch_memory_format)
         set_checkpointing(recipe, self.modules, config.gradient_checkpointing)
         self.ema = EMA(self.modules, recipe.ema_modules, config)
-        self.optimizers = PlayerOptimizers(recipe, self.modules, runtime, max_skips=config.max_skips)
+        frozen = frozen_parameters(recipe, self.modules, config.freeze)
+        self.optimizers = PlayerOptimizers(recipe, self.modules, runtime, max_skips=config.max_skips,
+                                           frozen={name for names in frozen.values() for name in names})
         self.step = 0
         self.saved_step = -1        # The step of the newest saved state.
         runtime.check_same(self.modules.named_parameters(), "at the start")

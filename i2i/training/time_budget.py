@@ -81,7 +81,7 @@ def requested_budget(minutes: float | TimeBudget | None, autotune: bool, resume:
     """The time of a run, if it is limited.  RequestError if the ways of measuring do not go together."""
     budget = minutes if isinstance(minutes, TimeBudget | None) else TimeBudget(minutes)
     if autotune and resume:
-        raise RequestError("--autotune cannot be given with --resume: the run keeps its settings")
+        raise RequestError("--autotune cannot be given with --resume or --extend: the run keeps its settings")
     if autotune and budget:
         raise RequestError("--autotune and --minutes both choose settings by measuring; give one of them")
     return budget

@@ -6,7 +6,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor
 
@@ -26,7 +25,7 @@ from i2i.training.callbacks.base import Callback, CallbackList, check_callbacks,
 from i2i.training.callbacks.checkpoint import ModelKeeper, SampleGrid, StateSaver
 from i2i.training.callbacks.collapse_detector import make_collapse_detector
 from i2i.training.callbacks.diagnosis import write_verdict
-from i2i.training.callbacks.evaluation import Evaluation
+from i2i.training.callbacks.evaluation import EarlyStopping, Evaluation
 from i2i.training.callbacks.evaluator import make_evaluator
 from i2i.training.callbacks.fixed_inputs import best_embedding
 from i2i.training.callbacks.progress import LongRunNote, PaceNote
@@ -34,21 +33,23 @@ from i2i.training.callbacks.speed_estimate import SpeedEstimate
 from i2i.training.callbacks.trackers import Trackers, check_installed
 from i2i.training.config import TrainConfig
 from i2i.training.distributed import Runtime
+from i2i.training.initial_weights import load_weights
 from i2i.training.job import AnyDataset, Job
 from i2i.training.plan import (
+    announcement,
+    check_memory,
     describe,
-    describe_disk,
+    describe_extension,
+    finished_line,
     fitting_line,
     memory_estimate,
     out_of_memory_message,
 )
-from i2i.training.resume import is_finished, resolve_job
+from i2i.training.resume import is_finished, read_run, resolve_job
 from i2i.training.time_budget import RunPlanner, TimeBudget, requested_budget
-from i2i.training.trainer import STOPPED, Trainer
+from i2i.training.trainer import ENDED, STOPPED, Trainer
 
 GRID_TRANSLATIONS, GRID_GENERATED = 12, 60      # Images in a sample grid.
-ANOTHER = "choose another --out to train again"
-MAX_OVERCOMMIT = 4          # Jobs estimated to take this many times the available memory are refused.
 
 
 def fixed_samples(job: Job) -> dict[str, Tensor]:
@@ -120,6 +121,14 @@ def fit_to_time(job: Job, budget: TimeBudget, assignments: Sequence[str], *, dev
     return job
 
 
+def fitted(job: Job, assignments: Sequence[str], budget: TimeBudget | None, autotune: bool, device: str,
+           log: Callable[[str], None]) -> tuple[Job, Mapping[str, Any] | None]:
+    """The job with the settings that this machine is measured for, and the measurements of --autotune."""
+    if autotune:
+        return autotune_job(job, assignments, device=device, log=log)
+    return (fit_to_time(job, budget, assignments, device=device, log=log) if budget else job), None
+
+
 def run_job(job: Job, folder: RunFolder, *, device: str = "auto", callbacks: Sequence[Callback] = (),
             measurements: Mapping[str, Any] | None = None) -> int:
     """Run or continue a job in its folder.  Returns 0, or the signal that ended it after all was saved."""
@@ -139,6 +148,9 @@ def run_job(job: Job, folder: RunFolder, *, device: str = "auto", callbacks: Seq
     runtime.barrier()
     if runtime.is_main_process:
         folder.lock()
+        if (before := read_run(folder)).train.images < job.train.images:
+            watching.message(describe_extension(job, before.recipe, before.train, folder.images))
+            folder.write_json(folder.config.name, job.config())
     try:
         result = _train_in_folder(job, folder, runtime, sample, watching, estimate.flops)
     except (MemoryError, RuntimeError) as error:
@@ -153,23 +165,6 @@ def run_job(job: Job, folder: RunFolder, *, device: str = "auto", callbacks: Seq
     if watching.failure:
         raise JobError(f"{watching.failure}; all is saved in {folder.path}") from watching.failure.__cause__
     return result
-
-
-def check_memory(job: Job, runtime: Runtime, estimate: memory.MemoryEstimate,
-                 available: int) -> list[str]:
-    """Lines about the memory and the disk a run takes.  RequestError if far more memory than is available."""
-    needed, size = estimate.total, memory.format_bytes
-    if needed > MAX_OVERCOMMIT * available:
-        raise RequestError(f"a step takes about {size(needed)} of memory, more than {MAX_OVERCOMMIT} times "
-                           f"the {size(available)} that are available; to reduce it: "
-                           f"train.batch_size={job.train.batch_size // runtime.world_size}, "
-                           f"data.size={job.crop_size[0]},{job.crop_size[1]}, generator.width")
-    present = psutil.Process().memory_info().rss
-    where = ("on the GPU" if runtime.device.type == "cuda" else
-             f"beside torch itself, {size(present + needed)} in all")
-    return [f"memory: about {size(needed)} {where}" + (" in each process" if runtime.world_size > 1 else "")
-            + (f"; warning: only {size(available)} are available" if available < needed else ""),
-            f"disk: {describe_disk(job, estimate)}"]
 
 
 def _train_in_folder(job: Job, folder: RunFolder, runtime: Runtime, sample: Batch,
@@ -187,10 +182,12 @@ def _train_in_folder(job: Job, folder: RunFolder, runtime: Runtime, sample: Batc
         callbacks = [SpeedEstimate(flops, sample), *([detector] if detector else []),
                      SampleGrid(sample), *callbacks, ModelKeeper(),
                      *([evaluation] if evaluation else []), note,
+                     *([EarlyStopping()] if job.train.stop_when != "never" else []),
                      *([Trackers(job)] if job.train.trackers else []), *watching.callbacks]
     watching.callbacks = callbacks
     trainer = Trainer(job.recipe, job.info, job.train, runtime, folder, job.header(), watching)
-    trainer.restore()
+    weights = job.initial_weights
+    trainer.restore(partial(load_weights, weights, job.recipe) if weights else None)
 
     dataset = cached_dataset(job, runtime, folder.path / "decoded")
 
@@ -202,14 +199,18 @@ def _train_in_folder(job: Job, folder: RunFolder, runtime: Runtime, sample: Batc
                            warn=lambda line: watching.message(f"warning: {line}"))
 
     result = trainer.run(from_position)
-    if result in (0, STOPPED) and runtime.is_main_process:
+    if result in (0, ENDED, STOPPED) and runtime.is_main_process:
         write_verdict(job, folder, evaluation.evaluator if evaluation else None, detector, trainer)
     if result == STOPPED:
         raise JobError(f"stopped at {trainer.images:,} images because {trainer.stop_reason()}; all is saved; "
                        f"to continue nevertheless: i2i train --resume {folder.path}")
-    if not result and runtime.is_main_process:
+    if result in (0, ENDED) and runtime.is_main_process:
+        if result:
+            watching.message(f"ended at {trainer.images:,} of {trainer.total_images:,} images: "
+                             f"{trainer.early_end}; to go on: i2i train --resume {folder.path} "
+                             "train.stop_when=never")
         report_results(folder, watching.message)
-    return result
+    return 0 if result == ENDED else result
 
 
 def report_results(folder: RunFolder, message: Callable[[str], None]) -> None:
@@ -222,19 +223,15 @@ def report_results(folder: RunFolder, message: Callable[[str], None]) -> None:
             f"peak memory {memory.format_bytes(memory.peak_memory())}")
 
 
-def announcement(job: Job, folder: RunFolder) -> list[str]:
-    """The lines that a user reads before training."""
-    resumed = f", resumed at {folder.images:,} images" if folder.config.exists() else ""
-    return [f"{job.requested}: {job.splits['train'].description} to learn from in {job.location}, "
-            f"{job.train.images:,} images in {job.train.steps:,} steps of {job.train.batch_size} "
-            f"-> {folder.path}{resumed}", *(f"note: {note}" for note in job.notes)]
-
-
 def check_watchers(job: Job) -> None:
-    """RequestError for a tracker that is not installed, or a callback that is not registered."""
+    """RequestError for a tracker that is not installed, a callback that is not registered, or no evaluations
+    to stop by."""
     check_installed(job.train.trackers)
     for name in job.train.callbacks:
         lookup("callback", name)
+    if job.train.stop_when != "never" and job.recipe.sources and not job.held_out_pairs("val"):
+        raise RequestError(f"train.stop_when={job.train.stop_when} cannot be used: there are no val pairs in "
+                           f"{job.location} to evaluate while training; accepted: never")
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -247,8 +244,9 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 def train(recipe: str = "", *assignments: str, data: str | Path | None = None, out: str | Path | None = None,
           epochs: float | None = None, minutes: float | TimeBudget | None = None,
-          resume: str | Path | None = None, on_error: str | None = None, on_collapse: str | None = None,
-          device: str = "auto", autotune: bool = False, dry_run: bool = False,
+          images: int | str | None = None, resume: str | Path | None = None,
+          extend: str | Path | None = None, init: str | Path | None = None, on_error: str | None = None,
+          on_collapse: str | None = None, device: str = "auto", autotune: bool = False, dry_run: bool = False,
           callbacks: Sequence[Callback] = ()) -> Path:
     """Train a recipe or resume a run: `train("pix2pix", "batch_size=8", data="drawings/", epochs=20)`.
 
@@ -258,10 +256,12 @@ def train(recipe: str = "", *assignments: str, data: str | Path | None = None, o
         recipe, assignments: a recipe or preset; settings as KEY=VALUE, as on the command line.
         data: images: a folder, zip, manifest, URL or the name of a bundled dataset (the default).
         out: the run folder; by default the next free runs/RECIPE.
-        epochs: length of the run, instead of train.images.
+        epochs, images: length of the run; images may end in k or M.
         minutes: time of the whole run, which sets its length and what else is not given (README).
         resume: a run folder, whose recipe, data and settings are used.
-        on_error: at an image that cannot be read, "stop" (the default) or "skip" it.
+        extend: a finished run, which goes on to the length `images`.
+        init: a model file or run folder whose weights the run starts from, where they fit.
+        on_error: "stop" at an image that cannot be read (the default), or "skip" it.
         on_collapse: when the generator collapses, "warn" (the default), "stop" or "off" (do not check).
         device: "auto", "cpu", "cuda" or "mps".
         autotune: first measure which settings of speed are fastest, and use them.
@@ -274,24 +274,21 @@ def train(recipe: str = "", *assignments: str, data: str | Path | None = None, o
     """
     message = CallbackList(check_callbacks(callbacks)).message
     check_local("--out", out)
-    flags = (("data.on_error", on_error), ("train.on_collapse", on_collapse))
-    assignments = (*assignments, *(f"{key}={value}" for key, value in flags if value))
-    budget = requested_budget(minutes, autotune, resume)
+    flags = {"train.images": images, "data.on_error": on_error, "train.on_collapse": on_collapse}
+    assignments = (*assignments, *(f"{key}={value}" for key, value in flags.items() if value))
+    budget = requested_budget(minutes, autotune, resume or extend)
     tuned = set(TUNED_SETTINGS) - set(assigned_settings(assignments)) if autotune else ()
-    folder, job = resolve_job(recipe, assignments, tuned=tuned, data=data, out=out, epochs=epochs,
-                              minutes=budget.minutes if budget else None, resume=resume)
-    started, measurements = folder.config.exists(), None
+    folder, job = resolve_job(recipe, assignments, tuned=tuned, data=data, out=out, epochs=epochs, init=init,
+                              minutes=budget.minutes if budget else None, resume=resume, extend=extend)
+    started = folder.config.exists()
     if started and not dry_run and is_finished(folder, job):
-        message(f"{folder.path} is finished: {job.train.images:,} images, model {folder.model}; {ANOTHER}")
+        message(finished_line(folder, job))
         return folder.path
     check_watchers(job)
-    if not started and autotune:
-        job, measurements = autotune_job(job, assignments, device=device, log=message)
-    elif not started and budget:
-        job = fit_to_time(job, budget, assignments, device=device, log=message)
+    job, measured = (job, None) if started else fitted(job, assignments, budget, autotune, device, message)
     for line in describe(job) if dry_run else announcement(job, folder):
         message(line)
     if not dry_run and (signal := run_job(job, folder, device=device, callbacks=callbacks,
-                                          measurements=measurements)):
+                                          measurements=measured)):
         raise TrainingInterrupted(folder.path, signal)
     return folder.path

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from i2i.errors import JobError, RequestError
 from i2i.files import failpoint
@@ -24,7 +24,7 @@ from i2i.training.run_state import AsyncWriter, RunState, SkippedFiles
 
 T = TypeVar("T")
 # Results of `Trainer.run` and of the processes' votes, beside numbers of signals.
-STOPPED, FAILED = 2**15, 2**16
+ENDED, STOPPED, FAILED = 2**14, 2**15, 2**16
 
 # Position of the first image -> batches, until it is closed.
 BatchSource = Callable[[int], Generator[Mapping[str, Tensor]]]
@@ -59,7 +59,7 @@ class Trainer:
         self._last_log = time.perf_counter(), 0        # Time and images of the last log line.
         self._interruption = Interruption()
         self._incomplete = False        # A signal came before all that belongs to a checkpoint was made.
-        self._stop_reason = ""
+        self._stop_reason, self._is_early_end = "", False
         self.writer = AsyncWriter(background=config.async_writes)
         if config.compile:      # After the average is made: it is used rarely, at other sizes of batches.
             trained = {name for player in recipe.players.values() for name in player.modules}
@@ -93,9 +93,18 @@ class Trainer:
             torch.cuda.synchronize()
         return clock() - start
 
-    def stop(self, reason: str) -> None:
-        """End the run after this step, with its state saved, by a JobError that says why."""
-        self._stop_reason = reason
+    def stop(self, reason: str, *, as_wished: bool = False) -> None:
+        """End the run after this step, with its state saved, by a JobError that says why.
+
+        With `as_wished` the run is a success: it has ended early, as `train.stop_when` says.
+        """
+        if not self._stop_reason:
+            self._stop_reason, self._is_early_end = reason, as_wished
+
+    @property
+    def early_end(self) -> str:
+        """Why the run has ended early, as it should; empty if it has not."""
+        return self._stop_reason if self._is_early_end else ""
 
     def passed(self, interval: int) -> bool:
         """Whether the last step passed a multiple of so many images."""
@@ -109,7 +118,7 @@ class Trainer:
         device.
         """
         config, state = self.config, self.state
-        progress = Progress(state.step, config.batch_size, self.total_images)
+        progress = Progress(state.step, config.batch_size, self.total_images, config.growth_images)
         batch = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
         batch |= {key: value.contiguous(memory_format=config.torch_memory_format)
                   for key, value in batch.items() if value.dim() == 4}
@@ -132,16 +141,21 @@ class Trainer:
         if self._buffers:
             torch._foreach_copy_(self._buffers, self._valid_buffers)
 
-    def restore(self) -> None:
-        """Go back to the newest undamaged state, if there is one, and cut the logs to it."""
+    def restore(self, initialize: Callable[[nn.ModuleDict, nn.ModuleDict], None] | None = None) -> None:
+        """Go back to the newest undamaged state, if there is one, and cut the logs to it.
+
+        A run without a state begins with what `initialize` makes of the networks and their averages.
+        """
         self.state.restore()
+        if initialize and self.state.saved_step < 0:
+            initialize(self.modules, self.ema_modules)
         self._valid_buffers = [buffer.clone() for buffer in self._buffers]
 
     def run(self, batch_source: BatchSource) -> int:
         """Train to the end of the run, with batches from the position of the first image on.
 
         Returns:
-            0, or what ended the run after the state was saved: a signal's number, or STOPPED.
+            0, or what ended the run after the state was saved: a signal's number, ENDED or STOPPED.
 
         Raises:
             JobError: if there are no more batches, a callback failed, or something cannot be written.
@@ -180,7 +194,8 @@ class Trainer:
 
     def _vote(self, signal: int) -> int:
         return self.runtime.all_reduce_max(
-            FAILED if self.callbacks.failure else STOPPED if self._stop_reason else signal)
+            FAILED if self.callbacks.failure else signal if not self._stop_reason else
+            ENDED if self._is_early_end else STOPPED)
 
     def stop_reason(self) -> str:
         """Why the run was stopped.  Call it in all processes."""

@@ -70,7 +70,7 @@ def test_without_gains_nothing_changes_and_a_plan_needs_no_folder(strips: Path, 
 def test_auto_is_for_the_start_of_a_run(trained: Path, i2i: Run) -> None:
     result = i2i("train", "--resume", trained, "--autotune")
     assert result.code == 2
-    assert "--autotune cannot be given with --resume" in result.line
+    assert "--autotune cannot be given with --resume or --extend" in result.line
 
 
 def test_auto_with_a_real_clock(strips: Path, tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from i2i.training import job as jobs
-from i2i.training import memory
-from i2i.training import train as training
+from i2i.training import memory, plan
 from tests.conftest import SMALL, Run
 
 
@@ -70,7 +69,7 @@ def test_out_of_memory_names_the_largest_batch(i2i: Run, strips: Path, monkeypat
     assert "gradient_checkpointing" not in done.line
     monkeypatch.setattr(memory, "available_memory", lambda device: 1000)
     assert "more than 4 times the" in i2i("train", "--resume", "run", "--device", "cpu").line
-    monkeypatch.setattr(training, "MAX_OVERCOMMIT", 1e9)
+    monkeypatch.setattr(plan, "MAX_OVERCOMMIT", 1e9)
     assert "no smaller batch would fit" in i2i("train", "--resume", "run", "--device", "cpu").line
 
 

@@ -62,8 +62,9 @@ def test_the_same_command_until_it_is_finished(words: tuple[str, ...], strips: P
     before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
     result = i2i("train", *words, *data, "--out", "run")
     assert (result.code, result.err) == (0, "")
-    assert result.out.splitlines() == [f"run is finished: {int(RunFolder('run').states()[-1].stem.split('-')[1]):,} images, "
-                                       "model run/model.safetensors; choose another --out to train again"]
+    seen = RunFolder("run").images
+    assert result.out.splitlines() == [f"run is finished: {seen} images, model run/model.safetensors; choose another --out to train again, "
+                                       f"or to go on: i2i train --extend run --images {2 * seen}"]
     assert before == {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
 
 
@@ -182,7 +183,7 @@ def test_measured_settings_are_those_of_the_first_time(strips: Path, i2i: Run, p
     assert len(measured) == count
     assert json.loads(Path("run/config.json").read_text())["train"]["memory_format"] == "channels-last"
     assert "memory_format=channels-last" in i2i("train", *WORDS, "--data", strips, "--out", "run").line     # Without --autotune the default is meant.
-    assert "--autotune cannot be given with --resume" in i2i("train", "--resume", "run", "--autotune").line
+    assert "--autotune cannot be given with --resume or --extend" in i2i("train", "--resume", "run", "--autotune").line
 
 
 def test_the_python_api_goes_on_too(strips: Path, tmp_path: Path) -> None:
@@ -244,7 +245,8 @@ def test_what_is_resumed_says_the_preset_and_where_it_goes_on_and_a_finished_run
     before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
     result = i2i("train", "--resume", "run")
     assert (result.code, result.err) == (0, "")
-    assert result.out.splitlines() == ["run is finished: 40 images, model run/model.safetensors; choose another --out to train again"]
+    assert result.out.splitlines() == ["run is finished: 40 images, model run/model.safetensors; choose another --out to train again, "
+                                       "or to go on: i2i train --extend run --images 80"]
     assert before == {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
 
 

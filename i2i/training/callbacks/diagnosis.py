@@ -19,7 +19,7 @@ import torch
 
 from i2i.errors import JobError
 from i2i.files import write_atomically
-from i2i.metrics.intervals import Evaluation, describe_progress
+from i2i.metrics.intervals import describe_progress
 from i2i.metrics.judges import describe_selection, second_judge
 from i2i.metrics.set_metrics import slug
 from i2i.recipes.base import Recipe
@@ -27,6 +27,7 @@ from i2i.registry import Spec, build
 from i2i.runs import checkpoint, log
 from i2i.runs.folder import RunFolder
 from i2i.training.callbacks.collapse_detector import CollapseDetector
+from i2i.training.callbacks.evaluation import evaluations
 from i2i.training.callbacks.evaluator import Evaluator, format_scores
 from i2i.training.callbacks.fixed_inputs import features_of
 from i2i.training.job import Job
@@ -167,10 +168,8 @@ def conclude(entries: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Any
     """The verdict by the lines of metrics.jsonl, for verdict.json."""
     if not entries:
         return {"sentence": "not evaluated: there were no images to compare with", "warnings": []}
-    history = [Evaluation(entry["images"], entry["each"]) for entry in entries
-               if len(entry["each"]) == len(entries[-1]["each"])]
     best = min(entries, key=lambda entry: entry["scores"][metric]["value"])
-    return {"sentence": describe_progress(history, metric), "warnings": warnings(entries),
+    return {"sentence": describe_progress(evaluations(entries), metric), "warnings": warnings(entries),
             "best": {"images": best["images"], "metric": metric, "value": best["scores"][metric]["value"]}}
 
 
@@ -194,6 +193,8 @@ def write_verdict(job: Job, folder: RunFolder, evaluator: Evaluator | None, dete
         picked_on = evaluator.heldout.dataset.split if folder.best.exists() else ""
         shown["selection"] = describe_selection(shown["split"], picked_on, has_val="val" in job.splits)
         trainer.message(f"{format_scores(shown)}  ({shown['n']} images); {shown['selection']}")
+    if reason := trainer.early_end:
+        verdict["ended"] = {"images": trainer.images, "reason": reason}
     folder.write_json(folder.verdict.name, verdict)
     for warning in verdict["warnings"]:
         trainer.message(f"warning: {warning}")

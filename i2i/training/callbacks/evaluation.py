@@ -1,10 +1,11 @@
 """When a run is evaluated: as often, and on as many images, as its time allows."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from i2i.metrics import intervals
 from i2i.runs import log
 from i2i.training.callbacks.base import Callback
 from i2i.training.callbacks.evaluator import MAX_IMAGES, MIN_IMAGES, Evaluator, format_scores
@@ -28,6 +29,30 @@ def affordable_size(seconds: float, per_image: float) -> int:
 def is_affordable(cost: float, spent: float, elapsed: float, budget: float) -> bool:
     """Whether an evaluation on the way leaves enough of the run's budget for the planned ones."""
     return spent + cost <= EVALUATION_SHARE * elapsed and spent + PLANNED_EVALUATIONS * cost <= budget
+
+
+def evaluations(entries: Sequence[Mapping[str, Any]]) -> list[intervals.Evaluation]:
+    """The lines of metrics.jsonl that can be compared with the last one image by image."""
+    return [intervals.Evaluation(entry["images"], entry["each"]) for entry in entries
+            if len(entry["each"]) == len(entries[-1]["each"])]
+
+
+class EarlyStopping(Callback):
+    """Ends a run as soon as its evaluations are as `train.stop_when` says, by the interval of the verdict."""
+
+    def on_start(self, trainer: Trainer) -> None:
+        self._check(trainer, log.read(trainer.folder.metrics))      # It may have been killed before it ended.
+
+    def on_evaluation(self, trainer: Trainer, entry: Mapping[str, Any]) -> None:
+        earlier = [each for each in log.read(trainer.folder.metrics) if each["images"] < entry["images"]]
+        self._check(trainer, [*earlier, entry])
+
+    def _check(self, trainer: Trainer, entries: Sequence[Mapping[str, Any]]) -> None:
+        if not entries or entries[-1]["images"] != trainer.images or trainer.images >= trainer.total_images:
+            return
+        state, since = intervals.progress_state(evaluations(entries))
+        if state == "worse" or state == trainer.config.stop_when:
+            trainer.stop(f"{state} since image {since.images:,} by its evaluations", as_wished=True)
 
 
 class Evaluation(Callback):
