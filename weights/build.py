@@ -21,7 +21,7 @@ from PIL import Image
 from i2i import JobError, Model, load
 from i2i.cli import app
 from i2i.cli.data import LICENSES
-from i2i.data.sources import bundled_datasets, open_source
+from i2i.data.sources import bundled_datasets, image_names, open_source
 from i2i.errors import I2IError
 from i2i.images.format import Array
 from i2i.inference import explore
@@ -75,7 +75,7 @@ def measure(file: Path, data: str, folder: Path) -> Figures:
     model, result = load(file), folder / "figures.json"
     if not model.directions:
         made = folder / f"made-{file.stem}"
-        run_command("generate", file, "--n", len(open_source(f"{data}/test").names()), "--out", made)
+        run_command("generate", file, "--n", len(image_names(open_source(f"{data}/test"))), "--out", made)
         run_command("evaluate", "--real", f"{data}/test", "--fake", made, "--metrics",
                     "kid,precision_recall", "--features", JUDGES, "--json", result)
         Image.fromarray(class_sheet(model)).save(folder / "noise.png")

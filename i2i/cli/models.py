@@ -1,5 +1,9 @@
 """i2i models."""
 
+import textwrap
+
+WIDTH = 92          # Characters of a line beside the name.
+
 
 def models() -> None:
     """List the trained models that come with the package; their names stand for MODEL everywhere."""
@@ -8,4 +12,5 @@ def models() -> None:
         size = f"{model.file.stat().st_size / 1e6:.1f} MB"
         for left, text in ((name, model.purpose), (size, f"trained on {model.data}, {model.license}"),
                            ("", model.figures), ("", model.usage), ("", str(model.card))):
-            print(f"{left:18}{text}")
+            lines = textwrap.wrap(text, WIDTH, break_on_hyphens=False, break_long_words=False)
+            print(f"{left:18}{lines[0]}", *lines[1:], sep=f"\n{'':18}")
