@@ -72,10 +72,11 @@ def train(words: list[str], minutes: float, run: Path) -> dict[str, float]:
     with told.open("w") as log:
         process = subprocess.Popen(command, env=ONE, stdout=log, stderr=log)
         used = 0.0
-        while process.poll() is None and used < 60 * minutes:
+        ended = os.WEXITED | os.WNOWAIT | os.WNOHANG        # Not reaped: wait4 below counts its time.
+        while used < 60 * minutes and os.waitid(os.P_PID, process.pid, ended) is None:
             time.sleep(0.2)
             used = cpu_seconds(process.pid)
-        process.send_signal(signal.SIGINT)
+        os.kill(process.pid, signal.SIGINT)
         _, status, usage = os.wait4(process.pid, 0)
     if os.waitstatus_to_exitcode(status) not in (130, 0) or not run.exists():
         raise SystemExit(f"{told.read_text()}nothing was trained; more --minutes?")
