@@ -1,6 +1,6 @@
 """How well the families find defects when trained on sound images alone: AUROC with 95 % intervals.
 
-    pip install --no-deps --target elpv elpv-dataset        # CC BY-NC-SA 4.0: not for commercial use
+    pip install --no-deps --target=elpv elpv-dataset        # CC BY-NC-SA 4.0: not for commercial use
     python bench/anomaly.py --data elpv/elpv_dataset/data --minutes 4 --out runs/anomaly
 
 ELPV (Buerhop-Lutz et al. 2018, Deitsch et al. 2019): 2,624 gray images of solar cells.  Four fifths of those
