@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from i2i.config import VERSION
-from i2i.errors import JobError, RequestError, require
+from i2i.errors import JobError, RequestError, one_line, require
 from i2i.files import atomic_path, check_file
 from i2i.images.format import Array
 from i2i.inference.export_check import Arrays, Samples, generator_samples, translator_samples
@@ -132,7 +132,12 @@ def _write(path: Path, write: Callable[[Path], object], run: Callable[[Path, Arr
     try:
         with atomic_path(path, sync=True) as part:
             write(part)
-            difference, size = samples.difference(partial(run, part), pixels), part.stat().st_size
+            size = part.stat().st_size
+            try:
+                difference = samples.difference(partial(run, part), pixels)
+            except Exception as error:      # Whatever runs it raises its own.
+                raise JobError(f"what was exported cannot be run on {samples.description}: "
+                               f"{one_line(error)[:300]}; {path} was not written") from None
             if not difference <= tolerance:
                 raise JobError(f"what was exported differs from the model by {difference:.2g} on "
                                f"{samples.description}, where {tolerance:g} is accepted; {path} was not "

@@ -61,6 +61,7 @@ class InvertibleConv(nn.Module):
     """
 
     order: Tensor
+    inverted: Tensor | None = None
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -80,11 +81,18 @@ class InvertibleConv(nn.Module):
             y = ((lower @ upper) @ x.flatten(2)).unflatten(2, x.shape[2:])[:, self.order]
             return y, (x.shape[2] * x.shape[3] * self.log_diagonal.sum()).expand(len(x))
 
+    def prepare_export(self) -> None:
+        """Let the inverse be a constant of the graph: ONNX has no triangular solver."""
+        lower, upper = (factor.double() for factor in self._factors())
+        self.inverted = torch.linalg.inv(lower @ upper).float().contiguous()
+
     def inverse(self, z: Tensor) -> Tensor:
         """(N, C, H, W) -> what `forward` turns into it"""
         with fp32_island(z):
             lower, upper = self._factors()
             y = z[:, self.order.argsort()].flatten(2)
+            if self.inverted is not None:
+                return (self.inverted @ y).unflatten(2, z.shape[2:])
             y = torch.linalg.solve_triangular(lower, y, upper=False, unitriangular=True)
             return torch.linalg.solve_triangular(upper, y, upper=True).unflatten(2, z.shape[2:])
 
