@@ -92,7 +92,7 @@ class InvertibleConv(nn.Module):
             lower, upper = self._factors()
             y = z[:, self.order.argsort()].flatten(2)
             if self.inverted is not None:
-                return (self.inverted @ y).unflatten(2, z.shape[2:])
+                return F.conv1d(y, self.inverted[:, :, None]).unflatten(2, z.shape[2:])
             y = torch.linalg.solve_triangular(lower, y, upper=False, unitriangular=True)
             return torch.linalg.solve_triangular(upper, y, upper=True).unflatten(2, z.shape[2:])
 
