@@ -52,7 +52,7 @@ def _read_unet(source: Tensors) -> Found:
 
 
 def _unet_level(i: int) -> str:
-    """The name of a level, of which each lies within the one before."""
+    """The name of level i; each level is nested in the one before it."""
     return "model" + ".model.1" * (i > 0) + ".model.3" * (i - 1)
 
 

@@ -90,7 +90,7 @@ def generate(model: Model, store: FolderStore, n: int, *, group: ProcessGroup | 
 def generate_set(model: Model, plan: GenerationPlan, out: str | Path, n: int, *,
                  group: ProcessGroup | None = None,
                  progress: Callable[[GenerationReport], None] | None = None) -> GenerationReport:
-    """`generate` into a folder or zip, which an earlier job may have begun."""
+    """`generate` into a folder or zip; continues one that an interrupted job left."""
     check_number(n)
     store = open_store(out, plan, n, group)
     try:

@@ -43,7 +43,7 @@ class Autoregressive(OnePlayer):
                 f"1 to {MAX_COMPONENTS}")
 
     def modules(self, info: DataInfo) -> nn.ModuleDict:
-        """G: image, label -> distribution of each pixel; Z: noise, of which each pixel has its own."""
+        """G: image, label -> distribution of each pixel; Z: independent noise for each pixel."""
         G = build("autoregressive_network", self.network, info.b_channels,
                   count_parameters(info.b_channels, self.components), info.size,
                   info.num_classes if self.conditional else 0)

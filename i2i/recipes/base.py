@@ -45,7 +45,7 @@ class Family:
     """What the models of a recipe can do, as a declaration for people; `i2i list family` prints it.
 
     Args:
-        density: whether a model tells how likely an image is, exactly or by a lower bound (see `Scores`).
+        density: whether a model has the likelihood of an image, exactly or as a lower bound (see `Scores`).
         inversion: whether it can go back from an image to what it would be made from.
         steps: network calls for one image, the setting that says how many, or "pixels", one for each.
     """

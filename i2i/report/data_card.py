@@ -192,7 +192,7 @@ def _hype(file: str, data: Mapping[str, Any]) -> Finding:
     sentences, rows = list[str](), list[Row]()
     for each in data["results"]:
         if each["protocol"] == "time":
-            what = f"must be seen for {interval(each['score'], 1, ' ms')} to be told from real"
+            what = f"must be seen for {interval(each['score'], 1, ' ms')} to be distinguished from real"
         else:
             what = f"people err on {interval(each['score'], 100, ' %')} of the images; 50 % is chance"
         people, model = f"{each['people']} {'person' if each['people'] == 1 else 'people'}", each["model"]
