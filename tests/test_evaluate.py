@@ -11,14 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy
 import torch
 from PIL import Image
 
 from i2i.errors import JobError, RequestError
 from i2i.evaluation import protocol
 from i2i.metrics import weights as feature_weights
+from i2i.metrics.frechet import Gaussian, frechet_distance
 from i2i.metrics.networks.inception_v3 import FIDInception
-from i2i.metrics.set_metrics import MetricContext, SetFeatures
+from i2i.metrics.set_metrics import MetricContext, SetFeatures, StoredFeatures
 from i2i.registry import Spec, build, names
 from tests.conftest import Run
 from tests.metrics.test_registry import set_features
@@ -503,3 +505,77 @@ def test_targets_of_another_size_are_resized_and_that_is_reported(run: Run, mode
     assert result(tmp_path / "r.json")["scores"]["copy the input"]["l1"] == 0
     Image.open(tmp_path / "two" / "testA" / "1.png").convert("L").save(tmp_path / "two" / "testA" / "1.png")
     assert "input gray, converted to color: 1 of the pairs, such as testA/1.png" in run("evaluate", model, "--data", tmp_path / "two", "--metrics", "l1", "--device", "cpu").err
+
+
+# ---------------------------------------------------------------------------------------- stored statistics
+
+def gaussian_features(n: int, d: int, seed: int) -> SetFeatures:
+    return replace(set_features(seed), features=np.random.default_rng(seed).normal(size=(n, d)) * np.linspace(0.5, 2, d))
+
+
+def test_stored_moments_give_the_distance_of_pytorch_fid_and_clean_fid() -> None:
+    fake, mean, variances = gaussian_features(300, 24, 1), np.linspace(-1, 1, 24), np.linspace(0.1, 3, 24)
+    real = StoredFeatures(Gaussian.from_moments(mean, np.diag(variances)), "r.npz")
+    score = build("metric", Spec("fd"), fake, real, MetricContext("inception"))["fid"]
+    assert score.low is None
+    mu, sigma = fake.features.mean(0), np.cov(fake.features, rowvar=False)
+    root = scipy.linalg.sqrtm(sigma @ np.diag(variances)).real     # As both tools compute it.
+    assert score.value == pytest.approx(((mu - mean) ** 2).sum() + np.trace(sigma) + variances.sum() - 2 * np.trace(root), abs=1e-6)
+    # Of two Gaussians with the same axes: the sum of squared differences of means and of standard deviations.
+    axes = Gaussian.from_moments(np.zeros(24), np.diag(np.full(24, 4.0)))
+    assert frechet_distance(axes, real.gaussian) == pytest.approx((mean ** 2).sum() + ((variances ** 0.5 - 2) ** 2).sum(), abs=1e-9)
+    for name in ("kid", "precision_recall", "density_coverage", "diversity", "color"):
+        with pytest.raises(ValueError, match=r"r\.npz holds the mean and covariance"):
+            build("metric", Spec(name, {}), fake, real, MetricContext("inception"))
+
+
+def test_saved_statistics_stand_for_the_images(run: Run, reals: Path, fakes: Path, tmp_path: Path) -> None:
+    saved = run("evaluate", "--real", reals, "--save-statistics", tmp_path / "r.npz", "--features", "random")
+    assert saved.code == 0, saved.err
+    whole = run("evaluate", "--real", reals, "--fake", fakes, "--features", "random", "--metrics", "fd", "--json", tmp_path / "whole.json")
+    stored = run("evaluate", "--real", tmp_path / "r.npz", "--fake", fakes, "--json", tmp_path / "stored.json", "--against", tmp_path / "whole.json")
+    assert (whole.code, stored.code) == (0, 0), whole.err + stored.err     # The features are those of the file, the stamp that of the images.
+    values = [result(tmp_path / f"{name}.json")["results"]["fd_random"]["value"] for name in ("whole", "stored")]
+    assert values[0] == pytest.approx(values[1], abs=1e-6)
+    with np.load(tmp_path / "r.npz") as arrays:     # What pytorch-fid and clean-fid read.
+        assert arrays["mu"].shape == (96,)
+        assert arrays["sigma"].shape == (96, 96)
+        np.savez(tmp_path / "theirs.npz", mu=arrays["mu"], sigma=arrays["sigma"])
+        np.savez(tmp_path / "odd.npz", mu=arrays["mu"], sigma=arrays["sigma"][:5])
+    theirs = run("evaluate", "--real", tmp_path / "theirs.npz", "--fake", fakes, "--features", "random", "--json", tmp_path / "theirs.json")
+    assert theirs.code == 0, theirs.err
+    assert result(tmp_path / "theirs.json")["results"]["fd_random"]["value"] == pytest.approx(values[0], abs=1e-6)
+    assert "does not say how its images were resized" in theirs.err
+    assert "against unknown" in theirs.out
+    for options, message in (
+            (("--real", "r.npz", "--features", "efficientnet-lite0"), "features is random there and efficientnet-lite0 here"),
+            (("--real", "theirs.npz", "--features", "efficientnet-lite0"), "it holds 96 features, and efficientnet-lite0 has 1,280"),
+            (("--real", "r.npz", "--resize", "legacy-tf"), "resize is clean there and legacy-tf here"),
+            (("--real", "r.npz", "--metrics", "kid"), "r.npz holds the mean and covariance of their features only"),
+            (("--real", "r.npz", "--metrics", "fd,l1"), "compares images of the same name"),
+            (("--real", "odd.npz", "--features", "random"), "accepted: (D,) and (D, D)"),
+            (("--real", "r.npz", "--save-statistics", "x.npz"), "holds statistics already")):
+        refused = run("evaluate", "--real", tmp_path / options[1], "--fake", fakes, *options[2:])
+        assert refused.code == 2
+        assert message in refused.err
+        assert refused.err.count("\n") == 1
+    assert "accepted: a file FILE.npz" in run("evaluate", "--real", reals, "--save-statistics", tmp_path / "r.txt", "--features", "random").err
+
+
+def test_arrays_are_sets_of_images(run: Run, reals: Path, fakes: Path, tmp_path: Path) -> None:
+    images = {name: np.stack([np.asarray(Image.open(file)) for file in sorted(folder.iterdir())]) for name, folder in (("reals", reals), ("fakes", fakes))}
+    np.save(tmp_path / "reals.npy", images["reals"])
+    np.savez_compressed(tmp_path / "fakes.npz", arr_0=images["fakes"], arr_1=np.arange(12))
+    options = ("--features", "random", "--bootstrap", 0)
+    for name, places in (("files", (reals, fakes)), ("arrays", (tmp_path / "reals.npy", tmp_path / "fakes.npz"))):
+        done = run("evaluate", "--real", places[0], "--fake", places[1], *options, "--json", tmp_path / f"{name}.json")
+        assert done.code == 0, done.err
+    assert result(tmp_path / "arrays.json")["results"] == result(tmp_path / "files.json")["results"]
+    for name, arrays, message in (("floats", {"x": np.zeros((3, 8, 8, 3))}, "float64; accepted: images x height"), ("none", {"y": np.zeros(3)}, "it holds y (3,)"),
+                                  ("two", {"a": images["reals"], "b": images["reals"]}, "accepted: one of images")):
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+        refused = run("evaluate", "--real", tmp_path / f"{name}.npz", "--fake", fakes)
+        assert refused.code == 2
+        assert message in refused.err
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "fakes.npz").read_bytes()[:300])
+    assert run("evaluate", "--real", tmp_path / "cut.npz", "--fake", fakes).err.count("\n") == 1

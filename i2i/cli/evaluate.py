@@ -40,6 +40,9 @@ Resize = Annotated[str, option(
     "clean|legacy-pytorch|legacy-tf", "How images are resized to the network's input.")]
 Cache = Annotated[bool, option(
     None, "Keep the features of the reference set for the next time.", "--cache/--no-cache")]
+SaveStatistics = Annotated[str | None, option(
+    "FILE.npz", "Write mean and covariance of the first network's features of --real, as pytorch-fid and "
+                "clean-fid read them; --fake may then be left out.")]
 Against = Annotated[str | None, option(
     "FILE", "An earlier --json to compare with; refused if it was measured otherwise.")]
 
@@ -47,7 +50,8 @@ Against = Annotated[str | None, option(
 def evaluate(
     model: Annotated[str | None, argument(
         "[MODEL]", "A model, by file, run folder, RUN@IMAGES or name; or give --real and --fake.")] = None,
-    real: Annotated[str | None, option("DIR|ZIP|NAME", "The reference set.")] = None,
+    real: Annotated[str | None, option(
+        "DIR|ZIP|NAME|NPZ", "The reference set, or its statistics (mu and sigma in a .npz).")] = None,
     fake: Annotated[str | None, option("DIR|ZIP|NAME", "The set to evaluate.")] = None,
     data: Annotated[str | None, option(
         "DIR|ZIP|NAME", "Pairs; by default of the data the model was trained on.")] = None,
@@ -58,17 +62,17 @@ def evaluate(
     bootstrap: Annotated[int, option(None, "Rounds for the intervals; 0 for none.", min=0)] = 20,
     batch: Annotated[int, option(None, "Images per batch.", min=1)] = 32,
     seed: Annotated[int, option(None, "Of bootstrap samples and random pairs.", min=0)] = 0,
-    cache: Cache = True, against: Against = None, json_file: JsonFile = None, device: Device = "auto",
+    cache: Cache = True, save_statistics: SaveStatistics = None, against: Against = None,
+    json_file: JsonFile = None, device: Device = "auto",
     plugin: Plugins = None,
 ) -> None:
     """Evaluate a set of images against a reference set, or a model's translations against their targets."""
     from i2i.evaluation import protocol
     from i2i.files import check_file, write_text
     from i2i.inference.model import load
-    if (model is None) == (real is None and fake is None):
-        raise RequestError("what to evaluate? i2i evaluate --real DIR --fake DIR, or i2i evaluate MODEL")
-    check_file("--sheet", sheet)    # Now, not after the work.
-    check_file("--json", json_file)
+    _check_options(model, real, fake or save_statistics, data=data, direction=direction, sheet=sheet)
+    for flag, file in (("--sheet", sheet), ("--json", json_file), ("--save-statistics", save_statistics)):
+        check_file(flag, file)      # Now, not after the work.
     processes = process_group(device)
     make_request = partial(
         _make_request, metrics=metrics, settings=settings or (), features=features, resize=resize, seed=seed,
@@ -76,17 +80,12 @@ def evaluate(
         device=device, group=processes)
     previous = protocol.read_result(Path(against)) if against and not processes.rank else None
     if model is None:
-        if real is None or fake is None:
-            raise RequestError("--real and --fake go together")
-        for flag, value in (("--data", data), ("--direction", direction), ("--sheet", sheet)):
-            if value is not None:
-                raise RequestError(f"{flag} {value} belongs to i2i evaluate MODEL; the sets are --real and "
-                                   "--fake")
-        outcome, columns = _evaluate_sets(fake, real, max_pixels, make_request)
+        outcome, columns = _evaluate_sets(fake, real or "", features, max_pixels, save_statistics,
+                                          make_request)
     else:
         outcome, columns = _evaluate_model(model, load(model, device), data, split, max_pixels,
                                            direction or "ab", sheet, make_request)
-    if processes.rank:
+    if processes.rank or not outcome:
         return
     try:
         columns |= protocol.compare(outcome, previous, str(against))
@@ -96,21 +95,46 @@ def evaluate(
             write_text(Path(json_file), protocol.to_json(outcome))
 
 
-def _evaluate_sets(fake: str, real: str, max_pixels: int | None, make_request: RequestFactory) -> Outcome:
-    from i2i.data.image_set import open_image_set
-    from i2i.evaluation.evaluate_sets import evaluate_sets
+def _check_options(model: str | None, real: str | None, compared: str | None,
+                   **of_models: str | None) -> None:
+    """RequestError for options of a model beside those of sets, and for a set alone."""
+    if (model is None) == (real is None and compared is None):
+        raise RequestError("what to evaluate? i2i evaluate --real DIR --fake DIR, or i2i evaluate MODEL")
+    if model is None and (real is None or compared is None):
+        raise RequestError("--real and --fake go together")
+    for name, value in of_models.items():
+        if model is None and value is not None:
+            raise RequestError(f"--{name} {value} belongs to i2i evaluate MODEL; the sets are --real and "
+                               "--fake")
+
+
+def _evaluate_sets(fake: str | None, real: str, features: str | None, max_pixels: int | None,
+                   save_statistics: str | None, make_request: RequestFactory) -> Outcome:
+    from i2i.data.image_set import ImageSet, open_image_set
+    from i2i.evaluation.evaluate_sets import evaluate_sets, write_set_statistics
     from i2i.evaluation.request import DEFAULT_SET_METRICS
+    from i2i.evaluation.stored_statistics import METRICS, read_statistics
     from i2i.inference.image_store import trained_with
-    start = time.monotonic()
-    fakes, reals = (open_image_set(where, flag, max_pixels=max_pixels)
-                    for where, flag in ((fake, "--fake"), (real, "--real")))
-    request, judges = make_request(DEFAULT_SET_METRICS, trained_with(fake))
+    start, stored = time.monotonic(), read_statistics(real)
+    if stored and save_statistics:
+        raise RequestError(f"--save-statistics {save_statistics}: --real {real} holds statistics already")
+    fakes = open_image_set(fake, "--fake", max_pixels=max_pixels) if fake else None
+    reals = stored or open_image_set(real, "--real", max_pixels=max_pixels)
+    request, judges = make_request(METRICS if stored else DEFAULT_SET_METRICS,
+                                   trained_with(fake) if fake else MappingProxyType({}),
+                                   features=features or (stored.network if stored else None))
+    if stored and judges:
+        stored.check(judges)
+        request = replace(request, warnings=(*request.warnings, *stored.warnings(judges[0].resize)))
     with ProgressBars(request.group.rank) as bars:
-        outcome = evaluate_sets(fakes, reals, judges, replace(request, progress=bars.update))
-    if request.group.rank:
+        request = replace(request, progress=bars.update)
+        if save_statistics and isinstance(reals, ImageSet):
+            write_set_statistics(Path(save_statistics), reals, judges, request)
+        outcome = evaluate_sets(fakes, reals, judges, request) if fakes else {}
+    if request.group.rank or not fakes:
         return {}, {}
-    print(f"{len(fakes):,} fakes of {fake} against {len(reals):,} reals of {real}, "
-          f"{time.monotonic() - start:.0f} s")
+    of = f"{len(reals):,} reals of" if isinstance(reals, ImageSet) else "the statistics"
+    print(f"{len(fakes):,} fakes of {fake} against {of} {real}, {time.monotonic() - start:.0f} s")
     return outcome, {"": outcome["results"]}
 
 
@@ -223,7 +247,8 @@ def print_results(outcome: Mapping[str, Any], columns: Mapping[str, Mapping[str,
     if stamp["features"] != "none":
         judges = {stamp["features"]: stamp["weights"]} | stamp["more_features"]
         print("features " + ", ".join(f"{name} (weights {weights[:8]})" for name, weights in judges.items())
-              + f", resize {stamp['resize']}, n {stamp['n_fake']:,} against {stamp['n_real']:,}")
+              + f", resize {stamp['resize']}, n {stamp['n_fake']:,} against "
+              + (f"{stamp['n_real']:,}" if stamp["n_real"] else "unknown"))
     for line in outcome["warnings"]:
         print(f"warning: {line}", file=sys.stderr)
 

@@ -63,16 +63,17 @@ def warnings(fake: ImageSetFacts, real: ImageSetFacts, metrics: Set[str]) -> lis
     out, unused = list[str](), unused_fields(metrics)
     if not metrics:
         return out
-    n = min(fake.n, real.n)
+    n = min(fake.n, real.n or fake.n)       # 0: of stored statistics that do not say it.
     if "fd" in metrics and n < VISIBLE_BIAS:
         limit, bias = ((MOSTLY_BIAS, "is mostly bias of the sample size") if n < MOSTLY_BIAS else
                        (VISIBLE_BIAS, "still has a visible bias"))
         out.append(f"{n:,} images: below {limit:,} a Fréchet distance {bias}; compare it at equal n only, "
                    "or take kid (unbiased) and fd_infinity (--metrics kid,fd_infinity)")
-    if "real" not in unused and set(fake.formats) != set(real.formats) and (fake.lossy or real.lossy):
+    formats_differ = bool(real.formats) and set(fake.formats) != set(real.formats)
+    if "real" not in unused and formats_differ and (fake.lossy or real.lossy):
         out.append(f"fakes are {' and '.join(fake.formats)} and reals {' and '.join(real.formats)}: a lossy "
                    "format on one side moves the scores; save fakes as PNG")
-    if not unused & {"real", "resize"} and list(fake.sizes) != list(real.sizes):
+    if not unused & {"real", "resize"} and real.sizes and list(fake.sizes) != list(real.sizes):
         out.append(f"fakes are {_describe_sizes(fake.sizes)} and reals {_describe_sizes(real.sizes)}: what "
                    "the resize does differs between them")
     for (wide, one), (narrow, other) in permutations((("fakes", fake), ("reals", real))):

@@ -48,7 +48,11 @@ class Gaussian:
             x -= mean + step
             scatter += x.T @ x + np.outer(step, step) * (start * len(x) / total)
             mean = mean + step * (len(x) / total)
-        covariance = scatter / (n - 1)
+        return cls.from_moments(mean, scatter / (n - 1), n)
+
+    @classmethod
+    def from_moments(cls, mean: Array, covariance: Array, n: int = 0) -> "Gaussian":
+        """From a mean (D,) and a covariance (D, D), of `n` images; 0 if it is not known of how many."""
         return cls(n, mean, float(np.trace(covariance)), _root(covariance))
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import numpy as np
 from typing_extensions import Doc
@@ -60,6 +60,20 @@ class SetFeatures:
         return frechet.Gaussian.from_features(self.features)
 
 
+class StoredFeatures(SetFeatures):
+    """Of a set, the fitted normal distribution alone; ValueError for whatever else a metric asks for."""
+
+    def __init__(self, gaussian: frechet.Gaussian, where: str) -> None:
+        vars(self).update(gaussian=gaussian, where=where)
+
+    def __len__(self) -> int:
+        return self.gaussian.n
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise ValueError(f"it needs the images, and {self.where} holds the mean and covariance of their "
+                         "features only")
+
+
 def slug(features: str) -> str:
     """The name of a feature network within that of a score: efficientnet_lite0."""
     return "".join(c if c.isalnum() else "_" for c in features)
@@ -91,8 +105,12 @@ Scores = Mapping[str, Score]
 @register("metric", "fd")
 def fd(fake: SetFeatures, real: SetFeatures, context: MetricContext) -> Scores:
     """Fréchet distance of features; FID with the FID Inception.  Heusel et al. 2017."""
-    return {context.qualified("fd"): frechet_score(fake.features, real.features, context,
-                                                   frechet.frechet_distance(fake.gaussian, real.gaussian))}
+    distance = frechet.frechet_distance(fake.gaussian, real.gaussian)
+    if isinstance(real, StoredFeatures):
+        score = Score(max(0.0, distance), better="lower", note="no interval without the real images")
+    else:
+        score = frechet_score(fake.features, real.features, context, distance)
+    return {context.qualified("fd"): score}
 
 
 def frechet_score(fake: Array, real: Array, context: MetricContext, distance: float | None = None) -> Score:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path, PurePosixPath
 
 from i2i.data.manifest import SUFFIXES
+from i2i.data.sources.array_file import ArrayFile, is_array
 from i2i.data.sources.base import Source, is_image
 from i2i.data.sources.folder import Folder, SingleFile
 from i2i.data.sources.left_out import ACCEPTED
@@ -15,7 +16,8 @@ from i2i.files import bundled_folder
 from i2i.images.pil import MAX_PIXELS
 from i2i.registry import suggest
 
-ACCEPTED_FILES = f"a zip, a manifest ({', '.join(SUFFIXES)}) or an image ({ACCEPTED})"
+ACCEPTED_FILES = (f"a zip, an array of images (.npy, .npz), a manifest ({', '.join(SUFFIXES)}) or an image "
+                  f"({ACCEPTED})")
 
 
 def bundled_datasets() -> dict[str, Path]:
@@ -70,6 +72,8 @@ def _open_path(where: str | Path) -> Source:
             return Zip(outer, inside, manifest_name=manifest_name)
     if path.is_file() and manifest_name:
         return Folder(path.parent, str(path), manifest_name=manifest_name)
+    if path.is_file() and is_array(path):
+        return ArrayFile(path)
     if path.is_file() and is_image(path.name):
         return SingleFile(path)
     if path.exists():
