@@ -192,12 +192,12 @@ def documented(path: str, start: str) -> list[str]:
     return [sys.executable, "-m", *module, *words, "-m", "i2i.cli"]
 
 
-LAUNCHERS = {"torchrun": ("README.md", "torchrun --nproc_per_node"), "accelerate": ("docs/scale.md", "accelerate launch --multi_gpu")}
+LAUNCHERS = {"torchrun": ("docs/training.md", "torchrun --nproc_per_node"), "accelerate": ("docs/scale.md", "accelerate launch --multi_gpu")}
 
 
 def test_the_pages_have_one_line_for_torchrun() -> None:
     """But for the number of processes; so one of them is tried."""
-    lines = [[word for word in documented(page, LAUNCHERS["torchrun"][1]) if "port" not in word] for page in ("README.md", "docs/scale.md")]
+    lines = [[word for word in documented(page, LAUNCHERS["torchrun"][1]) if "port" not in word] for page in ("docs/training.md", "docs/scale.md")]
     assert lines[0] == lines[1]
 
 

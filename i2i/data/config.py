@@ -20,8 +20,9 @@ class DataConfig:
     direction: Annotated[Literal["ab", "ba"], Doc("Which side is the source")] = "ab"
     size: Annotated[tuple[int, ...], Doc("Size of training crops; 0: that of the images")] = (0,)
     load_size: Annotated[tuple[int, ...], Doc(
-        "Size that images are resized to before the crop; 0: 286/256 of the crop, or the crop for "
-        "generation")] = (0,)
+        "Size that images are resized to before the crop; 0: with data.jitter 286/256 of the crop, else and "
+        "for generation that of the crop")] = (0,)
+    jitter: Annotated[bool, Doc("Crop from a larger image, at a random place (Isola et al. 2017)")] = True
     flip: Annotated[bool, Doc("Mirror half of the images")] = True
     alpha: Annotated[Literal["drop", "keep"], Doc(
         "Composite transparent images over the background, or keep alpha as the last channel")] = "drop"

@@ -104,7 +104,7 @@ def training_sizes(config: DataConfig, dataset: Dataset, summary: DatasetSummary
                    else min(MAX_CROP, stored[i] // 32 * 32 or stored[i] // 16 * 16))
     if min(crop) < 16:
         raise RequestError(f"the images are {width}x{height} pixels; training needs 16x16 or more")
-    load = resolve(config.load_size, lambda i: round(crop[i] * dataset.load_scale))
+    load = resolve(config.load_size, lambda i: round(crop[i] * (dataset.load_scale if config.jitter else 1)))
     require(load[0] >= crop[0] and load[1] >= crop[1], "data.load_size", f"{load[0]},{load[1]}",
             f"at least data.size ({crop[0]},{crop[1]})")
     return crop, load

@@ -81,6 +81,9 @@ _PRESETS = (
      "Wang et al. 2018, without the perceptual loss"),
     ("spade", "pix2pix", f"generator=spade adversarial=hinge {_PYRAMID} train.batch_size=8 "
      f"{_adam(1e-4, 0.0, 0.9, 4e-4)}", "Park et al. 2019, without the perceptual loss"),
+    ("pix2pix-drawings", "pix2pix", "generator.up=resize generator.input_skip=16 generator.dropout=0 "
+     "data.jitter=false lambda_l1=1000 g_optimizer.lr=1e-3 train.batch_size=8",
+     "Isola et al. 2017, with settings for drawings of one scale whose lines stay, in minutes"),
     ("palette", "palette", "train.batch_size=16", "Saharia et al. 2022"),
     ("bbdm", "bbdm", "train.batch_size=16", "Li et al. 2023, in pixels"),
 )
