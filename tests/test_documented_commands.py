@@ -138,7 +138,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for name, net in {"latest_net_G": "unet_128_batch_ngf8", "latest_net_G_A": "resnet_6blocks_batch_ngf8", "latest_net_G_B": "resnet_6blocks_batch_ngf8"}.items():
             shutil.copy(reference / f"{net}_net.pth", base / f"{name}.pth")
         sgan = ("generator.width=4", "discriminator.width=4", "generator.z_dim=8", "train.images=8", "train.batch_size=4", "data.size=32")
-        for name, recipe, words, data in (("facades", "pix2pix", SMALL, "facades"), ("demo", "pix2pix", (*SMALL, "generator.up=resize", "generator.input_skip=16", "generator.dropout=0"), "facades"), ("sketch", "pix2pix", SMALL, "facades"), ("refine", "pix2pix", SMALL, "facades"),
+        for name, recipe, words, data in (("facades", "pix2pix", SMALL, "facades"), ("demo", "pix2pix", (*SMALL, "generator.up=resize", "generator.input_skip=16", "generator.dropout=0"), "facades"), ("sketch", "pix2pix", SMALL, "facades"), ("first", "pix2pix", SMALL, "facades"), ("refine", "pix2pix", SMALL, "facades"),
                                           *((name, "cyclegan", ("generator.width=4", "generator.blocks=1", "discriminator.width=4"), "horse2zebra") for name in ("cyclegan", "cyc")),
                                           ("sngan", "sngan", (*sgan[:-1], "data.size=64"), "photos"), ("faces", "dcgan", sgan, "photos"), ("vae", "vae", FAMILIES["vae"], "photos"), ("cgan", "cgan", sgan, "fluent3d-64")):
             package.train(recipe, *words, "train.images=8", "train.batch_size=4", data=data, out=f"runs/{name}", device="cpu")
