@@ -128,3 +128,7 @@ def test_the_version_is_one() -> None:
     except importlib.metadata.PackageNotFoundError:
         return      # Tests run from a checkout that is not installed.
     assert installed == i2i.__version__
+
+
+def test_the_citation_names_this_version() -> None:
+    assert f"\nversion: {i2i.__version__}\n" in (ROOT / "CITATION.cff").read_text()

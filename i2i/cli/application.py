@@ -6,10 +6,12 @@ import sys
 import warnings
 from functools import cached_property
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import typer
 
+from i2i.cli.next_steps import print_next_steps
 from i2i.errors import I2IError, printable
 from i2i.files import DISK_ERRORS
 
@@ -55,7 +57,10 @@ class App(typer.Typer):
             if option.startswith("--") and not value:     # Such as a variable that is not set.
                 return _report_error(f"the value of {option} is empty", 2)
         try:
-            return int(self._command.main(args or ["--help"], prog_name="i2i", standalone_mode=False) or 0)
+            code = int(self._command.main(args or ["--help"], prog_name="i2i", standalone_mode=False) or 0)
+            if not args:
+                print_next_steps(Path())
+            return code
         except _ClickException as error:
             message = str(getattr(error, "format_message", error.__str__)())
             if message.startswith("Usage:"):        # The help of a group that was called without a command.
