@@ -88,7 +88,7 @@ def made_small(words: list[str]) -> list[str]:
     """The words of a command, with settings that make it quick; what is measured or trained is smaller, what is typed the same."""
     verb = words[0]
     if verb == "train" and "--resume" not in words:
-        for length, value in (("--epochs", "1"), ("--minutes", "0.5")):
+        for length, value in (("--epochs", "1"), ("--minutes", "1")):
             if length in words:
                 return [*words, length, value, *(["--dry-run"] if length == "--minutes" else []), *(word for word in TINY if not word.startswith("train.images"))]
         small = FAMILIES.get(words[1], TINY if words[1] in ("pix2pix", "cyclegan") else NOISE)
