@@ -20,8 +20,8 @@ from i2i.config import to_dict
 from i2i.errors import RequestError
 from i2i.images.convert import make_grid
 from i2i.images.format import ImageFormat
-from i2i.inference.model import pad_to_multiple
 from i2i.inference.model_file import model_header
+from i2i.nets.padding import pad_to_multiple
 from i2i.recipes.base import DataInfo
 from i2i.recipes.gan import GAN
 from i2i.registry import Spec

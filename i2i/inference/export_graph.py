@@ -18,7 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from i2i.errors import RequestError
 from i2i.images.format import MAX_VALUE, ImageFormat
-from i2i.inference.model import Model, pad_to_multiple
+from i2i.inference.model import Model
+from i2i.nets.padding import pad_to_multiple
 from i2i.recipes.base import get_module
 
 # Names of the dimensions of an input that may be of any size, by axis.

@@ -17,7 +17,7 @@ from i2i.inference.memory import available_memory, bytes_per_pixel
 from i2i.inference.model_file import find_model, read_networks
 from i2i.inference.translator import Translator
 from i2i.nets.norms import BatchNorm
-from i2i.nets.padding import reflect_index
+from i2i.nets.padding import pad_to_multiple
 from i2i.recipes.base import DataInfo, Recipe
 from i2i.registry import suggest
 from i2i.seeding import noise_for, stable_seed
@@ -51,6 +51,9 @@ class Model(Translator):
         translators = list(modules.values()) if recipe.sources else []
         self.multiple = max((getattr(network, "multiple", 1) for network in translators), default=1)
         self.min_size = max((getattr(network, "smallest", 1) for network in translators), default=1)
+        self.only_whole = "" if recipe.family.steps == 1 else (
+            f"this {header['recipe']['name']} model calls its network many times to make an image, and "
+            "cannot compute it in parts; accepted: smaller images, without --memory and --tile")
 
     def __repr__(self) -> str:
         name, (height, width) = self.header["recipe"]["name"], self.header["info"]["size"]
@@ -112,7 +115,12 @@ class Model(Translator):
         Raises:
             RequestError: if the direction was not learned, or the model makes images from noise.
         """
-        source, _ = self.sides(direction)
+        self.sides(direction)
+        self.start_sampling(seed)
+        return self.forward(images.to(self.device), direction)
+
+    def start_sampling(self, seed: int | None) -> None:
+        """Have the next `forward` sample with a seed, or be deterministic."""
         for module in self.modules.modules():
             if isinstance(module, nn.Dropout):
                 module.train(seed is not None)
@@ -121,9 +129,12 @@ class Model(Translator):
         if seed is not None:
             check_seed(seed)
             torch.manual_seed(stable_seed(seed))
+
+    def forward(self, images: Tensor, direction: str) -> Tensor:
+        """What `__call__` computes: pad, translate, crop."""
         height, width = images.shape[-2:]
-        padded, top, left = pad_to_multiple(images.to(self.device), self.multiple, self.min_size)
-        result = self.recipe.generate(self.modules, {source: padded})[self.directions[direction]]
+        padded, top, left = pad_to_multiple(images, self.multiple, self.min_size)
+        result = self.recipe.generate(self.modules, {direction[0]: padded})[self.directions[direction]]
         return result[..., top:top + height, left:left + width].float()
 
     def sides(self, direction: str) -> tuple[str, str]:
@@ -260,24 +271,6 @@ class Model(Translator):
 def check_seed(seed: int) -> None:
     """RequestError unless this can be a seed."""
     require(hasattr(seed, "__index__") and seed >= 0, "seed", seed, "an integer, 0 or more")
-
-
-def pad_to_multiple(x: Tensor, multiple: int, minimum: int = 1) -> tuple[Tensor, int, int]:
-    """Pad height and width to a multiple, and to at least `minimum`, by reflection, half on each side.
-
-    Unlike in `torch.nn.functional.pad`, it may be wider than the image, which is then reflected repeatedly.
-    Returns the padded (N, C, H', W'), and the rows and columns added at the top and at the left.
-    """
-    added = []
-    for dim in (-2, -1):
-        size = x.shape[dim]
-        extra = (torch.sym_max(size, minimum) + multiple - 1) // multiple * multiple - size
-        added.append(cast(int, extra // 2))
-        if isinstance(extra, torch.SymInt) or extra:        # A symbol where the model is exported.
-            positions = torch.arange(-added[-1], size + extra - added[-1], device=x.device)
-            index = reflect_index(positions, size)
-            x = x[..., index, :] if dim == -2 else x[..., index]
-    return x, added[0], added[1]
 
 
 def default_batch_size(height: int, width: int) -> int:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -27,6 +28,8 @@ class Translator(ABC):
 
     formats: Mapping[str, ImageFormat]      # Of the images of each side.
     multiple: int                           # Heights and widths that are multiples of this need no padding.
+    # Why images cannot be computed in parts (`i2i.inference.tiled`); "" if they can.
+    only_whole: str = "this translator computes images whole; accepted: no --tile and no --memory"
 
     @abstractmethod
     def __call__(self, images: Tensor, *, seed: int | None = None, direction: str = "ab") -> Tensor:
@@ -56,17 +59,19 @@ class Translator(ABC):
                                f"{int(width * scale)}x{int(height * scale)} pixels, or more memory")
 
     @overload
-    def translate(self, images: str | Path, *, seed: int | None = None,
-                  direction: str = "ab") -> Image.Image: ...
+    def translate(self, images: str | Path, *, seed: int | None = ..., direction: str = ...,
+                  memory: str | int = ..., tile: str | int = ...) -> Image.Image: ...
     @overload
-    def translate(self, images: ImageT, *, seed: int | None = None, direction: str = "ab") -> ImageT: ...
+    def translate(self, images: ImageT, *, seed: int | None = ..., direction: str = ...,
+                  memory: str | int = ..., tile: str | int = ...) -> ImageT: ...
     @overload
-    def translate(self, images: Sequence[ImageT], *, seed: int | None = None,
-                  direction: str = "ab") -> list[ImageT]: ...
+    def translate(self, images: Sequence[ImageT], *, seed: int | None = ..., direction: str = ...,
+                  memory: str | int = ..., tile: str | int = ...) -> list[ImageT]: ...
     @overload
-    def translate(self, images: list[str] | Sequence[Path], *, seed: int | None = None,
-                  direction: str = "ab") -> list[Image.Image]: ...
-    def translate(self, images: Any, *, seed: int | None = None, direction: str = "ab") -> Any:
+    def translate(self, images: list[str] | Sequence[Path], *, seed: int | None = ..., direction: str = ...,
+                  memory: str | int = ..., tile: str | int = ...) -> list[Image.Image]: ...
+    def translate(self, images: Any, *, seed: int | None = None, direction: str = "ab",
+                  memory: str | int = "auto", tile: str | int = "auto") -> Any:
         """Translate one image, or each image of a list.
 
         Args:
@@ -74,6 +79,9 @@ class Translator(ABC):
                 float32) or a tensor ((C, H, W) or (N, C, H, W) in [-1, 1]), of any height and width.
             seed: samples dropout with this seed; without one the result is deterministic.
             direction: "ab", or "ba" in models that learned both.
+            memory: limit of working memory, "2GB" or bytes; images that take more are computed in parts, with
+                the result of the whole image.  "auto": what is free.
+            tile: rows that are computed at once; "auto": the whole image if it fits, else as many as fit.
 
         Returns:
             An image of the same type and size, with the dtype, channels and range of the target side; of a
@@ -81,13 +89,16 @@ class Translator(ABC):
 
         Raises:
             RequestError: if an image cannot be read or converted to the source side, or the results to the
-                same type, or the direction was not learned.
+                same type, or the direction was not learned, or the limits are too small.
         """
+        from i2i.inference.tiled.limits import Limits
         if isinstance(images, list | tuple):
-            return [self.translate(image, seed=seed, direction=direction) for image in images]
-        target = self.formats[self.sides(direction)[1]]
+            return [self.translate(image, seed=seed, direction=direction, memory=memory, tile=tile)
+                    for image in images]
+        source, target = (self.formats[side] for side in self.sides(direction))
+        limits = Limits.parse(memory, tile)
         if isinstance(images, Tensor):
-            return self._translate_tensor(images, seed, direction)
+            return self._translate_tensor(images, seed, direction, limits)
         if isinstance(images, Image.Image | str | Path):
             if not pil_supports(target):
                 raise RequestError(f"the results have {target}, which no PIL image holds; accepted: arrays "
@@ -98,17 +109,32 @@ class Translator(ABC):
         else:
             raise RequestError("translate takes a PIL image, a path, an array or a tensor, not "
                                f"{type(images).__name__}")
-        output = self(self.prepare(image, direction)[None], seed=seed, direction=direction)[0]
-        result = to_array(output, target)
+        height, width = image.array.shape[:2]
+        if limits.in_parts(self, height, width, direction):
+            from i2i.inference.tiled.translate import image_reader, join_rows, translate_rows
+            try:
+                result = join_rows(translate_rows(self, image_reader(image, source), height, width, limits,
+                                                  seed=seed, direction=direction), height)
+            except ValueError as error:
+                raise RequestError(str(error)) from None
+        else:
+            output = self(self.prepare(image, direction)[None], seed=seed, direction=direction)[0]
+            result = to_array(output, target)
         return result if isinstance(images, np.ndarray) else Image.fromarray(result)
 
-    def _translate_tensor(self, image: Tensor, seed: int | None, direction: str) -> Tensor:
+    def _translate_tensor(self, image: Tensor, seed: int | None, direction: str, limits: Any) -> Tensor:
         source = self.formats[self.sides(direction)[0]]
         if image.ndim not in (3, 4) or image.shape[-3] != source.channels or not image.is_floating_point():
             raise RequestError(f"a tensor must be CHW or NCHW with {source.channels} channels of floats in "
                                f"[-1, 1]; this one is {tuple(image.shape)} of {image.dtype}")
         batch = apply_clahe_to_tensors(image if image.ndim == 4 else image[None], source)
-        result = self(batch, seed=seed, direction=direction).to(image.device)
+        if limits.in_parts(self, *batch.shape[2:], direction):
+            from i2i.inference.tiled.translate import translate_bands
+            result = torch.cat([torch.cat([band.to(image.device) for _, band in translate_bands(
+                self, partial(_rows, one), (1, *one.shape), limits, seed=seed, direction=direction)], -2)
+                for one in batch])
+        else:
+            result = self(batch, seed=seed, direction=direction).to(image.device)
         return result if image.ndim == 4 else result[0]
 
     def prepare(self, image: DecodedImage, direction: str = "ab") -> Tensor:
@@ -138,10 +164,11 @@ class Chain(Translator):
         if wrong := [stage for stage, _ in self.stages if not isinstance(stage, Translator)]:
             raise RequestError(f"{str(wrong[0])[:100]!r} is no model; accepted: i2i.load(PATH) of each")
         ends = [[model.formats[side] for side in model.sides(direction)] for model, direction in self.stages]
-        self._conversions = [(before[1], after[0]) for before, after in pairwise(ends)]
+        self.conversions = [(before[1], after[0]) for before, after in pairwise(ends)]
         self.formats = {"a": ends[0][0], "b": ends[-1][1]}
         self.multiple = max(model.multiple for model, _ in self.stages)
-        for number, (made, accepted) in enumerate(self._conversions, 2):
+        self.only_whole = next((model.only_whole for model, _ in self.stages if model.only_whole), "")
+        for number, (made, accepted) in enumerate(self.conversions, 2):
             try:
                 convert_tensors(torch.zeros(1, made.channels, 1, 1), made, accepted)
             except ValueError:
@@ -170,10 +197,14 @@ class Chain(Translator):
         self.sides(direction)
         for i, (model, stage_direction) in enumerate(self.stages):
             if i:
-                images = convert_tensors(images, *self._conversions[i - 1])
+                images = convert_tensors(images, *self.conversions[i - 1])
             stage_seed = stable_seed(seed, i) if seed is not None and i else seed
             images = model(images, seed=stage_seed, direction=stage_direction)
         return images
+
+
+def _rows(image: Tensor, low: int, high: int) -> Tensor:
+    return image[None, :, low:high]
 
 
 def _from_array(array: Array) -> DecodedImage:

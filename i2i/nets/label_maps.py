@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class OneHot(nn.Module):
@@ -33,14 +34,10 @@ def instance_edges(instances: Tensor) -> Tensor:
 
     Wang et al. 2018 (pix2pixHD), section 3.3.
     """
-    edges = torch.zeros_like(instances, dtype=torch.bool)
     across = instances[..., 1:] != instances[..., :-1]
     down = instances[..., 1:, :] != instances[..., :-1, :]
-    edges[..., 1:] |= across
-    edges[..., :-1] |= across
-    edges[..., 1:, :] |= down
-    edges[..., :-1, :] |= down
-    return edges
+    return (F.pad(across, (1, 0)) | F.pad(across, (0, 1))
+            | F.pad(down, (0, 0, 1, 0)) | F.pad(down, (0, 0, 0, 1)))
 
 
 class SourceEncoder(nn.Module):

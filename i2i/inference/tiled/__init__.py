@@ -1,0 +1,1 @@
+"""Images of any size within a memory limit, with the result of the whole image."""
