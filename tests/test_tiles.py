@@ -26,6 +26,7 @@ from i2i.nets.pix2pixhd import Pix2PixHD
 from i2i.nets.resnet import ResNet
 from i2i.nets.spade import SPADEGenerator
 from i2i.nets.unet import UNet
+from i2i.recipes.base import Family
 
 CPU = torch.device("cpu")
 COLORS = [(-1.0, -1.0, -1.0), (1.0, 0.0, 0.0), (0.0, 1.0, -1.0)]
@@ -220,6 +221,10 @@ def test_limits() -> None:
             Limits.parse("auto", tile)
 
 
+class Steps:
+    family = Family("diffusion", steps="sampler.steps")
+
+
 def test_images_that_do_not_fit_are_computed_in_parts_by_themselves(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load(trained, "cpu")
     assert not Limits().in_parts(model, 1000, 1000)
@@ -228,8 +233,8 @@ def test_images_that_do_not_fit_are_computed_in_parts_by_themselves(trained: Pat
     assert not Limits(10**9).in_parts(model, 300, 300)
     monkeypatch.setattr(Model, "available_memory", lambda self: self.memory(1100, 1100) - 1)
     assert Limits().in_parts(model, 1100, 1100)
-    model.only_whole = "this model is whole"
+    model.recipe = Steps()
     with pytest.raises(RequestError, match="pixels need about"):
         Limits().in_parts(model, 1100, 1100)
-    with pytest.raises(RequestError, match="this model is whole"):
+    with pytest.raises(RequestError, match="a pix2pix model calls its network many times to make an image"):
         Limits(0, 5).in_parts(model, 10, 10)

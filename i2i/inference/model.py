@@ -51,9 +51,6 @@ class Model(Translator):
         translators = list(modules.values()) if recipe.sources else []
         self.multiple = max((getattr(network, "multiple", 1) for network in translators), default=1)
         self.min_size = max((getattr(network, "smallest", 1) for network in translators), default=1)
-        self.only_whole = "" if recipe.family.steps == 1 else (
-            f"this {header['recipe']['name']} model calls its network many times to make an image, and "
-            "cannot compute it in parts; accepted: smaller images, without --memory and --tile")
 
     def __repr__(self) -> str:
         name, (height, width) = self.header["recipe"]["name"], self.header["info"]["size"]
@@ -116,11 +113,11 @@ class Model(Translator):
             RequestError: if the direction was not learned, or the model makes images from noise.
         """
         self.sides(direction)
-        self.start_sampling(seed)
-        return self.forward(images.to(self.device), direction)
+        self._start_sampling(seed)
+        return self._forward(images.to(self.device), direction)
 
-    def start_sampling(self, seed: int | None) -> None:
-        """Have the next `forward` sample with a seed, or be deterministic."""
+    def _start_sampling(self, seed: int | None) -> None:
+        """Have the next `_forward` sample with a seed, or be deterministic."""
         for module in self.modules.modules():
             if isinstance(module, nn.Dropout):
                 module.train(seed is not None)
@@ -130,7 +127,7 @@ class Model(Translator):
             check_seed(seed)
             torch.manual_seed(stable_seed(seed))
 
-    def forward(self, images: Tensor, direction: str) -> Tensor:
+    def _forward(self, images: Tensor, direction: str) -> Tensor:
         """What `__call__` computes: pad, translate, crop."""
         height, width = images.shape[-2:]
         padded, top, left = pad_to_multiple(images, self.multiple, self.min_size)

@@ -28,8 +28,6 @@ class Translator(ABC):
 
     formats: Mapping[str, ImageFormat]      # Of the images of each side.
     multiple: int                           # Heights and widths that are multiples of this need no padding.
-    # Why images cannot be computed in parts (`i2i.inference.tiled`); "" if they can.
-    only_whole: str = "this translator computes images whole; accepted: no --tile and no --memory"
 
     @abstractmethod
     def __call__(self, images: Tensor, *, seed: int | None = None, direction: str = "ab") -> Tensor:
@@ -99,16 +97,7 @@ class Translator(ABC):
         limits = Limits.parse(memory, tile)
         if isinstance(images, Tensor):
             return self._translate_tensor(images, seed, direction, limits)
-        if isinstance(images, Image.Image | str | Path):
-            if not pil_supports(target):
-                raise RequestError(f"the results have {target}, which no PIL image holds; accepted: arrays "
-                                   "and tensors")
-            image = _from_pil(images) if isinstance(images, Image.Image) else _from_file(Path(images))
-        elif isinstance(images, np.ndarray):
-            image = _from_array(images)
-        else:
-            raise RequestError("translate takes a PIL image, a path, an array or a tensor, not "
-                               f"{type(images).__name__}")
+        image = _decode(images, target)
         height, width = image.array.shape[:2]
         if limits.in_parts(self, height, width, direction):
             from i2i.inference.tiled.translate import image_reader, join_rows, translate_rows
@@ -167,7 +156,6 @@ class Chain(Translator):
         self.conversions = [(before[1], after[0]) for before, after in pairwise(ends)]
         self.formats = {"a": ends[0][0], "b": ends[-1][1]}
         self.multiple = max(model.multiple for model, _ in self.stages)
-        self.only_whole = next((model.only_whole for model, _ in self.stages if model.only_whole), "")
         for number, (made, accepted) in enumerate(self.conversions, 2):
             try:
                 convert_tensors(torch.zeros(1, made.channels, 1, 1), made, accepted)
@@ -205,6 +193,19 @@ class Chain(Translator):
 
 def _rows(image: Tensor, low: int, high: int) -> Tensor:
     return image[None, :, low:high]
+
+
+def _decode(image: Any, target: ImageFormat) -> DecodedImage:
+    """An image of any type, whose result in the target format is of the same type."""
+    if isinstance(image, np.ndarray):
+        return _from_array(image)
+    if not isinstance(image, Image.Image | str | Path):
+        raise RequestError("translate takes a PIL image, a path, an array or a tensor, not "
+                           f"{type(image).__name__}")
+    if not pil_supports(target):
+        raise RequestError(f"the results have {target}, which no PIL image holds; accepted: arrays and "
+                           "tensors")
+    return _from_pil(image) if isinstance(image, Image.Image) else _from_file(Path(image))
 
 
 def _from_array(array: Array) -> DecodedImage:

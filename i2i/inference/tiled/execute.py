@@ -14,7 +14,7 @@ from torch.fx import Node
 from i2i.errors import JobError, RequestError
 from i2i.inference.memory import format_bytes
 from i2i.inference.tiled.plan import BAND_BYTES, Program, Step, layer_of, size_of
-from i2i.inference.tiled.rules import Values, call, height, shape_of
+from i2i.inference.tiled.rules import Values, call, height, narrow, shape_of
 
 Read = Callable[[int, int], Tensor]
 Bands = Iterator[tuple[int, Tensor]]        # The first row of each, and its rows.
@@ -35,8 +35,7 @@ class _InMemory:
         self.value = value
 
     def read(self, low: int, high: int) -> Any:
-        by_rows = isinstance(self.value, Tensor) and self.value.ndim > 1
-        return self.value.narrow(-2, low, high - low) if by_rows else self.value
+        return narrow(self.value, low, high - low)
 
     def write(self, first: int, band: Tensor) -> None:
         self.value[..., first:first + band.shape[-2], :] = band
@@ -258,7 +257,7 @@ class Execution:
                 if arg not in found:
                     found[arg] = self._fetch(arg, *ranges[arg])
                 start = ranges[arg][0]
-                values[arg] = _slice(found[arg], low - start, high - low)
+                values[arg] = narrow(found[arg], low - start, high - low)
             found[node] = self.program.rules[node].compute(a, b, values)
             del values
             for arg in node.all_input_nodes:
@@ -268,11 +267,3 @@ class Execution:
                         found.pop(arg, None)
         result: Tensor = found[step.target]
         return result
-
-
-def _slice(value: Any, start: int, length: int) -> Any:
-    if isinstance(value, tuple | list):
-        return type(value)(_slice(each, start, length) for each in value)
-    if value.ndim < 2 or (start == 0 and length == value.shape[-2]):
-        return value
-    return value.narrow(-2, start, length)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from i2i.errors import RequestError, require
 from i2i.images.memory import available_host_memory
 from i2i.inference.memory import LARGE_IMAGE
-from i2i.inference.translator import Translator
+from i2i.inference.model import Model
+from i2i.inference.translator import Chain, Translator
 
 UNITS = {"K": 1, "M": 2, "G": 3, "T": 4}
 SHARE = 0.75            # Of the memory that is free, as results are decoded and encoded, too.
@@ -58,8 +59,19 @@ class Limits:
         if not self.tile and model.memory(height, width, direction) <= (self.bytes(model) if self.memory
                                                                         else model.available_memory()):
             return False
-        if reason := model.only_whole:
+        if reason := _only_whole(model):
             if not given:
                 model.check_memory(height, width, direction)
             raise RequestError(reason)
         return True
+
+
+def _only_whole(model: Translator) -> str:
+    """Why a model cannot compute an image in parts; "" if it can."""
+    if isinstance(model, Chain):
+        return next(filter(None, (_only_whole(stage) for stage, _ in model.stages)), "")
+    if isinstance(model, Model) and model.recipe.family.steps == 1:
+        return ""
+    name = model.header["recipe"]["name"] if isinstance(model, Model) else type(model).__name__
+    return (f"a {name} model calls its network many times to make an image, or takes images of one size, and "
+            "cannot compute them in parts; accepted: smaller images, without --memory and --tile")

@@ -26,8 +26,7 @@ VIEWS = {aten.view.default, aten._unsafe_view.default, aten.reshape.default}
 BY_DIM = {aten.cat.default, aten.slice.Tensor, aten.flip.default, aten.select.int, aten.unsqueeze.default,
           aten.squeeze.dim, aten.squeeze.dims, aten.sum.dim_IntList, aten.mean.dim, aten.amax.default,
           aten.amin.default, aten.argmax.default, aten.argmin.default, aten._softmax.default,
-          aten._log_softmax.default, aten.unbind.int, aten.split.Tensor, aten.split_with_sizes.default,
-          aten.cumsum.default, aten.linalg_vector_norm.default}
+          aten.unbind.int, aten.split.Tensor, aten.split_with_sizes.default}
 COPIES = {aten._to_copy.default, aten.alias.default, aten.detach.default, aten.lift_fresh_copy.default}
 LIKE = {aten.zeros_like.default, aten.ones_like.default, aten.full_like.default, aten.empty_like.default}
 NEW = {aten.new_zeros.default, aten.new_ones.default, aten.new_full.default, aten.new_empty.default}
@@ -106,23 +105,20 @@ def _first(value: Any) -> Any:
     return (value[0] if value else 0) if isinstance(value, list | tuple) else value
 
 
-def _tensors(node: Node) -> list[Node]:
-    return [arg for arg in node.all_input_nodes if len(shape_of(arg)) > 1]
-
-
 def _same_rows(node: Node, compute: Callable[[int, int, Values], Any] | None = None) -> Rule | None:
     """Row i of the result depends on rows i of the arguments, and on all of those that are broadcast."""
     rows = height(node)
-    if any(height(arg) not in (1, rows) for arg in _tensors(node)):
+    if any(height(arg) not in (1, rows) for arg in node.all_input_nodes):
         return None
     return Rule(lambda a, b: {arg: (a, b) if height(arg) == rows else (0, 1) for arg in node.all_input_nodes},
                 compute or (lambda a, b, values: call(node, values)))
 
 
-def _narrow(value: Any, start: int, length: int) -> Any:
+def narrow(value: Any, start: int, length: int) -> Any:
+    """Rows of a tensor, or of each of several; of less than two dimensions, all."""
     if isinstance(value, tuple | list):
-        return type(value)(_narrow(each, start, length) for each in value)
-    return value.narrow(-2, start, length)
+        return [narrow(each, start, length) for each in value]
+    return value.narrow(-2, start, length) if isinstance(value, Tensor) and value.ndim > 1 else value
 
 
 # ------------------------------------------------------------------------------------------- windows
@@ -132,7 +128,7 @@ def _window(node: Node, x: Node, window: Callable[[int, int], tuple[int, int, in
     """`window`: rows of the result -> first and last row of x, and the row of the result that the operation
     on these begins with.  What it takes for borders there lies outside of the rows."""
     def compute(a: int, b: int, values: Values) -> Any:
-        return _narrow(call(node, values), a - window(a, b)[2], b - a)
+        return narrow(call(node, values), a - window(a, b)[2], b - a)
 
     return Rule(lambda a, b: {x: window(a, b)[:2]}, compute, heavy)
 
@@ -185,21 +181,18 @@ def _batch_norm(node: Node, named: Mapping[str, Any]) -> Rule | None:
 
 # ------------------------------------------------------------------------------------------- order of rows
 
-def _gather(node: Node, x: Node, rows: Sequence[int], then: Callable[[Tensor, Values], Tensor] | None = None
+def _gather(node: Node, x: Node, rows: Sequence[int], then: Callable[[Tensor], Tensor] | None = None
             ) -> Rule:
     """Row i of the result is row `rows[i]` of x."""
-    def needs(a: int, b: int) -> dict[Node, Rows]:
-        return {x: (min(rows[a:b]), max(rows[a:b]) + 1)}
-
     def compute(a: int, b: int, values: Values) -> Tensor:
         part, low, found = rows[a:b], min(rows[a:b]), values[x]
         if isinstance(part, range):
             found = found[..., ::part.step, :] if part.step > 0 else found.flip(-2)[..., ::-part.step, :]
         else:
             found = found.index_select(-2, torch.tensor([i - low for i in part], device=found.device))
-        return then(found, values) if then else found
+        return then(found) if then else found
 
-    return Rule(needs, compute)
+    return Rule(lambda a, b: {x: (min(rows[a:b]), max(rows[a:b]) + 1)}, compute)
 
 
 def _by_dim(node: Node, named: Mapping[str, Any]) -> Rule | None:
@@ -218,7 +211,7 @@ def _by_dim(node: Node, named: Mapping[str, Any]) -> Rule | None:
     if node.target is aten.flip.default:
         columns = [-1] if rank - 1 in dims else []
         return None if dims - {rank - 1, rank - 2} else _gather(
-            node, x, range(height(x))[::-1], lambda y, values: y.flip(columns) if columns else y)
+            node, x, range(height(x))[::-1], lambda y: y.flip(columns) if columns else y)
     return _stack_rows(node, named["tensors"]) if node.target is aten.cat.default else None
 
 
@@ -238,7 +231,7 @@ def _stack_rows(node: Node, parts: Sequence[Node]) -> Rule:
 
     def compute(a: int, b: int, values: Values) -> Tensor:
         first = {part: rows[0] for part, rows in needs(a, b).items()}
-        return torch.cat([_narrow(values[part], low - first[part], high - low)
+        return torch.cat([narrow(values[part], low - first[part], high - low)
                           for part, low, high in overlaps(a, b)], -2)
 
     return Rule(needs, compute)
@@ -257,7 +250,7 @@ def _index(node: Node, named: Mapping[str, Any], constants: Values) -> Rule | No
         return _same_rows(node)
     if rows.numel() != rows.shape[0] or (columns is not None and rows.ndim != 2):
         return None
-    return _gather(node, x, (rows.flatten() % height(x)).tolist(), lambda y, values: (
+    return _gather(node, x, (rows.flatten() % height(x)).tolist(), lambda y: (
         y if columns is None else y.index_select(-1, columns.flatten().to(y.device) % y.shape[-1])))
 
 
@@ -270,13 +263,9 @@ def _reshaping(node: Node, named: Mapping[str, Any]) -> Rule | None:
         return _same_rows(node, lambda a, b, values: values[x].reshape(*shape[:-2], b - a, shape[-1]))
     if target is aten.expand.default:
         return _same_rows(node, lambda a, b, values: values[x].expand(*shape[:-2], b - a, shape[-1]))
-    if target is aten.repeat.default and named["repeats"][-2] == 1:
+    if (target is aten.repeat.default and named["repeats"][-2] == 1) or (
+            target is aten.permute.default and named["dims"][-2] % len(shape) == len(shape) - 2):
         return _same_rows(node)
-    if target is aten.permute.default and named["dims"][-2] % len(shape) == len(shape) - 2:
-        return _same_rows(node)
-    if target in NEW:
-        return Rule(lambda a, b: {}, lambda a, b, values: call(
-            node, {x: x.meta["val"].new_empty(())}, size=[*shape[:-2], b - a, shape[-1]]))
     if target is aten.pixel_shuffle.default:
         factor = named["upscale_factor"]
         return _window(node, x, lambda a, b: (a // factor, -(-b // factor), a // factor * factor))
@@ -287,7 +276,7 @@ def _reshaping(node: Node, named: Mapping[str, Any]) -> Rule | None:
         left, right, top, bottom = named["padding"]
         index = F.pad(torch.arange(height(x), dtype=torch.float64)[None, None], (top, bottom),
                       borders[target])
-        return _gather(node, x, index.flatten().long().tolist(), lambda y, values: F.pad(
+        return _gather(node, x, index.flatten().long().tolist(), lambda y: F.pad(
             y, (left, right, 0, 0), borders[target]))
     return None
 
@@ -305,6 +294,6 @@ def _constant_pad(node: Node, x: Node, pad: Sequence[int]) -> Rule | None:
         low, high = needs(a, b)[x]
         above, below = top if low == 0 else 0, bottom if high == height(x) else 0
         padded = call(node, values, pad=[*pad[:2], above, below, *pad[4:-4]])
-        return _narrow(padded, a - (low + top - above), b - a)
+        return narrow(padded, a - (low + top - above), b - a)
 
     return Rule(needs, compute)

@@ -23,7 +23,7 @@ class _Network(nn.Module):
 
     def __init__(self, model: Model, direction: str) -> None:
         super().__init__()
-        self.networks, self.translate, self.direction = model.modules, model.forward, direction
+        self.networks, self.translate, self.direction = model.modules, model._forward, direction
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
@@ -51,10 +51,10 @@ def translate_bands(model: Translator, read: Read, shape: tuple[int, ...], limit
 
 def _model_bands(model: Model, read: Read, shape: tuple[int, ...], limit: int, tile: int, seed: int | None,
                  direction: str) -> Bands:
-    model.start_sampling(seed)
+    model._start_sampling(seed)
     program = Program(_Network(model, direction), shape, model.device)
     execution = Execution(program, read, limit, tile, model.device)
-    model.start_sampling(seed)      # Tracing may have drawn.
+    model._start_sampling(seed)      # Tracing may have drawn.
     yield from execution.run()
 
 
