@@ -153,10 +153,10 @@ class Chain(Translator):
         if wrong := [stage for stage, _ in self.stages if not isinstance(stage, Translator)]:
             raise RequestError(f"{str(wrong[0])[:100]!r} is no model; accepted: i2i.load(PATH) of each")
         ends = [[model.formats[side] for side in model.sides(direction)] for model, direction in self.stages]
-        self.conversions = [(before[1], after[0]) for before, after in pairwise(ends)]
+        self._conversions = [(before[1], after[0]) for before, after in pairwise(ends)]
         self.formats = {"a": ends[0][0], "b": ends[-1][1]}
         self.multiple = max(model.multiple for model, _ in self.stages)
-        for number, (made, accepted) in enumerate(self.conversions, 2):
+        for number, (made, accepted) in enumerate(self._conversions, 2):
             try:
                 convert_tensors(torch.zeros(1, made.channels, 1, 1), made, accepted)
             except ValueError:
@@ -185,7 +185,7 @@ class Chain(Translator):
         self.sides(direction)
         for i, (model, stage_direction) in enumerate(self.stages):
             if i:
-                images = convert_tensors(images, *self.conversions[i - 1])
+                images = convert_tensors(images, *self._conversions[i - 1])
             stage_seed = stable_seed(seed, i) if seed is not None and i else seed
             images = model(images, seed=stage_seed, direction=stage_direction)
         return images

@@ -71,7 +71,7 @@ def _chain_bands(chain: Chain, read: Read, shape: tuple[int, ...], limit: int, t
         kept = make_store(result, torch.float32, 4 * prod(result) < limit // 4)
         for first, band in bands:
             kept.write(first, band.cpu())
-        conversion = chain.conversions[i]
+        conversion = chain._conversions[i]
         shape = (1, conversion[1].channels, *shape[2:])
 
         def read(low: int, high: int, kept: Any = kept, conversion: Any = conversion) -> Tensor:
