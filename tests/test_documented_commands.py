@@ -30,6 +30,7 @@ from i2i.recipes.presets import PRESETS
 from i2i.registry import plugins
 from i2i.training.time_budget import TimeBudget
 from tests.conftest import SMALL, drawing, drawn_strips, two_styles
+from tests.test_video import film, pictures
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -122,6 +123,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             (base / name).mkdir()
             for i in range(24):
                 Image.fromarray(drawing(first + i, 32)[:, 32:]).save(base / name / f"{i}.{'jpg' if name == 'jpg' else 'png'}")
+        film(base / "clip.mp4", pictures(3))
+        Image.new("RGB", (32, 32)).save(base / "waving.gif", save_all=True, append_images=[Image.new("RGB", (32, 32), "red")])
         for i in range(2):
             shutil.copy(base / "photos" / f"{i}.png", base / f"{'AB'[i]}.png")
         for split in ("train", "test"):

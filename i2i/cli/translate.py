@@ -21,10 +21,12 @@ from i2i.cli.options import (
 )
 from i2i.cli.progress import ProgressBars, process_group
 from i2i.errors import JobError, RequestError, printable
+from i2i.files import check_file
 
 if TYPE_CHECKING:
     from i2i.inference.model import Model as TrainedModel
     from i2i.inference.translate import TranslationReport
+    from i2i.inference.translator import Translator
 
 Samples = Annotated[int, option(
     "N", "With --spread: samples of each input, of which the first is the result.", min=1)]
@@ -42,8 +44,9 @@ OnError = Annotated[str, option(
 
 def translate(
     model: Model,
-    source: Annotated[str, argument("INPUT", "An image, a folder tree, a zip or zip/folder.")],
-    out: Annotated[str, option("DIR", "Where results go, under the inputs' names.")],
+    source: Annotated[str, argument(
+        "INPUT", "An image, a folder tree, a zip or zip/folder, a video or an animated GIF, WebP or PNG.")],
+    out: Annotated[str, option("DIR", "Where results go, under the inputs' names; of a video a file, too.")],
     direction: Annotated[str, option(
         "ab|ba", "ba: from b to a, in models that learned both ways.")] = "ab",
     chain: Stages = None, task: Task = "translate", half: Half = None,
@@ -57,14 +60,18 @@ def translate(
     skip_existing: Annotated[bool, option(
         None, "Skip inputs whose results are in DIR already.", "--skip-existing")] = False,
     on_error: OnError = "skip",
+    flicker: Annotated[bool, option(
+        None, "Of a video: measure how much more results change from frame to frame than inputs.",
+        "--flicker")] = False,
     max_pixels: MaxPixels = None, device: Device = "auto", plugin: Plugins = None,
 ) -> None:
-    """Translate images: any size in, exactly that size out."""
+    """Translate images and videos: any size in, exactly that size out."""
     from i2i.data.sources import open_source
     from i2i.inference import translate as translation
+    from i2i.inference.clips import is_clip
     from i2i.inference.denoise import Denoiser
     from i2i.inference.generation_plan import parse_suffix
-    from i2i.inference.translator import Chain, Translator
+    from i2i.inference.translator import Chain
     _check_choice("--on-error", on_error, "stop", "skip")
     _check_choice("--task", task, "translate", "denoise")
     _check_choice("--half", half or "left", "left", "right")
@@ -75,6 +82,15 @@ def translate(
     _check_samples(samples, spread, out, [stage for stage, _ in stages])
     first: tuple[Translator, str] = (Denoiser(stages[0][0]), direction) if task == "denoise" else stages[0]
     translator, direction = (Chain(first, *stages[1:]), "ab") if chain else first
+    if is_clip(source, still=bool(suffix)):
+        unused = {"--half": half, "--spread": spread, "--skip-existing": skip_existing, "--format": suffix}
+        if flags := [flag for flag, value in unused.items() if value]:
+            raise RequestError(f"{flags[0]} is for images, and {source} is a video; accepted: --out FILE.mp4")
+        if not processes.rank:
+            _translate_clip(translator, source, out, direction, batch, seed, flicker, max_pixels)
+        return
+    if flicker:
+        raise RequestError("--flicker is for a video or an animated image, without --format")
     folder = writable_folder("--out", out, processes.rank)
     spread_folder = writable_folder("--spread", spread, processes.rank) if spread else None
     start = time.monotonic()
@@ -89,6 +105,26 @@ def translate(
     if processes.rank:
         return
     _print_report(report, out, max(time.monotonic() - start, 1e-9))
+
+
+def _translate_clip(model: Translator, path: str, out: str, direction: str, batch: int, seed: int | None,
+                    flicker: bool, max_pixels: int | None) -> None:
+    """Translate a video or an animated image, and print what was done."""
+    from i2i.inference.clips import clip_target, translate_clip
+    target = clip_target(path, out, model.formats[model.sides(direction)[1]])
+    check_file("--out", str(target))
+    start = time.monotonic()
+    with ProgressBars(keep=True) as bars:
+        report = translate_clip(
+            model, path, target, direction=direction, batch_size=batch, seed=seed, flicker=flicker,
+            max_pixels=max_pixels,
+            progress=lambda done, total: bars.update("frames", done, total or None))
+    speed = report.frames / max(time.monotonic() - start, 1e-9)
+    print(f"{report.frames:,} frames translated -> {target}  ({report.coding}, {speed:.1f} frames/s)")
+    if flicker:
+        print(report.flicker())
+    for note in report.notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _load_stages(paths: list[tuple[str, str]], device: str, statistics: str | None,
