@@ -6,7 +6,7 @@ import sys
 import time
 from itertools import permutations
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from i2i.cli.options import (
     FORMATS,
@@ -60,6 +60,8 @@ def translate(
     skip_existing: Annotated[bool, option(
         None, "Skip inputs whose results are in DIR already.", "--skip-existing")] = False,
     on_error: OnError = "skip",
+    alpha: Annotated[str, option(
+        "drop|carry", "carry: results keep the alpha of inputs, where the model makes none.")] = "drop",
     flicker: Annotated[bool, option(
         None, "Of a video: measure how much more results change from frame to frame than inputs.",
         "--flicker")] = False,
@@ -73,6 +75,7 @@ def translate(
     from i2i.inference.generation_plan import parse_suffix
     from i2i.inference.translator import Chain
     _check_choice("--on-error", on_error, "stop", "skip")
+    _check_choice("--alpha", alpha, "drop", "carry")
     _check_choice("--task", task, "translate", "denoise")
     _check_choice("--half", half or "left", "left", "right")
     suffix = parse_suffix(suffix) if suffix else ""
@@ -87,7 +90,8 @@ def translate(
         if flags := [flag for flag, value in unused.items() if value]:
             raise RequestError(f"{flags[0]} is for images, and {source} is a video; accepted: --out FILE.mp4")
         if not processes.rank:
-            _translate_clip(translator, source, out, direction, batch, seed, flicker, max_pixels)
+            _translate_clip(translator, source, out, direction, batch_size=batch, seed=seed,
+                            flicker=flicker, carry_alpha=alpha == "carry", max_pixels=max_pixels)
         return
     if flicker:
         raise RequestError("--flicker is for a video or an animated image, without --format")
@@ -99,7 +103,7 @@ def translate(
             translator, open_source(source, max_pixels=max_pixels), folder, direction=direction,
             half=cast(Literal["left", "right"] | None, half), batch_size=batch, seed=seed,
             samples=samples, spread=spread_folder, skip_existing=skip_existing, suffix=suffix,
-            stop=on_error == "stop", group=processes,
+            stop=on_error == "stop", carry_alpha=alpha == "carry", group=processes,
             progress=lambda report, total: bars.update(
                 "images", report.done + report.skipped + len(report.failed), total))
     if processes.rank:
@@ -107,21 +111,20 @@ def translate(
     _print_report(report, out, max(time.monotonic() - start, 1e-9))
 
 
-def _translate_clip(model: Translator, path: str, out: str, direction: str, batch: int, seed: int | None,
-                    flicker: bool, max_pixels: int | None) -> None:
+def _translate_clip(model: Translator, path: str, out: str, direction: str, *, carry_alpha: bool,
+                    **options: Any) -> None:
     """Translate a video or an animated image, and print what was done."""
     from i2i.inference.clips import clip_target, translate_clip
-    target = clip_target(path, out, model.formats[model.sides(direction)[1]])
+    target = clip_target(path, out, model.formats[model.sides(direction)[1]], carry_alpha)
     check_file("--out", str(target))
     start = time.monotonic()
     with ProgressBars(keep=True) as bars:
         report = translate_clip(
-            model, path, target, direction=direction, batch_size=batch, seed=seed, flicker=flicker,
-            max_pixels=max_pixels,
+            model, path, target, direction=direction, carry_alpha=carry_alpha, **options,
             progress=lambda done, total: bars.update("frames", done, total or None))
     speed = report.frames / max(time.monotonic() - start, 1e-9)
     print(f"{report.frames:,} frames translated -> {target}  ({report.coding}, {speed:.1f} frames/s)")
-    if flicker:
+    if options["flicker"]:
         print(report.flicker())
     for note in report.notes:
         print(f"note: {note}", file=sys.stderr)

@@ -189,6 +189,15 @@ def convert_tensors(images: Tensor, source: ImageFormat, target: ImageFormat) ->
     return apply_clahe_to_tensors(images, target)
 
 
+def add_alpha(array: Array, format: ImageFormat, alpha: Array | None) -> tuple[Array, ImageFormat]:
+    """An image of a format without alpha with that of another, (H, W) of any type, and its format."""
+    if alpha is None:
+        return array, format
+    opacity = alpha * (MAX_VALUE[format.dtype] / MAX_VALUE[alpha.dtype.name])
+    return (np.dstack([array, round_to(opacity, format.dtype)]),
+            replace(format, channels=format.channels + 1, alpha=True))
+
+
 # ------------------------------------------------------------------------------------------- CLAHE
 
 def apply_clahe(array: Array, format: ImageFormat) -> Array:

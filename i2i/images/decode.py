@@ -1,5 +1,6 @@
 """Decoding of image files, by their content and not by their name."""
 
+import contextlib
 import io
 import logging
 import math
@@ -76,6 +77,13 @@ def read_header(data: bytes) -> Header:
         if data[:4] not in tiff.SIGNATURES:
             raise
     return Header("TIFF", *tiff.size(data))     # Channels that Pillow has no mode for.
+
+
+def try_header(data: bytes) -> Header | None:
+    """`read_header`, or None if that fails: decoding says better what is wrong with a file."""
+    with contextlib.suppress(Exception):
+        return read_header(data)
+    return None
 
 
 def _header_colors(image: Image.Image, data: bytes) -> str:

@@ -84,14 +84,20 @@ def encode(suffix: str, array: Array, format: ImageFormat, like: DecodedImage | 
     return buffer.getvalue()
 
 
-def losses(suffix: str, format: ImageFormat, like: DecodedImage) -> tuple[str, ...]:
-    """What of an input its result does not hold, for people."""
+def carried_alpha(suffix: str, format: ImageFormat, like: DecodedImage) -> Array | None:
+    """The alpha of an input, (H, W), if its result has none of its own and such files hold it."""
+    held = like.alpha and not format.alpha and format.colors in (1, 3) and FILE_FORMATS[suffix.lower()].alpha
+    return like.array[..., -1] if held else None
+
+
+def losses(suffix: str, format: ImageFormat, like: DecodedImage, alpha: bool = False) -> tuple[str, ...]:
+    """What of an input its result does not hold, for people; `alpha`: its alpha is carried over."""
     notes = []
     if like.tags and FILE_FORMATS[suffix.lower()].name != "tiff":
         notes.append(f"has a georeference, which {suffix} files do not hold")
     if like.missing is not None and not can_hold(like.nodata, np.dtype(format.dtype)):
         notes.append(f"has pixels without data ({like.nodata:g}), which {format.dtype} does not hold")
-    if like.transparent and not format.alpha:
+    if like.transparent and not (format.alpha or alpha):
         notes.append("is transparent, which the results are not")
     return tuple(notes)
 

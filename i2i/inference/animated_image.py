@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from i2i.data.sources.base import error_reason
-from i2i.errors import JobError, RequestError
+from i2i.errors import JobError
 from i2i.images import pil
 from i2i.images.color_space import declared_space
 from i2i.images.encode import FILE_FORMATS
@@ -79,7 +79,7 @@ def write_animation(path: Path, suffix: str, clip: Any, results: Iterable[tuple[
         durations.append(tick * (end - start))
         images.append(Image.fromarray(array))
     if not images:
-        raise RequestError(f"{clip.path} holds no frames")
+        raise JobError(f"{clip.path} holds no frames")
     mode = max({image.mode for image in images}, key=len)       # With alpha, if one has it.
     first, *others = (image if image.mode == mode else image.convert(mode) for image in images)
     options = {} if suffix == ".gif" else dict(FILE_FORMATS[".webp" if suffix == ".webp" else ".png"].options)

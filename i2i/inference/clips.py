@@ -1,5 +1,6 @@
 """Translate videos and animated images: frames in, frames out, with their times."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from i2i.data.sources import is_url
 from i2i.errors import JobError, RequestError
 from i2i.files import atomic_path
 from i2i.images import pil
-from i2i.images.convert import conversion_notes, to_8bit, to_array
+from i2i.images.convert import add_alpha, conversion_notes, to_8bit, to_array
 from i2i.images.format import Array, ImageFormat
 from i2i.inference import animated_image, video
 from i2i.inference.memory import is_out_of_memory
@@ -68,7 +69,7 @@ def is_clip(path: str, still: bool = False) -> bool:
         return False
 
 
-def clip_target(path: str, out: str, image_format: ImageFormat) -> Path:
+def clip_target(path: str, out: str, image_format: ImageFormat, carry_alpha: bool = False) -> Path:
     """The file that the translation of a clip is written to: `out`, or one of the clip's name in that folder.
 
     RequestError if it would be the clip itself, or such files do not hold images of the format.
@@ -83,7 +84,10 @@ def clip_target(path: str, out: str, image_format: ImageFormat) -> Path:
             image_format.alpha and suffix in video.OUTPUTS):
         raise RequestError(f"the results have {image_format}, which {suffix} files would not hold; accepted: "
                            "a folder of its frames as images")
-    if target.exists() and target.samefile(path):
+    if carry_alpha and suffix in video.OUTPUTS:
+        raise RequestError(f"--alpha carry: {suffix} files hold no alpha; accepted: "
+                           f"{', '.join(animated_image.OUTPUTS)}")
+    if os.path.realpath(target) == os.path.realpath(path):
         raise RequestError(f"--out {out} would overwrite the input; choose another file")
     return target
 
@@ -100,12 +104,13 @@ def open_clip(path: str, max_pixels: int | None = None) -> Clip:
         pil.check_pixels(clip.size[0], clip.size[1], max_pixels or pil.MAX_PIXELS)
         return clip
     except ValueError as error:
-        raise error if isinstance(error, RequestError) else JobError(f"{path}: {error}") from None
+        raise JobError(f"{path}: {error}") from None
 
 
 def translate_clip(model: Translator, path: str, target: Path, *, direction: str = "ab", batch_size: int = 0,
-                   seed: int | None = None, flicker: bool = False, max_pixels: int | None = None,
-                   progress: Callable[[int, int], None] | None = None) -> ClipReport:
+                   seed: int | None = None, flicker: bool = False, carry_alpha: bool = False,
+                   max_pixels: int | None = None, progress: Callable[[int, int], None] | None = None
+                   ) -> ClipReport:
     """Write the translation of every frame of a clip, with its times, loop and sound.
 
     Args:
@@ -113,6 +118,7 @@ def translate_clip(model: Translator, path: str, target: Path, *, direction: str
         batch_size: frames per pass through the network; 0 fits their size.
         seed: samples dropout and noise, the same in every frame, one frame at a time.
         flicker: measure `ClipReport.changes`.
+        carry_alpha: results keep the alpha of frames where the model makes none and files hold it.
         max_pixels: clips with larger frames are refused.
         progress: called with the number of frames that are done, and of all, or 0 if it is not known.
 
@@ -135,7 +141,8 @@ def translate_clip(model: Translator, path: str, target: Path, *, direction: str
                         report.changes += np.array([np.abs(now.astype(np.int16) - before).mean()
                                                     for now, before in zip(pair, last, strict=True)])
                     last = pair
-                yield frame, array
+                alpha = carry_alpha and frame.image.alpha and not made.alpha
+                yield frame, add_alpha(array, made, frame.image.array[..., -1] if alpha else None)[0]
                 report.frames += 1
                 if progress:
                     progress(report.frames, max(clip.count, report.frames) if clip.count else 0)

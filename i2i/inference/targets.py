@@ -49,6 +49,13 @@ def plan_targets(source: Source, out: Path, suffix: str, image_format: ImageForm
     return kept, refused
 
 
+def check_alpha(suffix: str) -> None:
+    """RequestError if files of a format that was asked for hold no alpha."""
+    if suffix and not FILE_FORMATS[suffix].alpha:
+        raise RequestError(f"--alpha carry: {suffix} files hold no alpha; accepted: --format png or webp or "
+                           "tif")
+
+
 def _real_path(path: Path) -> Path:
     return Path(os.path.realpath(path))     # Path.resolve() raises on links that lead to themselves.
 

@@ -5,7 +5,6 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice, zip_longest
@@ -21,15 +20,15 @@ from i2i.data.sources import Source, Unreadable, find_left_out, is_url
 from i2i.data.sources.base import decode_bytes, error_reason
 from i2i.errors import JobError, RequestError
 from i2i.files import DISK_ERRORS, atomic_path
-from i2i.images.convert import conversion_notes, to_array
-from i2i.images.decode import Header, read_header
-from i2i.images.encode import encode, losses
-from i2i.images.format import DecodedImage, ImageFormat
+from i2i.images.convert import add_alpha, conversion_notes, to_array
+from i2i.images.decode import try_header
+from i2i.images.encode import carried_alpha, encode, losses
+from i2i.images.format import Array, DecodedImage, ImageFormat
 from i2i.images.memory import MORE_MEMORY
 from i2i.inference.memory import LARGE_IMAGE, format_bytes, is_out_of_memory
 from i2i.inference.model import default_batch_size
 from i2i.inference.spread import sample_spread
-from i2i.inference.targets import Targets, plan_targets
+from i2i.inference.targets import Targets, check_alpha, plan_targets
 from i2i.inference.translator import Translator
 
 # Images dealt to one process at a time.  Batches stay within a block, so that results do not depend on the
@@ -61,7 +60,7 @@ class TranslationReport:
 def translate(model: Translator, source: Source, out: Path, *, direction: str = "ab",
               half: Literal["left", "right"] | None = None, batch_size: int = 0, seed: int | None = None,
               samples: int = 1, spread: Path | None = None, skip_existing: bool = False, suffix: str = "",
-              stop: bool = False, group: ProcessGroup | None = None,
+              stop: bool = False, carry_alpha: bool = False, group: ProcessGroup | None = None,
               progress: Callable[[TranslationReport, int], None] | None = None) -> TranslationReport:
     """Write the translation of every image of a source under the same name below a folder.
 
@@ -74,12 +73,15 @@ def translate(model: Translator, source: Source, out: Path, *, direction: str = 
         skip_existing: leave out images whose results exist.
         suffix: format of the results (".png"); by default that of each input.
         stop: raise at the first image that cannot be read or written, instead of reporting it.
+        carry_alpha: results keep the alpha of their inputs where the model makes none and files hold it.
         progress: called with the report so far and the number of images of this process.
 
     Returns:
         The outcome; in rank 0 that of all processes.
     """
     group, target_format = group or SingleProcess(), model.formats[model.sides(direction)[1]]
+    if carry_alpha:
+        check_alpha(suffix)
     targets, refused = plan_targets(source, out, suffix, target_format)
     if spread:
         plan_targets(source, spread, suffix, target_format, "--spread")     # Not where the inputs are.
@@ -92,7 +94,7 @@ def translate(model: Translator, source: Source, out: Path, *, direction: str = 
         report.skipped = total - len(report.failed) - sum(map(len, blocks))
     seed = 0 if spread and seed is None else seed
     job = _FolderJob(model, source, direction, target_format, half, batch_size, seed, stop, report, out,
-                     samples, spread)
+                     samples, spread, carry_alpha)
     for _ in job.run(blocks):
         if progress:
             progress(report, total)
@@ -113,6 +115,7 @@ class _Input:
     target: Path
     image: Tensor               # (C, H, W)
     metadata: DecodedImage      # Without its pixels.
+    alpha: Array | None         # (H, W), for the result.
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,7 @@ class _FolderJob:
     out: Path
     samples: int
     spread: Path | None
+    carry_alpha: bool
 
     def run(self, blocks: list[Targets]) -> Iterator[None]:
         """Translate all blocks; yields whenever the report has grown."""
@@ -185,7 +189,7 @@ class _FolderJob:
         """Read an input if its translation fits in memory; else report it."""
         try:
             data = self.source.read(large.name)
-            header = _header(data)
+            header = try_header(data)
             if header and header.width * header.height <= self.source.max_pixels:   # Else it is refused.
                 width = header.width // (2 if self.half else 1)
                 self.model.check_memory(header.height, width, self.direction)
@@ -230,7 +234,7 @@ class _FolderJob:
     def read(self, name: str, target: Path) -> _Input | _LargeInput:
         # Servers are asked once.
         data = self.source.read(name, None if is_url(self.source.root) else LARGE_FILE)
-        header = _header(data)
+        header = try_header(data)
         if len(data) >= LARGE_FILE or (header and header.width * header.height > LARGE_IMAGE):
             return _LargeInput(name, target)
         return self.decode(name, target, data)
@@ -243,19 +247,20 @@ class _FolderJob:
             image = replace(image, array=split_strip(image.array, name)[right], missing=missing, tags=())
         height, width = image.array.shape[:2]
         strip = not self.half and abs(width / height - 2) <= STRIP_TOLERANCE and width % 2 == 0
+        alpha = carried_alpha(target.suffix, self.target_format, image) if self.carry_alpha else None
         notes = (*conversion_notes(image, self.model.formats[self.model.sides(self.direction)[0]]),
-                 *losses(target.suffix, self.target_format, image), *[STRIP_NOTE] * strip)
+                 *losses(target.suffix, self.target_format, image, alpha is not None), *[STRIP_NOTE] * strip)
         metadata = replace(image, array=image.array[:0], notes=notes)
-        return _Input(name, target, self.model.prepare(image, self.direction), metadata)
+        return _Input(name, target, self.model.prepare(image, self.direction), metadata, alpha)
 
     def write(self, item: _Input, result: Tensor, spread: Tensor | None) -> None:
         images = {item.target: result}
         if spread is not None and self.spread:
             images = {self.spread / item.target.relative_to(self.out): spread, **images}
         for target, image in images.items():        # The result last: it says that all is done.
-            array = to_array(image, self.target_format)
+            array, made = add_alpha(to_array(image, self.target_format), self.target_format, item.alpha)
             with atomic_path(target) as part:
-                part.write_bytes(encode(target.suffix, array, self.target_format, item.metadata))
+                part.write_bytes(encode(target.suffix, array, made, item.metadata))
 
     def finish(self, writing: deque[tuple[str, Future[None]]]) -> None:
         """Wait for the first of the pending writes and report it."""
@@ -292,9 +297,3 @@ class _FolderJob:
 
 def _exists(target: Path, out: Path, spread: Path | None) -> bool:
     return target.exists() and (spread is None or (spread / target.relative_to(out)).exists())
-
-
-def _header(data: bytes) -> Header | None:
-    with suppress(Exception):       # Decoding says better what is wrong with a file.
-        return read_header(data)
-    return None

@@ -83,13 +83,13 @@ class Video:
             self.container: Any = require_av().open(str(path), options=SAFE)
         self.stream = self.container.streams.best("video")
         if self.stream is None:
-            raise RequestError(f"{path} holds no video; accepted: a file with a stream of it")
+            raise JobError(f"{path} holds no video, or is cut short")
         context = self.stream.codec_context
         if context is None:
-            raise RequestError(f"{path} is of a codec that this build of FFmpeg does not decode")
+            raise JobError(f"{path} is of a codec that this build of FFmpeg does not decode")
         if context.color_trc in HDR:
-            raise RequestError(f"{path} is HDR ({HDR[context.color_trc]}), whose levels are not those of "
-                               "images; accepted: SDR, into which FFmpeg's filter tonemap converts it")
+            raise JobError(f"{path} is HDR ({HDR[context.color_trc]}), whose levels are not those of "
+                           "images; accepted: SDR, into which FFmpeg's filter tonemap converts it")
         self.stream.thread_type = "AUTO"
         self.sound = list(self.container.streams.audio)
         others = [each.type for each in self.container.streams if each not in (self.stream, *self.sound)]
@@ -182,7 +182,7 @@ def write_video(path: Path, suffix: str, clip: Any, results: Iterable[tuple[Fram
             image.duration = max(round(frame.duration / image.time_base), 1)
             out.mux(stream.encode(image))
         if stream is None:
-            raise RequestError(f"{clip.path} holds no frames")
+            raise JobError(f"{clip.path} holds no frames")
         out.mux(stream.encode())
     return f"{stream.codec_context.codec.canonical_name}, {stream.pix_fmt}"
 
