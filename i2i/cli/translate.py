@@ -6,7 +6,7 @@ import sys
 import time
 from itertools import permutations
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 from i2i.cli.options import (
     FORMATS,
@@ -24,6 +24,7 @@ from i2i.errors import JobError, RequestError, printable
 from i2i.files import check_file
 
 if TYPE_CHECKING:
+    from i2i.data.sharding import ProcessGroup
     from i2i.inference.model import Model as TrainedModel
     from i2i.inference.translate import TranslationReport
     from i2i.inference.translator import Translator
@@ -33,6 +34,11 @@ Samples = Annotated[int, option(
 SpreadFolder = Annotated[str | None, option(
     "DIR", "The standard deviation of the samples by pixel goes here; white is 64 levels.")]
 
+Direction = Annotated[str, option("ab|ba", "ba: from b to a, in models that learned both ways.")]
+Seed = Annotated[int | None, option(
+    None, "Draw a sample, of dropout or noise, instead of the deterministic result.", min=0)]
+SkipExisting = Annotated[bool, option(
+    None, "Skip inputs whose results are in DIR already.", "--skip-existing")]
 Stages = Annotated[list[str] | None, option(
     "MODEL[:ba]", "Translate the results by another model, too; can be repeated.")]
 Task = Annotated[str, option(
@@ -42,38 +48,29 @@ OnError = Annotated[str, option(
     "skip|stop", "skip: report inputs that fail at the end; stop: end the job at the first.")]
 
 
+Alpha = Annotated[str, option(
+    "drop|carry", "carry: results keep the alpha of inputs, where the model makes none.")]
+Flicker = Annotated[bool, option(
+    None, "Of a video: measure how much more results change from frame to frame than inputs.", "--flicker")]
+
+
 def translate(
     model: Model,
     source: Annotated[str, argument(
         "INPUT", "An image, a folder tree, a zip or zip/folder, a video or an animated GIF, WebP or PNG.")],
-    out: Annotated[str, option("DIR", "Where results go, under the inputs' names; of a video a file, too.")],
-    direction: Annotated[str, option(
-        "ab|ba", "ba: from b to a, in models that learned both ways.")] = "ab",
-    chain: Stages = None, task: Task = "translate", half: Half = None,
+    out: Annotated[str, option("DIR", "Where results go, under the inputs' names; of a video also a file.")],
+    direction: Direction = "ab", chain: Stages = None, task: Task = "translate", half: Half = None,
     batch: Annotated[int, option(None, "Images per batch; 0 chooses by their size.", min=0)] = 0,
-    seed: Annotated[int | None, option(
-        None, "Draw a sample, of dropout or noise, instead of the deterministic result.", min=0)] = None,
-    steps: Steps = None, samples: Samples = 1, spread: SpreadFolder = None,
+    seed: Seed = None, steps: Steps = None, samples: Samples = 1, spread: SpreadFolder = None,
     statistics: Annotated[str | None, option(
         "running|image", "Batch norm statistics; by default running.")] = None,
     suffix: Annotated[str | None, option(FORMATS, "File format; by default the input's.", "--format")] = None,
-    skip_existing: Annotated[bool, option(
-        None, "Skip inputs whose results are in DIR already.", "--skip-existing")] = False,
-    on_error: OnError = "skip",
-    alpha: Annotated[str, option(
-        "drop|carry", "carry: results keep the alpha of inputs, where the model makes none.")] = "drop",
-    flicker: Annotated[bool, option(
-        None, "Of a video: measure how much more results change from frame to frame than inputs.",
-        "--flicker")] = False,
-    max_pixels: MaxPixels = None, device: Device = "auto", plugin: Plugins = None,
+    skip_existing: SkipExisting = False, on_error: OnError = "skip", alpha: Alpha = "drop",
+    flicker: Flicker = False, max_pixels: MaxPixels = None, device: Device = "auto", plugin: Plugins = None,
 ) -> None:
     """Translate images and videos: any size in, exactly that size out."""
-    from i2i.data.sources import open_source
-    from i2i.inference import translate as translation
     from i2i.inference.clips import is_clip
-    from i2i.inference.denoise import Denoiser
     from i2i.inference.generation_plan import parse_suffix
-    from i2i.inference.translator import Chain
     _check_choice("--on-error", on_error, "stop", "skip")
     _check_choice("--alpha", alpha, "drop", "carry")
     _check_choice("--task", task, "translate", "denoise")
@@ -83,51 +80,67 @@ def translate(
     stages = _load_stages([(model, direction), *map(_stage, chain or ())], device, statistics, steps,
                           task == "denoise")
     _check_samples(samples, spread, out, [stage for stage, _ in stages])
-    first: tuple[Translator, str] = (Denoiser(stages[0][0]), direction) if task == "denoise" else stages[0]
-    translator, direction = (Chain(first, *stages[1:]), "ab") if chain else first
+    translator, direction = _as_one(stages, task == "denoise")
+    options: dict[str, Any] = {"direction": direction, "batch_size": batch, "seed": seed,
+                               "carry_alpha": alpha == "carry"}
     if is_clip(source, still=bool(suffix)):
         unused = {"--half": half, "--spread": spread, "--skip-existing": skip_existing, "--format": suffix}
         if flags := [flag for flag, value in unused.items() if value]:
             raise RequestError(f"{flags[0]} is for images, and {source} is a video; accepted: --out FILE.mp4")
         if not processes.rank:
-            _translate_clip(translator, source, out, direction, batch_size=batch, seed=seed,
-                            flicker=flicker, carry_alpha=alpha == "carry", max_pixels=max_pixels)
+            _translate_clip(translator, source, out, flicker, max_pixels, **options)
         return
     if flicker:
         raise RequestError("--flicker is for a video or an animated image, without --format")
-    folder = writable_folder("--out", out, processes.rank)
-    spread_folder = writable_folder("--spread", spread, processes.rank) if spread else None
+    options |= {"half": half, "samples": samples, "skip_existing": skip_existing, "suffix": suffix,
+                "stop": on_error == "stop", "group": processes}
+    _translate_images(translator, source, out, spread, max_pixels, **options)
+
+
+def _translate_images(model: Translator, source: str, out: str, spread: str | None, max_pixels: int | None,
+                      *, group: ProcessGroup, **options: Any) -> None:
+    """Translate a source, and print what was done."""
+    from i2i.data.sources import open_source
+    from i2i.inference import translate as translation
+    folder = writable_folder("--out", out, group.rank)
+    spread_folder = writable_folder("--spread", spread, group.rank) if spread else None
     start = time.monotonic()
-    with ProgressBars(processes.rank, keep=True) as bars:
+    with ProgressBars(group.rank, keep=True) as bars:
         report = translation.translate(
-            translator, open_source(source, max_pixels=max_pixels), folder, direction=direction,
-            half=cast(Literal["left", "right"] | None, half), batch_size=batch, seed=seed,
-            samples=samples, spread=spread_folder, skip_existing=skip_existing, suffix=suffix,
-            stop=on_error == "stop", carry_alpha=alpha == "carry", group=processes,
+            model, open_source(source, max_pixels=max_pixels), folder, spread=spread_folder, group=group,
             progress=lambda report, total: bars.update(
-                "images", report.done + report.skipped + len(report.failed), total))
-    if processes.rank:
-        return
-    _print_report(report, out, max(time.monotonic() - start, 1e-9))
+                "images", report.done + report.skipped + len(report.failed), total), **options)
+    if not group.rank:
+        _print_report(report, out, max(time.monotonic() - start, 1e-9))
 
 
-def _translate_clip(model: Translator, path: str, out: str, direction: str, *, carry_alpha: bool,
+def _translate_clip(model: Translator, path: str, out: str, flicker: bool, max_pixels: int | None,
                     **options: Any) -> None:
     """Translate a video or an animated image, and print what was done."""
     from i2i.inference.clips import clip_target, translate_clip
-    target = clip_target(path, out, model.formats[model.sides(direction)[1]], carry_alpha)
+    made = model.formats[model.sides(options["direction"])[1]]
+    target = clip_target(path, out, made, options["carry_alpha"])
     check_file("--out", str(target))
     start = time.monotonic()
     with ProgressBars(keep=True) as bars:
         report = translate_clip(
-            model, path, target, direction=direction, carry_alpha=carry_alpha, **options,
-            progress=lambda done, total: bars.update("frames", done, total or None))
+            model, path, target, flicker=flicker, max_pixels=max_pixels,
+            progress=lambda done, total: bars.update("frames", done, total or None), **options)
     speed = report.frames / max(time.monotonic() - start, 1e-9)
     print(f"{report.frames:,} frames translated -> {target}  ({report.coding}, {speed:.1f} frames/s)")
-    if options["flicker"]:
+    if flicker:
         print(report.flicker())
     for note in report.notes:
         print(f"note: {note}", file=sys.stderr)
+
+
+def _as_one(stages: list[tuple[TrainedModel, str]], denoise: bool) -> tuple[Translator, str]:
+    """Several stages as a chain, and the direction to use."""
+    from i2i.inference.denoise import Denoiser
+    from i2i.inference.translator import Chain
+    model, direction = stages[0]
+    first = Denoiser(model) if denoise else model
+    return (Chain((first, direction), *stages[1:]), "ab") if stages[1:] else (first, direction)
 
 
 def _load_stages(paths: list[tuple[str, str]], device: str, statistics: str | None,
