@@ -43,18 +43,42 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def test_one_large_image_is_named_and_the_others_are_done(pictures: Path, trained: Path, i2i: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_large_image_that_does_not_fit_is_translated_in_parts(pictures: Path, trained: Path, i2i: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needed = load(trained, "cpu").memory(SIDE, SIDE)
+    assert i2i("translate", trained, pictures, "--out", "whole", "--device", "cpu").code == 0
     monkeypatch.setattr(Model, "available_memory", lambda self: needed // 4)
-    done = i2i("translate", trained, pictures, "--out", "out", "--device", "cpu")
+    monkeypatch.setattr(Model, "__call__", fails_for(SIDE))
+    assert i2i("translate", trained, pictures, "--out", "out", "--device", "cpu").code == 0
+    for path in (tmp_path / "whole").iterdir():
+        whole, parts = (np.asarray(Image.open(folder / path.name)).astype(int) for folder in (tmp_path / "whole", tmp_path / "out"))
+        assert np.abs(whole - parts).max() <= 1
+
+
+def fails_for(side: int) -> object:
+    """Models that fail for whole images of a side."""
+    original = Model.__call__
+
+    def limited(self: Model, images: torch.Tensor, **options: object) -> torch.Tensor:
+        assert images.shape[-1] != side
+        return original(self, images, **options)     # type: ignore[arg-type]
+
+    return limited
+
+
+def test_one_large_image_that_takes_too_much_in_parts_is_named_and_the_others_are_done(pictures: Path, trained: Path, i2i: Run, tmp_path: Path) -> None:
+    done = i2i("translate", trained, pictures, "--out", "out", "--device", "cpu", "--memory", "1MB", "--batch", 1)
     assert done.code == 1
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a1.png", "z2.png", "z3.png"]
-    side = SIDE // 2
-    assert f"failed: m_big.png: {SIDE}x{SIDE} pixels need about {memory.format_bytes(needed)} of memory, and {memory.format_bytes(needed // 4)} are free" in done.err
-    assert f"accepted: at most about {side}x{side} pixels, or more memory" in done.err
-    monkeypatch.setattr(Model, "available_memory", lambda self: needed + 1)
-    assert i2i("translate", trained, pictures, "--out", "out", "--device", "cpu", "--skip-existing").code == 0
+    assert "failed: m_big.png: one row of this image needs more than half of 1 MB of memory; accepted: --memory of at least" in done.err
+    done = i2i("translate", trained, pictures, "--out", "out", "--device", "cpu", "--skip-existing", "--memory", "100MB", "--tile", 64)
+    assert done.code == 0
     assert Image.open(tmp_path / "out" / "m_big.png").size == (SIDE, SIDE)
+    for wrong, line in ((("--memory", "10"), "--memory=10 cannot be used; accepted: auto, or a size such as 500MB or 2GB"),
+                        (("--tile", "0"), "--tile=0 cannot be used; accepted: auto, or rows, 1 or more"),
+                        (("--tile", "9", "--spread", "s", "--samples", 2), "--spread takes images whole; accepted: no --memory and no --tile")):
+        done = i2i("translate", trained, pictures, "--out", "out", "--device", "cpu", *wrong)
+        assert done.code == 2
+        assert line in done.err
 
 
 def test_memory_that_ends_all_the_same_is_of_that_image(pictures: Path, trained: Path, i2i: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

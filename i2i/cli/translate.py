@@ -26,7 +26,7 @@ from i2i.files import check_file
 if TYPE_CHECKING:
     from i2i.data.sharding import ProcessGroup
     from i2i.inference.model import Model as TrainedModel
-    from i2i.inference.translate import TranslationReport
+    from i2i.inference.translation_report import TranslationReport
     from i2i.inference.translator import Translator
 
 Samples = Annotated[int, option(
@@ -44,6 +44,9 @@ Stages = Annotated[list[str] | None, option(
 Task = Annotated[str, option(
     "translate|denoise", "denoise: reconstructions by a model from noise, such as vae.")]
 Half = Annotated[str | None, option("left|right", "Inputs are A|B strips: translate this half of each.")]
+Memory = Annotated[str, option(
+    "SIZE", "Limit of working memory, such as 2GB; what takes more is computed in parts, exactly.")]
+Tile = Annotated[str, option("ROWS", "Rows of an image that are computed at once; auto: as many as fit.")]
 OnError = Annotated[str, option(
     "skip|stop", "skip: report inputs that fail at the end; stop: end the job at the first.")]
 
@@ -66,16 +69,20 @@ def translate(
         "running|image", "Batch norm statistics; by default running.")] = None,
     suffix: Annotated[str | None, option(FORMATS, "File format; by default the input's.", "--format")] = None,
     skip_existing: SkipExisting = False, on_error: OnError = "skip", alpha: Alpha = "drop",
-    flicker: Flicker = False, max_pixels: MaxPixels = None, device: Device = "auto", plugin: Plugins = None,
+    flicker: Flicker = False, memory: Memory = "auto", tile: Tile = "auto",
+    max_pixels: MaxPixels = None, device: Device = "auto", plugin: Plugins = None,
 ) -> None:
     """Translate images and videos: any size in, exactly that size out."""
     from i2i.inference.clips import is_clip
     from i2i.inference.generation_plan import parse_suffix
+    from i2i.inference.tiled.limits import Limits
     _check_choice("--on-error", on_error, "stop", "skip")
     _check_choice("--alpha", alpha, "drop", "carry")
     _check_choice("--task", task, "translate", "denoise")
     _check_choice("--half", half or "left", "left", "right")
-    suffix = parse_suffix(suffix) if suffix else ""
+    suffix, limits = parse_suffix(suffix) if suffix else "", Limits.parse(memory, tile, "--")
+    if spread and limits != Limits():
+        raise RequestError("--spread takes images whole; accepted: no --memory and no --tile")
     processes = process_group(device)
     stages = _load_stages([(model, direction), *map(_stage, chain or ())], device, statistics, steps,
                           task == "denoise")
@@ -84,7 +91,8 @@ def translate(
     options: dict[str, Any] = {"direction": direction, "batch_size": batch, "seed": seed,
                                "carry_alpha": alpha == "carry"}
     if is_clip(source, still=bool(suffix)):
-        unused = {"--half": half, "--spread": spread, "--skip-existing": skip_existing, "--format": suffix}
+        unused = {"--half": half, "--memory": limits.memory, "--tile": limits.tile,
+                  "--spread": spread, "--skip-existing": skip_existing, "--format": suffix}
         if flags := [flag for flag, value in unused.items() if value]:
             raise RequestError(f"{flags[0]} is for images, and {source} is a video; accepted: --out FILE.mp4")
         if not processes.rank:
@@ -93,7 +101,7 @@ def translate(
     if flicker:
         raise RequestError("--flicker is for a video or an animated image, without --format")
     options |= {"half": half, "samples": samples, "skip_existing": skip_existing, "suffix": suffix,
-                "stop": on_error == "stop", "group": processes}
+                "stop": on_error == "stop", "limits": limits, "group": processes}
     _translate_images(translator, source, out, spread, max_pixels, **options)
 
 

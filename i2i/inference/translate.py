@@ -3,9 +3,9 @@
 import os
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -21,7 +21,7 @@ from i2i.data.sources.base import decode_bytes, error_reason
 from i2i.errors import JobError, RequestError
 from i2i.files import DISK_ERRORS, atomic_path
 from i2i.images.convert import add_alpha, conversion_notes, to_array
-from i2i.images.decode import try_header
+from i2i.images.decode import Header, try_header
 from i2i.images.encode import carried_alpha, encode, losses
 from i2i.images.format import Array, DecodedImage, ImageFormat
 from i2i.images.memory import MORE_MEMORY
@@ -29,6 +29,9 @@ from i2i.inference.memory import LARGE_IMAGE, format_bytes, is_out_of_memory
 from i2i.inference.model import default_batch_size
 from i2i.inference.spread import sample_spread
 from i2i.inference.targets import Targets, check_alpha, plan_targets
+from i2i.inference.tiled.files import translate_file
+from i2i.inference.tiled.limits import Limits
+from i2i.inference.translation_report import TranslationReport, merge_reports
 from i2i.inference.translator import Translator
 
 # Images dealt to one process at a time.  Batches stay within a block, so that results do not depend on the
@@ -41,26 +44,11 @@ STRIP_NOTE = ("images of the proportions of A|B strips are translated whole; --h
               "translates one half of each")
 
 
-@dataclass
-class TranslationReport:
-    """The outcome of a folder job."""
-
-    done: int = 0
-    skipped: int = 0                                                # Their results existed already.
-    failed: list[str] = field(default_factory=list)                 # "name: reason"
-    notes: dict[str, str] = field(default_factory=dict)             # What a result lacks -> the first input.
-    left_out: str = ""                                              # Files with images that were no inputs.
-
-    def add_notes(self, notes: Iterable[tuple[str, str]]) -> None:
-        """Add (note, input) pairs."""
-        for note, name in notes:
-            self.notes[note] = min(name, self.notes.get(note, name))
-
-
 def translate(model: Translator, source: Source, out: Path, *, direction: str = "ab",
               half: Literal["left", "right"] | None = None, batch_size: int = 0, seed: int | None = None,
               samples: int = 1, spread: Path | None = None, skip_existing: bool = False, suffix: str = "",
-              stop: bool = False, carry_alpha: bool = False, group: ProcessGroup | None = None,
+              stop: bool = False, carry_alpha: bool = False, limits: Limits | None = None,
+              group: ProcessGroup | None = None,
               progress: Callable[[TranslationReport, int], None] | None = None) -> TranslationReport:
     """Write the translation of every image of a source under the same name below a folder.
 
@@ -74,6 +62,7 @@ def translate(model: Translator, source: Source, out: Path, *, direction: str = 
         suffix: format of the results (".png"); by default that of each input.
         stop: raise at the first image that cannot be read or written, instead of reporting it.
         carry_alpha: results keep the alpha of their inputs where the model makes none and files hold it.
+        limits: when images are computed in parts; by default where they do not fit in memory.
         progress: called with the report so far and the number of images of this process.
 
     Returns:
@@ -94,19 +83,11 @@ def translate(model: Translator, source: Source, out: Path, *, direction: str = 
         report.skipped = total - len(report.failed) - sum(map(len, blocks))
     seed = 0 if spread and seed is None else seed
     job = _FolderJob(model, source, direction, target_format, half, batch_size, seed, stop, report, out,
-                     samples, spread, carry_alpha)
+                     samples, spread, carry_alpha, limits or Limits())
     for _ in job.run(blocks):
         if progress:
             progress(report, total)
-    merged = TranslationReport()
-    for each in group.gather_objects(report):
-        merged.done += each.done
-        merged.skipped += each.skipped
-        merged.left_out = merged.left_out or each.left_out
-        merged.failed += each.failed
-        merged.add_notes(each.notes.items())
-    merged.failed.sort()
-    return merged
+    return merge_reports(group.gather_objects(report))
 
 
 @dataclass(frozen=True)
@@ -139,6 +120,7 @@ class _FolderJob:
     samples: int
     spread: Path | None
     carry_alpha: bool
+    limits: Limits
 
     def run(self, blocks: list[Targets]) -> Iterator[None]:
         """Translate all blocks; yields whenever the report has grown."""
@@ -152,9 +134,7 @@ class _FolderJob:
                     yield
                     continue
                 self.report.add_notes((note, item.name) for item in inputs for note in item.metadata.notes)
-                # With a seed, a batch is one image.
-                seed = None if self.seed is None else (
-                    self.seed * 2**32 + zlib.crc32(inputs[0].name.encode("utf-8", "surrogateescape")))
+                seed = self.seed_of(inputs[0].name)     # With a seed, a batch is one image.
                 images = torch.stack([item.image for item in inputs])
                 spreads = images[:0]
                 try:
@@ -185,14 +165,28 @@ class _FolderJob:
     def translate(self, images: Tensor, seed: int | None) -> Tensor:
         return self.model(images, seed=seed, direction=self.direction).cpu()
 
+    def seed_of(self, name: str) -> int | None:
+        bits = name.encode("utf-8", "surrogateescape")
+        return None if self.seed is None else self.seed * 2**32 + zlib.crc32(bits)
+
+    def in_parts(self, header: Header) -> bool:
+        size = header.height, header.width // (2 if self.half else 1)
+        if self.spread:
+            self.model.check_memory(*size, self.direction)
+        return not self.spread and self.limits.in_parts(self.model, *size, self.direction)
+
     def load(self, large: _LargeInput) -> list[_Input]:
-        """Read an input if its translation fits in memory; else report it."""
+        """Read an input, or translate it in parts if it does not fit in memory; report what fails."""
         try:
             data = self.source.read(large.name)
-            header = try_header(data)
-            if header and header.width * header.height <= self.source.max_pixels:   # Else it is refused.
-                width = header.width // (2 if self.half else 1)
-                self.model.check_memory(header.height, width, self.direction)
+            header = try_header(data)   # With more pixels than accepted, decoding refuses it.
+            if header and header.width * header.height <= self.source.max_pixels and self.in_parts(header):
+                image, alpha = self.open_image(large.name, large.target, data)
+                seed = self.seed_of(large.name)
+                translate_file(self.model, image, alpha, large.target, self.limits, seed, self.direction)
+                self.report.add_notes((note, large.name) for note in image.notes)
+                self.report.done += 1
+                return []
             return [self.decode(large.name, large.target, data)]
         except Exception as error:
             self.fail_with(large.name, error)
@@ -229,17 +223,25 @@ class _FolderJob:
     def max_batch(self, shape: tuple[int, ...]) -> int:
         multiple = self.model.multiple
         height, width = (-(-side // multiple) * multiple for side in shape[1:])
-        return 1 if self.seed is not None else self.batch_size or default_batch_size(height, width)
+        most = self.batch_size or default_batch_size(height, width)
+        if self.limits.memory:
+            most = min(most, self.limits.memory // self.model.memory(height, width, self.direction))
+        return 1 if self.seed is not None else max(1, most)
 
     def read(self, name: str, target: Path) -> _Input | _LargeInput:
         # Servers are asked once.
         data = self.source.read(name, None if is_url(self.source.root) else LARGE_FILE)
         header = try_header(data)
-        if len(data) >= LARGE_FILE or (header and header.width * header.height > LARGE_IMAGE):
-            return _LargeInput(name, target)
-        return self.decode(name, target, data)
+        large = header and (header.width * header.height > LARGE_IMAGE or self.in_parts(header))
+        large = large or len(data) >= LARGE_FILE
+        return _LargeInput(name, target) if large else self.decode(name, target, data)
 
     def decode(self, name: str, target: Path, data: bytes) -> _Input:
+        image, alpha = self.open_image(name, target, data)
+        return _Input(name, target, self.model.prepare(image, self.direction),
+                      replace(image, array=image.array[:0]), alpha)
+
+    def open_image(self, name: str, target: Path, data: bytes) -> tuple[DecodedImage, Array | None]:
         image = decode_bytes(self.source.path_of(name), data, self.source.max_pixels)
         if self.half:
             right = self.half == "right"
@@ -250,8 +252,7 @@ class _FolderJob:
         alpha = carried_alpha(target.suffix, self.target_format, image) if self.carry_alpha else None
         notes = (*conversion_notes(image, self.model.formats[self.model.sides(self.direction)[0]]),
                  *losses(target.suffix, self.target_format, image, alpha is not None), *[STRIP_NOTE] * strip)
-        metadata = replace(image, array=image.array[:0], notes=notes)
-        return _Input(name, target, self.model.prepare(image, self.direction), metadata, alpha)
+        return replace(image, notes=notes), alpha
 
     def write(self, item: _Input, result: Tensor, spread: Tensor | None) -> None:
         images = {item.target: result}
@@ -285,8 +286,8 @@ class _FolderJob:
         if isinstance(error, Unreadable):
             self.fail(f"{self.source.path_of(name)}: {error.reason}")
         else:
-            self.fail(f"{name}: " + (error_reason(error) if isinstance(error, RequestError | MemoryError) else
-                                     f"{type(error).__name__}: {error}"))
+            known = isinstance(error, RequestError | JobError | MemoryError)
+            self.fail(f"{name}: " + (error_reason(error) if known else f"{type(error).__name__}: {error}"))
 
     def fail(self, problem: str) -> None:
         if self.stop:

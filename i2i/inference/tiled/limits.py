@@ -27,7 +27,7 @@ class Limits:
     tile: int = 0
 
     @staticmethod
-    def parse(memory: str | int = "auto", tile: str | int = "auto") -> "Limits":
+    def parse(memory: str | int = "auto", tile: str | int = "auto", flag: str = "") -> "Limits":
         """The limits from "auto", "2GB" or bytes, and "auto" or rows.  RequestError for anything else."""
         text = str(memory).strip()
         found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT])(i?)B", text, re.IGNORECASE)
@@ -37,9 +37,9 @@ class Limits:
         elif isinstance(memory, int):
             size = memory
         require(text == "auto" or (size > 0 and (found is not None or isinstance(memory, int))),
-                "memory", memory, SIZE)
+                f"{flag}memory", memory, SIZE)
         rows = str(tile).strip()
-        require(rows == "auto" or (rows.isdecimal() and int(rows) > 0), "tile", tile,
+        require(rows == "auto" or (rows.isdecimal() and int(rows) > 0), f"{flag}tile", tile,
                 "auto, or rows, 1 or more")
         return Limits(size, 0 if rows == "auto" else int(rows))
 
