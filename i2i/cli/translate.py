@@ -8,6 +8,7 @@ from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from i2i.cli.labels import LabelOptions, Labels, Masks, Mix, print_copied
 from i2i.cli.options import (
     FORMATS,
     Device,
@@ -25,6 +26,7 @@ from i2i.files import check_file
 
 if TYPE_CHECKING:
     from i2i.data.sharding import ProcessGroup
+    from i2i.inference.carry import CarryReport
     from i2i.inference.model import Model as TrainedModel
     from i2i.inference.translation_report import TranslationReport
     from i2i.inference.translator import Translator
@@ -70,6 +72,7 @@ def translate(
     suffix: Annotated[str | None, option(FORMATS, "File format; by default the input's.", "--format")] = None,
     skip_existing: SkipExisting = False, on_error: OnError = "skip", alpha: Alpha = "drop",
     flicker: Flicker = False, memory: Memory = "auto", tile: Tile = "auto",
+    labels: Labels = "none", masks: Masks = "", mix: Mix = None,
     max_pixels: MaxPixels = None, device: Device = "auto", plugin: Plugins = None,
 ) -> None:
     """Translate images and videos: any size in, exactly that size out."""
@@ -87,12 +90,13 @@ def translate(
     stages = _load_stages([(model, direction), *map(_stage, chain or ())], device, statistics, steps,
                           task == "denoise")
     _check_samples(samples, spread, out, [stage for stage, _ in stages])
+    carry = LabelOptions(labels, masks, mix, [model, *(_stage(text)[0] for text in chain or ())], direction)
     translator, direction = _as_one(stages, task == "denoise")
     options: dict[str, Any] = {"direction": direction, "batch_size": batch, "seed": seed,
                                "carry_alpha": alpha == "carry"}
     if is_clip(source, still=bool(suffix)):
-        unused = {"--half": half, "--memory": limits.memory, "--tile": limits.tile,
-                  "--spread": spread, "--skip-existing": skip_existing, "--format": suffix}
+        unused = {"--half": half, "--memory": limits.memory, "--tile": limits.tile, "--spread": spread,
+                  "--skip-existing": skip_existing, "--format": suffix, "--labels": carry.active}
         if flags := [flag for flag, value in unused.items() if value]:
             raise RequestError(f"{flags[0]} is for images, and {source} is a video; accepted: --out FILE.mp4")
         if not processes.rank:
@@ -102,24 +106,28 @@ def translate(
         raise RequestError("--flicker is for a video or an animated image, without --format")
     options |= {"half": half, "samples": samples, "skip_existing": skip_existing, "suffix": suffix,
                 "stop": on_error == "stop", "limits": limits, "group": processes}
-    _translate_images(translator, source, out, spread, max_pixels, **options)
+    _translate_images(translator, source, out, spread, max_pixels, carry, **options)
 
 
 def _translate_images(model: Translator, source: str, out: str, spread: str | None, max_pixels: int | None,
-                      *, group: ProcessGroup, **options: Any) -> None:
+                      carry: LabelOptions, *, group: ProcessGroup, **options: Any) -> None:
     """Translate a source, and print what was done."""
     from i2i.data.sources import open_source
     from i2i.inference import translate as translation
+    images, dataset = carry.plan(open_source(source, max_pixels=max_pixels), out, group, **options)
     folder = writable_folder("--out", out, group.rank)
     spread_folder = writable_folder("--spread", spread, group.rank) if spread else None
     start = time.monotonic()
     with ProgressBars(group.rank, keep=True) as bars:
         report = translation.translate(
-            model, open_source(source, max_pixels=max_pixels), folder, spread=spread_folder, group=group,
+            model, images, folder, spread=spread_folder, group=group,
             progress=lambda report, total: bars.update(
                 "images", report.done + report.skipped + len(report.failed), total), **options)
-    if not group.rank:
-        _print_report(report, out, max(time.monotonic() - start, 1e-9))
+        if group.rank:
+            return
+        seconds = max(time.monotonic() - start, 1e-9)
+        copied = carry.copy(dataset, options["seed"], bars) if dataset else None
+    _print_report(report, out, seconds, copied)
 
 
 def _translate_clip(model: Translator, path: str, out: str, flicker: bool, max_pixels: int | None,
@@ -164,8 +172,8 @@ def _load_stages(paths: list[tuple[str, str]], device: str, statistics: str | No
     return stages
 
 
-def _print_report(report: TranslationReport, out: str, seconds: float) -> None:
-    """Print what was done.  JobError if some images could not be translated."""
+def _print_report(report: TranslationReport, out: str, seconds: float, copied: CarryReport | None) -> None:
+    """Print what was done.  JobError if some images could not be translated, or other files not copied."""
     print(f"{report.done:,} translated" + (f", {report.skipped:,} there already" if report.skipped else "")
           + f" -> {out}  ({report.done / seconds:.1f} images/s)")
     if report.left_out:
@@ -174,9 +182,13 @@ def _print_report(report: TranslationReport, out: str, seconds: float) -> None:
         print(f"note: {note}, such as {name}", file=sys.stderr)
     for problem in report.failed:
         print(f"failed: {printable(problem)}", file=sys.stderr)
+    if copied:
+        print_copied(copied)
     if report.failed:
         total = report.done + report.skipped + len(report.failed)
         raise JobError(f"{len(report.failed)} of {total} images could not be translated")
+    if copied and copied.failed:
+        raise JobError(f"other files that are wrong or could not be copied: {len(copied.failed)}")
 
 
 def _check_choice(flag: str, value: str, *choices: str) -> None:
