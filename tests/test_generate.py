@@ -24,7 +24,8 @@ from i2i.images.convert import to_array
 from i2i.images.format import ImageFormat
 from i2i.inference.generate import generate
 from i2i.inference.generation_plan import MAX_FOLDER_NAME, RESERVED_NAMES, class_folders, plan_generation
-from i2i.inference.image_store import FolderStore, open_store
+from i2i.inference.image_store import FolderStore
+from i2i.inference.shard_store import open_store
 from tests.conftest import CLASSES, Run
 
 Noisy = dict[str, Path]

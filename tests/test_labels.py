@@ -16,7 +16,6 @@ from PIL import Image
 from i2i.data.annotations import ImageIndex, image_key, is_label_folder, split_masks
 from i2i.inference.carry_plan import choose
 from tests.conftest import Run, drawing
-from tests.two_processes import together
 
 
 def picture(path: Path, index: int) -> None:
@@ -334,14 +333,3 @@ def test_what_was_interrupted_goes_on(trained: Path, i2i: Run, tmp_path: Path) -
     result = i2i("translate", trained, "set", "--out", "out", "--skip-existing", *CARRY)
     assert "6 translated, 2 there already" in result.out
     assert files(tmp_path / "out") == whole
-
-
-def test_two_processes_carry_what_one_carries(trained: Path, i2i: Run, tmp_path: Path) -> None:
-    root = voc(tmp_path / "set")
-    words = ["translate", trained, root, "--mix", 0.7, "--format", "png", *CARRY]
-    (first, other), (refused, refused_too) = together(tmp_path, [[*words, "--out", tmp_path / "two"]] * 2)
-    result = i2i(*words, "--out", "one")
-    assert first.code == other.code == result.code == 0, first.err
-    assert (first.err, other.out, other.err) == (result.err, "", "")
-    assert files(tmp_path / "two") == files(tmp_path / "one")
-    assert refused.code == refused_too.code == 2

@@ -28,11 +28,20 @@ def both(trained: Path, noisy: dict[str, Path], tmp_path_factory: pytest.TempPat
         picture = Image.fromarray(drawing(i)[:, :32])
         (picture.resize((48, 32)) if i % 3 == 0 else picture).save(base / "in" / ("deep" if i % 2 else "") / f"{i:03}.png")
     (base / "in" / "007x.png").write_bytes(b"broken")
+    for folder in ("images", "masks"):
+        (base / "set" / folder).mkdir(parents=True)
+        for i in range(5):
+            Image.fromarray(drawing(i)[:, :32]).save(base / "set" / folder / f"{i}.bmp")
+    (base / "set" / "boxes.json").write_text('{"images": [{"file_name": "3.bmp"}, {"file_name": "gone.bmp"}]}')
     words = {"translate": ["translate", str(trained), str(base / "in"), "--out", "OUT/translated"],
              "translate again": ["translate", str(trained), str(base / "in"), "--out", "OUT/translated", "--skip-existing"],
              "folder": ["generate", str(noisy["classes"]), "--out", "OUT/folder", "--n", "70", "--batch", "8"],
              "more": ["generate", str(noisy["classes"]), "--out", "OUT/folder", "--n", "100", "--batch", "8"],
              "zip": ["generate", str(noisy["styles"]), "--out", "OUT/set.zip", "--n", "50", "--batch", "8"],
+             "translate labels": ["translate", str(trained), str(base / "set"), "--out", "OUT/carried", "--labels", "carry", "--mix", "0.7", "--format", "png"],
+             "into that": ["translate", str(trained), str(base / "set"), "--out", "OUT/carried", "--labels", "carry"],
+             **{layout: ["generate", str(noisy["classes"]), "--out", f"OUT/{layout}", "--n", "20", "--batch", "4", "--layout", layout, "--shard", "8"][:11 if layout == "coco" else None]
+                for layout in ("webdataset", "parquet", "coco")},
              "wrong": ["generate", str(trained), "--out", "OUT/x", "--n", "5"]}
     done = together(base, [[*(word.replace("OUT", str(base / "two")) for word in line), "--device", "cpu"] for line in words.values()])
     return base, dict(zip(words, done, strict=True)), words

@@ -33,6 +33,11 @@ def generate(
         None, "Images per batch; by default, and for 0, chosen by their size.", min=0)] = None,
     suffix: Annotated[str | None, option(FORMATS, "File format; by default png.", "--format")] = None,
     only: Annotated[str | None, option("INDEX,INDEX", "Only these images of the whole set.")] = None,
+    layout: Annotated[str | None, option(
+        "imagefolder|webdataset|parquet|coco", "How images lie in DIR; by default imagefolder: class folders."
+        )] = None,
+    shard: Annotated[int | None, option(
+        "N", "Images in a shard of webdataset and parquet; by default 10,000.", min=1)] = None,
     like: Annotated[str | None, option("DIR|ZIP", "Use all settings of this set, generated before.")] = None,
     device: Device = "auto", plugin: Plugins = None,
 ) -> None:
@@ -44,11 +49,13 @@ def generate(
         raise RequestError("--n and --only cannot both be given: all of the first N, or only some")
     if n is None and only is None:
         raise RequestError("how many images? accepted: --n N, or --only INDEX,INDEX for single ones")
+    if only is not None and (layout or shard):
+        raise RequestError("--only writes single files; --layout and --shard go with --n")
     check_local("--out", out)
     processes = process_group(device)
     loaded = load(model, device)
     options = {"classes": classes, "truncation": truncation, "steps": steps, "guidance": guidance,
-               "seed": seed, "batch_size": batch, "suffix": suffix}
+               "seed": seed, "batch_size": batch, "suffix": suffix, "layout": layout}
     plan = _plan(model, loaded, like, {key: value for key, value in options.items() if value is not None})
     untrained = [plan.classes[label] for label in plan.turn if label not in loaded.learned_classes]
     if untrained and not processes.rank:
@@ -60,14 +67,18 @@ def generate(
             for path in generation.regenerate(loaded, plan, Path(out), generation.parse_indices(only)):
                 print(path)
     elif n is not None:
-        _generate_all(loaded, plan, out, n, processes)
+        _generate_all(loaded, plan, out, n, shard, processes)
 
 
-def _generate_all(loaded: Model, plan: GenerationPlan, out: str, n: int, processes: ProcessGroup) -> None:
+def _generate_all(loaded: Model, plan: GenerationPlan, out: str, n: int, shard: int | None,
+                  processes: ProcessGroup) -> None:
     from i2i.inference.generate import generate_set
+    from i2i.inference.shard_store import SHARD_SIZE
+    if shard and plan.layout not in ("webdataset", "parquet"):
+        raise RequestError(f"--shard {shard} needs --layout webdataset or parquet")
     start = time.monotonic()
     with ProgressBars(processes.rank, keep=True) as bars:
-        report = generate_set(loaded, plan, out, n, group=processes,
+        report = generate_set(loaded, plan, out, n, group=processes, shard_size=shard or SHARD_SIZE,
                               progress=lambda report: bars.update("images", report.done + report.skipped, n))
     if processes.rank:
         return

@@ -18,8 +18,9 @@ from i2i.files import write_atomically
 from i2i.images.convert import to_array
 from i2i.images.encode import encode
 from i2i.inference.generation_plan import MAX_IMAGES, GenerationPlan
-from i2i.inference.image_store import PLAN, FolderStore, open_store, read_plan
+from i2i.inference.image_store import PLAN, FolderStore, read_plan
 from i2i.inference.model import Model
+from i2i.inference.shard_store import SHARD_SIZE, open_store
 
 PENDING_WRITES = 128        # Images that are encoded while the network makes the next ones.
 
@@ -88,11 +89,11 @@ def generate(model: Model, store: FolderStore, n: int, *, group: ProcessGroup | 
 
 
 def generate_set(model: Model, plan: GenerationPlan, out: str | Path, n: int, *,
-                 group: ProcessGroup | None = None,
+                 group: ProcessGroup | None = None, shard_size: int = SHARD_SIZE,
                  progress: Callable[[GenerationReport], None] | None = None) -> GenerationReport:
-    """`generate` into a folder or zip; continues one that an interrupted job left."""
+    """`generate` into a folder or zip, or shards; continues one that an interrupted job left."""
     check_number(n)
-    store = open_store(out, plan, n, group)
+    store = open_store(out, plan, n, group, shard_size)
     try:
         return generate(model, store, n, group=group, progress=progress)
     finally:

@@ -19,6 +19,7 @@ from i2i.inference.memory import format_bytes
 from i2i.inference.model import Model
 from i2i.inference.model_file import find_model
 
+LAYOUTS = ("imagefolder", "webdataset", "parquet", "coco")
 MAX_IMAGES = 10_000_000         # In a set.
 MAX_FOLDER_NAME = 60            # Characters: 240 bytes at most, where file systems accept 255.
 RESERVED_NAMES = {              # Folder names that mean something else to datasets, macOS or Windows.
@@ -42,6 +43,7 @@ class GenerationPlan:
     feature_networks: Mapping[str, str] = field(default_factory=dict)
     steps: int | None = None            # Of models that sample in steps; None: the model's own.
     guidance: float | None = None       # The same.
+    layout: str = LAYOUTS[0]
 
     @cached_property
     def folders(self) -> tuple[str, ...]:
@@ -103,7 +105,7 @@ class GenerationPlan:
 
 def plan_generation(path: str | Path, model: Model, *, seed: int = 0, truncation: float = 1.0,
                     steps: int | None = None, guidance: float | None = None, classes: str | None = None,
-                    batch_size: int = 0, suffix: str = "") -> GenerationPlan:
+                    batch_size: int = 0, suffix: str = "", layout: str = LAYOUTS[0]) -> GenerationPlan:
     """Plan a set of images by the model of a file or run folder; RequestError if it cannot make them.
 
     `classes`: names or numbers, separated by commas, that take turns; by default, and as "balanced", all.
@@ -112,15 +114,19 @@ def plan_generation(path: str | Path, model: Model, *, seed: int = 0, truncation
     model.set_truncation(truncation)
     model.set_sampling(steps, guidance)
     require(seed >= 0, "--seed", seed, "0 or more")
+    require(layout in LAYOUTS, "--layout", layout, ", ".join(LAYOUTS))
     _check_batch(model, batch_size)
     image_format = model.formats["b"]
     suffix = parse_suffix(suffix or formats_for(image_format)[0])
     if not FILE_FORMATS[suffix].supports(image_format):
         raise RequestError(f"--format {suffix[1:]} does not hold {image_format}; accepted: "
                            f"{', '.join(formats_for(image_format))}")
+    if layout == "parquet" and suffix == ".npy":
+        raise RequestError("--layout parquet holds images that Pillow reads, which npy files are not; "
+                           "accepted: another --format, or --layout webdataset")
     return GenerationPlan(sha256(path), seed, float(truncation), model.classes, parse_classes(model, classes),
                           batch_size or model.batch_size(), suffix, VERSION,
-                          model.header.get("feature_networks", {}), steps, guidance)
+                          model.header.get("feature_networks", {}), steps, guidance, layout)
 
 
 def _check_batch(model: Model, batch_size: int) -> None:

@@ -6,16 +6,16 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from pathlib import Path
 
 from filelock import FileLock
 
 from i2i.data.dataset_root import LABELS
-from i2i.data.sharding import ProcessGroup, SingleProcess
 from i2i.errors import RequestError
 from i2i.files import atomic_path, part_path, try_lock
+from i2i.inference.coco import ANNOTATIONS, coco_annotations
 from i2i.inference.generation_plan import GenerationPlan
 
 # Not manifest.jsonl, which may be the file list of a dataset.
@@ -86,7 +86,8 @@ class FolderStore:
         """Add an image that was put to the manifest; to be called in the order of the indices."""
         if index < self.count:      # It was recorded and missing.
             return
-        (self.folder / LABELS).unlink(missing_ok=True)
+        for name in (LABELS, ANNOTATIONS):
+            (self.folder / name).unlink(missing_ok=True)
         rest = memoryview(line := self.plan.line(index).encode())
         try:
             while rest:
@@ -97,20 +98,48 @@ class FolderStore:
         self.count, self._end = self.count + 1, self._end + len(line)
 
     def finish(self) -> None:
-        """Write the labels of the whole set."""
+        """Write what describes the whole set."""
         os.fsync(self._manifest.fileno())
         if self.plan.turn:
-            with atomic_path(self.folder / LABELS) as part, open(part, "w", encoding="utf-8") as file:
-                file.writelines(self.plan.labels(self.count))
+            self._describe(LABELS, self.plan.labels(self.count))
+        if self.plan.layout == "coco":
+            self._describe(ANNOTATIONS, coco_annotations(self.plan, self.folder, self.count))
+
+    def _describe(self, name: str, text: Iterable[str]) -> None:
+        with atomic_path(self.folder / name) as part, open(part, "w", encoding="utf-8") as file:
+            file.writelines(text)
+
+    def read(self, index: int) -> bytes:
+        """The encoded image that was put."""
+        return (self.folder / self.plan.file(index)).read_bytes()
 
 
-class ZipStore(FolderStore):
-    """A zip, written as a folder `NAME.zip.part` and packed at the end; unpacked to get more images."""
+class PackedStore(FolderStore):
+    """What is written as a folder `NAME.part` and packed at the end."""
 
     def __init__(self, out: Path, plan: GenerationPlan) -> None:
         super().__init__(out, plan)
         self.folder = out.with_name(f"{out.name}.part")
-        self.complete = False       # Whether the zip already has all requested images.
+        self.complete = False       # Whether it already has all requested images.
+
+    def has(self, index: int) -> bool:
+        return self.complete or super().has(index)
+
+    def pack(self) -> None:
+        """Write what readers see, all at once."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        if self.complete:
+            return
+        super().finish()
+        self.pack()
+        self.close()
+        shutil.rmtree(self.folder)
+
+
+class ZipStore(PackedStore):
+    """A zip, unpacked to get more images."""
 
     def resume(self, n: int) -> None:
         if self.out.exists():
@@ -127,45 +156,17 @@ class ZipStore(FolderStore):
             self.count = 0
         super().resume(n)
 
-    def has(self, index: int) -> bool:
-        return self.complete or super().has(index)
-
-    def finish(self) -> None:
-        if self.complete:
-            return
-        super().finish()
+    def pack(self) -> None:
         images = (self.plan.file(index) for index in range(self.count))
+        described = filter(lambda name: (self.folder / name).exists(), (LABELS, ANNOTATIONS))
         with atomic_path(self.out, sync=True) as part, zipfile.ZipFile(part, "w") as archive:
-            for name in chain([PLAN], images, [MANIFEST], [LABELS] if self.plan.turn else []):
+            for name in chain([PLAN], images, [MANIFEST], described):
                 # Uncompressed and with a fixed date, so that equal sets make equal zips.
                 member, path = zipfile.ZipInfo(name), self.folder / name
                 member.create_system, member.external_attr = 3, 0o100644 << 16      # Unix, all may read.
                 member.file_size = path.stat().st_size
                 with open(path, "rb") as source, archive.open(member, "w") as target:
                     shutil.copyfileobj(source, target)
-        self.close()
-        shutil.rmtree(self.folder)
-
-
-def open_store(out: str | Path, plan: GenerationPlan, n: int,
-               group: ProcessGroup | None = None) -> FolderStore:
-    """Open a zip or folder for the first `n` images; RequestError if that cannot be, or is something else."""
-    path, group = Path(out), group or SingleProcess()
-    store = (ZipStore if path.suffix.lower() == ".zip" and not path.is_dir() else FolderStore)(path, plan)
-    try:
-        if not group.rank:
-            store.resume(n)
-    except RequestError:
-        store.close()
-        raise
-    except (OSError, zipfile.BadZipFile, KeyError) as error:
-        store.close()
-        reason = getattr(error, "strerror", None) or error
-        raise RequestError(f"--out {out} cannot be written or continued: {reason}") from None
-    store.count = group.broadcast(store.count)
-    if isinstance(store, ZipStore):
-        store.complete = group.broadcast(store.complete)
-    return store
 
 
 def trained_with(path: str | Path) -> Mapping[str, str]:

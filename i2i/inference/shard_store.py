@@ -1,0 +1,119 @@
+"""Generated sets as WebDataset tar shards, or as Parquet in the layout of Hugging Face datasets."""
+
+import io
+import json
+import os
+import shutil
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from i2i.data.sharding import ProcessGroup, SingleProcess
+from i2i.errors import RequestError
+from i2i.files import part_path
+from i2i.inference.generation_plan import GenerationPlan
+from i2i.inference.image_store import MANIFEST, PLAN, FolderStore, PackedStore, ZipStore, read_plan
+
+SHARD_SIZE = 10_000         # Images in a shard.
+ROW_GROUP = 100             # Rows held in memory; datasets writes as many for images.
+
+
+class ShardStore(PackedStore):
+    """A folder of shards, written as a folder `NAME.part` of images and packed when all are there."""
+
+    def __init__(self, out: Path, plan: GenerationPlan, shard_size: int) -> None:
+        super().__init__(out, plan)
+        self.shard_size = shard_size
+        if out.suffix.lower() == ".zip":
+            raise RequestError(f"--layout {plan.layout} writes a folder of shards; --out {out} is a zip")
+        if plan.layout == "parquet":
+            _pyarrow()
+
+    def resume(self, n: int) -> None:
+        if self.out.is_dir() and any(not name.startswith(".") for name in os.listdir(self.out)):
+            self.plan.check_same(read_plan(self.out), str(self.out))
+            with open(self.out / MANIFEST, "rb") as manifest:
+                self.count = sum(1 for _ in manifest)
+            self.complete = n <= self.count
+            if not self.complete:
+                raise RequestError(f"{self.out} holds {self.count:,} images, and shards do not grow; choose "
+                                   "another --out")
+            return
+        super().resume(n)
+
+    def pack(self) -> None:
+        packed = part_path(self.out, ".packed")
+        shutil.rmtree(packed, ignore_errors=True)
+        (packed / "data").mkdir(parents=True)
+        starts = range(0, self.count, self.shard_size)
+        for number, first in enumerate(starts):
+            indices = range(first, min(self.count, first + self.shard_size))
+            if self.plan.layout == "webdataset":
+                self._write_tar(packed / "data" / f"train-{number:05}.tar", indices)
+            else:
+                name = f"train-{number:05}-of-{len(starts):05}.parquet"
+                self._write_parquet(packed / "data" / name, indices)
+        for name in (PLAN, MANIFEST):
+            shutil.copyfile(self.folder / name, packed / name)
+        if self.out.exists():
+            self.out.rmdir()        # It is empty.
+        os.replace(packed, self.out)
+
+    def _write_tar(self, path: Path, indices: range) -> None:
+        with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+            for index in indices:
+                label = self.plan.label(index)
+                files = {self.plan.suffix[1:]: self.read(index), "json": self.plan.line(index).encode()}
+                for ending, data in (files | ({} if label is None else {"cls": b"%d" % label})).items():
+                    member = tarfile.TarInfo(f"{index:08}.{ending}")    # No date: equal sets, equal bytes.
+                    member.size = len(data)
+                    archive.addfile(member, io.BytesIO(data))
+
+    def _write_parquet(self, path: Path, indices: range) -> None:
+        pa, pq = _pyarrow()
+        features: dict[str, Any] = {"image": {"_type": "Image"}}
+        columns = [("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))]
+        if self.plan.turn:
+            features["label"] = {"names": self.plan.classes, "_type": "ClassLabel"}
+            columns.append(("label", pa.int64()))
+        schema = pa.schema(columns, {"huggingface": json.dumps({"info": {"features": features}})})
+        with pq.ParquetWriter(path, schema) as writer:
+            for first in range(indices.start, indices.stop, ROW_GROUP):
+                rows = range(first, min(indices.stop, first + ROW_GROUP))
+                images = [{"bytes": self.read(i), "path": f"{i:08}{self.plan.suffix}"} for i in rows]
+                values = [images, [self.plan.label(i) for i in rows]]
+                writer.write_table(pa.table(dict(zip(schema.names, values, strict=False)), schema))
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow  # type: ignore[import-untyped]
+        import pyarrow.parquet  # type: ignore[import-untyped]
+    except ImportError:
+        raise RequestError("--layout parquet needs pyarrow: pip install 'i2i-toolkit[parquet]'") from None
+    return pyarrow, pyarrow.parquet
+
+
+def open_store(out: str | Path, plan: GenerationPlan, n: int, group: ProcessGroup | None = None,
+               shard_size: int = SHARD_SIZE) -> FolderStore:
+    """Open a zip or folder for the first `n` images; RequestError if that cannot be, or is something else."""
+    path, group = Path(out), group or SingleProcess()
+    if plan.layout in ("webdataset", "parquet"):
+        store: FolderStore = ShardStore(path, plan, shard_size)
+    else:
+        store = (ZipStore if path.suffix.lower() == ".zip" and not path.is_dir() else FolderStore)(path, plan)
+    try:
+        if not group.rank:
+            store.resume(n)
+    except RequestError:
+        store.close()
+        raise
+    except (OSError, zipfile.BadZipFile, KeyError) as error:
+        store.close()
+        reason = getattr(error, "strerror", None) or error
+        raise RequestError(f"--out {out} cannot be written or continued: {reason}") from None
+    store.count = group.broadcast(store.count)
+    if isinstance(store, PackedStore):
+        store.complete = group.broadcast(store.complete)
+    return store
