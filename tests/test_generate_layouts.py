@@ -183,7 +183,7 @@ def test_an_interrupted_job_leaves_nothing_that_looks_whole_and_goes_on(noisy: N
 def test_wrong_requests_are_one_line(noisy: Noisy, plain: list[np.ndarray], i2i: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = files(tmp_path)
     for words, line in ((("tar",), "--layout=tar cannot be used; accepted: imagefolder, webdataset, parquet, coco"), (("coco", "--shard", 3), "--shard 3 needs --layout"),
-                        (("parquet", "--out", "x.zip"), "writes a folder of shards; --out x.zip is a zip"), (("parquet", "--format", "npy"), "which npy files are not"),
+                        (("parquet", "--out", "x.zip"), "writes a new folder of shards; --out x.zip is none"), (("webdataset", "--out", "."), "--out . is none"), (("parquet", "--format", "npy"), "which npy files are not"),
                         (("webdataset", "--out", "plain"), "layout imagefolder, not webdataset"), (("parquet", "--like", "plain"), "--layout cannot be given with it")):
         result = generate(i2i, noisy, *words)
         assert result.code == 2

@@ -7,6 +7,7 @@ import posixpath
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from html import unescape
 
 from i2i.data.layouts import canonical, stem
 from i2i.data.sources import is_image
@@ -23,7 +24,7 @@ MASK_NAME = re.compile(r"(.+)[ _-](masks?|labels?|seg|segmentation|gt)", re.IGNO
 LISTS = (".csv", ".tsv", ".txt", ".lst")
 NAMING = (".json", ".jsonl", ".xml", *LISTS)        # Files that may name images.
 OF_ONE_IMAGE = (".txt", ".xml", ".json")            # Files that may be the annotation of one image.
-JSON_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+JSON_STRING = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"', re.DOTALL)
 VOC_FILENAME = re.compile(r"<filename>\s*([^<]*?)\s*</filename>")
 CELL, WORD = re.compile(r'[^;|\t\r\n"]+'), re.compile(r"[^\s,]+")
 MAX_WORDS = 8       # Of a name: blanks and commas divide columns, or belong to names.
@@ -112,6 +113,7 @@ def references(name: str, text: str, exists: Callable[[str], bool]) -> Iterator[
         pattern = VOC_FILENAME if suffix == ".xml" else JSON_STRING
         found = ((match.end(1), match[1]) for match in pattern.finditer(text))
     for end, reference in found:
+        reference = unescape(reference) if suffix == ".xml" else reference
         if not is_image(reference) or "://" in reference or re.match(r"/|[A-Za-z]:[\\/]", reference):
             continue
         if "\\" in reference and suffix != ".xml" and suffix not in LISTS:

@@ -94,7 +94,7 @@ class LabeledDataset:
         """
         report = CarryReport(notes=list(self.notes), failed=list(self.problems))
         names = [*self.masks, *self.real, *self.files]
-        missing, first = 0, ""
+        missing, first, _ = 0, "", self._index      # Made here, not by each of the threads.
         for done, (name, outcome) in enumerate(map_in_threads(self._carry, names), 1):
             report.copied += outcome.copied
             report.changed += outcome.changed
@@ -126,11 +126,11 @@ class LabeledDataset:
                     shutil.copyfile(self.source.local / name, part)
         except Unreadable as error:
             return name, _Outcome(problem=error.reason)
-        except OSError as error:
-            if error.errno in DISK_ERRORS:
-                raise JobError(f"{name} could not be written: {error.strerror}; continue with "
+        except (OSError, ValueError) as error:      # ValueError: a zero byte in the name.
+            if getattr(error, "errno", None) in DISK_ERRORS:
+                raise JobError(f"{name} could not be written: {error}; continue with "
                                "--skip-existing") from None
-            return name, _Outcome(problem=error.strerror or str(error))
+            return name, _Outcome(problem=getattr(error, "strerror", None) or str(error))
         return name, replace(outcome, copied=True)
 
     def _rewrite(self, name: str, data: bytes) -> "tuple[bytes, _Outcome]":

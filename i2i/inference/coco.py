@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from i2i.data.sources import decode_bytes
+from i2i.data.sources import Unreadable, decode_bytes
+from i2i.errors import JobError
 from i2i.images.convert import to_8bit, to_rgb
 from i2i.images.format import DecodedImage
 from i2i.inference.generation_plan import GenerationPlan
@@ -22,7 +23,11 @@ def coco_annotations(plan: GenerationPlan, folder: Path, n: int) -> Iterator[str
     yield '{"categories": ' + json.dumps([{"id": i, "name": name} for i, name in enumerate(names, 1)])
     yield ',\n"annotations": ['
     for index in range(n):
-        image = decode_bytes(plan.file(index), (folder / plan.file(index)).read_bytes())
+        path = folder / plan.file(index)
+        try:
+            image = decode_bytes(str(path), path.read_bytes())
+        except Unreadable as error:
+            raise JobError(f"{error}; remove it, and the same command makes it again") from None
         size, (box, source) = image.array.shape[:2], object_box(image)
         yield (",\n" if index else "\n") + json.dumps({
             "id": index + 1, "image_id": index + 1, "category_id": (plan.label(index) or 0) + 1, "bbox": box,

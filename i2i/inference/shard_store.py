@@ -11,7 +11,7 @@ from typing import Any
 
 from i2i.data.sharding import ProcessGroup, SingleProcess
 from i2i.errors import RequestError
-from i2i.files import part_path
+from i2i.files import atomic_path, part_path
 from i2i.inference.generation_plan import GenerationPlan
 from i2i.inference.image_store import MANIFEST, PLAN, FolderStore, PackedStore, ZipStore, read_plan
 
@@ -23,15 +23,15 @@ class ShardStore(PackedStore):
     """A folder of shards, written as a folder `NAME.part` of images and packed when all are there."""
 
     def __init__(self, out: Path, plan: GenerationPlan, shard_size: int) -> None:
-        super().__init__(out, plan)
         self.shard_size = shard_size
-        if out.suffix.lower() == ".zip":
-            raise RequestError(f"--layout {plan.layout} writes a folder of shards; --out {out} is a zip")
+        if out.suffix.lower() == ".zip" or out.is_file() or out.name in ("", ".."):
+            raise RequestError(f"--layout {plan.layout} writes a new folder of shards; --out {out} is none")
         if plan.layout == "parquet":
             _pyarrow()
+        super().__init__(out, plan)
 
     def resume(self, n: int) -> None:
-        if self.out.is_dir() and any(not name.startswith(".") for name in os.listdir(self.out)):
+        if self.out.is_dir() and os.listdir(self.out):
             self.plan.check_same(read_plan(self.out), str(self.out))
             with open(self.out / MANIFEST, "rb") as manifest:
                 self.count = sum(1 for _ in manifest)
@@ -49,11 +49,10 @@ class ShardStore(PackedStore):
         starts = range(0, self.count, self.shard_size)
         for number, first in enumerate(starts):
             indices = range(first, min(self.count, first + self.shard_size))
-            if self.plan.layout == "webdataset":
-                self._write_tar(packed / "data" / f"train-{number:05}.tar", indices)
-            else:
-                name = f"train-{number:05}-of-{len(starts):05}.parquet"
-                self._write_parquet(packed / "data" / name, indices)
+            tar = self.plan.layout == "webdataset"
+            name = f"train-{number:05}" + (".tar" if tar else f"-of-{len(starts):05}.parquet")
+            with atomic_path(packed / "data" / name, sync=True) as part:
+                (self._write_tar if tar else self._write_parquet)(part, indices)
         for name in (PLAN, MANIFEST):
             shutil.copyfile(self.folder / name, packed / name)
         if self.out.exists():
