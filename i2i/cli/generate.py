@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from i2i.inference.generation_plan import GenerationPlan
     from i2i.inference.model import Model
 
+Layout = Annotated[str | None, option(
+    "imagefolder|webdataset|parquet|coco", "How images lie in DIR; by default imagefolder: class folders.")]
+Shard = Annotated[int | None, option(
+    "N", "Images in a shard of webdataset and parquet; by default 10,000.", min=1)]
+
 
 def generate(
     model: NoiseModel,
@@ -33,11 +38,7 @@ def generate(
         None, "Images per batch; by default, and for 0, chosen by their size.", min=0)] = None,
     suffix: Annotated[str | None, option(FORMATS, "File format; by default png.", "--format")] = None,
     only: Annotated[str | None, option("INDEX,INDEX", "Only these images of the whole set.")] = None,
-    layout: Annotated[str | None, option(
-        "imagefolder|webdataset|parquet|coco", "How images lie in DIR; by default imagefolder: class folders."
-        )] = None,
-    shard: Annotated[int | None, option(
-        "N", "Images in a shard of webdataset and parquet; by default 10,000.", min=1)] = None,
+    layout: Layout = None, shard: Shard = None,
     like: Annotated[str | None, option("DIR|ZIP", "Use all settings of this set, generated before.")] = None,
     device: Device = "auto", plugin: Plugins = None,
 ) -> None:
