@@ -9,6 +9,7 @@ from i2i.data.sources.base import Source, is_image
 from i2i.data.sources.folder import Folder, SingleFile
 from i2i.data.sources.left_out import ACCEPTED
 from i2i.data.sources.remote import RemoteFile, RemoteFolder, RemoteZip
+from i2i.data.sources.shards import open_shards
 from i2i.data.sources.url import Location, is_url
 from i2i.data.sources.zip_file import Zip
 from i2i.errors import RequestError
@@ -16,8 +17,8 @@ from i2i.files import bundled_folder
 from i2i.images.pil import MAX_PIXELS
 from i2i.registry import suggest
 
-ACCEPTED_FILES = (f"a zip, an array of images (.npy, .npz), a manifest ({', '.join(SUFFIXES)}) or an image "
-                  f"({ACCEPTED})")
+ACCEPTED_FILES = (f"a zip, a shard (.tar, .parquet), an array of images (.npy, .npz), a manifest "
+                  f"({', '.join(SUFFIXES)}) or an image ({ACCEPTED})")
 
 
 def bundled_datasets() -> dict[str, Path]:
@@ -63,7 +64,7 @@ def _open_path(where: str | Path) -> Source:
     if path.is_dir():
         if not os.access(path, os.R_OK | os.X_OK):
             raise RequestError(f"{where} cannot be read: permission denied")
-        return Folder(path)
+        return open_shards(path) or Folder(path)
     manifest_name = path.name if path.suffix.lower() in SUFFIXES else ""
     for outer in (path, *path.parents):
         if outer.is_file() and outer.suffix.lower() == ".zip":
@@ -72,6 +73,8 @@ def _open_path(where: str | Path) -> Source:
             return Zip(outer, inside, manifest_name=manifest_name)
     if path.is_file() and manifest_name:
         return Folder(path.parent, str(path), manifest_name=manifest_name)
+    if path.is_file() and (shards := open_shards(path)):
+        return shards
     if path.is_file() and is_array(path):
         return ArrayFile(path)
     if path.is_file() and is_image(path.name):
