@@ -1,5 +1,6 @@
 """Atomic writes, locks between processes, and JSON lines."""
 
+import atexit
 import contextlib
 import errno
 import hashlib
@@ -10,7 +11,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,63 @@ def failpoint(name: str) -> None:
     """A named place at which a test can end the process; does nothing otherwise."""
     if on_failpoint:
         on_failpoint(name)
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Where the files of a temporary folder go as soon as they are whole."""
+
+    url: str
+    send: Callable[[Path, str], None]           # A file, and its name below the URL.  Raises OSError.
+    names: Callable[[], Container[str]]         # Of the files below the URL, which is listed once.
+
+
+_uploads: dict[Path, Upload] = {}       # By temporary folder.
+
+
+def folder_of_process() -> Path:
+    """A new temporary folder, which is removed at the end of the process."""
+    folder = Path(tempfile.mkdtemp(prefix="i2i-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def upload_from(upload: Upload) -> Path:
+    """A temporary folder that stands for a URL: what is written into it atomically is uploaded, then removed.
+    """
+    known = (folder for folder, other in _uploads.items() if other.url == upload.url)
+    folder = next(known, None) or folder_of_process()
+    _uploads[folder] = upload       # A new one, which lists the URL anew.
+    return folder
+
+
+def _upload_of(path: Path) -> tuple[Upload, str] | None:
+    """Where a file is uploaded to, and its name there."""
+    for folder in (path, *path.parents):
+        if folder in _uploads:
+            return _uploads[folder], path.relative_to(folder).as_posix()
+    return None
+
+
+def location_of(path: Path) -> str:
+    """The path, or the URL that it stands for, for messages."""
+    found = _upload_of(path)
+    return f"{found[0].url}/{found[1]}".removesuffix("/.") if found else str(path)
+
+
+def is_written(path: Path) -> bool:
+    """Whether an output file exists, also behind a URL."""
+    found = _upload_of(path)
+    return found[1] in found[0].names() if found else path.exists()
+
+
+def publish(path: Path) -> None:
+    """Upload a file that is whole, and remove it, if its path stands for a URL.  OSError if that fails."""
+    if found := _upload_of(path):
+        try:
+            found[0].send(path, found[1])
+        finally:
+            path.unlink()
 
 
 def part_path(target: Path, suffix: str = ".part") -> Path:
@@ -86,6 +145,7 @@ def atomic_path(target: Path, *, sync: bool = False, unique: bool = False) -> It
         if sync and hasattr(os, "O_DIRECTORY"):
             _sync(target.parent, os.O_RDONLY)
         failpoint("after-rename")
+        publish(target)
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
@@ -136,7 +196,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         with atomic_path(path, sync=True) as part:
             write(part)
     except OSError as error:
-        raise JobError(f"{path} could not be written: {error.strerror or error}") from None
+        raise JobError(f"{location_of(path)} could not be written: {error.strerror or error}") from None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -147,6 +207,8 @@ def write_text(path: Path, text: str) -> None:
 def check_file(flag: str, file: str | None) -> None:
     """RequestError if an output file cannot be written, before the work whose result it is for."""
     if file is not None:
+        if "://" in file:
+            raise RequestError(f"{flag} {file} is a URL; accepted: a local file")
         if is_device(Path(file)) and os.access(file, os.W_OK):
             return
         folder = next(folder for folder in Path(file).absolute().parents if os.path.lexists(folder))

@@ -70,7 +70,7 @@ class Buckets(MemoryFileSystem):
 
 @pytest.fixture(scope="module")
 def buckets(workspace: Path) -> Iterator[None]:
-    """What the pages read from object stores: strips as a folder and in zips, and photographs."""
+    """What the pages read from object stores: strips as a folder and in zips, photographs, and a run."""
     files = MemoryFileSystem()
     shutil.make_archive(str(workspace / "strips"), "zip", workspace / "facades")
     for name in ("facades.zip", "photos.zip"):
@@ -78,6 +78,7 @@ def buckets(workspace: Path) -> Iterator[None]:
     for target, source in (("photos", workspace / "facades"), ("in", workspace / "photos")):
         for path in source.rglob("*.png"):
             files.pipe(f"/bucket/{target}/{path.relative_to(source).as_posix()}", path.read_bytes())
+    files.pipe("/bucket/run/model.safetensors", (workspace / "runs" / "demo" / "model.safetensors").read_bytes())
     with pytest.MonkeyPatch.context() as patch:
         for protocol in Buckets.protocol:
             patch.setitem(_registry, protocol, Buckets)

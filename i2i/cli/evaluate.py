@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
-from i2i.cli.options import Device, JsonFile, MaxPixels, Plugins, argument, option
+from i2i.cli.options import Device, JsonFile, MaxPixels, Plugins, argument, option, output_option
 from i2i.cli.progress import ProgressBars, process_group
 from i2i.errors import RequestError
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 Direction = Annotated[str | None, option(
     "ab|ba", "ba: evaluate the translation from b to a, of models that learned both.")]
-Sheet = Annotated[str | None, option("FILE.png", "Write an image of a model's inputs, results and targets.")]
+Sheet = Annotated[str | None, output_option(
+    "FILE.png|URL", "Write an image of a model's inputs, results and targets.", "--sheet")]
 Metrics = Annotated[str | None, option(
     "NAME,NAME", "fd, fid, kid, is, precision_recall, density_coverage, diversity, color, fd_infinity; of "
                  "pairs by name: l1, psnr, ssim, ms_ssim, lpips.")]
@@ -40,8 +41,8 @@ Resize = Annotated[str, option(
     "clean|legacy-pytorch|legacy-tf", "How images are resized to the network's input.")]
 Cache = Annotated[bool, option(
     None, "Keep the features of the reference set for the next time.", "--cache/--no-cache")]
-SaveStatistics = Annotated[str | None, option(
-    "FILE.npz", "Write mean and covariance of the first network's features of --real, as pytorch-fid and "
+SaveStatistics = Annotated[str | None, output_option(
+    "FILE.npz|URL", "Write mean and covariance of the first network's features of --real, as pytorch-fid and "
                 "clean-fid read them; --fake may then be left out.")]
 Against = Annotated[str | None, option(
     "FILE", "An earlier --json to compare with; refused if it was measured otherwise.")]

@@ -43,7 +43,8 @@ def generate(
     device: Device = "auto", plugin: Plugins = None,
 ) -> None:
     """Generate images from noise, in class folders and with a manifest by which each can be made again."""
-    from i2i.data.sources import check_local
+    from i2i.data.sources import output_folder
+    from i2i.files import location_of
     from i2i.inference import generate as generation
     from i2i.inference.model import load
     if n is not None and only is not None:
@@ -52,7 +53,6 @@ def generate(
         raise RequestError("how many images? accepted: --n N, or --only INDEX,INDEX for single ones")
     if only is not None and (layout or shard):
         raise RequestError("--only writes single files; --layout and --shard go with --n")
-    check_local("--out", out)
     processes = process_group(device)
     loaded = load(model, device)
     options = {"classes": classes, "truncation": truncation, "steps": steps, "guidance": guidance,
@@ -65,21 +65,25 @@ def generate(
         if Path(out).suffix.lower() == ".zip":
             raise RequestError(f"--only writes single files, not a zip; --out {out} must be a folder")
         if not processes.rank:
-            for path in generation.regenerate(loaded, plan, Path(out), generation.parse_indices(only)):
-                print(path)
+            for path in generation.regenerate(loaded, plan, output_folder("--out", out),
+                                                 generation.parse_indices(only)):
+                print(location_of(path))
     elif n is not None:
         _generate_all(loaded, plan, out, n, shard, processes)
 
 
 def _generate_all(loaded: Model, plan: GenerationPlan, out: str, n: int, shard: int | None,
                   processes: ProcessGroup) -> None:
+    from i2i.data.sources import uploaded_when_done
     from i2i.inference.generate import generate_set
     from i2i.inference.shard_store import SHARD_SIZE
+    from i2i.metrics.weights import cache_folder
     if shard and plan.layout not in ("webdataset", "parquet"):
         raise RequestError(f"--shard {shard} needs --layout webdataset or parquet")
     start = time.monotonic()
-    with ProgressBars(processes.rank, keep=True) as bars:
-        report = generate_set(loaded, plan, out, n, group=processes, shard_size=shard or SHARD_SIZE,
+    with uploaded_when_done("--out", out, cache_folder(), rank=processes.rank) as local, \
+            ProgressBars(processes.rank, keep=True) as bars:
+        report = generate_set(loaded, plan, local, n, group=processes, shard_size=shard or SHARD_SIZE,
                               progress=lambda report: bars.update("images", report.done + report.skipped, n))
     if processes.rank:
         return

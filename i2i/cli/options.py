@@ -26,17 +26,30 @@ def _load_plugins(paths: list[str] | None) -> list[str]:
     return paths or []      # Older versions of Typer take the length of what a callback returns.
 
 
+def _to_local(param: typer.CallbackParam, where: str | None) -> str | None:
+    """The local path of an output file, from which it is uploaded if it is to be behind a URL."""
+    if where is None or "://" not in where:
+        return where
+    from i2i.data.sources import output_file
+    return str(output_file(param.opts[0], where))
+
+
+def output_option(metavar: str, help: str, *flags: str) -> Any:
+    """The option of a file to write, by path or URL."""
+    return option(metavar, help, *flags, callback=_to_local)
+
+
 FORMATS = "png|jpg|webp|bmp|tif|npy"
 MaxPixels = Annotated[int | None, option(
     None, "Refuse images of more pixels as decompression bombs; by default 89,478,485.", min=1)]
 Device = Annotated[str, option(None, "auto, cpu, cuda or mps.")]
 Model = Annotated[str, argument(
-    "MODEL", "A model file, a run folder, RUN@IMAGES, RUN@best (of an earlier checkpoint), hf:USER/NAME, or "
-             "a name of i2i models.")]
+    "MODEL", "A model file, a run folder, RUN@IMAGES, RUN@best (of an earlier checkpoint), a URL of these, "
+             "hf:USER/NAME, or a name of i2i models.")]
 NoiseModel = Annotated[str, argument(
     "MODEL", "A model that makes images from noise: a file, a run folder, RUN@IMAGES, hf:USER/NAME or a name "
              "of i2i models.")]
-JsonFile = Annotated[str | None, option("FILE", "Write everything as JSON, too.", "--json")]
+JsonFile = Annotated[str | None, output_option("FILE|URL", "Write everything as JSON, too.", "--json")]
 Plugins = Annotated[list[str] | None, option(
     "FILE.py", "Run a Python file that registers components of yours; can be repeated.", "--plugin",
     callback=_load_plugins)]
@@ -46,9 +59,9 @@ Classes = Annotated[str | None, option("NAME,NAME|balanced", "Which classes, in 
 
 def writable_folder(flag: str, out: str, rank: int = 0) -> Path:
     """Create an output folder.  RequestError if files cannot be written to it."""
-    from i2i.data.sources import check_local
-    check_local(flag, out)
-    folder, test_file = Path(out), Path(out) / f".i2i-write-test-{rank}"
+    from i2i.data.sources import output_folder
+    folder = output_folder(flag, out)
+    test_file = folder / f".i2i-write-test-{rank}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         test_file.touch()

@@ -22,7 +22,7 @@ from i2i.cli.options import (
 )
 from i2i.cli.progress import ProgressBars, process_group
 from i2i.errors import JobError, RequestError, printable
-from i2i.files import check_file
+from i2i.files import check_file, location_of
 
 if TYPE_CHECKING:
     from i2i.data.sharding import ProcessGroup
@@ -133,9 +133,11 @@ def _translate_images(model: Translator, source: str, out: str, spread: str | No
 def _translate_clip(model: Translator, path: str, out: str, flicker: bool, max_pixels: int | None,
                     **options: Any) -> None:
     """Translate a video or an animated image, and print what was done."""
-    from i2i.inference.clips import clip_target, translate_clip
+    from i2i.data.sources import output_file, output_folder
+    from i2i.inference.clips import OUTPUTS, clip_target, translate_clip
+    local = (output_file if Path(out).suffix.lower() in OUTPUTS else output_folder)("--out", out)
     made = model.formats[model.sides(options["direction"])[1]]
-    target = clip_target(path, out, made, options["carry_alpha"])
+    target = clip_target(path, str(local), made, options["carry_alpha"])
     check_file("--out", str(target))
     start = time.monotonic()
     with ProgressBars(keep=True) as bars:
@@ -143,7 +145,8 @@ def _translate_clip(model: Translator, path: str, out: str, flicker: bool, max_p
             model, path, target, flicker=flicker, max_pixels=max_pixels,
             progress=lambda done, total: bars.update("frames", done, total or None), **options)
     speed = report.frames / max(time.monotonic() - start, 1e-9)
-    print(f"{report.frames:,} frames translated -> {target}  ({report.coding}, {speed:.1f} frames/s)")
+    print(f"{report.frames:,} frames translated -> {location_of(target)}  ({report.coding}, "
+          f"{speed:.1f} frames/s)")
     if flicker:
         print(report.flicker())
     for note in report.notes:

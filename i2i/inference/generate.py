@@ -14,7 +14,7 @@ from torch import Tensor
 
 from i2i.data.sharding import ProcessGroup, SingleProcess, shard_blocks
 from i2i.errors import JobError, RequestError, require
-from i2i.files import write_atomically
+from i2i.files import is_written, location_of, write_atomically
 from i2i.images.convert import to_array
 from i2i.images.encode import encode
 from i2i.inference.generation_plan import MAX_IMAGES, GenerationPlan
@@ -120,8 +120,9 @@ def regenerate(model: Model, plan: GenerationPlan, out: Path, indices: Sequence[
     same_set = (out / PLAN).exists() and read_plan(out) == plan
     targets = {index: out / plan.file(index) for index in sorted(set(indices))}
     for target in targets.values():
-        if target.exists() and not same_set:
-            raise RequestError(f"{target} is there already and may be another image; choose another --out")
+        if is_written(target) and not same_set:
+            raise RequestError(f"{location_of(target)} is there already and may be another image; choose "
+                               "another --out")
     for first, group in groupby(targets, lambda index: index - index % plan.batch_size):
         batch = generate_batch(model, plan, first)
         for index in group:

@@ -10,6 +10,7 @@ from torch import nn
 
 from i2i import recipes  # noqa: F401 - registers the recipes.
 from i2i.config import from_dict, parse, validate
+from i2i.data.sources import downloaded, is_url
 from i2i.errors import RequestError, require
 from i2i.images.convert import palette_values
 from i2i.images.format import ImageFormat
@@ -38,16 +39,37 @@ def model_header(recipe_name: str, settings: Mapping[str, Any], info: DataInfo,
 
 def find_model(model: str | Path) -> Path:
     """The file that a MODEL argument means: a model file, a run folder, RUN@IMAGES, RUN@best, RUN@last,
-    hf:USER/NAME, or a bundled model by name.  What exists as a file or a folder is no name.
+    hf:USER/NAME, a URL of one of these, or a bundled model by name.  What exists as a file or a folder is no
+    name.
 
     RequestError if the run folder has no such model; whether a file exists is found out by reading it.
     """
     if is_hub_model(model):
         return download(model)
+    if is_url(model):
+        return _model_behind(str(model))
     path, which = split_run(model)
     if Path(path).is_dir():
         return _model_of_run(RunFolder(path), which)
     return bundled_model(str(model)).file if _is_name(model) else Path(model)
+
+
+def _model_behind(url: str) -> Path:
+    """A local copy of the model at a URL: of a model file, a run folder, RUN@IMAGES, RUN@best or RUN@last."""
+    run, which = split_run(url)
+    if "/" in which:        # The @ is that of a user.
+        run, which = url, ""
+    if which.isdecimal():
+        name = RunFolder(run).model_at(int(which)).name
+    elif which in ("", "best", "last"):
+        name = RunFolder(run).best.name if which == "best" else RunFolder(run).model.name
+    else:
+        raise RequestError(f"{url} has no model @{which}; accepted: @IMAGES, @best or @last")
+    file = run if run.endswith(".safetensors") and not which else f"{run.rstrip('/')}/{name}"
+    try:
+        return downloaded(file)
+    except OSError as error:
+        raise RequestError(f"{file} cannot be read: {error}") from None
 
 
 def _model_of_run(run: RunFolder, which: str) -> Path:

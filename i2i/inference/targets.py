@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 
 from i2i.data.sources import Source, image_names
 from i2i.errors import RequestError
+from i2i.files import location_of
 from i2i.images.encode import FILE_FORMATS, formats_for
 from i2i.images.format import ImageFormat
 
@@ -38,13 +39,15 @@ def plan_targets(source: Source, out: Path, suffix: str, image_format: ImageForm
             raise RequestError(f"{targets[target]} and {name} would both be written to {target}; keep their "
                                "formats or translate them apart")
         original = _real_path(base / name) if base else None
-        if original and os.path.exists(original) and _real_path(target) == original:
-            raise RequestError(f"{flag} {out} would overwrite the inputs, such as {name}; choose another "
-                               "folder")
+        there = original and os.path.exists(original) and _real_path(target) == original
+        if there or location_of(target) == source.path_of(name):        # The latter: of URLs.
+            raise RequestError(f"{flag} {location_of(out)} would overwrite the inputs, such as {name}; "
+                               "choose another folder")
         targets[target] = name
     # Results of earlier jobs, in a folder within the inputs, are no inputs.
     kept = [(name, target) for target, name in targets.items()
-            if not base or out_path not in _real_path(base / name).parents]
+            if (not base or out_path not in _real_path(base / name).parents)
+            and not source.path_of(name).startswith(f"{location_of(out)}/")]
     _check_formats(kept, image_format)
     return kept, refused
 

@@ -19,7 +19,7 @@ from i2i.data.sharding import ProcessGroup, SingleProcess, shard_blocks
 from i2i.data.sources import Source, Unreadable, find_left_out, is_url
 from i2i.data.sources.base import decode_bytes, error_reason
 from i2i.errors import JobError, RequestError
-from i2i.files import DISK_ERRORS, atomic_path
+from i2i.files import DISK_ERRORS, atomic_path, is_written
 from i2i.images.convert import add_alpha, conversion_notes, to_array
 from i2i.images.decode import Header, try_header
 from i2i.images.encode import carried_alpha, encode, losses
@@ -297,4 +297,4 @@ class _FolderJob:
 
 
 def _exists(target: Path, out: Path, spread: Path | None) -> bool:
-    return target.exists() and (spread is None or (spread / target.relative_to(out)).exists())
+    return is_written(target) and (spread is None or is_written(spread / target.relative_to(out)))

@@ -17,8 +17,8 @@ from i2i.files import bundled_folder
 from i2i.images.pil import MAX_PIXELS
 from i2i.registry import suggest
 
-ACCEPTED_FILES = (f"a zip, a shard (.tar, .parquet), an array of images (.npy, .npz), a manifest "
-                  f"({', '.join(SUFFIXES)}) or an image ({ACCEPTED})")
+ACCEPTED_URLS = f"a zip, a manifest ({', '.join(SUFFIXES)}) or an image ({ACCEPTED})"
+ACCEPTED_FILES = f"a shard (.tar, .parquet), an array of images (.npy, .npz), {ACCEPTED_URLS}"
 
 
 def bundled_datasets() -> dict[str, Path]:
@@ -101,5 +101,5 @@ def _open_url(url: str) -> Source:
     if kind == "file" and is_image(name):
         return RemoteFile(parents[0][0], name)
     if kind:
-        raise RequestError(f"{url} is not a folder, {ACCEPTED_FILES}")
+        raise RequestError(f"{url} is not a folder, {ACCEPTED_URLS}")
     raise RequestError(f"{url} does not exist; accepted: a folder, a zip, a manifest or an image")

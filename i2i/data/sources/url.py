@@ -25,10 +25,10 @@ def is_url(where: object) -> bool:
 
 
 def check_local(option: str, where: object) -> None:
-    """Raise RequestError if an output option is a URL."""
+    """Raise RequestError if an output option that must be local is a URL."""
     if is_url(where):
-        raise RequestError(f"{option} {where} is a URL: images can be read from URLs, but results are "
-                           "written to local folders only")
+        raise RequestError(f"{option} {where} is a URL, and this needs a local folder, which can be copied "
+                           "there at the end")
 
 
 def failure_reason(error: Exception) -> str:
@@ -44,13 +44,13 @@ class Location:
 
     url: str
 
-    def _request(self, method: str, name: str = "", **options: Any) -> Any:
+    def _request(self, method: str, name: str = "", *first: str, **options: Any) -> Any:
         """Call a method of the file system for this file or one below it.  OSError after several attempts."""
         files, path = _file_system(self.url, os.getpid())
         path = f"{path.rstrip('/')}/{name}" if name else path
         for delay in (*RETRY_DELAYS, None):
             try:
-                return getattr(files, method)(path, **options)
+                return getattr(files, method)(*first, path, **options)
             except Exception as error:      # Each file system has its own errors.
                 if delay is None or isinstance(error, PERMANENT_ERRORS):
                     raise OSError(failure_reason(error)) from None
@@ -59,6 +59,14 @@ class Location:
     def read(self, name: str = "", start: int | None = None, end: int | None = None) -> bytes:
         """Read this file or one below it, or a range of bytes.  Raises OSError."""
         return bytes(self._request("cat_file", name, start=start, end=end))
+
+    def write(self, file: Path, name: str = "") -> None:
+        """Make a local file this file or one below it: whole, or not at all in object stores.  OSError."""
+        self._request("put_file", name, str(file))
+
+    def delete(self, name: str) -> None:
+        """Delete a file below this folder.  Raises OSError."""
+        self._request("rm_file", name)
 
     def list_files(self) -> FileList:
         """All files below this folder, sorted."""
