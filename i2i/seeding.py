@@ -56,6 +56,11 @@ def stable_seed(*key: int) -> int:
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
+def seed_for_name(seed: int | None, name: str) -> int | None:
+    """The seed of a file in a job of a seed."""
+    return None if seed is None else seed * 2**32 + zlib.crc32(name.encode("utf-8", "surrogateescape"))
+
+
 def seed_step(seed: int, rank: int, step: int) -> None:
     """Seed torch's default generators with a function of (seed, rank, step).
 

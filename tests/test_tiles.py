@@ -7,13 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from i2i import Chain, RequestError, load
+from i2i.data.sources.folder import Folder
 from i2i.errors import JobError
+from i2i.images.decode import decode_file
+from i2i.images.tiff_stream import open_rows
 from i2i.inference.model import Model
 from i2i.inference.tiled import execute
 from i2i.inference.tiled.execute import Execution
@@ -27,6 +31,7 @@ from i2i.nets.resnet import ResNet
 from i2i.nets.spade import SPADEGenerator
 from i2i.nets.unet import UNet
 from i2i.recipes.base import Family
+from tests.conftest import Run
 
 CPU = torch.device("cpu")
 COLORS = [(-1.0, -1.0, -1.0), (1.0, 0.0, 0.0), (0.0, 1.0, -1.0)]
@@ -238,3 +243,64 @@ def test_images_that_do_not_fit_are_computed_in_parts_by_themselves(trained: Pat
         Limits().in_parts(model, 1100, 1100)
     with pytest.raises(RequestError, match="a pix2pix model calls its network many times to make an image"):
         Limits(0, 5).in_parts(model, 10, 10)
+
+
+# ------------------------------------------------------------------------------------------- TIFF
+
+LAYOUTS: dict[str, dict[str, object]] = {
+    "strips": {"rowsperstrip": 16}, "tiles": {"tile": (32, 48), "compression": "zlib"}, "planes": {"planarconfig": "separate", "tile": (16, 16)},
+    "BigTIFF": {"bigtiff": True, "rowsperstrip": 10, "compression": "zlib"}}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_rows_of_a_tiff_are_those_of_the_whole(tmp_path: Path, layout: str) -> None:
+    g = np.random.default_rng(0)
+    for dtype, channels, extra in (("uint8", 3, None), ("uint16", 4, ["unassalpha"]), ("float32", 1, None), ("uint8", 4, ["unassalpha"])):
+        if layout == "planes" and channels == 1:
+            continue
+        array = (g.random((101, 77, channels)) * (1 if dtype == "float32" else 255)).astype(dtype)
+        options = {"photometric": "rgb" if channels > 1 else "minisblack", "extrasamples": extra, **LAYOUTS[layout]}
+        if layout == "planes":
+            array = array.transpose(2, 0, 1)
+        tifffile.imwrite(tmp_path / "x.tif", array[..., 0] if channels == 1 else array, resolution=(300, 300), **options)
+        rows, whole = open_rows(tmp_path / "x.tif", 10**6), decode_file((tmp_path / "x.tif").read_bytes())
+        assert rows is not None
+        assert (rows.height, rows.width, rows.metadata.dpi) == (101, 77, whole.dpi)
+        for low, high in ((0, 101), (50, 51), (15, 70), (0, 16), (90, 101)):
+            part = rows.read(low, high)
+            assert part.alpha == whole.alpha
+            assert np.array_equal(part.array, whole.array[low:high])
+        rows.close()
+        with pytest.raises(ValueError, match="pixels"):
+            open_rows(tmp_path / "x.tif", 1000)
+
+
+def test_a_tiff_is_translated_without_being_whole_in_memory(trained: Path, tmp_path: Path, i2i: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    g = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in" / "x.tif", g.integers(0, 255, (300, 200, 3), np.uint8), photometric="rgb", tile=(64, 64), resolution=(300, 300))
+    with tifffile.TiffWriter(tmp_path / "in" / "pyramid.tif") as writer:
+        writer.write(g.integers(0, 255, (90, 70), np.uint8), rowsperstrip=8, subifds=1)
+        writer.write(g.integers(0, 255, (45, 35), np.uint8), subfiletype=1)
+    tifffile.imwrite(tmp_path / "in" / "cut.tif", g.integers(0, 255, (300, 200, 3), np.uint8), photometric="rgb", tile=(64, 64), compression="zlib")
+    (tmp_path / "in" / "cut.tif").write_bytes((tmp_path / "in" / "cut.tif").read_bytes()[:-1000])
+    assert i2i("translate", trained, "in", "--out", "whole", "--device", "cpu").code == 1
+    monkeypatch.setattr("i2i.data.sources.folder.Folder.read", first_bytes(Folder.read))
+    done = i2i("translate", trained, "in", "--out", "parts", "--device", "cpu", "--tile", 40)
+    assert done.code == 1
+    assert "failed: cut.tif: is truncated: pixels are missing" in done.err
+    assert "has 1 smaller copies or masks, which the result has not, such as pyramid.tif" in done.err
+    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == ["pyramid.tif", "x.tif"]
+    for name in ("x.tif", "pyramid.tif"):
+        whole, parts = (decode_file((tmp_path / folder / name).read_bytes()) for folder in ("whole", "parts"))
+        assert np.abs(whole.array.astype(int) - parts.array).max() <= 1
+        assert whole.dpi == parts.dpi
+    assert tifffile.TiffFile(tmp_path / "parts" / "x.tif").pages[0].is_tiled      # type: ignore[union-attr]
+
+
+def first_bytes(read: Callable[..., bytes]) -> Callable[..., bytes]:
+    """Reading a file that fails for whole files."""
+    def limited(self: Folder, name: str, size: int | None = None) -> bytes:
+        assert size is not None, f"{name} is read whole"
+        return read(self, name, size)
+    return limited

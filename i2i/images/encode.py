@@ -72,13 +72,7 @@ def encode(suffix: str, array: Array, format: ImageFormat, like: DecodedImage | 
     elif form.name == "png" and format.dtype == "uint16":
         return _png16(array, dpi)
     elif form.name == "tiff" and (tags or format.dtype != "uint8" or format.colors not in (1, 3)):
-        # One page with interleaved channels; those that are neither color nor alpha are declared as such.
-        extra = format.channels - (3 if format.colors == 3 else 1)
-        tifffile.imwrite(buffer, array, photometric="rgb" if format.colors == 3 else "minisblack",
-                         planarconfig="contig" if format.channels > 1 else None,
-                         extrasamples=(["unassalpha"] if format.alpha else ["unspecified"] * extra) or None,
-                         compression="zlib", metadata=None, software=False,
-                         resolution=dpi, resolutionunit="INCH" if dpi else None, extratags=tags)
+        tifffile.imwrite(buffer, array, **tiff_options(format, dpi, tags))
     else:
         Image.fromarray(array).save(buffer, form.name, **form.options, **({"dpi": dpi} if dpi else {}))
     return buffer.getvalue()
@@ -88,6 +82,17 @@ def carried_alpha(suffix: str, format: ImageFormat, like: DecodedImage) -> Array
     """The alpha of an input, (H, W), if its result has none of its own and such files hold it."""
     held = like.alpha and not format.alpha and format.colors in (1, 3) and FILE_FORMATS[suffix.lower()].alpha
     return like.array[..., -1] if held else None
+
+
+def tiff_options(format: ImageFormat, dpi: tuple[float, float] | None, tags: tuple[tuple[Any, ...], ...]
+                 ) -> dict[str, Any]:
+    """How tifffile writes a page: interleaved channels; those that are neither color nor alpha say so."""
+    extra = format.channels - (3 if format.colors == 3 else 1)
+    return {"photometric": "rgb" if format.colors == 3 else "minisblack",
+            "planarconfig": "contig" if format.channels > 1 else None,
+            "extrasamples": (["unassalpha"] if format.alpha else ["unspecified"] * extra) or None,
+            "compression": "zlib", "metadata": None, "software": False, "resolution": dpi,
+            "resolutionunit": "INCH" if dpi else None, "extratags": tags}
 
 
 def losses(suffix: str, format: ImageFormat, like: DecodedImage, alpha: bool = False) -> tuple[str, ...]:

@@ -27,8 +27,7 @@ def interpret_tags(image: DecodedImage, data: bytes) -> DecodedImage:
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         tags = file.pages.first.aspage().tags
         upright = int(tags.valueof(ORIENTATION, 1)) == 1
-        found = [tags[code] for code in GEOREFERENCE if code in tags and upright]
-        image = replace(image, tags=tuple((tag.code, tag.dtype, tag.count, tag.value, True) for tag in found))
+        image = replace(image, tags=georeference(tags) if upright else ())
         try:
             (text,) = set(str(tags.valueof(NODATA)).replace("\0", " ").split())    # Or one for each channel.
             nodata = float(text)
@@ -48,6 +47,12 @@ def interpret_tags(image: DecodedImage, data: bytes) -> DecodedImage:
             layer[gaps] = 0 if gaps.all() else round_to(layer[~gaps].mean(dtype=np.float64), layer.dtype)
     return replace(image, array=values.reshape(image.array.shape), nodata=nodata,
                    missing=np.asarray(missing[..., :colors].all(2)))
+
+
+def georeference(tags: tifffile.TiffTags) -> tuple[tuple[Any, ...], ...]:
+    """The tags of a page that say where it lies, as tifffile writes them."""
+    found = [tags[code] for code in GEOREFERENCE if code in tags]
+    return tuple((tag.code, tag.dtype, tag.count, tag.value, True) for tag in found)
 
 
 def restore_missing(array: Array, like: DecodedImage) -> tuple[Array, float | None]:

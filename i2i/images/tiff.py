@@ -25,7 +25,7 @@ def decode(data: bytes, max_pixels: int | None) -> DecodedImage | None:
     """Decode one page of any type and number of channels, or several gray pages of one size and type, which
     become channels.  None: Pillow can decode it."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        pages = _image_pages(file)
+        pages = image_pages(file)
         if not pages or not pages[0].imagewidth:
             raise ValueError("is truncated: its directory is missing")
         page = pages[0]
@@ -46,23 +46,23 @@ def decode(data: bytes, max_pixels: int | None) -> DecodedImage | None:
         with reserve_memory(page.imagewidth, page.imagelength, bytes_per_pixel):
             arrays = [_read_page(each, data, number) for number, each in enumerate(pages)]
             array = arrays[0] if len(pages) == 1 else np.stack([each[..., 0] for each in arrays], 2)
-            return _interpret(page, array, len(pages))
+            return interpret(page, array, len(pages))
 
 
 def size(data: bytes) -> tuple[int, int]:
     """Width and height of the first page."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        page = _image_pages(file)[0]
+        page = image_pages(file)[0]
         return page.imagewidth, page.imagelength
 
 
 def dtype(data: bytes) -> str:
     """The type of the values of the first page."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        return str(_image_pages(file)[0].dtype)
+        return str(image_pages(file)[0].dtype)
 
 
-def _image_pages(file: tifffile.TiffFile) -> list[tifffile.TiffPage]:
+def image_pages(file: tifffile.TiffFile) -> list[tifffile.TiffPage]:
     """The pages of a file without thumbnails and masks."""
     pages = [page.aspage() for page in file.pages]
     return [page for page in pages if not int(page.subfiletype) & (REDUCED | MASK)] or pages[:1]
@@ -105,7 +105,7 @@ def _read_page(page: tifffile.TiffPage, data: bytes, number: int) -> Array:
     return array.reshape(shape)[..., order]
 
 
-def _interpret(page: tifffile.TiffPage, array: Array, pages: int) -> DecodedImage:
+def interpret(page: tifffile.TiffPage, array: Array, pages: int) -> DecodedImage:
     """Apply the tags of a page to its pixels."""
     photometric, extra, tags = int(page.photometric), page.extrasamples, page.tags
     if photometric == CMYK:

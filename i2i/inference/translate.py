@@ -1,7 +1,6 @@
 """Folder jobs: translate a file, a folder tree or a zip, decoding and encoding while the network works."""
 
 import os
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +17,7 @@ from i2i.data.paired import STRIP_TOLERANCE, split_strip
 from i2i.data.sharding import ProcessGroup, SingleProcess, shard_blocks
 from i2i.data.sources import Source, Unreadable, find_left_out, is_url
 from i2i.data.sources.base import decode_bytes, error_reason
-from i2i.errors import JobError, RequestError
+from i2i.errors import JobError
 from i2i.files import DISK_ERRORS, atomic_path, is_written
 from i2i.images.convert import add_alpha, conversion_notes, to_array
 from i2i.images.decode import Header, try_header
@@ -29,10 +28,11 @@ from i2i.inference.memory import LARGE_IMAGE, format_bytes, is_out_of_memory
 from i2i.inference.model import default_batch_size
 from i2i.inference.spread import sample_spread
 from i2i.inference.targets import Targets, check_alpha, plan_targets
-from i2i.inference.tiled.files import translate_file
+from i2i.inference.tiled.files import translate_file, translate_tiff
 from i2i.inference.tiled.limits import Limits
 from i2i.inference.translation_report import TranslationReport, merge_reports
 from i2i.inference.translator import Translator
+from i2i.seeding import seed_for_name
 
 # Images dealt to one process at a time.  Batches stay within a block, so that results do not depend on the
 # number of processes.
@@ -134,7 +134,7 @@ class _FolderJob:
                     yield
                     continue
                 self.report.add_notes((note, item.name) for item in inputs for note in item.metadata.notes)
-                seed = self.seed_of(inputs[0].name)     # With a seed, a batch is one image.
+                seed = seed_for_name(self.seed, inputs[0].name)     # With a seed, a batch is one image.
                 images = torch.stack([item.image for item in inputs])
                 spreads = images[:0]
                 try:
@@ -165,10 +165,6 @@ class _FolderJob:
     def translate(self, images: Tensor, seed: int | None) -> Tensor:
         return self.model(images, seed=seed, direction=self.direction).cpu()
 
-    def seed_of(self, name: str) -> int | None:
-        bits = name.encode("utf-8", "surrogateescape")
-        return None if self.seed is None else self.seed * 2**32 + zlib.crc32(bits)
-
     def in_parts(self, header: Header) -> bool:
         size = header.height, header.width // (2 if self.half else 1)
         if self.spread:
@@ -177,20 +173,24 @@ class _FolderJob:
 
     def load(self, large: _LargeInput) -> list[_Input]:
         """Read an input, or translate it in parts if it does not fit in memory; report what fails."""
+        seed = seed_for_name(self.seed, large.name)
         try:
-            data = self.source.read(large.name)
-            header = try_header(data)   # With more pixels than accepted, decoding refuses it.
-            if header and header.width * header.height <= self.source.max_pixels and self.in_parts(header):
+            notes = None if self.half or self.spread or self.carry_alpha else translate_tiff(
+                self.model, self.source, large.name, large.target, self.limits, seed, self.direction)
+            if notes is None:
+                data = self.source.read(large.name)
+                header = try_header(data)
+                pixels = header.width * header.height if header else 0      # Too many: decoding refuses it.
+                if not header or pixels > self.source.max_pixels or not self.in_parts(header):
+                    return [self.decode(large.name, large.target, data)]
                 image, alpha = self.open_image(large.name, large.target, data)
-                seed = self.seed_of(large.name)
                 translate_file(self.model, image, alpha, large.target, self.limits, seed, self.direction)
-                self.report.add_notes((note, large.name) for note in image.notes)
-                self.report.done += 1
-                return []
-            return [self.decode(large.name, large.target, data)]
+                notes = image.notes
+            self.report.add_notes((note, large.name) for note in notes)
+            self.report.done += 1
         except Exception as error:
             self.fail_with(large.name, error)
-            return []
+        return []
 
     def batches(self, pool: ThreadPoolExecutor, blocks: list[Targets]
                 ) -> Iterator[list[_Input] | _LargeInput]:
@@ -286,7 +286,7 @@ class _FolderJob:
         if isinstance(error, Unreadable):
             self.fail(f"{self.source.path_of(name)}: {error.reason}")
         else:
-            known = isinstance(error, RequestError | JobError | MemoryError)
+            known = isinstance(error, ValueError | JobError | MemoryError)
             self.fail(f"{name}: " + (error_reason(error) if known else f"{type(error).__name__}: {error}"))
 
     def fail(self, problem: str) -> None:
