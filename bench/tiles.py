@@ -34,7 +34,8 @@ from i2i.recipes.pix2pix import Pix2Pix
 from i2i.registry import Spec
 
 NETWORKS = {"unet": Spec("unet", {"norm": "batch"}), "unet-instance": Spec("unet", {"norm": "instance"}),
-            "resnet": Spec("resnet", {"blocks": 9}), "spade": Spec("spade", {}), "pix2pixhd": Spec("pix2pixhd", {})}
+            "resnet": Spec("resnet", {"blocks": 9}), "spade": Spec("spade", {}),
+            "pix2pixhd": Spec("pix2pixhd", {})}
 
 
 def model(name, width):
@@ -125,8 +126,9 @@ def main():
         base = apart("large", name, 1024, options.width, "whole")
         print(name, "1024 whole", *(f"{key} {value:.3g}" for key, value in base.items()), flush=True)
         found = apart("large", name, options.side or 16384, options.width, options.memory or "1GB")
+        times = found["s_per_megapixel"] / base["s_per_megapixel"]
         print(name, options.side or 16384, *(f"{key} {value:.3g}" for key, value in found.items()),
-              f"{found['s_per_megapixel'] / base['s_per_megapixel']:.2f} times the time per pixel", flush=True)
+              f"{times:.2f} times the time per pixel", flush=True)
 
 
 if __name__ == "__main__":
