@@ -7,6 +7,7 @@ from i2i.config import VERSION as __version__
 from i2i.errors import JobError, RequestError
 
 if TYPE_CHECKING:
+    from i2i.inference.batch_translator import BatchTranslator
     from i2i.inference.integrations import Mixed, Translate
     from i2i.inference.model import Model, load
     from i2i.inference.translator import Chain
@@ -15,11 +16,13 @@ if TYPE_CHECKING:
     from i2i.training.train import train
 
 # The public API (docs/api.md).
-__all__ = ["Callback", "Chain", "JobError", "Mixed", "Model", "RequestError", "Translate", "__version__",
-           "load", "load_plugin", "train"]
-_MODULES = {"inference.integrations": ("Mixed", "Translate"), "inference.model": ("Model", "load"),
-            "inference.translator": ("Chain",), "training.callbacks.base": ("Callback",),
-            "registry.plugins": ("load_plugin",), "training.train": ("train",)}
+__all__ = ["BatchTranslator", "Callback", "Chain", "JobError", "Mixed", "Model", "RequestError", "Translate",
+           "__version__", "load", "load_plugin", "train"]
+_MODULES = {"inference.batch_translator": ("BatchTranslator",),
+            "inference.integrations": ("Mixed", "Translate"),
+            "inference.model": ("Model", "load"), "inference.translator": ("Chain",),
+            "training.callbacks.base": ("Callback",), "registry.plugins": ("load_plugin",),
+            "training.train": ("train",)}
 
 
 def __dir__() -> list[str]:

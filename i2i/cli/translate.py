@@ -21,6 +21,7 @@ from i2i.cli.options import (
     writable_folder,
 )
 from i2i.cli.progress import ProgressBars, process_group
+from i2i.cli.watch import Watch, watch_folder
 from i2i.errors import JobError, RequestError, printable
 from i2i.files import check_file, location_of
 
@@ -51,8 +52,6 @@ Memory = Annotated[str, option(
 Tile = Annotated[str, option("ROWS", "Rows of an image that are computed at once; auto: as many as fit.")]
 OnError = Annotated[str, option(
     "skip|stop", "skip: report inputs that fail at the end; stop: end the job at the first.")]
-
-
 Alpha = Annotated[str, option(
     "drop|carry", "carry: results keep the alpha of inputs, where the model makes none.")]
 Flicker = Annotated[bool, option(
@@ -72,7 +71,7 @@ def translate(
     suffix: Annotated[str | None, option(FORMATS, "File format; by default the input's.", "--format")] = None,
     skip_existing: SkipExisting = False, on_error: OnError = "skip", alpha: Alpha = "drop",
     flicker: Flicker = False, memory: Memory = "auto", tile: Tile = "auto",
-    labels: Labels = "none", masks: Masks = "", mix: Mix = None,
+    labels: Labels = "none", masks: Masks = "", mix: Mix = None, watch: Watch = False,
     max_pixels: MaxPixels = None, device: Device = "auto", plugin: Plugins = None,
 ) -> None:
     """Translate images and videos: any size in, exactly that size out."""
@@ -95,10 +94,9 @@ def translate(
     options: dict[str, Any] = {"direction": direction, "batch_size": batch, "seed": seed,
                                "carry_alpha": alpha == "carry"}
     if is_clip(source, still=bool(suffix)):
-        unused = {"--half": half, "--memory": limits.memory, "--tile": limits.tile, "--spread": spread,
-                  "--skip-existing": skip_existing, "--format": suffix, "--labels": carry.active}
-        if flags := [flag for flag, value in unused.items() if value]:
-            raise RequestError(f"{flags[0]} is for images, and {source} is a video; accepted: --out FILE.mp4")
+        _check_unused(source, {
+            "--half": half, "--memory": limits.memory, "--tile": limits.tile, "--spread": spread,
+            "--skip-existing": skip_existing, "--format": suffix, "--labels": carry.active, "--watch": watch})
         if not processes.rank:
             _translate_clip(translator, source, out, flicker, max_pixels, **options)
         return
@@ -106,7 +104,15 @@ def translate(
         raise RequestError("--flicker is for a video or an animated image, without --format")
     options |= {"half": half, "samples": samples, "skip_existing": skip_existing, "suffix": suffix,
                 "stop": on_error == "stop", "limits": limits, "group": processes}
-    _translate_images(translator, source, out, spread, max_pixels, carry, **options)
+    if not watch:
+        return _translate_images(translator, source, out, spread, max_pixels, carry, **options)
+    _print_report(*watch_folder(translator, source, out, spread, max_pixels, carry.active, **options))
+
+
+def _check_unused(source: str, unused: dict[str, Any]) -> None:
+    """RequestError for an option that has no meaning for a video."""
+    if flags := [flag for flag, value in unused.items() if value]:
+        raise RequestError(f"{flags[0]} is for images, and {source} is a video; accepted: --out FILE.mp4")
 
 
 def _translate_images(model: Translator, source: str, out: str, spread: str | None, max_pixels: int | None,
@@ -175,7 +181,8 @@ def _load_stages(paths: list[tuple[str, str]], device: str, statistics: str | No
     return stages
 
 
-def _print_report(report: TranslationReport, out: str, seconds: float, copied: CarryReport | None) -> None:
+def _print_report(report: TranslationReport, out: str, seconds: float, copied: CarryReport | None = None
+                  ) -> None:
     """Print what was done.  JobError if some images could not be translated, or other files not copied."""
     print(f"{report.done:,} translated" + (f", {report.skipped:,} there already" if report.skipped else "")
           + f" -> {out}  ({report.done / seconds:.1f} images/s)")

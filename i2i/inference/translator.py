@@ -198,7 +198,7 @@ def _rows(image: Tensor, low: int, high: int) -> Tensor:
 def _decode(image: Any, target: ImageFormat) -> DecodedImage:
     """An image of any type, whose result in the target format is of the same type."""
     if isinstance(image, np.ndarray):
-        return _from_array(image)
+        return array_image(image)
     if not isinstance(image, Image.Image | str | Path):
         raise RequestError("translate takes a PIL image, a path, an array or a tensor, not "
                            f"{type(image).__name__}")
@@ -208,7 +208,8 @@ def _decode(image: Any, target: ImageFormat) -> DecodedImage:
     return _from_pil(image) if isinstance(image, Image.Image) else _from_file(Path(image))
 
 
-def _from_array(array: Array) -> DecodedImage:
+def array_image(array: Array) -> DecodedImage:
+    """An array, (H, W) or (H, W, C), as an image.  RequestError for another shape or type, or NaN."""
     if array.dtype.name not in DTYPES or array.ndim not in (2, 3) or 0 in array.shape:
         raise RequestError(f"an array must be HW or HWC of {', '.join(DTYPES)}; this one is {array.shape} of "
                            f"{array.dtype}")
