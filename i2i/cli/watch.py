@@ -18,7 +18,8 @@ Watch = Annotated[bool, option(None, "Go on with what comes into the folder INPU
 
 
 def watch_folder(model: Translator, source: str, out: str, spread: str | None, max_pixels: int | None,
-                 labels: bool, *, group: ProcessGroup, **options: Any) -> tuple[TranslationReport, str, float]:
+                 labels: bool, *, group: ProcessGroup, **options: Any
+                 ) -> tuple[TranslationReport, str, float]:
     """Translate what is in a folder and comes into it, until Ctrl-C: the outcome, `out` and seconds."""
     from i2i.data.sources import Folder, open_source
     from i2i.inference.watch import watch

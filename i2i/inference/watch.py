@@ -11,7 +11,7 @@ from i2i.data.sources import Folder
 from i2i.errors import RequestError
 from i2i.inference.carry_plan import Selection
 from i2i.inference.translate import translate
-from i2i.inference.translation_report import TranslationReport
+from i2i.inference.translation_report import TranslationReport, merge_reports
 from i2i.inference.translator import Translator
 
 INTERVAL = 1.0      # Seconds between two looks at the folder.
@@ -65,10 +65,10 @@ def watch(model: Translator, folder: Folder, out: Path, *, tell: Callable[[Trans
                 failed |= {name: line for name in names for line in last.failed
                            if line.startswith((f"{name}: ", f"{folder.path_of(name)}: "))}
                 read |= {name: seen[name] for name in names}
-                _add(total, last)
+                total = merge_reports([total, last])
                 last = TranslationReport()
             time.sleep(interval)
-    _add(total, last)
+    total = merge_reports([total, last])
     total.failed = sorted(failed.values())
     return total
 
@@ -98,8 +98,3 @@ def _translate(model: Translator, folder: Folder, names: list[str], out: Path, s
         report = TranslationReport(failed=[f"{name}: {error}" for name in names])
     report.failed += failed
     return report
-
-
-def _add(total: TranslationReport, report: TranslationReport) -> None:
-    total.done, total.skipped = total.done + report.done, total.skipped + report.skipped
-    total.add_notes(report.notes.items())
