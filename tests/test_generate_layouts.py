@@ -14,6 +14,8 @@ import pytest
 from PIL import Image
 
 from i2i.cli import app
+from i2i.data.labeled import find_images
+from i2i.data.sources import open_source
 from i2i.images.format import DecodedImage
 from i2i.inference import image_store, shard_store
 from i2i.inference.coco import object_box
@@ -99,6 +101,14 @@ def test_shards_are_read_by_webdataset(noisy: Noisy, plain: list[np.ndarray], i2
     assert [(row["__key__"][-8:], row["cls"]) for row in other] == [(f"{i:08}", i % 3) for i in range(7)]
     with tarfile.open(shards[0]) as archive:
         assert {(member.mtime, member.uname) for member in archive} == {(0, "")}
+
+
+@pytest.mark.parametrize("layout", ["webdataset", "parquet"])
+def test_shards_can_be_trained_on(layout: str, noisy: Noisy, plain: list[np.ndarray], i2i: Run, tmp_path: Path) -> None:
+    assert generate(i2i, noisy, layout, "--shard", 3).code == 0
+    split = find_images(open_source(tmp_path / "out"))["train"]
+    assert [split.classes[label] for label in split.labels] == [CLASSES[i % 3] if layout == "parquet" else str(i % 3) for i in range(7)]
+    assert all(np.array_equal(split.decode("b", i)[0].array, plain[i]) for i in range(7))
 
 
 @pytest.mark.parametrize("layout", ["webdataset", "parquet"])

@@ -146,8 +146,17 @@ def test_zips_and_urls_are_data_sets_too(trained: Path, i2i: Run, tmp_path: Path
         archive.writestr("deep/../../out.txt", "x")
     try:
         results = [i2i("translate", trained, *words, *CARRY) for words in (("voc", "--out", "a"), ("voc.zip/deep", "--out", "b"), ("memory://carried", "--out", "c"))]
+        for words, line in (("voc", "memory://carried"), "memory://carried is not empty"), (("memory://carried", "memory://carried/in"), "memory://carried/in lies in"):
+            assert line in i2i("translate", trained, words[0], "--out", words[1], *CARRY).line
+        mixed = i2i("translate", trained, "memory://carried", "--out", "memory://mixed", "--mix", 0.4, *CARRY)
+        assert mixed.code == 0, mixed.err
+        behind = {file.removeprefix("/mixed/"): memory.cat(file) for file in memory.find("/mixed")}
     finally:
         memory.rm("/carried", recursive=True)
+        memory.rm("/mixed", recursive=True)
+    rows = list(csv.DictReader(io.StringIO(behind.pop("provenance.csv").decode())))
+    assert sorted(row["kind"] for row in rows) == ["real", "real", "translated"]
+    assert behind == {**files(tmp_path / "a"), **{row["file"]: before[row["file"]] for row in rows if row["kind"] == "real"}}
     assert [result.code for result in results] == [0, 1, 0]
     assert "failed: ../../out.txt: its name leads out of the output folder" in results[1].err
     assert files(tmp_path / "a") == files(tmp_path / "b") == files(tmp_path / "c")
@@ -301,7 +310,7 @@ def test_the_share_is_exact_and_even_among_folders_and_the_seed_chooses() -> Non
     (("set", *CARRY, "--mix", 0), "--mix=0.0 cannot be used; accepted: above 0, up to 1"),
     (("set", *CARRY, "--mix", 0.01), "no image would be translated: 0 are masks by their names"),
     (("set", *CARRY, "--masks", "images"), "no image would be translated: 8 are masks by their names"),
-    (("set", *CARRY, "--half", "left"), "annotations are of whole images"), (("set/images/val/0.jpg", *CARRY), "takes a data set, and set/images/val/0.jpg is one image"),
+    (("set", *CARRY, "--half", "left"), "annotations are of whole images"), (("set/images/val/0.jpg", *CARRY), "set/images/val/0.jpg is an image, an array or shards"),
     (("set", *CARRY, "--out", "set/out"), "--out set/out lies in set"), (("set", *CARRY, "--out", "full"), "--out full is not empty")])
 def test_wrong_requests_are_one_line_and_write_nothing(words: tuple[object, ...], line: str, trained: Path, i2i: Run, tmp_path: Path) -> None:
     yolo(tmp_path / "set")

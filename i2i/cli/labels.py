@@ -49,28 +49,41 @@ class LabelOptions:
     def plan(self, source: Source, out: str, group: ProcessGroup, *, half: str | None, skip_existing: bool,
              suffix: str, seed: int | None, **rest: Any) -> tuple[Source, LabeledDataset | None]:
         """The images to translate, and with --labels carry all that goes with them."""
+        from i2i.data.sources import is_url, output_folder
         from i2i.inference.carry_plan import Selection, plan_carry
         if not self.active:
             return source, None
         if half:
             raise RequestError(f"--labels carry --half {half}: annotations are of whole images; accepted: "
                                "one of the two")
-        folder = Path(out)
-        there = folder.is_dir() and any(not name.startswith(".") for name in os.listdir(folder))
-        if group.broadcast(there and not skip_existing):
+        if group.broadcast(not skip_existing and _has_files(out)):
             raise RequestError(f"--out {out} is not empty; choose another folder for the data set, or "
                                "continue the same job with --skip-existing")
+        if is_url(out) and f"{out.rstrip('/')}/".startswith(f"{source.root.rstrip('/')}/"):
+            raise RequestError(f"--out {out} lies in {source.root}, all of which --labels carry copies")
+        folder = output_folder("--out", out)
         dataset = plan_carry(source, folder, direction=self.direction, suffix=suffix,
                              mask_folders=self.masks, mix=self.mix, seed=seed or 0)
         return Selection(source, dataset.images), dataset
 
-    def copy(self, dataset: LabeledDataset, seed: int | None, bars: ProgressBars) -> CarryReport:
+    def copy(self, dataset: LabeledDataset, out: str, seed: int | None, bars: ProgressBars) -> CarryReport:
         """Copy what goes with the images, and with --mix write where each comes from."""
         report = dataset.copy(lambda done, total: bars.update("other files", done, total))
         if self.mix is not None:
+            from i2i.data.sources import output_folder
             from i2i.inference.generation_plan import sha256
+            output_folder("--out", out)     # Lists a URL anew, for what has been uploaded.
             dataset.write_provenance("+".join(map(sha256, self.models)), seed or 0)
         return report
+
+
+def _has_files(out: str) -> bool:
+    from i2i.data.sources import is_url
+    from i2i.data.sources.url import Location
+    if is_url(out):
+        location = Location(out.rstrip("/"))
+        return location.kind() != "" and len(location.list_files()) > 0
+    return Path(out).is_dir() and any(not name.startswith(".") for name in os.listdir(out))
 
 
 def print_copied(report: CarryReport) -> None:

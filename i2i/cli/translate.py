@@ -132,7 +132,7 @@ def _translate_images(model: Translator, source: str, out: str, spread: str | No
         if group.rank:
             return
         seconds = max(time.monotonic() - start, 1e-9)
-        copied = carry.copy(dataset, options["seed"], bars) if dataset else None
+        copied = carry.copy(dataset, out, options["seed"], bars) if dataset else None
     _print_report(report, out, seconds, copied)
 
 

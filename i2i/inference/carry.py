@@ -24,7 +24,7 @@ from i2i.data.file_list import FileList
 from i2i.data.sharding import map_in_threads
 from i2i.data.sources import Source, Unreadable
 from i2i.errors import JobError, RequestError
-from i2i.files import DISK_ERRORS, atomic_path, write_atomically
+from i2i.files import DISK_ERRORS, atomic_path, is_written, write_atomically
 
 PROVENANCE = "provenance.csv"
 COLUMNS = ("file", "kind", "source", "model", "seed")
@@ -161,7 +161,7 @@ class LabeledDataset:
         made = set(self.images)
         for name in sorted((*made, *self.real)):
             new = self.new_name(name)
-            if (self.out / new).exists():
+            if is_written(self.out / new):
                 rows.writerow((new, "translated", name, model, seed) if name in made else
                               (new, "real", name, "", ""))
         write_atomically(self.out / PROVENANCE, lambda part: part.write_bytes(

@@ -13,8 +13,10 @@ from i2i.data.dataset_root import find_root
 from i2i.data.file_list import FileList
 from i2i.data.layouts import locate_splits
 from i2i.data.sources import Folder, SingleFile, Source, image_names, is_hidden, is_image
+from i2i.data.sources.array_file import ArrayFile
 from i2i.data.sources.folder import walk
 from i2i.data.sources.remote import RemoteFile
+from i2i.data.sources.shards import Shards
 from i2i.errors import RequestError, require
 from i2i.inference.carry import PROVENANCE, LabeledDataset
 
@@ -67,8 +69,9 @@ def plan_carry(source: Source, out: Path, *, direction: str = "ab", suffix: str 
         RequestError: if nothing is to be translated, the result would lie within the data set, or results
             would overwrite one another.
     """
-    if isinstance(source, SingleFile | RemoteFile):
-        raise RequestError(f"--labels carry takes a data set, and {source.root} is one image")
+    if isinstance(source, SingleFile | RemoteFile | ArrayFile | Shards):
+        raise RequestError(f"--labels carry takes a data set of files, and {source.root} is an image, an "
+                           "array or shards; accepted: a folder, a zip or a manifest")
     target = Path(os.path.realpath(out))
     if source.local and Path(os.path.realpath(source.local)) in (target, *target.parents):
         raise RequestError(f"--out {out} lies in {source.root}, all of which --labels carry copies; "
