@@ -59,17 +59,17 @@ def watch(model: Translator, folder: Folder, out: Path, *, tell: Callable[[Trans
             ready = [name for name in seen if seen[name] == before.get(name) != read.get(name)]
             for suffix_of_inputs in sorted({PurePosixPath(name).suffix for name in ready}):
                 names = [name for name in ready if name.endswith(suffix_of_inputs)]
+                failed = {name: line for name, line in failed.items() if name not in names}
                 last = _translate(model, folder, names, out, suffix, owners, progress=keep, **options)
                 tell(last)
-                failed = {name: line for name, line in failed.items() if name not in names}
                 failed |= {name: line for name in names for line in last.failed
                            if line.startswith((f"{name}: ", f"{folder.path_of(name)}: "))}
                 read |= {name: seen[name] for name in names}
                 total = merge_reports([total, last])
                 last = TranslationReport()
             time.sleep(interval)
-    total = merge_reports([total, last])
-    total.failed = sorted(failed.values())
+    total, interrupted = merge_reports([total, last]), last.failed
+    total.failed = sorted([*failed.values(), *interrupted])
     return total
 
 
