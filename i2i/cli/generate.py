@@ -24,7 +24,8 @@ Shard = Annotated[int | None, option(
 
 def generate(
     model: NoiseModel,
-    out: Annotated[str, option("DIR|ZIP", "Where images go; the same command continues an unfinished set.")],
+    out: Annotated[str, option(
+        "DIR|ZIP|URL", "Where images go; the same command continues an unfinished set.")],
     n: Annotated[int | None, option(
         "N", "How many.  Launchers may take --n as theirs.", "--n", "--number")] = None,
     classes: Classes = None,

@@ -62,7 +62,8 @@ def translate(
     model: Model,
     source: Annotated[str, argument(
         "INPUT", "An image, a folder tree, a zip or zip/folder, a video or an animated GIF, WebP or PNG.")],
-    out: Annotated[str, option("DIR", "Where results go, under the inputs' names; of a video also a file.")],
+    out: Annotated[str, option(
+        "DIR|URL", "Where results go, under the inputs' names; of a video also a file.")],
     direction: Direction = "ab", chain: Stages = None, task: Task = "translate", half: Half = None,
     batch: Annotated[int, option(None, "Images per batch; 0 chooses by their size.", min=0)] = 0,
     seed: Seed = None, steps: Steps = None, samples: Samples = 1, spread: SpreadFolder = None,

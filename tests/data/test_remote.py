@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import _registry, known_implementations
 from PIL import Image
 from safetensors.numpy import load_file
 
@@ -171,8 +172,10 @@ def test_a_request_that_fails_is_made_again_and_one_that_keeps_failing_names_the
     ("lost://bucket/photos", "lost://bucket/photos cannot be read: Install lostfs to read lost; install it with pip beside i2i"),
     ("s3://bucket/photos", "s3://bucket/photos cannot be read: Install s3fs to access S3; pip install 'i2i-toolkit[remote]'")])
 def test_a_url_that_cannot_be_used_is_one_line(url: str, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    fsspec.register_implementation("lost", "lostfs.Lost", clobber=True, errtxt="Install lostfs to read lost")
-    fsspec.register_implementation("s3", "nothing_s3fs.S3", clobber=True, errtxt="Install s3fs to access S3")
+    monkeypatch.setitem(known_implementations, "lost", {"class": "lostfs.Lost", "err": "Install lostfs to read lost"})
+    monkeypatch.setitem(known_implementations, "s3", {"class": "nothing_s3fs.S3", "err": "Install s3fs to access S3"})
+    monkeypatch.delitem(_registry, "s3", raising=False)       # Other tests have loaded the real one.
+    urls._file_system.cache_clear()
     fsspec.filesystem("memory").pipe_file("/set/notes.txt", b"no image")
     fsspec.filesystem("memory").pipe_file("/set/bad.zip", b"no zip")
     with pytest.raises(RequestError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +43,7 @@ class Server:
             start("400 Bad Request", [("Content-Type", "application/xml"), ("Content-Length", str(len(EXPIRED)))])
             return [EXPIRED]
         if fault == "slow":
-            time.sleep(1.5)
+            time.sleep(4)
         if fault == "reset":
             environ["werkzeug.socket"].close()
             raise ConnectionResetError
@@ -61,6 +62,8 @@ class Server:
 def running() -> Iterator[tuple[Server, int]]:
     server = Server()
     http = server.start()
+    with urllib.request.urlopen(f"http://127.0.0.1:{http.server_port}/", timeout=120):      # The first answer takes long.
+        pass
     yield server, http.server_port
     http.shutdown()
 
@@ -69,7 +72,7 @@ def running() -> Iterator[tuple[Server, int]]:
 def bucket(running: tuple[Server, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[Server, Any]]:
     server, port = running
     settings = {"endpoint_url": f"http://127.0.0.1:{port}", "key": "testing", "secret": "testing",
-                "config_kwargs": {"read_timeout": 1, "connect_timeout": 1, "retries": {"max_attempts": 0}, "parameter_validation": False}}
+                "config_kwargs": {"read_timeout": 3, "connect_timeout": 3, "retries": {"max_attempts": 0}, "parameter_validation": False}}
     monkeypatch.setitem(fsspec.config.conf, "s3", settings)
     monkeypatch.setattr(urls, "RETRY_DELAYS", (0.01, 0.02, 0.03))
     monkeypatch.setattr(s3fs.core.S3FileSystem, "retries", 1)        # So that ours are what is tested.
@@ -167,6 +170,13 @@ def test_results_of_an_evaluation_and_a_report_go_into_the_bucket(bucket: tuple[
     assert done.code == 0, done.err
     assert json.loads(held(files)["e.json"])["results"]["l1"]["value"] > 0
     assert held(files)["deep/sheet.png"].startswith(b"\x89PNG")
+    reals = ("evaluate", "--features", "random", "--metrics", "fd", "--fake", strips / "test", "--real")
+    done = i2i(*reals, strips / "train", "--save-statistics", "s3://bucket/reals.npz", "--bootstrap", 0)
+    assert done.code == 0, done.err
+    again = i2i(*reals, "s3://bucket/reals.npz")
+    assert [line.split()[1] for line in again.out.splitlines() if line.startswith("fd_random")] == [
+        line.split()[1] for line in done.out.splitlines() if line.startswith("fd_random")]
+    assert "s3://bucket/nothing.npz cannot be read: there is no such file" in i2i(*reals, "s3://bucket/nothing.npz").line
     done = i2i("report", trained, "--out", "s3://bucket/report.html")
     assert done.out.startswith("s3://bucket/report.html (")
     assert b"</html>" in held(files)["report.html"]
