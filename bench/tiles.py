@@ -70,7 +70,7 @@ def equal(name, side, width, memory):
 
 
 def large(name, side, width, memory):
-    """Seconds of a core per million pixels of a TIFF in and out, and the peak of memory beyond that before."""
+    """CPU seconds per million pixels of a TIFF in and out, and the peak of memory beyond that before."""
     translator = model(name, width)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "in", "x.tif")
