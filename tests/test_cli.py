@@ -139,7 +139,7 @@ def test_wrong_data_is_one_line(strips: Path, i2i: Run, tmp_path: Path) -> None:
     Image.new("RGB", (32, 32)).save(tmp_path / "unpaired" / "trainB" / "1.png")
     (tmp_path / "text.txt").touch()
     for name, expected in {"empty": "holds no images", "squares": "an A|B strip is wider than high", "only-test": "none to train on", "tiny": "16x16 or more",
-                           "unpaired": "have no partner", "text.txt": "not a folder, a zip, a manifest"}.items():
+                           "unpaired": "have no partner", "text.txt": "not a folder, a shard"}.items():
         result = i2i("train", "pix2pix", *SMALL, "--data", tmp_path / name, "--epochs", 1)
         assert result.code == 2, name
         assert expected in result.line, name

@@ -22,7 +22,8 @@ Labels = Annotated[str, option(
 Masks = Annotated[str, option(
     "NAME,NAME", "With --labels carry: folders of masks, which are copied; by default masks, labels, gt …")]
 Mix = Annotated[float | None, option(
-    "SHARE", "With --labels carry: translate only this share of the images; 0.5 is half of them.")]
+    "SHARE", "With --labels carry: translate only this share of the images; 0.5 is half of them.  Launchers "
+    "may take --mix as theirs.", "--mix", "--share")]
 
 
 @dataclass(frozen=True)

@@ -85,9 +85,9 @@ def open_rows(path: Path, max_pixels: int | None) -> TiffRows | None:
     with open(path, "rb") as head:
         if head.read(4) not in SIGNATURES:
             return None
-    file = tifffile.TiffFile(path)
-    rows = None
+    file = rows = None
     try:
+        file = tifffile.TiffFile(path)
         pages = image_pages(file)
         page = pages[0]
         check_pixels(page.imagewidth, page.imagelength, max_pixels)
@@ -95,10 +95,13 @@ def open_rows(path: Path, max_pixels: int | None) -> TiffRows | None:
         notes = (f"has {levels} smaller copies or masks, which the result has not",) if levels else ()
         if len(pages) == 1 and _in_pieces(page):
             rows = TiffRows(file, page, notes)
-    except (KeyError, NotImplementedError, RuntimeError, tifffile.TiffFileError):      # A codec is missing.
+    except ValueError as error:
+        if not isinstance(error, tifffile.TiffFileError):
+            raise
+    except Exception:       # No page, tags of wrong types, a missing codec: decoding says what is wrong.
         rows = None
     finally:
-        if rows is None:
+        if rows is None and file is not None:
             file.close()
     return rows
 

@@ -214,7 +214,7 @@ def test_an_empty_path_is_not_the_current_folder(where: str | Path, tmp_path: Pa
     """As an unset variable of a shell gives."""
     monkeypatch.chdir(tmp_path)
     if where == "":
-        with pytest.raises(RequestError, match="^the path of the images is empty; accepted: a folder, a zip"):
+        with pytest.raises(RequestError, match="^the path of the images is empty; accepted: a folder, a shard"):
             open_source(where)
     else:
         assert open_source(where).root == "."

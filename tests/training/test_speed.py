@@ -226,7 +226,7 @@ def test_fused_kernels_can_be_left_out(name: str) -> None:
 @pytest.mark.parametrize("name", [*PRESETS, *names("recipe")])
 def test_second_order_modules_are_reported(name: str) -> None:
     recipe_name, words = recipe_or_preset(name)
-    recipe = override(lookup("recipe", recipe_name)(), parse_assignments([word for word in words if not word.startswith("train.")]))
+    recipe = override(lookup("recipe", recipe_name)(), parse_assignments([word for word in words if not word.startswith(("train.", "data."))]))
     twice = any(word in ("penalty=r1", "penalty=r1r2", "penalty=wgan-gp", "penalty=dragan") or word.startswith("unrolling=") for word in words)
     assert bool(recipe.second_order_modules) == twice
     assert ("G" in recipe.second_order_modules) == ("g_penalty=path-length" in words)
