@@ -42,9 +42,8 @@ TITLES = {"ab": "Input, result, target of test images", "ba": "The other way: in
 # Name: what is trained, on which data, what it does, how it is used.
 MODELS = {
     "personas-color": (
-        "pix2pix generator.width=32 generator.up=resize generator.input_skip=16 generator.dropout=0 "
-        "discriminator.width=32 data.load_size=64 lambda_l1=1000 g_optimizer.lr=1e-3 train.batch_size=8 "
-        "train.images=10k train.checkpoint_every=2k train.threads=1",
+        "pix2pix-drawings generator.width=16 discriminator.width=16 train.images=100k "
+        "train.checkpoint_every=10k train.precision=bf16 train.threads=1",
         "personas-edges-64", "outlines of drawn people to color",
         "i2i translate personas-color sketch.png --out colored/"),
     "lorelei-hair": (
