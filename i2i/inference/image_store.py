@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from itertools import chain
 from pathlib import Path
@@ -114,7 +115,7 @@ class FolderStore:
         return (self.folder / self.plan.file(index)).read_bytes()
 
 
-class PackedStore(FolderStore):
+class PackedStore(FolderStore, ABC):
     """What is written as a folder `NAME.part` and packed at the end."""
 
     def __init__(self, out: Path, plan: GenerationPlan) -> None:
@@ -125,9 +126,9 @@ class PackedStore(FolderStore):
     def has(self, index: int) -> bool:
         return self.complete or super().has(index)
 
+    @abstractmethod
     def pack(self) -> None:
         """Write what readers see, all at once."""
-        raise NotImplementedError
 
     def finish(self) -> None:
         if self.complete:

@@ -20,12 +20,17 @@ Read = Callable[[int, int], Tensor]
 Bands = Iterator[tuple[int, Tensor]]        # The first row of each, and its rows.
 
 
-class Store(Protocol):
-    """A tensor that is written and read by rows."""
+class Rows(Protocol):
+    """A tensor that is read by rows."""
 
     def read(self, low: int, high: int) -> Any: ...
-    def write(self, first: int, band: Tensor) -> None: ...
     def close(self) -> None: ...
+
+
+class Store(Rows, Protocol):
+    """One that is written by rows, too."""
+
+    def write(self, first: int, band: Tensor) -> None: ...
 
 
 class _InMemory:
@@ -80,9 +85,6 @@ class _Input:
     def __init__(self, read: Read) -> None:
         self.read = read
 
-    def write(self, first: int, band: Tensor) -> None:
-        raise NotImplementedError
-
     def close(self) -> None:
         pass
 
@@ -134,7 +136,7 @@ class Execution:
     def __init__(self, program: Program, read: Read, limit: int, tile: int, device: torch.device) -> None:
         self.program, self.device = program, device
         self.values: dict[Node, Any] = dict(program.constants)
-        self.kept: dict[Node, Store] = {program.input: _Input(read)}
+        self.kept: dict[Node, Rows] = {program.input: _Input(read)}
         self._plan(limit, tile)
 
     def _plan(self, limit: int, tile: int) -> None:
@@ -203,13 +205,13 @@ class Execution:
         sums = [_Sums(node) for node in step.reductions]
         is_input, value = step.target is self.program.input, step.target.meta["val"]
         if step.nodes:
-            self.kept[step.target] = make_store(value.shape, value.dtype, not step.on_disk)
+            self.kept[step.target] = store = make_store(value.shape, value.dtype, not step.on_disk)
         elif not is_input:
             self.kept[step.target] = _InMemory(self._compute_whole(step))
         if step.nodes or sums:
             for first, band in self._bands(step):
                 if step.nodes:
-                    self.kept[step.target].write(first, band.cpu())
+                    store.write(first, band.cpu())
                 for each in sums:
                     each.add(band, self.values)
         for each in sums:
