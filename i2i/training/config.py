@@ -8,6 +8,7 @@ import torch
 from typing_extensions import Doc
 
 from i2i.errors import require
+from i2i.registry import Spec, component
 
 # Beyond what any machine has; processes and queues are made of them.
 MAXIMA = {"batch_size": 2**20, "num_workers": 512, "prefetch_factor": 1024, "threads": 1024}
@@ -28,6 +29,11 @@ class TrainConfig:
     memory_format: Annotated[Literal["contiguous", "channels-last"], Doc(
         "NCHW or NHWC in memory")] = "contiguous"
     compile: Annotated[bool, Doc("Use torch.compile for networks that are not differentiated twice")] = False
+    cuda_graphs: Annotated[bool, Doc(
+        "With compile, on a GPU: replay kernels as CUDA graphs (torch's mode reduce-overhead)")] = False
+    device_augment: Annotated[Spec, Doc(
+        "Augments batches on the device, after crop and flip: A and B alike, such as kornia with its ops"
+        )] = component("augment", "none")  # noqa: RUF009 - a field, as dataclasses.field is.
     threads: Annotated[int, Doc("Threads of torch on a CPU; 0: torch's own default")] = 0
     ema_half_life: Annotated[int, Doc(
         "Half-life of the generators' moving average in images; 0: no average")] = 10_000
@@ -77,6 +83,8 @@ class TrainConfig:
                 self.prefetch_factor, "1 or more, with loader processes (train.num_workers)")
         require(not (self.gradient_checkpointing and self.compile), "train.gradient_checkpointing", "true",
                 "false, with train.compile=true")
+        require(self.compile or not self.cuda_graphs, "train.cuda_graphs", "true",
+                "false, or train.compile=true")
         require(self.ema_ramp_up > 0, "train.ema_ramp_up", self.ema_ramp_up, "more than 0")
 
     @property

@@ -5,6 +5,7 @@ import importlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import torch
@@ -40,6 +41,7 @@ class Runtime:
             raise JobError(f"a launcher started {num_launched()} processes, which did not become one job on "
                            f"{self.device.type}; accepted: --device cpu, or one process")
         self._bf16 = precision == "bf16"
+        self._copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         # Torch's own default is true for convolutions.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
         if threads:
@@ -66,8 +68,23 @@ class Runtime:
         """Context in which a recipe's step runs."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16)
 
+    def to_device(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The batch on the device.
+
+        On a GPU a stream of its own copies it, so that the step before, which the host has only launched, is
+        computed meanwhile; what this process launches next waits for the copy.
+        """
+        with torch.cuda.stream(self._copies):       # Does nothing with None.
+            moved = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
+        if self._copies:
+            computing = torch.cuda.current_stream(self.device)
+            computing.wait_stream(self._copies)
+            for value in moved.values():
+                value.record_stream(computing)      # Its memory is not free before the step has used it.
+        return moved
+
     @contextmanager
-    def _collective(self) -> Iterator[None]:
+    def collective(self) -> Iterator[None]:
         """JobError if another process has ended."""
         try:
             yield
@@ -80,12 +97,12 @@ class Runtime:
 
     def barrier(self) -> None:
         """Wait for all processes."""
-        with self._collective():
+        with self.collective():
             self._state.wait_for_everyone()
 
     def broadcast(self, item: T) -> T:
         """Rank 0's item."""
-        with self._collective():
+        with self.collective():
             return cast(T, broadcast_object_list([item])[0])
 
     def gather_objects(self, item: T) -> list[T]:
@@ -93,20 +110,20 @@ class Runtime:
         if self.world_size == 1:
             return [item]
         items: list[Any] = [None] * self.world_size if self.is_main_process else []
-        with self._collective():
+        with self.collective():
             torch.distributed.gather_object(item, items if self.is_main_process else None)
         return items
 
     def all_gather_objects(self, items: list[T]) -> list[T]:
         """The items of all processes in one list."""
-        with self._collective():
+        with self.collective():
             return list(gather_object(items))
 
     def gather_tensors(self, tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
         """Rank -> tensors, of all ranks but 0."""
         others: dict[int, dict[str, Tensor]] = {rank: {} for rank in range(1, self.world_size)}
         for name, tensor in tensors.items() if others else ():
-            with self._collective():
+            with self.collective():
                 _, *values = gather(tensor[None]).unbind()
             for rank, value in enumerate(values, 1):
                 others[rank][name] = value
@@ -118,32 +135,22 @@ class Runtime:
             return number
         numbers = torch.zeros(self.world_size, device=self.device)
         numbers[self.rank] = number
-        with self._collective():
+        with self.collective():
             return int(reduce(numbers, reduction="sum").max())
 
     def all_reduce_mean(self, value: Tensor) -> Tensor:
         """All-reduce with mean."""
         if self.world_size == 1:
             return value
-        with self._collective():
+        with self.collective():
             return reduce(value, reduction="mean")
-
-    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace each gradient by its mean over processes.  The same ones must be None in all of them."""
-        if self.world_size == 1:
-            return
-        for bucket in _buckets([p for p in parameters if p.grad is not None]):
-            flat = self.all_reduce_mean(torch.cat([p.grad.flatten() for p in bucket if p.grad is not None]))
-            for p, gradient in zip(bucket, flat.split([p.numel() for p in bucket]), strict=True):
-                # In the parameter's memory format, which fused optimizers need.
-                p.grad = torch.empty_like(p).copy_(gradient.view_as(p))
 
     def check_same(self, named: Iterable[tuple[str, Tensor]], when: str) -> None:
         """JobError with the name of the first tensor that does not have the same bits in all processes."""
         if self.world_size == 1:
             return
         pairs = list(named)
-        with self._collective():
+        with self.collective():
             sums = gather(torch.stack([_bit_sum(tensor) for _, tensor in pairs])[None])
         for (name, _), by_rank in zip(pairs, sums.unbind(1), strict=True):
             for rank in (by_rank != by_rank[0]).nonzero().flatten().tolist()[:1]:
@@ -151,7 +158,64 @@ class Runtime:
                                "learned depends on the process; nothing was written")
 
 
-def compile_networks(modules: nn.ModuleDict, names: Iterable[str], device: torch.device) -> None:
+class GradientBuckets:
+    """Backward passes that leave the mean of each gradient over processes.
+
+    Buckets are sent while the pass computes others, as in DistributedDataParallel (Li et al. 2020,
+    arXiv:2006.15704): the last parameters first, in the same order in all processes.
+    """
+
+    def __init__(self, runtime: Runtime, parameters: list[nn.Parameter]) -> None:
+        self.runtime, self.parameters = runtime, parameters
+        self._buckets: list[list[nn.Parameter]] = []
+        self._missing: list[int] = []           # Gradients that each bucket waits for.
+        self._sent: list[tuple[Tensor, Any]] = []           # Gradients of a bucket, and its message.
+        size = BUCKET_BYTES + 1
+        for p in reversed(parameters if runtime.world_size > 1 else []):
+            if size + p.nbytes > BUCKET_BYTES:
+                self._buckets.append([])
+                size = 0
+            self._buckets[-1].append(p)
+            size += p.nbytes
+            p.register_post_accumulate_grad_hook(partial(self._count, len(self._buckets) - 1))
+
+    def backward(self, loss: Tensor) -> None:
+        """Gradients of these parameters alone.  The same ones must be None in all processes."""
+        self._missing, self._sent = [len(bucket) for bucket in self._buckets], []
+        loss.backward(inputs=self.parameters)
+        for bucket in self._buckets[len(self._sent):]:      # Those with parameters without a gradient.
+            self._send(bucket)
+        self._missing = []
+        for bucket, (flat, message) in zip(self._buckets, self._sent, strict=True):
+            with self.runtime.collective():
+                message.wait()
+            flat /= self.runtime.world_size
+            having = [p for p in bucket if p.grad is not None]
+            for p, gradient in zip(having, flat.split([p.numel() for p in having]), strict=True):
+                # In the parameter's memory format, which fused optimizers need.
+                p.grad = torch.empty_like(p).copy_(gradient.view_as(p))
+
+    def _count(self, number: int, _: Tensor) -> None:
+        if not self._missing:       # Another player's pass reaches a parameter that both have.
+            return
+        self._missing[number] -= 1
+        while len(self._sent) < len(self._buckets) and not self._missing[len(self._sent)]:
+            self._send(self._buckets[len(self._sent)])
+
+    def _send(self, bucket: list[nn.Parameter]) -> None:
+        gradients = [p.grad.flatten() for p in bucket if p.grad is not None]
+        flat = torch.cat(gradients or [torch.zeros(0, device=self.runtime.device)])
+        with self.runtime.collective():
+            self._sent.append((flat, torch.distributed.all_reduce(flat, async_op=True)))
+
+
+def _call(module: nn.Module, compiled: Any, *args: Any, **options: Any) -> Any:
+    """Use compiled code in training alone: batches of evaluations have other sizes."""
+    return (compiled if module.training else module._call_impl)(*args, **options)
+
+
+def compile_networks(modules: nn.ModuleDict, names: Iterable[str], device: torch.device, *,
+                     cuda_graphs: bool = False) -> None:
     """Compile modules in place, so that the names in their state dicts stay.  RequestError if impossible.
 
     Each shape gets code of its own: with dynamic shapes the code would depend on which came first, and a
@@ -163,24 +227,12 @@ def compile_networks(modules: nn.ModuleDict, names: Iterable[str], device: torch
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].strip()
         raise RequestError(f"train.compile=true: torch.compile does not work here ({reason}); accepted: "
                            "false, or a compiler for it") from None
-    for name in names:
-        modules[name].compile(dynamic=False)
+    for module in map(modules.__getitem__, names):
+        module.compile(dynamic=False, mode="reduce-overhead" if cuda_graphs else None)
+        module._compiled_call_impl = partial(_call, module, module._compiled_call_impl)
 
 
 def _bit_sum(tensor: Tensor) -> Tensor:
     """Sum of a tensor's bits, read as integers, modulo 2^64.  Shape (), int64."""
     flat = tensor.detach().flatten()
     return flat.view(torch.uint8 if flat.element_size() % 4 else torch.int32).sum(dtype=torch.int64)
-
-
-def _buckets(parameters: list[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
-    bucket: list[nn.Parameter] = []
-    size = 0
-    for p in parameters:
-        if bucket and size + p.nbytes > BUCKET_BYTES:
-            yield bucket
-            bucket, size = [], 0
-        bucket.append(p)
-        size += p.nbytes
-    if bucket:
-        yield bucket

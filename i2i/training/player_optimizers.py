@@ -11,7 +11,7 @@ from i2i.recipes.base import Recipe
 from i2i.registry import build
 from i2i.seeding import Progress
 from i2i.training import optimizers, schedules  # noqa: F401 - registers them.
-from i2i.training.distributed import Runtime
+from i2i.training.distributed import GradientBuckets, Runtime
 
 
 class PlayerOptimizers:
@@ -32,6 +32,8 @@ class PlayerOptimizers:
                           if f"{module}.{key}" not in frozen]
             self.optimizers[name] = build("optimizer", player.optimizer, parameters)
             _make_moments(self.optimizers[name])
+        self._gradients = {name: GradientBuckets(runtime, _parameters(optimizer))
+                           for name, optimizer in self.optimizers.items()}
         self._base_lr = {name: optimizer.param_groups[0]["lr"] for name, optimizer in self.optimizers.items()}
         self._schedules = {name: build("schedule", player.schedule) for name, player in self.players.items()}
         # Logged keys -> (2, keys): sums and counts of their finite values since the last call of `means`.
@@ -54,8 +56,7 @@ class PlayerOptimizers:
         optimizer = self.optimizers[player]
         parameters = _parameters(optimizer)
         # Nothing leaks into other players; nothing has to be frozen.
-        loss.backward(inputs=parameters)
-        self.runtime.average_gradients(parameters)
+        self._gradients[player].backward(loss)
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         finite = torch.isfinite(norm)               # Of averaged gradients, so the same in all processes.
         _step(optimizer, finite, self.players[player].clip)

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from i2i.errors import JobError, RequestError
+from i2i.errors import JobError, RequestError, require
 from i2i.files import failpoint
 from i2i.recipes.base import DataInfo, Recipe
+from i2i.registry import build
 from i2i.runs import log
 from i2i.runs.folder import RunFolder
 from i2i.seeding import Progress, seed_step
@@ -49,6 +50,10 @@ class Trainer:
         self.state = RunState(recipe, info, config, runtime, folder, header, self.message)
         self.modules = self.state.modules
         self.ema_modules = self.state.ema.modules       # Those that are trained if no average is kept.
+        self._augment = build("augment", config.device_augment).to(runtime.device)
+        require(not self._augment.adaptive, "train.device_augment", config.device_augment.name,
+                "kornia or diffaugment: this one adapts to a discriminator")
+        self._augment.check((info.a_channels, info.b_channels), info.size, twice=False)
         self.skipped_files = SkippedFiles(folder.skipped, runtime, self.message)
         # Buffers that are averaged over processes after each step.
         self._synced = [getattr(module, name) for module in self.modules.modules()
@@ -63,7 +68,8 @@ class Trainer:
         self.writer = AsyncWriter(background=config.async_writes)
         if config.compile:      # After the average is made: it is used rarely, at other sizes of batches.
             trained = {name for player in recipe.players.values() for name in player.modules}
-            compile_networks(self.modules, trained - set(recipe.second_order_modules), runtime.device)
+            compile_networks(self.modules, trained - set(recipe.second_order_modules), runtime.device,
+                             cuda_graphs=config.cuda_graphs)
 
     @property
     def images(self) -> int:
@@ -119,10 +125,14 @@ class Trainer:
         """
         config, state = self.config, self.state
         progress = Progress(state.step, config.batch_size, self.total_images, config.growth_images)
-        batch = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
+        batch = self.runtime.to_device(batch)
         batch |= {key: value.contiguous(memory_format=config.torch_memory_format)
                   for key, value in batch.items() if value.dim() == 4}
+        if config.cuda_graphs:
+            torch.compiler.cudagraph_mark_step_begin()      # What earlier steps returned is overwritten.
         seed_step(config.seed, self.runtime.rank, progress.step)
+        images = [key for key in "ab" if key in batch]
+        batch |= zip(images, self._augment(*(batch[key] for key in images)), strict=True)
         self.modules.train()
         state.optimizers.begin(progress)
         with self.runtime.autocast():

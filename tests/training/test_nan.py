@@ -35,7 +35,7 @@ def trainer(words: tuple[str, ...], folder: Path, rank: int = 0, **train: object
     name, preset = recipe_or_preset(words[0])
     recipe, data, config = lookup("recipe", name)(), DataConfig(), TrainConfig(images=64, batch_size=2, **train)
     for each in (preset, words[1:]):
-        recipe, data, _ = configure(recipe, data, config, parse_assignments(each))
+        recipe, data, config = configure(recipe, data, config, parse_assignments(each))
     folder.mkdir()
     runtime = Runtime(device="cpu")
     runtime.rank = rank or runtime.rank

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from i2i.recipes.pix2pix import Pix2Pix
 from i2i.registry import Spec
 from i2i.seeding import Progress
 from i2i.training.config import TrainConfig
-from i2i.training.distributed import BUCKET_BYTES, Runtime, _buckets
+from i2i.training.distributed import BUCKET_BYTES, GradientBuckets, Runtime
 from i2i.training.ema import EMA
 from i2i.training.player_optimizers import PlayerOptimizers
 
@@ -132,11 +133,32 @@ def test_buffers_are_copied_and_no_average_costs_nothing() -> None:
     assert EMA(modules, ("G",), TrainConfig(ema_half_life=0)).modules["G"] is modules["G"]
 
 
-def test_gradients_travel_in_buckets() -> None:
-    parameters = [nn.Parameter(torch.empty(n, device="meta")) for n in (10, BUCKET_BYTES // 4, 10, 10, BUCKET_BYTES, 1)]
-    buckets = list(_buckets(parameters))
-    assert [p for bucket in buckets for p in bucket] == parameters
-    assert all(sum(p.nbytes for p in bucket) <= BUCKET_BYTES or len(bucket) == 1 for bucket in buckets)
+def test_gradients_are_sent_while_others_are_computed_the_last_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two equal processes, whose mean is what one of them has."""
+    full = BUCKET_BYTES // 4
+    parameters = [nn.Parameter(torch.ones(n)) for n in (10, full // 4, 10, 10, full, 1)]
+    unused = nn.Parameter(torch.ones(5))
+    runtime, events = Runtime(device="cpu"), list[object]()
+    runtime.world_size = 2
+
+    def all_reduce(flat: torch.Tensor, *, async_op: bool) -> SimpleNamespace:
+        events.append(flat.numel())
+        return SimpleNamespace(wait=lambda: (events.append("received"), flat.mul_(2)))
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
+    gradients = GradientBuckets(runtime, [unused, *parameters])
+    parameters[0].register_post_accumulate_grad_hook(lambda _: events.append("first"))
+    for _ in range(2):
+        x = torch.ones(())
+        for i, p in enumerate(parameters):      # The backward pass goes from the last to the first.
+            x = x * (i + 1) * p.mean()
+        gradients.backward(x)
+        assert events == [1, full, "first", full // 4 + 30, *["received"] * 3]
+        assert [float(p.grad.sum()) for p in parameters] == pytest.approx([720.0] * 6)
+        assert unused.grad is None
+        events.clear()
+        for p in parameters:
+            p.grad = None
 
 
 def test_unknown_devices_are_refused() -> None:

@@ -30,7 +30,8 @@ VARIANTS = {
     "penalty": ["pix2pix", *SMALL, "discriminator.norm=instance", "adversarial=wasserstein", "penalty=wgan-gp", "penalty.every=2"],
     "parametrized, clipped": ["pix2pix", *SMALL, "g_weight_norm=spectral", "d_weight_norm=weight", "adversarial=rpgan", "penalty=clip"],
     "ada": ["pix2pix", *SMALL, "augment=ada", "augment.speed=30", "augment.interval=2", "augment.target=0.01", "discriminator.norm=instance", "penalty=r1"],
-    "kornia": ["pix2pix", *SMALL, "augment=kornia", "augment.ops=ColorJiggle,RandomAffine(degrees=30,translate=(0.1,0.1)),RandomErasing"],
+    "kornia": ["pix2pix", *SMALL, "augment=kornia", "augment.ops=ColorJiggle,RandomAffine(degrees=30,translate=(0.1,0.1)),RandomErasing",
+               "train.device_augment=kornia", "train.device_augment.ops=RandomHorizontalFlip,RandomAffine"],
     "cut": ["cut", *CUT], "fastcut": ["fastcut", *CUT, "train.batch_size=1", "generator.dropout=0.5"],
     "cyclegan": ["cyclegan", *CYCLE], "cyclegan, bf16": ["cyclegan", *CYCLE, "train.precision=bf16", "train.ema_half_life=0"]}
 

@@ -6,8 +6,10 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count, islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ import torch
 import i2i
 from i2i.config import override, parse_assignments
 from i2i.data.loader import prefetched
-from i2i.errors import JobError
+from i2i.errors import JobError, RequestError
 from i2i.recipes.base import DataInfo
 from i2i.recipes.pix2pix import Pix2Pix
 from i2i.recipes.presets import PRESETS
@@ -24,11 +26,13 @@ from i2i.runs import checkpoint
 from i2i.runs.folder import RunFolder
 from i2i.training import resume as resuming
 from i2i.training import train as training
-from i2i.training.distributed import Runtime
+from i2i.training.config import TrainConfig
+from i2i.training.distributed import Runtime, compile_networks
 from i2i.training.player_optimizers import PlayerOptimizers
 from i2i.training.run_state import AsyncWriter
 from i2i.training.settings import recipe_or_preset
 from tests.conftest import SMALL, Run
+from tests.training.test_nan import trainer
 from tests.training.test_resume import StopAfter, assert_same
 
 
@@ -80,6 +84,50 @@ def test_no_thread_outlives_a_run_that_fails(strips: Path, tmp_path: Path) -> No
         training.run_job(job, folder, device="cpu")
     assert not threads()
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_batches_that_a_stream_of_its_own_copies_are_those_of_the_run_without(strips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, with streams that only note what is asked of them; also where a run is resumed."""
+    train, events = ["pix2pix", *SMALL, "train.images=40"], list[str]()
+
+    @contextmanager
+    def stream(of: object) -> Iterator[None]:
+        if of:
+            events.append("copy")
+        yield
+
+    def for_config(config: TrainConfig, device: str) -> Runtime:
+        runtime = make(config, device)
+        runtime._copies = "copies"
+        return runtime
+
+    i2i.train(*train, data=strips, out=tmp_path / "plain", device="cpu")
+    make = Runtime.for_config
+    monkeypatch.setattr(Runtime, "for_config", for_config)
+    monkeypatch.setattr(torch.cuda, "stream", stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(wait_stream=lambda other: events.append(f"wait for {other}")))
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: events.append("keep"), raising=False)
+    folder, job = resuming.resolve_job(train[0], train[1:], data=strips, out=tmp_path / "run", epochs=None, resume=None)
+    assert training.run_job(job, folder, device="cpu", callbacks=[StopAfter(14)]) == signal.SIGINT
+    i2i.train(resume=tmp_path / "run", device="cpu")
+    assert_same(tmp_path / "plain", tmp_path / "run")
+    assert events == ["copy", "wait for copies", "keep", "keep"] * job.train.steps
+
+
+def test_batches_are_augmented_on_the_device_a_and_b_alike_and_anew_in_each_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    monkeypatch.setattr(Pix2Pix, "step", lambda self, modules, batch, *rest: seen.append((batch["a"], batch["b"])))
+    image = torch.linspace(-1, 1, 32).expand(8, 3, 32, 32)
+    small = ("pix2pix", "generator.width=4", "discriminator.width=4")
+    run = trainer((*small, "device_augment=kornia", "device_augment.ops=RandomHorizontalFlip"), tmp_path / "run")
+    for _ in range(2):
+        run.advance({"a": image, "b": 0.5 * image})
+    assert all(torch.allclose(b, 0.5 * a, atol=1e-6) for a, b in seen)
+    flipped = [[not torch.allclose(each, image[0], atol=1e-6) for each in a] for a, _ in seen]
+    assert 0 < sum(flipped[0]) < 8
+    assert flipped[0] != flipped[1]
+    with pytest.raises(RequestError, match=r"train\.device_augment=ada cannot be used"):
+        trainer((*small, "device_augment=ada"), tmp_path / "ada")
 
 
 # ---------------------------------------------------------------------------------------------- writing beside
@@ -234,7 +282,7 @@ def test_second_order_modules_are_reported(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="torch.compile needs a C++ compiler on a CPU")
-@pytest.mark.parametrize("words", [[], ["discriminator.norm=instance", "penalty=r1", "adversarial=hinge"]])
+@pytest.mark.parametrize("words", [[], ["train.cuda_graphs=true", "train.ema_half_life=0"], ["discriminator.norm=instance", "penalty=r1", "adversarial=hinge"]])
 def test_compiled_networks_keep_their_names_resume_bit_for_bit_and_spare_what_is_second_order_modules(strips: Path, tmp_path: Path, words: list[str]) -> None:
     train = ["pix2pix", *SMALL, "train.images=40", "train.compile=true", *words]
     i2i.train(*train, data=strips, out=tmp_path / "straight", device="cpu")
@@ -242,9 +290,21 @@ def test_compiled_networks_keep_their_names_resume_bit_for_bit_and_spare_what_is
     assert training.run_job(job, folder, device="cpu", callbacks=[StopAfter(14)]) == signal.SIGINT
     i2i.train(resume=tmp_path / "run", device="cpu")
     assert_same(tmp_path / "straight", tmp_path / "run")
-    i2i.train(*train[:-1 - len(words)], *words, data=strips, out=tmp_path / "plain", device="cpu")
+    i2i.train(*train, "train.compile=false", "train.cuda_graphs=false", data=strips, out=tmp_path / "plain", device="cpu")
     compiled, plain = (checkpoint.load(tmp_path / name / "model.safetensors", "model")[0] for name in ("straight", "plain"))
     assert compiled.keys() == plain.keys()
+
+
+def test_cuda_graphs_need_compiled_networks() -> None:
+    with pytest.raises(RequestError, match=r"train\.cuda_graphs=true cannot be used; accepted: false, or train\.compile=true"):
+        TrainConfig(cuda_graphs=True)
+    modules, asked = torch.nn.ModuleDict({"G": torch.nn.Linear(2, 2)}), []
+    modules["G"].compile = lambda **options: asked.append(options)
+    modules["G"]._compiled_call_impl = lambda x: x + 1
+    compile_networks(modules, ["G"], torch.device("cpu"), cuda_graphs=True)
+    assert asked == [{"dynamic": False, "mode": "reduce-overhead"}]
+    assert modules["G"](torch.zeros(1, 2)).tolist() == [[1, 1]]
+    assert torch.equal(modules.eval()["G"](torch.zeros(1, 2))[0], modules["G"].bias)      # Evaluations are not compiled.
 
 
 def test_without_a_compiler_compiling_is_refused_before_anything_is_trained(strips: Path, i2i: Run, monkeypatch: pytest.MonkeyPatch) -> None:
