@@ -29,6 +29,7 @@ from i2i.cli import (
     worth,
 )
 from i2i.cli.application import App
+from i2i.cli.studio import command as studio
 
 app = App(help="Train, run and evaluate image-to-image translation and image generation.")
 
@@ -48,7 +49,7 @@ def _root(version: Annotated[bool, typer.Option(
 
 
 for _command in (train.train, translate.translate, generate.generate, score.score, evaluate.evaluate,
-                 leaks.leaks, worth.worth, audit.audit, report.report, convert.convert,
+                 leaks.leaks, worth.worth, audit.audit, report.report, studio.studio, convert.convert,
                  models.models, export.export, hub.push, hub.pull):
     app.command()(_command)
 app.command("list")(listing.list_components)

@@ -35,9 +35,9 @@ def interpolate(
 ) -> None:
     """Interpolate between images: on arcs in the noise, on lines in the styles of networks that have them."""
     from i2i.inference import animation, explore
-    from i2i.inference.model import load
+    from i2i.inference.shared_model import load_shared
     path, (columns, rows) = animation.check_output(out, animation.SHEETS), explore.parse_grid(grid)
-    loaded = load(model, device)
+    loaded = load_shared(model, device)
     steps = explore.interpolate(loaded, columns, rows, classes=classes, truncation=truncation, seed=seed,
                                 **_chosen(loaded, seeds, latents))
     animation.save_sheet(path, explore.sheet(steps))
@@ -60,8 +60,8 @@ def invert(
     from i2i.cli.options import writable_folder
     from i2i.cli.progress import ProgressBars
     from i2i.inference.inversion import invert_images
-    from i2i.inference.model import load
-    loaded, folder = load(model, device), writable_folder("--out", out)
+    from i2i.inference.shared_model import load_shared
+    loaded, folder = load_shared(model, device), writable_folder("--out", out)
     with ProgressBars() as bars:
         found = invert_images(
             loaded, images, folder, classes=classes, n=n, steps=steps, starts=starts, perceptual=perceptual,
@@ -89,11 +89,11 @@ def mix(
 ) -> None:
     """Show each row's image with the column's styles in some layers. Style networks only."""
     from i2i.inference import animation, explore
-    from i2i.inference.model import load
+    from i2i.inference.shared_model import load_shared
     path, (columns, rows) = animation.check_output(out, animation.SHEETS), explore.parse_grid(grid)
     if rows is None:
         raise RequestError(f"--grid {grid} has no rows; accepted: COLUMNSxROWS, such as 5x5")
-    mixed = explore.mix(load(model, device), columns, rows, layers=layers, classes=classes,
+    mixed = explore.mix(load_shared(model, device), columns, rows, layers=layers, classes=classes,
                         truncation=truncation, seed=seed)
     animation.save_sheet(path, explore.sheet(mixed))
     print(path)
@@ -113,14 +113,14 @@ def walk(
 ) -> None:
     """Walk in a closed loop past some images, for all classes at once."""
     from i2i.inference import animation, explore
-    from i2i.inference.model import load
+    from i2i.inference.shared_model import load_shared
     path = animation.check_output(out, (*animation.MAX_FPS, *animation.SHEETS))
     max_fps = animation.MAX_FPS.get(path.suffix.lower())
     if max_fps is None and fps is not None:
         raise RequestError(f"--fps {fps} is for films; {out} is a strip")
     fps = animation.DEFAULT_FPS if fps is None else fps
     require(max_fps is None or 1 <= fps <= max_fps, "--fps", fps, f"1 to {max_fps}")
-    loaded = load(model, device)
+    loaded = load_shared(model, device)
     images = explore.walk(loaded, frames, stops=stops, classes=classes, truncation=truncation, seed=seed,
                           **_chosen(loaded, seeds, latents))
     if max_fps is None:

@@ -47,7 +47,7 @@ def generate(
     from i2i.data.sources import output_folder
     from i2i.files import location_of
     from i2i.inference import generate as generation
-    from i2i.inference.model import load
+    from i2i.inference.shared_model import load_shared
     if n is not None and only is not None:
         raise RequestError("--n and --only cannot both be given: all of the first N, or only some")
     if n is None and only is None:
@@ -55,7 +55,7 @@ def generate(
     if only is not None and (layout or shard):
         raise RequestError("--only writes single files; --layout and --shard go with --n")
     processes = process_group(device)
-    loaded = load(model, device)
+    loaded = load_shared(model, device)
     options = {"classes": classes, "truncation": truncation, "steps": steps, "guidance": guidance,
                "seed": seed, "batch_size": batch, "suffix": suffix, "layout": layout}
     plan = _plan(model, loaded, like, {key: value for key, value in options.items() if value is not None})

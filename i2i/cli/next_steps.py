@@ -14,15 +14,20 @@ FIRST = ("i2i translate personas-color personas-edges-64/test --half left --out 
          "a bundled model colors bundled outlines; i2i models lists others")
 
 
-def next_steps(folder: Path) -> list[tuple[str, str]]:
-    """Commands and what each is for: runs first, the newest before older ones, then data, then models.
+def find_work(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
+    """Run folders in a folder and its runs/, the newest before older ones; data; model files.
 
     Reads names and, of runs, config.json; nothing is imported for it.
     """
     entries = [folder] if _is_run(folder) else [folder, *_entries(folder), *_entries(folder / "runs")]
     runs = sorted((path for path in entries if _is_run(path)), key=_changed, reverse=True)
-    data = [path for path in entries if path not in runs and path.name != "runs" and _is_data(path)]
-    models = [path for path in entries if path.suffix == ".safetensors"]
+    return (runs, [path for path in entries if path not in runs and path.name != "runs" and _is_data(path)],
+            [path for path in entries if path.suffix == ".safetensors"])
+
+
+def next_steps(folder: Path) -> list[tuple[str, str]]:
+    """Commands and what each is for: runs first, the newest before older ones, then data, then models."""
+    runs, data, models = find_work(folder)
     steps = [(f"i2i report {_quote(run, folder)}", "this run has ended") if (run / "verdict.json").exists()
              else (f"i2i train --resume {_quote(run, folder)}", "this run goes on where it stopped")
              for run in runs[:MAX_OF_A_KIND]]

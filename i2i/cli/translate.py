@@ -172,8 +172,8 @@ def _as_one(stages: list[tuple[TrainedModel, str]], denoise: bool) -> tuple[Tran
 def _load_stages(paths: list[tuple[str, str]], device: str, statistics: str | None,
                  steps: int | None, denoise: bool) -> list[tuple[TrainedModel, str]]:
     """Load the models that translate one after the other, as the options say, before anything is written."""
-    from i2i.inference.model import load
-    stages = [(load(path, device), direction) for path, direction in paths]
+    from i2i.inference.shared_model import load_shared
+    stages = [(load_shared(path, device), direction) for path, direction in paths]
     for stage, direction in stages[denoise:]:
         stage.sides(direction)      # Raises for a direction that was not learned.
         stage.statistics = statistics or stage.statistics

@@ -1,7 +1,6 @@
 """A trained translator as a picklable callable on batches: for Ray, Spark and process pools."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,9 @@ from i2i.errors import RequestError, require
 from i2i.images.convert import to_array
 from i2i.images.encode import FILE_FORMATS, encode, formats_for
 from i2i.images.format import Array, DecodedImage
-from i2i.inference.model import Model, default_batch_size, load
-from i2i.inference.model_file import find_model
+from i2i.inference.model import Model, default_batch_size
+from i2i.inference.shared_model import load_shared
 from i2i.inference.translator import array_image
-
-
-@lru_cache(maxsize=4)
-def _load(path: str, device: str, changed: int) -> Model:
-    """A model, once in each process until its file changes."""
-    return load(path, device)
 
 
 class BatchTranslator:
@@ -56,9 +49,7 @@ class BatchTranslator:
     def model(self) -> Model:
         """The model, which each process loads once."""
         if self._loaded is None:
-            file = find_model(self.path)
-            changed = file.stat().st_mtime_ns if file.exists() else 0       # If not, reading it says so.
-            self._loaded = _load(self.path, self.device, changed)
+            self._loaded = load_shared(self.path, self.device)
         return self._loaded
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:

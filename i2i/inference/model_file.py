@@ -100,6 +100,19 @@ def is_model(text: str | Path) -> bool:
             or (_is_name(text) and str(text) in bundled_models()))
 
 
+def read_directions(model: str | Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The header of a model, and the directions in which it translates: none if it makes images from noise.
+
+    RequestError if it is damaged or of a recipe that is not known; weights are not read.
+    """
+    header = checkpoint.read_header(find_model(model), "model")
+    try:
+        recipe: Any = lookup("recipe", header["recipe"]["name"])
+        return header, tuple(source + recipe.targets[key] for key, source in recipe.sources.items())
+    except HEADER_ERRORS as error:
+        raise RequestError(f"{model} has a damaged header: {error}") from None
+
+
 def _is_name(model: str | Path) -> bool:
     """Whether this cannot be a path: a word without folder and suffix, of nothing that exists."""
     path = Path(model)

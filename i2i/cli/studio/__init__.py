@@ -1,0 +1,1 @@
+"""i2i studio: a page in the browser over the other commands."""
