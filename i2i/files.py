@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,16 @@ def bundled_folder(name: str) -> Path:
     """A folder of files that come with i2i: within the installed package, or beside it in a checkout."""
     package = Path(__file__).parent
     return package / name if (package / name).is_dir() else package.parent / name
+
+
+def cache_folder() -> Path:
+    """The user's cache: I2I_CACHE, or i2i below XDG_CACHE_HOME or ~/.cache."""
+    if own := os.environ.get("I2I_CACHE"):
+        return Path(own)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "i2i"
+    except RuntimeError:        # A user without a home, as in containers: nothing is found or kept.
+        return Path(os.devnull)
 
 
 def is_device(path: Path) -> bool:
@@ -230,6 +241,11 @@ def try_lock(path: Path) -> FileLock | None:
     except Timeout:
         return None
     return lock
+
+
+def locked(path: Path) -> AbstractContextManager[object]:
+    """Lock a file for a block, after waiting for other processes."""
+    return FileLock(path)
 
 
 def append_json_line(path: Path, entry: Mapping[str, Any]) -> None:

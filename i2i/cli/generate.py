@@ -78,11 +78,10 @@ def _generate_all(loaded: Model, plan: GenerationPlan, out: str, n: int, shard: 
     from i2i.data.sources import uploaded_when_done
     from i2i.inference.generate import generate_set
     from i2i.inference.shard_store import SHARD_SIZE
-    from i2i.metrics.weights import cache_folder
     if shard and plan.layout not in ("webdataset", "parquet"):
         raise RequestError(f"--shard {shard} needs --layout webdataset or parquet")
     start = time.monotonic()
-    with uploaded_when_done("--out", out, cache_folder(), rank=processes.rank) as local, \
+    with uploaded_when_done("--out", out, rank=processes.rank) as local, \
             ProgressBars(processes.rank, keep=True) as bars:
         report = generate_set(loaded, plan, local, n, group=processes, shard_size=shard or SHARD_SIZE,
                               progress=lambda report: bars.update("images", report.done + report.skipped, n))

@@ -25,14 +25,13 @@ from i2i.data.sharding import ProcessGroup, SingleProcess, shard_blocks
 from i2i.data.sources.base import error_reason
 from i2i.errors import JobError, RequestError
 from i2i.evaluation.protocol import STRIP_HINT
-from i2i.files import atomic_path, remove_stale
+from i2i.files import atomic_path, cache_folder, remove_stale
 from i2i.images.format import Array
 from i2i.inference.memory import is_out_of_memory
 from i2i.metrics.color import BINS, LabHistogram
 from i2i.metrics.feature_networks import FeatureExtractor, check_finite
 from i2i.metrics.paired import PairedMetric
 from i2i.metrics.set_metrics import SetFeatures
-from i2i.metrics.weights import cache_folder
 
 CACHE_VERSION = 3               # Changes when what is stored, or how it is computed, changes.
 MAX_COLOR_PIXELS = 1 << 20      # Larger images lose whole rows and columns before their colors are counted.

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from i2i.data.image_set import ImageSetFacts
-from i2i.data.sources import downloaded, is_url
+from i2i.data.sources import fetched, is_url
 from i2i.errors import RequestError
 from i2i.files import write_atomically
 from i2i.images.format import Array
@@ -68,8 +68,9 @@ def read_statistics(where: str) -> StoredStatistics | None:
     """The statistics in a file; None if it is something else.  RequestError if they cannot be used."""
     if Path(where).suffix.lower() != ".npz" or not (is_url(where) or Path(where).is_file()):
         return None
+    file = fetched(where) if is_url(where) else where
     try:
-        with np.load(downloaded(where) if is_url(where) else where, allow_pickle=False) as arrays:
+        with np.load(file, allow_pickle=False) as arrays:
             if not {"mu", "sigma"} <= set(arrays.files):
                 return None
             mean, covariance = (np.asarray(arrays[key], np.float64) for key in ("mu", "sigma"))

@@ -10,7 +10,7 @@ from torch import nn
 
 from i2i import recipes  # noqa: F401 - registers the recipes.
 from i2i.config import from_dict, parse, validate
-from i2i.data.sources import downloaded, is_url
+from i2i.data.sources import fetched, is_url
 from i2i.errors import RequestError, require
 from i2i.images.convert import palette_values
 from i2i.images.format import ImageFormat
@@ -65,11 +65,7 @@ def _model_behind(url: str) -> Path:
         name = RunFolder(run).best.name if which == "best" else RunFolder(run).model.name
     else:
         raise RequestError(f"{url} has no model @{which}; accepted: @IMAGES, @best or @last")
-    file = run if run.endswith(".safetensors") and not which else f"{run.rstrip('/')}/{name}"
-    try:
-        return downloaded(file)
-    except OSError as error:
-        raise RequestError(f"{file} cannot be read: {error}") from None
+    return fetched(run if run.endswith(".safetensors") and not which else f"{run.rstrip('/')}/{name}")
 
 
 def _model_of_run(run: RunFolder, which: str) -> Path:

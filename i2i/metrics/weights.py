@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from i2i.errors import JobError, RequestError
-from i2i.files import atomic_path, bundled_folder, remove_stale
+from i2i.files import atomic_path, bundled_folder, cache_folder, remove_stale
 from i2i.registry import suggest
 
 TIMEOUT = 30        # Seconds without an answer.
@@ -55,16 +55,6 @@ def sha256(path: Path) -> str:
 def bundled_weights() -> Path:
     """The folder `weights/` of the checkout, or of the installed package."""
     return bundled_folder("weights")
-
-
-def cache_folder() -> Path:
-    """The user's cache: I2I_CACHE, or i2i below XDG_CACHE_HOME or ~/.cache."""
-    if own := os.environ.get("I2I_CACHE"):
-        return Path(own)
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "i2i"
-    except RuntimeError:        # A user without a home, as in containers: nothing is found or kept.
-        return Path(os.devnull)
 
 
 def catalog() -> dict[str, WeightsFile]:

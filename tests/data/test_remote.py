@@ -164,7 +164,7 @@ def test_a_request_that_fails_is_made_again_and_one_that_keeps_failing_names_the
 @pytest.mark.parametrize(("url", "line"), [
     ("memory://nothing", "memory://nothing does not exist; accepted: a folder, a zip, a manifest or an image"),
     ("file:///nothing/here", "file:///nothing/here does not exist"),
-    ("memory://set/notes.txt", "is not a folder, a zip, a manifest"),
+    ("memory://set/notes.txt", "memory://set/notes.txt is not a folder, a shard (.tar, .parquet)"),
     ("memory://set/bad.zip", "memory://set/bad.zip cannot be read as a zip: File is not a zip file"),
     ("memory://set/bad.zip/train", "memory://set/bad.zip cannot be read as a zip: File is not a zip file"),
     ("unheard://of", "unheard://of cannot be read by unheard: Protocol not known: unheard"),

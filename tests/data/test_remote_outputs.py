@@ -1,8 +1,10 @@
-"""Outputs on URLs, through s3fs against a server of S3 on this machine: whole or not there, also where requests fail."""
+"""Outputs on URLs, and shards from them, through s3fs against a server of S3 on this machine: whole or not there, also where requests fail."""
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
 import threading
 import time
 import urllib.request
@@ -12,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 import pytest
 from PIL import Image
 
-from i2i.data.sources import outputs
+from i2i.data.sources import load_image, open_source, outputs
 from i2i.data.sources import url as urls
 from i2i.files import atomic_path, is_written, location_of
-from tests.conftest import Run, drawing
+from tests.conftest import SMALL, Run, drawing
+from tests.data.test_shards import learned, parquet, tar
 
 EXPIRED = b'<?xml version="1.0"?><Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>'
 pytest.importorskip("moto.server")
@@ -27,21 +31,25 @@ s3fs = pytest.importorskip("s3fs")
 
 @dataclass
 class Server:
-    """S3 on the loopback, whose answers to uploads go wrong on request."""
+    """S3 on the loopback, whose answers to uploads, or downloads, go wrong on request."""
 
-    faults: list[str] = field(default_factory=list)         # Of the next uploads: "500", "reset", "slow", "expired", or "" for none.
+    method: str = "PUT"
+    faults: list[str] = field(default_factory=list)         # Of the next uploads: "500", "reset", "slow", "expired", "cut", or "" for none.
     asked: list[tuple[str, str]] = field(default_factory=list)
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Any:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         self.asked.append((method, f"{path}?{environ['QUERY_STRING']}"))
-        fault = self.faults.pop(0) if method == "PUT" and path.count("/") > 1 and ".i2i-write-test" not in path and self.faults else ""
+        fault = self.faults.pop(0) if method == self.method and path.count("/") > 1 and ".i2i-write-test" not in path and self.faults else ""
         if fault == "500":
             start("500 Internal Server Error", [("Content-Length", "0")])
             return [b""]
         if fault == "expired":
             start("400 Bad Request", [("Content-Type", "application/xml"), ("Content-Length", str(len(EXPIRED)))])
             return [EXPIRED]
+        if fault == "cut":
+            body = b"".join(self.moto(environ, start))      # With the length of all of it.
+            return [body[:len(body) // 2]]
         if fault == "slow":
             time.sleep(4)
         if fault == "reset":
@@ -78,12 +86,12 @@ def bucket(running: tuple[Server, int], monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(s3fs.core.S3FileSystem, "retries", 1)        # So that ours are what is tested.
     monkeypatch.setenv("I2I_CACHE", str(tmp_path / "cache"))
     urls._file_system.cache_clear()
-    outputs.downloaded.cache_clear()
     files = fsspec.filesystem("s3")
     if not files.exists("bucket"):
         files.mkdir("bucket")
     files.rm(files.ls("bucket"), recursive=True) if files.ls("bucket", refresh=True) else None
     server.faults.clear()
+    server.method = "PUT"
     server.asked.clear()
     yield server, files
     files.invalidate_cache()
@@ -99,6 +107,12 @@ def inputs(folder: Path, n: int = 4) -> Path:
     for i in range(n):
         Image.fromarray(drawing(i)[:, :32]).save(folder / "deep" / f"{i}.png")
     return folder
+
+
+def encode(image: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image)).save(file, "PNG")
+    return file.getvalue()
 
 
 def written(folder: Path) -> dict[str, bytes]:
@@ -139,6 +153,7 @@ def test_a_job_whose_credentials_expire_says_so_in_a_line_and_is_continued(bucke
     assert len(held(files, "bucket/out")) == 1
     assert len(server.faults) >= 46         # Not asked again and again.
     server.faults.clear()
+    server.method = "PUT"
     assert "3 translated, 1 there already" in i2i("translate", trained, source, "--out", "s3://bucket/out", "--skip-existing", "--device", "cpu").out
     refused = i2i("translate", trained, source, "--out", "s3://nobucket/out", "--device", "cpu")
     assert refused.code == 2
@@ -196,6 +211,7 @@ def test_a_generated_set_is_uploaded_when_it_is_whole(name: str, bucket: tuple[S
     assert stopped.code == 1
     assert "the same command uploads it" in stopped.line
     server.faults.clear()
+    server.method = "PUT"
     done = i2i(*command)
     assert done.code == 0, done.err
     assert "0 generated, 6 there already" in done.out
@@ -203,3 +219,67 @@ def test_a_generated_set_is_uploaded_when_it_is_whole(name: str, bucket: tuple[S
     assert found == expected
     assert not any((tmp_path / "cache" / "outputs").iterdir())
     assert "is there already; accepted: a new folder or file" in i2i(*command).line
+
+
+def shards(files: Any, folder: Path) -> dict[str, list[np.ndarray]]:
+    """Two tar shards of pairs in the bucket, and what they hold."""
+    sides = {"a": [drawing(i)[:, :32] for i in range(8)], "b": [drawing(i)[:, 32:] for i in range(8)]}
+    for number in range(2):
+        path = tar(folder / f"train-{number:03}.tar", {f"{i}.{side}.png": encode(sides[side][i]) for i in range(4 * number, 4 * number + 4) for side in "ab"})
+        files.put(str(path), f"bucket/set/{path.name}")
+    return sides
+
+
+def test_a_training_from_shards_in_a_bucket_is_that_from_the_files_and_fetches_each_once(bucket: tuple[Server, Any], i2i: Run, tmp_path: Path) -> None:
+    server, files = bucket
+    shards(files, tmp_path / "set")
+    words = ["train", "pix2pix", *SMALL, "train.images=12", "--device", "cpu"]
+    assert i2i(*words, "--data", tmp_path / "set", "--out", tmp_path / "local").code == 0
+    server.method, server.faults[:] = "GET", ["500", "cut", "reset"]
+    for data in ("s3://bucket/set", "s3://bucket/set/train-{000..001}.tar"):
+        server.asked.clear()
+        done = i2i(*words, "train.num_workers=2", "--data", data, "--out", tmp_path / "remote")
+        assert done.code == 0, done.err
+        assert learned(tmp_path / "remote") == learned(tmp_path / "local")
+        assert sum(method == "GET" and ".tar" in path for method, path in server.asked) == (5 if data.endswith("set") else 0)
+        sorted((tmp_path / "remote").glob("state-*"))[-1].unlink()
+        assert i2i("train", "--resume", tmp_path / "remote", "--device", "cpu").code == 0
+        assert learned(tmp_path / "remote") == learned(tmp_path / "local")
+        shutil.rmtree(tmp_path / "remote")
+    assert server.faults == []
+    assert "s3://bucket/set/train-002.tar cannot be read: there is no such file" in i2i("data", "check", "s3://bucket/set/train-{000..002}.tar").line
+    assert f"{tmp_path}/set/train-002.tar does not exist" in i2i("data", "check", f"{tmp_path}/set/train-{{000..002}}.tar").line
+
+
+def test_what_is_wrong_with_a_shard_in_a_bucket_is_a_line_and_leaves_nothing(bucket: tuple[Server, Any], i2i: Run, tmp_path: Path) -> None:
+    server, files = bucket
+    shards(files, tmp_path / "set")
+    server.method = "GET"
+    for fault, said in (("expired", "The provided token has expired"), ("cut", "")):
+        server.faults[:] = [fault] * 50
+        refused = i2i("data", "check", "s3://bucket/set/train-001.tar")
+        assert refused.code == 2
+        assert refused.line.startswith("error: s3://bucket/set/train-001.tar cannot be read: ")
+        assert said in refused.line
+        assert not [path for path in written(tmp_path / "cache") if ".tar" in path]
+    server.faults.clear()
+    whole = files.cat_file("bucket/set/train-001.tar")
+    files.pipe_file("bucket/set/train-001.tar", whole[:5000])
+    assert "error: s3://bucket/set/train-001.tar cannot be read as a tar: " in i2i("data", "check", "s3://bucket/set").line
+    files.pipe_file("bucket/set/train-001.tar", whole)
+    done = i2i("data", "check", "s3://bucket/set")
+    assert "8 train pairs" in done.out, done.out + done.err
+
+
+def test_arrays_and_parquet_in_a_bucket_are_sets_of_images(bucket: tuple[Server, Any], tmp_path: Path) -> None:
+    _, files = bucket
+    images = np.stack([drawing(i) for i in range(3)])
+    np.save(tmp_path / "x.npy", images)
+    np.savez_compressed(tmp_path / "x.npz", images=images)
+    parquet(tmp_path / "x.parquet", {"image": [encode(each) for each in images]})
+    for name in ("x.npy", "x.npz", "x.parquet"):
+        files.put(str(tmp_path / name), f"bucket/{name}")
+        source = open_source(f"s3://bucket/{name}")
+        names = list(source.names())
+        assert source.root == f"s3://bucket/{name}"
+        assert [load_image(source, name).array.tolist() for name in names] == images.tolist()

@@ -21,14 +21,14 @@ class ArrayFile(Source):
     A .npy is read image by image; a .npz, which may be compressed, as a whole once in each process.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.root = path, str(path)
+    def __init__(self, path: Path, root: str | None = None) -> None:
+        self.path, self.root = path, root or str(path)
         try:
             array = self._open()
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
-            raise RequestError(f"{path} cannot be read as an array: {error_reason(error)}") from None
+            raise RequestError(f"{self.root} cannot be read as an array: {error_reason(error)}") from None
         if array.ndim != 4 or array.dtype != np.uint8 or 0 in array.shape:
-            raise RequestError(f"{path} is an array {array.shape} of {array.dtype}; accepted: images x "
+            raise RequestError(f"{self.root} is an array {array.shape} of {array.dtype}; accepted: images x "
                                "height x width x channels, uint8")
         self.count = len(array)
 

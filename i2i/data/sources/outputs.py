@@ -12,7 +12,7 @@ from tempfile import NamedTemporaryFile
 from i2i.data.sharding import map_in_threads
 from i2i.data.sources.url import Location, is_url
 from i2i.errors import JobError, RequestError
-from i2i.files import Upload, folder_of_process, upload_from
+from i2i.files import Upload, cache_folder, upload_from
 
 PROBE = ".i2i-write-test"
 UPLOADS = 8         # Files of a set that are uploaded at once.
@@ -60,7 +60,7 @@ def output_file(option: str, where: str) -> Path:
 
 
 @contextmanager
-def uploaded_when_done(option: str, where: str, cache_folder: Path, *, rank: int = 0) -> Iterator[Path]:
+def uploaded_when_done(option: str, where: str, *, rank: int = 0) -> Iterator[Path]:
     """The local path of an output of many files, or of one, which is uploaded after the block if it is a URL.
 
     It is kept in the cache until then, so that the same command continues an interrupted one.  RequestError
@@ -70,7 +70,7 @@ def uploaded_when_done(option: str, where: str, cache_folder: Path, *, rank: int
     if not is_url(where) or location.local:
         yield (is_url(where) and location.local) or Path(where)
         return
-    kept = cache_folder / "outputs" / hashlib.sha256(location.url.encode()).hexdigest()[:32]
+    kept = cache_folder() / "outputs" / hashlib.sha256(location.url.encode()).hexdigest()[:32]
     local = kept / location.url.rpartition("/")[2]
     if not rank and not local.exists():
         if location.kind():
@@ -93,11 +93,3 @@ def uploaded_when_done(option: str, where: str, cache_folder: Path, *, rank: int
         raise JobError(f"{where} could not be written: {error}; the set is in {local}, and the same command "
                        "uploads it") from None
     shutil.rmtree(kept)
-
-
-@cache
-def downloaded(url: str) -> Path:
-    """A local copy, for this process, of the file behind a URL.  OSError if it cannot be read."""
-    file = folder_of_process() / url.rpartition("/")[2]
-    file.write_bytes(Location(url).read())
-    return file

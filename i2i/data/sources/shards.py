@@ -5,7 +5,7 @@ import json
 import re
 import tarfile
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -50,18 +50,26 @@ class Sample(NamedTuple):
     label: str | None
 
 
+class Shard(NamedTuple):
+    """A shard: its name below the root, the file, and what messages call it."""
+
+    name: str
+    file: Path
+    where: str
+
+
 class Shards(Source):
     """Images in shards, as the rows of a manifest: pairs if samples hold a and b, labels if all have one.
 
     The split is the first of train, val and test, or their synonyms, in the name of a shard; else train.
     """
 
-    def __init__(self, path: Path, shards: list[Path]) -> None:
-        self.path, self.root, self.shards = path, str(path), shards
+    def __init__(self, root: str, shards: Sequence[Shard]) -> None:
+        self.root, self.shards = root, shards
         rows = list[dict[str, str]]()
         found = dict[str, tuple[int, int, int]]()
         for number, shard in enumerate(shards):
-            folder = (shard.relative_to(path) if path != shard else Path(shard.name)).with_suffix("")
+            folder = PurePosixPath(shard.name).with_suffix("")
             split = _split_of(folder)
             for images, label in self._index(shard):
                 row = {side: f"{folder.as_posix()}/{image.name}" for side, image in images.items()}
@@ -71,15 +79,15 @@ class Shards(Source):
         if not all("label" in row for row in rows):
             rows = [{key: row[key] for key in row if key != "label"} for row in rows]
         if not found:
-            raise RequestError(f"{path} holds no images")
+            raise RequestError(f"{root} holds no images")
         self.files = FileList.of(sorted(found))
         self.table = np.array([found[name] for name in self.files], IMAGE)
         lines = "\n".join(map(json.dumps, rows)).encode()
-        self._manifest = manifests.read(lines, f"{path}/index.jsonl", has=self.has,
+        self._manifest = manifests.read(lines, f"{root}/index.jsonl", has=self.has,
                                         is_image=has_image_extension)
 
     @abstractmethod
-    def _index(self, shard: Path) -> Iterator[Sample]:
+    def _index(self, shard: Shard) -> Iterator[Sample]:
         """The samples of a shard.  RequestError if it is damaged."""
 
     def list_images(self) -> FileList:
@@ -91,7 +99,7 @@ class Shards(Source):
     def has(self, name: str) -> bool:
         return self.files.find(name) >= 0
 
-    def _find(self, name: str) -> tuple[Path, int, int]:
+    def _find(self, name: str) -> tuple[Shard, int, int]:
         position = self.files.find(name)
         if position < 0:
             raise Unreadable(name, "there is no such image")
@@ -99,25 +107,26 @@ class Shards(Source):
         return self.shards[shard], start, size
 
     def identity(self, name: str) -> str:
-        return f"{file_identity(self._find(name)[0])} {name!r}"
+        return f"{file_identity(self._find(name)[0].file)} {name!r}"
 
 
 class TarShards(Shards):
     """Tar files; adjacent members that share their name up to its first dot are a sample."""
 
-    def _index(self, shard: Path) -> Iterator[Sample]:
+    def _index(self, shard: Shard) -> Iterator[Sample]:
         try:
-            with tarfile.open(shard, "r:") as archive:
-                for key, members in groupby(_members(archive, shard), lambda member: _key(member.name)[0]):
-                    yield from _sample(archive, key, list(members), shard)
+            with tarfile.open(shard.file, "r:") as archive:
+                members = _members(archive, shard.file)
+                for key, group in groupby(members, lambda member: _key(member.name)[0]):
+                    yield from _sample(archive, key, list(group), shard.where)
         except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-            raise RequestError(f"{shard} cannot be read as a tar: {error_reason(error)}") from None
+            raise RequestError(f"{shard.where} cannot be read as a tar: {error_reason(error)}") from None
 
     def read(self, name: str, size: int | None = None) -> bytes:
         shard, start, length = self._find(name)
         try:
             check_file_size(name, length)
-            with open(shard, "rb") as file:
+            with open(shard.file, "rb") as file:
                 file.seek(start)
                 data = file.read(length if size is None else min(size, length))
         except OSError as error:
@@ -150,7 +159,7 @@ def _key(name: str) -> tuple[str, str]:
 
 
 def _sample(archive: tarfile.TarFile, key: str, members: list[tarfile.TarInfo],
-            shard: Path) -> Iterator[Sample]:
+            where: str) -> Iterator[Sample]:
     """The sample that some members are; none without images."""
     images, label = dict[str, Image](), None
     for member in members:
@@ -161,7 +170,7 @@ def _sample(archive: tarfile.TarFile, key: str, members: list[tarfile.TarInfo],
         elif is_image(member.name):
             images[field.rpartition(".")[0]] = Image(member.name, member.offset_data, member.size)
     if images:
-        yield Sample(_sides(images, f"{shard}, sample {key}"), label)
+        yield Sample(_sides(images, f"{where}, sample {key}"), label)
 
 
 def _sides(images: dict[str, Any], where: str) -> dict[str, Any]:
@@ -177,17 +186,17 @@ def _sides(images: dict[str, Any], where: str) -> dict[str, Any]:
 class ParquetShards(Shards):
     """Parquet files with a column of images, or two, a and b, and perhaps one of labels."""
 
-    def _index(self, shard: Path) -> Iterator[Sample]:
+    def _index(self, shard: Shard) -> Iterator[Sample]:
         try:
-            with _parquet().ParquetFile(shard, memory_map=True) as file:
+            with _parquet().ParquetFile(shard.file, memory_map=True) as file:
                 schema = file.schema_arrow
                 columns = _sides({field.name: field.name for field in schema if _holds_images(field.type)},
-                                 f"{shard}, columns {', '.join(schema.names)}")
+                                 f"{shard.where}, columns {', '.join(schema.names)}")
                 labels = _labels(file)
                 groups = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
-            suffixes = {side: _suffix(shard, column) for side, column in columns.items()}
+            suffixes = {side: _suffix(shard.file, column) for side, column in columns.items()}
         except (OSError, ValueError) as error:      # Those of pyarrow are ValueErrors, too.
-            raise RequestError(f"{shard} cannot be read as Parquet: {error_reason(error)}") from None
+            raise RequestError(f"{shard.where} cannot be read as Parquet: {error_reason(error)}") from None
         self.columns = {"a": "a", "b": "b"} | columns
         places = ((group, row) for group, rows in enumerate(groups) for row in range(rows))
         for number, place in enumerate(places):
@@ -199,7 +208,7 @@ class ParquetShards(Shards):
         shard, group, row = self._find(name)
         side = PurePosixPath(name).suffixes[-2:-1]
         try:
-            data = _row_group(shard, group, self.columns[side[0][1:] if side else "file"])[row].as_py()
+            data = _row_group(shard.file, group, self.columns[side[0][1:] if side else "file"])[row].as_py()
         except (OSError, ValueError) as error:
             raise Unreadable(name, f"cannot be read from {shard.name}: {error_reason(error)}") from None
         if data is None:
@@ -254,21 +263,29 @@ def _suffix(shard: Path, column: str) -> str:
 KINDS: dict[str, type[Shards]] = {".tar": TarShards, ".parquet": ParquetShards}
 
 
-def open_shards(path: Path) -> Shards | None:
-    """A shard, or a folder of shards of one kind and without images; None for anything else."""
-    kind = KINDS.get(path.suffix.lower())
+def is_shard(name: str) -> bool:
+    """Whether a name is that of a shard."""
+    return name.lower().endswith(tuple(KINDS)) and not is_hidden(PurePosixPath(name).name)
+
+
+def open_shards(root: str, shards: Sequence[Shard]) -> Shards:
+    """Shards as a source.  RequestError if they are of two kinds."""
+    kind, *others = {PurePosixPath(shard.name).suffix.lower() for shard in shards}
+    if others:
+        raise RequestError(f"{root} holds shards of two kinds; accepted: a folder of one")
+    return KINDS[kind](root, shards)
+
+
+def local_shards(path: Path) -> list[Shard]:
+    """A shard, or those of a folder without images; none in anything else."""
     if path.is_file():
-        return kind(path, [path]) if kind else None
+        return [Shard(path.name, path, str(path))] if is_shard(path.name) else []
     if next(iter(walk(str(path), is_image)), None):
-        return None
-    names = sorted(walk(str(path), lambda name: name.lower().endswith(tuple(KINDS)) and not is_hidden(name)))
-    kinds = {Path(name).suffix.lower() for name in names}
-    if len(kinds) > 1:
-        raise RequestError(f"{path} holds shards of two kinds; accepted: a folder of one")
-    return KINDS[kinds.pop()](path, [path / name for name in names]) if kinds else None
+        return []
+    return [Shard(name, path / name, str(path / name)) for name in sorted(walk(str(path), is_shard))]
 
 
-def _split_of(shard: Path) -> str:
+def _split_of(shard: PurePosixPath) -> str:
     """The split that the name of a shard, or of a folder that it is in, begins with."""
     for part in (shard.name, *reversed(shard.parts[:-1])):
         for word in re.split(r"[^a-z]+", part.lower()):

@@ -1,17 +1,20 @@
 """Files behind URLs (s3://, gs://, https://, memory://, file:// …), read with fsspec."""
 
 import functools
+import hashlib
 import io
 import os
 import re
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from i2i.data.file_list import FileList
 from i2i.errors import RequestError
+from i2i.files import atomic_path, cache_folder, folder_of_process, locked
 
 RETRY_DELAYS = (0.5, 2.0, 8.0)      # Seconds before a failed request is repeated.
 VERSION_KEYS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "modified", "created")
@@ -96,8 +99,7 @@ class Location:
         """One line that changes when this file, or one below it, changes.  OSError if the file system reports
         neither a time nor a hash."""
         info = self._request("info", name)
-        version = {key: str(info[key]) for key in VERSION_KEYS if info.get(key)}
-        if not version:
+        if not (version := _version(info)):
             raise OSError("the file system does not report when it changed")
         return f"{self.url} {name!r} {info.get('size')} {version}"
 
@@ -139,6 +141,44 @@ class RangeReader(io.RawIOBase):
         buffer[:len(data)] = data
         self.offset += len(data)
         return len(data)
+
+
+def _version(info: Mapping[str, Any]) -> dict[str, str]:
+    """What changes when a file changes, of what its file system reports."""
+    return {key: str(info[key]) for key in VERSION_KEYS if info.get(key)}
+
+
+def fetched(url: str) -> Path:
+    """A local copy of a file, which is in the cache until the file changes.  RequestError if it cannot be
+    read whole."""
+    location = Location(url)
+    if location.local:
+        return location.local
+    try:
+        info = location._request("info")
+        version, size = _version(info), int(info.get("size") or 0)
+        key = hashlib.sha256(f"{url} {size} {version}".encode()).hexdigest()[:32]
+        folder = (cache_folder() / "fetched" if version else _uncached()) / key
+        file = folder / url.rpartition("/")[2]
+        if file.exists():
+            return file
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder / ".lock"):
+            if file.exists():       # Another process has fetched it.
+                return file
+            if size > (free := shutil.disk_usage(folder).free):
+                raise OSError(f"it has {size / 1e9:.1f} GB, and {folder} {free / 1e9:.1f} GB of free space; "
+                              "I2I_CACHE=DIR names another folder")
+            with atomic_path(file) as part:
+                location._request("get_file", lpath=str(part))
+                if size and part.stat().st_size != size:
+                    raise OSError(f"only {part.stat().st_size:,} of {size:,} bytes came")
+    except OSError as error:
+        raise RequestError(f"{url} cannot be read: {failure_reason(error)}") from None
+    return file
+
+
+_uncached = functools.cache(folder_of_process)      # For files that may change without notice.
 
 
 @functools.lru_cache(maxsize=64)
