@@ -13,6 +13,7 @@ import runpy
 import shlex
 import shutil
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ class Buckets(MemoryFileSystem):
 
 @pytest.fixture(scope="module")
 def buckets(workspace: Path) -> Iterator[None]:
-    """What the pages read from object stores: strips as a folder and in zips, photographs, and a run."""
+    """What the pages read from object stores: strips as a folder, in zips and in shards, photographs, and a run."""
     files = MemoryFileSystem()
     shutil.make_archive(str(workspace / "strips"), "zip", workspace / "facades")
     for name in ("facades.zip", "photos.zip"):
@@ -78,6 +79,10 @@ def buckets(workspace: Path) -> Iterator[None]:
     for target, source in (("photos", workspace / "facades"), ("in", workspace / "photos")):
         for path in source.rglob("*.png"):
             files.pipe(f"/bucket/{target}/{path.relative_to(source).as_posix()}", path.read_bytes())
+    for number, path in enumerate(sorted((workspace / "facades" / "train").glob("*.png"))[:4]):
+        with tarfile.open(workspace / "shard.tar", "w") as shard:
+            shard.add(path, path.name)
+        files.pipe(f"/bucket/train-{number:03}.tar", (workspace / "shard.tar").read_bytes())
     files.pipe("/bucket/run/model.safetensors", (workspace / "runs" / "demo" / "model.safetensors").read_bytes())
     with pytest.MonkeyPatch.context() as patch:
         for protocol in Buckets.protocol:

@@ -8,9 +8,10 @@ import typer
 
 from i2i.cli.evaluate import Features, Weights
 from i2i.cli.leaks import choose_judges
-from i2i.cli.options import Device, JsonFile, MaxPixels, Model, Plugins, option
+from i2i.cli.options import Device, JsonFile, MaxPixels, Model, Plugins, option, output_option
 from i2i.cli.progress import ProgressBars
 from i2i.errors import RequestError
+from i2i.files import location_of
 
 LIGHTS = ("yellow", "red")
 
@@ -25,7 +26,7 @@ def audit(
     train: Annotated[str | None, option(
         "DIR|ZIP|NAME", "What the model was trained on; by default what it says itself.")] = None,
     n: Annotated[int, option("N", "How many images at most, evenly spaced.", "--n", "--number", min=1)] = 64,
-    html: Annotated[str | None, option("FILE.html", "Write a page with pictures.")] = None,
+    html: Annotated[str | None, output_option("FILE.html|URL", "Write a page with pictures.")] = None,
     json_file: JsonFile = None,
     fail_on: Annotated[str | None, option(
         "yellow|red", "Exit code 1 if a light is this or worse.")] = None,
@@ -123,4 +124,4 @@ def _write_page(path: str, result: Any, outcome: dict[str, Any]) -> None:
                for plain, each in zip(outcome["answers"], result.answers, strict=True)]
     size = write_audit(path, Path(outcome["model"]).resolve().name, facts, answers, pictures,
                        outcome["warnings"])
-    print(f"{path} ({size / 1e6:.1f} MB)")
+    print(f"{location_of(Path(path))} ({size / 1e6:.1f} MB)")

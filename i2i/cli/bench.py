@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from i2i.cli.application import command_group
-from i2i.cli.options import Device, JsonFile, Plugins, argument, option
+from i2i.cli.options import Device, JsonFile, Plugins, argument, option, output_option
 from i2i.errors import RequestError, require
 
 app = command_group("Run the benchmarks of the documentation.")
@@ -69,7 +69,8 @@ def judges(
     n: Annotated[int, option("N", "Images of each set.", "--n", min=20)] = 200,
     docs: Annotated[str | None, option(
         "FILE.md", "Put the table between the markers of this page.")] = None,
-    sheet: Annotated[str | None, option("FILE.png", "Write an image of the planted faults.")] = None,
+    sheet: Annotated[str | None, output_option(
+        "FILE.png|URL", "Write an image of the planted faults.")] = None,
     json_file: JsonFile = None, device: Device = "auto", plugin: Plugins = None,
 ) -> None:
     """What feature networks see of faults that are planted in real images, relative to mode collapse."""

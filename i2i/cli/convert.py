@@ -35,6 +35,8 @@ def convert(
 ) -> None:
     """Convert another project's checkpoint to a model file, or a model to another project's checkpoint."""
     from i2i import convert as converter
+    from i2i.data.sources import check_local
+    check_local("--out", out)
     file, settings = (None, args or []) if not args or (ab and ba) else (args[0], args[1:])
     if to is not None:
         _write(file, settings, [ab, ba], to, out)

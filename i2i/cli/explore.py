@@ -6,8 +6,9 @@ import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 from i2i.cli.application import command_group
-from i2i.cli.options import Classes, Device, NoiseModel, Plugins, argument, option
+from i2i.cli.options import Classes, Device, NoiseModel, Plugins, argument, option, output_option
 from i2i.errors import RequestError, printable, require
+from i2i.files import location_of
 
 if TYPE_CHECKING:
     from i2i.inference.model import Model as TrainedModel
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 app = command_group("Look at what a model from noise has learned: interpolations, mixed styles, walks, and "
                     "the latents of images.")
 
-SheetFile = Annotated[str, option("FILE.png|jpg", "The image to write.")]
+SheetFile = Annotated[str, output_option("FILE.png|jpg|URL", "The image to write.")]
 Truncation = Annotated[float, option(
     None, "Below 1: styles nearer to their mean, less variety. Style networks only.")]
 Seed = Annotated[int, option(None, "Another seed, other images.", min=0)]
@@ -41,7 +42,7 @@ def interpolate(
     steps = explore.interpolate(loaded, columns, rows, classes=classes, truncation=truncation, seed=seed,
                                 **_chosen(loaded, seeds, latents))
     animation.save_sheet(path, explore.sheet(steps))
-    print(path)
+    print(location_of(path))
 
 
 @app.command()
@@ -96,14 +97,14 @@ def mix(
     mixed = explore.mix(load_shared(model, device), columns, rows, layers=layers, classes=classes,
                         truncation=truncation, seed=seed)
     animation.save_sheet(path, explore.sheet(mixed))
-    print(path)
+    print(location_of(path))
 
 
 @app.command()
 def walk(
     model: NoiseModel,
-    out: Annotated[str, option(
-        "FILE.gif|mp4|png|jpg", "A film that can run in a loop; as png or jpg a strip.")],
+    out: Annotated[str, output_option(
+        "FILE.gif|mp4|png|jpg|URL", "A film that can run in a loop; as png or jpg a strip.")],
     frames: Annotated[int, option(None, "How many in all.")] = 96,
     fps: Annotated[int | None, option(None, "Frames per second of a film; by default 24.")] = None,
     stops: Annotated[int, option(None, "How many images of a seed it passes.")] = 4,
@@ -127,4 +128,4 @@ def walk(
         animation.save_sheet(path, explore.strip(images, frames))
     else:
         animation.save_animation(path, map(explore.frame, images), frames, fps)
-    print(path)
+    print(location_of(path))

@@ -21,8 +21,10 @@ def export(
     plugin: Plugins = None,
 ) -> None:
     """Export a model for use without i2i, and verify that the file makes the images of the model."""
+    from i2i.files import check_file
     from i2i.inference import export as exporting
     from i2i.inference.model import load
+    check_file("--out", out)
     loaded = load(model, "cpu")
     if statistics is not None:
         loaded.statistics = statistics

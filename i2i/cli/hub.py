@@ -50,7 +50,7 @@ def pull(
         raise RequestError(f"--out {target} must end in .safetensors")
     if target.exists():
         raise RequestError(f"{target} exists already; choose another --out")
-    check_file("--out", str(target))
+    check_file("--out", out or str(target))
     source = download(PREFIX + name)
     read_networks(source)
     write_atomically(target, lambda part: shutil.copyfile(source, part))

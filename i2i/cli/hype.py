@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from i2i.cli.application import command_group
-from i2i.cli.options import Device, JsonFile, MaxPixels, Plugins, argument, option
+from i2i.cli.options import Device, JsonFile, MaxPixels, Plugins, argument, option, output_option
 from i2i.cli.progress import ProgressBars
 from i2i.errors import JobError, RequestError
 
@@ -24,7 +24,7 @@ def build(
                          "person judges one model, drawn by chance.", "--fake")],
     qualifying: Annotated[str | None, option(
         "DIR|ZIP", "Fakes of other models for practice and qualification; by default of all --fake.")] = None,
-    out: Annotated[str, option("FILE.html", "The page to write.")] = "hype.html",
+    out: Annotated[str, output_option("FILE.html|URL", "The page to write.")] = "hype.html",
     protocol: Annotated[str, option(
         "infinity|time", "infinity: the share of errors without a time limit; time: the exposure at which "
                          "75 % are right.")] = "infinity",
@@ -42,7 +42,7 @@ def build(
     from i2i.data.image_set import open_image_set
     from i2i.evaluation import hype_study as study
     from i2i.evaluation.leak_sets import open_fakes
-    from i2i.files import check_file, write_text
+    from i2i.files import check_file, location_of, write_text
     from i2i.report.hype_page import count_images, render_study
     check_file("--out", out)
     if Path(out).suffix.lower() not in (".html", ".htm"):
@@ -62,14 +62,15 @@ def build(
         easy = open_image_set(qualifying, "--qualifying", max_pixels=max_pixels) if qualifying else None
         made = study.make_study((Path(real).name, reals), list(zip(names, sets, strict=True)), easy, settings,
                                 pool=pool, side=side, seed=seed, progress=bars.update)
-    write_text(Path(out), render_study(made))
+    page = render_study(made)
+    write_text(Path(out), page)
     shown, minutes = count_images(settings)
-    _describe(made, f"{len(reals):,} in {split}", Path(out))
+    _describe(made, f"{len(reals):,} in {split}", location_of(Path(out)), len(page.encode()))
     print(f"a person judges {shown} images in about {minutes} minute{'s' * (minutes > 1)}")
 
 
-def _describe(study: Mapping[str, Any], reals: str, out: Path) -> None:
-    size, fakes = out.stat().st_size, [f"{len(each['images'])} of {each['name']}" for each in study["fakes"]]
+def _describe(study: Mapping[str, Any], reals: str, out: str, size: int) -> None:
+    fakes = [f"{len(each['images'])} of {each['name']}" for each in study["fakes"]]
     print(f"{out} ({size / 1e6:.1f} MB): {len(study['real'])} real images ({reals}), {', '.join(fakes)}; "
           f"{study['width']}x{study['height']} pixels")
     if study["settings"]["qualification"] and not study["qualifying"] and len(fakes) == 1:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from i2i.cli.evaluate import Cache, Features, Weights, print_results
-from i2i.cli.options import Device, JsonFile, MaxPixels, Plugins, option
+from i2i.cli.options import Device, JsonFile, MaxPixels, Plugins, option, output_option
 from i2i.cli.progress import ProgressBars
 from i2i.errors import RequestError
 
@@ -21,8 +21,8 @@ def leaks(
     n: Annotated[int | None, option(
         "N", "How many images a model makes; by default as many as it was trained on, 400 to 5,000.", "--n",
         "--number", min=1)] = None,
-    sheet: Annotated[str | None, option(
-        "FILE.png", "Write an image of the nearest pairs, fakes on the left.")] = None,
+    sheet: Annotated[str | None, output_option(
+        "FILE.png|URL", "Write an image of the nearest pairs, fakes on the left.")] = None,
     fail_over: Annotated[float | None, option(
         "SHARE", "Exit code 1 if more than this share of the fakes are copies, such as 0.02.",
         min=0, max=1)] = None,

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from i2i.cli.options import Device, JsonFile, MaxPixels, Model, Plugins, argument, option
+from i2i.cli.options import Device, JsonFile, MaxPixels, Model, Plugins, argument, option, output_option
 from i2i.cli.progress import ProgressBars
 from i2i.errors import JobError, RequestError, printable
 
@@ -29,7 +29,7 @@ def score(
         "DIR", "Write original, reconstruction and difference of each image; of models that "
                "reconstruct.")] = None,
     json_file: JsonFile = None,
-    csv_file: Annotated[str | None, option("FILE", "Write a row for each image.", "--csv")] = None,
+    csv_file: Annotated[str | None, output_option("FILE|URL", "Write a row for each image.", "--csv")] = None,
     seed: Annotated[int, option(None, "Of the noise in a score.", min=0)] = 0,
     max_pixels: MaxPixels = None, device: Device = "auto", plugin: Plugins = None,
 ) -> None:

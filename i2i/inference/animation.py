@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from i2i.errors import JobError, RequestError, require
-from i2i.files import part_path, write_atomically
+from i2i.files import part_path, publish, write_atomically
 from i2i.images.encode import encode
 from i2i.images.format import Array, ImageFormat
 
@@ -83,5 +83,6 @@ def _save_mp4(path: Path, frames: Iterable[Array], count: int, fps: int) -> None
             raise JobError(f"{path} could not be written: the MP4 encoder failed, or the disk is full; a "
                            ".gif or .png needs no encoder")
         part.replace(path)
+        publish(path)
     finally:
         part.unlink(missing_ok=True)

@@ -187,7 +187,8 @@ def test_a_url_that_cannot_be_used_is_one_line(url: str, line: str, monkeypatch:
 def test_only_a_path_will_do_where_something_is_written(i2i: Run, trained: Path, strips: Path) -> None:
     upload(strips)
     assert "--out memory://out is a URL, and this needs a local folder" in i2i("train", "pix2pix", "--data", strips, "--out", "memory://out").line
-    assert "--csv memory://x.csv is a URL; accepted: a local file" in i2i("score", trained, strips, "--csv", "memory://x.csv").line
+    assert "--out memory://x.pt2 is a URL; accepted: a local file" in i2i("export", trained, "--out", "memory://x.pt2").line
+    assert "--out memory://x is a URL" in i2i("convert", trained, "--to", "cut", "--out", "memory://x").line
 
 
 # ---------------------------------------------------------------------------------------------- commands

@@ -199,6 +199,20 @@ def test_results_of_an_evaluation_and_a_report_go_into_the_bucket(bucket: tuple[
     assert "is a URL, and this needs a local folder" in i2i("train", "pix2pix", "--data", strips, "--out", "s3://bucket/run").line
 
 
+def test_sheets_films_and_tables_go_into_the_bucket(bucket: tuple[Server, Any], i2i: Run, noisy: dict[str, Path], tmp_path: Path) -> None:
+    _, files = bucket
+    model, source = next(iter(noisy.values())), inputs(tmp_path / "in", 2)
+    for words in (("explore", "interpolate", model, "--grid", "2x2", "--out", "s3://bucket/sheet.png"), ("explore", "walk", model, "--frames", 4, "--out", "s3://bucket/walk.mp4"),
+                  ("score", model, source, "--csv", "s3://bucket/scores.csv")):
+        done = i2i(*words, "--device", "cpu")
+        assert done.code == 0, done.err
+        assert words[0] == "score" or done.out == f"{words[-1]}\n"
+    found = held(files)
+    assert found["sheet.png"].startswith(b"\x89PNG")
+    assert b"ftyp" in found["walk.mp4"][:16]
+    assert found["scores.csv"].count(b"\n") == 3
+
+
 @pytest.mark.parametrize("name", ["set", "set.zip"])
 def test_a_generated_set_is_uploaded_when_it_is_whole(name: str, bucket: tuple[Server, Any], i2i: Run, noisy: dict[str, Path], tmp_path: Path) -> None:
     server, files = bucket
@@ -211,7 +225,6 @@ def test_a_generated_set_is_uploaded_when_it_is_whole(name: str, bucket: tuple[S
     assert stopped.code == 1
     assert "the same command uploads it" in stopped.line
     server.faults.clear()
-    server.method = "PUT"
     done = i2i(*command)
     assert done.code == 0, done.err
     assert "0 generated, 6 there already" in done.out
