@@ -195,6 +195,10 @@ def test_a_model_is_judged_by_what_it_was_not_trained_with(i2i: Run, tmp_path: P
     assert run
     tensors, header = checkpoint.load(file, "model")
     checkpoint.save(file, tensors, header | {"feature_networks": LITE0})
+    from i2i.inference.image_store import trained_with
+    made = tmp_path / "made"
+    assert i2i("translate", file, tmp_path / "data" / "test", "--half", "left", "--out", made, "--device", "cpu").code == 0
+    assert trained_with(made) == LITE0
     words = ("evaluate", file, "--metrics", "l1,kid", "--bootstrap", 0, "--device", "cpu")
     done = i2i(*words, "--json", tmp_path / "r.json")
     assert done.code == 0, done.err

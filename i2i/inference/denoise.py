@@ -27,7 +27,7 @@ class Denoiser(Translator):
             raise RequestError("--task denoise is for models without classes: the class of an image is not "
                                "known; accepted: a model trained with conditional=false")
         self.model, self.recipe = model, model.recipe
-        self.formats = dict.fromkeys("ab", model.formats["b"])
+        self.formats, self.feature_networks = dict.fromkeys("ab", model.formats["b"]), model.feature_networks
 
     def sides(self, direction: str = "ab") -> tuple[str, str]:
         if direction != "ab":

@@ -21,6 +21,7 @@ from i2i.inference.generation_plan import GenerationPlan
 
 # Not manifest.jsonl, which may be the file list of a dataset.
 PLAN, MANIFEST = "generated.json", "generated.jsonl"
+TRANSLATED = "translated.json"      # Beside translated images; only what their model was trained with.
 # Files, besides a batch, that an interrupted job may have written beyond the last one in the manifest.
 MAX_UNRECORDED = 2048
 
@@ -171,11 +172,24 @@ class ZipStore(PackedStore):
 
 
 def trained_with(path: str | Path) -> Mapping[str, str]:
-    """The feature networks that the model of a generated set was trained with; {} for other images."""
+    """The feature networks that the model of a made set was trained with; {} for other images."""
     try:
         return read_plan(path).feature_networks
     except (RequestError, OSError):
+        pass
+    try:
+        networks = json.loads((Path(path) / TRANSLATED).read_bytes())["feature_networks"]
+        return {str(name): str(sha256) for name, sha256 in networks.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
+
+
+def record_networks(folder: Path, networks: Mapping[str, str]) -> None:
+    """Write with translated images what their model was trained with, for `trained_with`."""
+    if networks:
+        known = {**trained_with(folder), **networks}
+        with atomic_path(folder / TRANSLATED) as path:
+            path.write_text(json.dumps({"feature_networks": known}))
 
 
 def read_plan(path: str | Path) -> GenerationPlan:

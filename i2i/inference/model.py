@@ -44,6 +44,7 @@ class Model(Translator):
         self.recipe, self.header, self.device, self.path = recipe, header, device, path
         self.modules = modules.to(device).eval().requires_grad_(False)
         self.formats = {side: ImageFormat.of(kind) for side, kind in header["formats"].items()}
+        self.feature_networks = header.get("feature_networks", {})
         # Direction -> key of its result in what the recipe generates.
         self.directions = {source + recipe.targets[key]: key for key, source in recipe.sources.items()}
         self.statistics = "running"

@@ -24,6 +24,7 @@ from i2i.images.decode import Header, try_header
 from i2i.images.encode import carried_alpha, encode, losses
 from i2i.images.format import Array, DecodedImage, ImageFormat
 from i2i.images.memory import MORE_MEMORY
+from i2i.inference.image_store import record_networks
 from i2i.inference.memory import LARGE_IMAGE, format_bytes, is_out_of_memory
 from i2i.inference.model import default_batch_size
 from i2i.inference.spread import sample_spread
@@ -77,6 +78,7 @@ def translate(model: Translator, source: Source, out: Path, *, direction: str = 
     report = TranslationReport(failed=refused, left_out=find_left_out(source).note())
     blocks = [[targets[i] for i in block] for block in shard_blocks(len(targets), BLOCK_SIZE, group)]
     report = TranslationReport() if group.rank else report
+    record_networks(out, {} if group.rank else model.feature_networks)
     total = sum(map(len, blocks)) + len(report.failed)
     if skip_existing:
         blocks = [[target for target in block if not _exists(target[1], out, spread)] for block in blocks]
@@ -221,16 +223,14 @@ class _FolderJob:
         yield from groups.values()
 
     def max_batch(self, shape: tuple[int, ...]) -> int:
-        multiple = self.model.multiple
-        height, width = (-(-side // multiple) * multiple for side in shape[1:])
+        height, width = (-(-side // self.model.multiple) * self.model.multiple for side in shape[1:])
         most = self.batch_size or default_batch_size(height, width)
         if self.limits.memory:
             most = min(most, self.limits.memory // self.model.memory(height, width, self.direction))
         return 1 if self.seed is not None else max(1, most)
 
     def read(self, name: str, target: Path) -> _Input | _LargeInput:
-        # Servers are asked once.
-        data = self.source.read(name, None if is_url(self.source.root) else LARGE_FILE)
+        data = self.source.read(name, None if is_url(self.source.root) else LARGE_FILE)    # One request.
         header = try_header(data)
         large = header and (header.width * header.height > LARGE_IMAGE or self.in_parts(header))
         large = large or len(data) >= LARGE_FILE

@@ -1,10 +1,12 @@
 """The interface of everything that turns images into images: one model, or a chain of them."""
 
 from abc import ABC, abstractmethod
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -28,6 +30,7 @@ class Translator(ABC):
 
     formats: Mapping[str, ImageFormat]      # Of the images of each side.
     multiple: int                           # Heights and widths that are multiples of this need no padding.
+    feature_networks: Mapping[str, str] = MappingProxyType({})      # It was trained with; name: sha256.
 
     @abstractmethod
     def __call__(self, images: Tensor, *, seed: int | None = None, direction: str = "ab") -> Tensor:
@@ -156,6 +159,7 @@ class Chain(Translator):
         self._conversions = [(before[1], after[0]) for before, after in pairwise(ends)]
         self.formats = {"a": ends[0][0], "b": ends[-1][1]}
         self.multiple = max(model.multiple for model, _ in self.stages)
+        self.feature_networks = dict(ChainMap(*(dict(model.feature_networks) for model, _ in self.stages)))
         for number, (made, accepted) in enumerate(self._conversions, 2):
             try:
                 convert_tensors(torch.zeros(1, made.channels, 1, 1), made, accepted)
