@@ -1,5 +1,7 @@
 """Denoise images by a model that reconstructs them: what it cannot express is lost, noise first."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -27,7 +29,11 @@ class Denoiser(Translator):
             raise RequestError("--task denoise is for models without classes: the class of an image is not "
                                "known; accepted: a model trained with conditional=false")
         self.model, self.recipe = model, model.recipe
-        self.formats, self.feature_networks = dict.fromkeys("ab", model.formats["b"]), model.feature_networks
+        self.formats = dict.fromkeys("ab", model.formats["b"])
+
+    @property
+    def feature_networks(self) -> Mapping[str, str]:
+        return self.model.feature_networks
 
     def sides(self, direction: str = "ab") -> tuple[str, str]:
         if direction != "ab":

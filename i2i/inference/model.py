@@ -44,7 +44,6 @@ class Model(Translator):
         self.recipe, self.header, self.device, self.path = recipe, header, device, path
         self.modules = modules.to(device).eval().requires_grad_(False)
         self.formats = {side: ImageFormat.of(kind) for side, kind in header["formats"].items()}
-        self.feature_networks = header.get("feature_networks", {})
         # Direction -> key of its result in what the recipe generates.
         self.directions = {source + recipe.targets[key]: key for key, source in recipe.sources.items()}
         self.statistics = "running"
@@ -155,6 +154,11 @@ class Model(Translator):
 
     def available_memory(self) -> int:
         return available_memory(self.device)
+
+    @property
+    def feature_networks(self) -> Mapping[str, str]:
+        networks: Mapping[str, str] = self.header.get("feature_networks", {})
+        return networks
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -1,12 +1,10 @@
 """The interface of everything that turns images into images: one model, or a chain of them."""
 
 from abc import ABC, abstractmethod
-from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -30,7 +28,6 @@ class Translator(ABC):
 
     formats: Mapping[str, ImageFormat]      # Of the images of each side.
     multiple: int                           # Heights and widths that are multiples of this need no padding.
-    feature_networks: Mapping[str, str] = MappingProxyType({})      # It was trained with; name: sha256.
 
     @abstractmethod
     def __call__(self, images: Tensor, *, seed: int | None = None, direction: str = "ab") -> Tensor:
@@ -47,6 +44,11 @@ class Translator(ABC):
     @abstractmethod
     def available_memory(self) -> int:
         """How many bytes the device of the model has left for this process."""
+
+    @property
+    def feature_networks(self) -> Mapping[str, str]:
+        """The feature networks that it was trained with, name: sha256."""
+        return {}
 
     def check_memory(self, height: int, width: int, direction: str = "ab") -> None:
         """RequestError with what it would need if a large image of this size does not fit in memory."""
@@ -159,7 +161,6 @@ class Chain(Translator):
         self._conversions = [(before[1], after[0]) for before, after in pairwise(ends)]
         self.formats = {"a": ends[0][0], "b": ends[-1][1]}
         self.multiple = max(model.multiple for model, _ in self.stages)
-        self.feature_networks = dict(ChainMap(*(dict(model.feature_networks) for model, _ in self.stages)))
         for number, (made, accepted) in enumerate(self._conversions, 2):
             try:
                 convert_tensors(torch.zeros(1, made.channels, 1, 1), made, accepted)
@@ -176,6 +177,10 @@ class Chain(Translator):
             raise RequestError(f"direction {direction} of a chain; each of its translators has a direction "
                                "of its own")
         return "a", "b"
+
+    @property
+    def feature_networks(self) -> Mapping[str, str]:
+        return {name: sha256 for model, _ in self.stages for name, sha256 in model.feature_networks.items()}
 
     def memory(self, height: int, width: int, direction: str = "ab") -> int:
         return max(model.memory(height, width, way) for model, way in self.stages)
