@@ -1,12 +1,13 @@
 # make demo   pictures of the bundled models at once; then train, translate, evaluate on the bundled drawings (4 and a half minutes on two CPU cores, after the installation)
 # make test   run the tests                make lint   ruff and mypy
+# make docs   write the documentation as a site to site/, to be read without a network
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= runs/demo
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint wheel install install-dev
+.PHONY: demo test lint wheel docs install install-dev install-docs
 
 demo: install
 	@$(BIN)/i2i translate personas-color personas-edges-64/test --half left --out $(DEMO)-bundled/colored
@@ -25,6 +26,10 @@ lint: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: install-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "open site/index.html"
+
 wheel: install-dev
 	$(BIN)/python -m build --wheel
 
@@ -34,6 +39,9 @@ install: $(VENV)/.base
 
 install-dev: $(VENV)/.dev
 	@[ "$$(cat $(VENV)/.checkout 2>/dev/null)" = "$(CURDIR)" ] || { $(BIN)/pip install --quiet --no-deps -e . && echo "$(CURDIR)" > $(VENV)/.checkout; }
+
+install-docs: install
+	@$(BIN)/python -c 'import mkdocstrings_handlers.python, material' 2>/dev/null || $(BIN)/pip install -e '.[docs]'
 
 $(VENV)/.base: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12")'

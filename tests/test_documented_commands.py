@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import doctest
 import io
+import json
 import re
 import runpy
 import shlex
@@ -17,6 +18,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 import typer
@@ -27,6 +29,7 @@ from PIL import Image
 import i2i as package
 from i2i import registry, train
 from i2i.cli import app
+from i2i.data.sources import bundled_datasets
 from i2i.recipes.presets import PRESETS
 from i2i.registry import plugins
 from i2i.training.time_budget import TimeBudget
@@ -34,7 +37,8 @@ from tests.conftest import SMALL, drawing, drawn_strips, two_styles
 from tests.test_video import film, pictures
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(page for page in (ROOT / "docs").rglob("*.md") if page.parent.name != "decisions")]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SYNOPSIS = re.compile(r"[A-Z]{3,}|…|\[|\|[a-zA-Z ]")       # `--real DIR`, `warn|stop|off`: a usage line, not a command.
 TINY = ("generator.width=4", "discriminator.width=4", "train.images=4", "train.batch_size=2", "data.size=32")
 NOISE = ("generator.width=4", "discriminator.width=4", "train.images=8", "train.batch_size=4", "data.size=32")
@@ -53,7 +57,9 @@ def documented() -> list[tuple[str, str]]:
             for line in block.replace("\\\n", " ").splitlines():
                 line = re.split(r"\s{2,}#? |\s#\s", line.strip().removeprefix("$ "))[0]
                 found += [(page.name, part.strip()) for part in line.split(";") if part.strip().startswith("i2i ")]
-    return list(dict.fromkeys(found))
+    found += [(page.name, line[1:].format(images=8, updates=2)) for page in NOTEBOOKS for cell in json.loads(page.read_text())["cells"]
+              for line in "".join(cell["source"]).splitlines() if line.startswith("!i2i ")]
+    return [(page, command) for command, page in {command: page for page, command in reversed(found)}.items()][::-1]     # Once, where it is first.
 
 
 COMMANDS = [(page, command) for page, command in documented() if not SYNOPSIS.search(command)]
@@ -110,6 +116,8 @@ def made_small(words: list[str]) -> list[str]:
         return [*words, "--steps", "2", "--seeds", "1", "--no-costs", *(() if "--only" in words else ("--only", "pack-2"))]
     if words[:2] == ["hype", "build"]:
         return [*words, "--images", "4", "--qualification", "4", "--practice", "2", "--pool", "9"]
+    if verb == "worth" and "--dry-run" not in words:
+        return [*words, "--updates", "2", "--seeds", "2", "--shares", "100", "--ratios", "1"]
     if words[:2] == ["bench", "judges"]:
         return [*words, "random", "--n", "20"]
     return words
@@ -123,8 +131,10 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(base)
         for name in ("facades", "maps"):
             drawn_strips(base / name)
-        for name in ("horse2zebra", "x"):
+        for name in ("horse2zebra", "x", "people"):
             two_styles(base / name)
+        with ZipFile(bundled_datasets()["peeps-64"]) as peeps:
+            peeps.extractall(base / "heads", [name for name in peeps.namelist() if name.endswith("3.png")])
         for name, first in {"photos": 0, "sketches": 20, "zebras": 40, "generated": 60, "odd": 60, "noisy": 60, "png": 80, "jpg": 80}.items():
             (base / name).mkdir()
             for i in range(24):
@@ -136,6 +146,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for split in ("train", "test"):
             shutil.copytree(base / "facades" / split, base / "openmoji-64" / split)
         shutil.copytree(base / "facades", base / "drawings")
+        shutil.copytree(base / "people" / "testB", base / "red")
+        shutil.copytree(base / "photos", base / "made")
         shutil.copytree(base / "facades", base / "scans")
         exec(re.search(r"```python\n(import albumentations as A\n.*?)```", (ROOT / "docs" / "data.md").read_text(), re.S)[1], {})
         (base / "my_loss.py").write_text(re.search(r"```python\n(.*?)```", (ROOT / "docs" / "plugins.md").read_text(), re.S)[1])
@@ -149,9 +161,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         sgan = ("generator.width=4", "discriminator.width=4", "generator.z_dim=8", "train.images=8", "train.batch_size=4", "data.size=32")
         for name, recipe, words, data in (("facades", "pix2pix", SMALL, "facades"), ("demo", "pix2pix", (*SMALL, "generator.up=resize", "generator.input_skip=16", "generator.dropout=0"), "facades"), ("sketch", "pix2pix", SMALL, "facades"), ("first", "pix2pix", SMALL, "facades"), ("refine", "pix2pix", SMALL, "facades"),
                                           *((name, "cyclegan", ("generator.width=4", "generator.blocks=1", "discriminator.width=4"), "horse2zebra") for name in ("cyclegan", "cyc")),
-                                          ("sngan", "sngan", (*sgan[:-1], "data.size=64"), "photos"), ("faces", "dcgan", sgan, "photos"), ("vae", "vae", FAMILIES["vae"], "photos"), ("cgan", "cgan", sgan, "fluent3d-64")):
+                                          ("sngan", "sngan", (*sgan[:-1], "data.size=64"), "photos"), ("faces", "dcgan", sgan, "photos"), ("vae", "vae", FAMILIES["vae"], "photos"), ("cgan", "cgan", sgan, "heads")):
             package.train(recipe, *words, "train.images=8", "train.batch_size=4", data=data, out=f"runs/{name}", device="cpu")
         shutil.copy("runs/facades/model.safetensors", "model.safetensors")
+        for name, other in {"drawings": "facades", "people": "cyc", "heads": "cgan", "scans": "facades", "tuned": "facades"}.items():      # Of the tutorials.
+            shutil.copytree(f"runs/{other}", f"runs/{name}")
         assert app.run(["evaluate", "--real", "photos", "--fake", "generated", "--metrics", "fd,kid", "--json", "old.json"]) == 0
         for model, out in (("vae", "there-and-back"), ("sngan", "inverted")):
             assert app.run(made_small(["explore", "invert", f"runs/{model}", "photos", "--out", out])) == 0
@@ -160,7 +174,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def anew(words: list[str]) -> list[str]:
     """The command with an output of its own: pages use one name for several runs and sets."""
-    place = words.index("--out") + 1
+    place = words.index("--out") + 1 if "--out" in words else 3
     fresh = Path("anew") / words[place]
     fresh.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(fresh, ignore_errors=True)
@@ -187,7 +201,7 @@ def test_it_runs_as_written(page: str, command: str, workspace: Path, buckets: N
     monkeypatch.chdir(workspace)
     monkeypatch.setattr(TimeBudget, "since_start", classmethod(lambda cls, minutes: cls(minutes)))      # This process began long ago.
     words = made_small(shlex.split(command.replace("file:///mnt", workspace.as_uri()))[1:])
-    words = anew(words) if words[0] in ("train", "generate") and "--out" in words else words
+    words = anew(words) if (words[0] in ("train", "generate", "worth") and "--out" in words) or words[:2] == ["data", "export"] else words
     code, err = run(words, capsys)
     assert code == 0 or (code == 1 and words[:2] == ["data", "check"] and not err), err     # 1: the data have faults.
 
@@ -228,6 +242,8 @@ def test_a_python_example_runs_as_written(where: str, source: str, workspace: Pa
 
 def test_the_pages_are_read() -> None:
     assert len(python_examples()) > 10
+    assert {"pairs.md", "unpaired.md", "classifier.md", "16-bit.md", "s3.md"} <= {page.name for page in PAGES}
+    assert len(NOTEBOOKS) == 3
     found = [command for _, command in documented()]
     assert len(COMMANDS) > 40
     assert {command.split()[1] for _, command in COMMANDS} >= {"train", "translate", "generate", "explore", "evaluate", "report", "convert", "data", "weights", "bench", "list"}

@@ -1,4 +1,4 @@
-"""i2i data: check, list."""
+"""i2i data: check, export, list."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from i2i.cli.application import command_group
-from i2i.cli.options import JsonFile, MaxPixels, argument, option
+from i2i.cli.options import JsonFile, MaxPixels, argument, option, writable_folder
 from i2i.cli.progress import ProgressBars
 from i2i.errors import RequestError, printable
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from i2i.data.check.check_dataset import CheckReport
     from i2i.data.check.findings import Finding
 
-app = command_group("Datasets: check one before training on it, and list those that come with the package.")
+app = command_group("Datasets: check one before training; list and export those that come with the package.")
 
 # As the texts beside the datasets name them.
 LICENSES = ("CC BY-SA 4.0", "CC BY 4.0", "CC0 1.0", "Apache License 2.0", "MIT License")
@@ -123,6 +123,32 @@ def _format_findings(findings: Sequence[Finding]) -> list[str]:
     summary = ", ".join(f"{counts[severity]} {severity}{'s' * (counts[severity] != 1)}"
                         for severity in SEVERITIES if counts[severity])
     return [*lines, *([""] if lines else []), summary or "nothing wrong was found"]
+
+
+@app.command()
+def export(
+    name: Annotated[str, argument("NAME", "A dataset of i2i data list.")],
+    folder: Annotated[str, argument("DIR", "The folder to write, which must not exist yet.")],
+) -> None:
+    """Write a dataset that comes with the package as a folder of images, with its license."""
+    import shutil
+    from tempfile import TemporaryDirectory
+    from zipfile import ZipFile
+
+    from i2i.data.sources import bundled_datasets
+    datasets, out = bundled_datasets(), Path(folder)
+    if out.exists():
+        raise RequestError(f"{folder} exists already; accepted: a new folder")
+    if name not in datasets:
+        raise RequestError(f"there is no dataset {name}; accepted: {', '.join(datasets)}")
+    writable_folder("DIR", str(out.parent))
+    source = datasets[name]
+    with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as unfinished, ZipFile(source) as images:
+        images.extractall(f"{unfinished}/all")
+        shutil.copy(source.with_name(f"LICENSE-{name}.txt"), f"{unfinished}/all/LICENSE.txt")
+        Path(unfinished, "all").rename(out)
+    images = sum(path.suffix == ".png" for path in out.rglob("*"))
+    print(f"{folder}: {images:,} images; look at them with: i2i data check {folder}")
 
 
 @app.command("list")

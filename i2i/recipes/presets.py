@@ -84,6 +84,12 @@ _PRESETS = (
     ("pix2pix-drawings", "pix2pix", "generator.up=resize generator.input_skip=16 generator.dropout=0 "
      "data.jitter=false lambda_l1=1000 g_optimizer.lr=1e-3 train.batch_size=8",
      "Isola et al. 2017, with settings for drawings of one scale whose lines stay, in minutes"),
+    ("cyclegan-drawings", "cyclegan", "generator=unet generator.width=16 generator.depth=4 "
+     "generator.norm=instance generator.dropout=0 generator.up=resize generator.input_skip=16 "
+     "discriminator.width=32 discriminator.layers=2 data.jitter=false train.batch_size=4 "
+     "train.ema_half_life=1k augment=diffaugment "
+     f"augment.policy=translation {_adam(5e-4, 0.5, 0.999)}",
+     "Zhu et al. 2017, with settings for drawings of one scale whose lines stay, in minutes"),
     ("palette", "palette", "train.batch_size=16", "Saharia et al. 2022"),
     ("bbdm", "bbdm", "train.batch_size=16", "Li et al. 2023, in pixels"),
 )
