@@ -143,8 +143,8 @@ def export(
         raise RequestError(f"there is no dataset {name}; accepted: {', '.join(datasets)}")
     writable_folder("DIR", str(out.parent))
     source = datasets[name]
-    with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as unfinished, ZipFile(source) as images:
-        images.extractall(f"{unfinished}/all")
+    with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as unfinished, ZipFile(source) as archive:
+        archive.extractall(f"{unfinished}/all")
         shutil.copy(source.with_name(f"LICENSE-{name}.txt"), f"{unfinished}/all/LICENSE.txt")
         Path(unfinished, "all").rename(out)
     images = sum(path.suffix == ".png" for path in out.rglob("*"))
