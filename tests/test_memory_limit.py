@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import time
@@ -28,6 +29,7 @@ from i2i.images.format import Array, ImageFormat
 from i2i.inference import memory
 from i2i.inference import translate as translation
 from i2i.inference.model import Model
+from i2i.inference.tiled import limits
 from tests.conftest import SMALL, Run
 
 SIDE = 1100     # More than a million pixels.
@@ -156,13 +158,22 @@ def test_sizes_chains_and_devices(trained: Path) -> None:
         model.check_memory(10**6, 10**6)
 
 
-def test_evaluation_names_the_pair_that_does_not_fit(trained: Path, i2i: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluation_computes_in_parts_what_does_not_fit_and_names_what_cannot_be(trained: Path, i2i: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for side in ("testA", "testB"):
         (tmp_path / "data" / side).mkdir(parents=True)
         Image.new("RGB", (32, 32)).save(tmp_path / "data" / side / "a.png")
         Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "data" / side / "big.png")
-    monkeypatch.setattr(Model, "available_memory", lambda self: 10**6)
-    done = i2i("evaluate", trained, "--data", "data", "--metrics", "l1", "--device", "cpu")
+    command = ("evaluate", trained, "--data", "data", "--metrics", "l1", "--device", "cpu")
+    whole = i2i(*command, "--json", "whole.json")
+    needed = load(trained, "cpu").memory(SIDE, SIDE)
+    monkeypatch.setattr(Model, "available_memory", lambda self: needed - 1)
+    parts = i2i(*command, "--json", "parts.json")
+    assert (whole.code, parts.code) == (0, 0), parts.err
+    one, other = (json.loads(Path(name).read_text())["results"] for name in ("whole.json", "parts.json"))
+    assert one.keys() == other.keys()
+    assert other["l1"]["value"] == pytest.approx(one["l1"]["value"], rel=1e-4)
+    monkeypatch.setattr(limits, "_only_whole", lambda model: "a model that takes images whole")
+    done = i2i(*command)
     assert done.code == 1
     assert "big" in done.line
     assert f"{SIDE}x{SIDE} pixels need about" in done.line

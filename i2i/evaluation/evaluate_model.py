@@ -14,7 +14,7 @@ from i2i.data.sampler import evenly_spaced
 from i2i.data.sharding import shard_blocks
 from i2i.data.sources import Folder, Unreadable, convert_or_unreadable
 from i2i.data.transforms import resize
-from i2i.errors import JobError, RequestError, printable
+from i2i.errors import JobError, printable
 from i2i.evaluation.evaluate_sets import evaluate_sets, left_out_warnings
 from i2i.evaluation.feature_extraction import set_facts
 from i2i.evaluation.request import EvaluationRequest
@@ -160,9 +160,8 @@ def _translate(model: Model, pairs: PairedDataset, indices: Iterable[int], direc
             target = resize(target, source.shape[:2], target_format.resize)
         a, b = to_tensor(source, source_format), to_tensor(target, target_format)
         try:
-            model.check_memory(a.shape[1], a.shape[2], direction)
-            translation = model(a[None], direction=direction)[0].cpu()
-        except RequestError as error:
+            translation = model.in_any_size(a[None], direction=direction)[0]
+        except ValueError as error:
             raise JobError(f"{pairs.name(index)}: {error}") from None
         yield _Pair(to_array(a, source_format.as_uint8()), to_array(translation, target_format.as_uint8()),
                     to_array(b, target_format.as_uint8()), resized, notes)

@@ -122,14 +122,21 @@ class Translator(ABC):
             raise RequestError(f"a tensor must be CHW or NCHW with {source.channels} channels of floats in "
                                f"[-1, 1]; this one is {tuple(image.shape)} of {image.dtype}")
         batch = apply_clahe_to_tensors(image if image.ndim == 4 else image[None], source)
-        if limits.in_parts(self, *batch.shape[2:], direction):
-            from i2i.inference.tiled.translate import translate_bands
-            result = torch.cat([torch.cat([band.to(image.device) for _, band in translate_bands(
-                self, partial(_rows, one), (1, *one.shape), limits, seed=seed, direction=direction)], -2)
-                for one in batch])
-        else:
-            result = self(batch, seed=seed, direction=direction).to(image.device)
+        result = self.in_any_size(batch, seed=seed, direction=direction, limits=limits)
         return result if image.ndim == 4 else result[0]
+
+    def in_any_size(self, images: Tensor, *, seed: int | None = None, direction: str = "ab",
+                    limits: Any = None) -> Tensor:
+        """As a call, on the device of the images; what memory, or `limits`, does not hold is computed in
+        parts.  ValueError if that is impossible."""
+        from i2i.inference.tiled.limits import Limits
+        limits = limits or Limits()
+        if not limits.in_parts(self, *images.shape[2:], direction):
+            return self(images, seed=seed, direction=direction).to(images.device)
+        from i2i.inference.tiled.translate import translate_bands
+        return torch.cat([torch.cat([band.to(images.device) for _, band in translate_bands(
+            self, partial(_rows, one), (1, *one.shape), limits, seed=seed, direction=direction)], -2)
+            for one in images])
 
     def prepare(self, image: DecodedImage, direction: str = "ab") -> Tensor:
         """Convert an image to the input of the network, (C, H, W) in [-1, 1], or raise RequestError."""
