@@ -49,7 +49,7 @@ MEANS = {                   # Of part 4, and how each is had.
     "fp32": (), "fp32, no stream for copies": (), "bf16": FAST[:1], "bf16, channels-last": FAST[:2],
     "the same, augmented": (*FAST[:2], "train.device_augment=kornia",
                             "train.device_augment.ops=RandomHorizontalFlip,RandomAffine"),
-    "compiled": FAST, "compiled, CUDA graphs": (*FAST, "train.cuda_graphs=true")}
+    "compiled": FAST, "compiled, CUDA graphs": (*FAST[:2], "train.cuda_graphs=true")}
 SECONDS = 30                # Of each load of part 2.
 READING, IDLE = 20, 10      # Seconds of part 3, and those before anything is sampled.
 

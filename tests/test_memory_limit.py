@@ -29,6 +29,7 @@ from i2i.images.format import Array, ImageFormat
 from i2i.inference import memory
 from i2i.inference import translate as translation
 from i2i.inference.model import Model
+from i2i.inference.tiled import files as parts
 from i2i.inference.tiled import limits
 from tests.conftest import SMALL, Run
 
@@ -108,7 +109,7 @@ def test_a_result_that_cannot_be_encoded_is_of_that_image(pictures: Path, traine
             raise MemoryError
         return original(suffix, array, *args)
 
-    monkeypatch.setattr(translation, "encode", limited)
+    monkeypatch.setattr(parts, "encode", limited)
     done = i2i("translate", trained, pictures, "--out", "out", "--device", "cpu")
     assert done.code == 1
     assert "failed: m_big.png: its result does not fit in memory; accepted: a smaller image, or more memory" in done.err

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from i2i.data.sharding import ProcessGroup, SingleProcess
+from i2i.data.sources.shards import import_pyarrow
 from i2i.errors import RequestError
 from i2i.files import atomic_path, part_path
 from i2i.inference.generation_plan import GenerationPlan
@@ -27,7 +28,7 @@ class ShardStore(PackedStore):
         if out.suffix.lower() == ".zip" or out.is_file() or out.name in ("", ".."):
             raise RequestError(f"--layout {plan.layout} writes a new folder of shards; --out {out} is none")
         if plan.layout == "parquet":
-            _pyarrow()
+            import_pyarrow()
         super().__init__(out, plan)
 
     def resume(self, n: int) -> None:
@@ -70,28 +71,19 @@ class ShardStore(PackedStore):
                     archive.addfile(member, io.BytesIO(data))
 
     def _write_parquet(self, path: Path, indices: range) -> None:
-        pa, pq = _pyarrow()
+        pa = import_pyarrow()
         features: dict[str, Any] = {"image": {"_type": "Image"}}
         columns = [("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))]
         if self.plan.turn:
             features["label"] = {"names": self.plan.classes, "_type": "ClassLabel"}
             columns.append(("label", pa.int64()))
         schema = pa.schema(columns, {"huggingface": json.dumps({"info": {"features": features}})})
-        with pq.ParquetWriter(path, schema) as writer:
+        with pa.parquet.ParquetWriter(path, schema) as writer:
             for first in range(indices.start, indices.stop, ROW_GROUP):
                 rows = range(first, min(indices.stop, first + ROW_GROUP))
                 images = [{"bytes": self.read(i), "path": f"{i:08}{self.plan.suffix}"} for i in rows]
                 values = [images, [self.plan.label(i) for i in rows]]
                 writer.write_table(pa.table(dict(zip(schema.names, values, strict=False)), schema))
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow  # type: ignore[import-untyped]
-        import pyarrow.parquet  # type: ignore[import-untyped]
-    except ImportError:
-        raise RequestError("--layout parquet needs pyarrow: pip install 'i2i-toolkit[parquet]'") from None
-    return pyarrow, pyarrow.parquet
 
 
 def open_store(out: str | Path, plan: GenerationPlan, n: int, group: ProcessGroup | None = None,

@@ -18,10 +18,10 @@ from i2i.data.sharding import ProcessGroup, SingleProcess, shard_blocks
 from i2i.data.sources import Source, Unreadable, find_left_out, is_url
 from i2i.data.sources.base import decode_bytes, error_reason
 from i2i.errors import JobError
-from i2i.files import DISK_ERRORS, atomic_path, is_written
-from i2i.images.convert import add_alpha, conversion_notes, to_array
+from i2i.files import DISK_ERRORS, is_written
+from i2i.images.convert import conversion_notes, to_array
 from i2i.images.decode import Header, try_header
-from i2i.images.encode import carried_alpha, encode, losses
+from i2i.images.encode import carried_alpha, losses
 from i2i.images.format import Array, DecodedImage, ImageFormat
 from i2i.images.memory import MORE_MEMORY
 from i2i.inference.image_store import record_networks
@@ -29,7 +29,7 @@ from i2i.inference.memory import LARGE_IMAGE, format_bytes, is_out_of_memory
 from i2i.inference.model import default_batch_size
 from i2i.inference.spread import sample_spread
 from i2i.inference.targets import Targets, check_alpha, plan_targets
-from i2i.inference.tiled.files import translate_file, translate_tiff
+from i2i.inference.tiled.files import translate_file, translate_tiff, write_result
 from i2i.inference.tiled.limits import Limits
 from i2i.inference.translation_report import TranslationReport, merge_reports
 from i2i.inference.translator import Translator
@@ -259,9 +259,8 @@ class _FolderJob:
         if spread is not None and self.spread:
             images = {self.spread / item.target.relative_to(self.out): spread, **images}
         for target, image in images.items():        # The result last: it says that all is done.
-            array, made = add_alpha(to_array(image, self.target_format), self.target_format, item.alpha)
-            with atomic_path(target) as part:
-                part.write_bytes(encode(target.suffix, array, made, item.metadata))
+            write_result(target, to_array(image, self.target_format), self.target_format, item.alpha,
+                         item.metadata)
 
     def finish(self, writing: deque[tuple[str, Future[None]]]) -> None:
         """Wait for the first of the pending writes and report it."""

@@ -30,7 +30,7 @@ class TrainConfig:
         "NCHW or NHWC in memory")] = "contiguous"
     compile: Annotated[bool, Doc("Use torch.compile for networks that are not differentiated twice")] = False
     cuda_graphs: Annotated[bool, Doc(
-        "With compile, on a GPU: replay kernels as CUDA graphs (torch's mode reduce-overhead)")] = False
+        "As compile, and on a GPU kernels are replayed as CUDA graphs (torch's reduce-overhead)")] = False
     device_augment: Annotated[Spec, Doc(
         "Augments batches on the device, after crop and flip: A and B alike, such as kornia with its ops"
         )] = component("augment", "none")  # noqa: RUF009 - a field, as dataclasses.field is.
@@ -81,10 +81,8 @@ class TrainConfig:
                 self.keep_models, "a number, 0 or more, or every")
         require(self.prefetch_factor >= 1 or not self.num_workers, "train.prefetch_factor",
                 self.prefetch_factor, "1 or more, with loader processes (train.num_workers)")
-        require(not (self.gradient_checkpointing and self.compile), "train.gradient_checkpointing", "true",
-                "false, with train.compile=true")
-        require(self.compile or not self.cuda_graphs, "train.cuda_graphs", "true",
-                "false, or train.compile=true")
+        require(not (self.gradient_checkpointing and (self.compile or self.cuda_graphs)),
+                "train.gradient_checkpointing", "true", "false, with train.compile or train.cuda_graphs")
         require(self.ema_ramp_up > 0, "train.ema_ramp_up", self.ema_ramp_up, "more than 0")
 
     @property

@@ -66,7 +66,8 @@ class Trainer:
         self._incomplete = False        # A signal came before all that belongs to a checkpoint was made.
         self._stop_reason, self._is_early_end = "", False
         self.writer = AsyncWriter(background=config.async_writes)
-        if config.compile:      # After the average is made: it is used rarely, at other sizes of batches.
+        # After the average is made: it is used rarely, at other sizes of batches.
+        if config.compile or config.cuda_graphs:
             trained = {name for player in recipe.players.values() for name in player.modules}
             compile_networks(self.modules, trained - set(recipe.second_order_modules), runtime.device,
                              cuda_graphs=config.cuda_graphs)

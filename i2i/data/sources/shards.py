@@ -188,7 +188,7 @@ class ParquetShards(Shards):
 
     def _index(self, shard: Shard) -> Iterator[Sample]:
         try:
-            with _parquet().ParquetFile(shard.file, memory_map=True) as file:
+            with import_pyarrow().parquet.ParquetFile(shard.file, memory_map=True) as file:
                 schema = file.schema_arrow
                 columns = _sides({field.name: field.name for field in schema if _holds_images(field.type)},
                                  f"{shard.where}, columns {', '.join(schema.names)}")
@@ -216,12 +216,13 @@ class ParquetShards(Shards):
         return data[:size]
 
 
-def _parquet() -> Any:
+def import_pyarrow() -> Any:
+    """The module pyarrow, with its `parquet`.  RequestError if it is not installed."""
     try:
         import pyarrow.parquet  # type: ignore[import-untyped]
     except ImportError:
         raise RequestError("Parquet needs pyarrow: pip install 'i2i-toolkit[parquet]'") from None
-    return pyarrow.parquet
+    return pyarrow
 
 
 def _holds_images(kind: Any) -> bool:
@@ -248,7 +249,7 @@ def _labels(file: Any) -> list[str] | None:
 @functools.lru_cache(CACHED_GROUPS)
 def _row_group(shard: Path, group: int, column: str) -> Any:
     """The image files in a row group, as an array of pyarrow."""
-    with _parquet().ParquetFile(shard, memory_map=True) as file:
+    with import_pyarrow().parquet.ParquetFile(shard, memory_map=True) as file:
         values = file.read_row_group(group, columns=[column], use_threads=False).column(0).combine_chunks()
     return values.field("bytes") if hasattr(values, "field") else values
 
