@@ -77,7 +77,7 @@ def test_the_presets_of_the_literature_are_there() -> None:
     page = (root / "docs" / "noise.md").read_text()
     listed = page[page.index("Presets: `") + len("Presets: `"):].split("`")[0].split()
     assert set(listed) == set(PRESETS)
-    assert [name for name in listed if dataset_of(name) != "images"] == listed[-7:]     # As the page says.
+    assert [name for name in listed if dataset_of(name) != "images"] == listed[-8:]     # As the page says.
 
 
 @pytest.mark.parametrize("name", [*names("recipe"), *PRESETS])
