@@ -484,7 +484,7 @@ def test_the_list_names_every_bundled_set_with_license_and_use(i2i: Run) -> None
 
 def test_a_bundled_set_is_exported_as_a_folder_that_is_checked_alike(tmp_path: Path, i2i: Run) -> None:
     out = tmp_path / "new" / "people"
-    assert i2i("data", "export", "lorelei-hair-64", out).code == 0
+    assert "1,920 images" in i2i("data", "export", "lorelei-hair-64", out).out
     assert "CC0" in (out / "LICENSE.txt").read_text()
     assert [path.name for path in out.parent.iterdir()] == ["people"]       # Nothing unfinished is left.
     assert check_dataset(out, most=6).counts == check_dataset("lorelei-hair-64", most=6).counts

@@ -134,7 +134,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for name in ("horse2zebra", "x", "people"):
             two_styles(base / name)
         with ZipFile(bundled_datasets()["peeps-64"]) as peeps:
-            peeps.extractall(base / "heads", [name for name in peeps.namelist() if name.endswith("3.png")])
+            peeps.extractall(base / "heads", [name for name in peeps.namelist() if Path(name).stem.endswith("3")])
         for name, first in {"photos": 0, "sketches": 20, "zebras": 40, "generated": 60, "odd": 60, "noisy": 60, "png": 80, "jpg": 80}.items():
             (base / name).mkdir()
             for i in range(24):

@@ -135,7 +135,7 @@ def export(
     from tempfile import TemporaryDirectory
     from zipfile import ZipFile
 
-    from i2i.data.sources import bundled_datasets
+    from i2i.data.sources import bundled_datasets, open_source
     datasets, out = bundled_datasets(), Path(folder)
     if out.exists():
         raise RequestError(f"{folder} exists already; accepted: a new folder")
@@ -147,7 +147,7 @@ def export(
         archive.extractall(f"{unfinished}/all")
         shutil.copy(source.with_name(f"LICENSE-{name}.txt"), f"{unfinished}/all/LICENSE.txt")
         Path(unfinished, "all").rename(out)
-    images = sum(path.suffix == ".png" for path in out.rglob("*"))
+    images = len(open_source(out).list_images())
     print(f"{folder}: {images:,} images; look at them with: i2i data check {folder}")
 
 
