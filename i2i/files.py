@@ -1,10 +1,11 @@
-"""Atomic writes, locks between processes, and JSON lines."""
+"""Atomic writes, locks between processes, JSON and JSON lines."""
 
 import atexit
 import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import sys
@@ -213,6 +214,19 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically.  JobError if that fails."""
     write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def to_json(data: Any) -> str:
+    """Strict JSON: NaN and infinity become null."""
+    def finite(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: finite(each) for key, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [finite(each) for each in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    text = json.dumps(finite(data), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return text.encode(errors="backslashreplace").decode()      # File names may not be valid text.
 
 
 def check_file(flag: str, file: str | None) -> None:

@@ -58,6 +58,23 @@ def _pixels_instead_of_features() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _estimates_once() -> Iterator[None]:
+    """The estimate of a job's memory takes as long as a small training: the same one is computed once."""
+    from i2i.training import memory
+    compute, known = memory.estimate_memory, dict[str, Any]()
+
+    def estimate_memory(recipe: Any, info: Any, **options: Any) -> Any:
+        key = f"{id(type(recipe))} {recipe!r} {info!r} {options!r}"
+        if key not in known:
+            known[key] = compute(recipe, info, **options)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "estimate_memory", estimate_memory)
+        yield
+
+
 def drawing(index: int, size: int = 32) -> np.ndarray:
     """A strip: the outline of a box, and the same box filled with a color that follows its place."""
     g = np.random.default_rng(index)

@@ -30,8 +30,11 @@ import i2i as package
 from i2i import registry, train
 from i2i.cli import app
 from i2i.data.sources import bundled_datasets
+from i2i.metrics.networks.random_filters import RandomFilters
 from i2i.recipes.presets import PRESETS
 from i2i.registry import plugins
+from i2i.training import train as training
+from i2i.training.memory import MemoryEstimate
 from i2i.training.time_budget import TimeBudget
 from tests.conftest import SMALL, drawing, drawn_strips, two_styles
 from tests.test_video import film, pictures
@@ -50,7 +53,7 @@ MORE = {"stylegan2-ada": ("generator.max_channels=8", "discriminator.max_channel
 
 
 def documented() -> list[tuple[str, str]]:
-    """(page, command) of every fenced `i2i` line; commands joined by `;` one by one, continued lines as one."""
+    """(page, command) of every fenced `i2i` line, each with its first page; commands joined by `;` one by one, continued lines as one."""
     found: list[tuple[str, str]] = []
     for page in PAGES:
         for block in re.findall(r"^```\w*\n(.*?)^```", page.read_text(), re.M | re.S):
@@ -129,6 +132,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     base = tmp_path_factory.mktemp("documented")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(base)
+        patch.setattr(training, "memory_estimate", lambda job, world_size=1: MemoryEstimate(0, 0, 0, 0, 0))     # Takes as long as such a training.
+        patch.setattr(RandomFilters, "size", 32)
         for name in ("facades", "maps"):
             drawn_strips(base / name)
         for name in ("horse2zebra", "x", "people"):

@@ -20,6 +20,7 @@ from i2i.evaluation import protocol
 from i2i.metrics import weights as feature_weights
 from i2i.metrics.frechet import Gaussian, frechet_distance
 from i2i.metrics.networks.inception_v3 import FIDInception
+from i2i.metrics.networks.random_filters import RandomFilters
 from i2i.metrics.set_metrics import MetricContext, SetFeatures, StoredFeatures
 from i2i.registry import Spec, build, names
 from tests.conftest import Run
@@ -29,6 +30,7 @@ from tests.metrics.test_registry import set_features
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("I2I_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(RandomFilters, "size", 32)
 
 
 @pytest.fixture
@@ -174,15 +176,15 @@ def test_lpips_takes_its_backbone_from_a_folder(run: Run, reals: Path, fakes: Pa
 # ---------------------------------------------------------------------------------------------- protocol
 
 def test_results_of_one_protocol_stand_side_by_side_and_others_are_refused(run: Run, reals: Path, fakes: Path, tmp_path: Path) -> None:
-    words = ("evaluate", "--real", reals, "--metrics", "fd,kid", "--bootstrap", 0)
+    words = ("evaluate", "--real", reals, "--metrics", "fd,kid", "--features", "random", "--bootstrap", 0)
     assert run(*words, "--fake", fakes, "--json", tmp_path / "old.json").code == 0
     better = shapes(tmp_path / "better", 12, seed=3)
     done = run(*words, "--fake", better, "--against", tmp_path / "old.json", "--json", tmp_path / "new.json")
     assert done.code == 0, done.err
     assert "before" in done.out
-    new, old = (result(tmp_path / name)["results"]["fd_efficientnet_lite0"]["value"] for name in ("new.json", "old.json"))
-    assert f"{new:.2f}" in done.out
-    assert f"{old:.2f}" in done.out
+    new, old = (result(tmp_path / name)["results"]["fd_random"]["value"] for name in ("new.json", "old.json"))
+    assert f"{new:.4f}"[:5] in done.out
+    assert f"{old:.4f}"[:5] in done.out
 
     def refused(*more: object, fake: Path = better) -> str:
         done = run(*words, "--fake", fake, "--against", tmp_path / "old.json", *more)
@@ -239,7 +241,7 @@ def test_a_result_that_cannot_be_saved_is_printed(run: Run, reals: Path, fakes: 
 
 
 def test_fields_that_no_shared_metric_uses_may_differ(run: Run, reals: Path, fakes: Path, tmp_path: Path) -> None:
-    words = ("evaluate", "--real", reals, "--fake", fakes)
+    words = ("evaluate", "--real", reals, "--fake", fakes, "--features", "random")
     assert run(*words, "--metrics", "color,fd", "--json", tmp_path / "old.json", "--bootstrap", 2).code == 0
     against = ("--against", tmp_path / "old.json")
     done = run(*words, "--metrics", "color,kid", "--resize", "legacy-tf", "--seed", 3, "--bootstrap", 0, *against)
@@ -249,7 +251,7 @@ def test_fields_that_no_shared_metric_uses_may_differ(run: Run, reals: Path, fak
     done = run(*words, "--metrics", "fd", "--resize", "legacy-tf", "--bootstrap", 0, *against, "--json", tmp_path / "new.json")
     assert done.code == 2
     assert "resize is legacy-tf here and clean there" in done.err
-    assert "fd_efficientnet_lite0" in done.out          # What was computed is not lost.
+    assert "fd_random" in done.out          # What was computed is not lost.
     assert result(tmp_path / "new.json")["stamp"]["resize"] == "legacy-tf"
 
 
@@ -269,11 +271,11 @@ def test_strips_among_sets_and_photographs_that_are_cut_as_strips_are_reported(r
         Image.fromarray(half).save(tmp_path / "halves" / path.name)
         Image.fromarray(np.hstack([half, half])).save(tmp_path / "strips" / path.name)
     hint = "A|B strips? i2i evaluate MODEL --data DIR compares the halves of such"
-    one = run("evaluate", "--real", tmp_path / "strips", "--fake", reals, "--metrics", "color", "--bootstrap", 0).err
+    one = run("evaluate", "--real", tmp_path / "strips", "--fake", reals, "--metrics", "color", "--features", "random", "--bootstrap", 0).err
     assert f"warning: reals are twice as wide as fakes: {hint}" in one
-    other = run("evaluate", "--real", reals, "--fake", tmp_path / "strips", "--metrics", "color", "--bootstrap", 0).err
+    other = run("evaluate", "--real", reals, "--fake", tmp_path / "strips", "--metrics", "color", "--features", "random", "--bootstrap", 0).err
     assert f"warning: fakes are twice as wide as reals: {hint}" in other
-    assert "twice" not in run("evaluate", "--real", reals, "--fake", tmp_path / "halves", "--metrics", "color", "--bootstrap", 0).err
+    assert "twice" not in run("evaluate", "--real", reals, "--fake", tmp_path / "halves", "--metrics", "color", "--features", "random", "--bootstrap", 0).err
     pairs = run("evaluate", "--real", tmp_path / "strips", "--fake", tmp_path / "halves", "--metrics", "l1")
     assert pairs.code == 2
     assert f"metrics of pairs need one size ({hint})" in pairs.line
@@ -311,7 +313,7 @@ def test_the_reference_set_is_measured_once(run: Run, reals: Path, fakes: Path, 
     measured = []
     original = feature_extraction.extract_features
     monkeypatch.setattr(feature_extraction, "extract_features", lambda pictures, *rest, **more: measured.append(len(pictures)) or original(pictures, *rest, **more))
-    words = ("evaluate", "--real", reals, "--fake", fakes, "--bootstrap", 0, "--json")
+    words = ("evaluate", "--real", reals, "--fake", fakes, "--features", "random", "--bootstrap", 0, "--json")
     assert run(*words, tmp_path / "1.json").code == 0
     assert measured == [14]         # The fakes go through the name in evaluate_sets.
     assert run(*words, tmp_path / "2.json").code == 0

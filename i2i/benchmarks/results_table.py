@@ -1,7 +1,6 @@
 """Tables of results: JSON, Markdown, plots, and all of them inserted into a page."""
 
 import csv
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +18,7 @@ from i2i.benchmarks.mixtures import Mixture
 from i2i.benchmarks.schedule import Schedule
 from i2i.benchmarks.scores import mean_and_interval
 from i2i.errors import RequestError
-from i2i.files import write_atomically, write_text
+from i2i.files import to_json, write_atomically, write_text
 
 PUBLISHED = Path(__file__).with_name("published.csv")       # Rows of the papers' tables.
 Interval = tuple[float, float | None]       # Mean over seeds, half of its 95 % interval.
@@ -110,12 +109,13 @@ def samples_plot(schedule: Schedule, benchmark: Benchmark, methods: Sequence[str
 
 
 def write(schedule: Schedule, folder: Path, lines: Sequence[Mapping[str, Any]],
-          page: Path | None) -> list[str]:
-    """Write table.md, table.json and plots to the folder, insert the tables into a page, and return them."""
+          page: Path | None) -> tuple[list[str], dict[str, Any]]:
+    """Write table.md, table.json and plots to the folder, insert the tables into a page, and return both."""
+    data: dict[str, Any] = {}
     methods = ([f"`{method.name}`", " ".join(f"`{setting}`" for setting in (
         *([] if method.recipe == "gan" else [f"recipe {method.recipe}:"]), *method.settings)) or "–",
                 method.source] for method in METHODS.values())
-    tables, data = {"methods": "\n".join(_table(["method", "settings", "source"], methods))}, {}
+    tables = {"methods": "\n".join(_table(["method", "settings", "source"], methods))}
     for benchmark in schedule.benchmarks:
         target = build_target(benchmark, schedule.mnist, folder)
         rows = summarize_all(schedule, benchmark, lines, target)
@@ -135,10 +135,10 @@ def write(schedule: Schedule, folder: Path, lines: Sequence[Mapping[str, Any]],
     sections = [f"## {benchmark.title}\n\n{tables[benchmark.name]}\n" for benchmark in schedule.benchmarks
                 if benchmark.name in tables]
     write_text(folder / "table.md", "\n".join(sections))
-    write_text(folder / "table.json", json.dumps(data, indent=1) + "\n")
+    write_text(folder / "table.json", to_json(data))
     if page:
         insert_tables(page, tables)
-    return sections
+    return sections, data
 
 
 def insert_tables(page: Path, tables: Mapping[str, str]) -> None:

@@ -1,5 +1,6 @@
 """The Typer application that turns errors into one line and an exit code."""
 
+import contextlib
 import errno
 import os
 import sys
@@ -57,7 +58,9 @@ class App(typer.Typer):
             if option.startswith("--") and not value:     # Such as a variable that is not set.
                 return _report_error(f"the value of {option} is empty", 2)
         try:
-            code = int(self._command.main(args or ["--help"], prog_name="i2i", standalone_mode=False) or 0)
+            with contextlib.redirect_stdout(sys.stdout):        # Which `--json -` changes.
+                code = int(self._command.main(args or ["--help"], prog_name="i2i",
+                                              standalone_mode=False) or 0)
             if not args:
                 print_next_steps(Path())
             return code

@@ -8,7 +8,7 @@ import typer
 
 from i2i.cli.evaluate import Features, Weights
 from i2i.cli.leaks import choose_judges
-from i2i.cli.options import Device, JsonFile, MaxPixels, Model, Plugins, option, output_option
+from i2i.cli.options import NO_JSON, Device, Json, MaxPixels, Model, Plugins, option, output_option
 from i2i.cli.progress import ProgressBars
 from i2i.errors import RequestError
 from i2i.files import location_of
@@ -27,7 +27,7 @@ def audit(
         "DIR|ZIP|NAME", "What the model was trained on; by default what it says itself.")] = None,
     n: Annotated[int, option("N", "How many images at most, evenly spaced.", "--n", "--number", min=1)] = 64,
     html: Annotated[str | None, output_option("FILE.html|URL", "Write a page with pictures.")] = None,
-    json_file: JsonFile = None,
+    json_output: Json = NO_JSON,
     fail_on: Annotated[str | None, option(
         "yellow|red", "Exit code 1 if a light is this or worse.")] = None,
     features: Features = None, weights: Weights = None, max_pixels: MaxPixels = None,
@@ -39,10 +39,8 @@ def audit(
     from i2i.evaluation.audit import audit as audit_model
     from i2i.evaluation.audit import fails
     from i2i.evaluation.audit_images import check_translates, open_sides
-    from i2i.evaluation.protocol import to_json
-    from i2i.files import write_text
     from i2i.inference.model import load
-    _check(html, json_file, fail_on)
+    _check(html, fail_on)
     loaded = load(model, device)
     check_translates(loaded, model)
     known = loaded.header.get("data") or ""
@@ -59,21 +57,19 @@ def audit(
     outcome = {"model": model, "data": str(where)} | result.outcome()
     outcome["warnings"] += notes
     _print(result, outcome)
-    if json_file:
-        write_text(Path(json_file), to_json(outcome))
+    json_output.write(outcome)
     if html is not None:
         _write_page(html, result, outcome)
     if fail_on is not None and fails(result.light, fail_on):
         raise typer.Exit(1)
 
 
-def _check(html: str | None, json_file: str | None, fail_on: str | None) -> None:
+def _check(html: str | None, fail_on: str | None) -> None:
     """RequestError for an unknown light or a file that cannot be written, before the work."""
     from i2i.files import check_file
     from i2i.report import check_page
     if fail_on not in (None, *LIGHTS):
         raise RequestError(f"--fail-on {fail_on} is not known; accepted: {' or '.join(LIGHTS)}")
-    check_file("--json", json_file)
     if html is not None:
         check_page(Path(html), "--html")
         check_file("--html", html)

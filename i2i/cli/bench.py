@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from i2i.cli.application import command_group
-from i2i.cli.options import Device, JsonFile, Plugins, argument, option, output_option
+from i2i.cli.options import NO_JSON, Device, Json, Plugins, argument, option, output_option
 from i2i.errors import RequestError, require
 
 app = command_group("Run the benchmarks of the documentation.")
@@ -32,6 +32,7 @@ def modes(
         None, "Time each method against the baseline, after the runs.", "--costs/--no-costs")] = True,
     run: Annotated[bool, option(
         None, "--no-run: only write the tables of the results so far.", "--run/--no-run")] = True,
+    json_output: Json = NO_JSON,
 ) -> None:
     """Mode collapse: how many modes of a known distribution each method covers, over seeds, and its cost."""
     from i2i.benchmarks import results_table, schedule
@@ -53,9 +54,11 @@ def modes(
     try:
         if run:
             schedule.run(requested, path, costs=costs, report=lambda line: print(line, flush=True))
-        for text in results_table.write(requested, path, schedule.read_results(path), page):
+        sections, results = results_table.write(requested, path, schedule.read_results(path), page)
+        for text in sections:
             print("\n" + text, end="")
         print(f"\n{path}/table.md, table.json" + (f"; {docs}" if docs else ""))
+        json_output.write(results)
     finally:
         folder.unlock()
 
@@ -71,7 +74,7 @@ def judges(
         "FILE.md", "Put the table between the markers of this page.")] = None,
     sheet: Annotated[str | None, output_option(
         "FILE.png|URL", "Write an image of the planted faults.")] = None,
-    json_file: JsonFile = None, device: Device = "auto", plugin: Plugins = None,
+    json_output: Json = NO_JSON, device: Device = "auto", plugin: Plugins = None,
 ) -> None:
     """What feature networks see of faults that are planted in real images, relative to mode collapse."""
     from PIL import Image
@@ -81,12 +84,11 @@ def judges(
     from i2i.data.image_set import ImageSet
     from i2i.data.labeled import find_images
     from i2i.data.sources import open_source
-    from i2i.files import check_file, write_atomically, write_text
+    from i2i.files import check_file, write_atomically
     from i2i.inference.device import best_device
     from i2i.metrics import planted_faults, sensitivity
     from i2i.metrics.feature_networks import available_networks, load_extractor
     check_file("--sheet", sheet)
-    check_file("--json", json_file)
     extractors = [load_extractor(name, device=str(best_device(device)))
                   for name in names or available_networks()]
     images = next(iter(find_images(open_source(data)).values()))
@@ -102,7 +104,6 @@ def judges(
         judged = {each.name: sensitivity.measure(each, sample, progress=bars.update) for each in extractors}
     table = sensitivity.table(judged)
     print(table, end="")
-    if json_file:
-        write_text(Path(json_file), sensitivity.to_json(judged))
+    json_output.write(sensitivity.figures(judged))
     if docs:
         insert_tables(Path(docs), {"judges": table})

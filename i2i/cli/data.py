@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from i2i.cli.application import command_group
-from i2i.cli.options import JsonFile, MaxPixels, argument, option, writable_folder
+from i2i.cli.options import NO_JSON, Json, MaxPixels, argument, option, writable_folder
 from i2i.cli.progress import ProgressBars
 from i2i.errors import RequestError, printable
 
@@ -31,24 +31,20 @@ def check(
     data: Annotated[str, argument("DIR|ZIP|NAME|MANIFEST", "A dataset.")],
     full: Annotated[bool, option(None, "Open every file, however many there are.", "--full")] = False,
     sample: Annotated[int | None, option("N", "Open about so many files; by default 20,000.", min=1)] = None,
-    max_pixels: MaxPixels = None, json_file: JsonFile = None,
+    max_pixels: MaxPixels = None, json_output: Json = NO_JSON,
 ) -> None:
     """Report layout, training command, counts and problems; exit code 1 if training would suffer."""
-    import json
     from dataclasses import asdict
 
     from i2i.data.check.check_dataset import check_dataset
     from i2i.data.check.file_scan import MAX_FILES
-    from i2i.files import check_file, write_text
     if full and sample is not None:
         raise RequestError(f"--full and --sample {sample} cannot be given together")
-    check_file("--json", json_file)
     with ProgressBars() as bars:
         report = check_dataset(data, most=sys.maxsize if full else sample or MAX_FILES, max_pixels=max_pixels,
                                progress=lambda done, total: bars.update("files", done, total))
     print("\n".join([*_format_facts(_facts(report)), "", *_format_findings(report.findings)]))
-    if json_file:
-        write_text(Path(json_file), json.dumps({"format": 1, **asdict(report)}, indent=1) + "\n")
+    json_output.write({"format": 1, **asdict(report)})
     if report.serious:
         raise typer.Exit(1)
 
@@ -152,19 +148,21 @@ def export(
 
 
 @app.command("list")
-def list_datasets() -> None:
+def list_datasets(json_output: Json = NO_JSON) -> None:
     """List the datasets that come with the package."""
     from i2i.data.check.check_dataset import check_dataset
     from i2i.data.check.layout import RECIPES
     from i2i.data.sources import bundled_datasets
     from i2i.training.job import DEFAULT_DATA
-    rows = [("name", "images", "size", "layout", "license", "default of")]
+    rows = []
     for name, path in bundled_datasets().items():
         report = check_dataset(name, most=6)
         text = path.with_name(f"LICENSE-{name}.txt").read_text(encoding="utf-8")
         licenses = ", ".join(license.removesuffix(" License") for license in LICENSES if license in text)
         recipes = ", ".join(RECIPES[kind] for kind, default in DEFAULT_DATA.items() if default == name)
-        rows.append((name, report.counts, next(iter(report.sizes)), report.layout, licenses, recipes))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        rows.append({"name": name, "images": report.counts, "size": next(iter(report.sizes)),
+                     "layout": report.layout, "license": licenses, "default of": recipes})
+    widths = {key: max(len(key), *(len(row[key]) for row in rows)) for key in rows[0]}
+    for row in [dict(zip(widths, widths, strict=True)), *rows]:
+        print("  ".join(row[key].ljust(width) for key, width in widths.items()).rstrip())
+    json_output.write({"datasets": rows})

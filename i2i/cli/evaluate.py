@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
-from i2i.cli.options import Device, JsonFile, MaxPixels, Plugins, argument, option, output_option
+from i2i.cli.options import NO_JSON, Device, Json, MaxPixels, Plugins, argument, option, output_option
 from i2i.cli.progress import ProgressBars, process_group
 from i2i.errors import RequestError
 
@@ -64,15 +64,15 @@ def evaluate(
     batch: Annotated[int, option(None, "Images per batch.", min=1)] = 32,
     seed: Annotated[int, option(None, "Of bootstrap samples and random pairs.", min=0)] = 0,
     cache: Cache = True, save_statistics: SaveStatistics = None, against: Against = None,
-    json_file: JsonFile = None, device: Device = "auto",
+    json_output: Json = NO_JSON, device: Device = "auto",
     plugin: Plugins = None,
 ) -> None:
     """Evaluate a set of images against a reference set, or a model's translations against their targets."""
     from i2i.evaluation import protocol
-    from i2i.files import check_file, write_text
+    from i2i.files import check_file
     from i2i.inference.model import load
     _check_options(model, real, fake or save_statistics, data=data, direction=direction, sheet=sheet)
-    for flag, file in (("--sheet", sheet), ("--json", json_file), ("--save-statistics", save_statistics)):
+    for flag, file in (("--sheet", sheet), ("--save-statistics", save_statistics)):
         check_file(flag, file)      # Now, not after the work.
     processes = process_group(device)
     make_request = partial(
@@ -92,8 +92,7 @@ def evaluate(
         columns |= protocol.compare(outcome, previous, str(against))
     finally:        # A result that cannot be compared, or saved, is a result.
         print_results(outcome, columns)
-        if json_file:
-            write_text(Path(json_file), protocol.to_json(outcome))
+        json_output.write(outcome)
 
 
 def _check_options(model: str | None, real: str | None, compared: str | None,

@@ -6,7 +6,17 @@ import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 from i2i.cli.application import command_group
-from i2i.cli.options import Classes, Device, NoiseModel, Plugins, argument, option, output_option
+from i2i.cli.options import (
+    NO_JSON,
+    Classes,
+    Device,
+    Json,
+    NoiseModel,
+    Plugins,
+    argument,
+    option,
+    output_option,
+)
 from i2i.errors import RequestError, printable, require
 from i2i.files import location_of
 
@@ -55,7 +65,8 @@ def invert(
     perceptual: Annotated[float | None, option(
         None, "Weight of the distance in the features of EfficientNet-Lite0; by default 0.1; 0: pixels "
               "alone.")] = None,
-    classes: Classes = None, seed: Seed = 0, device: Device = "auto", plugin: Plugins = None,
+    classes: Classes = None, seed: Seed = 0, json_output: Json = NO_JSON, device: Device = "auto",
+    plugin: Plugins = None,
 ) -> None:
     """Find the latents (styles, in networks that have them) from which a model makes images, or nearly so."""
     from i2i.cli.options import writable_folder
@@ -70,6 +81,8 @@ def invert(
             progress=lambda done, total: bars.update("images", done, total))
     print(f"{len(found.names)} images -> {out}  (PSNR {sum(found.psnr) / len(found.psnr):.1f} dB on average, "
           f"{min(found.psnr):.1f} at worst)")
+    json_output.write({"out": out, "psnr": dict(zip(found.names, found.psnr, strict=True)),
+                       "mean": sum(found.psnr) / len(found.psnr), "worst": min(found.psnr)})
 
 
 def _chosen(model: TrainedModel, seeds: str | None, latents: str | None) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """i2i export."""
 
+from dataclasses import asdict
 from typing import Annotated
 
-from i2i.cli.options import Model, Plugins, option
+from i2i.cli.options import NO_JSON, Json, Model, Plugins, option
 
 
 def export(
@@ -18,7 +19,7 @@ def export(
     half: Annotated[bool, option(None, "Of .safetensors: weights in half precision.", "--half")] = False,
     statistics: Annotated[str | None, option(
         "running|image", "Batch norm statistics; by default running.")] = None,
-    plugin: Plugins = None,
+    json_output: Json = NO_JSON, plugin: Plugins = None,
 ) -> None:
     """Export a model for use without i2i, and verify that the file makes the images of the model."""
     from i2i.files import check_file
@@ -32,3 +33,4 @@ def export(
     print(f"{result.path} ({result.size / 1e6:.1f} MB), verified with {result.samples}: the largest "
           f"difference is {result.difference:.2g}, where images are -1 to 1")
     print(f"\n{result.example}", end="")
+    json_output.write(asdict(result) | {"path": str(result.path)})

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from i2i.cli.options import FORMATS, Classes, Device, NoiseModel, Plugins, Steps, option
+from i2i.cli.options import (
+    FORMATS,
+    NO_JSON,
+    Classes,
+    Device,
+    Json,
+    JsonOutput,
+    NoiseModel,
+    Plugins,
+    Steps,
+    option,
+)
 from i2i.cli.progress import ProgressBars, process_group
 from i2i.errors import RequestError
 
@@ -41,7 +53,7 @@ def generate(
     only: Annotated[str | None, option("INDEX,INDEX", "Only these images of the whole set.")] = None,
     layout: Layout = None, shard: Shard = None,
     like: Annotated[str | None, option("DIR|ZIP", "Use all settings of this set, generated before.")] = None,
-    device: Device = "auto", plugin: Plugins = None,
+    json_output: Json = NO_JSON, device: Device = "auto", plugin: Plugins = None,
 ) -> None:
     """Generate images from noise, in class folders and with a manifest by which each can be made again."""
     from i2i.data.sources import output_folder
@@ -66,15 +78,16 @@ def generate(
         if Path(out).suffix.lower() == ".zip":
             raise RequestError(f"--only writes single files, not a zip; --out {out} must be a folder")
         if not processes.rank:
-            for path in generation.regenerate(loaded, plan, output_folder("--out", out),
-                                                 generation.parse_indices(only)):
-                print(location_of(path))
+            files = [location_of(path) for path in generation.regenerate(
+                loaded, plan, output_folder("--out", out), generation.parse_indices(only))]
+            print(*files, sep="\n")
+            json_output.write({"files": files})
     elif n is not None:
-        _generate_all(loaded, plan, out, n, shard, processes)
+        _generate_all(loaded, plan, out, n, shard, processes, json_output)
 
 
 def _generate_all(loaded: Model, plan: GenerationPlan, out: str, n: int, shard: int | None,
-                  processes: ProcessGroup) -> None:
+                  processes: ProcessGroup, json_output: JsonOutput) -> None:
     from i2i.data.sources import uploaded_when_done
     from i2i.inference.generate import generate_set
     from i2i.inference.shard_store import SHARD_SIZE
@@ -90,6 +103,8 @@ def _generate_all(loaded: Model, plan: GenerationPlan, out: str, n: int, shard: 
     seconds = max(time.monotonic() - start, 1e-9)
     print(f"{report.done:,} generated" + (f", {report.skipped:,} there already" if report.skipped else "")
           + f" -> {out}" + (f"  ({report.done / seconds:.1f} images/s)" if report.done else ""))
+    json_output.write({"out": out, **asdict(report), "seconds": seconds,
+                       "images_per_second": report.done / seconds})
 
 
 def _plan(model: str, loaded: Model, like: str | None, options: dict[str, Any]) -> GenerationPlan:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from i2i.cli.application import command_group
-from i2i.cli.options import Device, JsonFile, MaxPixels, Plugins, argument, option, output_option
+from i2i.cli.options import NO_JSON, Device, Json, MaxPixels, Plugins, argument, option, output_option
 from i2i.cli.progress import ProgressBars
 from i2i.errors import JobError, RequestError
 
@@ -36,7 +36,7 @@ def build(
         "N", "Images of each set in the page, from which each person's are drawn.", min=1)] = 300,
     side: Annotated[int, option("N", "Make images smaller that have more pixels on a side.", min=16)] = 256,
     seed: Annotated[int, option(None, "Of the choice of images, and of those a model makes.", min=0)] = 0,
-    max_pixels: MaxPixels = None, device: Device = "auto", plugin: Plugins = None,
+    max_pixels: MaxPixels = None, json: Json = NO_JSON, device: Device = "auto", plugin: Plugins = None,
 ) -> None:
     """Write one HTML file on which people tell real images from fake ones (HYPE)."""
     from i2i.data.image_set import open_image_set
@@ -48,10 +48,7 @@ def build(
     if Path(out).suffix.lower() not in (".html", ".htm"):
         raise RequestError(f"--out {out} must end in .html")
     settings = study.make_settings(protocol, images, qualification, practice)
-    names = [Path(each).resolve().name.removesuffix(".zip").removesuffix(".safetensors") for each in fake]
-    if len(set(names)) < len(names):
-        raise RequestError(f"--fake {', '.join(names)}: two have the same name, which results are listed "
-                           "under; accepted: folders with different names")
+    names = _names(fake)
     needs = study.images_needed(settings, len(fake), qualifying is not None)
     reals, split = study.open_reals(real, needs[0], max_pixels)
     with ExitStack() as stack:
@@ -62,11 +59,23 @@ def build(
         easy = open_image_set(qualifying, "--qualifying", max_pixels=max_pixels) if qualifying else None
         made = study.make_study((Path(real).name, reals), list(zip(names, sets, strict=True)), easy, settings,
                                 pool=pool, side=side, seed=seed, progress=bars.update)
-    page = render_study(made)
-    write_text(Path(out), page)
+    write_text(Path(out), page := render_study(made))
     shown, minutes = count_images(settings)
     _describe(made, f"{len(reals):,} in {split}", location_of(Path(out)), len(page.encode()))
     print(f"a person judges {shown} images in about {minutes} minute{'s' * (minutes > 1)}")
+    json.write({
+        "bytes": len(page.encode()), "size": [made["width"], made["height"]], "images": shown,
+        "minutes": minutes, "real": {"page": len(made["real"]), split: len(reals)},
+        "fake": {each["name"]: len(each["images"]) for each in made["fakes"]}})
+
+
+def _names(fakes: list[str]) -> list[str]:
+    """What results are listed under.  RequestError if two are the same."""
+    names = [Path(each).resolve().name.removesuffix(".zip").removesuffix(".safetensors") for each in fakes]
+    if len(set(names)) < len(names):
+        raise RequestError(f"--fake {', '.join(names)}: two have the same name, which results are listed "
+                           "under; accepted: folders with different names")
+    return names
 
 
 def _describe(study: Mapping[str, Any], reals: str, out: str, size: int) -> None:
@@ -84,14 +93,10 @@ def _describe(study: Mapping[str, Any], reals: str, out: str, size: int) -> None
 @app.command()
 def score(
     files: Annotated[list[str], argument("FILE...", "Results that people sent back, or folders of them.")],
-    json_file: JsonFile = None,
+    json_output: Json = NO_JSON,
 ) -> None:
     """Merge results: scores of models with intervals, errors on real and on fake images, comparisons."""
-    import json
-
     from i2i.evaluation.hype_results import choose_sessions, merge_sessions, read_session
-    from i2i.files import check_file, write_text
-    check_file("--json", json_file)
     paths = [path for file in map(Path, files) for path in (sorted(file.glob("*.json")) if file.is_dir()
                                                             else [file])]
     sessions, damaged = [], []
@@ -108,8 +113,7 @@ def score(
         raise RequestError(f"{', '.join(files)}: no complete result among {len(paths)} files; accepted: JSON "
                            "files of a page of i2i hype build")
     _print(outcome)
-    if json_file:
-        write_text(Path(json_file), json.dumps(outcome, indent=1) + "\n")
+    json_output.write(outcome)
     if damaged:
         raise JobError(f"{len(damaged)} of {len(paths)} files could not be used")
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from i2i.cli.evaluate import Cache, Features, Weights, print_results
-from i2i.cli.options import Device, JsonFile, MaxPixels, Plugins, option, output_option
+from i2i.cli.options import NO_JSON, Device, Json, MaxPixels, Plugins, option, output_option
 from i2i.cli.progress import ProgressBars
 from i2i.errors import RequestError
 
@@ -29,17 +29,15 @@ def leaks(
     features: Features = None, weights: Weights = None, max_pixels: MaxPixels = None,
     batch: Annotated[int, option(None, "Images per batch.", min=1)] = 32,
     seed: Annotated[int, option(None, "Of the images that a model makes, and of random samples.", min=0)] = 0,
-    cache: Cache = True, json_file: JsonFile = None, device: Device = "auto", plugin: Plugins = None,
+    cache: Cache = True, json_output: Json = NO_JSON, device: Device = "auto", plugin: Plugins = None,
 ) -> None:
     """Find copies of training images among fakes, and measure memorization beside that of held-out images."""
     from PIL import Image
 
     from i2i.evaluation import leaks as leaking
-    from i2i.evaluation import protocol
     from i2i.evaluation.leak_sets import number_generated, open_fakes, open_training_set
-    from i2i.files import check_file, write_atomically, write_text
+    from i2i.files import check_file, write_atomically
     check_file("--sheet", sheet)
-    check_file("--json", json_file)
     known, held_out = open_training_set(train, test, max_pixels)
     count = number_generated(fake, n, len(known))
     with ProgressBars() as bars, open_fakes(fake, count, device=device, seed=seed, max_pixels=max_pixels,
@@ -53,8 +51,7 @@ def leaks(
     for pair in outcome["nearest"][:5]:
         if pair["copy"]:
             print(f"  {pair['fake']} is {pair['train']}, {pair['how']}")
-    if json_file:
-        write_text(Path(json_file), protocol.to_json(outcome))
+    json_output.write(outcome)
     if sheet and picture:
         write_atomically(Path(sheet), partial(picture.save, format="png"))
     if fail_over is not None and outcome["results"]["copies"]["value"] > fail_over:

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
-from i2i.cli.options import Plugins, argument
+from i2i.cli.options import NO_JSON, Json, Plugins, argument
 from i2i.errors import RequestError
 
 if TYPE_CHECKING:
@@ -28,25 +28,33 @@ class Row(NamedTuple):
     text: str
 
 
+class Table(NamedTuple):
+    """Rows under a title, with a line below them."""
+
+    rows: Sequence[Row]
+    title: str = ""
+    note: str = ""
+
+
 def list_components(
     name: Annotated[str | None, argument(
         "[NAME", "A recipe or preset (pix2pix), a component (unet), a setting (batch_size, generator.width), "
                  "a kind of component (generator), data, train, family (what models of each recipe can do), "
                  "or a pattern (\"*gan*\").")] = None,
     member: Annotated[str | None, argument("[NAME]]", "One of that kind, or a pattern.")] = None,
-    plugin: Plugins = None,
+    json_output: Json = NO_JSON, plugin: Plugins = None,
 ) -> None:
     """List recipes, presets, components and settings: what each is, its default, and what is accepted."""
-    if name is None:
-        _print_matches("*")
+    if name is None or (member is None and is_pattern(name)):
+        tables = _matches(name or "*")
     elif name == "family":
-        _print_families(member or "*")
-    elif member is not None:
-        _print_members(name, member)
-    elif is_pattern(name):
-        _print_matches(name)
+        tables = _families(member or "*")
     else:
-        _print_everything_named(name)
+        tables = _everything_named(name) if member is None else _members(name, member)
+    for table in tables:
+        _print_table(table)
+    json_output.write({"tables": [{"title": table.title, "rows": [row._asdict() for row in table.rows]}
+                                  for table in tables if table.rows or table.title]})
 
 
 def is_pattern(text: str) -> bool:
@@ -59,27 +67,24 @@ def matches(text: str, pattern: str) -> bool:
     return fnmatch.fnmatchcase(text.lower(), pattern.lower())
 
 
-def _print_matches(pattern: str) -> None:
-    """Print a line for each recipe, preset, component and setting whose name matches."""
+def _matches(pattern: str) -> list[Table]:
+    """A line for each recipe, preset, component and setting whose name matches."""
     from i2i.cli import catalog
     groups = {kind: [Row(name, "", catalog.summary(kind, name)) for name in names
                      if matches(name, pattern)] for kind, names in catalog.names().items()}
-    tables = {f"settings of {section}": catalog.section_settings(section) for section in catalog.SECTIONS}
-    for title, settings in (tables | {"settings of recipes": catalog.recipe_settings()}).items():
+    sections = {f"settings of {section}": catalog.section_settings(section) for section in catalog.SECTIONS}
+    for title, settings in (sections | {"settings of recipes": catalog.recipe_settings()}).items():
         groups[title] = _rows(each for each in settings if matches(each.key, pattern)
                               or matches(each.key.partition(".")[2], pattern))
-    groups = {title: rows for title, rows in groups.items() if rows}
-    if not groups:
+    tables = [Table(rows, title, "\n") for title, rows in groups.items() if rows]
+    if not tables:
         raise RequestError(f"nothing matches {pattern!r}; i2i list shows everything there is")
-    for title, rows in groups.items():
-        print(title)
-        _print_table(rows, "  ")
-        print()
-    print("i2i list NAME shows one of them: its options, defaults and accepted values")
+    return [*tables, Table([], note="i2i list NAME shows one of them: its options, defaults and accepted "
+                                    "values\n")]
 
 
-def _print_members(kind: str, name: str) -> None:
-    """Print components of a kind, or of the kinds that a setting can be, or settings of a section."""
+def _members(kind: str, name: str) -> list[Table]:
+    """Components of a kind, or of the kinds that a setting can be, or settings of a section."""
     from i2i.cli import catalog
     names = catalog.names()
     sections = {section: catalog.section_settings(section) for section in catalog.SECTIONS}
@@ -90,48 +95,48 @@ def _print_members(kind: str, name: str) -> None:
     if kind in sections:
         known = [each.key.partition(".")[2] for each in sections[kind]]
         if rows := _rows(each for each in sections[kind] if matches(each.key, f"{kind}.{name}")):
-            return _print_table(rows)
+            return [Table(rows)]
     else:
         known = [each for one in kinds for each in names[one]]
         if found := [(one, each) for one in kinds for each in names[one] if matches(each, name)]:
-            _print_components(found)
-            return _print_combinations(kinds) if name == "*" else None
+            return _components(found) + (_combinations(kinds) if name == "*" else [])
     raise RequestError(f"no {f'setting of {kind}' if kind in sections else kind} is called {name!r}; "
                        f"{_hint(name, known)}")
 
 
-def _print_families(pattern: str) -> None:
-    """Print what the models of each recipe whose name matches can do."""
+def _families(pattern: str) -> list[Table]:
+    """What the models of each recipe whose name matches can do."""
     from i2i.cli import catalog
     rows = [Row(name, *text) for name, text in catalog.families().items() if matches(name, pattern)]
     if not rows:
         raise RequestError(f"no recipe is called {pattern!r}; {_hint(pattern, catalog.names()['recipe'])}")
-    _print_table(rows)
+    return [Table(rows)]
 
 
-def _print_combinations(kinds: Sequence[str]) -> None:
-    """Print how several components of these kinds are used at once, where they can be."""
+def _combinations(kinds: Sequence[str]) -> list[Table]:
+    """How several components of these kinds are used at once, where they can be."""
     from i2i import registry
+    tables = []
     for kind in filter(registry.combinable, kinds):
         first, second = registry.names(kind)[:2]
         option = next(iter(registry.schema(kind, second)))
-        print(f"Several at once: {kind}={first}+{second}, each with options of its own: "
-              f"{kind}.{second}.{option}=…")
+        tables.append(Table([], note=f"Several at once: {kind}={first}+{second}, each with options of its "
+                                     f"own: {kind}.{second}.{option}=…\n"))
+    return tables
 
 
-def _print_everything_named(name: str) -> None:
-    """Print all that a name means: a kind, a recipe or preset, components, settings."""
+def _everything_named(name: str) -> list[Table]:
+    """All that a name means: a kind, a recipe or preset, components, settings."""
     from i2i.cli import catalog
     names = catalog.names()
     if name in names or name in catalog.SECTIONS or name in catalog.kinds_by_setting():
-        return _print_members(name, "*")
+        return _members(name, "*")
     found = [(kind, name) for kind, listed in names.items() if name in listed]
     settings = catalog.find_settings(name)
     if not found and not settings:
         raise RequestError(f"no component, recipe, preset or setting is called {name!r}; "
                            f"{_hint(name, catalog.known_words(), [*names, *catalog.SECTIONS])}")
-    _print_components(found)
-    _print_table(_rows(settings))
+    return [*_components(found), Table(_rows(settings))]
 
 
 def _hint(word: str, known: Sequence[str], listed: Iterable[str] | None = None) -> str:
@@ -144,25 +149,30 @@ def _hint(word: str, known: Sequence[str], listed: Iterable[str] | None = None) 
     return f"type i2i list {normalize(word)}" if normalize(word) in known else suggest(word, known, listed)
 
 
-def _print_components(components: Sequence[tuple[str, str]]) -> None:
-    """Print each component with its options; a recipe or preset, if it is the only one, with all it uses."""
+def _components(components: Sequence[tuple[str, str]]) -> list[Table]:
+    """Each component with its options; a recipe or preset, if it is the only one, with all it uses."""
     from i2i.cli import catalog
     from i2i.registry import origin
     recipes = [each for each in components if each[0] in ("recipe", "preset")]
-    whole = len({name for _, name in recipes}) == 1
+    whole, tables = len({name for _, name in recipes}) == 1, []
     for kind, name in components:
         text = " ".join(catalog.description(kind, name).split())
         source = f", from {origin(kind, name)}" if origin(kind, name) else ""
-        print("\n".join(_wrap(f"{name} ({kind}{source}): {text}", _terminal_width())))
+        title, rows, note = f"{name} ({kind}{source}): {text}", list[Row](), ""
         if kind not in ("recipe", "preset"):
-            _print_table(_rows(catalog.options(kind, name)), "  ")
+            rows = _rows(catalog.options(kind, name))
         elif whole and (kind, name) == recipes[-1]:     # A preset may have the name of its recipe.
-            _print_table(_rows(catalog.in_use(name)), "  ")
-            print("and those of data and training: i2i list data, i2i list train")
+            rows, note = (_rows(catalog.in_use(name)),
+                          "and those of data and training: i2i list data, i2i list train\n")
+        tables.append(Table(rows, title, note))
+    return tables
 
 
-def _print_table(rows: Sequence[Row], indent: str = "") -> None:
-    """Print rows in columns, the last one wrapped at the terminal's width."""
+def _print_table(table: Table) -> None:
+    """Print the title, the rows in columns, the last one wrapped at the terminal's width, and the note."""
+    rows, indent = table.rows, "  " if table.title else ""
+    for line in _wrap(table.title, _terminal_width()):
+        print(line)
     names, values = (min(most, max((len(row[i]) for row in rows), default=0))
                      for i, most in enumerate((MAX_NAME_WIDTH, MAX_VALUE_WIDTH)))
     start = len(indent) + names + 2 + (values + 2 if values else 0)
@@ -172,6 +182,7 @@ def _print_table(rows: Sequence[Row], indent: str = "") -> None:
         print(f"{left}{first.lstrip()}".rstrip())
         for line in more:
             print(" " * start + line)
+    print(table.note, end="")
 
 
 def _wrap(text: str, width: int, taken: int = 0) -> list[str]:

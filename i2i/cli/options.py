@@ -1,11 +1,16 @@
 """Options that several commands share, and short ways to write the others."""
 
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
 from i2i.errors import RequestError
+from i2i.files import check_file, to_json, write_text
 
 
 def option(metavar: str | None, help: str, *flags: str, **settings: Any) -> Any:
@@ -26,12 +31,47 @@ def _load_plugins(paths: list[str] | None) -> list[str]:
     return paths or []      # Older versions of Typer take the length of what a callback returns.
 
 
-def _to_local(param: typer.CallbackParam, where: str | None) -> str | None:
+def _local_file(flag: str, where: str) -> str:
     """The local path of an output file, from which it is uploaded if it is to be behind a URL."""
-    if where is None or "://" not in where:
+    if "://" not in where:
         return where
     from i2i.data.sources import output_file
-    return str(output_file(param.opts[0], where))
+    return str(output_file(flag, where))
+
+
+def _to_local(param: typer.CallbackParam, where: str | None) -> str | None:
+    return None if where is None else _local_file(param.opts[0], where)
+
+
+@dataclass(frozen=True)
+class JsonOutput:
+    """Where --json writes a result: to a file, to stdout, or nowhere."""
+
+    file: str | None = None
+    stdout: TextIO | None = None
+
+    @classmethod
+    def parse(cls, where: str | JsonOutput) -> JsonOutput:
+        """From what follows --json.  After `-`, all that is printed goes to stderr until the command ends."""
+        if isinstance(where, JsonOutput):       # The default.
+            return where
+        if where == "-":
+            output = cls(stdout=sys.stdout)
+            sys.stdout = sys.stderr             # `App.run` undoes it.
+            return output
+        file = _local_file("--json", where)
+        check_file("--json", file)
+        return cls(file)
+
+    def write(self, result: Any) -> None:
+        """Write a result.  JobError if the file cannot be written."""
+        if self.stdout:
+            print(to_json(result), end="", file=self.stdout, flush=True)
+        elif self.file:
+            write_text(Path(self.file), to_json(result))
+
+
+NO_JSON = JsonOutput()
 
 
 def output_option(metavar: str, help: str, *flags: str) -> Any:
@@ -49,7 +89,9 @@ Model = Annotated[str, argument(
 NoiseModel = Annotated[str, argument(
     "MODEL", "A model that makes images from noise: a file, a run folder, RUN@IMAGES, hf:USER/NAME or a name "
              "of i2i models.")]
-JsonFile = Annotated[str | None, output_option("FILE|URL", "Write everything as JSON, too.", "--json")]
+Json = Annotated[JsonOutput, option(
+    "FILE|URL|-", "Write everything as JSON, too; -: to stdout, and all else to stderr.", "--json",
+    parser=lambda where: where, callback=JsonOutput.parse, show_default=False)]
 Plugins = Annotated[list[str] | None, option(
     "FILE.py", "Run a Python file that registers components of yours; can be repeated.", "--plugin",
     callback=_load_plugins)]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import statistics
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from i2i.cli.options import Device, JsonFile, MaxPixels, Model, Plugins, argument, option, output_option
+from i2i.cli.options import NO_JSON, Device, Json, MaxPixels, Model, Plugins, argument, option, output_option
 from i2i.cli.progress import ProgressBars
 from i2i.errors import JobError, RequestError, printable
 
@@ -28,7 +27,7 @@ def score(
     heatmaps: Annotated[str | None, option(
         "DIR", "Write original, reconstruction and difference of each image; of models that "
                "reconstruct.")] = None,
-    json_file: JsonFile = None,
+    json_output: Json = NO_JSON,
     csv_file: Annotated[str | None, output_option("FILE|URL", "Write a row for each image.", "--csv")] = None,
     seed: Annotated[int, option(None, "Of the noise in a score.", min=0)] = 0,
     max_pixels: MaxPixels = None, device: Device = "auto", plugin: Plugins = None,
@@ -39,7 +38,6 @@ def score(
     from i2i.inference.model import load
     from i2i.inference.score import make_scorer, score_set
     check_local("--heatmaps", heatmaps)
-    check_file("--json", json_file)
     check_file("--csv", csv_file)
     if heatmaps is not None and Path(heatmaps).is_file():
         raise RequestError(f"--heatmaps {heatmaps} is a file; accepted: a folder")
@@ -55,8 +53,7 @@ def score(
                 raise JobError(f"none of the images in {where} can be read, such as {sets[name].failed[0]}")
     result = _summarize(scorer, sets)
     _print(result, sets)
-    if json_file:
-        write_text(Path(json_file), json.dumps(result, indent=1) + "\n")
+    json_output.write(result)
     if csv_file:
         write_text(Path(csv_file), _to_csv(scorer, sets))
     for name, each in sets.items():

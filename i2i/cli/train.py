@@ -1,16 +1,18 @@
 """i2i train."""
 
+import json
 import os
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from i2i.cli.options import Device, Plugins, argument, option
+from i2i.cli.options import NO_JSON, Device, Json, JsonOutput, Plugins, argument, option
 from i2i.errors import RequestError
+from i2i.files import read_json_lines
 from i2i.training.callbacks.base import Callback
 from i2i.training.callbacks.progress import ProgressLines, format_losses
 
@@ -53,7 +55,7 @@ def train(
         None, "First measure which precision, memory format, threads, workers ... are fastest here and use "
               "them, except for those given as settings.", "--autotune")] = False,
     dry_run: Annotated[bool, option(None, "Print the whole plan and exit.", "--dry-run")] = False,
-    plugin: Plugins = None,
+    json_output: Json = NO_JSON, plugin: Plugins = None,
 ) -> None:
     """Train a recipe; recipes, presets and settings are listed by `i2i list`."""
     from i2i.training import train as training
@@ -64,14 +66,24 @@ def train(
     recipe, *overrides = args if args and "=" not in args[0] else ["", *(args or ())]
     budget = None if minutes is None else TimeBudget.since_start(minutes)
     try:
-        training.train(recipe, *overrides, data=data, out=out, epochs=epochs, minutes=budget, images=images,
-                       resume=resume, extend=extend, init=init, on_error=on_error,
-                       on_collapse=on_collapse, device=device, autotune=autotune,
-                       dry_run=dry_run, callbacks=[terminal_callback()])
+        folder = training.train(
+            recipe, *overrides, data=data, out=out, epochs=epochs, minutes=budget, images=images,
+            resume=resume, extend=extend, init=init, on_error=on_error, on_collapse=on_collapse,
+            device=device, autotune=autotune, dry_run=dry_run,
+            callbacks=[terminal_callback(), JsonPlan(json_output)])
     except training.TrainingInterrupted as interruption:
         if is_main_process():
             print(interruption, file=sys.stderr)
         raise typer.Exit(128 + interruption.signal) from None
+    if not dry_run and is_main_process():
+        json_output.write({"run": str(folder), **_outcome(folder)})
+
+
+def _outcome(run: Path) -> dict[str, Any]:
+    """The verdict of a finished run, its last losses and its last evaluation."""
+    last = {key: (read_json_lines(run / file) or [{}])[-1]
+            for key, file in (("losses", "log.jsonl"), ("evaluation", "metrics.jsonl"))}
+    return {"verdict": json.loads((run / "verdict.json").read_bytes()), **last}
 
 
 def is_main_process() -> bool:
@@ -84,6 +96,16 @@ def terminal_callback() -> Callback:
     if not is_main_process():
         return Callback()
     return ProgressBar() if sys.stdout.isatty() else ProgressLines()
+
+
+class JsonPlan(Callback):
+    """Writes the plan of a dry run as JSON."""
+
+    def __init__(self, output: JsonOutput) -> None:
+        self.output = output
+
+    def on_plan(self, plan: Mapping[str, Any]) -> None:
+        self.output.write(plan)
 
 
 class ProgressBar(Callback):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import asdict
 from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from i2i.cli.labels import LabelOptions, Labels, Masks, Mix, print_copied
 from i2i.cli.options import (
     FORMATS,
+    NO_JSON,
     Device,
+    Json,
+    JsonOutput,
     MaxPixels,
     Model,
     Plugins,
@@ -73,7 +77,7 @@ def translate(
     skip_existing: SkipExisting = False, on_error: OnError = "skip", alpha: Alpha = "drop",
     flicker: Flicker = False, memory: Memory = "auto", tile: Tile = "auto",
     labels: Labels = "none", masks: Masks = "", mix: Mix = None, watch: Watch = False,
-    max_pixels: MaxPixels = None, device: Device = "auto", plugin: Plugins = None,
+    max_pixels: MaxPixels = None, json: Json = NO_JSON, device: Device = "auto", plugin: Plugins = None,
 ) -> None:
     """Translate images and videos: any size in, exactly that size out."""
     from i2i.inference.clips import is_clip
@@ -99,15 +103,15 @@ def translate(
             "--half": half, "--memory": limits.memory, "--tile": limits.tile, "--spread": spread,
             "--skip-existing": skip_existing, "--format": suffix, "--labels": carry.active, "--watch": watch})
         if not processes.rank:
-            _translate_clip(translator, source, out, flicker, max_pixels, **options)
+            _translate_clip(translator, source, out, flicker, max_pixels, json, **options)
         return
     if flicker:
         raise RequestError("--flicker is for a video or an animated image, without --format")
     options |= {"half": half, "samples": samples, "skip_existing": skip_existing, "suffix": suffix,
                 "stop": on_error == "stop", "limits": limits, "group": processes}
-    if not watch:
-        return _translate_images(translator, source, out, spread, max_pixels, carry, **options)
-    _print_report(*watch_folder(translator, source, out, spread, max_pixels, carry.active, **options))
+    if done := (watch_folder(translator, source, out, spread, max_pixels, carry.active, **options) if watch
+                else _translate_images(translator, source, out, spread, max_pixels, carry, **options)):
+        _print_report(json, *done)
 
 
 def _check_unused(source: str, unused: dict[str, Any]) -> None:
@@ -117,8 +121,9 @@ def _check_unused(source: str, unused: dict[str, Any]) -> None:
 
 
 def _translate_images(model: Translator, source: str, out: str, spread: str | None, max_pixels: int | None,
-                      carry: LabelOptions, *, group: ProcessGroup, **options: Any) -> None:
-    """Translate a source, and print what was done."""
+                      carry: LabelOptions, *, group: ProcessGroup, **options: Any
+                      ) -> tuple[TranslationReport, str, float, CarryReport | None] | None:
+    """Translate a source: what the main process says of it."""
     from i2i.data.sources import open_source
     from i2i.inference import translate as translation
     images, dataset = carry.plan(open_source(source, max_pixels=max_pixels), out, group, **options)
@@ -131,14 +136,14 @@ def _translate_images(model: Translator, source: str, out: str, spread: str | No
             progress=lambda report, total: bars.update(
                 "images", report.done + report.skipped + len(report.failed), total), **options)
         if group.rank:
-            return
+            return None
         seconds = max(time.monotonic() - start, 1e-9)
         copied = carry.copy(dataset, out, options["seed"], bars) if dataset else None
-    _print_report(report, out, seconds, copied)
+    return report, out, seconds, copied
 
 
 def _translate_clip(model: Translator, path: str, out: str, flicker: bool, max_pixels: int | None,
-                    **options: Any) -> None:
+                    json: JsonOutput, **options: Any) -> None:
     """Translate a video or an animated image, and print what was done."""
     from i2i.data.sources import output_file, output_folder
     from i2i.inference.clips import OUTPUTS, clip_target, translate_clip
@@ -158,6 +163,10 @@ def _translate_clip(model: Translator, path: str, out: str, flicker: bool, max_p
         print(report.flicker())
     for note in report.notes:
         print(f"note: {note}", file=sys.stderr)
+    json.write({
+        "out": location_of(target), "frames": report.frames, "coding": report.coding, "notes": report.notes,
+        "frames_per_second": speed,
+        **({"change": dict(zip(("inputs", "results"), report.change(), strict=False))} if flicker else {})})
 
 
 def _as_one(stages: list[tuple[TrainedModel, str]], denoise: bool) -> tuple[Translator, str]:
@@ -182,8 +191,8 @@ def _load_stages(paths: list[tuple[str, str]], device: str, statistics: str | No
     return stages
 
 
-def _print_report(report: TranslationReport, out: str, seconds: float, copied: CarryReport | None = None
-                  ) -> None:
+def _print_report(json: JsonOutput, report: TranslationReport, out: str, seconds: float,
+                  copied: CarryReport | None = None) -> None:
     """Print what was done.  JobError if some images could not be translated, or other files not copied."""
     print(f"{report.done:,} translated" + (f", {report.skipped:,} there already" if report.skipped else "")
           + f" -> {out}  ({report.done / seconds:.1f} images/s)")
@@ -195,6 +204,9 @@ def _print_report(report: TranslationReport, out: str, seconds: float, copied: C
         print(f"failed: {printable(problem)}", file=sys.stderr)
     if copied:
         print_copied(copied)
+    json.write({"out": out, **asdict(report), "seconds": seconds,
+                       "images_per_second": report.done / seconds,
+                       **({"other_files": asdict(copied)} if copied else {})})
     if report.failed:
         total = report.done + report.skipped + len(report.failed)
         raise JobError(f"{len(report.failed)} of {total} images could not be translated")

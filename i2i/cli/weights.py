@@ -1,17 +1,18 @@
 """i2i weights: list, add, fetch."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 from i2i.cli.application import command_group
-from i2i.cli.options import argument, option
+from i2i.cli.options import NO_JSON, Json, argument, option
 from i2i.errors import RequestError
 
 app = command_group("Weights of feature networks: what is known, what is here, and how to get the rest.")
 
 
 @app.command("list")
-def list_weights() -> None:
+def list_weights(json_output: Json = NO_JSON) -> None:
     """List every known file with its license, purpose, checksum and location."""
     from i2i.metrics import weights
     for name, entry in weights.catalog().items():
@@ -19,6 +20,8 @@ def list_weights() -> None:
         print(f"{name:20}{'here' if path else 'absent':8}{entry.license:14}{entry.purpose}")
         print(f"{'':20}{path or weights.download_hint(entry)}")
         print(f"{'':20}sha256 {entry.sha256}")
+    json_output.write({"weights": [asdict(entry) | {"path": str(weights.locate_weights(name) or "")}
+                                   for name, entry in weights.catalog().items()]})
 
 
 @app.command()

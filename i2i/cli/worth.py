@@ -5,7 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
 
-from i2i.cli.options import Device, MaxPixels, Plugins, option
+from i2i.cli.options import NO_JSON, Device, Json, MaxPixels, Plugins, option
 from i2i.cli.progress import ProgressBars
 from i2i.errors import RequestError
 
@@ -45,12 +45,13 @@ def worth(
     weights: Annotated[str | None, option("FILE", "What the backbone starts from.")] = None,
     seed: Annotated[int, option(None, "Of the images that a model makes, and of held-out ones.", min=0)] = 0,
     dry_run: Annotated[bool, option(None, "Print the plan and exit.", "--dry-run")] = False,
-    max_pixels: MaxPixels = None, device: Device = "auto", plugin: Plugins = None,
+    max_pixels: MaxPixels = None, json_output: Json = NO_JSON, device: Device = "auto",
+    plugin: Plugins = None,
 ) -> None:
     """Train classifiers with and without fakes, and say whether these help on real test images."""
     from i2i.evaluation.worth import measure_worth
     from i2i.evaluation.worth_fakes import FakeRequest
-    from i2i.evaluation.worth_preparation import Preparation
+    from i2i.evaluation.worth_preparation import Preparation, describe_plan
     from i2i.evaluation.worth_trainings import Comparison
     from i2i.inference.device import best_device
     folder = _check_out(out)
@@ -61,20 +62,21 @@ def worth(
         prepared = Preparation(real, test, request, model, size=size, progress=bars.update)
         schedule = _schedule(len(prepared.real), updates, backbone, weights, str(best_device(device)))
         comparison = Comparison(schedule, tuple(map(float, parts[0])), parts[1], seeds, bars.update)
-        print(prepared.plan(comparison))
+        plan = prepared.plan(comparison)
+        print(describe_plan(plan))
         if dry_run:
-            return
+            return json_output.write(plan)
         sets = prepared.sets(float(max(parts[1])), folder)
         outcome = measure_worth(sets, comparison, folder, task=task, warnings=prepared.warnings)
     _report(outcome, folder)
+    json_output.write(outcome)
 
 
 def _report(outcome: dict[str, Any], folder: Path) -> None:
     """Print the result and write its files."""
-    from i2i.evaluation.protocol import to_json
     from i2i.evaluation.worth import describe
     from i2i.evaluation.worth_plot import plot
-    from i2i.files import write_text
+    from i2i.files import to_json, write_text
     for line in describe(outcome):
         print(line)
     for line in outcome["warnings"]:

@@ -1,7 +1,6 @@
 """The protocol stamp of a result, which must be equal for results to be comparable."""
 
 import json
-import math
 import platform
 from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass
@@ -119,18 +118,6 @@ def scores_as_data(scores: Mapping[str, Score]) -> dict[str, dict[str, Any]]:
     """Scores as JSON data, without what they do not have."""
     return {name: {key: value for key, value in asdict(score).items() if value not in (None, "")}
             for name, score in scores.items()}
-
-
-def to_json(data: Any) -> str:
-    """Strict JSON: NaN and infinity become null."""
-    def finite(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: finite(each) for key, each in value.items()}
-        if isinstance(value, list | tuple):
-            return [finite(each) for each in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return json.dumps(finite(data), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_result(path: Path) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """What `i2i worth` compares, before and after fakes are made, and the plan in words."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from i2i.data.labeled import ImageDataset, find_images
 from i2i.data.sources import open_source
@@ -58,21 +60,17 @@ class Preparation:
         return read_labeled(images, option, self.classes, self.size,
                             lambda done: self.progress(stage, done, len(images)))
 
-    def plan(self, comparison: Comparison) -> str:
-        """What will be done, and the minutes it takes."""
+    def plan(self, comparison: Comparison) -> dict[str, Any]:
+        """What will be done, and the minutes it takes, as figures."""
         schedule = comparison.schedule
         count = comparison.count(self.request.source is not None)
         minutes = count / 60 * seconds_per_training(self.real, self.test, len(self.classes), schedule)
-        made = ""
-        if self.model is not None and self.request.task == "classify":
-            ratio = float(max(comparison.ratios))
-            made = f"; before, {self.request.number(len(self.real), ratio):,} images are generated"
-        elif self.model is not None:
-            made = "; before, the sources are translated"
-        return (f"plan: up to {count:,} trainings of {schedule.updates:,} updates of {schedule.batch_size} "
-                f"images of {self.size}x{self.size}, on {len(self.real):,} real images of "
-                f"{len(self.classes)} classes, tested on {len(self.test):,}: about {max(0.1, minutes):.1f} "
-                f"minutes on {schedule.device}{made}")
+        generated = self.request.number(len(self.real), float(max(comparison.ratios)))
+        return {"trainings": count, "updates": schedule.updates, "batch_size": schedule.batch_size,
+                "size": self.size, "real": len(self.real), "classes": len(self.classes),
+                "test": len(self.test), "minutes": max(0.1, minutes), "device": schedule.device,
+                "generated": generated if self.model is not None and self.request.task == "classify" else 0,
+                "translated": self.model is not None and self.request.task == "translate"}
 
     def sets(self, ratio: float, folder: Path) -> Sets:
         """All sets; makes the fakes."""
@@ -82,3 +80,12 @@ class Preparation:
                                     self.warnings.append)
                 for images, option in ((fakes, "fake"), (sources, "source")) if images is not None]
         return Sets(self.real, self.test, read[0], read[1] if sources else None, self.classes)
+
+
+def describe_plan(plan: Mapping[str, Any]) -> str:
+    """The plan in words."""
+    made = f"; before, {plan['generated']:,} images are generated" if plan["generated"] else (
+        "; before, the sources are translated" * plan["translated"])
+    return ("plan: up to {trainings:,} trainings of {updates:,} updates of {batch_size} images of "
+            "{size}x{size}, on {real:,} real images of {classes} classes, tested on {test:,}: about "
+            "{minutes:.1f} minutes on {device}".format(**plan) + made)

@@ -43,11 +43,16 @@ class ClipReport:
     notes: list[str] = field(default_factory=list)
     changes: Array = field(default_factory=lambda: np.zeros(2))
 
+    def change(self) -> list[float]:
+        """Mean absolute difference of consecutive frames, of 255, of the clip and of the results; none of
+        one frame."""
+        return (self.changes / (self.frames - 1)).tolist() if self.frames > 1 else []
+
     def flicker(self) -> str:
         """How much more the results change from one frame to the next than the clip does."""
         if self.frames < 2:
             return "flicker: not defined for one frame"
-        before, after = self.changes / (self.frames - 1)
+        before, after = self.change()
         return (f"flicker {after - before:+.2f} levels: results change by {after:.2f} of 255 from frame to "
                 f"frame, inputs by {before:.2f}")
 

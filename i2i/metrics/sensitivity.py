@@ -1,9 +1,9 @@
 """What a judge sees of planted faults: squared MMD of its features, relative to that of a collapsed set."""
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -109,10 +109,9 @@ def table(judges: Mapping[str, Sensitivity]) -> str:
     return "".join("| " + " | ".join(row) + " |\n" for row in rows)
 
 
-def to_json(judges: Mapping[str, Sensitivity]) -> str:
-    """What each judge sees of each fault and strength, and its speed, as JSON."""
-    figures = {name: {"images_per_second": each.images_per_second,
-                      "seen": [{"fault": fault, "strength": strength, "seen": value}
-                               for (fault, strength), value in each.seen.items()]}
-               for name, each in judges.items()}
-    return json.dumps(figures, indent=1) + "\n"
+def figures(judges: Mapping[str, Sensitivity]) -> dict[str, Any]:
+    """What each judge sees of each fault and strength, and its speed, for JSON."""
+    return {name: {"images_per_second": each.images_per_second,
+                   "seen": [{"fault": fault, "strength": strength, "seen": value}
+                            for (fault, strength), value in each.seen.items()]}
+            for name, each in judges.items()}

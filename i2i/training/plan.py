@@ -2,14 +2,14 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import psutil
 import torch
 from torch import nn
 
-from i2i.config import from_dict, parse_assignments, settings
+from i2i.config import from_dict, parse_assignments, settings, to_dict
 from i2i.data.config import DataConfig
 from i2i.data.labeled import ImageDataset
 from i2i.data.paired import PairedDataset
@@ -33,8 +33,13 @@ from i2i.training.settings import NEED_SIZES, Settings, check_components, config
 MAX_OVERCOMMIT = 4          # Jobs estimated to take this many times the available memory are refused.
 
 
-def describe(job: Job) -> list[str]:
-    """The whole plan as lines: data, networks, settings, steps, memory.  RequestError if it is impossible."""
+def describe(job: Job) -> dict[str, Any]:
+    """The whole plan.  RequestError if it is impossible.
+
+    Returns:
+        "recipe", "data" and "train": settings, as in config.json; "steps"; "parameters": by network;
+        "memory": bytes; "lines": all of it, and more, for reading.
+    """
     parts, estimate = memory.estimate_memory(job.recipe, job.info, batch_size=job.train.batch_size,
                                              **_memory_options(job))
     networks = {part.name: f"{part.parameters:>12,} parameters   {part.shapes}" for part in parts}
@@ -53,10 +58,15 @@ def describe(job: Job) -> list[str]:
     if job.pipelines:
         data["augmented"] = ", ".join(f"data.{name}={getattr(job.data, name)}" for name in job.pipelines)
     data |= {"notes": "; ".join(job.notes)} if job.notes else {}
-    return [f"recipe {job.name}",
-            *format_table({name: getattr(job.recipe, name) for name in settings(job.recipe)}),
-            f"data {job.location}", *format_table(data), "networks", *format_table(networks),
-            "training", *format_table(_describe_training(job, estimate)), *describe_start(job)]
+    lines = [f"recipe {job.name}",
+             *format_table({name: getattr(job.recipe, name) for name in settings(job.recipe)}),
+             f"data {job.location}", *format_table(data), "networks", *format_table(networks),
+             "training", *format_table(_describe_training(job, estimate)), *describe_start(job)]
+    return {"lines": lines, "recipe": {"name": job.name, "settings": to_dict(job.recipe)},
+            "data": {"where": job.location, "settings": to_dict(job.data)}, "train": to_dict(job.train),
+            "steps": job.train.steps,
+            "parameters": {part.name: part.parameters for part in parts},
+            "memory": {"total": estimate.total, **asdict(estimate)}}
 
 
 def describe_start(job: Job) -> list[str]:

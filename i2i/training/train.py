@@ -133,11 +133,11 @@ def run_job(job: Job, folder: RunFolder, *, device: str = "auto", callbacks: Seq
             measurements: Mapping[str, Any] | None = None) -> int:
     """Run or continue a job in its folder.  Returns 0, or the signal that ended it after all was saved."""
     watching = CallbackList([*callbacks, *registered_callbacks(job.train.callbacks)])
+    watching.messages(announcement(job, folder))
     runtime = Runtime.for_config(job.train, device)
     available = memory.available_memory(runtime.device)
     estimate = memory_estimate(job, runtime.world_size)
-    for line in check_memory(job, runtime, estimate, available):
-        watching.message(line)
+    watching.messages(check_memory(job, runtime, estimate, available))
     sample = fixed_samples(job)
     # Each process may have found another free folder.
     folder = RunFolder(runtime.broadcast(str(folder.path)))
@@ -272,7 +272,7 @@ def train(recipe: str = "", *assignments: str, data: str | Path | None = None, o
         RequestError, JobError: if the request is wrong; if training fails.
         TrainingInterrupted: after an interruption (a KeyboardInterrupt), with everything saved.
     """
-    message = CallbackList(check_callbacks(callbacks)).message
+    message = (watching := CallbackList(check_callbacks(callbacks))).message
     check_local("--out", out)
     flags = {"train.images": images, "data.on_error": on_error, "train.on_collapse": on_collapse}
     assignments = (*assignments, *(f"{key}={value}" for key, value in flags.items() if value))
@@ -286,9 +286,8 @@ def train(recipe: str = "", *assignments: str, data: str | Path | None = None, o
         return folder.path
     check_watchers(job)
     job, measured = (job, None) if started else fitted(job, assignments, budget, autotune, device, message)
-    for line in describe(job) if dry_run else announcement(job, folder):
-        message(line)
-    if not dry_run and (signal := run_job(job, folder, device=device, callbacks=callbacks,
-                                          measurements=measured)):
+    if dry_run:
+        watching.plan(describe(job))
+    elif signal := run_job(job, folder, device=device, callbacks=callbacks, measurements=measured):
         raise TrainingInterrupted(folder.path, signal)
     return folder.path

@@ -25,10 +25,10 @@ from i2i.metrics.sensitivity import (
     NO_FAULT,
     Sample,
     Sensitivity,
+    figures,
     measure,
     seen_by_any,
     table,
-    to_json,
 )
 
 N = 60
@@ -125,7 +125,7 @@ class TestMeasure:
         assert lines[0] == "| fault | strength | random | another |"
         assert len(lines) == 2 + len(random_judge.seen) + 1
         assert "| JPEG | quality 25 |" in "".join(lines)
-        assert len(json.loads(to_json({"random": random_judge}))["random"]["seen"]) == len(random_judge.seen)
+        assert len(figures({"random": random_judge})["random"]["seen"]) == len(random_judge.seen)
 
 
 def test_random_filters_order_every_fault_of_images_by_its_strength(random_judge: Sensitivity) -> None:

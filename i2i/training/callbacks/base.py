@@ -1,7 +1,7 @@
 """The callback interface: what watches a training run."""
 
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,10 @@ class Callback:
     eval mode and draw random numbers; `trainer.message(text)` prints a line for the user, and
     `trainer.stop(reason)` ends the run after this step.  An error ends the run, with its state saved.
     """
+
+    def on_plan(self, plan: Mapping[str, Any]) -> None:
+        """Called by a dry run, with settings, steps, parameters by network, memory in bytes, and in
+        `lines` what is printed."""
 
     def on_start(self, trainer: "Trainer") -> None:
         """Called before the first step of this process."""
@@ -61,6 +65,16 @@ class CallbackList:
                                    f"line {line.lineno}): {one_line(error)}")
                 failure.__cause__ = error
                 self.failure = self.failure or failure
+
+    def plan(self, plan: Mapping[str, Any]) -> None:
+        """Pass on what a dry run plans, and its lines."""
+        self.notify(lambda each: each.on_plan(plan))
+        self.messages(plan["lines"])
+
+    def messages(self, lines: Iterable[str]) -> None:
+        """Pass on several lines."""
+        for line in lines:
+            self.message(line)
 
     def message(self, text: str) -> None:
         """Pass on a line that a user should read."""
