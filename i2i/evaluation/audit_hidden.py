@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from i2i.evaluation.audit_answers import Answer, answer, not_tested, ratio_with_interval
-from i2i.evaluation.audit_images import HALF_RANGE, Audited, middle, round_to_levels, translate_all
+from i2i.evaluation.audit_images import HALF_RANGE, Audited, middle, round_to_levels
 from i2i.images.convert import make_grid, to_levels
 from i2i.images.format import Array
+from i2i.inference.batch_translator import translate_tensors
 from i2i.metrics.planted_faults import blur, jpeg
 
 NAME, QUESTION = "hidden", "Does it hide its input in its output?"
@@ -95,7 +96,7 @@ def find_hidden(audited: Audited, seed: int, progress: Callable[[int, int], None
                           "hidden, and so was not rewarded for hiding it.")
 
     def reconstruct(images: Images) -> list[Tensor]:
-        return translate_all(model, images, backward)
+        return translate_tensors(model, images, backward)
 
     written, real = audited.written, [round_to_levels(image) for image in audited.targets[:len(audited)]]
     before, of_real = reconstruct(written), reconstruct(real)

@@ -2,10 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from i2i import registry
@@ -185,15 +183,6 @@ def translate_sides(model: Model, sides: Sides, n: int, direction: str,
         progress(i + 1, count)
     of_targets = [middle(targets.tensor(i)) for i in range(len(targets))] if targets else []
     return Audited(model, direction, chosen, tensors, results, of_targets)
-
-
-def translate_all(model: Model, images: Sequence[Tensor], direction: str) -> list[Tensor]:
-    """Translate images of any sizes, those of one size that follow each other in batches."""
-    results: list[Tensor] = []
-    for _, group in groupby(images, lambda image: image.shape):
-        for batch in torch.stack(list(group)).split(model.batch_size()):
-            results += model(batch, direction=direction).cpu()
-    return results
 
 
 def middle(image: Tensor, height: int = MAX_SIDE, width: int = MAX_SIDE) -> Tensor:

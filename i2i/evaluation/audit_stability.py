@@ -5,9 +5,10 @@ import torch
 from torch import Tensor
 
 from i2i.evaluation.audit_answers import Answer, answer, ratio_with_interval
-from i2i.evaluation.audit_images import HALF_RANGE, Audited, translate_all
+from i2i.evaluation.audit_images import HALF_RANGE, Audited
 from i2i.images.convert import make_grid
 from i2i.images.format import Array
+from i2i.inference.batch_translator import translate_tensors
 
 SHIFT_LIMIT = 0.5       # Of the change by the shift itself.
 NOISE_LIMIT = 3.0       # Levels in the translation for one in the source.
@@ -22,7 +23,7 @@ def judge_shift(audited: Audited) -> Answer:
     numerators, denominators, worst = np.zeros(len(made)), np.zeros(len(made)), np.zeros(len(made))
     differences: list[Tensor] = [torch.empty(0)] * len(made)
     for dim in (-1, -2):
-        shifted = translate_all(audited.model, [shift(image, dim) for image in audited.sources],
+        shifted = translate_tensors(audited.model, [shift(image, dim) for image in audited.sources],
                                 audited.direction)
         for i, (one, other) in enumerate(zip(made, shifted, strict=True)):
             moved = _inside(shift(one, dim))
@@ -65,7 +66,7 @@ def judge_noise(audited: Audited, seed: int) -> Answer:
     if audited.sides.sources.format.alpha:
         for each in noise:
             each[-1] = 0
-    noisy = translate_all(audited.model, [x + n for x, n in zip(audited.sources, noise, strict=True)],
+    noisy = translate_tensors(audited.model, [x + n for x, n in zip(audited.sources, noise, strict=True)],
                           audited.direction)
     changed = [float((x - y).abs().mean()) for x, y in zip(noisy, audited.translations, strict=True)]
     number = ratio_with_interval(changed, [max(1e-9, float(n.abs().mean())) for n in noise])

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from i2i.errors import JobError, RequestError, require
-from i2i.files import part_path, publish, write_atomically
+from i2i.files import check_file, part_path, publish, write_atomically
 from i2i.images.encode import encode
 from i2i.images.format import Array, ImageFormat
 
@@ -24,15 +24,7 @@ def check_output(out: str | Path, suffixes: Sequence[str]) -> Path:
     """The path of a file to write; RequestError if it has another suffix or cannot be written."""
     path = Path(out)
     require(path.suffix.lower() in suffixes, "--out", out, f"a file that ends in {', '.join(suffixes)}")
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(21, "it is a folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = part_path(path)
-        part.touch()
-        part.unlink()
-    except OSError as error:
-        raise RequestError(f"--out {out} cannot be written: {error.strerror or error}") from None
+    check_file("--out", str(out))
     return path
 
 
@@ -67,6 +59,7 @@ def save_animation(path: Path, frames: Iterable[Array], count: int, fps: int) ->
 def _save_mp4(path: Path, frames: Iterable[Array], count: int, fps: int) -> None:
     """MPEG-4 part 2, which halves the resolution of color: odd sides get their last row or column twice."""
     part = part_path(path, ".part.mp4")     # OpenCV goes by the suffix.
+    path.parent.mkdir(parents=True, exist_ok=True)
     writer = None
     try:
         for frame in frames:

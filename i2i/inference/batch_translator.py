@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from i2i.data.sources.base import Unreadable, decode_bytes
 from i2i.errors import RequestError, require
@@ -93,18 +94,22 @@ class BatchTranslator:
             raise RequestError(str(error)) from None
 
     def _translate(self, images: Sequence[DecodedImage]) -> list[Array]:
-        """The results of images of any sizes, those of one size in batches."""
-        model, results = self.model, dict[int, Array]()
-        made = model.formats[model.sides(self.direction)[1]]
-        shapes: dict[tuple[int, ...], list[int]] = {}
-        for number, image in enumerate(images):
-            shapes.setdefault(image.array.shape[:2], []).append(number)
-        for (height, width), numbers in shapes.items():
-            size = self.batch_size or default_batch_size(height, width)
-            for start in range(0, len(numbers), size):
-                batch = numbers[start:start + size]
-                inputs = torch.stack([model.prepare(images[number], self.direction) for number in batch])
-                outputs = model(inputs, direction=self.direction).cpu()
-                results |= {number: to_array(output, made)
-                            for number, output in zip(batch, outputs, strict=True)}
-        return [results[number] for number in range(len(images))]
+        made = self.model.formats[self.model.sides(self.direction)[1]]
+        inputs = [self.model.prepare(image, self.direction) for image in images]
+        return [to_array(output, made)
+                for output in translate_tensors(self.model, inputs, self.direction, self.batch_size)]
+
+
+def translate_tensors(model: Model, images: Sequence[Tensor], direction: str = "ab",
+                      batch_size: int = 0) -> list[Tensor]:
+    """Translate images (C, H, W) of any sizes, those of one size in batches, by default as fit their size."""
+    results, shapes = dict[int, Tensor](), dict[tuple[int, ...], list[int]]()
+    for number, image in enumerate(images):
+        shapes.setdefault(tuple(image.shape), []).append(number)
+    for (_, height, width), numbers in shapes.items():
+        size = batch_size or default_batch_size(height, width)
+        for start in range(0, len(numbers), size):
+            batch = numbers[start:start + size]
+            outputs = model(torch.stack([images[i] for i in batch]), direction=direction).cpu()
+            results |= zip(batch, outputs, strict=True)
+    return [results[number] for number in range(len(images))]

@@ -4,7 +4,7 @@ import atexit
 import importlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -74,7 +74,7 @@ class Runtime:
         On a GPU a stream of its own copies it, so that the step before, which the host has only launched, is
         computed meanwhile; what this process launches next waits for the copy.
         """
-        with torch.cuda.stream(self._copies):       # Does nothing with None.
+        with torch.cuda.stream(self._copies) if self._copies else nullcontext():
             moved = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
         if self._copies:
             computing = torch.cuda.current_stream(self.device)

@@ -92,8 +92,7 @@ def test_batches_that_a_stream_of_its_own_copies_are_those_of_the_run_without(st
 
     @contextmanager
     def stream(of: object) -> Iterator[None]:
-        if of:
-            events.append("copy")
+        events.append(f"{of}")
         yield
 
     def for_config(config: TrainConfig, device: str) -> Runtime:
@@ -111,7 +110,7 @@ def test_batches_that_a_stream_of_its_own_copies_are_those_of_the_run_without(st
     assert training.run_job(job, folder, device="cpu", callbacks=[StopAfter(14)]) == signal.SIGINT
     i2i.train(resume=tmp_path / "run", device="cpu")
     assert_same(tmp_path / "plain", tmp_path / "run")
-    assert events == ["copy", "wait for copies", "keep", "keep"] * job.train.steps
+    assert events == ["copies", "wait for copies", "keep", "keep"] * job.train.steps
 
 
 def test_batches_are_augmented_on_the_device_a_and_b_alike_and_anew_in_each_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
