@@ -118,7 +118,8 @@ def measure_utilization(load: str) -> str:
 
 def host_batch(trainer: Trainer, size: int) -> dict[str, torch.Tensor]:
     """A batch of this process as the loader gives it."""
-    batch = {side: torch.rand(trainer.config.batch_size // trainer.runtime.world_size, 3, size, size) * 2 - 1 for side in "ab"}
+    shape = trainer.config.batch_size // trainer.runtime.world_size, 3, size, size
+    batch = {side: torch.rand(shape) * 2 - 1 for side in "ab"}
     return {key: value.pin_memory() if trainer.device.type == "cuda" else value
             for key, value in batch.items()}
 
@@ -131,7 +132,8 @@ def milliseconds(trainer: Trainer, batch: dict[str, torch.Tensor]) -> float:
 def measure_means(options: argparse.Namespace) -> None:
     """Part 4."""
     size = options.size_of_means
-    print(f"\npix2pix, {size} pixels, batch {LOADS['pix2pix']}, batches in the host's memory; ms a step", flush=True)
+    print(f"\npix2pix, {size} pixels, batch {LOADS['pix2pix']}, batches in the host's memory; ms a step",
+          flush=True)
     for name in options.means:
         try:
             trainer = make_trainer("pix2pix", options, *MEANS[name], size=size)
