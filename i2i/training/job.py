@@ -40,7 +40,13 @@ from i2i.seeding import noise_for
 from i2i.training.config import TrainConfig
 from i2i.training.freezing import frozen_parameters
 from i2i.training.initial_weights import InitialWeights, absolute
-from i2i.training.settings import check_components, configure, initial_settings, optimizer_keys
+from i2i.training.settings import (
+    build_device_augment,
+    check_components,
+    configure,
+    initial_settings,
+    optimizer_keys,
+)
 
 DEFAULT_DATA = {"paired": "personas-edges-64", "unpaired": "lorelei-hair-64", "images": "peeps-64"}
 DEFAULT_EPOCHS = 200        # Isola et al. 2017, section 6.2; 100 + 100 in their implementation.
@@ -222,6 +228,7 @@ def prepare(recipe_name: str, assignments: Sequence[str] = (), *, data: str | Pa
     job = _with_data_defaults(job.check_pipelines(), {key for key, _ in parse_assignments(assignments)})
     if job.train.freeze:
         frozen_parameters(job.recipe, build_on_meta(job.recipe, job.info), job.train.freeze)
+    build_device_augment(job.train, job.info)       # Refused now, not when the run has a folder.
     return job
 
 

@@ -8,8 +8,8 @@ import torch
 from i2i import recipes  # noqa: F401 - registers recipes, networks and losses.
 from i2i.config import override, parse_assignments, settings
 from i2i.data.config import DataConfig
-from i2i.errors import RequestError
-from i2i.recipes.base import Recipe
+from i2i.errors import RequestError, require
+from i2i.recipes.base import DataInfo, Recipe
 from i2i.recipes.presets import Preset
 from i2i.registry import build, lookup, names, origin, schema, suggest
 from i2i.training import optimizers, schedules  # noqa: F401 - registers them.
@@ -120,6 +120,15 @@ def optimizer_keys(recipe: Recipe, option: str) -> list[str]:
     if taken or not all(option in schema("optimizer", spec.name) for spec in specs.values()):
         return []
     return [f"{key}.{option}" for key in specs]
+
+
+def build_device_augment(config: TrainConfig, info: DataInfo) -> Any:
+    """What augments batches on the device.  RequestError if it does not go with the images."""
+    augment = build("augment", config.device_augment)
+    require(not augment.adaptive, "train.device_augment", config.device_augment.name,
+            "none, kornia or diffaugment, as this one adapts to a discriminator")
+    augment.check((info.a_channels, info.b_channels), info.size, twice=False)
+    return augment
 
 
 def check_components(recipe: Recipe) -> None:

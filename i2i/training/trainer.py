@@ -10,10 +10,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from i2i.errors import JobError, RequestError, require
+from i2i.errors import JobError, RequestError
 from i2i.files import failpoint
 from i2i.recipes.base import DataInfo, Recipe
-from i2i.registry import build
 from i2i.runs import log
 from i2i.runs.folder import RunFolder
 from i2i.seeding import Progress, seed_step
@@ -22,6 +21,7 @@ from i2i.training.config import TrainConfig
 from i2i.training.distributed import Runtime, compile_networks
 from i2i.training.interruption import Interrupted, Interruption
 from i2i.training.run_state import AsyncWriter, RunState, SkippedFiles
+from i2i.training.settings import build_device_augment
 
 T = TypeVar("T")
 # Results of `Trainer.run` and of the processes' votes, beside numbers of signals.
@@ -50,10 +50,7 @@ class Trainer:
         self.state = RunState(recipe, info, config, runtime, folder, header, self.message)
         self.modules = self.state.modules
         self.ema_modules = self.state.ema.modules       # Those that are trained if no average is kept.
-        self._augment = build("augment", config.device_augment).to(runtime.device)
-        require(not self._augment.adaptive, "train.device_augment", config.device_augment.name,
-                "kornia or diffaugment: this one adapts to a discriminator")
-        self._augment.check((info.a_channels, info.b_channels), info.size, twice=False)
+        self._augment = build_device_augment(config, info).to(runtime.device)
         self.skipped_files = SkippedFiles(folder.skipped, runtime, self.message)
         # Buffers that are averaged over processes after each step.
         self._synced = [getattr(module, name) for module in self.modules.modules()
