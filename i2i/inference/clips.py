@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from i2i.data.sources import is_url
+from i2i.data.sources import fetched, is_url
 from i2i.errors import JobError, RequestError
 from i2i.files import atomic_path
 from i2i.images import pil
@@ -98,9 +98,9 @@ def clip_target(path: str, out: str, image_format: ImageFormat, carry_alpha: boo
 
 
 def open_clip(path: str, max_pixels: int | None = None) -> Clip:
-    """Open a clip.  RequestError or JobError if it cannot be read, or its frames are too large."""
-    if is_url(path):
-        raise RequestError(f"{path} is a URL; accepted: videos in local files")
+    """Open a clip; behind a URL, a copy in the cache.  RequestError or JobError if it cannot be read, or its
+    frames are too large."""
+    path = str(fetched(path)) if is_url(path) else path
     if not Path(path).is_file():
         raise RequestError(f"{path} does not exist, or is not a file; accepted: a video")
     kind = video.Video if Path(path).suffix.lower() in video.INPUTS else animated_image.AnimatedImage

@@ -142,6 +142,18 @@ def test_translations_by_a_model_in_a_bucket_go_into_the_bucket(bucket: tuple[Se
     assert "would overwrite the inputs" in i2i("translate", trained, "s3://bucket/out", "--out", "s3://bucket/out", "--device", "cpu").line
 
 
+def test_a_clip_in_a_bucket_becomes_one_in_the_bucket(bucket: tuple[Server, Any], i2i: Run, trained: Path, tmp_path: Path) -> None:
+    _, files = bucket
+    first, *others = (Image.fromarray(drawing(i)[:, :32]) for i in range(3))
+    first.save(tmp_path / "x.gif", save_all=True, append_images=others, duration=80)
+    files.put(str(tmp_path / "x.gif"), "bucket/x.gif")
+    for source, out in ((tmp_path / "x.gif", tmp_path / "local.gif"), ("s3://bucket/x.gif", "s3://bucket/made.gif")):
+        done = i2i("translate", trained, source, "--out", out, "--device", "cpu")
+        assert done.out.startswith(f"3 frames translated -> {out}"), done.err
+    assert held(files)["made.gif"] == (tmp_path / "local.gif").read_bytes()
+    assert i2i("translate", trained, "s3://bucket/y.gif", "--out", "z.gif").line == "error: s3://bucket/y.gif cannot be read: there is no such file"
+
+
 def test_a_job_whose_credentials_expire_says_so_in_a_line_and_is_continued(bucket: tuple[Server, Any], i2i: Run, trained: Path, tmp_path: Path) -> None:
     server, files = bucket
     source = inputs(tmp_path / "in")
