@@ -38,7 +38,7 @@ class App(typer.Typer):
     """
 
     def __init__(self, help: str) -> None:
-        super().__init__(help=help, add_completion=False, pretty_exceptions_enable=False, **_SETTINGS)
+        super().__init__(help=help, pretty_exceptions_enable=False, **_SETTINGS)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line of this process and exit."""

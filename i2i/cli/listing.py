@@ -9,6 +9,7 @@ import typing
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
+from i2i.cli.completion import complete_list
 from i2i.cli.options import NO_JSON, Json, Plugins, argument
 from i2i.errors import RequestError
 
@@ -40,7 +41,7 @@ def list_components(
     name: Annotated[str | None, argument(
         "[NAME", "A recipe or preset (pix2pix), a component (unet), a setting (batch_size, generator.width), "
                  "a kind of component (generator), data, train, family (what models of each recipe can do), "
-                 "or a pattern (\"*gan*\").")] = None,
+                 "or a pattern (\"*gan*\").", autocompletion=complete_list)] = None,
     member: Annotated[str | None, argument("[NAME]]", "One of that kind, or a pattern.")] = None,
     json_output: Json = NO_JSON, plugin: Plugins = None,
 ) -> None:

@@ -9,18 +9,27 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
+from i2i.cli.completion import complete_data, complete_model
 from i2i.errors import RequestError
 from i2i.files import check_file, to_json, write_text
 
 
 def option(metavar: str | None, help: str, *flags: str, **settings: Any) -> Any:
     """`typer.Option` with what nearly every option has first."""
-    return typer.Option(*flags, metavar=metavar, help=help, **settings)
+    return typer.Option(*flags, metavar=metavar, help=help, **(_completion(metavar or "") | settings))
 
 
-def argument(metavar: str, help: str) -> Any:
+def argument(metavar: str, help: str, **settings: Any) -> Any:
     """`typer.Argument` whose default is not shown."""
-    return typer.Argument(metavar=metavar, help=help, show_default=False)
+    return typer.Argument(metavar=metavar, help=help, show_default=False, **(_completion(metavar) | settings))
+
+
+def _completion(metavar: str) -> dict[str, Any]:
+    """How the shell completes a model or a dataset by name."""
+    accepted = set(metavar.strip("[]").split("|"))
+    if "MODEL" in accepted:
+        return {"autocompletion": complete_model}
+    return {"autocompletion": complete_data} if {"DIR", "NAME"} <= accepted else {}
 
 
 def _load_plugins(paths: list[str] | None) -> list[str]:

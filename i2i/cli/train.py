@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from i2i.cli.completion import complete_train
 from i2i.cli.options import NO_JSON, Device, Json, JsonOutput, Plugins, argument, option
 from i2i.errors import RequestError
 from i2i.files import read_json_lines
@@ -32,7 +33,8 @@ def train(
     args: Annotated[list[str] | None, argument(
         "RECIPE [KEY=VALUE]...",
         "A recipe or preset (pix2pix, cyclegan, dcgan ... stylegan2-ada: i2i list preset) and settings, e.g. "
-        "generator=resnet lambda_l1=50 batch_size=8 lr=2e-4 images=400k.")] = None,
+        "generator=resnet lambda_l1=50 batch_size=8 lr=2e-4 images=400k.",
+        autocompletion=complete_train)] = None,
     data: Annotated[str | None, option(
         "DIR|ZIP|MANIFEST|NAME", "Images; by default bundled ones: personas-edges-64 (pairs), "
                                  "lorelei-hair-64 (unpaired) or peeps-64 (from noise).")] = None,
