@@ -6,6 +6,8 @@ import http.client
 import io
 import json
 import shutil
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -56,6 +58,7 @@ def page(studio: str, browser: Any) -> Iterator[Any]:
     page = browser.new_page(viewport={"width": 1200, "height": 900})
     page.asked = []
     page.on("request", lambda request: page.asked.append(request.url))
+    page.set_default_timeout(90_000)
     page.goto(studio)
     yield page
     page.close()
@@ -190,30 +193,102 @@ def test_requests_at_once_get_what_they_would_alone(studio: str, run: str) -> No
 def test_a_dropped_picture_becomes_what_the_command_makes_and_so_do_the_lines(page: Any, run: str, i2i: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outline(5).save(tmp_path / "face.png")
     page.get_by_role("tab", name="Translate").click()
-    page.get_by_label("Model").first.click()
+    page.locator("#model input").first.click()
     page.get_by_role("option", name=run).click()
     page.locator("#image input[type=file]").set_input_files(tmp_path / "face.png")
     page.locator("#image img").wait_for()
     page.get_by_text("Samples and memory").click()
-    page.get_by_label("Seed").first.fill("4")
+    page.locator("#seed textarea, #seed input").first.fill("4")
     page.get_by_role("button", name="Translate", exact=True).click()
     with page.expect_download() as download:
         page.locator("#result a").first.click()
     made = np.asarray(Image.open(download.value.path()))
-    command, python = (page.get_by_label(label).inner_text() for label in ("Command line", "Python"))
+    command, python = lines_of(page)
     assert i2i(*command.split()[1:]).code == 0
     np.testing.assert_array_equal(made, np.asarray(Image.open(tmp_path / "translated" / "face.png")))
     shutil.rmtree(tmp_path / "translated")
     exec(python, {})
     np.testing.assert_array_equal(made, np.asarray(Image.open(tmp_path / "translated" / "face.png")))
-    assert "1 translated" in page.get_by_label("What was done").inner_text()
+    assert "1 translated" in page.locator("#said").inner_text()
 
 
 def test_what_is_wrong_is_said_on_the_page(page: Any) -> None:
-    page.get_by_label("Seed").first.fill("four")
+    page.locator("#seed textarea, #seed input").first.fill("four")
     page.get_by_role("button", name="Translate", exact=True).click()
     page.get_by_text("seed four is no number").wait_for()
-    page.get_by_label("Seed").first.fill("")
+    page.locator("#seed textarea, #seed input").first.fill("")
+
+
+def lines_of(page: Any) -> list[str]:
+    """The command line and the Python lines on the page."""
+    return [page.get_by_role("region", name=name).locator("visible=true").inner_text() for name in ("Command line", "Python")]
+
+
+def test_a_generated_set_is_that_of_the_lines_and_sliders_move_by_keys(page: Any, i2i: Run, tmp_path: Path) -> None:
+    page.get_by_role("tab", name="Generate").focus()
+    page.keyboard.press("Enter")
+    slider = page.locator("#n input[type=range]")
+    slider.focus()
+    slider.press("Home")
+    slider.press("ArrowRight")
+    page.get_by_role("button", name="Generate", exact=True).click()
+    page.get_by_text("2 generated").wait_for()
+    command, python = lines_of(page)
+    assert command == "i2i generate peeps --out made --n 2"
+    with page.expect_download() as download:
+        page.locator("a[download='made.zip']").first.click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        made = {name: archive.read(name) for name in archive.namelist()}
+    assert len([name for name in made if name.endswith(".png")]) == 2
+    assert '"seed": 0' in made["generated.jsonl"].decode()
+    for run in (lambda: i2i(*command.split()[1:]), lambda: exec(python, {})):
+        run()
+        assert {name: (tmp_path / "made" / name).read_bytes() for name in made} == made
+        shutil.rmtree(tmp_path / "made")
+
+
+def test_a_run_is_seen_to_grow(page: Any, run: str) -> None:
+    page.get_by_role("tab", name="Runs").click()
+    report = page.frame_locator("iframe").first
+    report.get_by_text("24 of 24 images").wait_for()
+    with open(Path(run, "log.jsonl"), "a") as log:
+        log.write(json.dumps({"images": 31, "d": 1.0}) + "\n")
+    page.locator("#table").get_by_text("31 of 24").wait_for()
+    report.get_by_text("31 of 31 images").wait_for()
+
+
+def test_stopping_is_ctrl_c_for_the_process_that_trains(page: Any, run: str, tmp_path: Path) -> None:
+    from i2i.training.interruption import interrupt
+    page.get_by_role("button", name="Save and stop").click()
+    page.get_by_text("no process of this machine trains in").wait_for()
+    (tmp_path / ".lock").touch()
+    holder = subprocess.Popen([sys.executable, "-c", "import sys, time; f = open(sys.argv[1]); print(1, flush=True); time.sleep(60)", tmp_path / ".lock"],
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert holder.stdout
+    holder.stdout.readline()
+    assert interrupt(tmp_path) == holder.pid
+    assert holder.wait(30) != 0
+    with pytest.raises(RequestError, match="no process"):
+        interrupt(tmp_path)
+
+
+def test_a_data_card_is_written_by_a_process_whose_lines_are_shown(page: Any, run: str) -> None:
+    page.get_by_role("tab", name="Judge").click()
+    page.get_by_role("tab", name="Data card").click()
+    page.get_by_role("button", name="Write the card").click()
+    page.get_by_role("heading", name="What was tested").wait_for()
+    command, python = lines_of(page)
+    assert command == f"i2i report {run} --data-card --out report.html"
+    assert "app.run([" in python
+
+
+def test_every_control_has_a_name(page: Any) -> None:
+    for tab in ("Runs", "Translate", "Generate", "Judge"):
+        page.get_by_role("tab", name=tab).click()
+        nameless = page.eval_on_selector_all("input:not([type=file]), textarea, iframe", """found => found.filter(
+            each => each.offsetParent && !each.labels?.length && !each.ariaLabel && !each.title && !each.getAttribute("aria-labelledby")
+        ).map(each => each.outerHTML)""")
+        assert nameless == [], tab
 
 
 def test_nothing_but_this_machine_is_asked(page: Any, studio: str) -> None:

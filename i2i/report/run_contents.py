@@ -84,6 +84,21 @@ class RunContents:
 def read_run(run: str | Path) -> RunContents:
     """Read a run folder, or RUN@IMAGES, the run until then.  RequestError if it is none or has no logs."""
     path, which = split_run(run)
+    folder, contents = RunFolder(path), read_logs(path)
+    if not contents.log and not contents.metrics:
+        raise RequestError(f"{folder.path} has no logs yet: the run has not reached its first log entry "
+                           "(train.log_every)")
+    _read_samples(folder.path, contents)
+    if isinstance(file := contents.detection.get("image"), str):
+        contents.collapse_image = _read_image(folder.path, file, contents.problems)
+    _read_pairs(folder.path, contents)
+    if which not in ("", "last"):
+        _cut(contents, which)
+    return contents
+
+
+def read_logs(path: str | Path) -> RunContents:
+    """Read what a run folder holds but for its images.  RequestError if it is none."""
     folder = RunFolder(path)
     if folder.path.is_file():
         raise RequestError(f"{folder.path} is a file; accepted: a run folder made by i2i train")
@@ -91,20 +106,10 @@ def read_run(run: str | Path) -> RunContents:
     if not isinstance(config, dict):
         raise RequestError(f"{folder.config} is not the config of a run")
     contents = RunContents(folder.path.resolve().name, config)
-    problems = contents.problems
-    contents.log, contents.speed, contents.metrics = (
-        _read_log(path, problems) for path in (folder.log, folder.speed, folder.metrics))
-    if not contents.log and not contents.metrics:
-        raise RequestError(f"{folder.path} has no logs yet: the run has not reached its first log entry "
-                           "(train.log_every)")
-    contents.verdict = _read_object(folder.verdict, problems)
-    _read_samples(folder.path, contents)
-    contents.collapse = _read_log(folder.collapse, problems)
-    if isinstance(file := contents.detection.get("image"), str):
-        contents.collapse_image = _read_image(folder.path, file, problems)
-    _read_pairs(folder.path, contents)
-    if which not in ("", "last"):
-        _cut(contents, which)
+    contents.log, contents.speed, contents.metrics, contents.collapse = (
+        _read_log(path, contents.problems)
+        for path in (folder.log, folder.speed, folder.metrics, folder.collapse))
+    contents.verdict = _read_object(folder.verdict, contents.problems)
     return contents
 
 

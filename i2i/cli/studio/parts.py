@@ -2,7 +2,9 @@
 
 import functools
 import html
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
@@ -27,14 +29,24 @@ def report(text: str = "") -> str:
 
 
 def errors_shown(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, whose errors that a user can act on become a notice on the page."""
-    @functools.wraps(function)
-    def wrapped(*values: Any) -> Any:
+    """The function, or generator, whose errors that a user can act on become a notice on the page."""
+    @contextmanager
+    def noticed() -> Iterator[None]:
         try:
-            return function(*values)
+            yield
         except I2IError as error:
             raise gr.Error(str(error), print_exception=False) from None
-    return wrapped
+
+    @functools.wraps(function)
+    def wrapped(*values: Any) -> Any:
+        with noticed():
+            return function(*values)
+
+    @functools.wraps(function)
+    def streamed(*values: Any) -> Iterator[Any]:
+        with noticed():
+            yield from function(*values)
+    return streamed if inspect.isgeneratorfunction(function) else wrapped
 
 
 def whole_number(name: str, text: str) -> int | None:

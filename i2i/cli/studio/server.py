@@ -1,16 +1,18 @@
 """The studio's server on 127.0.0.1: the page, a REST endpoint, and what browsers are told not to do."""
 
 import errno
+import html
 import mimetypes
 import os
 import socket
 from collections.abc import MutableMapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI, File, Form, HTTPException, UploadFile
-from fastapi.responses import PlainTextResponse, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from pydantic import BaseModel
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -88,6 +90,7 @@ def make_app(workspace: Workspace) -> FastAPI:
     app.add_middleware(Guard)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
     add_endpoints(app, workspace)
+    add_reports(app, workspace)
     return gradio.mount_gradio_app(
         app, make_page(workspace), "/", server_name=HOST, footer_links=[], run_history=False, ssr_mode=False,
         show_error=True, max_file_size=MAX_BYTES, theme=make_theme(), css=CSS, head=HEAD, pwa=False,
@@ -133,6 +136,30 @@ def add_endpoints(app: FastAPI, workspace: Workspace) -> None:
             raise HTTPException(400 if isinstance(error, RequestError) else 422, detail) from None
         kind = mimetypes.guess_type(result)[0] or "application/octet-stream"
         return Response(result.read_bytes(), media_type=kind)
+
+
+def add_reports(app: FastAPI, workspace: Workspace) -> None:
+    """The reports of runs, which the page shows in frames, and their versions, which it watches."""
+    from i2i.report.page import render
+    from i2i.report.run_contents import read_run
+    from i2i.report.run_status import version_of
+
+    def find(run: str) -> Path:
+        if run not in (runs := workspace.runs()):
+            raise HTTPException(404, "there is no such run")
+        return runs[run]
+
+    @app.get("/report", include_in_schema=False)
+    def report(run: str) -> HTMLResponse:
+        try:
+            return HTMLResponse(render(read_run(find(run))))
+        except RequestError as error:       # Such as of a run that has just begun.
+            return HTMLResponse("<meta name=color-scheme content='light dark'>"
+                                f"<p>{html.escape(str(error))}</p>")
+
+    @app.get("/report/version", include_in_schema=False)
+    def version(run: str) -> str:
+        return version_of(find(run))
 
 
 def serve(workspace: Workspace, port: int) -> None:

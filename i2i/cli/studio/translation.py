@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from i2i.cli.studio.workspace import Outcome, Workspace
+from i2i.cli.studio.workspace import Outcome, Workspace, reason
 from i2i.errors import JobError, RequestError
 
 
@@ -74,9 +74,3 @@ def check_offered(workspace: Workspace, names: Sequence[str]) -> None:
     for name in names:
         if name not in offered:
             raise RequestError(f"model {name[:60]} is not offered; accepted: {', '.join(offered)}")
-
-
-def reason(outcome: Outcome) -> str:
-    """Why a command failed: the line on the first failure, or of the error."""
-    lines = [line for line in outcome.text.splitlines() if line.startswith(("failed: ", "error: "))]
-    return lines[0].partition(": ")[2] if lines else outcome.text[-300:] or f"exit code {outcome.code}"

@@ -113,6 +113,12 @@ class Workspace:
         return re.sub(re.escape(str(self.private)) + r"/job-[^/\s]*/?(in/)?", "", text).strip()
 
 
+def reason(outcome: Outcome) -> str:
+    """Why a command failed: the line on the first failure, or of the error."""
+    lines = [line for line in outcome.text.splitlines() if line.startswith(("failed: ", "error: "))]
+    return lines[0].partition(": ")[2] if lines else outcome.text[-300:] or f"exit code {outcome.code}"
+
+
 def shown(words: Sequence[str]) -> str:
     """A command line to type."""
     return "i2i " + shlex.join(words)
