@@ -233,7 +233,7 @@ def test_a_result_that_cannot_be_saved_is_printed(run: Run, reals: Path, fakes: 
     def full(path: Path, text: str) -> None:
         raise JobError(f"{path} could not be written: No space left on device")
 
-    monkeypatch.setattr("i2i.files.write_text", full)
+    monkeypatch.setattr("i2i.cli.options.write_text", full)
     done = run("evaluate", "--real", reals, "--fake", fakes, "--metrics", "color", "--bootstrap", 0, "--json", tmp_path / "new.json")
     assert done.code == 1
     assert "new.json could not be written: No space left on device" in done.err
