@@ -71,8 +71,8 @@ def export(model: Model, out: str | Path, format: str = "", *, direction: str = 
     path = Path(out)
     format = _check_request(path, format, pixels=pixels, half=half)
     if format == "safetensors":
-        tensors = {name: _half(tensor) if half else tensor
-                   for name, tensor in model.modules.state_dict().items()}
+        tensors = model.modules.state_dict()
+        tensors = checkpoint.in_half(tensors) if half else tensors
         return _write(path, lambda part: checkpoint.save(part, tensors, {"kind": "model", **model.header}),
                       partial(_run_model, model, direction), _samples(model, direction, pixels=False),
                       HALF_TOLERANCE if half else 0.0, f'import i2i\n\nmodel = i2i.load("{path}")\n')
@@ -226,13 +226,6 @@ def _run_onnx(part: Path, inputs: Arrays) -> Array:
 
 
 # ------------------------------------------------------------------------------------------- model files
-
-def _half(tensor: Tensor) -> Tensor:
-    """A tensor in half precision, if that holds its values."""
-    if tensor.dtype != torch.float32 or tensor.abs().max() > torch.finfo(torch.float16).max:
-        return tensor
-    return tensor.half()
-
 
 def _run_model(original: Model, direction: str, part: Path, inputs: Arrays) -> Array:
     model = load(part, "cpu")

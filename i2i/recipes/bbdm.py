@@ -13,7 +13,7 @@ from typing_extensions import Doc
 from i2i.errors import require
 from i2i.recipes.base import Batch, Family, Update, get_module
 from i2i.recipes.denoising import Denoising
-from i2i.recipes.flow_process import flow_times
+from i2i.recipes.flow_process import flow_times, interpolate
 from i2i.registry import register
 from i2i.seeding import ImageNoise, Progress
 
@@ -21,11 +21,6 @@ from i2i.seeding import ImageNoise, Progress
 def bridge_source(a: Tensor, channels: int) -> Tensor:
     """Where the bridge starts: the source image, or its mean in gray if the target has other channels."""
     return a if a.shape[1] == channels else a.mean(1, keepdim=True).repeat(1, channels, 1, 1)
-
-
-def bridge_point(x0: Tensor, y: Tensor, m: Tensor | float) -> Tensor:
-    """The mean of the bridge at time m, from the target x0 at 0 to the source y at 1."""
-    return (1 - m) * x0 + m * y
 
 
 def bridge_step(x: Tensor, x0: Tensor, y: Tensor, m: float, m_next: float, scale: float, eta: float,
@@ -39,8 +34,8 @@ def bridge_step(x: Tensor, x0: Tensor, y: Tensor, m: float, m_next: float, scale
     share = 1.0 if variance <= 0 else 1 - variance_next * (1 - m) ** 2 / ((1 - m_next) ** 2 * variance)
     fresh = eta**2 * share * variance_next
     kept = ((variance_next - fresh) / variance) ** 0.5 if variance > 0 else 0.0
-    noise = x - bridge_point(x0, y, m)
-    return bridge_point(x0, y, m_next) + kept * noise + fresh**0.5 * fresh_noise
+    noise = x - interpolate(x0, y, m)
+    return interpolate(x0, y, m_next) + kept * noise + fresh**0.5 * fresh_noise
 
 
 @register("recipe", "bbdm")
@@ -71,7 +66,7 @@ class BBDM(Denoising):
         y = bridge_source(batch["a"], x0.shape[1])
         t = torch.rand(len(x0), device=x0.device)
         time = t[:, None, None, None]
-        x = bridge_point(x0, y, time) + (2 * self.variance * (time - time**2)).sqrt() * torch.randn_like(x0)
+        x = interpolate(x0, y, time) + (2 * self.variance * (time - time**2)).sqrt() * torch.randn_like(x0)
         loss = F.mse_loss(self.train_predict(m, batch, x, t), x - x0)
         update("model", loss, mse=loss)
 
