@@ -188,6 +188,20 @@ def test_requests_at_once_get_what_they_would_alone(studio: str, run: str) -> No
     assert len(set(alone)) > 4
 
 
+def test_others_on_the_network_get_the_page_that_people_judge_by_its_token_and_nothing_else(tmp_path: Path) -> None:
+    from fastapi.testclient import TestClient
+
+    from i2i.cli.studio.server import make_lan_app
+    from i2i.cli.studio.workspace import Workspace
+    workspace = Workspace(str(tmp_path))
+    client = TestClient(make_lan_app(workspace, "secret"))
+    assert client.get("/secret").status_code == 404
+    workspace.judged = tmp_path / "hype.html"
+    workspace.judged.write_text("<p>Real or fake?")
+    assert client.get("/secret").text == "<p>Real or fake?"
+    assert [client.get(path).status_code for path in ("/", "/guess", "/é", "/models", "/openapi.json", "/secret/../hype.html", "/report?run=x")] == [404] * 7
+
+
 # ------------------------------------------------------------------------------------------------- in a browser
 
 def test_a_dropped_picture_becomes_what_the_command_makes_and_so_do_the_lines(page: Any, run: str, i2i: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,15 +6,15 @@ from typing import Any
 
 import gradio as gr
 
-from i2i.cli.studio.parts import OPTIONS, by_hand, errors_shown, report, whole_number
+from i2i.cli.studio.parts import OPTIONS, Choices, by_hand, errors_shown, report, whole_number
 from i2i.cli.studio.workspace import Workspace, collect, reason, shown
 from i2i.errors import JobError, RequestError
 
 IMPORTS = "from pathlib import Path\n\nfrom i2i import load\n"
 
 
-def build(workspace: Workspace) -> None:
-    """Build the tab."""
+def build(workspace: Workspace) -> Choices:
+    """Build the tab; returns where names are chosen, and from which."""
     names = list(workspace.models(translate=False))
     with gr.Row():
         model = gr.Dropdown(names, value=names[0], label="Model", elem_id="generator")
@@ -46,7 +46,7 @@ def build(workspace: Workspace) -> None:
             add_job(workspace, "Invert", invert, [*common, files, steps, starts], gallery=True)
     model.change(lambda name: gr.Dropdown(choices=list(workspace.models()[name].classes), value=[]), model,
                  classes, **OPTIONS)
-    model.focus(lambda: gr.Dropdown(choices=list(workspace.models(translate=False))), None, model, **OPTIONS)
+    return [(model, lambda: list(workspace.models(translate=False)))]
 
 
 def add_job(workspace: Workspace, title: str, plan: Callable[..., Any], inputs: Sequence[Any], *,

@@ -6,20 +6,18 @@ from typing import Any
 
 import gradio as gr
 
-from i2i.cli.studio.parts import OPTIONS, by_hand, errors_shown, report
+from i2i.cli.studio.parts import OPTIONS, Choices, by_hand, errors_shown, report
 from i2i.cli.studio.workspace import Workspace, reason, shown, shown_python
 from i2i.errors import JobError, RequestError
 
 JUDGES = ("efficientnet-lite0", "open-nsfw", "inception", "random")
 
 
-def build(workspace: Workspace) -> None:
-    """Build the tab."""
+def build(workspace: Workspace) -> Choices:
+    """Build the tab; returns where names are chosen, and from which."""
     with gr.Row():
         real = gr.Dropdown(workspace.data(), label="Real images", elem_id="real")
         fake = gr.Dropdown(fakes(workspace), label="Fake images, or a model from noise", elem_id="fake")
-    real.focus(lambda: gr.Dropdown(choices=workspace.data()), None, real, **OPTIONS)
-    fake.focus(lambda: gr.Dropdown(choices=fakes(workspace)), None, fake, **OPTIONS)
     with gr.Tabs():
         with gr.Tab("Two sets"):
             judges = gr.CheckboxGroup(JUDGES, label="Judges (none: those that can be had)", elem_id="judges")
@@ -29,12 +27,12 @@ def build(workspace: Workspace) -> None:
                 label="Nearest pairs, fakes on the left", interactive=False, elem_classes="pixels"))
         with gr.Tab("Data card"):
             run = gr.Dropdown(list(workspace.runs()), label="Run", info="With the JSON files in its folder")
-            run.focus(lambda: gr.Dropdown(choices=list(workspace.runs())), None, run, **OPTIONS)
             add_job(workspace, "Write the card", card, [run], gr.Markdown())
         with gr.Tab("People (HYPE)"):
             images = gr.Slider(10, 200, 100, step=2, label="Images that a person judges")
             add_job(workspace, "Make the page", hype, [real, fake, images], gr.File(
                 label="The page, which needs no network", interactive=False))
+    return [(real, workspace.data), (fake, lambda: fakes(workspace)), (run, lambda: list(workspace.runs()))]
 
 
 def fakes(workspace: Workspace) -> list[str]:
@@ -59,7 +57,11 @@ def add_job(workspace: Workspace, title: str, plan: Callable[..., Any], inputs: 
                 reason(outcome) if outcome else "nothing was printed")
         if view is not None and out is not None:
             made = out.read_text(errors="replace") if out.suffix == ".md" else str(out)
-            yield [gr.skip(), gr.skip(), made]
+            said_last = gr.skip()
+            if out.suffix == ".html" and workspace.link:
+                workspace.judged = out
+                said_last = report(f"{outcome.text}\nfor others on the network: {workspace.link}")
+            yield [said_last, gr.skip(), made]
 
     button.click(run, list(inputs), [said, lines, *[view] * bool(view)], show_progress_on=said, **OPTIONS)
 

@@ -1,10 +1,12 @@
 """The studio's page: its tabs, and how it looks."""
 
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from i2i.cli.studio import generate_tab, judge_tab, runs_tab, translate_tab
+from i2i.cli.studio.parts import OPTIONS, Choices
 from i2i.cli.studio.workspace import Workspace
 
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
@@ -45,6 +47,12 @@ def make_theme() -> Any:
     return gr.themes.Default(font=FONTS, font_mono=MONO)
 
 
+def offered(choices: Choices) -> Any:
+    """The dropdowns of a tab with what is there now."""
+    found = [gr.Dropdown(choices=names()) for _, names in choices]
+    return found if len(found) > 1 else found[0]
+
+
 def make_page(workspace: Workspace) -> Any:
     """The page with all tabs."""
     with gr.Blocks(title="i2i studio", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
@@ -52,6 +60,9 @@ def make_page(workspace: Workspace) -> Any:
         with gr.Tabs(selected="runs" if workspace.runs() else "translate"):
             for name, tab in (("Runs", runs_tab), ("Translate", translate_tab), ("Generate", generate_tab),
                               ("Judge", judge_tab)):
-                with gr.Tab(name, id=name.lower()):
-                    tab.build(workspace)
+                with gr.Tab(name, id=name.lower()) as shown:
+                    choices = tab.build(workspace)
+                boxes, refresh = [box for box, _ in choices], partial(offered, choices)
+                for event in (shown.select, page.load):
+                    event(refresh, None, boxes, show_progress="hidden", **OPTIONS)
     return page.queue(default_concurrency_limit=4, max_size=100)

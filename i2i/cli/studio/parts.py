@@ -11,6 +11,8 @@ import gradio as gr
 
 from i2i.errors import I2IError, RequestError
 
+# Dropdowns, and what is offered in each, which changes while the page is open.
+Choices = list[tuple[Any, Callable[[], list[str]]]]
 # Of events: they are no API, and several may wait for their turn.
 OPTIONS: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 8}
 

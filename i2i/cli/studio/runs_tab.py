@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import gradio as gr
 
-from i2i.cli.studio.parts import OPTIONS, by_hand, errors_shown, report
+from i2i.cli.studio.parts import OPTIONS, Choices, by_hand, errors_shown, report
 from i2i.cli.studio.workspace import Outcome, Workspace, reason, shown
 from i2i.errors import I2IError, JobError, RequestError
 from i2i.report.run_status import read_status, version_of
@@ -20,8 +20,8 @@ EARLY = 5           # Seconds in which a run that cannot be resumed says so.
 COLUMNS = ("Run", "Recipe", "State", "Images", "Images/s", "Time left", "Verdict")
 
 
-def build(workspace: Workspace) -> None:
-    """Build the tab."""
+def build(workspace: Workspace) -> Choices:
+    """Build the tab; returns where names are chosen, and from which."""
     names = list(workspace.runs())
     table = gr.HTML(table_of(workspace), elem_id="table")
     with gr.Row():
@@ -32,9 +32,7 @@ def build(workspace: Workspace) -> None:
     said, lines = gr.HTML(report(), elem_id="run-said"), gr.HTML(by_hand())
     frames = gr.HTML(frames_of(workspace, names[:1]))
     gr.Timer(EVERY).tick(lambda: table_of(workspace), None, table, show_progress="hidden", **OPTIONS)
-    for choice, more in ((run, []), (other, [""])):
-        choice.focus(lambda more=more: gr.Dropdown(choices=[*more, *workspace.runs()]), None, choice,
-                     **OPTIONS)
+    for choice in (run, other):
         choice.change(lambda *chosen: frames_of(workspace, [name for name in chosen if name]), [run, other],
                       frames, **OPTIONS)
 
@@ -55,6 +53,7 @@ def build(workspace: Workspace) -> None:
 
     stop.click(stop_run, run, [said, lines], show_progress_on=said, **OPTIONS)
     resume.click(resume_run, run, [said, lines], show_progress_on=said, **OPTIONS)
+    return [(run, lambda: list(workspace.runs())), (other, lambda: ["", *workspace.runs()])]
 
 
 def find(workspace: Workspace, name: str) -> Any:

@@ -4,7 +4,9 @@ import errno
 import html
 import mimetypes
 import os
+import secrets
 import socket
+import threading
 from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -162,12 +164,41 @@ def add_reports(app: FastAPI, workspace: Workspace) -> None:
         return version_of(find(run))
 
 
-def serve(workspace: Workspace, port: int) -> None:
+def make_lan_app(workspace: Workspace, token: str) -> FastAPI:
+    """What others on the network may see: the page that people judge, by a token."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.get("/{given}")
+    def judge(given: str) -> HTMLResponse:
+        if not secrets.compare_digest(given.encode(), token.encode()) or not workspace.judged.is_file():
+            raise HTTPException(404)
+        return HTMLResponse(workspace.judged.read_text(), headers={"Referrer-Policy": "no-referrer"})
+    return app
+
+
+def share_on_lan(workspace: Workspace) -> None:
+    """Serve the page that people judge to the network, on a port of its own, until the process ends."""
+    token, listener = secrets.token_urlsafe(16), listen("0.0.0.0", 0)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))     # Sends nothing; says which address others see.
+            address = probe.getsockname()[0]
+        except OSError:
+            address = HOST
+    workspace.link = f"http://{address}:{listener.getsockname()[1]}/{token}"
+    server = uvicorn.Server(uvicorn.Config(make_lan_app(workspace, token), log_level="warning"))
+    threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True).start()
+
+
+def serve(workspace: Workspace, port: int, share_lan: bool = False) -> None:
     """Serve the studio until Ctrl-C.  RequestError if the port is taken."""
     listener = listen(HOST, port or PORT, free=not port)
     server = uvicorn.Server(uvicorn.Config(make_app(workspace), log_level="warning",
                                            timeout_graceful_shutdown=1))
     print(f"http://{HOST}:{listener.getsockname()[1]}  (Ctrl-C ends it)", flush=True)
+    if share_lan:
+        share_on_lan(workspace)
+        print(f"{workspace.link}  (for others: the page of Judge, People, once it is made)", flush=True)
     server.run(sockets=[listener])
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from i2i.cli.studio.parts import OPTIONS, by_hand, errors_shown, report, whole_number
+from i2i.cli.studio.parts import OPTIONS, Choices, by_hand, errors_shown, report, whole_number
 from i2i.cli.studio.translation import Translation
 from i2i.cli.studio.workspace import Workspace, collect, pack, shown
 from i2i.errors import RequestError
@@ -16,8 +16,8 @@ CANVAS = 320            # Pixels of the sketch pad, which is made as small as th
 MAX_SAMPLES = 32
 
 
-def build(workspace: Workspace) -> None:
-    """Build the tab."""
+def build(workspace: Workspace) -> Choices:
+    """Build the tab; returns where names are chosen, and from which."""
     names = list(workspace.models(translate=True))
     with gr.Row():
         model = gr.Dropdown(names, value=names[0], label="Model", elem_id="model")
@@ -40,8 +40,6 @@ def build(workspace: Workspace) -> None:
     settings, shows = [model, direction, chain, tile, seed, samples], [slider, spread, result, said, lines]
     model.change(lambda name: gr.Radio(list(workspace.models()[name].directions), value="ab"), model,
                  direction, **OPTIONS)
-    model.focus(lambda: gr.Dropdown(choices=list(workspace.models(translate=True))), None, model, **OPTIONS)
-    chain.focus(lambda: gr.Dropdown(choices=chain_names(workspace)), None, chain, **OPTIONS)
 
     @errors_shown
     def translate_files(paths: Sequence[str], *values: Any) -> list[Any]:
@@ -58,6 +56,7 @@ def build(workspace: Workspace) -> None:
     one.click(translate_image, [image, *settings], shows, show_progress_on=said, **OPTIONS)
     many.click(translate_files, [files, *settings], shows, show_progress_on=said, **OPTIONS)
     drawn.click(translate_sketch, [sketch, *settings], shows, show_progress_on=said, **OPTIONS)
+    return [(model, lambda: list(workspace.models(translate=True))), (chain, lambda: chain_names(workspace))]
 
 
 def build_inputs() -> list[tuple[Any, Any]]:

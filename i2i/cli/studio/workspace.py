@@ -57,6 +57,7 @@ class Workspace:
             read_directions(where)      # Raises if there is no such model.
             self.folder, self.given = Path(), [where]
         self.private = folder_of_process()
+        self.link, self.judged = "", Path()         # With --share-lan: to the page that people judge, and it.
 
     def runs(self) -> dict[str, Path]:
         """Run folders by name, the newest first."""
