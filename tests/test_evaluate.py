@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -306,6 +307,16 @@ def test_warnings_of_formats_sizes_and_conversions(run: Run, reals: Path, tmp_pa
     for words in ("fakes are JPEG and PNG and reals PNG: a lossy format on one side", "fakes are 48x48 and 1 other sizes and reals 48x48",
                   "2 of 7 fakes have alpha: laid over white", "2 of 7 fakes are gray: repeated"):
         assert words in done.err
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+def test_lossless_webp_is_not_a_lossy_format(lossless: bool) -> None:
+    from i2i.data.image_set import ImageSetFacts
+    from i2i.images.decode import read_header
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(file, "WEBP", lossless=lossless)
+    facts = ImageSetFacts.of([(b"", read_header(file.getvalue()))])
+    assert bool(facts.lossy) is not lossless
 
 
 def test_the_reference_set_is_measured_once(run: Run, reals: Path, fakes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

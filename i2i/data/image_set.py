@@ -19,7 +19,7 @@ from i2i.images.format import Array, DecodedImage
 
 T = TypeVar("T")
 READERS = 4         # Threads that decode a set.
-LOSSY = ("JPEG", "WEBP", "MPO")     # WebP may be lossless, which its header does not always say.
+LOSSY = ("JPEG", "WEBP", "MPO")     # Headers do not always say that WebP is lossless.
 
 
 @dataclass(frozen=True)

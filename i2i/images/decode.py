@@ -71,8 +71,9 @@ def read_header(data: bytes) -> Header:
     try:
         with pil.open_image(data) as image:
             alpha = image.mode in pil.ALPHA_MODES or "transparency" in image.info
-            return Header(str(image.format), *image.size, image.mode in pil.GRAY_MODES, alpha,
-                          _header_colors(image, data))
+            lossless = data[8:16] == b"WEBPVP8L"    # Without metadata; with them, it is called lossy.
+            return Header("lossless " * lossless + str(image.format), *image.size,
+                          image.mode in pil.GRAY_MODES, alpha, _header_colors(image, data))
     except ValueError:
         if data[:4] not in tiff.SIGNATURES:
             raise
