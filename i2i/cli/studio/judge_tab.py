@@ -49,9 +49,10 @@ def add_job(workspace: Workspace, title: str, plan: Callable[..., Any], inputs: 
     def run(*values: Any) -> Iterator[list[Any]]:
         folder = workspace.new_folder()
         words, hand, out = plan(workspace, folder, *values)
-        outcome = None
+        outcome, rest = None, [gr.skip()] * bool(view)
+        yield [report("at work …"), by_hand(shown(hand), shown_python(hand)), *rest]
         for outcome in workspace.stream(words):
-            yield [report(outcome.text), by_hand(shown(hand), shown_python(hand))] + [gr.skip()] * bool(view)
+            yield [report(outcome.text), gr.skip(), *rest]
         if outcome is None or (outcome.code and (out is None or not out.exists())):
             raise (RequestError if outcome and outcome.code == 2 else JobError)(
                 reason(outcome) if outcome else "nothing was printed")
