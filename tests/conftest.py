@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_configure() -> None:
     torch.set_num_threads(1)        # For fixtures of modules, which come before those of a test.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:       # In the background of a shell, whose Ctrl-C is not meant.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -100,6 +100,20 @@ def test_a_plane_has_an_image_in_each_corner(noisy: Noisy, styles: Model) -> Non
             assert_near(image, corner)
 
 
+def test_a_sum_begins_at_a_and_ends_at_a_minus_b_plus_c(noisy: Noisy, styles: Model) -> None:
+    for model, label in ((load(noisy["plain"], device="cpu"), None), (styles, 2)):
+        space = latent_space.latent_space(model)
+        a, b, c = (space.points(seed, [0], label) for seed in (3, 5, 7))
+        end = a - b + c if model is styles else (a - b + c) * a.norm() / (a - b + c).norm()
+        row = explore.arithmetic(model, 4, seeds=(3, 5, 7))[-1]
+        assert len(row) == 3 + 4
+        assert_near(row[3], row[0])
+        assert_near(torch.stack([*row[:3], row[-1]]), space.images(torch.cat([a, b, c, end]), label))
+        assert not torch.allclose(row[-1], row[0], atol=1e-3)
+    with pytest.raises(RequestError, match="2 images to calculate with; accepted: 3"):
+        explore.arithmetic(styles, 4, seeds=(3, 5))
+
+
 def test_mixing_takes_the_columns_styles_in_some_layers(styles: Model) -> None:
     """Karras et al. 2019, figure 3, written out."""
     sheet = explore.mix(styles, 3, 2, layers="4-5", classes="red")

@@ -18,7 +18,7 @@ from tests.test_hype import session, write
 
 # What each prints is where it wrote something, or facts that its file or page holds.
 ABOUT_THE_MACHINE = r"(?m)^(memory|disk): .*|^pix2pix: .*|peak memory .*|[\d.]+ (images/s|s\b)|\d:\d\d:\d\d left|, where images are -1 to 1"
-WITHOUT_FIGURES = {"report", "studio", "convert", "push", "pull", "weights add", "weights fetch", "data export", "explore interpolate", "explore mix", "explore walk"}
+WITHOUT_FIGURES = {"report", "studio", "convert", "push", "pull", "weights add", "weights fetch", "data export", "explore arithmetic", "explore interpolate", "explore mix", "explore walk"}
 CASES: dict[str, list[object]] = {
     "train": ["pix2pix", *SMALL, "images=8", "--data", "strips", "--out", "new"],
     "train --dry-run": ["pix2pix", *SMALL, "--data", "strips"],

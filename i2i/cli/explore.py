@@ -1,4 +1,4 @@
-"""i2i explore: interpolate, invert, mix, walk."""
+"""i2i explore: arithmetic, interpolate, invert, mix, walk."""
 
 from __future__ import annotations
 
@@ -90,6 +90,26 @@ def _chosen(model: TrainedModel, seeds: str | None, latents: str | None) -> dict
     from i2i.inference.latents import Latents
     return {"seeds": parse("--seeds", seeds, tuple[int, ...]) if seeds is not None else (),
             "latents": None if latents is None else Latents.read(latents, model)}
+
+
+@app.command()
+def arithmetic(
+    model: NoiseModel, out: SheetFile,
+    grid: Annotated[int, option("COLUMNS", "How many weights of C - B, from 0 on.")] = 5,
+    strength: Annotated[float, option(None, "The largest weight of C - B.")] = 1.0,
+    seeds: Annotated[str | None, option("A,B,C", "The first image of each of these seeds.")] = None,
+    latents: LatentsFile = None, classes: Classes = None, truncation: Truncation = 1.0, seed: Seed = 0,
+    device: Device = "auto", plugin: Plugins = None,
+) -> None:
+    """Add to image A what distinguishes C from B: A, B, C and A - B + C, step by step, for each class."""
+    from i2i.inference import animation, explore
+    from i2i.inference.shared_model import load_shared
+    path = animation.check_output(out, animation.SHEETS)
+    loaded = load_shared(model, device)
+    rows = explore.arithmetic(loaded, grid, strength=strength, classes=classes, truncation=truncation,
+                              seed=seed, **_chosen(loaded, seeds, latents))
+    animation.save_sheet(path, explore.sheet(rows))
+    print(location_of(path))
 
 
 @app.command()

@@ -27,8 +27,10 @@ def declared_space(data: bytes, image: Image.Image) -> str:
         if "exif" not in image.info:
             return ""
         exif = image.getexif()
-        index = str(exif.get_ifd(INTEROPERABILITY_IFD).get(INDEX, "")).strip("\0 ")
-        if index == "R03" or exif.get_ifd(EXIF_IFD).get(COLOR_SPACE) == ADOBE_RGB:
+        if exif.get_ifd(EXIF_IFD).get(COLOR_SPACE) == ADOBE_RGB:
+            return "Adobe RGB (by EXIF)"
+        # The last to be asked for: Pillow raises KeyError where it is absent.
+        if str(exif.get_ifd(INTEROPERABILITY_IFD).get(INDEX, "")).strip("\0 ") == "R03":
             return "Adobe RGB (by EXIF)"
     return ""
 

@@ -1,5 +1,6 @@
-"""Images of what a generator has learned: interpolations, mixed styles and walks, from seeds or latents."""
+"""Images of what a generator has learned: interpolations, sums, mixed styles, walks, of seeds or latents."""
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
@@ -87,6 +88,35 @@ def interpolate(model: Model, columns: int, rows: int | None = None, *, classes:
         for left, right in ends:
             way = [space.between(left, right, t) for t in torch.linspace(0, 1, columns).tolist()]
             result.append(list(space.images(torch.cat(way), label)))
+    return result
+
+
+def arithmetic(model: Model, columns: int, *, strength: float = 1.0, classes: str | None = None,
+               seed: int = 0, seeds: Sequence[int] = (), latents: Latents | None = None,
+               truncation: float = 1.0) -> Rows:
+    """A - B + C: add to one image what distinguishes a third from a second.  Radford et al. 2016.
+
+    Returns:
+        For each class a row of A, B, C and A + w (C - B), with `columns` weights w from 0 to `strength`.
+
+    Args:
+        seed: A, B and C are its first three images; by default.
+        seeds: they are the first images of these three.
+        latents: they are the images of these three.
+    """
+    labels = _prepare(model, classes, seed, truncation, seeds, latents)
+    require(columns >= 2, "--grid", columns, "2 columns or more")
+    require(math.isfinite(strength), "--strength", strength, "a finite number")
+    count = len(seeds or (latents.names if latents else ())) or 3
+    if count != 3:
+        raise RequestError(f"{count} images to calculate with; accepted: 3, A, B and C of A - B + C")
+    _check_sheet(model, count + columns, len(labels))
+    space, result = latent_space(model, latents.space if latents else None), list[list[Tensor]]()
+    for label in labels:
+        points = _points(space, label, count, seed, seeds, latents)
+        a, b, c = points.split(1)
+        way = [space.add(a, c - b, weight) for weight in torch.linspace(0, strength, columns).tolist()]
+        result.append(list(space.images(torch.cat([points, *way]), label)))
     return result
 
 

@@ -36,6 +36,11 @@ class NoiseSpace:
         """The points at t, from 0 to 1, of the paths from a to b, (N, D)."""
         return slerp(a, b, t)
 
+    def add(self, points: Tensor, direction: Tensor, weight: float) -> Tensor:
+        """Points moved along a direction, (N, D) each, at the length they had, which is that of noise."""
+        moved = points + weight * direction
+        return normalize(moved, dim=1) * points.norm(dim=1, keepdim=True)
+
     def render(self, points: Tensor, label: Label) -> Tensor:
         """Images at points on the model's device, (N, D) -> (N, C, H, W), differentiable by the points."""
         labels = {} if label is None else {
@@ -68,6 +73,9 @@ class StyleSpace(NoiseSpace):
 
     def between(self, a: Tensor, b: Tensor, t: float) -> Tensor:
         return a.lerp(b, t)
+
+    def add(self, points: Tensor, direction: Tensor, weight: float) -> Tensor:
+        return points + weight * direction
 
     def render(self, points: Tensor, label: Label) -> Tensor:
         return self._synthesize(points[:, None].expand(-1, self.G.num_ws, -1))

@@ -31,6 +31,11 @@ def build(workspace: Workspace) -> Choices:
             columns = gr.Slider(2, 16, 8, step=1, label="Steps")
             rows = gr.Slider(1, 16, 1, step=1, label="Rows; from 2 on the plane between four images")
             add_job(workspace, "Interpolate", interpolate, [*common, columns, rows])
+        with gr.Tab("Arithmetic"):
+            terms = [gr.Textbox(value, label=label) for value, label in (
+                ("1", "Seed of A"), ("2", "Minus seed of B"), ("3", "Plus seed of C"))]
+            strength = gr.Slider(-2, 2, 1, step=0.1, label="Weight of C - B", elem_id="strength")
+            add_job(workspace, "Add", arithmetic, [*common, *terms, strength])
         with gr.Tab("Mix"):
             wide, high = (gr.Slider(1, 10, 4, step=1, label=label) for label in ("Columns", "Rows"))
             layers = gr.Textbox("", label="Layers of the column's style (empty: the finer half)")
@@ -125,6 +130,16 @@ def interpolate(folder: Path, model: str, classes: Sequence[str], seed: str, tru
     return sheet_job(folder, "interpolate", "interpolated.png", model,
                      ["--grid", f"{columns}x{rows}" if plane else str(columns), *more],
                      f"explore.interpolate(model, {columns}, {plane}{arguments(given)})")
+
+
+def arithmetic(folder: Path, model: str, classes: Sequence[str], _: str, truncation: float, a: str, b: str,
+               c: str, strength: float) -> Any:
+    """`i2i explore arithmetic`; its seeds take the place of the common one."""
+    seeds = [whole_number("seed", each) or 0 for each in (a, b, c)]
+    more, given = options_of(classes, "0", truncation)
+    return sheet_job(folder, "arithmetic", "sum.png", model,
+                     ["--seeds", ",".join(map(str, seeds)), "--strength", str(strength), *more],
+                     f"explore.arithmetic(model, 5, strength={strength}, seeds={seeds}{arguments(given)})")
 
 
 def mix(folder: Path, model: str, classes: Sequence[str], seed: str, truncation: float, columns: int,
