@@ -55,7 +55,7 @@ MODELS = {
         "lorelei-hair-64", "dark hair of drawn people to red, and back with --direction ba",
         "i2i translate lorelei-hair people/ --out red/"),
     "peeps": (
-        "msgan data.flip=false train.images=85k train.checkpoint_every=20k train.precision=bf16 "
+        "msgan data.flip=false train.images=300k train.checkpoint_every=50k train.precision=bf16 "
         "train.threads=1",
         "peeps-64", "drawn people of eight classes, from noise", "i2i generate peeps --n 64 --out made/")}
 
