@@ -30,8 +30,8 @@ def complete_data(incomplete: str) -> list[str]:
 
 def complete_train(context: typer.Context, incomplete: str) -> list[str]:
     """Recipes and presets, and after one of them settings."""
-    begun = context.params.get("args")
-    return _starting(incomplete, [f"{key}=" for key in settings()] if begun else [*recipes(), *presets()])
+    started = context.params.get("args")
+    return _starting(incomplete, [f"{key}=" for key in settings()] if started else [*recipes(), *presets()])
 
 
 def complete_list(incomplete: str) -> list[str]:

@@ -74,7 +74,8 @@ def test_translate_evaluate_and_report_take_them(base: Path, i2i: Run) -> None:
     assert result.code == 0, result.err
     assert (base / "run/report-16.html").exists()
     contents = read_run(f"{base}/run@16")
-    assert (contents.name, contents.images, contents.verdict) == ("run@16", 12, {})
+    assert (contents.name, contents.verdict) == ("run@16", {})
+    assert 8 < contents.images <= 16        # The last entry of the log until then; a slow machine writes more of them.
     assert [images for images, _ in contents.samples] == [0, 8, 16]
     assert read_run(f"{base}/run@24") == read_run(base / "run")
     assert read_run(f"{base}/run@best").images == read_run(base / "run").verdict["best"]["images"]

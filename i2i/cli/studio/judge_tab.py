@@ -86,7 +86,7 @@ def evaluate(workspace: Workspace, folder: Path, real: str, fake: str, judges: S
 
 
 def leaks(workspace: Workspace, folder: Path, real: str, fake: str) -> Any:
-    """`i2i leaks`."""
+    """The words of `i2i leaks` to run and to type, and the sheet of nearest pairs that it writes."""
     check(workspace, real, fake)
     words = ["leaks", "--train", real, "--fake", fake, "--sheet"]
     return [*words, str(folder / "pairs.png")], [*words, "pairs.png"], folder / "pairs.png"

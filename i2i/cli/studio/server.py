@@ -1,4 +1,4 @@
-"""The studio's server on 127.0.0.1: the page, a REST endpoint, and what browsers are told not to do."""
+"""The studio's server on 127.0.0.1: the page, a REST endpoint, and the headers that keep browsers to it."""
 
 import errno
 import html
@@ -155,7 +155,7 @@ def add_reports(app: FastAPI, workspace: Workspace) -> None:
     def report(run: str) -> HTMLResponse:
         try:
             return HTMLResponse(render(read_run(find(run))))
-        except RequestError as error:       # Such as of a run that has just begun.
+        except RequestError as error:       # Such as of a run that has just started.
             return HTMLResponse("<meta name=color-scheme content='light dark'>"
                                 f"<p>{html.escape(str(error))}</p>")
 
